@@ -1,0 +1,20 @@
+//! The pipeline language: one TOML file that wires models into a DAG becomes a checked, compiled [`Plan`], and a
+//! [`Run`] executes a plan for one request.
+//!
+//! Nothing here does I/O, awaits, reads a clock, or knows about nodes and replicas: the ingress carries out what a
+//! run asks for, the head places the deployments, the worker starts them.
+#![forbid(unsafe_code)]
+
+mod fault;
+mod name;
+mod plan;
+mod run;
+mod spec;
+
+pub use fault::{Color, Fault, Faults};
+pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
+pub use plan::{FieldFault, Plan, Request, RequestError};
+pub use run::{Action, CallId, Run, RunError, StageCall};
+pub use spec::{
+    Autoscaling, Batch, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand, Limits, ModelRef, Task, TensorType,
+};

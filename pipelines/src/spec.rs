@@ -1,0 +1,236 @@
+//! What a deployment is, once its table in the file is checked: what runs, on what, how many, within which limits.
+//! The head places by it, the worker starts by it; it travels between them as JSON.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_values::DType;
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+
+/// A deployment's settings, all ranges checked and all defaults filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentSpec {
+    /// Its name in the pipeline.
+    pub name: Name,
+    /// What it does, which decides its inputs and outputs.
+    pub task: Task,
+    /// What runs it.
+    pub engine: EngineKind,
+    /// The model; `None` only for engines without one.
+    pub model: Option<ModelRef>,
+    /// Where its numbers are computed.
+    pub device: Device,
+    /// What one replica needs of a node.
+    pub demand: Demand,
+    /// How calls run together.
+    pub batch: Batch,
+    /// How many replicas.
+    pub autoscaling: Autoscaling,
+    /// Bounds on requests and times.
+    pub limits: Limits,
+    /// Settings of `engine = "echo"`.
+    pub echo: Option<Echo>,
+    /// Declared inputs of a tensor model (or echo), by name; empty when the model's own are used.
+    pub signature: BTreeMap<String, TensorType>,
+}
+
+impl DeploymentSpec {
+    /// Whether `other` needs new replicas, or differs only in settings that apply in place
+    /// (autoscaling, batching, limits).
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> bool {
+        let in_place = Self {
+            batch: other.batch.clone(),
+            autoscaling: other.autoscaling.clone(),
+            limits: other.limits.clone(),
+            ..self.clone()
+        };
+        in_place != *other
+    }
+}
+
+/// What a deployment does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// `texts` to a tensor `[n, d]`.
+    Embed,
+    /// `query, documents, keep` to `{items, scores, indices}`, best first.
+    Rerank,
+    /// `prompt` or `messages` to `{text, tokens, finish_reason}`.
+    Generate,
+    /// `texts` to `{labels, scores}`.
+    Classify,
+    /// The model's inputs to a map of tensors by the model's output names.
+    Tensor,
+    /// Whatever the engine does: a map to a map.
+    Custom,
+}
+
+/// What runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// By the model's files and what is installed.
+    Auto,
+    /// ONNX Runtime.
+    Onnx,
+    /// candle, for BERT-family models.
+    Candle,
+    /// candle, for decoder-only generators.
+    Generator,
+    /// Another server, run as a replica.
+    Process,
+    /// Answers its inputs; for tests and for measuring overhead.
+    Echo,
+}
+
+/// Where a model is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelRef {
+    /// `name@alias`, or `name` alone, which means `name@production`.
+    Alias {
+        /// Name in the model store.
+        name: String,
+        /// Alias such as `production`.
+        alias: String,
+    },
+    /// `name:version`.
+    Version {
+        /// Name in the model store.
+        name: String,
+        /// Version, as it was given when the model was added.
+        version: String,
+    },
+    /// `hf:org/repo@rev`; fetched only when downloads are allowed.
+    Hub {
+        /// `org/repo`.
+        repo: String,
+        /// Branch, tag or commit; `main` when left out.
+        revision: String,
+    },
+    /// `file:path`: a folder or file; relative to the folder of the pipeline's file.
+    File {
+        /// The path as written.
+        path: String,
+    },
+}
+
+/// Where numbers are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// On the GPU share asked for; the default with `gpus > 0`.
+    Gpu,
+    /// On the CPU; the default with `gpus = 0`.
+    Cpu,
+    /// On a GPU share where a node has one free, else on the CPU.
+    Auto,
+}
+
+/// What one replica needs of a node. Integers, so that sums are exact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demand {
+    /// Thousandths of CPU cores.
+    pub cpu_milli: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// GPUs.
+    pub gpus: GpuDemand,
+    /// Bytes of device memory on each device; 0 means not asked for.
+    pub gpu_memory_bytes: u64,
+    /// Accepted accelerator models; empty means any.
+    pub accelerators: Vec<String>,
+    /// Labels that the node must carry.
+    pub labels: BTreeMap<String, String>,
+    /// At most this many replicas of the deployment on one node.
+    pub max_replicas_per_node: Option<u32>,
+}
+
+/// GPUs for one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuDemand {
+    /// None.
+    None,
+    /// A part of one device, in thousandths: 1 to 999.
+    Share(u32),
+    /// Whole devices: 1 or more.
+    Whole(u32),
+}
+
+/// How calls run together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Most inputs in one batch, at least 1.
+    pub max_size: u32,
+    /// How long the first call waits for company while the engine is idle.
+    pub max_wait: Duration,
+    /// Most tokens in one batch of texts, padding counted; `None` for no bound.
+    pub max_tokens: Option<u32>,
+    /// Sizes at which a batch closes at once, ascending; empty for none.
+    pub preferred_sizes: Vec<u32>,
+}
+
+/// How many replicas, and what moves the number. Rules in order: bounds, smoothing, delays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Autoscaling {
+    /// Fewest replicas; 0 allows scaling to zero.
+    pub min_replicas: u32,
+    /// Most replicas.
+    pub max_replicas: u32,
+    /// Ongoing requests per replica aimed at, above 0.
+    pub target_ongoing_requests: f64,
+    /// Window that ongoing requests are averaged over.
+    pub look_back: Duration,
+    /// How long more replicas must be wished for without a break.
+    pub upscale_delay: Duration,
+    /// How long fewer replicas must be wished for without a break.
+    pub downscale_delay: Duration,
+    /// How long the last replica may idle when `min_replicas` is 0.
+    pub idle_timeout: Duration,
+    /// Damps steps up, above 0.
+    pub upscaling_factor: f64,
+    /// Damps steps down, above 0.
+    pub downscaling_factor: f64,
+}
+
+/// Bounds on requests and times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Calls in one replica at a time, at least 1.
+    pub max_ongoing_requests: u32,
+    /// Calls that wait at the ingresses; `None` means 2 × replicas × `max_ongoing_requests`, at least 64.
+    pub max_queued_requests: Option<u32>,
+    /// How long a replica that stops may finish its calls.
+    pub drain_timeout: Duration,
+    /// How long a replica may take to become ready.
+    pub start_timeout: Duration,
+    /// Replicas beyond the wanted number while a revision replaces another, at least 1.
+    pub max_surge: u32,
+    /// Whether a call that has started may be run again elsewhere.
+    pub idempotent: bool,
+}
+
+/// Settings of `engine = "echo"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Echo {
+    /// How long an answer takes.
+    pub delay: Duration,
+    /// Part of the calls that fail, 0 to 1.
+    pub fail_ratio: f64,
+    /// Ends the replica when an input contains this text (fault tests).
+    pub crash_on: Option<String>,
+}
+
+/// A tensor's type: `f32[42]`, `i64[?]`, `f32[?,384]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TensorType {
+    /// Element type.
+    pub dtype: DType,
+    /// Sizes of the axes; `None` is any size (`?`).
+    pub shape: Vec<Option<usize>>,
+}

@@ -1,0 +1,21 @@
+//! What crosses a boundary between processes: gRPC services, values on the wire, ids, calls to replicas.
+//!
+//! No logic lives here. Head, ingress and worker know this crate and never each other; the `cluster` command joins
+//! an ingress and a worker of one process by handing the worker's [`call::ReplicaClient`] to the ingress.
+#![forbid(unsafe_code)]
+
+pub mod call;
+mod ids;
+pub mod status;
+mod wire;
+
+pub use ids::{IngressId, NodeId, ReplicaId, RequestId};
+pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};
+pub use wire::{WireError, grpc_code, status_of};
+
+/// The generated types and services of package `millstream.v1`.
+#[expect(missing_docs, clippy::all, reason = "generated; the .proto files carry the documentation")]
+#[allow(unreachable_pub, clippy::missing_errors_doc, clippy::large_futures, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("millstream.v1");
+}

@@ -1,0 +1,130 @@
+//! The contract between a replica and the engine that runs its model.
+//!
+//! The replica (in `millstream-worker`) owns queueing, batching, deadlines and the thread; an engine only loads a
+//! model and does the work that it is given. Engines know nothing of nodes, routes or the network.
+#![forbid(unsafe_code)]
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use millstream_pipelines::DeploymentSpec;
+pub use millstream_proto::call::{Answer, Reply};
+use millstream_proto::{CallError, ErrorClass, Value};
+
+/// What an engine gets to load a model.
+pub struct LoadArgs<'a> {
+    /// The deployment's settings: task, batch, engine options.
+    pub spec: &'a DeploymentSpec,
+    /// Folder of the model's files; `None` for engines without a model.
+    pub model_dir: Option<PathBuf>,
+    /// CPU threads that the engine may keep busy, at least 1.
+    pub threads: usize,
+    /// Tells people what is being done, in a few words (`loading model.safetensors`).
+    pub progress: &'a (dyn Fn(&str) + Send + Sync),
+}
+
+/// A kind of engine; one value for the life of the worker.
+pub trait EngineFactory: Send + Sync + 'static {
+    /// Its name in pipeline files, such as `candle`.
+    fn name(&self) -> &'static str;
+
+    /// Whether this engine would run the model in `args` (by the files that are there) and can do so on this machine.
+    /// Used to choose an engine for `engine = "auto"`.
+    ///
+    /// # Errors
+    /// [`LoadError`] saying why not, for the message that lists every engine's reason.
+    fn accepts(&self, args: &LoadArgs<'_>) -> Result<(), LoadError>;
+
+    /// Loads the model. Runs on a thread of its own and may take long.
+    ///
+    /// # Errors
+    /// [`LoadError`] for operators: what, where, what to do.
+    fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError>;
+}
+
+/// A loaded engine.
+pub enum Engine {
+    /// Works on one thread, in steps: models.
+    Stepping(Box<dyn SteppingEngine>),
+    /// Answers many calls at once without a thread: whatever waits rather than computes.
+    Concurrent(Arc<dyn ConcurrentEngine>),
+}
+
+/// An engine that computes. It lives on a thread of its own; the replica calls [`step`](Self::step) in a loop.
+pub trait SteppingEngine: Send {
+    /// Runs the model once on made-up input, so that the first real call meets no cold path.
+    ///
+    /// # Errors
+    /// When the model does not run.
+    fn warm_up(&mut self) -> Result<(), LoadError>;
+
+    /// Takes new calls and does one unit of work: a whole batch, or one decoding step of every sequence under way.
+    /// Each call is answered through its reply, now or in a later step; a cancelled one may be dropped unanswered.
+    /// Called with no calls only while the last answer was [`Progress::Busy`].
+    fn step(&mut self, calls: Vec<Call>) -> Progress;
+
+    /// Bytes of memory that the model holds, as far as the engine knows.
+    fn memory_bytes(&self) -> u64;
+}
+
+/// What a step leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Every call is answered.
+    Idle,
+    /// Calls are under way: call `step` again at once; it can take up to `room` more.
+    Busy {
+        /// How many more calls the next step can take.
+        room: usize,
+    },
+}
+
+/// An engine that waits for something else (a clock, another server) and so can hold many calls.
+pub trait ConcurrentEngine: Send + Sync {
+    /// Works on one call to its end. The future is dropped when the caller leaves.
+    fn call(&self, inputs: Value, reply: Reply, deadline: Option<Instant>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// One call as an engine sees it.
+#[derive(Debug)]
+pub struct Call {
+    /// A map of inputs; names follow from the deployment's task.
+    pub inputs: Value,
+    /// Work past this instant is in vain.
+    pub deadline: Option<Instant>,
+    /// Whether parts are wanted as they come.
+    pub answer: Answer,
+    /// Where the answer goes; also tells whether the caller has left.
+    pub reply: Reply,
+}
+
+impl Call {
+    /// Whether nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.reply.is_cancelled()
+    }
+}
+
+/// A failure that is the caller's fault: its inputs do not fit the model. Becomes class `Invalid`.
+#[must_use]
+pub fn invalid_input(message: impl Into<String>) -> CallError {
+    CallError::started(ErrorClass::Invalid, message)
+}
+
+/// Why a model does not load, for operators: what, where, what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Something that the engine needs is not on this machine.
+    #[error("{0}")]
+    NotInstalled(String),
+    /// The files are not what this engine runs.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The files are there but broken or inconsistent.
+    #[error("{0}")]
+    Model(String),
+}
