@@ -1,6 +1,7 @@
 //! Calls to replicas: one stage's share of a request. The same types serve a replica in this process, where a call is
 //! a channel send, and one on another machine, where it is two messages on a stream.
 
+use std::fmt;
 use std::time::Instant;
 
 use millstream_values::{CallError, ErrorClass, Value};
@@ -52,7 +53,7 @@ pub trait ReplicaClient: Send + Sync + 'static {
 #[must_use]
 pub fn channel() -> (Reply, PendingCall) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (Reply { sender }, PendingCall { receiver, on_drop: None })
+    (Reply { sender, on_end: None }, PendingCall { receiver, on_drop: None })
 }
 
 /// The caller's end: yields events; dropping it cancels the call.
@@ -70,9 +71,16 @@ impl PendingCall {
     }
 
     /// Runs `hook` when the call is dropped, answered or not (a network client sends its cancel frame there).
+    /// Hooks that were there already run first.
     #[must_use]
     pub fn on_drop(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
-        self.on_drop = Some(Box::new(hook));
+        self.on_drop = Some(match self.on_drop.take() {
+            None => Box::new(hook),
+            Some(first) => Box::new(move || {
+                first();
+                hook();
+            }),
+        });
         self
     }
 
@@ -97,19 +105,31 @@ impl Drop for PendingCall {
 
 /// The replica's end: takes parts and the answer; tells when the caller has left.
 /// Dropped without an answer, the caller sees `Unavailable`.
-#[derive(Debug)]
 pub struct Reply {
     sender: mpsc::UnboundedSender<CallEvent>,
+    on_end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Reply {
+    /// Runs `hook` when the call is over: just before its answer is sent, or when the reply is dropped without one.
+    /// A caller that has seen the answer can rely on it (a replica counts its ongoing calls by this). A later hook
+    /// replaces an earlier one.
+    #[must_use]
+    pub fn on_end(mut self, hook: impl FnOnce() + Send + Sync + 'static) -> Self {
+        self.on_end = Some(Box::new(hook));
+        self
+    }
+
     /// Sends a part of the answer. What is sent to a caller that has left is dropped.
     pub fn delta(&self, part: Value) {
         let _ = self.sender.send(CallEvent::Delta(part));
     }
 
     /// Ends the call.
-    pub fn finish(self, outcome: Result<Value, CallError>) {
+    pub fn finish(mut self, outcome: Result<Value, CallError>) {
+        if let Some(hook) = self.on_end.take() {
+            hook();
+        }
         let event = match outcome {
             Ok(value) => CallEvent::Done(value),
             Err(error) => CallEvent::Failed(error),
@@ -129,9 +149,54 @@ impl Reply {
     }
 }
 
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(hook) = self.on_end.take() {
+            hook();
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_hook_runs_once_before_the_answer_or_at_the_drop() {
+        let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let seen = || count.load(std::sync::atomic::Ordering::Relaxed);
+        let hooked = || {
+            let count = count.clone();
+            let (reply, pending) = channel();
+            let hook = move || {
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            };
+            (reply.on_end(hook), pending)
+        };
+        let (reply, _pending) = hooked();
+        reply.finish(Ok(Value::None));
+        assert_eq!(seen(), 1);
+        let (reply, pending) = hooked();
+        drop(pending);
+        assert_eq!(seen(), 1, "the caller leaving does not end the work");
+        drop(reply);
+        assert_eq!(seen(), 2);
+    }
+
+    #[test]
+    fn drop_hooks_add_up_in_order() {
+        let (order, seen) = std::sync::mpsc::channel();
+        let (_reply, pending) = channel();
+        let (first, second) = (order.clone(), order);
+        drop(pending.on_drop(move || first.send(1).unwrap()).on_drop(move || second.send(2).unwrap()));
+        assert_eq!(seen.iter().collect::<Vec<_>>(), [1, 2]);
+    }
 
     #[tokio::test]
     async fn dropping_the_pending_call_is_seen_by_the_reply_and_runs_the_hook_after() {
