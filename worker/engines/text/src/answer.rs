@@ -1,0 +1,80 @@
+//! Answers of the text tasks, in the form that pipelines and protocols expect.
+
+use bytes::Bytes;
+use millstream_values::{DType, Tensor, TensorError, Value};
+
+/// The answer of `embed`: a tensor `[n, size]` of `rows`, row-major.
+///
+/// # Errors
+/// [`TensorError`] when `rows` is not `n * size` long.
+pub fn embedded(n: usize, size: usize, rows: &[f32]) -> Result<Value, TensorError> {
+    let data = if cfg!(target_endian = "little") {
+        Bytes::copy_from_slice(bytemuck::cast_slice(rows))
+    } else {
+        rows.iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    Tensor::new(DType::F32, [n, size], data).map(Value::Tensor)
+}
+
+/// The answer of `rerank`: `{items, scores, indices}`, best first, equal scores in their order, at most `keep`.
+#[must_use]
+#[expect(clippy::cast_possible_wrap, reason = "a list has fewer than 2^63 items")]
+pub fn ranked(documents: &[Value], scores: &[f32], keep: Option<usize>) -> Value {
+    let mut order: Vec<usize> = (0..documents.len().min(scores.len())).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    order.truncate(keep.unwrap_or(usize::MAX));
+    Value::map([
+        ("items", Value::list(order.iter().map(|&at| documents[at].clone()))),
+        ("scores", Value::list(order.iter().map(|&at| Value::Float(f64::from(scores[at]))))),
+        ("indices", Value::list(order.iter().map(|&at| Value::Int(at as i64)))),
+    ])
+}
+
+/// The answer of `classify`: `{labels, scores}`, for each text its most likely label and that label's score.
+/// `probabilities` is row-major `[n, labels.len()]`.
+#[must_use]
+pub fn classified(labels: &[Value], probabilities: &[f32]) -> Value {
+    let best: Vec<(usize, f32)> = probabilities
+        .chunks_exact(labels.len().max(1))
+        .map(|row| {
+            let first = row.first().copied().unwrap_or(0.0);
+            let keep_larger = |best: (usize, f32), (at, &score): (usize, &f32)| {
+                if score > best.1 { (at, score) } else { best }
+            };
+            row.iter().enumerate().fold((0, first), keep_larger)
+        })
+        .collect();
+    Value::map([
+        ("labels", Value::list(best.iter().map(|&(at, _)| labels[at].clone()))),
+        ("scores", Value::list(best.iter().map(|&(_, score)| Value::Float(f64::from(score))))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_come_best_first_and_ties_in_order() {
+        let documents: Vec<Value> = ["a", "b", "c", "d"].map(Value::from).to_vec();
+        let answer = ranked(&documents, &[0.5, 0.75, 0.5, f32::NEG_INFINITY], Some(3));
+        assert_eq!(answer.get("items"), Some(&Value::list(["b", "a", "c"].map(Value::from))));
+        assert_eq!(answer.get("scores"), Some(&Value::list([0.75, 0.5, 0.5].map(Value::from))));
+        assert_eq!(answer.get("indices"), Some(&Value::list([1, 0, 2].map(Value::Int))));
+    }
+
+    #[test]
+    fn each_text_gets_its_best_label() {
+        let labels = ["no", "yes"].map(Value::from);
+        let answer = classified(&labels, &[0.25, 0.75, 0.5, 0.5]);
+        assert_eq!(answer.get("labels"), Some(&Value::list(["yes", "no"].map(Value::from))));
+        assert_eq!(answer.get("scores"), Some(&Value::list([0.75, 0.5].map(Value::from))));
+    }
+
+    #[test]
+    fn vectors_are_a_tensor() {
+        let value = embedded(2, 1, &[1.0, -2.0]).unwrap();
+        assert_eq!(value.as_tensor().unwrap().to_f32().unwrap(), [1.0, -2.0]);
+        assert_eq!(embedded(0, 3, &[]).unwrap().as_tensor().unwrap().shape(), [0, 3]);
+    }
+}

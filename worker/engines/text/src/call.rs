@@ -1,0 +1,208 @@
+//! Reading calls: which texts, for which task. Every fault is the caller's and says which input is wrong.
+
+use std::sync::Arc;
+
+use millstream_engine::invalid_input;
+use millstream_pipelines::Task;
+use millstream_values::{CallError, Map, Value};
+
+/// A call of `task = "embed"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbedCall {
+    /// What to embed, in order.
+    pub texts: Vec<Arc<str>>,
+}
+
+/// A call of `task = "rerank"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RerankCall {
+    /// What the documents are compared with.
+    pub query: Arc<str>,
+    /// The documents as they came: texts, or maps with a `text`.
+    pub documents: Vec<Value>,
+    /// The documents' texts, in the same order.
+    pub texts: Vec<Arc<str>>,
+    /// How many to answer with; `None` for all.
+    pub keep: Option<usize>,
+}
+
+/// A call of `task = "classify"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifyCall {
+    /// What to classify, in order.
+    pub texts: Vec<Arc<str>>,
+}
+
+/// A checked call to a text encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TextCall {
+    /// Texts to vectors.
+    Embed(EmbedCall),
+    /// Documents by their fit to a query.
+    Rerank(RerankCall),
+    /// Texts to labels.
+    Classify(ClassifyCall),
+}
+
+impl TextCall {
+    /// Checks the inputs of a call to a deployment with `task`.
+    ///
+    /// # Errors
+    /// Class `Invalid` when an input is missing, unknown or of the wrong type, and for tasks that are not a text
+    /// encoder's.
+    pub fn parse(task: Task, inputs: &Value) -> Result<Self, CallError> {
+        let map = inputs
+            .as_map()
+            .ok_or_else(|| invalid_input(format!("inputs are `{}`, not a map", inputs.type_name())))?;
+        match task {
+            Task::Embed => {
+                check_names(map, &["texts"])?;
+                Ok(Self::Embed(EmbedCall { texts: texts(map, "texts")? }))
+            }
+            Task::Classify => {
+                check_names(map, &["texts"])?;
+                Ok(Self::Classify(ClassifyCall { texts: texts(map, "texts")? }))
+            }
+            Task::Rerank => parse_rerank(map).map(Self::Rerank),
+            Task::Generate | Task::Tensor | Task::Custom => {
+                Err(invalid_input("this model takes `embed`, `rerank` and `classify` calls only"))
+            }
+        }
+    }
+
+    /// How many texts or pairs the model has to run for this call.
+    #[must_use]
+    pub fn num_rows(&self) -> usize {
+        match self {
+            Self::Embed(call) => call.texts.len(),
+            Self::Rerank(call) => call.texts.len(),
+            Self::Classify(call) => call.texts.len(),
+        }
+    }
+}
+
+fn parse_rerank(map: &Map) -> Result<RerankCall, CallError> {
+    check_names(map, &["query", "documents", "keep"])?;
+    let query = match required(map, "query")? {
+        Value::Text(text) => text.clone(),
+        other => return Err(wrong_type("query", other, "text")),
+    };
+    let documents = match required(map, "documents")? {
+        Value::List(documents) => documents.to_vec(),
+        other => return Err(wrong_type("documents", other, "a list of texts")),
+    };
+    let texts = documents
+        .iter()
+        .enumerate()
+        .map(|(at, document)| document_text(at, document))
+        .collect::<Result<_, _>>()?;
+    let keep = match map.get("keep") {
+        None | Some(Value::None) => None,
+        Some(Value::Int(keep)) => match usize::try_from(*keep) {
+            Ok(keep) if keep >= 1 => Some(keep),
+            _ => return Err(invalid_input(format!("`keep` is `{keep}`; it must be 1 or more"))),
+        },
+        Some(other) => return Err(wrong_type("keep", other, "a whole number")),
+    };
+    Ok(RerankCall { query, documents, texts, keep })
+}
+
+fn document_text(at: usize, document: &Value) -> Result<Arc<str>, CallError> {
+    match document {
+        Value::Text(text) => Ok(text.clone()),
+        Value::Map(map) => match map.get("text") {
+            Some(Value::Text(text)) => Ok(text.clone()),
+            _ => Err(invalid_input(format!("`documents[{at}]` is a map without a text `text`"))),
+        },
+        other => Err(wrong_type(&format!("documents[{at}]"), other, "text, or a map with a `text`")),
+    }
+}
+
+/// A list of texts, or one text, which counts as a list of one.
+fn texts(map: &Map, name: &str) -> Result<Vec<Arc<str>>, CallError> {
+    match required(map, name)? {
+        Value::Text(text) => Ok(vec![text.clone()]),
+        Value::List(values) => values
+            .iter()
+            .enumerate()
+            .map(|(at, value)| match value {
+                Value::Text(text) => Ok(text.clone()),
+                other => Err(wrong_type(&format!("{name}[{at}]"), other, "text")),
+            })
+            .collect(),
+        other => Err(wrong_type(name, other, "a list of texts")),
+    }
+}
+
+fn required<'a>(map: &'a Map, name: &str) -> Result<&'a Value, CallError> {
+    match map.get(name) {
+        None | Some(Value::None) => Err(invalid_input(format!("input `{name}` is missing"))),
+        Some(value) => Ok(value),
+    }
+}
+
+fn check_names(map: &Map, known: &[&str]) -> Result<(), CallError> {
+    match map.keys().find(|key| !known.contains(&&***key)) {
+        None => Ok(()),
+        Some(key) => {
+            Err(invalid_input(format!("input `{key}` is not known; the inputs are `{}`", known.join("`, `"))))
+        }
+    }
+}
+
+fn wrong_type(place: &str, found: &Value, expected: &str) -> CallError {
+    invalid_input(format!("`{place}` is `{}`, not {expected}", found.type_name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_name_the_input() {
+        let text = || Value::from("x");
+        let table = [
+            (Task::Embed, Value::Int(1), "inputs are `int`, not a map"),
+            (
+                Task::Embed,
+                Value::map([("text", text())]),
+                "input `text` is not known; the inputs are `texts`",
+            ),
+            (Task::Embed, Value::Map(Arc::default()), "input `texts` is missing"),
+            (
+                Task::Embed,
+                Value::map([("texts", Value::list([text(), Value::Int(1)]))]),
+                "`texts[1]` is `int`, not text",
+            ),
+            (Task::Rerank, Value::map([("query", text())]), "input `documents` is missing"),
+            (
+                Task::Rerank,
+                Value::map([("query", text()), ("documents", Value::list([])), ("keep", Value::Int(0))]),
+                "`keep` is `0`; it must be 1 or more",
+            ),
+            (
+                Task::Rerank,
+                Value::map([("query", text()), ("documents", Value::list([Value::map([("a", text())])]))]),
+                "`documents[0]` is a map without a text `text`",
+            ),
+        ];
+        for (task, inputs, message) in table {
+            assert_eq!(TextCall::parse(task, &inputs).unwrap_err().message, message);
+        }
+    }
+
+    #[test]
+    fn documents_may_be_texts_or_maps_and_keep_is_optional() {
+        let inputs = Value::map([
+            ("query", Value::from("q")),
+            ("documents", Value::list([Value::from("a"), Value::map([("text", Value::from("b"))])])),
+            ("keep", Value::None),
+        ]);
+        let TextCall::Rerank(call) = TextCall::parse(Task::Rerank, &inputs).unwrap() else {
+            panic!("not a rerank")
+        };
+        assert_eq!(call.texts, ["a".into(), "b".into()]);
+        assert_eq!(call.keep, None);
+        assert_eq!(call.documents[1], Value::map([("text", Value::from("b"))]));
+    }
+}

@@ -1,0 +1,1 @@
+//! The engine's rules, with an encoder whose numbers can be told in advance.

@@ -1,0 +1,106 @@
+//! From text to token ids.
+
+use std::path::Path;
+
+use millstream_engine::LoadError;
+use tokenizers::{EncodeInput, Tokenizer, TruncationParams};
+
+use crate::files::{MAX_TOKENIZER_BYTES, read_limited};
+
+/// One text (or pair of texts) as the model sees it, special tokens included, not padded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tokens {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// 0 for the first text, 1 for the second; as long as `ids`.
+    pub type_ids: Vec<u32>,
+}
+
+impl Tokens {
+    /// How many tokens.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// A model's tokenizer, cutting texts at the model's limit.
+pub struct TextTokenizer {
+    tokenizer: Tokenizer,
+    max_tokens: usize,
+    pad_id: u32,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json` in `dir`, at most [`MAX_TOKENIZER_BYTES`]; texts are cut to `max_tokens`, special tokens
+    /// counted, pairs at the longer side first. Without `pad_id` the tokenizer's own padding token is used, else 0.
+    ///
+    /// # Errors
+    /// [`LoadError::Unsupported`] without a `tokenizer.json`, [`LoadError::Model`] when it is broken.
+    pub fn load(dir: &Path, max_tokens: usize, pad_id: Option<u32>) -> Result<Self, LoadError> {
+        let path = dir.join("tokenizer.json");
+        let bytes = read_limited(dir, "tokenizer.json", MAX_TOKENIZER_BYTES)?.ok_or_else(|| {
+            LoadError::Unsupported(format!(
+                "`{}` is missing; texts need the model's fast tokenizer beside its weights",
+                path.display()
+            ))
+        })?;
+        let broken = |error: tokenizers::Error| {
+            LoadError::Model(format!(
+                "`{}` is not a tokenizer: {error}; fetch the model anew",
+                path.display()
+            ))
+        };
+        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(broken)?;
+        let pad_id = pad_id.or_else(|| tokenizer.get_padding().map(|padding| padding.pad_id)).unwrap_or(0);
+        tokenizer.with_padding(None);
+        let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
+        tokenizer.with_truncation(Some(truncation)).map_err(broken)?;
+        Ok(Self { tokenizer, max_tokens, pad_id })
+    }
+
+    /// Tokens of one text.
+    ///
+    /// # Errors
+    /// The tokenizer's reason, for operators.
+    pub fn encode(&self, text: &str) -> Result<Tokens, String> {
+        self.encode_input(EncodeInput::Single(text.into()))
+    }
+
+    /// Tokens of a pair, as cross-encoders read query and document.
+    ///
+    /// # Errors
+    /// The tokenizer's reason, for operators.
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, String> {
+        self.encode_input(EncodeInput::Dual(first.into(), second.into()))
+    }
+
+    fn encode_input(&self, input: EncodeInput<'_>) -> Result<Tokens, String> {
+        let encoding = self.tokenizer.encode_fast(input, true).map_err(|error| error.to_string())?;
+        Ok(Tokens { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec() })
+    }
+
+    /// Most tokens of one text or pair.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Fills up shorter rows of a batch.
+    #[must_use]
+    pub fn pad_id(&self) -> u32 {
+        self.pad_id
+    }
+
+    /// How many tokens there are, added ones included.
+    #[must_use]
+    pub fn vocabulary_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+}
