@@ -5,11 +5,14 @@
 //! run asks for, the head places the deployments, the worker starts them.
 #![forbid(unsafe_code)]
 
+pub mod expr;
 mod fault;
 mod name;
+mod ops;
 mod plan;
 mod run;
 mod spec;
+pub mod types;
 
 pub use fault::{Color, Fault, Faults};
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};

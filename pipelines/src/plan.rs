@@ -1,16 +1,121 @@
 //! The compiled form of a pipeline, which the ingress executes: everything that can be decided at deploy time is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_values::Value;
 
+use crate::expr::{Expression, Template};
+use crate::ops::Operator;
 use crate::{DeploymentSpec, Faults, FullName, Name};
 
+mod graph;
+
+use graph::Graph;
+
 /// A checked pipeline, ready to run. Immutable; shared by all requests.
-pub struct Plan {}
+///
+/// The checker makes one of [`PlanParts`]: it gives each stage a dense index, compiles expressions and templates in
+/// topological order (the pre-pass [`crate::expr::references`] tells which names a text mentions, so that the order
+/// is known before types are), with a [`crate::expr::Scope`] that knows the stages' indices and types, and hands
+/// the parts to [`Plan::new`], which derives the graph. Order of the stages in the list is free; that there is no
+/// cycle (`on_error = "use:…"` counts as an edge to the stage that it names) is the checker's to see to.
+pub struct Plan {
+    pub(crate) parts: PlanParts,
+    pub(crate) graph: Graph,
+}
+
+/// What a plan is made of.
+pub(crate) struct PlanParts {
+    pub(crate) name: Name,
+    pub(crate) route: Option<String>,
+    pub(crate) deployments: BTreeMap<Name, DeploymentSpec>,
+    /// The deployments that stages call; [`Work::Call`] indexes it.
+    pub(crate) targets: Vec<FullName>,
+    pub(crate) timeout: Option<Duration>,
+    /// A stage's place in this list is its index everywhere.
+    pub(crate) stages: Vec<StagePlan>,
+    /// The response body, field by field; empty without `[response]`.
+    pub(crate) response: Vec<(Arc<str>, Expression)>,
+}
+
+/// One step of the DAG.
+#[derive(Debug)]
+pub(crate) struct StagePlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) work: Work,
+    /// `prompt` and `template` are inputs of that name.
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) when: Option<Expression>,
+    /// The list of `for_each = "d in LIST"`; `d` is [`crate::expr::Env::item`], see [`crate::expr::Scope::with_item`].
+    pub(crate) for_each: Option<Expression>,
+    /// Of each call.
+    pub(crate) timeout: Option<Duration>,
+    /// How often a failed call is made again.
+    pub(crate) retries: u32,
+    pub(crate) on_error: OnError,
+}
+
+/// What a stage does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Calls a deployment.
+    Call {
+        /// Index into [`PlanParts::targets`].
+        target: usize,
+        /// Whether the answer's `text` may come in parts: task generate, or a deployment that another pipeline declares.
+        text: TextAnswer,
+    },
+    /// Computes here.
+    Operator(Operator),
+}
+
+/// Whether a call's answer has a `text` that can stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TextAnswer {
+    /// It may.
+    Streams,
+    /// It has none, or it comes in one piece.
+    Whole,
+}
+
+/// What a failed stage means for the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// The run fails.
+    Fail,
+    /// The stage has the value none.
+    Skip,
+    /// The stage has the value of the stage of that index.
+    Use(usize),
+}
+
+/// One input of a stage.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) name: Arc<str>,
+    pub(crate) value: InputValue,
+    /// Whether it must have a value; one that need not is left out when it is none.
+    pub(crate) required: bool,
+}
+
+/// Where an input comes from.
+#[derive(Debug)]
+pub(crate) enum InputValue {
+    /// An expression or a literal.
+    Expression(Expression),
+    /// A text with holes.
+    Template(Template),
+}
 
 impl Plan {
+    /// Makes a plan of checked parts.
+    pub(crate) fn new(parts: PlanParts) -> Self {
+        let graph = Graph::of(&parts);
+        Self { parts, graph }
+    }
+
     /// Parses, checks and compiles a pipeline's text. `file_name` is for messages only.
     ///
     /// # Errors
@@ -23,38 +128,38 @@ impl Plan {
     /// The pipeline's name.
     #[must_use]
     pub fn name(&self) -> &Name {
-        unimplemented!()
+        &self.parts.name
     }
 
     /// Its HTTP route; `None` for a file that holds only deployments.
     #[must_use]
     pub fn route(&self) -> Option<&str> {
-        unimplemented!()
+        self.parts.route.as_deref()
     }
 
     /// The deployments that it declares.
     #[must_use]
     pub fn deployments(&self) -> &BTreeMap<Name, DeploymentSpec> {
-        unimplemented!()
+        &self.parts.deployments
     }
 
     /// The deployments that its stages call, its own and those of other pipelines; [`crate::StageCall::target`]
     /// indexes it.
     #[must_use]
     pub fn targets(&self) -> &[FullName] {
-        unimplemented!()
+        &self.parts.targets
     }
 
     /// The whole request's deadline, when the file sets one (`timeout = "10s"`).
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        unimplemented!()
+        self.parts.timeout
     }
 
     /// Whether the response has a field that can stream.
     #[must_use]
     pub fn can_stream(&self) -> bool {
-        unimplemented!()
+        self.graph.streams.iter().any(Option::is_some)
     }
 
     /// Validates a JSON body against `[request]` and fills in defaults, without building a JSON tree in between.

@@ -1,0 +1,86 @@
+//! What follows from a plan's stages: who waits for whom, who is needed, whose text streams.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{InputValue, PlanParts, StagePlan, TextAnswer, Work};
+
+/// The DAG in dense indices; all lists are by stage index.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    /// How many stages a stage waits for before it starts.
+    pub(crate) num_dependencies: Vec<u32>,
+    /// The stages that wait for a stage.
+    pub(crate) dependents: Vec<Vec<usize>>,
+    /// Whether the response cannot be made without the stage; one that only stands in for another is not.
+    pub(crate) essential: Vec<bool>,
+    /// The stages that the response mapping uses.
+    pub(crate) response: Vec<usize>,
+    /// The response field that the stage's text streams to.
+    pub(crate) streams: Vec<Option<Arc<str>>>,
+}
+
+impl Graph {
+    pub(crate) fn of(parts: &PlanParts) -> Self {
+        let num_stages = parts.stages.len();
+        let dependencies: Vec<BTreeSet<usize>> = parts.stages.iter().map(dependencies).collect();
+        let mut dependents = vec![Vec::new(); num_stages];
+        for (stage, of_stage) in dependencies.iter().enumerate() {
+            for &dependency in of_stage {
+                dependents[dependency].push(stage);
+            }
+        }
+        let mut response = BTreeSet::new();
+        for (_, expression) in &parts.response {
+            expression.stages(&mut response);
+        }
+        Self {
+            num_dependencies: dependencies.iter().map(|of_stage| u32::try_from(of_stage.len()).unwrap_or(u32::MAX)).collect(),
+            dependents,
+            essential: reachable(&response, &dependencies),
+            response: response.into_iter().collect(),
+            streams: streams(parts),
+        }
+    }
+}
+
+/// The stages that a stage's expressions and templates use.
+fn dependencies(stage: &StagePlan) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    for expression in stage.when.iter().chain(&stage.for_each) {
+        expression.stages(&mut found);
+    }
+    for input in &stage.inputs {
+        match &input.value {
+            InputValue::Expression(expression) => expression.stages(&mut found),
+            InputValue::Template(template) => template.stages(&mut found),
+        }
+    }
+    found
+}
+
+/// Which stages the response needs, directly or through others.
+fn reachable(response: &BTreeSet<usize>, dependencies: &[BTreeSet<usize>]) -> Vec<bool> {
+    let mut essential = vec![false; dependencies.len()];
+    let mut todo: Vec<usize> = response.iter().copied().collect();
+    while let Some(stage) = todo.pop() {
+        if !std::mem::replace(&mut essential[stage], true) {
+            todo.extend(&dependencies[stage]);
+        }
+    }
+    essential
+}
+
+/// The response field that maps a stage's `text` directly, by stage; the first one where there are several.
+fn streams(parts: &PlanParts) -> Vec<Option<Arc<str>>> {
+    let mut streams = vec![None; parts.stages.len()];
+    for (field, expression) in &parts.response {
+        let Some((stage, "text")) = expression.as_stage_field() else { continue };
+        let plan = &parts.stages[stage];
+        let can = matches!(plan.work, Work::Call { text: TextAnswer::Streams, .. }) && plan.for_each.is_none();
+        if can && streams[stage].is_none() {
+            streams[stage] = Some(Arc::clone(field));
+        }
+    }
+    streams
+}
