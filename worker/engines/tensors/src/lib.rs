@@ -1,0 +1,20 @@
+//! What the engines on candle share: model files read within limits, weights with checked shapes, and the handful of
+//! CPU kernels that candle's stock operations leave slow (fused linear layers, attention without padding, exact GELU).
+//!
+//! It knows nothing of tasks, calls or models' layouts: those are the engines'. Everything computes in `f32` on the CPU.
+
+mod attention;
+mod files;
+mod linear;
+mod math;
+mod matmul;
+mod weights;
+
+pub use attention::{Attention, Sight, attend, attend_packed};
+pub use files::{
+    MAX_CONFIG_BYTES, MAX_HEADER_BYTES, MAX_TOKENIZER_BYTES, read_json, read_json_if_there, read_tokenizer,
+};
+pub use linear::{Finish, Linear, Norm, gather_rows, with_f32};
+pub use math::{add, add_scaled, dot, dot_each, gelu, gelu_tanh, layer_norm, relu, rms_norm, sigmoid, silu_times, softmax};
+pub use matmul::{View, matmul};
+pub use weights::Weights;
