@@ -1,0 +1,255 @@
+//! What can be typed: commands, flags and their help.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Serves pipelines of models on a cluster: one TOML file in, HTTP calls out.
+#[derive(Debug, Parser)]
+#[command(name = "cluster", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a pipeline file has faults; \
+4 no cluster in reach; 5 the cluster refused (unknown name, conflict, wrong token).";
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Print JSON on stdout instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The cluster's control address; without it the one in the data directory, else 127.0.0.1:7400.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) cluster: Option<String>,
+    /// Folder for the store, models, tokens and endpoints.json [default: ~/.local/share/millstream].
+    #[arg(long, global = true, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File that holds the admin token; without it `admin.token` in the data directory.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// What to log on stderr, such as `info` or `warn,millstream_head=debug`.
+    #[arg(long, global = true, value_name = "FILTER", env = "MILLSTREAM_LOG", default_value = "warn")]
+    pub(crate) log: String,
+    /// How to log.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
+    pub(crate) color: ColorChoice,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring up a cluster on this machine, or join one with --join; deploys the files given, else the bundled example.
+    Up(Box<UpArgs>),
+    /// Drain and stop the whole cluster.
+    Down(DownArgs),
+    /// Deploy pipeline files and wait until they are ready.
+    Deploy(DeployArgs),
+    /// Check pipeline files; needs no cluster, and asks one about other pipelines' deployments when it is in reach.
+    Validate(ValidateArgs),
+    /// Remove pipelines.
+    Delete(DeleteArgs),
+    /// Show nodes, pipelines and replicas.
+    Status(StatusArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// A part that a process may play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// The control plane.
+    Head,
+    /// Runs replicas.
+    Worker,
+    /// Takes HTTP requests.
+    Ingress,
+}
+
+/// Flags of `cluster up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Pipeline files to deploy.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Join the cluster whose head has this control address.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) join: Option<String>,
+    /// Parts to play [default: head,worker,ingress; with --join: worker].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLES")]
+    pub(crate) roles: Vec<Role>,
+    /// HTTP address for requests; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub(crate) ingress: SocketAddr,
+    /// gRPC address of the head.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    pub(crate) control: SocketAddr,
+    /// HTTP address of the dashboard and REST.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8265")]
+    pub(crate) dashboard: SocketAddr,
+    /// gRPC address for replica traffic.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) worker: SocketAddr,
+    /// Name of this node, unique in the cluster [default: the host name; with --join the host name and the process id].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Labels that deployments can ask for.
+    #[arg(long, value_name = "K=V,…", value_delimiter = ',', value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Declare this many GPUs instead of asking the driver; 0 hides those there are.
+    #[arg(long, value_name = "N")]
+    pub(crate) gpus: Option<u32>,
+    /// Memory of each declared GPU.
+    #[arg(long, value_name = "SIZE", default_value = "80GiB", requires = "gpus")]
+    pub(crate) gpu_memory: ByteSize,
+    /// Model name of the declared GPUs.
+    #[arg(long, value_name = "NAME", default_value = "declared", requires = "gpus")]
+    pub(crate) gpu_model: String,
+    /// ONNX Runtime's library; without it the usual places are searched.
+    #[arg(long, value_name = "FILE", env = "ORT_DYLIB_PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// How long requests under way may take when the process stops.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) drain_timeout: Duration,
+    /// Accept listeners on addresses that other machines reach, without TLS and keys: everybody who reaches them can
+    /// call your models and join the cluster.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+impl UpArgs {
+    /// The labels as a map; the last of equal keys counts.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        self.labels.iter().cloned().collect()
+    }
+
+    /// The parts to play.
+    pub(crate) fn roles(&self) -> Vec<Role> {
+        match (&self.roles[..], &self.join) {
+            ([], None) => vec![Role::Head, Role::Worker, Role::Ingress],
+            ([], Some(_)) => vec![Role::Worker],
+            (roles, _) => roles.to_vec(),
+        }
+    }
+}
+
+/// Flags of `cluster down`.
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// How long requests under way may take.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) drain_timeout: Duration,
+}
+
+/// Flags of `cluster deploy`.
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// Pipeline files.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Return once the cluster has stored the pipelines, before they are ready.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait until they are ready.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// Flags of `cluster validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Pipeline files.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Flags of `cluster delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Names of pipelines.
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// Flags of `cluster status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Show it again at each change, until Ctrl-C.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not a label; write it as key=value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn joining_means_worker_unless_said_otherwise() {
+        let roles = |line: &[&str]| match Cli::try_parse_from(line).unwrap().command {
+            Command::Up(args) => args.roles(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(roles(&["cluster", "up"]), [Role::Head, Role::Worker, Role::Ingress]);
+        assert_eq!(roles(&["cluster", "up", "--join", "a:1"]), [Role::Worker]);
+        assert_eq!(roles(&["cluster", "up", "--join", "a:1", "--roles", "ingress,worker"]), [
+            Role::Ingress,
+            Role::Worker
+        ]);
+    }
+
+    #[test]
+    fn labels_need_a_key() {
+        assert_eq!(parse_label("zone=a").unwrap(), ("zone".to_owned(), "a".to_owned()));
+        assert!(parse_label("zone").is_err());
+        assert!(parse_label("=a").is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! `cluster status`: the cluster in three tables, or as JSON.
+
+use std::fmt::Write as _;
+
+use bytesize::ByteSize;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use millstream_proto::status::{
+    ClusterStatus, DeploymentStatus, GpuStatus, NodeState, NodeStatus, PipelineState, PipelineStatus, ReplicaState,
+};
+
+use crate::cli::{Global, StatusArgs};
+use crate::client::Client;
+use crate::commands::prepare;
+use crate::exit::Failure;
+use crate::style;
+
+/// Runs the command.
+pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<(), Failure> {
+    prepare(global)?;
+    let mut client = Client::connect(global).await?;
+    if !args.watch {
+        return print(global, &client.status().await?);
+    }
+    let mut watch = client.watch_status().await?;
+    while let Some(status) = watch.next().await? {
+        if !global.json {
+            // Clear the screen and go home, as `watch` does.
+            print!("\x1b[2J\x1b[H");
+        }
+        print(global, &status)?;
+    }
+    Ok(())
+}
+
+fn print(global: &Global, status: &ClusterStatus) -> Result<(), Failure> {
+    if global.json {
+        let json = serde_json::to_string(status).map_err(|error| Failure::failed(error.to_string()))?;
+        println!("{json}");
+    } else {
+        print!("{}", render(status));
+    }
+    Ok(())
+}
+
+/// The status as text.
+fn render(status: &ClusterStatus) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{} {}, epoch {}", style::strong("leader"), status.leader, status.epoch);
+    section(&mut text, "nodes", ["NAME", "STATE", "ADDRESS", "CPU", "MEMORY", "GPUS"], status.nodes.iter().map(node_row));
+    section(
+        &mut text,
+        "ingresses",
+        ["NAME", "ADDRESS"],
+        status.ingresses.iter().map(|ingress| [ingress.name.clone(), format!("http://{}", ingress.address)]),
+    );
+    section(
+        &mut text,
+        "pipelines",
+        ["NAME", "ROUTE", "STATE", "REVISION", "SERVING"],
+        status.pipelines.iter().map(pipeline_row),
+    );
+    let deployments = || status.pipelines.iter().flat_map(|pipeline| &pipeline.deployments);
+    section(
+        &mut text,
+        "deployments",
+        ["NAME", "READY", "ONGOING", "QUEUED", "NOTE"],
+        deployments().map(deployment_row),
+    );
+    section(
+        &mut text,
+        "replicas",
+        ["ID", "NODE", "STATE", "REVISION", "ONGOING", "NOTE"],
+        deployments().flat_map(|deployment| &deployment.replicas).map(|replica| {
+            let note = if replica.error.is_empty() { &replica.doing } else { &replica.error };
+            [
+                replica.id.to_string(),
+                replica.node.clone(),
+                replica_state(replica.state),
+                replica.revision.to_string(),
+                replica.ongoing.to_string(),
+                note.clone(),
+            ]
+        }),
+    );
+    text
+}
+
+fn section<const N: usize>(
+    text: &mut String,
+    title: &str,
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(header);
+    let mut empty = true;
+    for row in rows {
+        table.add_row(row);
+        empty = false;
+    }
+    if empty {
+        let _ = writeln!(text, "\n{} none", style::strong(title));
+    } else {
+        let _ = writeln!(text, "\n{}\n{}", style::strong(title), table.to_string().trim_end());
+    }
+}
+
+fn node_row(node: &NodeStatus) -> [String; 6] {
+    let state = match node.state {
+        NodeState::Ready => style::good("ready"),
+        NodeState::Cordoned => style::warn("cordoned"),
+        NodeState::Draining => style::warn("draining"),
+        NodeState::Lost => style::bad("lost"),
+    };
+    [
+        node.name.clone(),
+        state,
+        node.address.clone(),
+        format!("{} of {} free", cores(node.free_cpu_milli), cores(node.cpu_milli)),
+        format!("{} of {} free", ByteSize(node.free_memory_bytes), ByteSize(node.memory_bytes)),
+        node.gpus.iter().map(gpu_text).collect::<Vec<_>>().join("\n"),
+    ]
+}
+
+fn gpu_text(gpu: &GpuStatus) -> String {
+    let mut text = format!("{}: {} {:.3} free", gpu.index, gpu.model, gpu.free_share);
+    for holder in &gpu.holders {
+        let _ = write!(text, "\n   {:.3} {}", holder.share, holder.replica);
+    }
+    text
+}
+
+fn cores(milli: u64) -> String {
+    if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{}.{:03}", milli / 1000, milli % 1000) }
+}
+
+fn pipeline_row(pipeline: &PipelineStatus) -> [String; 5] {
+    let state = match pipeline.state {
+        PipelineState::Starting => style::warn("starting"),
+        PipelineState::Ready => style::good("ready"),
+        PipelineState::Degraded => style::warn("degraded"),
+        PipelineState::Failed => style::bad("failed"),
+    };
+    [
+        pipeline.name.clone(),
+        pipeline.route.clone().unwrap_or_else(|| "-".to_owned()),
+        state,
+        pipeline.revision.to_string(),
+        pipeline.serving_revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string()),
+    ]
+}
+
+fn deployment_row(deployment: &DeploymentStatus) -> [String; 5] {
+    [
+        deployment.full_name.clone(),
+        format!("{}/{}", deployment.ready_replicas, deployment.target_replicas),
+        deployment.ongoing.to_string(),
+        deployment.queued.to_string(),
+        deployment.pending.join("\n"),
+    ]
+}
+
+fn replica_state(state: ReplicaState) -> String {
+    match state {
+        ReplicaState::Starting => style::warn("starting"),
+        ReplicaState::Ready => style::good("ready"),
+        ReplicaState::Draining => style::warn("draining"),
+        ReplicaState::Stopped => "stopped".to_owned(),
+        ReplicaState::Failed => style::bad("failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_proto::status::{GpuHolder, ReplicaStatus};
+
+    use super::*;
+
+    #[test]
+    fn the_tables_show_shares_pending_reasons_and_errors() {
+        let replica = ReplicaStatus {
+            id: "rag-embedder-1".into(),
+            node: "a".into(),
+            state: ReplicaState::Failed,
+            pid: 1,
+            revision: 2,
+            ongoing: 0,
+            doing: String::new(),
+            error: "no tokenizer.json".into(),
+            restarts: 1,
+        };
+        let status = ClusterStatus {
+            leader: "a".into(),
+            epoch: 3,
+            nodes: vec![NodeStatus {
+                name: "a".into(),
+                id: "n1".into(),
+                state: NodeState::Ready,
+                address: "127.0.0.1:1".into(),
+                pid: 1,
+                cpu_milli: 2000,
+                free_cpu_milli: 1750,
+                memory_bytes: 1 << 30,
+                free_memory_bytes: 1 << 29,
+                labels: [].into(),
+                gpus: vec![GpuStatus {
+                    index: 0,
+                    model: "H100".into(),
+                    memory_bytes: 1 << 36,
+                    free_share: 0.75,
+                    holders: vec![GpuHolder { replica: "rag-embedder-1".into(), share: 0.25 }],
+                }],
+            }],
+            ingresses: vec![],
+            pipelines: vec![PipelineStatus {
+                name: "rag".into(),
+                route: Some("/rag".into()),
+                revision: 2,
+                serving_revision: None,
+                state: PipelineState::Failed,
+                deployments: vec![DeploymentStatus {
+                    name: "embedder".into(),
+                    full_name: "rag/embedder".into(),
+                    target_replicas: 2,
+                    ready_replicas: 0,
+                    ongoing: 0,
+                    queued: 0,
+                    replicas: vec![replica],
+                    pending: vec!["node `a`: 1 GPU wanted, 0.75 free".into()],
+                }],
+            }],
+        };
+        owo_colors::set_override(false);
+        insta::assert_snapshot!(render(&status));
+    }
+}

@@ -1,0 +1,160 @@
+//! The data directory: who holds it, where the cluster listens (`endpoints.json`), the admin token.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Global;
+
+/// Where a process of the cluster listens; written by `up`, read by the other commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Endpoints {
+    /// Process id of `cluster up`.
+    pub(crate) pid: u32,
+    /// Name of the node.
+    pub(crate) node_name: String,
+    /// HTTP for requests, if this process has that role.
+    pub(crate) ingress: Option<SocketAddr>,
+    /// gRPC of the head: this process's own, or the one it joined.
+    pub(crate) control: String,
+    /// Dashboard and REST, if this process has that role.
+    pub(crate) dashboard: Option<SocketAddr>,
+    /// gRPC for replica traffic, if this process has that role.
+    pub(crate) worker: Option<SocketAddr>,
+}
+
+/// A folder that belongs to one process of the cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct DataDir(PathBuf);
+
+impl DataDir {
+    /// The folder that the flags mean.
+    pub(crate) fn of(global: &Global) -> Result<Self> {
+        if let Some(path) = &global.data_dir {
+            return Ok(Self(path.clone()));
+        }
+        let base = match (env::var_os("XDG_DATA_HOME"), env::var_os("HOME")) {
+            (Some(data), _) if !data.is_empty() => PathBuf::from(data),
+            (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".local/share"),
+            _ => anyhow::bail!("there is no home directory for the data directory; name one with --data-dir"),
+        };
+        Ok(Self(base.join("millstream")))
+    }
+
+    /// A folder inside, for a process that joins without naming one.
+    pub(crate) fn for_joined(&self, node_name: &str) -> Self {
+        Self(self.0.join("joined").join(node_name))
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes the folder, for its owner only.
+    pub(crate) fn create(&self) -> Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .with_context(|| format!("cannot make the data directory `{}`; name another with --data-dir", self.0.display()))
+    }
+
+    /// The admin token, made at the first start; only the owner can read the file.
+    pub(crate) fn admin_token(&self) -> Result<String> {
+        let path = self.token_file();
+        match fs::read_to_string(&path) {
+            Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        write_private(&path, &token)?;
+        Ok(token)
+    }
+
+    /// Where the admin token is.
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.0.join("admin.token")
+    }
+
+    /// Tells other commands where this process listens.
+    pub(crate) fn write_endpoints(&self, endpoints: &Endpoints) -> Result<()> {
+        write_private(&self.0.join("endpoints.json"), &serde_json::to_string_pretty(endpoints)?)
+    }
+
+    /// Where the process that holds (or last held) the folder listens; `None` when none did.
+    pub(crate) fn endpoints(&self) -> Result<Option<Endpoints>> {
+        let path = self.0.join("endpoints.json");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(
+                serde_json::from_str(&text).with_context(|| format!("`{}` is not readable; delete it", path.display()))?,
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+    }
+
+    /// Removes what `write_endpoints` wrote.
+    pub(crate) fn remove_endpoints(&self) {
+        // Nothing depends on it: the pid in the file tells whether it is stale.
+        let _ = fs::remove_file(self.0.join("endpoints.json"));
+    }
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let write = || -> io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_token_is_made_once_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir(folder.path().join("new"));
+        dir.create().unwrap();
+        let token = dir.admin_token().unwrap();
+        assert_eq!(token.len(), 64);
+        assert_eq!(dir.admin_token().unwrap(), token);
+        assert_eq!(fs::metadata(dir.token_file()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn endpoints_come_back_as_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir(folder.path().to_owned());
+        assert_eq!(dir.endpoints().unwrap(), None);
+        let endpoints = Endpoints {
+            pid: 7,
+            node_name: "a".into(),
+            ingress: Some(([127, 0, 0, 1], 8000).into()),
+            control: "127.0.0.1:7400".into(),
+            dashboard: None,
+            worker: None,
+        };
+        dir.write_endpoints(&endpoints).unwrap();
+        assert_eq!(dir.endpoints().unwrap(), Some(endpoints));
+        dir.remove_endpoints();
+        assert_eq!(dir.endpoints().unwrap(), None);
+    }
+}

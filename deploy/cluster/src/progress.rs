@@ -1,0 +1,213 @@
+//! Shows what each replica is doing until pipelines are ready: a spinner each on a terminal, a line per change
+//! elsewhere.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use millstream_proto::ReplicaId;
+use millstream_proto::status::{ClusterStatus, DeploymentStatus, PipelineState, ReplicaState, ReplicaStatus};
+
+use crate::client::StatusWatch;
+use crate::exit::Failure;
+use crate::style;
+
+/// How often a spinner turns.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Waits until these pipelines (name, revision) serve, telling what happens meanwhile.
+///
+/// A pipeline that cannot start, a head that goes away and the end of `timeout` are failures.
+pub(crate) async fn until_ready(
+    watch: &mut StatusWatch,
+    wanted: &[(String, u64)],
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let mut display = Display::new();
+    let deadline = tokio::time::Instant::now() + timeout;
+    loop {
+        let status = match tokio::time::timeout_at(deadline, watch.next()).await {
+            Ok(status) => status?,
+            Err(_) => {
+                return Err(Failure::failed(format!(
+                    "not ready after {}; `cluster status` shows what is missing",
+                    humantime::format_duration(timeout)
+                )));
+            }
+        };
+        let Some(status) = status else {
+            return Err(Failure::unreachable("the cluster went away before the pipelines were ready"));
+        };
+        display.show(&status, wanted);
+        match verdict(&status, wanted) {
+            Verdict::Waiting => {}
+            Verdict::Ready => return Ok(()),
+            Verdict::Failed(reason) => return Err(Failure::failed(reason)),
+        }
+    }
+}
+
+/// How far the wanted pipelines are.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Waiting,
+    Ready,
+    Failed(String),
+}
+
+fn verdict(status: &ClusterStatus, wanted: &[(String, u64)]) -> Verdict {
+    let mut all_ready = true;
+    for (name, revision) in wanted {
+        let Some(pipeline) = status.pipelines.iter().find(|pipeline| pipeline.name == *name) else {
+            all_ready = false;
+            continue;
+        };
+        if pipeline.state == PipelineState::Failed {
+            return Verdict::Failed(failure_text(name, &pipeline.deployments));
+        }
+        let serving = pipeline.serving_revision.is_some_and(|serving| serving >= *revision);
+        all_ready &= serving && pipeline.state == PipelineState::Ready;
+    }
+    if all_ready { Verdict::Ready } else { Verdict::Waiting }
+}
+
+fn failure_text(pipeline: &str, deployments: &[DeploymentStatus]) -> String {
+    let mut text = format!("pipeline `{pipeline}` cannot start");
+    for deployment in deployments {
+        if let Some(replica) = deployment.replicas.iter().find(|replica| !replica.error.is_empty()) {
+            text.push_str(&format!("\n  {} on {}: {}", deployment.full_name, replica.node, replica.error));
+        }
+        for reason in &deployment.pending {
+            text.push_str(&format!("\n  {}: {reason}", deployment.full_name));
+        }
+    }
+    text
+}
+
+/// What is on the screen.
+struct Display {
+    bars: Option<MultiProgress>,
+    shown: BTreeMap<ReplicaId, Shown>,
+    started: Instant,
+}
+
+struct Shown {
+    text: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Display {
+    #[expect(clippy::disallowed_methods, reason = "shows elapsed time to a person")]
+    fn new() -> Self {
+        Self {
+            bars: style::stderr_is_terminal().then(MultiProgress::new),
+            shown: BTreeMap::new(),
+            started: Instant::now(),
+        }
+    }
+
+    fn show(&mut self, status: &ClusterStatus, wanted: &[(String, u64)]) {
+        let pipelines = status.pipelines.iter().filter(|pipeline| wanted.iter().any(|(name, _)| *name == pipeline.name));
+        for deployment in pipelines.flat_map(|pipeline| &pipeline.deployments) {
+            for replica in &deployment.replicas {
+                self.show_replica(deployment, replica);
+            }
+        }
+    }
+
+    fn show_replica(&mut self, deployment: &DeploymentStatus, replica: &ReplicaStatus) {
+        let text = describe(replica);
+        let shown = self.shown.entry(replica.id.clone()).or_insert_with(|| Shown {
+            text: String::new(),
+            bar: self.bars.as_ref().map(|bars| {
+                let bar = bars.add(ProgressBar::new_spinner().with_style(spinner()));
+                bar.enable_steady_tick(TICK);
+                bar.set_prefix(format!("{} on {}", deployment.full_name, replica.node));
+                bar
+            }),
+        });
+        if shown.text == text {
+            return;
+        }
+        match &shown.bar {
+            Some(bar) => {
+                bar.set_message(text.clone());
+                if replica.state != ReplicaState::Starting {
+                    bar.finish();
+                }
+            }
+            None => eprintln!(
+                "{:>6.2} s  {} on {}: {text}",
+                self.started.elapsed().as_secs_f64(),
+                deployment.full_name,
+                replica.node
+            ),
+        }
+        shown.text = text;
+    }
+}
+
+fn spinner() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner:.cyan} {prefix}: {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn describe(replica: &ReplicaStatus) -> String {
+    match replica.state {
+        ReplicaState::Starting if replica.doing.is_empty() => "starting".to_owned(),
+        ReplicaState::Starting => replica.doing.clone(),
+        ReplicaState::Ready => "ready".to_owned(),
+        ReplicaState::Draining => "draining".to_owned(),
+        ReplicaState::Stopped => "stopped".to_owned(),
+        ReplicaState::Failed => format!("failed: {}", replica.error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_proto::status::PipelineStatus;
+
+    use super::*;
+
+    fn status(state: PipelineState, serving_revision: Option<u64>) -> ClusterStatus {
+        ClusterStatus {
+            leader: "a".into(),
+            epoch: 1,
+            nodes: vec![],
+            ingresses: vec![],
+            pipelines: vec![PipelineStatus {
+                name: "rag".into(),
+                route: None,
+                revision: 2,
+                serving_revision,
+                state,
+                deployments: vec![DeploymentStatus {
+                    name: "e".into(),
+                    full_name: "rag/e".into(),
+                    target_replicas: 1,
+                    ready_replicas: 0,
+                    ongoing: 0,
+                    queued: 0,
+                    replicas: vec![],
+                    pending: vec!["node `a`: 2 GPUs wanted, 0 there".into()],
+                }],
+            }],
+        }
+    }
+
+    #[test]
+    fn ready_means_the_wanted_revision_serves() {
+        let wanted = [("rag".to_owned(), 2)];
+        assert_eq!(verdict(&status(PipelineState::Starting, None), &wanted), Verdict::Waiting);
+        assert_eq!(verdict(&status(PipelineState::Ready, Some(1)), &wanted), Verdict::Waiting);
+        assert_eq!(verdict(&status(PipelineState::Ready, Some(2)), &wanted), Verdict::Ready);
+        assert_eq!(verdict(&status(PipelineState::Ready, Some(2)), &[("other".to_owned(), 1)]), Verdict::Waiting);
+    }
+
+    #[test]
+    fn a_failure_names_deployment_and_reason() {
+        let Verdict::Failed(text) = verdict(&status(PipelineState::Failed, None), &[("rag".to_owned(), 2)]) else {
+            panic!("not failed");
+        };
+        assert_eq!(text, "pipeline `rag` cannot start\n  rag/e: node `a`: 2 GPUs wanted, 0 there");
+    }
+}

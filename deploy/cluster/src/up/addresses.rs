@@ -1,0 +1,58 @@
+//! Refuses listeners that other machines reach, unless the person accepts what that means.
+
+use std::net::SocketAddr;
+
+use crate::cli::{Role, UpArgs};
+use crate::exit::Failure;
+
+/// Checks the addresses of the roles that will listen; names every flag at fault.
+pub(crate) fn check(args: &UpArgs, roles: &[Role]) -> Result<(), Failure> {
+    let mut listeners: Vec<(&str, SocketAddr)> = Vec::new();
+    if roles.contains(&Role::Head) {
+        listeners.extend([("--control", args.control), ("--dashboard", args.dashboard)]);
+    }
+    if roles.contains(&Role::Worker) {
+        listeners.push(("--worker", args.worker));
+    }
+    if roles.contains(&Role::Ingress) {
+        listeners.push(("--ingress", args.ingress));
+    }
+    let open: Vec<String> = listeners
+        .into_iter()
+        .filter(|(_, address)| !address.ip().is_loopback())
+        .map(|(flag, address)| format!("{flag} {address}"))
+        .collect();
+    if open.is_empty() || args.insecure {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "other machines can reach {}, and there is no TLS and no key to keep strangers out; listen on 127.0.0.1, or \
+         accept the risk with --insecure",
+        open.join(" and ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn check_line(line: &[&str]) -> bool {
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Up(args) => check(&args, &args.roles()).is_ok(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_accepted_unless_asked() {
+        assert!(check_line(&["cluster", "up"]));
+        assert!(!check_line(&["cluster", "up", "--ingress", "0.0.0.0:8000"]));
+        assert!(check_line(&["cluster", "up", "--ingress", "0.0.0.0:8000", "--insecure"]));
+        assert!(check_line(&["cluster", "up", "--ingress", "[::1]:8000"]));
+        // A role that is not played does not listen.
+        assert!(check_line(&["cluster", "up", "--join", "127.0.0.1:1", "--ingress", "0.0.0.0:8000"]));
+    }
+}

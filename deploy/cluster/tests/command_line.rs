@@ -1,0 +1,64 @@
+//! The command as a script sees it: exit codes, JSON, help. (Being here, it makes `cargo test` build the binary that
+//! the whole-system tests run.)
+
+use std::fs;
+use std::process::{Command, Output};
+
+fn cluster(args: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_cluster"))
+        .args(args)
+        .env("HOME", home.path())
+        .env_remove("XDG_DATA_HOME")
+        .env_remove("MILLSTREAM_DATA_DIR")
+        .output()
+        .unwrap()
+}
+
+fn example(name: &str) -> String {
+    format!("{}/../../pipelines/examples/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn every_example_is_valid() {
+    for entry in fs::read_dir(example("")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let output = cluster(&["validate", &path.display().to_string(), "--json"]);
+            assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+    }
+}
+
+#[test]
+fn no_cluster_is_exit_code_4_and_says_what_to_do() {
+    let output = cluster(&["status", "--cluster", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(4));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("cluster up"), "{text}");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    assert_eq!(cluster(&["up", "--roles", "worker"]).status.code(), Some(2));
+    assert_eq!(cluster(&["up", "--ingress", "0.0.0.0:0"]).status.code(), Some(2));
+    assert_eq!(cluster(&["up", "--join", "127.0.0.1:1", "--roles", "head"]).status.code(), Some(2));
+    assert_eq!(cluster(&["frobnicate"]).status.code(), Some(2));
+    assert_eq!(cluster(&["status", "--log", "a=b=c", "--cluster", "127.0.0.1:1"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let output = cluster(&["validate", "nowhere.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("nowhere.toml"));
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = cluster(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("validate"), "{shell}");
+    }
+}

@@ -1,0 +1,287 @@
+//! Real processes of the `cluster` command.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{eventually, within};
+
+/// The binary of this build. `cargo test --workspace` builds it; this one is the profile that the tests run in.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn cluster_binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/PROFILE/deps/TEST, or target/PROFILE/BENCHMARK
+    let binary = test.ancestors().skip(1).take(2).map(|folder| folder.join("cluster")).find(|path| path.is_file());
+    binary.expect("the `cluster` binary is built: run `cargo build -p millstream` in this profile first")
+}
+
+/// Runs a `cluster` command to its end.
+pub fn run_cluster<S: AsRef<OsStr>>(args: &[S]) -> Output {
+    Command::new(cluster_binary())
+        .args(args)
+        .env_remove("MILLSTREAM_DATA_DIR")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// How a process is brought up.
+#[derive(Clone)]
+pub struct UpOptions {
+    args: Vec<String>,
+    files: Vec<PathBuf>,
+    ingress: String,
+    control: String,
+}
+
+impl Default for UpOptions {
+    fn default() -> Self {
+        let free = "127.0.0.1:0".to_owned();
+        Self { args: Vec::new(), files: Vec::new(), ingress: free.clone(), control: free }
+    }
+}
+
+impl UpOptions {
+    /// No flags beyond free ports and a data directory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds flags.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Adds a pipeline file to deploy.
+    #[must_use]
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files.push(path.into());
+        self
+    }
+}
+
+/// A process of `cluster up`; killed when dropped.
+pub struct Node {
+    child: Child,
+    data_dir: PathBuf,
+}
+
+impl Node {
+    /// Starts `cluster up` on free ports with this data directory.
+    pub fn start(data_dir: &Path, options: &UpOptions) -> Result<Self> {
+        let _ = fs::remove_file(data_dir.join("endpoints.json"));
+        fs::create_dir_all(data_dir)?;
+        let log = fs::File::options().create(true).append(true).open(data_dir.join("stderr.log"))?;
+        let out = fs::File::options().create(true).append(true).open(data_dir.join("stdout.log"))?;
+        let child = Command::new(cluster_binary())
+            .arg("up")
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(["--ingress", &options.ingress, "--control", &options.control, "--dashboard", "127.0.0.1:0"])
+            .args(["--log", "info"])
+            .args(&options.args)
+            .args(&options.files)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(log)
+            .spawn()
+            .context("starting `cluster up`")?;
+        Ok(Self { child, data_dir: data_dir.to_owned() })
+    }
+
+    /// Where it listens, as `endpoints.json` says; waits until the file is there.
+    pub fn endpoints(&mut self) -> Value {
+        let path = self.data_dir.join("endpoints.json");
+        let data_dir = self.data_dir.clone();
+        let child = &mut self.child;
+        eventually("endpoints.json is written", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("`cluster up` ended with {status}:\n{}", log_of(&data_dir));
+            }
+            serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()
+        })
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub fn wait(&mut self, limit: Duration) -> Option<i32> {
+        let child = &mut self.child;
+        within(limit, "the process has ended", || child.try_wait().unwrap()).code()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// What it wrote on stderr.
+    #[must_use]
+    pub fn log(&self) -> String {
+        log_of(&self.data_dir)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- stderr of {} ---\n{}", self.data_dir.display(), self.log());
+        }
+    }
+}
+
+fn log_of(data_dir: &Path) -> String {
+    let mut text = String::new();
+    if let Ok(mut file) = fs::File::open(data_dir.join("stderr.log")) {
+        let _ = file.read_to_string(&mut text);
+    }
+    text
+}
+
+/// A cluster: the process that leads it, and any that joined.
+pub struct Cluster {
+    /// The process with the head.
+    pub leader: Node,
+    /// Processes that joined.
+    pub joined: Vec<Node>,
+    http: reqwest::blocking::Client,
+    ingress: String,
+    control: String,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Brings a cluster up and waits until it listens (not until pipelines are ready).
+    pub fn up(options: &UpOptions) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut leader = Node::start(&folder.path().join("leader"), options)?;
+        let endpoints = leader.endpoints();
+        let text = |key: &str| endpoints[key].as_str().unwrap_or_default().to_owned();
+        Ok(Self {
+            leader,
+            joined: Vec::new(),
+            http: reqwest::blocking::Client::builder().timeout(Duration::from_secs(60)).build()?,
+            ingress: text("ingress"),
+            control: text("control"),
+            folder,
+        })
+    }
+
+    /// Brings a cluster up with one pipeline and waits until it answers.
+    pub fn serving(pipeline: &str) -> Result<Self> {
+        Self::serving_with(pipeline, UpOptions::new())
+    }
+
+    /// As [`Cluster::serving`], with flags.
+    pub fn serving_with(pipeline: &str, options: UpOptions) -> Result<Self> {
+        let file = tempfile::Builder::new().suffix(".toml").tempfile()?;
+        fs::write(file.path(), pipeline)?;
+        let mut cluster = Self::up(&options.file(file.path()))?;
+        cluster.wait_ready();
+        Ok(cluster)
+    }
+
+    /// Waits until `cluster up` has said that it is ready.
+    pub fn wait_ready(&mut self) {
+        let path = self.leader.data_dir().join("stdout.log");
+        within(Duration::from_secs(120), "`cluster up` says ready", || {
+            fs::read_to_string(&path).unwrap_or_default().contains("ready").then_some(())
+        });
+    }
+
+    /// Adds a worker on this machine, and waits until the head counts it among its ready nodes.
+    pub fn join(&mut self, name: &str, args: &[&str]) -> Result<()> {
+        let options = UpOptions::new().args(&["--join", &self.control.clone(), "--node-name", name]).args(args);
+        self.joined.push(Node::start(&self.folder.path().join(name), &options)?);
+        eventually("the joined worker is a ready node", || {
+            let status = self.status();
+            let nodes = status["nodes"].as_array()?;
+            nodes.iter().any(|node| node["name"] == name && node["state"] == "ready").then_some(())
+        });
+        Ok(())
+    }
+
+    /// Ends the leading process with `kill -9` and starts it again with the same data directory and addresses.
+    pub fn restart_leader(&mut self, mut options: UpOptions) -> Result<()> {
+        self.leader.kill();
+        let data_dir = self.leader.data_dir().to_owned();
+        let _ = fs::remove_file(data_dir.join("stdout.log"));
+        options.ingress.clone_from(&self.ingress);
+        options.control.clone_from(&self.control);
+        self.leader = Node::start(&data_dir, &options)?;
+        self.leader.endpoints();
+        Ok(())
+    }
+
+    /// Runs a command against this cluster.
+    pub fn command(&self, args: &[&str]) -> Output {
+        let mut line: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        line.extend([OsStr::new("--data-dir"), self.leader.data_dir().as_os_str()]);
+        run_cluster(&line)
+    }
+
+    /// `cluster status --json`; null while the head is away.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let output = self.command(&["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The URL of a path on the ingress.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.ingress)
+    }
+
+    /// A client for calls of the test's own.
+    #[must_use]
+    pub fn http(&self) -> &reqwest::blocking::Client {
+        &self.http
+    }
+
+    /// Posts JSON; gives status and body.
+    pub fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let answer = self.http.post(self.url(path)).json(body).send()?;
+        let status = answer.status().as_u16();
+        let text = answer.text()?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// A folder of this cluster's own.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
