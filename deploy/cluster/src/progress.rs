@@ -97,7 +97,6 @@ struct Shown {
 }
 
 impl Display {
-    #[expect(clippy::disallowed_methods, reason = "shows elapsed time to a person")]
     fn new() -> Self {
         Self {
             bars: style::stderr_is_terminal().then(MultiProgress::new),

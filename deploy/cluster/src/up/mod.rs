@@ -41,7 +41,7 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
         data_dir = data_dir.for_joined(&node_name);
     }
     data_dir.create()?;
-    let _lock = DataDirLock::take(data_dir.path()).map_err(|error| Failure::failed(error.to_string()))?;
+    let _lock = DataDirLock::acquire(data_dir.path()).map_err(|error| Failure::failed(error.to_string()))?;
 
     let mut signals = Signals::listen()?;
     let parts = Parts::start(&args, &roles, &node_name, &data_dir).await?;

@@ -1,0 +1,86 @@
+//! Rules of the repository that no compiler checks: decisions stay free of I/O, files stay short and open with why they
+//! exist.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules that decide: plain functions of state and time. Paths are files, or folders with all their files.
+const CORE: [&str; 1] = ["pipelines/src"];
+
+/// What a deciding module may not mention.
+const FORBIDDEN_IN_CORE: [&str; 8] = [
+    "tokio::",
+    "ractor::",
+    "tonic::",
+    "tracing::",
+    "metrics::",
+    "Instant::now",
+    "SystemTime::now",
+    "rand::rng()",
+];
+
+/// Longest source file, tests apart.
+const MAX_LINES: usize = 500;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    if folder.is_file() {
+        files.push(folder.to_owned());
+        return;
+    }
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            sources(&path, files);
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The part of a file that is not its unit tests.
+fn without_tests(text: &str) -> &str {
+    text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text)
+}
+
+#[test]
+fn decisions_are_free_of_io_time_and_chance() {
+    let mut faults = Vec::new();
+    for place in CORE {
+        let mut files = Vec::new();
+        sources(&root().join(place), &mut files);
+        assert!(!files.is_empty(), "{place} is gone: mend the list");
+        for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
+            let text = fs::read_to_string(file).unwrap();
+            for word in FORBIDDEN_IN_CORE {
+                if without_tests(&text).lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word)) {
+                    faults.push(format!("{}: mentions `{word}`", file.display()));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_file_says_why_it_exists_and_is_short() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let mut faults = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        if !text.starts_with("//!") {
+            faults.push(format!("{}: does not open with `//!`", file.display()));
+        }
+        let lines = without_tests(&text).lines().count();
+        let is_test = file.components().any(|part| part.as_os_str() == "tests") || file.ends_with("tests.rs");
+        if lines > MAX_LINES && !is_test {
+            faults.push(format!("{}: {lines} lines, more than {MAX_LINES}", file.display()));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
