@@ -1,0 +1,246 @@
+//! Checking a call's inputs against what the model takes, and turning lists of numbers into tensors. Pure; every fault
+//! is the caller's and all faults of a call are told at once.
+
+use half::{bf16, f16};
+use millstream_engine::invalid_input;
+use millstream_values::{CallError, DType, Tensor, Value};
+
+use crate::port::{Port, check_named_axes, type_text};
+
+/// The call's tensors in the order of `ports`, shaped as the model takes them. Tensors are not copied.
+///
+/// # Errors
+/// Class `Invalid`: unknown, missing or ill-typed inputs, shapes that do not fit, numbers out of range.
+pub(crate) fn to_tensors(inputs: &Value, ports: &[Port]) -> Result<Vec<Tensor>, CallError> {
+    let map = inputs
+        .as_map()
+        .ok_or_else(|| invalid_input(format!("inputs are `{}`, not a map", inputs.type_name())))?;
+    let mut faults: Vec<String> = map
+        .keys()
+        .filter(|key| !ports.iter().any(|port| port.name == ***key))
+        .map(|key| format!("input `{key}` is not known; the model takes {}", listed(ports)))
+        .collect();
+    let mut tensors = Vec::with_capacity(ports.len());
+    for port in ports {
+        match map.get(port.name.as_str()) {
+            None | Some(Value::None) => faults.push(format!("input `{}` is missing; it is `{port}`", port.name)),
+            Some(value) => match to_tensor(value, port) {
+                Ok(tensor) => tensors.push(tensor),
+                Err(fault) => faults.push(fault),
+            },
+        }
+    }
+    if faults.is_empty() {
+        let shapes: Vec<&[usize]> = tensors.iter().map(Tensor::shape).collect();
+        faults = check_named_axes(ports, &shapes);
+    }
+    if faults.is_empty() { Ok(tensors) } else { Err(invalid_input(faults.join("; "))) }
+}
+
+/// The ports' names and types, for messages.
+fn listed(ports: &[Port]) -> String {
+    let ports: Vec<String> = ports.iter().map(|port| format!("`{}: {port}`", port.name)).collect();
+    ports.join(", ")
+}
+
+fn to_tensor(value: &Value, port: &Port) -> Result<Tensor, String> {
+    let tensor = match value {
+        Value::Tensor(tensor) => tensor.clone(),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) => gather(value, port)?,
+        Value::None | Value::Text(_) | Value::Bytes(_) | Value::Map(_) => {
+            return Err(format!("input `{}` is `{}`, the model takes `{port}`", port.name, value.type_name()));
+        }
+    };
+    let mismatch =
+        || format!("input `{}` is `{}`, the model takes `{port}`", port.name, type_text(tensor.dtype(), tensor.shape()));
+    if tensor.dtype() != port.dtype {
+        return Err(mismatch());
+    }
+    if tensor.dtype() == DType::Bool && tensor.data().iter().any(|&byte| byte > 1) {
+        return Err(format!("input `{}` is `bool`, but has a byte that is neither 0 nor 1", port.name));
+    }
+    let shape = port.fit(tensor.shape()).ok_or_else(mismatch)?;
+    if shape == tensor.shape() {
+        return Ok(tensor);
+    }
+    Tensor::new(tensor.dtype(), shape, tensor.data().clone()).map_err(|error| error.to_string())
+}
+
+/// A tensor of the port's element type out of numbers and (nested) lists of numbers or of tensors.
+fn gather(value: &Value, port: &Port) -> Result<Tensor, String> {
+    let shape = shape_of(value);
+    let mut data = Vec::new();
+    fill(value, &shape, port.dtype, &mut data).map_err(|fault| {
+        // A fault opens with its place within the list, such as `[3][0]`, or with nothing.
+        let (place, what) = fault.split_once(' ').unwrap_or(("", &fault));
+        format!("`{}{place}` {what}", port.name)
+    })?;
+    Tensor::new(port.dtype, shape, data.into()).map_err(|error| error.to_string())
+}
+
+/// The shape that a nested list has if all its parts are like its first ones.
+fn shape_of(value: &Value) -> Vec<usize> {
+    let mut shape = Vec::new();
+    let mut value = value;
+    loop {
+        match value {
+            Value::List(values) => {
+                shape.push(values.len());
+                match values.first() {
+                    Some(first) => value = first,
+                    None => return shape,
+                }
+            }
+            Value::Tensor(tensor) => {
+                shape.extend_from_slice(tensor.shape());
+                return shape;
+            }
+            _ => return shape,
+        }
+    }
+}
+
+/// Appends the value's elements; a fault is `PLACE WHAT`, the place being empty for the value itself.
+fn fill(value: &Value, shape: &[usize], dtype: DType, data: &mut Vec<u8>) -> Result<(), String> {
+    match value {
+        Value::List(values) if shape.first() == Some(&values.len()) => {
+            for (at, value) in values.iter().enumerate() {
+                fill(value, &shape[1..], dtype, data).map_err(|fault| format!("[{at}]{fault}"))?;
+            }
+            Ok(())
+        }
+        Value::Tensor(tensor) if tensor.shape() == shape => {
+            if tensor.dtype() != dtype {
+                return Err(format!(" is `{}`, not `{dtype}`", tensor.dtype()));
+            }
+            data.extend_from_slice(tensor.data());
+            Ok(())
+        }
+        Value::List(_) | Value::Tensor(_) => Err(" has another shape than what stands before it".to_owned()),
+        _ if shape.is_empty() => push_number(value, dtype, data).map_err(|fault| format!(" {fault}")),
+        _ => Err(format!(" is a `{}` where a list is wanted", value.type_name())),
+    }
+}
+
+fn push_number(value: &Value, dtype: DType, data: &mut Vec<u8>) -> Result<(), String> {
+    match (value, dtype) {
+        (Value::Bool(value), DType::Bool) => {
+            data.push(u8::from(*value));
+            Ok(())
+        }
+        (Value::Int(value), _) if !dtype.is_float() && dtype != DType::Bool => push_int(*value, dtype, data),
+        (Value::Int(_) | Value::Float(_), _) if dtype.is_float() => {
+            push_float(value.as_f64().unwrap_or(f64::NAN), dtype, data)
+        }
+        _ => Err(format!("is `{}`, not `{dtype}`", value.type_name())),
+    }
+}
+
+fn push_int(value: i64, dtype: DType, data: &mut Vec<u8>) -> Result<(), String> {
+    let out_of_range = |_| format!("is `{value}`, which is beyond `{dtype}`");
+    match dtype {
+        DType::U8 => data.extend(u8::try_from(value).map_err(out_of_range)?.to_le_bytes()),
+        DType::U16 => data.extend(u16::try_from(value).map_err(out_of_range)?.to_le_bytes()),
+        DType::U32 => data.extend(u32::try_from(value).map_err(out_of_range)?.to_le_bytes()),
+        DType::U64 => data.extend(u64::try_from(value).map_err(out_of_range)?.to_le_bytes()),
+        DType::I8 => data.extend(i8::try_from(value).map_err(out_of_range)?.to_le_bytes()),
+        DType::I16 => data.extend(i16::try_from(value).map_err(out_of_range)?.to_le_bytes()),
+        DType::I32 => data.extend(i32::try_from(value).map_err(out_of_range)?.to_le_bytes()),
+        _ => data.extend(value.to_le_bytes()),
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to the model's precision is what is asked for")]
+fn push_float(value: f64, dtype: DType, data: &mut Vec<u8>) -> Result<(), String> {
+    let fits = match dtype {
+        DType::F16 => f16::from_f64(value).is_finite(),
+        DType::BF16 => bf16::from_f64(value).is_finite(),
+        DType::F32 => (value as f32).is_finite(),
+        _ => true,
+    };
+    if value.is_finite() && !fits {
+        return Err(format!("is `{value}`, which is beyond `{dtype}`"));
+    }
+    match dtype {
+        DType::F16 => data.extend(f16::from_f64(value).to_le_bytes()),
+        DType::BF16 => data.extend(bf16::from_f64(value).to_le_bytes()),
+        DType::F32 => data.extend((value as f32).to_le_bytes()),
+        _ => data.extend(value.to_le_bytes()),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::Dim;
+
+    fn ports() -> Vec<Port> {
+        vec![Port::new("x", DType::F32, vec![Dim::Any("batch".into()), Dim::Fixed(2)])]
+    }
+
+    fn one(value: Value) -> Result<Tensor, String> {
+        to_tensors(&Value::map([("x", value)]), &ports()).map(|mut tensors| tensors.remove(0)).map_err(|e| e.message)
+    }
+
+    fn floats(values: &[f64]) -> Value {
+        Value::list(values.iter().copied().map(Value::Float))
+    }
+
+    #[test]
+    fn lists_become_tensors_and_tensors_stay_where_they_are() {
+        let row = one(floats(&[1.0, 2.0])).unwrap();
+        assert_eq!((row.shape(), row.to_f32().unwrap()), (&[1, 2][..], vec![1.0, 2.0]));
+        let rows = one(Value::list([floats(&[1.0, 2.0]), Value::list([Value::Int(3), Value::Int(4)])])).unwrap();
+        assert_eq!((rows.shape(), rows.to_f32().unwrap()), (&[2, 2][..], vec![1.0, 2.0, 3.0, 4.0]));
+        let tensor = Tensor::from_f32([2, 2], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        let same = one(Value::Tensor(tensor.clone())).unwrap();
+        assert_eq!(same.data().as_ptr(), tensor.data().as_ptr());
+        let views = Value::list([tensor.index(1).unwrap().into(), tensor.index(0).unwrap().into()]);
+        assert_eq!(one(views).unwrap().to_f32().unwrap(), [3.0, 4.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn faults_say_what_was_expected_and_what_was_found() {
+        let wide = Tensor::from_f32([1, 3], &[0.0; 3]).unwrap();
+        let ints = Tensor::from_i64([1, 2], &[1, 2]).unwrap();
+        let table = [
+            (Value::Tensor(wide), "input `x` is `f32[1,3]`, the model takes `f32[?,2]`"),
+            (Value::Tensor(ints), "input `x` is `i64[1,2]`, the model takes `f32[?,2]`"),
+            (Value::from("text"), "input `x` is `text`, the model takes `f32[?,2]`"),
+            (Value::list([floats(&[1.0, 2.0]), floats(&[1.0])]), "`x[1]` has another shape than what stands before it"),
+            (Value::list([Value::Float(1.0), Value::from("2")]), "`x[1]` is `text`, not `f32`"),
+            (floats(&[1.0, 1e300]), "`x[1]` is `1000000000"),
+            (Value::None, "input `x` is missing; it is `f32[?,2]`"),
+        ];
+        for (value, expected) in table {
+            let found = one(value).unwrap_err();
+            assert!(found.starts_with(expected), "{found} instead of {expected}");
+        }
+        let unknown = Value::map([("y", Value::Int(1))]);
+        assert_eq!(
+            to_tensors(&unknown, &ports()).unwrap_err().message,
+            "input `y` is not known; the model takes `x: f32[?,2]`; input `x` is missing; it is `f32[?,2]`"
+        );
+    }
+
+    #[test]
+    fn numbers_beyond_the_type_are_refused_for_every_integer_type() {
+        for (dtype, inside, outside) in
+            [(DType::U8, 255, 256), (DType::I8, -128, -129), (DType::U64, i64::MAX, -1), (DType::I32, 7, 1 << 40)]
+        {
+            let port = [Port::new("x", dtype, vec![Dim::Fixed(1)])];
+            let call = |value| Value::map([("x", Value::list([Value::Int(value)]))]);
+            let tensor = to_tensors(&call(inside), &port).unwrap().remove(0);
+            #[expect(clippy::cast_precision_loss, reason = "the largest rounds on both sides")]
+            let expected = inside as f64;
+            assert_eq!(tensor.iter_f64().collect::<Vec<_>>(), [expected]);
+            assert!(to_tensors(&call(outside), &port).is_err(), "{dtype}");
+        }
+        let flag = [Port::new("x", DType::Bool, vec![Dim::Fixed(1)])];
+        let odd = Tensor::new(DType::Bool, [1], bytes::Bytes::from_static(&[2])).unwrap();
+        assert!(to_tensors(&Value::map([("x", Value::Tensor(odd))]), &flag).is_err());
+        assert!(to_tensors(&Value::map([("x", Value::list([Value::Bool(true)]))]), &flag).is_ok());
+    }
+}

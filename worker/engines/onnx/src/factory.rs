@@ -1,0 +1,121 @@
+//! The kind of engine: whether it would run a model, and loading one.
+
+use std::path::{Path, PathBuf};
+
+use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
+use millstream_engine_text::{TextEngine, TextModel};
+use millstream_pipelines::{Device, Task};
+
+use crate::library::{Places, places};
+use crate::model::Model;
+use crate::runtime;
+use crate::tensor_engine::TensorEngine;
+use crate::text_encoder::OnnxEncoder;
+
+/// Makes engines that run on ONNX Runtime.
+#[derive(Debug, Clone)]
+pub struct OnnxFactory {
+    places: Places,
+}
+
+impl OnnxFactory {
+    /// Looks for the library at `onnxruntime` (a file or folder, from the settings), else where the environment says and
+    /// in the usual places; see [`places`]. Nothing is loaded before the first model.
+    #[must_use]
+    pub fn new(onnxruntime: Option<PathBuf>, data_dir: &Path) -> Self {
+        Self::with_places(places(onnxruntime.as_deref(), data_dir, |name| std::env::var_os(name)))
+    }
+
+    /// Looks for the library in `places`.
+    #[must_use]
+    pub fn with_places(places: Places) -> Self {
+        Self { places }
+    }
+}
+
+impl EngineFactory for OnnxFactory {
+    fn name(&self) -> &'static str {
+        "onnx"
+    }
+
+    fn accepts(&self, args: &LoadArgs<'_>) -> Result<(), LoadError> {
+        check_spec(args)?;
+        let file = model_file(args)?;
+        if args.spec.task != Task::Tensor && !tokenizer_dir(&file, args).join("tokenizer.json").is_file() {
+            return Err(LoadError::Unsupported(format!(
+                "`tokenizer.json` is missing beside `{}`; texts need it",
+                file.display()
+            )));
+        }
+        self.places.find().map(|_| ())
+    }
+
+    fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
+        check_spec(args)?;
+        let file = model_file(args)?;
+        (args.progress)("loading ONNX Runtime");
+        let environment = runtime::environment(&self.places.find()?)?;
+        let text = match args.spec.task {
+            Task::Tensor => None,
+            task => Some(TextModel::load(&tokenizer_dir(&file, args), task)?),
+        };
+        (args.progress)(&format!("loading {}", file.file_name().unwrap_or_default().display()));
+        let model = Model::open(&environment, &file, args.threads.max(1))?;
+        let Some(text) = text else {
+            return Ok(Engine::Stepping(Box::new(TensorEngine::new(model, args.spec)?)));
+        };
+        let encoder = OnnxEncoder::new(model, &text)?;
+        Ok(Engine::Stepping(Box::new(TextEngine::new(text, encoder, &args.spec.batch))))
+    }
+}
+
+/// Whether this engine does such deployments at all.
+fn check_spec(args: &LoadArgs<'_>) -> Result<(), LoadError> {
+    if matches!(args.spec.task, Task::Generate | Task::Custom) {
+        return Err(LoadError::Unsupported(
+            "the onnx engine does `embed`, `rerank`, `classify` and `tensor`; choose another engine for this task"
+                .to_owned(),
+        ));
+    }
+    if args.spec.device == Device::Gpu {
+        return Err(LoadError::Unsupported(
+            "the onnx engine computes on the CPU; set `device = \"auto\"` or `device = \"cpu\"`".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The model's file: `model.onnx`, `onnx/model.onnx`, or the only `.onnx` file of the folder.
+fn model_file(args: &LoadArgs<'_>) -> Result<PathBuf, LoadError> {
+    let Some(dir) = &args.model_dir else {
+        return Err(LoadError::Unsupported("the onnx engine needs a model; set `model`".to_owned()));
+    };
+    let is_onnx = |path: &Path| path.extension().is_some_and(|extension| extension == "onnx") && path.is_file();
+    if is_onnx(dir) {
+        return Ok(dir.clone());
+    }
+    for name in ["model.onnx", "onnx/model.onnx"] {
+        let file = dir.join(name);
+        if file.is_file() {
+            return Ok(file);
+        }
+    }
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut found: Vec<PathBuf> = entries.filter(|path| is_onnx(path)).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(file), true) => Ok(file),
+        (Some(_), false) => Err(LoadError::Unsupported(format!(
+            "`{}` has several `.onnx` files and none is `model.onnx`; name one of them in `model`",
+            dir.display()
+        ))),
+        (None, _) => Err(LoadError::Unsupported(format!("`{}` has no `model.onnx`", dir.display()))),
+    }
+}
+
+/// Where the tokenizer and the settings are: the model's folder, also for a graph in a folder of its own.
+fn tokenizer_dir(file: &Path, args: &LoadArgs<'_>) -> PathBuf {
+    match &args.model_dir {
+        Some(dir) if dir.is_dir() => dir.clone(),
+        _ => file.parent().unwrap_or(Path::new(".")).to_path_buf(),
+    }
+}

@@ -1,0 +1,131 @@
+//! Which calls run together, and how their tensors are joined and split again. Pure.
+
+use bytes::Bytes;
+use millstream_values::{Tensor, TensorError};
+
+/// How many rows a call has: the size of the first axis, where all of its tensors agree on one.
+pub(crate) fn num_rows(tensors: &[Tensor]) -> Option<usize> {
+    let rows = tensors.first()?.len()?;
+    (rows > 0 && tensors.iter().all(|tensor| tensor.len() == Some(rows))).then_some(rows)
+}
+
+/// Groups calls whose tensors differ in the number of rows alone, at most `max_rows` rows in a group of several calls.
+/// Groups and their members keep the order of the calls; every call is in exactly one group.
+pub(crate) fn groups(calls: &[&[Tensor]], max_rows: usize) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(Vec<usize>, usize)> = Vec::new();
+    for (at, tensors) in calls.iter().enumerate() {
+        let Some(rows) = num_rows(tensors) else {
+            groups.push((vec![at], usize::MAX));
+            continue;
+        };
+        let place = groups.iter_mut().find(|(members, taken)| {
+            taken.checked_add(rows).is_some_and(|total| total <= max_rows) && same_rows(calls[members[0]], tensors)
+        });
+        match place {
+            Some((members, taken)) => {
+                members.push(at);
+                *taken += rows;
+            }
+            None => groups.push((vec![at], rows)),
+        }
+    }
+    groups.into_iter().map(|(members, _)| members).collect()
+}
+
+/// Whether the rows of two calls are alike.
+fn same_rows(a: &[Tensor], b: &[Tensor]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.dtype() == b.dtype() && a.shape()[1..] == b.shape()[1..])
+}
+
+/// The calls' tensors one after the other along the first axis; all calls are of one group and there is at least one.
+pub(crate) fn join(calls: &[&[Tensor]]) -> Result<Vec<Tensor>, TensorError> {
+    let Some(first) = calls.first() else { return Ok(Vec::new()) };
+    first
+        .iter()
+        .enumerate()
+        .map(|(at, tensor)| {
+            let rows = calls.iter().map(|call| call[at].len().unwrap_or(0)).sum();
+            let mut data = Vec::with_capacity(calls.iter().map(|call| call[at].data().len()).sum());
+            calls.iter().for_each(|call| data.extend_from_slice(call[at].data()));
+            let mut shape = tensor.shape().to_vec();
+            shape[0] = rows;
+            Tensor::new(tensor.dtype(), shape, Bytes::from(data))
+        })
+        .collect()
+}
+
+/// Gives each call its rows of the outputs, as views. `None` when an output does not have one row for each input row.
+pub(crate) fn split(outputs: &[Tensor], rows: &[usize]) -> Option<Vec<Vec<Tensor>>> {
+    let total: usize = rows.iter().sum();
+    if outputs.iter().any(|output| output.len() != Some(total)) {
+        return None;
+    }
+    let mut start = 0;
+    rows.iter()
+        .map(|&count| {
+            let part = outputs.iter().map(|output| output.slice(start, start + count)).collect();
+            start += count;
+            part
+        })
+        .collect()
+}
+
+/// Whether two results are equal up to rounding: same types and shapes, floats within a thousandth.
+pub(crate) fn alike(a: &[Tensor], b: &[Tensor]) -> bool {
+    let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-4 + 1e-3 * b.abs();
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| {
+            a.dtype() == b.dtype()
+                && a.shape() == b.shape()
+                && a.iter_f64().zip(b.iter_f64()).all(|(a, b)| if a == b { true } else { close(a, b) })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(rows: usize, width: usize) -> Vec<Tensor> {
+        let values: Vec<i64> = (0..rows * width).map(|at| i64::try_from(at).unwrap()).collect();
+        vec![Tensor::from_i64([rows, width], &values).unwrap()]
+    }
+
+    fn grouped(shapes: &[(usize, usize)], max_rows: usize) -> Vec<Vec<usize>> {
+        let calls: Vec<Vec<Tensor>> = shapes.iter().map(|&(rows, width)| call(rows, width)).collect();
+        groups(&calls.iter().map(Vec::as_slice).collect::<Vec<_>>(), max_rows)
+    }
+
+    #[test]
+    fn calls_with_like_rows_run_together_up_to_the_limit() {
+        let table: [(&[(usize, usize)], usize, &[&[usize]]); 5] = [
+            (&[], 8, &[]),
+            (&[(1, 4), (2, 4), (1, 5), (1, 4)], 8, &[&[0, 1, 3], &[2]]),
+            (&[(4, 4), (4, 4), (1, 4)], 8, &[&[0, 1], &[2]]),
+            (&[(100, 4), (1, 4)], 8, &[&[0], &[1]]),
+            (&[(0, 4), (1, 4)], 8, &[&[0], &[1]]),
+        ];
+        for (shapes, max_rows, expected) in table {
+            assert_eq!(grouped(shapes, max_rows), expected, "{shapes:?}");
+        }
+        let scalar = [Tensor::from_i64([], &[1]).unwrap()];
+        assert_eq!(groups(&[&scalar, &scalar], 8), [[0], [1]]);
+    }
+
+    #[test]
+    fn what_is_joined_comes_apart_again() {
+        let (a, b) = (call(2, 3), call(1, 3));
+        let joined = join(&[&a, &b]).unwrap();
+        assert_eq!(joined[0].shape(), [3, 3]);
+        assert_eq!(split(&joined, &[2, 1]).unwrap(), [a, b]);
+        assert!(split(&joined, &[2, 2]).is_none());
+        assert!(join(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn rounding_is_alike_and_other_shapes_are_not() {
+        let tensor = |values: &[f32]| vec![Tensor::from_f32([values.len()], values).unwrap()];
+        assert!(alike(&tensor(&[1.0, f32::NAN]), &tensor(&[1.000_01, f32::NAN])));
+        assert!(!alike(&tensor(&[1.0]), &tensor(&[1.1])));
+        assert!(!alike(&tensor(&[1.0]), &tensor(&[1.0, 1.0])));
+    }
+}

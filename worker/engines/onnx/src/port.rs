@@ -1,0 +1,169 @@
+//! What a model takes and gives: names, element types and shapes, and whether a shape fits. Plain data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use millstream_pipelines::TensorType;
+use millstream_values::DType;
+
+/// One axis of a model's input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dim {
+    /// Always this size.
+    Fixed(usize),
+    /// Any size; axes of one (not empty) name have one size within a call.
+    Any(String),
+}
+
+/// An input or an output of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// Its name.
+    pub(crate) name: String,
+    /// Type of its elements.
+    pub(crate) dtype: DType,
+    /// Its axes.
+    pub(crate) dims: Vec<Dim>,
+    /// Whether the model itself leaves the size of the first axis open.
+    pub(crate) open_rows: bool,
+}
+
+impl Port {
+    /// A port as the model declares it.
+    pub(crate) fn new(name: impl Into<String>, dtype: DType, dims: Vec<Dim>) -> Self {
+        let open_rows = matches!(dims.first(), Some(Dim::Any(_)));
+        Self { name: name.into(), dtype, dims, open_rows }
+    }
+
+    /// Narrows the port by what the pipeline declares; a declaration may leave out an open first axis (one row).
+    pub(crate) fn narrow(&mut self, declared: &TensorType) -> Result<(), String> {
+        let skipped = usize::from(self.open_rows && declared.shape.len() + 1 == self.dims.len());
+        let fits = declared.dtype == self.dtype
+            && declared.shape.len() + skipped == self.dims.len()
+            && self.dims[skipped..].iter().zip(&declared.shape).all(|pair| match pair {
+                (Dim::Fixed(own), Some(size)) => own == size,
+                (Dim::Fixed(_), None) => false,
+                (Dim::Any(_), _) => true,
+            });
+        if !fits {
+            let shape = declared.shape.iter().map(|size| size.map_or(Dim::Any(String::new()), Dim::Fixed)).collect();
+            return Err(format!(
+                "`signature` declares input `{}` as `{}`, the model takes `{self}`; correct the declaration",
+                self.name,
+                Self::new("", declared.dtype, shape)
+            ));
+        }
+        for (own, size) in self.dims[skipped..].iter_mut().zip(&declared.shape) {
+            if let Some(size) = size {
+                *own = Dim::Fixed(*size);
+            }
+        }
+        Ok(())
+    }
+
+    /// The shape as the model takes it: as it is, or as one row of it.
+    pub(crate) fn fit(&self, shape: &[usize]) -> Option<Vec<usize>> {
+        let fits = |shape: &[usize]| {
+            shape.len() == self.dims.len()
+                && shape.iter().zip(&self.dims).all(|(size, dim)| match dim {
+                    Dim::Fixed(own) => own == size,
+                    Dim::Any(_) => true,
+                })
+        };
+        if fits(shape) {
+            return Some(shape.to_vec());
+        }
+        let row: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
+        fits(&row).then_some(row)
+    }
+}
+
+/// `f32[?,42]`, as in pipeline files.
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self
+            .dims
+            .iter()
+            .map(|dim| match dim {
+                Dim::Fixed(size) => size.to_string(),
+                Dim::Any(_) => "?".to_owned(),
+            })
+            .collect();
+        write!(f, "{}[{}]", self.dtype, dims.join(","))
+    }
+}
+
+/// A type as pipeline files write it, of a tensor that is there.
+pub(crate) fn type_text(dtype: DType, shape: &[usize]) -> String {
+    let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
+    format!("{dtype}[{}]", dims.join(","))
+}
+
+/// What is wrong with the sizes of named axes in one call: each name has one size.
+pub(crate) fn check_named_axes(ports: &[Port], shapes: &[&[usize]]) -> Vec<String> {
+    let mut sizes: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (port, shape) in ports.iter().zip(shapes) {
+        for (axis, (dim, &size)) in port.dims.iter().zip(*shape).enumerate() {
+            let Dim::Any(symbol) = dim else { continue };
+            if symbol.is_empty() {
+                continue;
+            }
+            let &mut (first, holder) = sizes.entry(symbol).or_insert((size, &port.name));
+            if first != size {
+                faults.push(format!(
+                    "axis {axis} of input `{}` is {size}, but axis `{symbol}` is {first} in input `{holder}`",
+                    port.name
+                ));
+            }
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any() -> Dim {
+        Dim::Any(String::new())
+    }
+
+    #[test]
+    fn a_row_fits_where_rows_are_open() {
+        let port = Port::new("x", DType::F32, vec![any(), Dim::Fixed(42)]);
+        assert_eq!(port.to_string(), "f32[?,42]");
+        assert_eq!(port.fit(&[7, 42]), Some(vec![7, 42]));
+        assert_eq!(port.fit(&[42]), Some(vec![1, 42]));
+        assert_eq!(port.fit(&[41]), None);
+        assert_eq!(port.fit(&[1, 1, 42]), None);
+        assert_eq!(Port::new("x", DType::F32, vec![Dim::Fixed(2), Dim::Fixed(42)]).fit(&[42]), None);
+    }
+
+    #[test]
+    fn declarations_narrow_or_are_refused() {
+        let model = Port::new("x", DType::F32, vec![any(), any()]);
+        let declared = |dtype, shape: &[Option<usize>]| TensorType { dtype, shape: shape.to_vec() };
+        let mut port = model.clone();
+        port.narrow(&declared(DType::F32, &[Some(42)])).unwrap();
+        assert_eq!(port.to_string(), "f32[?,42]");
+        assert!(port.open_rows);
+        let error = model.clone().narrow(&declared(DType::I64, &[Some(42)])).unwrap_err();
+        assert_eq!(
+            error,
+            "`signature` declares input `x` as `i64[42]`, the model takes `f32[?,?]`; correct the declaration"
+        );
+        assert!(port.narrow(&declared(DType::F32, &[None, Some(41)])).is_err());
+    }
+
+    #[test]
+    fn axes_of_one_name_have_one_size() {
+        let named = |name: &str| Port::new(name, DType::I64, vec![Dim::Any("batch".into()), Dim::Any("tokens".into())]);
+        let ports = [named("ids"), named("mask")];
+        assert!(check_named_axes(&ports, &[&[2, 5], &[2, 5]]).is_empty());
+        assert_eq!(
+            check_named_axes(&ports, &[&[2, 5], &[2, 6]]),
+            ["axis 1 of input `mask` is 6, but axis `tokens` is 5 in input `ids`"]
+        );
+    }
+}
