@@ -4,6 +4,7 @@
 //! indices, types are inferred on the way, and evaluation works on [`Value`]s directly, so that a tensor stays a
 //! tensor, a list of documents is shared, a whole number stays one, and every step counts against a budget.
 
+mod arithmetic;
 mod budget;
 mod compile;
 mod eval;
@@ -12,7 +13,10 @@ mod infer;
 mod node;
 mod object;
 mod parse;
+mod render;
+mod slicing;
 mod template;
+mod text;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

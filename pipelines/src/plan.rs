@@ -8,6 +8,7 @@ use millstream_values::Value;
 
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
+use crate::request::Schema;
 use crate::{DeploymentSpec, Faults, FullName, Name};
 
 mod graph;
@@ -30,6 +31,8 @@ pub struct Plan {
 pub(crate) struct PlanParts {
     pub(crate) name: Name,
     pub(crate) route: Option<String>,
+    /// What `[request]` declares; empty without it.
+    pub(crate) request: Schema,
     pub(crate) deployments: BTreeMap<Name, DeploymentSpec>,
     /// The deployments that stages call; [`Work::Call`] indexes it.
     pub(crate) targets: Vec<FullName>,
@@ -121,8 +124,7 @@ impl Plan {
     /// # Errors
     /// All faults of the text at once.
     pub fn compile(file_name: &str, text: &str) -> Result<Self, Faults> {
-        let _ = (file_name, text);
-        unimplemented!()
+        crate::check::compile(file_name, text)
     }
 
     /// The pipeline's name.
@@ -168,8 +170,7 @@ impl Plan {
     /// [`RequestError::Malformed`] for what is not JSON, is nested too deep or has a duplicate key;
     /// [`RequestError::Invalid`] with every fault against the schema.
     pub fn parse_request(&self, body: &[u8]) -> Result<Request, RequestError> {
-        let _ = body;
-        unimplemented!()
+        self.parts.request.parse(body)
     }
 }
 

@@ -1,1 +1,189 @@
-//! (being written)
+//! Filters and tests: the common ones here, the others minijinja's. Those that can blow a value up are replaced by
+//! bounded ones, also where `map` applies them.
+
+use std::sync::{Arc, LazyLock};
+
+use millstream_values::{Value, Value as V};
+use minijinja::value::{Kwargs, Rest};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja};
+
+use super::EvalError;
+use super::eval::{Context, value, values};
+use super::node::Call;
+use super::object::{from_jinja, to_jinja};
+
+/// Deepest nesting of what a filter gives.
+const MAX_DEPTH: usize = 64;
+/// Largest count that a filter may be told (`indent(8)`, `batch(3)`).
+const MAX_COUNT: i64 = 1024;
+/// Most bytes that one filter makes of its inputs.
+const MAX_FILTER_BYTES: usize = 16 << 20;
+
+/// The filters of minijinja that pipelines may use, and the bounded ones of ours.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_debug(false);
+    for filter in ["safe", "escape", "e", "format", "pprint", "chain", "zip", "slice", "batch"] {
+        environment.remove_filter(filter);
+    }
+    environment.add_filter("replace", replace);
+    environment.add_filter("join", join);
+    environment.add_filter("indent", indent);
+    environment.add_filter("tojson", to_json);
+    environment
+});
+
+/// Names of the filters there are, for messages and checks; sorted.
+pub(crate) const FILTERS: &[&str] = &[
+    "abs", "attr", "bool", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "indent", "int",
+    "items", "join", "last", "length", "lines", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace",
+    "reverse", "round", "select", "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique",
+    "upper",
+];
+
+/// Names of the tests there are.
+pub(crate) const TESTS: &[&str] = &[
+    "boolean", "defined", "divisibleby", "endingwith", "eq", "equalto", "even", "false", "float", "ge", "greaterthan", "gt",
+    "in", "int", "integer", "iterable", "le", "lessthan", "lower", "lt", "mapping", "ne", "none", "number", "odd",
+    "sequence", "startingwith", "string", "true", "undefined", "upper",
+];
+
+/// Applies a filter.
+pub(crate) fn filter(call: &Call, context: &mut Context<'_>) -> Result<Value, EvalError> {
+    let subject = value(&call.args[0], context)?;
+    match (&*call.name, &subject) {
+        ("length" | "count", _) => return length(&subject),
+        ("first", V::List(list)) => return list.first().cloned().ok_or_else(|| empty(&call.name)),
+        ("last", V::List(list)) => return list.last().cloned().ok_or_else(|| empty(&call.name)),
+        ("list", V::List(_)) | ("string", V::Text(_)) => return Ok(subject),
+        _ => {}
+    }
+    let args = arguments(&subject, call, context)?;
+    let found = ENVIRONMENT.empty_state().apply_filter(&call.name, &args).map_err(|error| failed(&call.name, &subject, &error))?;
+    from_jinja(&found, &mut context.budget, MAX_DEPTH)
+}
+
+/// Performs a test.
+pub(crate) fn test(call: &Call, context: &mut Context<'_>) -> Result<bool, EvalError> {
+    let subject = value(&call.args[0], context)?;
+    if &*call.name == "none" {
+        return Ok(matches!(subject, V::None));
+    }
+    let args = arguments(&subject, call, context)?;
+    ENVIRONMENT.empty_state().perform_test(&call.name, &args).map_err(|error| failed(&call.name, &subject, &error))
+}
+
+fn arguments(subject: &Value, call: &Call, context: &mut Context<'_>) -> Result<Vec<Jinja>, EvalError> {
+    let mut args = vec![to_jinja(subject)];
+    args.extend(values(&call.args[1..], context)?.iter().map(to_jinja));
+    if !call.kwargs.is_empty() {
+        let kwargs = call.kwargs.iter().map(|(name, node)| Ok((&**name, to_jinja(&value(node, context)?))));
+        args.push(Jinja::from(kwargs.collect::<Result<Kwargs, EvalError>>()?));
+    }
+    Ok(args)
+}
+
+/// A filter's error without the contents that minijinja's own text may show.
+fn failed(name: &Arc<str>, subject: &Value, error: &Error) -> EvalError {
+    if let Some(own) = error.detail().filter(|_| error.kind() == ErrorKind::WriteFailure) {
+        return EvalError::too_large(format!("`{name}`: {own}"));
+    }
+    EvalError::invalid(format!("`{name}` of a {}: {}", subject.type_name(), error.kind()))
+}
+
+fn empty(name: &str) -> EvalError {
+    EvalError::invalid(format!("`{name}` of an empty list"))
+}
+
+fn length(subject: &Value) -> Result<Value, EvalError> {
+    let length = match subject {
+        V::List(list) => list.len(),
+        V::Map(map) => map.len(),
+        V::Text(text) => text.chars().count(),
+        V::Bytes(bytes) => bytes.len(),
+        V::Tensor(tensor) => tensor.len().ok_or_else(|| EvalError::invalid("`length` of a tensor without axes"))?,
+        other => return Err(EvalError::invalid(format!("`length` of a {}", other.type_name()))),
+    };
+    Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
+}
+
+/// Our own limit, as an error that minijinja carries; [`failed`] tells it by its kind.
+fn too_large() -> Error {
+    Error::new(ErrorKind::WriteFailure, format!("more than {} MiB of text", MAX_FILTER_BYTES >> 20))
+}
+
+fn wrong(message: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}
+
+fn replace(subject: &str, from: &str, to: &str) -> Result<String, Error> {
+    let times = if from.is_empty() { subject.len() + 1 } else { subject.matches(from).count() };
+    if subject.len().saturating_add(times.saturating_mul(to.len())) > MAX_FILTER_BYTES {
+        return Err(too_large());
+    }
+    Ok(subject.replace(from, to))
+}
+
+fn join(subject: &Jinja, separator: Option<&str>, args: Rest<Jinja>) -> Result<String, Error> {
+    let mut attribute = None;
+    for arg in args.iter() {
+        match Kwargs::try_from(arg.clone()) {
+            Ok(kwargs) => attribute = kwargs.get::<Option<String>>("attribute")?,
+            Err(_) => attribute = arg.as_str().map(str::to_owned),
+        }
+    }
+    let mut out = String::new();
+    for (index, item) in subject.try_iter()?.enumerate() {
+        let item = match &attribute {
+            Some(name) => item.get_attr(name)?,
+            None => item,
+        };
+        if item.is_undefined() {
+            return Err(Error::from(ErrorKind::UndefinedError));
+        }
+        if index > 0 {
+            out.push_str(separator.unwrap_or_default());
+        }
+        match item.as_str() {
+            Some(text) => out.push_str(text),
+            None => out.push_str(&item.to_string()),
+        }
+        if out.len() > MAX_FILTER_BYTES {
+            return Err(too_large());
+        }
+    }
+    Ok(out)
+}
+
+fn indent(subject: &str, width: Option<i64>, first: Option<bool>, blank: Option<bool>, kwargs: Kwargs) -> Result<Jinja, Error> {
+    let width = width.or(kwargs.get::<Option<i64>>("width")?).unwrap_or(4);
+    if !(0..=MAX_COUNT).contains(&width) {
+        return Err(wrong("a width from 0 to 1024"));
+    }
+    let (first, blank) = (first.or(kwargs.get("first")?), blank.or(kwargs.get("blank")?));
+    kwargs.assert_all_used()?;
+    let width = usize::try_from(width).unwrap_or_default();
+    if subject.lines().count().saturating_mul(width).saturating_add(subject.len()) > MAX_FILTER_BYTES {
+        return Err(too_large());
+    }
+    let margin = " ".repeat(width);
+    let mut out = String::new();
+    for (index, line) in subject.strip_suffix('\n').unwrap_or(subject).split('\n').enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        if (index > 0 || first == Some(true)) && (!line.trim().is_empty() || blank == Some(true)) {
+            out.push_str(&margin);
+        }
+        out.push_str(line);
+    }
+    Ok(Jinja::from(out))
+}
+
+/// JSON as prompts want it: no escapes for HTML.
+fn to_json(subject: &Jinja) -> Result<String, Error> {
+    let mut budget = super::budget::Budget::default();
+    let value = from_jinja(subject, &mut budget, MAX_DEPTH).map_err(|_| wrong("what has no JSON form"))?;
+    serde_json::to_string(&value).map_err(|_| wrong("what has no JSON form"))
+}
