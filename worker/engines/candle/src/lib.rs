@@ -1,1 +1,81 @@
-//! Engine.
+//! BERT-family embedders, cross-encoders and classifiers on candle, from safetensors: the engine that needs nothing
+//! but the model's files.
+//!
+//! It computes numbers only. Tokens, batches, calls and answers are `millstream-engine-text`'s; kernels and reading of
+//! weights are `millstream-engine-tensors`'.
+
+mod bert;
+mod config;
+mod encoder;
+mod head;
+
+use std::path::Path;
+
+use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
+use millstream_engine_tensors::Weights;
+use millstream_engine_text::{TextEngine, TextModel};
+use millstream_pipelines::{Device, Task};
+
+use crate::config::BertConfig;
+use crate::encoder::BertEncoder;
+
+/// Makes engines that run BERT- and RoBERTa-shaped models on the CPU.
+#[derive(Debug, Default)]
+pub struct CandleFactory;
+
+impl CandleFactory {
+    /// The factory; it holds nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl EngineFactory for CandleFactory {
+    fn name(&self) -> &'static str {
+        "candle"
+    }
+
+    fn accepts(&self, args: &LoadArgs<'_>) -> Result<(), LoadError> {
+        let dir = model_dir(args)?;
+        if !matches!(args.spec.task, Task::Embed | Task::Rerank | Task::Classify) {
+            return Err(LoadError::Unsupported(
+                "`candle` does the tasks `embed`, `rerank` and `classify`; `generator` writes text"
+                    .to_owned(),
+            ));
+        }
+        if args.spec.device == Device::Gpu {
+            return Err(LoadError::Unsupported(
+                "`candle` computes on the cpu in this build; set `device` to `cpu` or `auto`".to_owned(),
+            ));
+        }
+        if !Weights::are_in(dir) {
+            return Err(LoadError::Unsupported(format!("`{}` has no safetensors weights", dir.display())));
+        }
+        if !dir.join("tokenizer.json").is_file() {
+            return Err(LoadError::Unsupported(format!("`{}` has no `tokenizer.json`", dir.display())));
+        }
+        BertConfig::load(dir).map(drop)
+    }
+
+    fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
+        self.accepts(args)?;
+        let dir = model_dir(args)?;
+        (args.progress)("reading tokenizer and settings");
+        let model = TextModel::load(dir, args.spec.task)?;
+        (args.progress)("loading weights");
+        let encoder = BertEncoder::load(dir, &model, args.threads)?;
+        Ok(Engine::Stepping(Box::new(TextEngine::new(model, encoder, &args.spec.batch))))
+    }
+}
+
+fn model_dir<'a>(args: &'a LoadArgs<'_>) -> Result<&'a Path, LoadError> {
+    args.model_dir.as_deref().ok_or_else(|| {
+        LoadError::Unsupported(
+            "`candle` needs a model; set `model` to one with safetensors weights".to_owned(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,108 @@
-//! Engine.
+//! Decoder-only generators (Llama and Qwen2 shapes) on candle, from safetensors, on the CPU.
+//!
+//! Several requests progress together, one token a step, each with its own cache. Kernels and reading of weights are
+//! `millstream-engine-tensors`'; when work runs is the replica's.
+
+mod clock;
+mod config;
+mod decoder;
+mod engine;
+mod request;
+mod rope;
+mod sampler;
+mod stream;
+mod template;
+
+use std::path::Path;
+
+use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
+use millstream_engine_tensors::{Weights, read_tokenizer};
+use millstream_pipelines::{Device, Task};
+use rayon::ThreadPoolBuilder;
+
+use crate::config::DecoderConfig;
+use crate::decoder::Decoder;
+use crate::engine::{GeneratorEngine, TextSide};
+use crate::template::ChatTemplate;
+
+pub use crate::request::{DEFAULT_NEW_TOKENS, MAX_NEW_TOKENS, MAX_STOP_STRINGS};
+
+/// Makes engines that run Llama- and Qwen2-shaped models on the CPU.
+#[derive(Debug, Default)]
+pub struct GeneratorFactory;
+
+impl GeneratorFactory {
+    /// The factory; it holds nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl EngineFactory for GeneratorFactory {
+    fn name(&self) -> &'static str {
+        "generator"
+    }
+
+    fn accepts(&self, args: &LoadArgs<'_>) -> Result<(), LoadError> {
+        let dir = model_dir(args)?;
+        if args.spec.task != Task::Generate {
+            return Err(LoadError::Unsupported("`generator` does the task `generate` only".to_owned()));
+        }
+        if args.spec.device == Device::Gpu {
+            return Err(LoadError::Unsupported(
+                "`generator` computes on the cpu in this build; set `device` to `cpu` or `auto`".to_owned(),
+            ));
+        }
+        if !Weights::are_in(dir) {
+            return Err(LoadError::Unsupported(format!("`{}` has no safetensors weights", dir.display())));
+        }
+        if !dir.join("tokenizer.json").is_file() {
+            return Err(LoadError::Unsupported(format!("`{}` has no `tokenizer.json`", dir.display())));
+        }
+        DecoderConfig::load(dir).map(drop)
+    }
+
+    fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
+        self.accepts(args)?;
+        Ok(Engine::Stepping(Box::new(load(model_dir(args)?, args)?)))
+    }
+}
+
+fn load(dir: &Path, args: &LoadArgs<'_>) -> Result<GeneratorEngine, LoadError> {
+    (args.progress)("reading tokenizer and settings");
+    let config = DecoderConfig::load(dir)?;
+    let tokenizer = read_tokenizer(dir)?;
+    let vocabulary = tokenizer.get_vocab_size(true);
+    if vocabulary > config.vocab_size {
+        return Err(LoadError::Model(format!(
+            "`tokenizer.json` has {vocabulary} tokens, but `config.json` says `vocab_size` {}; \
+             they are of different models",
+            config.vocab_size
+        )));
+    }
+    let template = ChatTemplate::load(dir)?;
+    (args.progress)("loading weights");
+    let decoder = Decoder::load(&Weights::open(dir)?, config)?;
+    let pool =
+        (args.threads > 1).then(|| ThreadPoolBuilder::new().num_threads(args.threads).build()).transpose();
+    let pool = pool.map_err(|error| {
+        LoadError::NotInstalled(format!("cannot start {} threads: {error}", args.threads))
+    })?;
+    Ok(GeneratorEngine {
+        decoder,
+        text: TextSide { tokenizer, template },
+        threads: args.threads,
+        pool,
+        max_sequences: (args.spec.batch.max_size as usize).max(1),
+        active: Vec::new(),
+    })
+}
+
+fn model_dir<'a>(args: &'a LoadArgs<'_>) -> Result<&'a Path, LoadError> {
+    args.model_dir.as_deref().ok_or_else(|| {
+        LoadError::Unsupported(
+            "`generator` needs a model; set `model` to one with safetensors weights".to_owned(),
+        )
+    })
+}

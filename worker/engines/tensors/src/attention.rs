@@ -89,33 +89,59 @@ fn one_query(out: &mut [f32], attention: &Attention<'_>) {
     }
 }
 
+/// Which tokens of a sequence ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queries {
+    /// Every token.
+    All,
+    /// The first one alone: enough in the last layer of a model whose result is read from there.
+    First,
+}
+
 /// Self-attention where every token sees its whole sequence. `packed` is `[tokens, 3 × heads × d]`: queries, keys and
-/// values side by side, the sequences one after another with the given `lengths`. Gives `[tokens, heads × d]`.
+/// values side by side, the sequences one after another with the given `lengths`. Gives `[tokens, heads × d]`, or
+/// `[sequences, heads × d]` for [`Queries::First`] (an empty sequence gives zeros then).
 ///
 /// # Errors
 /// When the shape does not follow from lengths and heads, or the tensor is not on the CPU.
-pub fn attend_packed(packed: &Tensor, lengths: &[usize], num_heads: usize, threads: usize) -> Result<Tensor> {
+pub fn attend_packed(
+    packed: &Tensor,
+    lengths: &[usize],
+    num_heads: usize,
+    who: Queries,
+    threads: usize,
+) -> Result<Tensor> {
     let (tokens, width) = packed.dims2()?;
     let hidden = width / 3;
-    if lengths.iter().sum::<usize>() != tokens || hidden * 3 != width || num_heads == 0 || hidden % num_heads != 0 {
+    if lengths.iter().sum::<usize>() != tokens
+        || hidden * 3 != width
+        || num_heads == 0
+        || hidden % num_heads != 0
+    {
         return Err(Error::Msg(format!("{tokens} × {width} is not packed attention of {num_heads} heads")));
     }
     let size = hidden / num_heads;
-    let starts: Vec<usize> = lengths.iter().scan(0, |at, &length| Some(std::mem::replace(at, *at + length))).collect();
+    let starts = starts_of(lengths);
+    let rows: Vec<usize> = match who {
+        Queries::All => lengths.to_vec(),
+        Queries::First => vec![1; lengths.len()],
+    };
+    let row_starts = starts_of(&rows);
     #[expect(clippy::cast_precision_loss, reason = "head sizes are far below 2^24")]
     let scale = 1.0 / (size as f32).sqrt();
-    let mut out = vec![0.0; tokens * hidden];
+    let mut out = vec![0.0; rows.iter().sum::<usize>() * hidden];
     with_f32(packed, |packed| {
         let one = |sequence: usize, head: usize| {
             let part = |index: usize| {
                 let offset = starts[sequence] * width + index * hidden + head * size;
                 View::new(&packed[offset..], lengths[sequence], size, width)
             };
-            attend(&Attention { queries: part(0), keys: part(1), values: part(2), scale, sight: Sight::All })
+            let queries = part(0).rows(0, rows[sequence]);
+            attend(&Attention { queries, keys: part(1), values: part(2), scale, sight: Sight::All })
         };
         let mut place = |sequence: usize, head: usize, result: &[f32]| {
-            let rows = &mut out[starts[sequence] * hidden..(starts[sequence] + lengths[sequence]) * hidden];
-            for (row, result) in rows.chunks_exact_mut(hidden).zip(result.chunks_exact(size)) {
+            let rows = row_starts[sequence] * hidden..(row_starts[sequence] + rows[sequence]) * hidden;
+            for (row, result) in out[rows].chunks_exact_mut(hidden).zip(result.chunks_exact(size)) {
                 row[head * size..(head + 1) * size].copy_from_slice(result);
             }
         };
@@ -132,7 +158,12 @@ pub fn attend_packed(packed: &Tensor, lengths: &[usize], num_heads: usize, threa
             }
         }
     })?;
-    Tensor::from_vec(out, (tokens, hidden), packed.device())
+    let num_rows = out.len() / hidden.max(1);
+    Tensor::from_vec(out, (num_rows, hidden), packed.device())
+}
+
+fn starts_of(lengths: &[usize]) -> Vec<usize> {
+    lengths.iter().scan(0, |at, &length| Some(std::mem::replace(at, *at + length))).collect()
 }
 
 #[cfg(test)]
@@ -159,7 +190,8 @@ mod tests {
             };
             let total: f64 = (0..seen).map(score).sum();
             for column in 0..values.num_cols() {
-                let sum: f64 = (0..seen).map(|key| score(key) / total * f64::from(values.row(key)[column])).sum();
+                let sum: f64 =
+                    (0..seen).map(|key| score(key) / total * f64::from(values.row(key)[column])).sum();
                 #[expect(clippy::cast_possible_truncation, reason = "compared in f32")]
                 out.push(sum as f32);
             }
@@ -194,10 +226,16 @@ mod tests {
     fn packed_sequences_do_not_see_each_other() {
         let device = candle_core::Device::Cpu;
         let packed = Tensor::from_vec(made_up(150 * 48, 4), (150, 48), &device).unwrap();
-        let together = attend_packed(&packed, &[100, 0, 50], 2, 2).unwrap();
-        let second = attend_packed(&packed.narrow(0, 100, 50).unwrap(), &[50], 2, 1).unwrap();
+        let together = attend_packed(&packed, &[100, 0, 50], 2, Queries::All, 2).unwrap();
+        let second = attend_packed(&packed.narrow(0, 100, 50).unwrap(), &[50], 2, Queries::All, 1).unwrap();
         let expected = together.narrow(0, 100, 50).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(second.to_vec2::<f32>().unwrap(), expected);
-        assert!(attend_packed(&packed, &[100], 2, 1).is_err());
+        let first =
+            attend_packed(&packed, &[100, 0, 50], 2, Queries::First, 1).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(first.len(), 3);
+        for (a, b) in first[2].iter().zip(&expected[0]) {
+            assert!((a - b).abs() < 1e-5);
+        }
+        assert!(attend_packed(&packed, &[100], 2, Queries::All, 1).is_err());
     }
 }

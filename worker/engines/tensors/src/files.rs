@@ -55,7 +55,8 @@ fn parse<T: DeserializeOwned>(dir: &Path, name: &str, bytes: &[u8]) -> Result<T,
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
-    let failed = |error: std::io::Error| LoadError::Model(format!("`{}` cannot be read: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| LoadError::Model(format!("`{}` cannot be read: {error}", path.display()));
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {

@@ -10,11 +10,13 @@ mod math;
 mod matmul;
 mod weights;
 
-pub use attention::{Attention, Sight, attend, attend_packed};
+pub use attention::{Attention, Queries, Sight, attend, attend_packed};
 pub use files::{
     MAX_CONFIG_BYTES, MAX_HEADER_BYTES, MAX_TOKENIZER_BYTES, read_json, read_json_if_there, read_tokenizer,
 };
 pub use linear::{Finish, Linear, Norm, gather_rows, with_f32};
-pub use math::{add, add_scaled, dot, dot_each, gelu, gelu_tanh, layer_norm, relu, rms_norm, sigmoid, silu_times, softmax};
+pub use math::{
+    add, add_scaled, dot, dot_each, gelu, gelu_tanh, layer_norm, relu, rms_norm, sigmoid, silu_times, softmax,
+};
 pub use matmul::{View, matmul};
 pub use weights::Weights;

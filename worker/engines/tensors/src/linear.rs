@@ -54,7 +54,12 @@ impl Linear {
     ///
     /// # Errors
     /// As [`Weights::tensor`].
-    pub fn load(weights: &Weights, name: &str, sizes: [usize; 2], has_bias: bool) -> std::result::Result<Self, LoadError> {
+    pub fn load(
+        weights: &Weights,
+        name: &str,
+        sizes: [usize; 2],
+        has_bias: bool,
+    ) -> std::result::Result<Self, LoadError> {
         let [size_in, size_out] = sizes;
         let weight = weights.tensor(&format!("{name}.weight"), &[size_out, size_in])?;
         let bias = has_bias.then(|| weights.tensor(&format!("{name}.bias"), &[size_out])).transpose()?;
@@ -69,7 +74,10 @@ impl Linear {
         let weight = Tensor::cat(&parts.iter().map(|part| &part.weight).collect::<Vec<_>>(), 0)?;
         let has_bias = parts.iter().any(|part| part.bias.is_some());
         let bias = has_bias.then(|| {
-            parts.iter().flat_map(|part| part.bias.clone().unwrap_or_else(|| vec![0.0; part.size_out])).collect()
+            parts
+                .iter()
+                .flat_map(|part| part.bias.clone().unwrap_or_else(|| vec![0.0; part.size_out]))
+                .collect()
         });
         let (size_out, size_in) = weight.dims2()?;
         Ok(Self { weight, bias, size_in, size_out })
@@ -91,13 +99,25 @@ impl Linear {
     ///
     /// # Errors
     /// When shapes do not fit, or the tensors are not on the CPU.
-    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, threads: usize, finish: Finish<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        threads: usize,
+        finish: Finish<'_>,
+    ) -> Result<Tensor> {
         let rows = self.check(x)?;
         let mut out = self.start(rows, residual)?;
         with_f32(x, |x| {
             with_f32(&self.weight, |weight| {
                 let weight = View::new(weight, self.size_out, self.size_in, self.size_in);
-                matmul(&mut out, View::new(x, rows, self.size_in, self.size_in), weight.transposed(), 1.0, threads);
+                matmul(
+                    &mut out,
+                    View::new(x, rows, self.size_in, self.size_in),
+                    weight.transposed(),
+                    1.0,
+                    threads,
+                );
             })
         })??;
         if threads > 1 && rows > 1 {
@@ -170,8 +190,12 @@ impl Linear {
     /// Bias plus residual: what the product is added to.
     fn start(&self, rows: usize, residual: Option<&Tensor>) -> Result<Vec<f32>> {
         let mut out = match residual {
-            Some(residual) if residual.dims() == [rows, self.size_out] => with_f32(residual, <[f32]>::to_vec)?,
-            Some(residual) => return Err(Error::Msg(format!("a residual of shape {:?} does not fit", residual.dims()))),
+            Some(residual) if residual.dims() == [rows, self.size_out] => {
+                with_f32(residual, <[f32]>::to_vec)?
+            }
+            Some(residual) => {
+                return Err(Error::Msg(format!("a residual of shape {:?} does not fit", residual.dims())));
+            }
             None => vec![0.0; rows * self.size_out],
         };
         if let Some(bias) = &self.bias {
@@ -196,7 +220,12 @@ impl Norm {
     ///
     /// # Errors
     /// As [`Weights::tensor`].
-    pub fn layer(weights: &Weights, name: &str, size: usize, epsilon: f32) -> std::result::Result<Self, LoadError> {
+    pub fn layer(
+        weights: &Weights,
+        name: &str,
+        size: usize,
+        epsilon: f32,
+    ) -> std::result::Result<Self, LoadError> {
         let beta = vector(weights, &format!("{name}.bias"), size)?;
         Ok(Self { gamma: vector(weights, &format!("{name}.weight"), size)?, beta: Some(beta), epsilon })
     }

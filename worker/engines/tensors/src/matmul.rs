@@ -42,8 +42,17 @@ impl<'a> View<'a> {
     /// When there are fewer, or the view is transposed.
     #[must_use]
     pub fn rows(self, start: usize, end: usize) -> Self {
-        assert!(self.col_stride == 1 && start <= end && end <= self.rows, "rows {start}..{end} of {}", self.rows);
-        Self::new(&self.data[(start * self.row_stride).min(self.data.len())..], end - start, self.cols, self.row_stride)
+        assert!(
+            self.col_stride == 1 && start <= end && end <= self.rows,
+            "rows {start}..{end} of {}",
+            self.rows
+        );
+        Self::new(
+            &self.data[(start * self.row_stride).min(self.data.len())..],
+            end - start,
+            self.cols,
+            self.row_stride,
+        )
     }
 
     /// Row `index` of a view that is not transposed.

@@ -122,7 +122,8 @@ fn files_of(dir: &Path) -> Result<(String, Vec<PathBuf>), LoadError> {
 
 /// A safetensors file begins with the length of its JSON header.
 fn check_header(path: &Path) -> Result<(), LoadError> {
-    let failed = |error: std::io::Error| LoadError::Model(format!("`{}` cannot be read: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| LoadError::Model(format!("`{}` cannot be read: {error}", path.display()));
     let mut length = [0; 8];
     File::open(path).map_err(failed)?.read_exact(&mut length).map_err(failed)?;
     let length = u64::from_le_bytes(length);
@@ -148,13 +149,17 @@ mod tests {
     #[test]
     fn half_precision_becomes_f32_and_a_wrong_shape_is_told_with_both_shapes() {
         let dir = tempfile::tempdir().unwrap();
-        let half = Tensor::new(&[[1.0f32, 2.5], [0.25, -3.0]], &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap();
+        let half =
+            Tensor::new(&[[1.0f32, 2.5], [0.25, -3.0]], &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap();
         save(dir.path(), ONE_FILE, &[("a.weight", half)]);
         let weights = Weights::open(dir.path()).unwrap();
         let loaded = weights.tensor("a.weight", &[2, 2]).unwrap();
         assert_eq!(loaded.to_vec2::<f32>().unwrap(), [[1.0, 2.5], [0.25, -3.0]]);
         let error = weights.tensor("a.weight", &[2, 3]).unwrap_err().to_string();
-        assert!(error.contains("tensor `a.weight` has shape [2, 2], but `config.json` says [2, 3]"), "{error}");
+        assert!(
+            error.contains("tensor `a.weight` has shape [2, 2], but `config.json` says [2, 3]"),
+            "{error}"
+        );
         let error = weights.tensor("b.weight", &[2]).unwrap_err().to_string();
         assert!(error.contains("has no tensor `b.weight`"), "{error}");
     }
