@@ -10,8 +10,52 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_proto::NodeId;
 use millstream_proto::call::ReplicaClient;
+use millstream_proto::{NodeId, v1};
+use ractor::{Actor, ActorRef};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::client::WorkerClient;
+use crate::engines::Engines;
+use crate::head_link::HeadLinkArgs;
+use crate::session::NodeFacts;
+use crate::table::ReplicaTable;
+use crate::worker_actor::{Node, WorkerActor, WorkerArgs, WorkerMsg};
+
+mod backoff;
+mod batcher;
+mod client;
+mod clock;
+mod echo;
+mod engine_thread;
+mod engines;
+mod epoch;
+mod head_link;
+mod identity;
+mod lifecycle;
+mod models;
+mod order;
+mod panics;
+mod replica_actor;
+mod resources;
+mod restart;
+mod server;
+mod session;
+mod slots;
+mod table;
+#[cfg(test)]
+mod test_engine;
+#[cfg(test)]
+mod testing;
+mod worker_actor;
+
+/// What leaving may take beyond the time that calls get: engines that end, the head that reads the last words.
+const LEAVE_GRACE: Duration = Duration::from_secs(7);
+/// How long streams of other processes may take to end once all replicas are gone.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What a worker is started with.
 pub struct Config {
@@ -21,7 +65,7 @@ pub struct Config {
     pub head: String,
     /// Address for replica traffic; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Folder that is this worker's own: node id, last orders, models.
+    /// Folder that is this worker's own: node id, highest epoch.
     pub data_dir: PathBuf,
     /// Labels that demands may ask for.
     pub labels: BTreeMap<String, String>,
@@ -46,7 +90,9 @@ pub struct DeclaredGpu {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address could not be bound.
-    #[error("cannot listen on `{address}` for replica traffic: {source}; choose another address with --worker")]
+    #[error(
+        "cannot listen on `{address}` for replica traffic: {source}; choose another address with --worker"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -63,10 +109,16 @@ pub enum StartError {
     },
 }
 
-/// A running worker.
+/// A running worker. Dropping it ends everything at once; [`drain`](Self::drain) does so politely.
 pub struct Worker {
     address: SocketAddr,
     node_id: NodeId,
+    client: Arc<WorkerClient>,
+    actor: ActorRef<WorkerMsg>,
+    asked_to_stop: watch::Sender<Option<Duration>>,
+    leave: CancellationToken,
+    closing: CancellationToken,
+    server: AbortOnDropHandle<()>,
 }
 
 impl Worker {
@@ -75,8 +127,52 @@ impl Worker {
     /// # Errors
     /// [`StartError`] when the address or the data directory cannot be used.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let _ = config;
-        unimplemented!()
+        let found = find_out(&config).await?;
+        let bind_error = |source| StartError::Bind { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+
+        let table = Arc::new(ReplicaTable::default());
+        let node = Arc::new(Node {
+            id: found.node_id.clone(),
+            table: table.clone(),
+            engines: Arc::new(Engines::new(config.onnxruntime, &config.data_dir)),
+            model_dirs: config.model_dirs.into(),
+            num_cores: resources::num_cores(),
+        });
+        let facts = NodeFacts {
+            head: config.head,
+            id: found.node_id.clone(),
+            name: config.node_name,
+            listen: address,
+            labels: config.labels,
+            resources: found.resources,
+        };
+        let (asked_to_stop, leave) = (watch::Sender::new(None), CancellationToken::new());
+        let link = HeadLinkArgs {
+            facts: Arc::new(facts),
+            data_dir: config.data_dir.clone(),
+            table: table.clone(),
+            asked_to_stop: asked_to_stop.clone(),
+            leave: leave.clone(),
+        };
+        let name = format!("worker-{}-{}", found.node_id, uuid::Uuid::new_v4().simple());
+        let actor = WorkerActor::spawn(Some(name), WorkerActor, WorkerArgs { node, link: Some(link) }).await;
+        let (actor, _) = actor.map_err(|error| StartError::DataDir {
+            path: config.data_dir,
+            source: std::io::Error::other(error.to_string()),
+        })?;
+
+        let client = Arc::new(WorkerClient::new(table, tokio::runtime::Handle::current()));
+        let closing = CancellationToken::new();
+        let served = server::serve(listener, client.clone(), closing.clone());
+        let server = AbortOnDropHandle::new(tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the listener for replica traffic died");
+            }
+        }));
+        tracing::info!(node_id = %found.node_id, %address, "worker started");
+        Ok(Self { address, node_id: found.node_id, client, actor, asked_to_stop, leave, closing, server })
     }
 
     /// The address for replica traffic.
@@ -94,17 +190,56 @@ impl Worker {
     /// Calls this worker's replicas without a network.
     #[must_use]
     pub fn client(&self) -> Arc<dyn ReplicaClient> {
-        unimplemented!()
+        self.client.clone()
     }
 
     /// Waits until the head asks this worker to stop (`cluster down`); gives the time to drain in.
     pub async fn asked_to_stop(&self) -> Duration {
-        unimplemented!()
+        let mut asked = self.asked_to_stop.subscribe();
+        match asked.wait_for(Option::is_some).await.map(|drain| *drain) {
+            Ok(Some(drain)) => drain,
+            // The sender lives as long as `self`, and only `Some` ends the wait.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
     }
 
     /// Lets every replica finish its calls for at most `timeout`, then stops them and leaves the head.
-    pub async fn drain(self, timeout: Duration) {
-        let _ = timeout;
-        unimplemented!()
+    pub async fn drain(mut self, timeout: Duration) {
+        let leave = |done| WorkerMsg::Leave { drain: timeout, done };
+        let bound = timeout.saturating_add(LEAVE_GRACE);
+        if tokio::time::timeout(bound, self.actor.call(leave, None)).await.is_err() {
+            tracing::warn!("replicas or the head did not let go in time; left without them");
+        }
+        self.closing.cancel();
+        let _ = tokio::time::timeout(CLOSE_GRACE, &mut self.server).await;
+        tracing::info!(node_id = %self.node_id, "worker drained");
     }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.leave.cancel();
+        self.closing.cancel();
+        self.actor.stop(None);
+    }
+}
+
+/// What is read from disk and machine before anything starts.
+struct Found {
+    node_id: NodeId,
+    resources: v1::Resources,
+}
+
+/// Reads it off the async threads, as disks and drivers take their time.
+async fn find_out(config: &Config) -> Result<Found, StartError> {
+    let (path, gpus) = (config.data_dir.clone(), config.gpus.clone());
+    let read = move || {
+        let node_id = identity::node_id(&path)?;
+        // Read again by the head link; a broken file must stop the start, not fail later.
+        identity::load_epoch(&path)?;
+        Ok(Found { node_id, resources: resources::detect(gpus.as_deref()) })
+    };
+    let found =
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    found.map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })
 }

@@ -1,0 +1,61 @@
+//! How long to wait before trying again: doubling, bounded, jittered. A pure function of the number of failures and
+//! a random generator; used for dialling the head and for starting replicas again.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+/// Part of the nominal delay that jitter may take away, so that many that failed together do not return together.
+const JITTER_RATIO: f64 = 0.25;
+
+/// A doubling delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Backoff {
+    /// Nominal delay after the first failure.
+    pub(crate) first: Duration,
+    /// Nominal delays grow up to this.
+    pub(crate) max: Duration,
+}
+
+impl Backoff {
+    /// The delay before try number `failures` + 1, where `failures` in a row came before; 0 means no delay. At most
+    /// the nominal delay, at least three quarters of it.
+    pub(crate) fn delay(&self, failures: u32, rng: &mut impl Rng) -> Duration {
+        self.nominal(failures).mul_f64(1.0 - rng.random_range(0.0..=JITTER_RATIO))
+    }
+
+    /// The delay without jitter.
+    fn nominal(&self, failures: u32) -> Duration {
+        let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        self.first.saturating_mul(factor).min(self.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
+
+    #[test]
+    fn nominal_delays_double_up_to_the_bound() {
+        let seconds: Vec<u64> = (0..10).map(|failures| BACKOFF.nominal(failures).as_secs()).collect();
+        assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(BACKOFF.nominal(u32::MAX).as_secs(), 60);
+    }
+
+    proptest! {
+        #[test]
+        fn jitter_stays_between_three_quarters_and_the_nominal_delay(failures in 0_u32..100, seed: u64) {
+            let delay = BACKOFF.delay(failures, &mut SmallRng::seed_from_u64(seed));
+            let nominal = BACKOFF.nominal(failures);
+            prop_assert!(delay <= nominal);
+            prop_assert!(delay >= nominal.mul_f64(0.74));
+        }
+    }
+}

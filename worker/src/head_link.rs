@@ -1,0 +1,288 @@
+//! The link to the head: dials it for ever, tells it what runs here, and hands its orders to the worker. It fences off
+//! heads of an older term. Replicas do not depend on it: they run on while the head is away.
+//!
+//! ```text
+//! Worker              restarted by   the process manager
+//! ├─ HeadLink                        Worker, backoff with jitter, for ever
+//! └─ Replica (one each)              Worker, RestartPolicy; its neighbours never notice
+//! ```
+//!
+//! Each attempt to reach the head is a session with a number of its own: dial, ask the worker for its inventory,
+//! register with it, then pass changes on. What a session that is over still says is known by its number.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_proto::{ReplicaId, v1};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::backoff::Backoff;
+use crate::epoch::{EpochGate, Verdict};
+use crate::identity;
+use crate::lifecycle::Event;
+use crate::order::{self, Order};
+use crate::session::{self, End, NodeFacts, Session};
+use crate::table::ReplicaTable;
+use crate::worker_actor::WorkerMsg;
+
+/// Delays between attempts to reach the head: short, as a head that returns needs its workers.
+const DIAL_BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(3) };
+/// Messages that may wait for a slow head; beyond it the session is given up and everything is told again.
+const MAX_UNSENT: usize = 1024;
+
+/// Dials the head.
+pub(crate) struct HeadLink;
+
+/// What a link is started with.
+#[derive(Clone)]
+pub(crate) struct HeadLinkArgs {
+    /// Who this node is and what it has.
+    pub(crate) facts: Arc<NodeFacts>,
+    /// Where the epoch is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Ongoing calls, for heartbeats.
+    pub(crate) table: Arc<ReplicaTable>,
+    /// Where a head's wish that this worker ends goes.
+    pub(crate) asked_to_stop: watch::Sender<Option<Duration>>,
+    /// Cancelled when the worker leaves.
+    pub(crate) leave: CancellationToken,
+}
+
+/// What a link is told.
+pub(crate) enum HeadLinkMsg {
+    /// By its own timer: try to reach the head.
+    Dial,
+    /// By the worker, as answer to [`WorkerMsg::Inventory`]: everything that runs here.
+    Inventory {
+        /// The session that asked.
+        session: u64,
+        /// A report for each replica.
+        replicas: Vec<v1::ReplicaReport>,
+    },
+    /// By the worker: how a replica is by now. The latest one counts.
+    Changed(v1::ReplicaReport),
+    /// By the worker, when its last replica is gone: say goodbye and end. Twice is harmless.
+    Leave,
+    /// By the session's task: what the head says.
+    FromHead(u64, Box<v1::HeadMessage>),
+    /// By the session's task, once, last: why it is over.
+    Ended(u64, End),
+    /// By tests and people: how it is.
+    #[expect(dead_code, reason = "for debug endpoints to come")]
+    Inspect(RpcReplyPort<Snapshot>),
+}
+
+/// How the link is, for tests and people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Snapshot {
+    /// Number of the session that is or was tried last.
+    pub(crate) session: u64,
+    /// Attempts that failed since the last registration.
+    pub(crate) failures: u32,
+    /// Highest epoch obeyed.
+    pub(crate) epoch: u64,
+}
+
+/// A link's state.
+pub(crate) struct HeadLinkState {
+    args: HeadLinkArgs,
+    worker: ActorRef<WorkerMsg>,
+    gate: EpochGate,
+    /// Number of the newest session.
+    session: u64,
+    /// Attempts that failed since the last registration.
+    failures: u32,
+    /// The way to the head, while a session is open.
+    open: Option<Open>,
+}
+
+struct Open {
+    /// `None` once the last word has been said.
+    outbound: Option<mpsc::Sender<v1::NodeMessage>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Actor for HeadLink {
+    type Msg = HeadLinkMsg;
+    type State = HeadLinkState;
+    type Arguments = (HeadLinkArgs, ActorRef<WorkerMsg>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<HeadLinkMsg>,
+        (args, worker): (HeadLinkArgs, ActorRef<WorkerMsg>),
+    ) -> Result<HeadLinkState, ActorProcessingErr> {
+        let gate = EpochGate::new(identity::load_epoch(&args.data_dir)?);
+        myself.cast(HeadLinkMsg::Dial)?;
+        Ok(HeadLinkState { args, worker, gate, session: 0, failures: 0, open: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<HeadLinkMsg>,
+        message: HeadLinkMsg,
+        state: &mut HeadLinkState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            HeadLinkMsg::Dial => state.dial(),
+            HeadLinkMsg::Inventory { session, replicas } if session == state.session => {
+                state.open(&myself, replicas);
+            }
+            HeadLinkMsg::Leave => state.leave(&myself),
+            HeadLinkMsg::Changed(report) => state.send(v1::node_message::Body::Replica(report)),
+            HeadLinkMsg::FromHead(session, message) if session == state.session => {
+                state.obey(*message).await;
+            }
+            HeadLinkMsg::Ended(session, end) if session == state.session => state.ended(&myself, &end),
+            // Late words of a session that is over.
+            HeadLinkMsg::Inventory { .. } | HeadLinkMsg::FromHead(..) | HeadLinkMsg::Ended(..) => {}
+            HeadLinkMsg::Inspect(reply) => {
+                let (session, failures, epoch) = (state.session, state.failures, state.gate.highest());
+                let _ = reply.send(Snapshot { session, failures, epoch });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HeadLinkState {
+    /// Begins a session by asking what there is to register.
+    fn dial(&mut self) {
+        if self.args.leave.is_cancelled() {
+            return;
+        }
+        self.session += 1;
+        // The worker outlives its children; without it this actor ends too.
+        let _ = self.worker.cast(WorkerMsg::Inventory(self.session));
+    }
+
+    fn open(&mut self, myself: &ActorRef<HeadLinkMsg>, replicas: Vec<v1::ReplicaReport>) {
+        let (outbound, unsent) = mpsc::channel(MAX_UNSENT);
+        let number = self.session;
+        let tell = myself.clone();
+        let session = Session {
+            facts: self.args.facts.clone(),
+            register: self.args.facts.register(replicas, self.gate.highest()),
+            outbound: outbound.clone(),
+            unsent,
+            table: self.args.table.clone(),
+            leave: self.args.leave.clone(),
+            on_message: Box::new(move |message| {
+                drop(tell.cast(HeadLinkMsg::FromHead(number, Box::new(message))));
+            }),
+        };
+        let tell = myself.clone();
+        let task = tokio::spawn(async move {
+            let end = session::run(session).await;
+            drop(tell.cast(HeadLinkMsg::Ended(number, end)));
+        });
+        self.open = Some(Open { outbound: Some(outbound), _task: AbortOnDropHandle::new(task) });
+    }
+
+    fn send(&self, body: v1::node_message::Body) {
+        // Closed or full: the session is over, or the session's task ends it for that; the next one tells everything.
+        if let Some(outbound) = self.open.as_ref().and_then(|open| open.outbound.as_ref()) {
+            let _ = outbound.try_send(v1::NodeMessage { body: Some(body) });
+        }
+    }
+
+    /// Ends the session after what has been said; the head then knows that this node is gone.
+    fn leave(&mut self, myself: &ActorRef<HeadLinkMsg>) {
+        self.args.leave.cancel();
+        match &mut self.open {
+            Some(open) => open.outbound = None,
+            None => myself.stop(None),
+        }
+    }
+
+    async fn obey(&mut self, message: v1::HeadMessage) {
+        match self.gate.admit(message.epoch) {
+            Verdict::Current => {}
+            Verdict::Newer => self.remember_epoch().await,
+            Verdict::Older => {
+                let (epoch, current) = (message.epoch, self.gate.highest());
+                tracing::warn!(epoch, current, "refused an order of a head that no longer leads");
+                return;
+            }
+        }
+        use v1::head_message::Body;
+        match message.body {
+            Some(Body::Registered(_)) => {
+                self.failures = 0;
+                tracing::info!(
+                    epoch = message.epoch,
+                    head = self.args.facts.head,
+                    "registered with the head"
+                );
+            }
+            Some(Body::Start(start)) => match Order::try_from(start.clone()) {
+                Ok(order) => self.tell_worker(Event::Start(order)),
+                Err(error) => {
+                    tracing::error!(replica_id = start.replica_id, %error, "order cannot be read");
+                    self.send(v1::node_message::Body::Replica(order::unreadable(&start, &error)));
+                }
+            },
+            Some(Body::Stop(stop)) => {
+                let drain = Duration::from_millis(stop.drain_ms);
+                self.tell_worker(Event::Stop { id: ReplicaId::from(stop.replica_id), drain });
+            }
+            Some(Body::Shutdown(shutdown)) => {
+                tracing::info!("the head asks this worker to stop");
+                self.args.asked_to_stop.send_replace(Some(Duration::from_millis(shutdown.drain_ms)));
+            }
+            None => tracing::warn!("a message of the head is of a newer version; ignored"),
+        }
+    }
+
+    /// An epoch is on disk before its first order is obeyed.
+    async fn remember_epoch(&self) {
+        let (data_dir, epoch) = (self.args.data_dir.clone(), self.gate.highest());
+        let stored = tokio::task::spawn_blocking(move || identity::store_epoch(&data_dir, epoch)).await;
+        if let Ok(Err(error)) = stored {
+            tracing::error!(%error, epoch, "cannot keep the epoch on disk; it holds until this process ends");
+        }
+    }
+
+    fn tell_worker(&self, event: Event) {
+        let _ = self.worker.cast(WorkerMsg::Event(event));
+    }
+
+    fn ended(&mut self, myself: &ActorRef<HeadLinkMsg>, end: &End) {
+        self.open = None;
+        if self.args.leave.is_cancelled() {
+            myself.stop(None);
+            return;
+        }
+        let head = &*self.args.facts.head;
+        let first = self.failures == 0;
+        self.failures = self.failures.saturating_add(1);
+        let delay = DIAL_BACKOFF.delay(self.failures, &mut rand::rng());
+        match end {
+            End::Rejected(error) => {
+                let name = &*self.args.facts.name;
+                tracing::error!(
+                    head,
+                    node = name,
+                    error,
+                    "the head refuses this node; tried again until it does not"
+                );
+            }
+            // Said once, not at every attempt.
+            End::Broken(error) if first => {
+                tracing::warn!(
+                    head,
+                    error,
+                    "no connection to the head; replicas run on, dialled again until it is back"
+                );
+            }
+            End::Broken(error) => tracing::debug!(head, error, failures = self.failures, "head not reached"),
+            End::Left => {}
+        }
+        drop(myself.send_after(delay, || HeadLinkMsg::Dial));
+    }
+}

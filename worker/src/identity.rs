@@ -1,0 +1,87 @@
+//! What a worker keeps in its data directory across restarts: the node's id, made once, and the highest epoch that
+//! it has obeyed.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use millstream_proto::NodeId;
+
+const NODE_ID: &str = "node_id";
+const EPOCH: &str = "epoch";
+
+/// The node's id; made at the first start.
+pub(crate) fn node_id(data_dir: &Path) -> io::Result<NodeId> {
+    fs::create_dir_all(data_dir)?;
+    let path = data_dir.join(NODE_ID);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let id = uuid::Uuid::parse_str(text.trim()).map_err(|_| {
+                broken(&path, "is not a node id; delete it to make this a new node, or restore it")
+            })?;
+            Ok(NodeId::new(id.to_string()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let id = uuid::Uuid::new_v4().to_string();
+            replace(&path, &id)?;
+            Ok(NodeId::new(id))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The highest epoch that was stored, 0 on a new node.
+pub(crate) fn load_epoch(data_dir: &Path) -> io::Result<u64> {
+    let path = data_dir.join(EPOCH);
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|_| {
+            broken(&path, "is not a number; delete it if no older head can be running, or restore it")
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Remembers the epoch; returns once it is on disk.
+pub(crate) fn store_epoch(data_dir: &Path, epoch: u64) -> io::Result<()> {
+    replace(&data_dir.join(EPOCH), &epoch.to_string())
+}
+
+fn broken(path: &Path, what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("`{}` {what}", path.display()))
+}
+
+/// Writes beside the file and renames, so that a crash leaves the old text or the new one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("worker");
+        let id = node_id(&data_dir).unwrap();
+        assert_eq!(node_id(&data_dir).unwrap(), id);
+        assert_ne!(node_id(dir.path()).unwrap(), id);
+    }
+
+    #[test]
+    fn the_epoch_survives_and_a_broken_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(load_epoch(dir.path()).unwrap(), 0);
+        store_epoch(dir.path(), 7).unwrap();
+        assert_eq!(load_epoch(dir.path()).unwrap(), 7);
+        fs::write(dir.path().join(EPOCH), "seven").unwrap();
+        assert!(load_epoch(dir.path()).unwrap_err().to_string().contains("epoch"));
+        fs::write(dir.path().join(NODE_ID), "?").unwrap();
+        assert!(node_id(dir.path()).unwrap_err().to_string().contains("node_id"));
+    }
+}

@@ -1,0 +1,177 @@
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::*;
+use crate::testing;
+
+/// A lifecycle with its clock and its random numbers.
+struct Bench {
+    lifecycle: Lifecycle,
+    now: Instant,
+    rng: SmallRng,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { lifecycle: Lifecycle::default(), now: crate::clock::now(), rng: SmallRng::seed_from_u64(1) }
+    }
+
+    /// What an event leads to, in short words.
+    fn decide(&mut self, event: Event) -> Vec<String> {
+        self.lifecycle.decide(event, self.now, &mut self.rng).iter().map(words).collect()
+    }
+}
+
+fn words(action: &Action) -> String {
+    match action {
+        Action::Spawn(order, incarnation) => format!("spawn {} #{incarnation}", order.id),
+        Action::Drain { id, incarnation, timeout } => format!("drain {id} #{incarnation} {timeout:?}"),
+        Action::Retry { id, incarnation, delay } => {
+            // Jitter takes a quarter at most, so the nominal delay is the next power of two.
+            format!(
+                "retry {id} #{incarnation} within {}s",
+                delay.as_millis().div_ceil(1000).next_power_of_two()
+            )
+        }
+        Action::Report(report) => {
+            let state = format!("{:?}", report.state).to_lowercase();
+            let text =
+                format!("{} {state} {} {} {}", report.order.id, report.restarts, report.doing, report.error);
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+        Action::ReportUnknown(id) => format!("{id} unknown"),
+    }
+}
+
+fn start(id: &str) -> Event {
+    Event::Start(Order::try_from(testing::start(id, &testing::echo_spec("echo"))).unwrap())
+}
+
+fn stop(id: &str) -> Event {
+    Event::Stop { id: id.into(), drain: Duration::from_secs(3) }
+}
+
+fn ready(id: &str, incarnation: Incarnation) -> Event {
+    Event::Ready { id: id.into(), incarnation, memory_bytes: 5 }
+}
+
+fn failed(id: &str, incarnation: Incarnation) -> Event {
+    Event::Ended(id.into(), incarnation, Some("broken".into()))
+}
+
+#[test]
+fn a_whole_life() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.decide(start("a")), ["a starting 0 starting", "spawn a #1"]);
+    assert_eq!(bench.decide(start("a")), ["a starting 0 starting"], "a start twice is harmless");
+    assert_eq!(bench.decide(Event::Doing("a".into(), 1, "loading x".into())), ["a starting 0 loading x"]);
+    assert!(bench.decide(Event::Doing("a".into(), 1, "loading x".into())).is_empty(), "no news");
+    assert_eq!(bench.decide(ready("a", 1)), ["a ready 0"]);
+    assert_eq!(bench.decide(stop("a")), ["a draining 0", "drain a #1 3s"]);
+    assert_eq!(bench.decide(stop("a")), ["a draining 0"], "a stop twice is harmless");
+    assert_eq!(bench.decide(Event::Ended("a".into(), 1, None)), ["a stopped 0"]);
+    assert_eq!(bench.decide(stop("a")), ["a unknown"]);
+    assert_eq!(bench.lifecycle.num_replicas(), 0);
+}
+
+#[test]
+fn failures_are_reported_and_retried_with_backoff() {
+    let mut bench = Bench::new();
+    bench.decide(start("a"));
+    for (incarnation, within) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
+        let restarts = incarnation - 1;
+        assert_eq!(
+            bench.decide(failed("a", incarnation)),
+            [format!("a failed {restarts} broken"), format!("retry a #{incarnation} within {within}s")]
+        );
+        let next = incarnation + 1;
+        assert_eq!(
+            bench.decide(Event::RetryDue("a".into(), incarnation)),
+            [format!("a starting {incarnation} starting again"), format!("spawn a #{next}")]
+        );
+    }
+    bench.decide(ready("a", 5));
+    bench.now += Duration::from_secs(31);
+    assert_eq!(
+        bench.decide(failed("a", 5)),
+        ["a failed 4 broken", "retry a #5 within 1s"],
+        "a steady time forgives earlier failures"
+    );
+}
+
+#[test]
+fn an_end_that_nobody_asked_for_is_a_failure() {
+    let mut bench = Bench::new();
+    bench.decide(start("a"));
+    bench.decide(ready("a", 1));
+    let actions = bench.decide(Event::Ended("a".into(), 1, None));
+    assert_eq!(actions[0], "a failed 0 the replica ended without being asked to");
+}
+
+#[test]
+fn words_of_an_earlier_start_change_nothing() {
+    let mut bench = Bench::new();
+    bench.decide(start("a"));
+    bench.decide(failed("a", 1));
+    bench.decide(Event::RetryDue("a".into(), 1));
+    for late in [failed("a", 1), ready("a", 1), Event::RetryDue("a".into(), 1)] {
+        assert!(bench.decide(late.clone()).is_empty(), "{late:?}");
+    }
+}
+
+#[test]
+fn a_replica_that_waits_to_be_started_again_stops_at_once() {
+    let mut bench = Bench::new();
+    bench.decide(start("a"));
+    bench.decide(failed("a", 1));
+    assert_eq!(bench.decide(stop("a")), ["a stopped 0 broken"]);
+    assert!(bench.decide(Event::RetryDue("a".into(), 1)).is_empty());
+}
+
+#[test]
+fn a_failure_while_draining_is_an_end() {
+    let mut bench = Bench::new();
+    bench.decide(start("a"));
+    bench.decide(ready("a", 1));
+    bench.decide(stop("a"));
+    assert_eq!(bench.decide(failed("a", 1)), ["a stopped 0"]);
+}
+
+#[test]
+fn a_worker_that_leaves_stops_all_and_starts_nothing() {
+    let mut bench = Bench::new();
+    bench.decide(start("a"));
+    bench.decide(start("b"));
+    bench.decide(failed("b", 2));
+    let actions = bench.decide(Event::StopAll { drain: Duration::from_secs(1) });
+    assert_eq!(actions, ["a draining 0", "drain a #1 1s", "b stopped 0 broken"]);
+    assert_eq!(bench.decide(start("c")), ["c unknown"]);
+}
+
+proptest! {
+    /// Whatever comes in whatever order: a replica has at most one actor, and one that is gone has none.
+    #[test]
+    fn no_replica_runs_twice(steps in prop::collection::vec((0_u8..7, 0_u64..12), 0..60)) {
+        let mut bench = Bench::new();
+        let mut alive = std::collections::BTreeSet::new();
+        for (kind, number) in steps {
+            let event = match kind {
+                0 => start("a"),
+                1 => stop("a"),
+                2 => ready("a", number),
+                3 => { alive.remove(&number); failed("a", number) }
+                4 => { alive.remove(&number); Event::Ended("a".into(), number, None) }
+                5 => Event::Doing("a".into(), number, number.to_string()),
+                _ => Event::RetryDue("a".into(), number),
+            };
+            for action in bench.lifecycle.decide(event, bench.now, &mut bench.rng) {
+                if let Action::Spawn(_, incarnation) = action {
+                    prop_assert!(alive.insert(incarnation));
+                }
+            }
+            prop_assert!(alive.len() <= 1);
+            prop_assert!(bench.lifecycle.num_replicas() > 0 || alive.is_empty());
+        }
+    }
+}

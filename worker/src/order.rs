@@ -1,0 +1,163 @@
+//! What a head orders and what it is told, as domain types: decoded from and encoded to the messages of `node.proto`
+//! here and nowhere else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use millstream_pipelines::DeploymentSpec;
+use millstream_proto::status::ReplicaState;
+use millstream_proto::{ReplicaId, v1};
+
+/// A replica that the head wants here.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Order {
+    /// The replica.
+    pub(crate) id: ReplicaId,
+    /// Its pipeline's name.
+    pub(crate) pipeline: String,
+    /// Its deployment's name in the pipeline.
+    pub(crate) deployment: String,
+    /// The revision that it serves.
+    pub(crate) revision: u64,
+    /// The deployment's settings.
+    pub(crate) spec: DeploymentSpec,
+    /// What relative `file:` models are relative to; may be empty.
+    pub(crate) source_dir: PathBuf,
+    /// The parts of devices that it may use.
+    pub(crate) gpus: Vec<GpuShare>,
+}
+
+/// Part of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GpuShare {
+    /// Which device of this node.
+    pub(crate) index: u32,
+    /// Thousandths of it.
+    pub(crate) milli: u32,
+}
+
+/// An order that cannot be read: head and worker are of versions that do not fit.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the head's settings of deployment `{deployment}` cannot be read: {source}; run the same version of `cluster` on \
+     head and worker"
+)]
+pub(crate) struct OrderError {
+    deployment: String,
+    source: serde_json::Error,
+}
+
+impl TryFrom<v1::StartReplica> for Order {
+    type Error = OrderError;
+
+    fn try_from(start: v1::StartReplica) -> Result<Self, OrderError> {
+        let spec = serde_json::from_str(&start.spec_json)
+            .map_err(|source| OrderError { deployment: start.deployment.clone(), source })?;
+        Ok(Self {
+            id: ReplicaId::from(start.replica_id),
+            pipeline: start.pipeline,
+            deployment: start.deployment,
+            revision: start.revision,
+            spec,
+            source_dir: start.source_dir.into(),
+            gpus: start.gpus.iter().map(|gpu| GpuShare { index: gpu.index, milli: gpu.milli }).collect(),
+        })
+    }
+}
+
+/// A replica as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Report {
+    /// What was ordered.
+    pub(crate) order: Arc<Order>,
+    /// Where it is in its life.
+    pub(crate) state: ReplicaState,
+    /// What it is doing, for people.
+    pub(crate) doing: String,
+    /// Why it failed, for operators.
+    pub(crate) error: String,
+    /// How often it was started again.
+    pub(crate) restarts: u32,
+    /// Memory that its model holds, as far as the engine knows.
+    pub(crate) memory_bytes: u64,
+}
+
+impl From<&Report> for v1::ReplicaReport {
+    fn from(report: &Report) -> Self {
+        let order = &report.order;
+        Self {
+            replica_id: order.id.to_string(),
+            pipeline: order.pipeline.clone(),
+            deployment: order.deployment.clone(),
+            revision: order.revision,
+            state: v1::ReplicaState::from(report.state).into(),
+            doing: report.doing.clone(),
+            error: report.error.clone(),
+            pid: std::process::id(),
+            restarts: report.restarts,
+            gpus: order.gpus.iter().map(|gpu| v1::GpuShare { index: gpu.index, milli: gpu.milli }).collect(),
+            memory_bytes: report.memory_bytes,
+        }
+    }
+}
+
+/// The report of a replica that is not here.
+pub(crate) fn unknown(id: &ReplicaId) -> v1::ReplicaReport {
+    v1::ReplicaReport {
+        replica_id: id.to_string(),
+        state: v1::ReplicaState::Stopped.into(),
+        pid: std::process::id(),
+        ..v1::ReplicaReport::default()
+    }
+}
+
+/// The report of an order that cannot be carried out.
+pub(crate) fn unreadable(start: &v1::StartReplica, error: &OrderError) -> v1::ReplicaReport {
+    v1::ReplicaReport {
+        replica_id: start.replica_id.clone(),
+        pipeline: start.pipeline.clone(),
+        deployment: start.deployment.clone(),
+        revision: start.revision,
+        state: v1::ReplicaState::Failed.into(),
+        error: error.to_string(),
+        pid: std::process::id(),
+        gpus: start.gpus.clone(),
+        ..v1::ReplicaReport::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn an_order_survives_the_wire_and_a_report_says_what_it_was() {
+        let start = testing::start("rag-embedder-1", &testing::echo_spec("embedder"));
+        let order = Order::try_from(start.clone()).unwrap();
+        assert_eq!(order.spec, testing::echo_spec("embedder"));
+        let report = Report {
+            order: Arc::new(order),
+            state: ReplicaState::Failed,
+            doing: String::new(),
+            error: "broken".into(),
+            restarts: 2,
+            memory_bytes: 9,
+        };
+        let wire = v1::ReplicaReport::from(&report);
+        assert_eq!(wire.replica_id, start.replica_id);
+        assert_eq!((wire.revision, wire.restarts, wire.memory_bytes), (start.revision, 2, 9));
+        assert_eq!((wire.state(), wire.error.as_str()), (v1::ReplicaState::Failed, "broken"));
+        assert_eq!(wire.gpus, start.gpus);
+    }
+
+    #[test]
+    fn settings_of_another_version_are_a_clear_error() {
+        let mut start = testing::start("rag-embedder-1", &testing::echo_spec("embedder"));
+        start.spec_json = "{}".into();
+        let error = Order::try_from(start.clone()).unwrap_err();
+        let report = unreadable(&start, &error);
+        assert_eq!(report.state(), v1::ReplicaState::Failed);
+        assert!(report.error.contains("same version"), "{}", report.error);
+    }
+}

@@ -1,0 +1,240 @@
+//! One connection to the head, from dialling to its end: moves messages, sends heartbeats, decides nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_proto::NodeId;
+use millstream_proto::v1::node_service_client::NodeServiceClient;
+use millstream_proto::v1::{self, head_message, node_message};
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
+
+use crate::table::ReplicaTable;
+
+/// How long dialling may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the head may take to answer a registration.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing comes back for so long is dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// How long a worker that leaves waits for the head to have read its last words.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Bounds on the heartbeat that a head may ask for.
+const MIN_HEARTBEAT_MS: u64 = 10;
+const MAX_HEARTBEAT_MS: u64 = 60_000;
+
+/// Who the node is and what it has; the same for the life of the process.
+pub(crate) struct NodeFacts {
+    /// HOST:PORT of the head.
+    pub(crate) head: String,
+    /// The node's id.
+    pub(crate) id: NodeId,
+    /// Its name, for people.
+    pub(crate) name: String,
+    /// Where its replica traffic goes.
+    pub(crate) listen: SocketAddr,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// What it has.
+    pub(crate) resources: v1::Resources,
+}
+
+impl NodeFacts {
+    /// The first message of a session.
+    pub(crate) fn register(&self, replicas: Vec<v1::ReplicaReport>, epoch: u64) -> v1::Register {
+        v1::Register {
+            node_id: self.id.to_string(),
+            name: self.name.clone(),
+            address: self.listen.to_string(),
+            labels: self.labels.clone().into_iter().collect(),
+            resources: Some(self.resources.clone()),
+            replicas,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch,
+        }
+    }
+}
+
+/// What one connection needs.
+pub(crate) struct Session {
+    /// Who registers.
+    pub(crate) facts: Arc<NodeFacts>,
+    /// The first message.
+    pub(crate) register: v1::Register,
+    /// For heartbeats.
+    pub(crate) outbound: mpsc::Sender<v1::NodeMessage>,
+    /// What is to be sent.
+    pub(crate) unsent: mpsc::Receiver<v1::NodeMessage>,
+    /// Ongoing calls, for heartbeats.
+    pub(crate) table: Arc<ReplicaTable>,
+    /// Cancelled when the worker leaves.
+    pub(crate) leave: CancellationToken,
+    /// Where the head's messages go.
+    pub(crate) on_message: Box<dyn Fn(v1::HeadMessage) + Send>,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The head does not want this node: its name is taken, or the registration is not valid.
+    Rejected(String),
+    /// The head was not reached, or the connection broke.
+    Broken(String),
+    /// The worker left.
+    Left,
+}
+
+/// Dials, registers and moves messages until the session is over.
+pub(crate) async fn run(mut session: Session) -> End {
+    let leave = session.leave.clone();
+    let opened = tokio::select! {
+        opened = open(&mut session) => opened,
+        () = leave.cancelled() => return End::Left,
+    };
+    match opened {
+        Ok(inbound) => relay(session, inbound).await,
+        Err(end) => end,
+    }
+}
+
+async fn open(session: &mut Session) -> Result<Streaming<v1::HeadMessage>, End> {
+    let broken = |error: &dyn std::error::Error| End::Broken(chain(error));
+    let channel = dial(&session.facts.head).await.map_err(|error| broken(&error))?;
+    let mut register = session.register.clone();
+    register.address = advertised(session.facts.listen, &session.facts.head).to_string();
+    let first = v1::NodeMessage { body: Some(node_message::Body::Register(register)) };
+    let (_, empty) = mpsc::channel(1);
+    let unsent = std::mem::replace(&mut session.unsent, empty);
+    let outbound = tokio_stream::once(first).chain(ReceiverStream::new(unsent));
+    let mut client = NodeServiceClient::new(channel);
+    match tokio::time::timeout(REGISTER_TIMEOUT, client.session(outbound)).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(end_of(&status)),
+        Err(_) => Err(End::Broken("the head does not answer the registration".to_owned())),
+    }
+}
+
+async fn dial(head: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{head}"))?
+        .connect_timeout(DIAL_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    endpoint.connect().await
+}
+
+async fn relay(session: Session, mut inbound: Streaming<v1::HeadMessage>) -> End {
+    let Session { outbound, table, leave, on_message, .. } = session;
+    let mut heartbeat: Option<Interval> = None;
+    loop {
+        tokio::select! {
+            message = inbound.message() => match message {
+                Ok(Some(message)) => {
+                    if let Some(head_message::Body::Registered(registered)) = &message.body {
+                        heartbeat = Some(every(registered.heartbeat_ms));
+                    }
+                    on_message(message);
+                }
+                Ok(None) => return End::Broken("the head closed the session".to_owned()),
+                Err(status) => return end_of(&status),
+            },
+            () = tick(&mut heartbeat) => {
+                if outbound.try_send(beat(&table)).is_err() {
+                    return End::Broken("the head does not read what it is told".to_owned());
+                }
+            }
+            () = leave.cancelled() => {
+                // The link's actor holds the other sender and drops it with its session.
+                drop(outbound);
+                let farewell = async { while let Ok(Some(_)) = inbound.message().await {} };
+                let _ = tokio::time::timeout(FAREWELL, farewell).await;
+                return End::Left;
+            }
+        }
+    }
+}
+
+fn every(heartbeat_ms: u64) -> Interval {
+    let period = Duration::from_millis(heartbeat_ms.clamp(MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS));
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn tick(heartbeat: &mut Option<Interval>) {
+    match heartbeat {
+        Some(interval) => drop(interval.tick().await),
+        None => pending().await,
+    }
+}
+
+fn beat(table: &ReplicaTable) -> v1::NodeMessage {
+    let ongoing: HashMap<String, u64> =
+        table.ongoing().into_iter().map(|(id, count)| (id.to_string(), count as u64)).collect();
+    v1::NodeMessage { body: Some(node_message::Body::Heartbeat(v1::Heartbeat { ongoing })) }
+}
+
+fn end_of(status: &tonic::Status) -> End {
+    match status.code() {
+        Code::Aborted | Code::InvalidArgument | Code::Unauthenticated | Code::PermissionDenied => {
+            End::Rejected(status.message().to_owned())
+        }
+        code => End::Broken(format!("{code:?}: {}", status.message())),
+    }
+}
+
+/// The error with all its causes; transport errors say little by themselves.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Where others reach this node: its listener's address; one that listens on every address gives the one that its
+/// packets to the head come from.
+fn advertised(listen: SocketAddr, head: &str) -> SocketAddr {
+    if !listen.ip().is_unspecified() {
+        return listen;
+    }
+    let source = || -> std::io::Result<IpAddr> {
+        let any: IpAddr = if listen.is_ipv4() { [0, 0, 0, 0].into() } else { listen.ip() };
+        let socket = UdpSocket::bind((any, 0))?;
+        // Sends nothing: it only asks the system for the route.
+        socket.connect(head)?;
+        Ok(socket.local_addr()?.ip())
+    };
+    SocketAddr::new(source().unwrap_or([127, 0, 0, 1].into()), listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_gives_one_that_can_be_dialled() {
+        let given = "127.0.0.5:7000".parse().unwrap();
+        assert_eq!(advertised(given, "127.0.0.1:7400"), given);
+        let any = "0.0.0.0:7000".parse().unwrap();
+        assert_eq!(advertised(any, "127.0.0.1:7400"), "127.0.0.1:7000".parse().unwrap());
+    }
+
+    #[test]
+    fn refusals_are_told_from_breaks() {
+        assert_eq!(end_of(&tonic::Status::aborted("name taken")), End::Rejected("name taken".into()));
+        assert!(matches!(end_of(&tonic::Status::unavailable("gone")), End::Broken(_)));
+    }
+}

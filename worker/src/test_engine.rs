@@ -1,0 +1,82 @@
+//! A small engine that computes in steps, for tests of what surrounds an engine: it answers its inputs, waits in a
+//! step while its gate is shut, panics when an input is `boom`, and remembers its batches.
+
+use std::sync::{Arc, Condvar, Mutex};
+
+use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
+use millstream_values::Value;
+
+/// A gate that steps or loads wait at while it is shut.
+#[derive(Default)]
+pub(crate) struct Gate {
+    shut: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn shut(&self) {
+        *self.shut.lock().unwrap() = true;
+    }
+
+    pub(crate) fn open(&self) {
+        *self.shut.lock().unwrap() = false;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let _open = self.changed.wait_while(self.shut.lock().unwrap(), |shut| *shut).unwrap();
+    }
+}
+
+/// What tests hold of the engine.
+#[derive(Default, Clone)]
+pub(crate) struct Probe {
+    pub(crate) load_gate: Arc<Gate>,
+    pub(crate) step_gate: Arc<Gate>,
+    /// Sizes of the batches so far, each noted as its step begins.
+    pub(crate) batches: Arc<Mutex<Vec<usize>>>,
+}
+
+/// Makes step engines, under the name of an engine that files can ask for.
+pub(crate) struct StepFactory(pub(crate) Probe);
+
+impl EngineFactory for StepFactory {
+    fn name(&self) -> &'static str {
+        "candle"
+    }
+
+    fn accepts(&self, _: &LoadArgs<'_>) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
+        (args.progress)("waiting at the gate");
+        self.0.load_gate.pass();
+        if args.spec.echo.is_some() {
+            return Err(LoadError::Model("settings of echo make no sense here".to_owned()));
+        }
+        Ok(Engine::Stepping(Box::new(StepEngine(self.0.clone()))))
+    }
+}
+
+struct StepEngine(Probe);
+
+impl SteppingEngine for StepEngine {
+    fn warm_up(&mut self) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    fn step(&mut self, calls: Vec<Call>) -> Progress {
+        self.0.batches.lock().unwrap().push(calls.len());
+        self.0.step_gate.pass();
+        for call in calls {
+            assert_ne!(call.inputs.get("text").and_then(Value::as_text), Some("boom"));
+            call.reply.finish(Ok(call.inputs));
+        }
+        Progress::Idle
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        7
+    }
+}

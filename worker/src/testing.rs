@@ -1,0 +1,78 @@
+//! What the tests of this crate share: settings of an echo deployment, orders, waiting for a state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_pipelines::{
+    Autoscaling, Batch, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand, Limits, Name, Task,
+};
+use millstream_proto::v1;
+
+/// An echo deployment that answers at once.
+pub(crate) fn echo_spec(name: &str) -> DeploymentSpec {
+    DeploymentSpec {
+        name: serde_json::from_value::<Name>(name.into()).unwrap(),
+        task: Task::Custom,
+        engine: EngineKind::Echo,
+        model: None,
+        device: Device::Cpu,
+        demand: Demand {
+            cpu_milli: 100,
+            memory_bytes: 1 << 20,
+            gpus: GpuDemand::None,
+            gpu_memory_bytes: 0,
+            accelerators: vec![],
+            labels: BTreeMap::new(),
+            max_replicas_per_node: None,
+        },
+        batch: Batch { max_size: 4, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: vec![] },
+        autoscaling: Autoscaling {
+            min_replicas: 1,
+            max_replicas: 1,
+            target_ongoing_requests: 2.0,
+            look_back: Duration::from_secs(2),
+            upscale_delay: Duration::from_millis(500),
+            downscale_delay: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(300),
+            upscaling_factor: 1.0,
+            downscaling_factor: 1.0,
+        },
+        limits: Limits {
+            max_ongoing_requests: 8,
+            max_queued_requests: None,
+            drain_timeout: Duration::from_secs(30),
+            start_timeout: Duration::from_secs(10),
+            max_surge: 1,
+            idempotent: true,
+        },
+        echo: Some(Echo { delay: Duration::ZERO, fail_ratio: 0.0, crash_on: Some("boom".into()) }),
+        signature: BTreeMap::new(),
+    }
+}
+
+/// The order to start a replica of it.
+pub(crate) fn start(id: &str, spec: &DeploymentSpec) -> v1::StartReplica {
+    v1::StartReplica {
+        replica_id: id.into(),
+        pipeline: "rag".into(),
+        deployment: spec.name.to_string(),
+        revision: 3,
+        spec_json: serde_json::to_string(spec).unwrap(),
+        source_dir: String::new(),
+        gpus: vec![v1::GpuShare { index: 0, milli: 250 }],
+    }
+}
+
+/// Looks again and again until `done` gives something; fails after ten seconds, saying what was waited for.
+pub(crate) async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = done().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(10), looking).await;
+    found.unwrap_or_else(|_| panic!("waited in vain until {what}"))
+}
