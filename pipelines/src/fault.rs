@@ -5,6 +5,14 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+mod render;
+
+/// Most faults that one file reports; what is beyond is counted, not listed.
+pub(crate) const MAX_FAULTS: usize = 200;
+
+/// Longest offending text that is repeated in a fault, in characters.
+const MAX_FOUND: usize = 120;
+
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -14,7 +22,7 @@ pub struct Fault {
     pub column: usize,
     /// The offending bytes of the text.
     pub span: Range<usize>,
-    /// The offending text.
+    /// The offending text, cut after 120 characters.
     pub found: String,
     /// What is wrong.
     pub message: String,
@@ -46,8 +54,7 @@ impl Faults {
     /// The faults as a compiler would show them: place, the line with the text underlined, the fix.
     #[must_use]
     pub fn render(&self, color: Color) -> String {
-        let _ = color;
-        unimplemented!()
+        render::render(self, color)
     }
 }
 
@@ -65,3 +72,131 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+/// Collects the faults of one text while it is checked.
+#[derive(Debug)]
+pub(crate) struct FaultSink<'a> {
+    text: &'a str,
+    /// Byte offset of the start of each line.
+    line_starts: Vec<usize>,
+    faults: Vec<Fault>,
+    num_dropped: usize,
+}
+
+impl<'a> FaultSink<'a> {
+    /// A sink for faults of `text`.
+    pub(crate) fn new(text: &'a str) -> Self {
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, line_starts, faults: Vec::new(), num_dropped: 0 }
+    }
+
+    /// The text that the faults are about.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Records a fault. A span outside the text or inside a character is moved to the nearest place within.
+    pub(crate) fn push(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        if self.faults.len() == MAX_FAULTS {
+            self.num_dropped += 1;
+            return;
+        }
+        let start = floor_char(self.text, span.start);
+        let end = floor_char(self.text, span.end).max(start);
+        let line = self.line_starts.partition_point(|&at| at <= start);
+        let line_start = self.line_starts[line - 1];
+        let fault = Fault {
+            line,
+            column: self.text[line_start..start].chars().count() + 1,
+            span: start..end,
+            found: shorten(&self.text[start..end]),
+            message: message.into(),
+            help: help.into(),
+        };
+        // One cause can be met on two ways; it is one fault.
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    /// How many faults are recorded.
+    pub(crate) fn len(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// All faults in order of place; `None` when there are none.
+    pub(crate) fn into_faults(mut self, file_name: &str) -> Option<Faults> {
+        if self.num_dropped > 0 {
+            let end = self.text.len();
+            let num_dropped = self.num_dropped;
+            self.faults.pop();
+            self.num_dropped = 0;
+            self.push(
+                end..end,
+                format!("{} more faults are not shown", num_dropped + 1),
+                "fix the ones above first",
+            );
+        }
+        if self.faults.is_empty() {
+            return None;
+        }
+        self.faults.sort_by_key(|fault| (fault.span.start, fault.span.end));
+        Some(Faults { file_name: file_name.to_owned(), text: self.text.to_owned(), faults: self.faults })
+    }
+}
+
+/// The last character boundary at or before `at`.
+fn floor_char(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// The text without its end when it is long.
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(MAX_FOUND) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_lines_and_columns_in_characters() {
+        let text = "a = 1\né = \"ü\"\n";
+        let mut sink = FaultSink::new(text);
+        sink.push(text.find("\"ü").unwrap()..text.len() - 1, "two", "fix two");
+        sink.push(0..1, "one", "fix one");
+        sink.push(0..1, "one", "fix one");
+        let faults = sink.into_faults("x.toml").unwrap();
+        assert_eq!(faults.to_string(), "x.toml:1:1: one; fix one\nx.toml:2:5: two; fix two");
+        assert_eq!(faults.faults[1].found, "\"ü\"");
+    }
+
+    #[test]
+    fn spans_are_moved_into_the_text() {
+        let mut sink = FaultSink::new("é");
+        sink.push(1..9, "inside a character", "none");
+        sink.push(7..3, "outside", "none");
+        let faults = sink.into_faults("x").unwrap();
+        assert_eq!(faults.faults[0].span, 0..2);
+        assert_eq!(faults.faults[1].span, 2..2);
+    }
+
+    #[test]
+    fn more_faults_than_the_limit_are_counted() {
+        let text = "x".repeat(500);
+        let mut sink = FaultSink::new(&text);
+        for at in 0..500 {
+            sink.push(at..at + 1, "wrong", "fix");
+        }
+        let faults = sink.into_faults("x").unwrap();
+        assert_eq!(faults.faults.len(), MAX_FAULTS);
+        assert_eq!(faults.faults.last().unwrap().message, "301 more faults are not shown");
+    }
+}

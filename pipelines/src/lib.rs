@@ -5,11 +5,14 @@
 //! run asks for, the head places the deployments, the worker starts them.
 #![forbid(unsafe_code)]
 
+mod check;
 pub mod expr;
 mod fault;
 mod name;
 mod ops;
 mod plan;
+mod raw;
+mod request;
 mod run;
 mod spec;
 pub mod types;

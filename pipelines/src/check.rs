@@ -1,0 +1,33 @@
+//! From values as they were written to a checked plan: names, ranges, types and the DAG. Every fault is reported; what
+//! is wrong is replaced by what harms no other check, so that one fault does not bring forth others.
+
+use crate::fault::FaultSink;
+use crate::raw::{self, Syntax};
+use crate::{Faults, Plan};
+
+mod deployment;
+mod order;
+mod pipeline;
+mod request;
+mod stage;
+mod value;
+
+/// Most deployments, stages, request fields and response fields of a file, each.
+const MAX_ENTRIES: usize = 256;
+
+/// Parses, checks and compiles.
+pub(crate) fn compile(file_name: &str, text: &str) -> Result<Plan, Faults> {
+    let mut faults = FaultSink::new(text);
+    let (file, syntax) = raw::parse(&mut faults);
+    if syntax == Syntax::Broken {
+        return Err(faults.into_faults(file_name).expect("a file that cannot be read has a fault"));
+    }
+    let parts = pipeline::check(&file, &mut faults);
+    match faults.into_faults(file_name) {
+        Some(faults) => Err(faults),
+        None => Ok(Plan::new(parts)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

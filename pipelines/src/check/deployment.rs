@@ -1,0 +1,203 @@
+//! `[deployments.X]` to a [`DeploymentSpec`]: every range checked, every default filled in.
+//!
+//! A table with faults still gives a spec where its task is known, with defaults for what is wrong, so that the stages
+//! that use it are checked too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::fault::FaultSink;
+use crate::raw::{Key, Raw, Reader};
+use crate::{DeploymentSpec, Echo, EngineKind, ModelRef, Name, Task, TensorType};
+
+mod demand;
+mod limits;
+mod model;
+mod scaling;
+
+const TASKS: [(&str, Task); 6] = [
+    ("embed", Task::Embed),
+    ("rerank", Task::Rerank),
+    ("generate", Task::Generate),
+    ("classify", Task::Classify),
+    ("tensor", Task::Tensor),
+    ("custom", Task::Custom),
+];
+
+const ENGINES: [(&str, EngineKind); 6] = [
+    ("auto", EngineKind::Auto),
+    ("onnx", EngineKind::Onnx),
+    ("candle", EngineKind::Candle),
+    ("generator", EngineKind::Generator),
+    ("process", EngineKind::Process),
+    ("echo", EngineKind::Echo),
+];
+
+/// Checks one deployment. `None` when not even its task is known.
+pub(super) fn deployment(name: &Name, key: &Key, raw: &Raw, faults: &mut FaultSink<'_>) -> Option<DeploymentSpec> {
+    let mut table = Reader::entry("deployment", key, raw, faults)?;
+    let engine = engine(&mut table, faults);
+    let task = task(&mut table, engine, faults);
+    let model = model(&mut table, engine, faults);
+    let (device, demand) = demand::demand(&mut table, engine, faults);
+    let batch = limits::batch(&mut table, faults);
+    let autoscaling = scaling::autoscaling(&mut table, faults);
+    let limits = limits::limits(&mut table, engine, &batch, faults);
+    let echo = echo(&mut table, engine, faults);
+    let signature = signature(&mut table, task, faults);
+    table.finish(faults);
+    Some(DeploymentSpec {
+        name: name.clone(),
+        task: task?,
+        engine,
+        model,
+        device,
+        demand,
+        batch,
+        autoscaling,
+        limits,
+        echo,
+        signature,
+    })
+}
+
+fn engine(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> EngineKind {
+    let engine = table.word("engine", &ENGINES, faults).unwrap_or(EngineKind::Auto);
+    if engine == EngineKind::Process
+        && let Some((_, raw)) = table.raw("engine")
+    {
+        let message = format!("{} is `process`, which this version cannot run yet", table.label("engine"));
+        faults.push(raw.span.clone(), message, "use `auto`, `onnx`, `candle`, `generator` or `echo`");
+    }
+    engine
+}
+
+/// The task; required but for engines that do whatever they do.
+fn task(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) -> Option<Task> {
+    let Some((_, raw)) = table.raw("task") else {
+        if matches!(engine, EngineKind::Echo | EngineKind::Process) {
+            return Some(Task::Custom);
+        }
+        let help = "add `task = \"…\"`: `embed`, `rerank`, `generate`, `classify`, `tensor` or `custom`";
+        faults.push(table.span(), format!("{} is missing", table.label("task")), help);
+        return None;
+    };
+    let task = table.word("task", &TASKS, faults)?;
+    let allowed: &[Task] = match engine {
+        EngineKind::Generator => &[Task::Generate],
+        EngineKind::Candle => &[Task::Embed, Task::Rerank, Task::Classify],
+        EngineKind::Onnx => &[Task::Embed, Task::Rerank, Task::Classify, Task::Tensor, Task::Custom],
+        EngineKind::Auto | EngineKind::Process | EngineKind::Echo => return Some(task),
+    };
+    if !allowed.contains(&task) {
+        let word = |wanted: Task| TASKS.iter().find(|(_, task)| *task == wanted).map_or("", |(word, _)| *word);
+        let engine = ENGINES.iter().find(|(_, kind)| *kind == engine).map_or("", |(word, _)| *word);
+        let can: Vec<String> = allowed.iter().map(|&task| format!("`{}`", word(task))).collect();
+        let message = format!("{} is `{}`, which engine `{engine}` does not do", table.label("task"), word(task));
+        let help = format!("engine `{engine}` does {}; leave `engine` out to have it chosen", can.join(", "));
+        faults.push(raw.span.clone(), message, help);
+    }
+    Some(task)
+}
+
+fn model(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) -> Option<ModelRef> {
+    let Some((_, raw)) = table.raw("model") else {
+        if !matches!(engine, EngineKind::Echo | EngineKind::Process) {
+            let help = "add `model = \"name@alias\"`; `cluster model list` shows the names";
+            faults.push(table.span(), format!("{} is missing", table.label("model")), help);
+        }
+        return None;
+    };
+    if engine == EngineKind::Echo {
+        let message = format!("{} is given, but engine `echo` runs no model", table.label("model"));
+        faults.push(raw.span.clone(), message, "remove the model, or the engine");
+        return None;
+    }
+    let (text, raw) = table.text("model", faults)?;
+    match model::parse(text) {
+        Ok(model) => Some(model),
+        Err(help) => {
+            let message = format!("{} is `{text}`, which names no model", table.label("model"));
+            faults.push(raw.span.clone(), message, help);
+            None
+        }
+    }
+}
+
+fn echo(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) -> Option<Echo> {
+    const KEYS: [&str; 3] = ["delay", "fail_ratio", "crash_on"];
+    if engine != EngineKind::Echo {
+        for key in KEYS {
+            if let Some((name, _)) = table.raw(key) {
+                let message = format!("{} is only for engine `echo`", table.label(key));
+                faults.push(name.span.clone(), message, "remove the key, or set `engine = \"echo\"`");
+            }
+        }
+        return None;
+    }
+    let delay = table.duration(KEYS[0], Duration::ZERO..=Duration::from_secs(600), faults).unwrap_or_default();
+    let fail_ratio = table.number(KEYS[1], 0.0..=1.0, faults).unwrap_or_default();
+    let crash_on = table.text(KEYS[2], faults).and_then(|(text, raw)| {
+        if text.is_empty() {
+            faults.push(raw.span.clone(), format!("{} is empty", table.label(KEYS[2])), "write a text, or leave it out");
+        }
+        (!text.is_empty()).then(|| text.to_owned())
+    });
+    Some(Echo { delay, fail_ratio, crash_on })
+}
+
+/// `signature = { inputs = { features = "f32[42]" } }`.
+fn signature(
+    table: &mut Reader<'_>,
+    task: Option<Task>,
+    faults: &mut FaultSink<'_>,
+) -> BTreeMap<String, TensorType> {
+    let mut found = BTreeMap::new();
+    let Some(mut signature) = table.table("signature", faults) else { return found };
+    if !matches!(task, None | Some(Task::Tensor | Task::Custom)) {
+        let message = format!("{} is given, but the inputs follow from the task", table.label("signature"));
+        faults.push(signature.span(), message, "remove it; only the tasks `tensor` and `custom` have a signature");
+    }
+    match signature.raw("inputs") {
+        None => faults.push(
+            signature.span(),
+            format!("{} is missing", signature.label("inputs")),
+            "write `signature = { inputs = { NAME = \"f32[?]\" } }`",
+        ),
+        Some((_, raw)) => match raw.as_table() {
+            None => signature.wrong_kind("inputs", raw, "a table of tensor types", faults),
+            Some(inputs) => {
+                for (key, raw) in &inputs.entries {
+                    if let Some(ty) = signature_input(&signature, key, raw, faults) {
+                        found.insert(key.text.clone(), ty);
+                    }
+                }
+            }
+        },
+    }
+    signature.finish(faults);
+    found
+}
+
+fn signature_input(
+    signature: &Reader<'_>,
+    key: &Key,
+    raw: &Raw,
+    faults: &mut FaultSink<'_>,
+) -> Option<TensorType> {
+    let label = format!("inputs.{}", key.text);
+    if key.text.is_empty() || key.text.len() > 128 || key.text.chars().any(char::is_control) {
+        faults.push(key.span.clone(), "this is no name of an input", "use the name that the model gives its input");
+        return None;
+    }
+    let Some(text) = raw.as_text() else {
+        signature.wrong_kind(&label, raw, "a tensor type such as `\"f32[42]\"`", faults);
+        return None;
+    };
+    text.parse()
+        .map_err(|help: String| {
+            let message = format!("{} is `{text}`, which is no tensor type", signature.label(&label));
+            faults.push(raw.span.clone(), message, help);
+        })
+        .ok()
+}

@@ -1,0 +1,195 @@
+//! The file as a whole: its name, route and deadline, then its parts, and what must hold between them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::stage::{self, Deployments};
+use super::{MAX_ENTRIES, deployment, request, value};
+use crate::expr::{Expression, Scope};
+use crate::fault::FaultSink;
+use crate::plan::PlanParts;
+use crate::raw::{Raw, RawTable, Reader};
+use crate::{DeploymentSpec, Name};
+
+/// Longest deadline that a file may set.
+pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// Shortest.
+pub(super) const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// Checks a file. What it gives is whole only when no fault was recorded.
+pub(super) fn check(file: &RawTable, faults: &mut FaultSink<'_>) -> PlanParts {
+    let mut table = Reader::file(file);
+    let name = name(&mut table, faults);
+    let route = route(&mut table, faults);
+    let timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
+    let request = request::schema(section(&mut table, "request", faults), faults);
+    let deployments = deployments(&mut table, &name, faults);
+    let stage_table = section(&mut table, "stages", faults);
+    let response_table = section(&mut table, "response", faults);
+    table.finish(faults);
+
+    let response_raws: Vec<&Raw> = response_table.iter().flat_map(|t| &t.entries).map(|(_, raw)| raw).collect();
+    let stages = stage::check(stage_table, &request.ty(), &deployments, &response_raws, faults);
+    let response = response(response_table, &stages.scope, faults);
+    let has_stages = stage_table.is_some_and(|stages| !stages.entries.is_empty());
+    belong_together(file, has_stages, faults);
+    PlanParts {
+        name,
+        route,
+        request,
+        deployments: deployments.specs,
+        targets: stages.targets,
+        timeout,
+        stages: stages.plans,
+        response,
+    }
+}
+
+/// One of the file's tables of named entries.
+fn section<'a>(table: &mut Reader<'a>, key: &'static str, faults: &mut FaultSink<'_>) -> Option<&'a RawTable> {
+    let (name, raw) = table.raw(key)?;
+    let Some(entries) = raw.as_table() else {
+        table.wrong_kind(key, raw, "a table", faults);
+        return None;
+    };
+    if entries.entries.len() > MAX_ENTRIES {
+        let message = format!("`{key}` has {} entries, more than {MAX_ENTRIES}", entries.entries.len());
+        faults.push(name.span.clone(), message, "make several pipelines of it");
+        return None;
+    }
+    Some(entries)
+}
+
+fn name(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Name {
+    let placeholder = || "unnamed".parse().expect("`unnamed` is a name");
+    if table.raw("name").is_none() {
+        faults.push(0..0, "the pipeline has no `name`", "begin the file with `name = \"my-pipeline\"`");
+        return placeholder();
+    }
+    let Some((text, raw)) = table.text("name", faults) else { return placeholder() };
+    text.parse().unwrap_or_else(|_| {
+        faults.push(raw.span.clone(), format!("`{text}` is no name for a pipeline"), NAME_HELP);
+        placeholder()
+    })
+}
+
+/// How names are written.
+pub(super) const NAME_HELP: &str =
+    "use lower-case letters, digits, `_` and `-`, a letter first, at most 63 characters";
+
+fn route(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Option<String> {
+    let (text, raw) = table.text("route", faults)?;
+    if let Some(help) = route_fault(text) {
+        faults.push(raw.span.clone(), format!("`{text}` cannot be a route"), help);
+    }
+    Some(text.to_owned())
+}
+
+/// What is wrong with a route.
+fn route_fault(route: &str) -> Option<&'static str> {
+    const TAKEN: [&str; 6] = ["/openapi.json", "/docs", "/embed", "/rerank", "/metrics", "/"];
+    let Some(rest) = route.strip_prefix('/') else { return Some("begin it with `/`: `\"/rag\"`") };
+    if route.len() > 200 {
+        return Some("use at most 200 characters");
+    }
+    if TAKEN.contains(&route) {
+        return Some("the server itself answers there; use another, such as `\"/rag\"`");
+    }
+    let segments: Vec<&str> = rest.split('/').collect();
+    let plain = |segment: &&str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+        !segment.is_empty() && *segment != "." && *segment != ".." && segment.bytes().all(allowed)
+    };
+    if !segments.iter().all(plain) {
+        return Some("use letters, digits, `-`, `_`, `.` and `~` between single slashes, and no slash at the end");
+    }
+    if matches!(segments[0], "v1" | "v2" | "-") {
+        return Some("routes under `/v1`, `/v2` and `/-` belong to the server's own protocols");
+    }
+    if matches!(segments.last(), Some(&("openapi.json" | "docs"))) {
+        return Some("`openapi.json` and `docs` under a route are where its description is served");
+    }
+    None
+}
+
+fn deployments(table: &mut Reader<'_>, pipeline: &Name, faults: &mut FaultSink<'_>) -> Deployments {
+    let mut specs: BTreeMap<Name, DeploymentSpec> = BTreeMap::new();
+    let mut names = Vec::new();
+    for (key, raw) in section(table, "deployments", faults).iter().flat_map(|t| &t.entries) {
+        names.push(key.text.clone());
+        let Ok(name) = key.text.parse::<Name>() else {
+            faults.push(key.span.clone(), format!("`{}` is no name for a deployment", key.text), NAME_HELP);
+            continue;
+        };
+        if let Some(spec) = deployment::deployment(&name, key, raw, faults) {
+            specs.insert(name, spec);
+        }
+    }
+    Deployments { pipeline: pipeline.clone(), specs, names }
+}
+
+fn response(
+    table: Option<&RawTable>,
+    scope: &Scope,
+    faults: &mut FaultSink<'_>,
+) -> Vec<(Arc<str>, Expression)> {
+    let mut found = Vec::new();
+    for (key, raw) in table.iter().flat_map(|t| &t.entries) {
+        if key.text.parse::<Name>().is_err() {
+            faults.push(key.span.clone(), format!("`{}` is no name for a field", key.text), NAME_HELP);
+        }
+        let label = format!("response `{}`", key.text);
+        if let Some(expression) = value::expression(raw, &label, scope, faults) {
+            found.push((Arc::from(key.text.as_str()), expression));
+        }
+    }
+    found
+}
+
+/// Route, stages and response come together; a file without them holds deployments.
+fn belong_together(file: &RawTable, has_stages: bool, faults: &mut FaultSink<'_>) {
+    let place = |key: &str| file.get(key).map(|(key, _)| key.span.clone());
+    let response_is_empty =
+        file.get("response").is_some_and(|(_, raw)| raw.as_table().is_some_and(|t| t.entries.is_empty()));
+    if let Some(span) = place("response").filter(|_| response_is_empty) {
+        faults.push(span, "`[response]` is empty", "map at least one field: `answer = \"answer.text\"`");
+    }
+    match (place("route"), place("response")) {
+        (Some(route), None) => {
+            let help = "add `[response]` with the fields to answer, or remove the route";
+            faults.push(route, "the pipeline has a `route` but no `[response]`", help);
+        }
+        (None, Some(response)) => {
+            let help = "add `route = \"/…\"` at the top, or remove `[response]`";
+            faults.push(response, "the pipeline has a `[response]` but no `route`", help);
+        }
+        (None, None) if has_stages => {
+            let span = place("stages").unwrap_or(0..0);
+            let help = "add `route = \"/…\"` at the top and `[response]` with the fields to answer";
+            faults.push(span, "the pipeline has stages, but neither `route` nor `[response]`", help);
+        }
+        (None, None) if place("deployments").is_none() => {
+            faults.push(0..0, "the file holds neither stages nor deployments", "add `[deployments.NAME]`");
+        }
+        _ => {}
+    }
+    if let Some(request) = place("request").filter(|_| place("route").is_none()) {
+        faults.push(request, "the pipeline has a `[request]` but no `route`", "add `route = \"/…\"` at the top");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_by_table() {
+        for good in ["/rag", "/a/b", "/embed-texts", "/A_b.c~d", "/v3/x", "/echo2"] {
+            assert_eq!(route_fault(good), None, "{good}");
+        }
+        for bad in ["", "rag", "/", "//", "/a/", "/a//b", "/a b", "/é", "/../a", "/v1/x", "/v2", "/-/x", "/embed", "/a/docs", "/a?b", "/{x}", "/a/openapi.json"] {
+            assert!(route_fault(bad).is_some(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! A stage's table, read key by key; names and types of values are not looked at yet.
+
+use std::time::Duration;
+
+use super::{Deployments, expression_texts};
+use crate::check::pipeline::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
+use crate::fault::FaultSink;
+use crate::ops::Operator;
+use crate::raw::{Key, Raw, Reader, closest, did_you_mean};
+use crate::{FullName, Name, Task};
+
+/// Names that mean something else in expressions, or in a body.
+const RESERVED: [&str; 14] =
+    ["request", "stream", "loop", "self", "true", "false", "none", "not", "and", "or", "in", "is", "if", "else"];
+
+/// Most tries after the first.
+const MAX_RETRIES: u32 = 5;
+
+/// A stage as it is written.
+pub(super) struct Draft<'a> {
+    pub(super) name: &'a str,
+    pub(super) key: &'a Key,
+    pub(super) target: Target,
+    pub(super) inputs: Vec<DraftInput<'a>>,
+    pub(super) when: Option<&'a Raw>,
+    pub(super) for_each: Option<ForEach<'a>>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retries: u32,
+    pub(super) on_error: Fallback<'a>,
+}
+
+/// What a stage uses.
+pub(super) enum Target {
+    /// A deployment of this file.
+    Own(FullName),
+    /// A deployment of another pipeline.
+    Foreign(FullName),
+    /// An operator.
+    Operator(Operator),
+    /// Nothing that is known; a fault was recorded.
+    Unknown,
+}
+
+/// One input.
+pub(super) struct DraftInput<'a> {
+    pub(super) name: &'a str,
+    pub(super) raw: &'a Raw,
+    /// How messages name it: `inputs.query`, `prompt`.
+    pub(super) label: String,
+    pub(super) form: Form,
+}
+
+/// How the text of an input is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Expression,
+    Template,
+}
+
+/// `for_each = "VARIABLE in LIST"`.
+pub(super) struct ForEach<'a> {
+    pub(super) variable: &'a str,
+    /// The list's expression.
+    pub(super) list: &'a str,
+    /// Where it begins in the string.
+    pub(super) list_at: usize,
+    pub(super) raw: &'a Raw,
+}
+
+/// `on_error`.
+pub(super) enum Fallback<'a> {
+    Fail,
+    Skip,
+    /// The stage of that name; the place of the name.
+    Stage(&'a str, &'a Raw),
+}
+
+/// A text that mentions names.
+pub(super) enum Text<'a> {
+    Expression(&'a str),
+    Template(&'a str),
+}
+
+impl<'a> Draft<'a> {
+    /// Texts that do not see the loop variable.
+    pub(super) fn outer_texts(&self) -> Vec<Text<'a>> {
+        let when = self.when.and_then(Raw::as_text).map(Text::Expression);
+        let list = self.for_each.as_ref().map(|for_each| Text::Expression(for_each.list));
+        when.into_iter().chain(list).collect()
+    }
+
+    /// Texts that do.
+    pub(super) fn inner_texts(&self) -> Vec<Text<'a>> {
+        self.inputs
+            .iter()
+            .flat_map(|input| match input.form {
+                Form::Expression => expression_texts(input.raw),
+                Form::Template => input.raw.as_text().map(Text::Template).into_iter().collect(),
+            })
+            .collect()
+    }
+}
+
+/// Reads a stage.
+pub(super) fn draft<'a>(
+    key: &'a Key,
+    raw: &'a Raw,
+    deployments: &Deployments,
+    faults: &mut FaultSink<'_>,
+) -> Draft<'a> {
+    if RESERVED.contains(&key.text.as_str()) {
+        let help = "name the stage otherwise: the word has a meaning of its own";
+        faults.push(key.span.clone(), format!("the stage name `{}` is reserved", key.text), help);
+    } else if key.text.parse::<Name>().is_err() {
+        faults.push(key.span.clone(), format!("`{}` is no name for a stage", key.text), NAME_HELP);
+    }
+    let mut draft = Draft {
+        name: &key.text,
+        key,
+        target: Target::Unknown,
+        inputs: Vec::new(),
+        when: None,
+        for_each: None,
+        timeout: None,
+        retries: 0,
+        on_error: Fallback::Fail,
+    };
+    let Some(mut table) = Reader::entry("stage", key, raw, faults) else { return draft };
+    draft.target = target(&mut table, deployments, faults);
+    inputs(&mut table, &mut draft, faults);
+    draft.when = table.text("when", faults).map(|(_, raw)| raw);
+    draft.for_each = for_each(&mut table, faults);
+    draft.timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
+    draft.retries = table.int("retries", 0..=MAX_RETRIES, faults).unwrap_or(0);
+    draft.on_error = on_error(&mut table, faults);
+    if matches!(draft.target, Target::Operator(_)) {
+        for key in ["timeout", "retries"] {
+            if let Some((name, _)) = table.raw(key) {
+                let message = format!("{} is given, but an operator runs at once and in place", table.label(key));
+                faults.push(name.span.clone(), message, "remove the key");
+            }
+        }
+    }
+    table.finish(faults);
+    draft
+}
+
+fn target(table: &mut Reader<'_>, deployments: &Deployments, faults: &mut FaultSink<'_>) -> Target {
+    if table.raw("use").is_none() {
+        let help = "add `use = \"DEPLOYMENT\"`, `use = \"PIPELINE/DEPLOYMENT\"` or `use = \"op:OPERATOR\"`";
+        faults.push(table.span(), format!("{} is missing", table.label("use")), help);
+        return Target::Unknown;
+    }
+    let Some((text, raw)) = table.text("use", faults) else { return Target::Unknown };
+    if let Some(operator) = text.strip_prefix("op:") {
+        return Operator::parse(operator).map(Target::Operator).unwrap_or_else(|| {
+            let help = did_you_mean(operator, Operator::ALL.iter().map(|operator| operator.as_str()));
+            faults.push(raw.span.clone(), format!("there is no operator `{operator}`"), help);
+            Target::Unknown
+        });
+    }
+    let full: Option<FullName> = match text.split_once('/') {
+        Some(_) => text.parse().ok(),
+        None => text.parse().ok().map(|deployment| FullName { pipeline: deployments.pipeline.clone(), deployment }),
+    };
+    let Some(full) = full else {
+        let help = "write a deployment of this file, `PIPELINE/DEPLOYMENT`, or `op:OPERATOR`";
+        faults.push(raw.span.clone(), format!("`{text}` names nothing that a stage can use"), help);
+        return Target::Unknown;
+    };
+    if full.pipeline != deployments.pipeline {
+        return Target::Foreign(full);
+    }
+    if deployments.names.iter().any(|name| *name == full.deployment.as_str()) {
+        return Target::Own(full);
+    }
+    let names = deployments.names.iter().map(String::as_str);
+    let help = match Operator::parse(text) {
+        Some(_) => format!("did you mean the operator `op:{text}`?"),
+        None if deployments.names.is_empty() => "declare it as `[deployments.NAME]`".to_owned(),
+        None => did_you_mean(full.deployment.as_str(), names),
+    };
+    faults.push(raw.span.clone(), format!("there is no deployment `{}`", full.deployment), help);
+    Target::Unknown
+}
+
+fn inputs<'a>(table: &mut Reader<'a>, draft: &mut Draft<'a>, faults: &mut FaultSink<'_>) {
+    if let Some((_, raw)) = table.raw("inputs") {
+        match raw.as_table() {
+            None => table.wrong_kind("inputs", raw, "a table such as `{ texts = \"request.texts\" }`", faults),
+            Some(inputs) => draft.inputs.extend(inputs.entries.iter().map(|(key, raw)| DraftInput {
+                name: &key.text,
+                raw,
+                label: table.label(&format!("inputs.{}", key.text)),
+                form: Form::Expression,
+            })),
+        }
+    }
+    for (key, form) in [("prompt", Form::Template), ("template", Form::Template), ("messages", Form::Expression)] {
+        let raw = match form {
+            Form::Template => table.text(key, faults).map(|(_, raw)| raw),
+            Form::Expression => table.raw(key).map(|(_, raw)| raw),
+        };
+        let Some(raw) = raw else { continue };
+        if draft.inputs.iter().any(|input| input.name == key) {
+            let message = format!("{} is given, and `inputs.{key}` too", table.label(key));
+            faults.push(raw.span.clone(), message, "remove one of the two");
+            continue;
+        }
+        draft.inputs.push(DraftInput { name: key, raw, label: table.label(key), form });
+    }
+}
+
+fn for_each<'a>(table: &mut Reader<'a>, faults: &mut FaultSink<'_>) -> Option<ForEach<'a>> {
+    let (text, raw) = table.text("for_each", faults)?;
+    let found = text.trim_start().split_once(char::is_whitespace).and_then(|(variable, rest)| {
+        let list = rest.trim_start().strip_prefix("in").filter(|list| list.starts_with(char::is_whitespace))?;
+        let list = list.trim();
+        let list_at = list.as_ptr() as usize - text.as_ptr() as usize;
+        (!list.is_empty()).then_some(ForEach { variable, list, list_at, raw })
+    });
+    let Some(found) = found else {
+        let message = format!("{} is `{text}`", table.label("for_each"));
+        faults.push(raw.span.clone(), message, "write `for_each = \"item in request.items\"`");
+        return None;
+    };
+    let fault = if found.variable.parse::<Name>().is_err() || found.variable.contains('-') {
+        Some(("is no name for a variable", "use lower-case letters, digits and `_`, a letter first"))
+    } else if RESERVED.contains(&found.variable) {
+        Some(("is a reserved name", "name the variable otherwise"))
+    } else {
+        None
+    };
+    if let Some((what, help)) = fault {
+        let at = text.len() - text.trim_start().len();
+        let span = raw.span_within(faults.text(), at..at + found.variable.len());
+        faults.push(span, format!("{}: `{}` {what}", table.label("for_each"), found.variable), help);
+    }
+    Some(found)
+}
+
+fn on_error<'a>(table: &mut Reader<'a>, faults: &mut FaultSink<'_>) -> Fallback<'a> {
+    let Some((text, raw)) = table.text("on_error", faults) else { return Fallback::Fail };
+    match text {
+        "fail" => Fallback::Fail,
+        "skip" => Fallback::Skip,
+        _ => match text.strip_prefix("use:") {
+            Some(stage) => Fallback::Stage(stage.trim(), raw),
+            None => {
+                let help = match closest(text, ["fail", "skip"]) {
+                    Some(word) => format!("did you mean `{word}`?"),
+                    None => "use `fail`, `skip` or `use:STAGE`".to_owned(),
+                };
+                faults.push(raw.span.clone(), format!("{} is `{text}`", table.label("on_error")), help);
+                Fallback::Fail
+            }
+        },
+    }
+}
+
+/// The task's name, for messages.
+pub(super) fn task_name(task: Task) -> &'static str {
+    match task {
+        Task::Embed => "embed",
+        Task::Rerank => "rerank",
+        Task::Generate => "generate",
+        Task::Classify => "classify",
+        Task::Tensor => "tensor",
+        Task::Custom => "custom",
+    }
+}

@@ -1,0 +1,16 @@
+//! Bytes in JSON and TOML are base64: the standard alphabet, padded or not.
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The bytes that a text stands for; `None` when it is no base64.
+pub(crate) fn decode(text: &str) -> Option<Bytes> {
+    LENIENT.decode(text).ok().map(Bytes::from)
+}
