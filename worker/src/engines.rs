@@ -7,16 +7,30 @@ use millstream_pipelines::EngineKind;
 
 use crate::echo::EchoFactory;
 
+/// Known to the language, not built yet.
+const PROCESS: &str = "process";
+
 /// Every engine of this build, in the order in which `engine = "auto"` asks them.
 pub(crate) struct Engines {
     factories: Vec<Box<dyn EngineFactory>>,
 }
 
 impl Engines {
-    /// The engines that the features of this build name, and echo.
+    /// The engines that the features of this build name, and echo. Heavy parts are loaded with the first model.
+    #[cfg_attr(
+        not(feature = "onnx"),
+        expect(unused_variables, clippy::needless_pass_by_value, reason = "only ONNX Runtime is looked for")
+    )]
     pub(crate) fn new(onnxruntime: Option<PathBuf>, data_dir: &Path) -> Self {
-        let _ = (&onnxruntime, data_dir);
-        let factories: Vec<Box<dyn EngineFactory>> = vec![Box::new(EchoFactory)];
+        let factories: Vec<Box<dyn EngineFactory>> = vec![
+            #[cfg(feature = "onnx")]
+            Box::new(millstream_engine_onnx::OnnxFactory::new(onnxruntime, data_dir)),
+            #[cfg(feature = "candle")]
+            Box::new(millstream_engine_candle::CandleFactory::new()),
+            #[cfg(feature = "generator")]
+            Box::new(millstream_engine_generator::GeneratorFactory::new()),
+            Box::new(EchoFactory),
+        ];
         Self { factories }
     }
 
@@ -38,6 +52,11 @@ impl Engines {
         let found = self.factories.iter().find(|factory| factory.name() == name);
         found.map(|factory| &**factory).ok_or_else(|| {
             let there: Vec<_> = self.factories.iter().map(|factory| format!("`{}`", factory.name())).collect();
+            if name == PROCESS {
+                return LoadError::NotInstalled(format!(
+                    "engine `{PROCESS}` is not part of this version; choose another `engine`"
+                ));
+            }
             LoadError::NotInstalled(format!(
                 "engine `{name}` is not part of this build, which has {}; build with the feature `{name}`, or leave \
                  `engine` out",
@@ -69,11 +88,43 @@ fn name(kind: EngineKind) -> Option<&'static str> {
         EngineKind::Onnx => Some("onnx"),
         EngineKind::Candle => Some("candle"),
         EngineKind::Generator => Some("generator"),
-        EngineKind::Process => Some("process"),
+        EngineKind::Process => Some(PROCESS),
         EngineKind::Echo => Some("echo"),
     }
 }
 
 fn task(args: &LoadArgs<'_>) -> String {
     format!("{:?}", args.spec.task).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_engine::{Probe, StepFactory};
+    use crate::testing::echo_spec;
+
+    fn choose(engines: &Engines, engine: EngineKind) -> Result<&'static str, String> {
+        let spec = millstream_pipelines::DeploymentSpec { engine, ..echo_spec("model") };
+        let args = LoadArgs { spec: &spec, model_dir: None, threads: 1, progress: &|_| () };
+        engines.choose(&args).map(EngineFactory::name).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_named_engine_is_taken_and_a_missing_one_says_what_there_is() {
+        let engines = Engines::of(vec![Box::new(StepFactory(Probe::default())), Box::new(EchoFactory)]);
+        assert_eq!(choose(&engines, EngineKind::Echo), Ok("echo"));
+        assert_eq!(choose(&engines, EngineKind::Candle), Ok("candle"));
+        let text = choose(&engines, EngineKind::Onnx).unwrap_err();
+        assert!(text.contains("`onnx` is not part of this build, which has `candle`, `echo`"), "{text}");
+        let text = choose(&engines, EngineKind::Process).unwrap_err();
+        assert!(text.contains("not part of this version"), "{text}");
+    }
+
+    #[test]
+    fn auto_takes_the_first_that_accepts_and_lists_every_reason() {
+        let engines = Engines::of(vec![Box::new(EchoFactory), Box::new(StepFactory(Probe::default()))]);
+        assert_eq!(choose(&engines, EngineKind::Auto), Ok("candle"));
+        let text = choose(&Engines::of(vec![Box::new(EchoFactory)]), EngineKind::Auto).unwrap_err();
+        assert!(text.contains("task `custom`: `echo`: runs no model"), "{text}");
+    }
 }

@@ -221,7 +221,7 @@ impl HeadLinkState {
                 );
             }
             Some(Body::Start(start)) => match Order::try_from(start.clone()) {
-                Ok(order) => self.tell_worker(Event::Start(order)),
+                Ok(order) => self.tell_worker(Event::Start(Arc::new(order))),
                 Err(error) => {
                     tracing::error!(replica_id = start.replica_id, %error, "order cannot be read");
                     self.send(v1::node_message::Body::Replica(order::unreadable(&start, &error)));

@@ -39,7 +39,7 @@ struct Replica {
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// The head wants this replica here. One that exists is left alone.
-    Start(Order),
+    Start(Arc<Order>),
     /// The head no longer wants this replica.
     Stop {
         /// Which.
@@ -136,19 +136,23 @@ impl Lifecycle {
         self.replicas.values().map(|replica| &replica.report)
     }
 
+    /// How many replicas compute on the CPU, failed ones included: those that have a model and no device.
+    pub(crate) fn num_cpu_models(&self) -> usize {
+        self.reports().filter(|it| it.order.spec.model.is_some() && it.order.gpus.is_empty()).count()
+    }
+
     /// How many replicas there are, failed ones included.
     pub(crate) fn num_replicas(&self) -> usize {
         self.replicas.len()
     }
 
-    fn start(&mut self, order: Order) -> Vec<Action> {
+    fn start(&mut self, order: Arc<Order>) -> Vec<Action> {
         if let Some(replica) = self.replicas.get(&order.id) {
             return vec![Action::Report(replica.report.clone())];
         }
         if self.leaving {
-            return vec![Action::ReportUnknown(order.id)];
+            return vec![Action::ReportUnknown(order.id.clone())];
         }
-        let order = Arc::new(order);
         let report = Report {
             order: order.clone(),
             state: ReplicaState::Starting,

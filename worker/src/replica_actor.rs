@@ -38,8 +38,8 @@ pub(crate) struct ReplicaArgs {
     pub(crate) incarnation: Incarnation,
     /// What all replicas of the node share.
     pub(crate) node: Arc<Node>,
-    /// Replicas on this node, this one included.
-    pub(crate) num_replicas: usize,
+    /// Models that share the node's CPU, this one included.
+    pub(crate) num_cpu_models: usize,
     /// Whom to tell.
     pub(crate) worker: ActorRef<WorkerMsg>,
 }
@@ -199,7 +199,7 @@ fn load(myself: &ActorRef<ReplicaMsg>, state: &ReplicaState) -> Result<(), Failu
         order: args.order.clone(),
         engines: args.node.engines.clone(),
         model_dirs: args.node.model_dirs.clone(),
-        num_threads: resources::num_threads(cpu_milli, args.node.num_cores, args.num_replicas),
+        num_threads: resources::num_threads(cpu_milli, args.node.num_cores, args.num_cpu_models),
         slots: state.slots.clone(),
         stop: state.stop.clone(),
         tell: {

@@ -20,22 +20,23 @@ pub(crate) fn num_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// CPU threads for one engine: what its demand says when that is whole cores, else an even part of the machine, as
-/// models of one pipeline mostly take turns. Never more than there are cores. candle computes on one pool for the
-/// whole process, which this number cannot divide: there it only bounds what the engine asks for.
-pub(crate) fn num_threads(cpu_milli: u64, num_cores: usize, num_replicas: usize) -> usize {
+/// CPU threads for one engine: what its demand says when that is a core or more, else an even part of the machine
+/// among the models that are there when it starts. Never more than there are cores. A model that started earlier keeps
+/// the part that it got then, so the threads of all together may exceed the cores: models of one pipeline mostly take
+/// turns, and idle threads cost nothing.
+pub(crate) fn num_threads(cpu_milli: u64, num_cores: usize, num_models: usize) -> usize {
     let num_cores = num_cores.max(1);
     let wanted = if cpu_milli >= 1000 {
         usize::try_from(cpu_milli.div_ceil(1000)).unwrap_or(num_cores)
     } else {
-        num_cores / num_replicas.max(1)
+        num_cores / num_models.max(1)
     };
     wanted.clamp(1, num_cores)
 }
 
 fn memory_bytes() -> u64 {
     let total = read("/proc/meminfo").and_then(|text| parse_meminfo(&text));
-    let limit = CGROUP_LIMITS.iter().find_map(|path| read(path)).and_then(|text| parse_limit(&text));
+    let limit = CGROUP_LIMITS.iter().find_map(read).and_then(|text| parse_limit(&text));
     match (total, limit) {
         (Some(total), Some(limit)) => total.min(limit),
         (total, limit) => total.or(limit).unwrap_or(0),
@@ -133,11 +134,11 @@ mod tests {
 
     #[test]
     fn threads_follow_the_demand_or_share_the_machine() {
-        // thousandths asked for, cores, replicas, threads
+        // thousandths asked for, cores, models, threads
         let cases =
             [(0, 8, 2, 4), (500, 8, 3, 2), (500, 2, 3, 1), (1000, 8, 1, 1), (1500, 8, 1, 2), (9000, 4, 1, 4)];
-        for (cpu_milli, cores, replicas, expected) in cases {
-            assert_eq!(num_threads(cpu_milli, cores, replicas), expected, "{cpu_milli} {cores} {replicas}");
+        for (cpu_milli, cores, models, expected) in cases {
+            assert_eq!(num_threads(cpu_milli, cores, models), expected, "{cpu_milli} {cores} {models}");
         }
     }
 }

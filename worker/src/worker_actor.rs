@@ -218,7 +218,7 @@ impl WorkerState {
             order,
             incarnation,
             node: self.node.clone(),
-            num_replicas: self.lifecycle.num_replicas(),
+            num_cpu_models: self.lifecycle.num_cpu_models(),
             worker: myself.clone(),
         };
         match ReplicaActor::spawn_linked(Some(name), ReplicaActor, args, myself.get_cell()).await {

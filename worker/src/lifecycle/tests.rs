@@ -45,7 +45,7 @@ fn words(action: &Action) -> String {
 }
 
 fn start(id: &str) -> Event {
-    Event::Start(Order::try_from(testing::start(id, &testing::echo_spec("echo"))).unwrap())
+    Event::Start(Arc::new(Order::try_from(testing::start(id, &testing::echo_spec("echo"))).unwrap()))
 }
 
 fn stop(id: &str) -> Event {

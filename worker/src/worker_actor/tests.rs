@@ -37,7 +37,7 @@ impl Bench {
 
     fn order(&self, id: &str, spec: &DeploymentSpec) {
         let order = Order::try_from(testing::start(id, spec)).unwrap();
-        self.worker.cast(WorkerMsg::Event(Event::Start(order))).unwrap();
+        self.worker.cast(WorkerMsg::Event(Event::Start(Arc::new(order)))).unwrap();
     }
 
     async fn start(&self, id: &str, spec: &DeploymentSpec) {
