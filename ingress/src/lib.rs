@@ -4,12 +4,27 @@
 //! replica choice; how many replicas there are is the head's business, how a model runs the worker's.
 #![forbid(unsafe_code)]
 
+mod clock;
+mod dispatch;
+mod execute;
+mod http;
+mod limits;
+mod routes;
+mod transport;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_proto::call::ReplicaClient;
 use millstream_proto::{IngressId, NodeId};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::http::{Edge, Server};
+pub use crate::limits::{ConnectionLimits, HttpLimits, RequestLimits};
+use crate::routes::{Hello, Routes};
+use crate::transport::Transports;
 
 /// What an ingress is started with.
 pub struct Config {
@@ -23,6 +38,8 @@ pub struct Config {
     pub head: String,
     /// The worker of this process, whose replicas are called without a network.
     pub local: Option<LocalWorker>,
+    /// Bounds of the HTTP edge; [`HttpLimits::default`] is what the documentation says.
+    pub limits: HttpLimits,
 }
 
 /// A worker in the same process.
@@ -47,9 +64,12 @@ pub enum StartError {
     },
 }
 
-/// A running ingress.
+/// A running ingress. Dropping it ends everything at once; see [`Ingress::drain`] for the polite way.
 pub struct Ingress {
     address: SocketAddr,
+    server: Server,
+    leave: watch::Receiver<Option<Duration>>,
+    _route_watch: AbortOnDropHandle<()>,
 }
 
 impl Ingress {
@@ -57,9 +77,18 @@ impl Ingress {
     ///
     /// # Errors
     /// [`StartError::Bind`] when the address is taken or not ours.
+    #[expect(clippy::unused_async, reason = "needs a runtime, and says so by its type")]
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let _ = config;
-        unimplemented!()
+        let bind_error = |source| StartError::Bind { address: config.listen, source };
+        let listener = http::bind(config.listen).map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        let routes = Arc::new(Routes::new(Transports::new(config.local)));
+        let (leave_sender, leave) = watch::channel(None);
+        let hello = Hello { id: config.id, name: config.name, address };
+        let route_watch = tokio::spawn(routes::watch(config.head, hello, routes.clone(), leave_sender));
+        let edge = Edge { routes, limits: config.limits, budget: Arc::default() };
+        let server = Server::start(listener, Arc::new(edge));
+        Ok(Self { address, server, leave, _route_watch: AbortOnDropHandle::new(route_watch) })
     }
 
     /// The address it listens on.
@@ -70,12 +99,17 @@ impl Ingress {
 
     /// Waits until the head asks this ingress to leave (`cluster down`); gives the time to drain in.
     pub async fn asked_to_leave(&self) -> Duration {
-        unimplemented!()
+        let mut leave = self.leave.clone();
+        let asked = leave.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
+        match asked {
+            Some(drain) => drain,
+            // The watch ends only with the process: nobody will ask any more.
+            None => std::future::pending().await,
+        }
     }
 
-    /// Stops accepting, finishes what is under way for at most `timeout`, then stops.
+    /// Stops accepting, finishes what is under way for at most `timeout`, then stops. Routes are followed meanwhile.
     pub async fn drain(self, timeout: Duration) {
-        let _ = timeout;
-        unimplemented!()
+        self.server.drain(timeout).await;
     }
 }

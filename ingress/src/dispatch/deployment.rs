@@ -1,0 +1,324 @@
+//! The router of one deployment: carries out what its [`Pool`] decides. One per deployment for the life of the
+//! process, so that counts, health and the queue outlive every change of the routes.
+//!
+//! Its lock is held for a few hundred nanoseconds and never across an await.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use millstream_pipelines::{DeploymentSpec, FullName};
+use millstream_proto::call::ReplicaClient;
+use millstream_proto::{NodeId, ReplicaId};
+use parking_lot::Mutex;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::sync::{Notify, oneshot};
+
+use super::ejection::Outcome;
+use super::pool::{Admission, Grant, Key, Pool, PoolLimits, Reach, Ticket};
+use super::router::Locality;
+use crate::clock;
+
+/// A replica as the routes name it, and how to reach it.
+pub(crate) struct Target {
+    /// Its key in the pool.
+    pub key: Key,
+    /// Its id.
+    pub id: ReplicaId,
+    /// Its node.
+    pub node_id: NodeId,
+    /// HOST:PORT of its node's replica service.
+    pub address: Arc<str>,
+    /// How near it is.
+    pub locality: Locality,
+    /// Sends calls to it.
+    pub client: Arc<dyn ReplicaClient>,
+}
+
+/// A replica of a new route table.
+pub(crate) struct NewTarget {
+    /// Its id.
+    pub id: ReplicaId,
+    /// Its node.
+    pub node_id: NodeId,
+    /// HOST:PORT of its node's replica service.
+    pub address: Arc<str>,
+    /// How near it is.
+    pub locality: Locality,
+    /// Sends calls to it.
+    pub client: Arc<dyn ReplicaClient>,
+}
+
+/// What a deployment's settings mean to the ingress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeploymentSettings {
+    limits: PoolLimits,
+    idempotent: bool,
+}
+
+impl DeploymentSettings {
+    /// For a deployment that no plan describes yet: it has no replicas either, so nothing is sent by these.
+    pub(crate) const UNKNOWN: Self =
+        Self { limits: PoolLimits { max_ongoing: 1, max_queued: None, near_room: 1 }, idempotent: false };
+}
+
+impl From<&DeploymentSpec> for DeploymentSettings {
+    fn from(spec: &DeploymentSpec) -> Self {
+        let target = spec.autoscaling.target_ongoing_requests.ceil().clamp(1.0, f64::from(u32::MAX));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to u32 just above"
+        )]
+        let near_room = target as u32;
+        let limits = PoolLimits {
+            max_ongoing: spec.limits.max_ongoing_requests.max(1),
+            max_queued: spec.limits.max_queued_requests,
+            near_room,
+        };
+        Self { limits, idempotent: spec.limits.idempotent }
+    }
+}
+
+/// Requests of one deployment at this ingress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Load {
+    /// Sent to replicas, not yet answered.
+    pub ongoing: u64,
+    /// Waiting here.
+    pub queued: u64,
+}
+
+/// The queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shed {
+    /// When to come back.
+    pub retry_after_s: u32,
+}
+
+/// See the module.
+pub(crate) struct Deployment {
+    name: FullName,
+    shared: Mutex<Shared>,
+    /// Told when a queue starts to form.
+    queue_formed: Arc<Notify>,
+    me: Weak<Self>,
+}
+
+struct Shared {
+    pool: Pool,
+    idempotent: bool,
+    targets: Vec<Arc<Target>>,
+    waiters: HashMap<Ticket, oneshot::Sender<Permit>>,
+    next_key: Key,
+    /// All calls on the way, those to replicas that have left the routes included.
+    ongoing: u64,
+    wake_at: Option<Instant>,
+    rng: SmallRng,
+}
+
+impl Deployment {
+    /// A deployment without replicas.
+    pub(crate) fn new(name: FullName, queue_formed: Arc<Notify>) -> Arc<Self> {
+        let settings = DeploymentSettings::UNKNOWN;
+        let shared = Shared {
+            pool: Pool::new(settings.limits),
+            idempotent: settings.idempotent,
+            targets: Vec::new(),
+            waiters: HashMap::new(),
+            next_key: 0,
+            ongoing: 0,
+            wake_at: None,
+            rng: SmallRng::from_os_rng(),
+        };
+        Arc::new_cyclic(|me| Self { name, shared: Mutex::new(shared), queue_formed, me: me.clone() })
+    }
+
+    /// Its full name.
+    pub(crate) fn name(&self) -> &FullName {
+        &self.name
+    }
+
+    /// Whether a call that has started may be run again elsewhere.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.shared.lock().idempotent
+    }
+
+    /// Its requests at this ingress.
+    pub(crate) fn load(&self) -> Load {
+        let shared = self.shared.lock();
+        Load { ongoing: shared.ongoing, queued: shared.pool.num_queued() as u64 }
+    }
+
+    /// Its replicas.
+    pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
+        self.shared.lock().targets.clone()
+    }
+
+    /// Which replicas a call that avoids some may go to.
+    pub(crate) fn reach(&self, avoid: &[Key]) -> Reach {
+        self.shared.lock().pool.reach(avoid)
+    }
+
+    /// Puts settings and replicas of a new route table in force: when this returns, no call is bound to a replica
+    /// that it does not name.
+    pub(crate) fn update(&self, settings: Option<DeploymentSettings>, replicas: Vec<NewTarget>) {
+        let mut shared = self.shared.lock();
+        if let Some(settings) = settings {
+            shared.idempotent = settings.idempotent;
+            shared.pool.set_limits(settings.limits);
+        }
+        let old = std::mem::take(&mut shared.targets);
+        for replica in replicas {
+            let same = |target: &&Arc<Target>| target.id == replica.id && target.address == replica.address;
+            let target = old.iter().find(same).cloned().unwrap_or_else(|| {
+                let key = shared.next_key;
+                shared.next_key += 1;
+                let NewTarget { id, node_id, address, locality, client } = replica;
+                Arc::new(Target { key, id, node_id, address, locality, client })
+            });
+            shared.targets.push(target);
+        }
+        let keys: Vec<_> = shared.targets.iter().map(|target| (target.key, target.locality)).collect();
+        let Shared { pool, rng, .. } = &mut *shared;
+        let grants = pool.set_replicas(&keys, clock::now(), rng);
+        self.deliver(&mut shared, grants);
+    }
+
+    /// Waits for a place in a replica that is not to be avoided.
+    ///
+    /// # Errors
+    /// [`Shed`] when the queue is full.
+    pub(crate) async fn acquire(&self, avoid: &[Key]) -> Result<Permit, Shed> {
+        let (ticket, receiver) = {
+            let mut shared = self.shared.lock();
+            let Shared { pool, rng, .. } = &mut *shared;
+            let (admission, grants) = pool.request(avoid, clock::now(), rng);
+            if !grants.is_empty() {
+                self.deliver(&mut shared, grants);
+            }
+            match admission {
+                Admission::Send(key) => return Ok(self.permit(&mut shared, key)),
+                Admission::Shed { retry_after_s } => return Err(Shed { retry_after_s }),
+                Admission::Wait(ticket) => {
+                    let (sender, receiver) = oneshot::channel();
+                    shared.waiters.insert(ticket, sender);
+                    self.schedule_wake(&mut shared);
+                    if shared.pool.num_queued() == 1 {
+                        self.queue_formed.notify_one();
+                    }
+                    (ticket, receiver)
+                }
+            }
+        };
+        let mut waiting = Waiting { deployment: self, ticket, receiver };
+        let permit = (&mut waiting.receiver).await;
+        Ok(permit.expect("a waiter's sender is dropped only by sending or by the waiter itself"))
+    }
+
+    /// Makes the permit of a place that the pool has booked.
+    fn permit(&self, shared: &mut Shared, key: Key) -> Permit {
+        shared.ongoing += 1;
+        let target = shared.targets.iter().find(|target| target.key == key).cloned();
+        let deployment =
+            self.me.upgrade().expect("a deployment lives in an Arc, and somebody calls through it");
+        let target = target.expect("the pool and the targets are changed together, under one lock");
+        Permit { deployment, target, open: true }
+    }
+
+    fn deliver(&self, shared: &mut Shared, grants: Vec<Grant>) {
+        for grant in grants {
+            let sender =
+                shared.waiters.remove(&grant.ticket).expect("who gives up takes its ticket out of the pool");
+            let permit = self.permit(shared, grant.key);
+            let sent = sender.send(permit);
+            debug_assert!(sent.is_ok(), "a waiter leaves only under the lock");
+            // Were it not so, dropping the permit here would wait for the lock that we hold.
+            std::mem::forget(sent);
+        }
+        self.schedule_wake(shared);
+    }
+
+    /// Some waits end by the passing of time alone.
+    fn schedule_wake(&self, shared: &mut Shared) {
+        let Some(at) = shared.pool.next_wake() else { return };
+        if shared.wake_at.is_some_and(|planned| planned <= at) {
+            return;
+        }
+        // Without a runtime the process is going down, and nobody waits any more.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        shared.wake_at = Some(at);
+        let me = self.me.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            if let Some(me) = me.upgrade() {
+                me.wake(at);
+            }
+        });
+    }
+
+    fn wake(&self, at: Instant) {
+        let mut shared = self.shared.lock();
+        if shared.wake_at == Some(at) {
+            shared.wake_at = None;
+        }
+        let Shared { pool, rng, .. } = &mut *shared;
+        let grants = pool.pump(clock::now().max(at), rng);
+        self.deliver(&mut shared, grants);
+    }
+
+    fn release(&self, key: Key, outcome: Outcome) {
+        let mut shared = self.shared.lock();
+        shared.ongoing -= 1;
+        let Shared { pool, rng, .. } = &mut *shared;
+        let grants = pool.finish(key, outcome, clock::now(), rng);
+        if !grants.is_empty() || pool.num_queued() > 0 {
+            self.deliver(&mut shared, grants);
+        }
+    }
+}
+
+/// A request in the queue; leaves it when dropped.
+struct Waiting<'a> {
+    deployment: &'a Deployment,
+    ticket: Ticket,
+    receiver: oneshot::Receiver<Permit>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut shared = self.deployment.shared.lock();
+        shared.pool.give_up(self.ticket);
+        shared.waiters.remove(&self.ticket);
+        // A permit that was sent and not taken is dropped with the receiver, after the lock.
+    }
+}
+
+/// A place in a replica. Dropped without an outcome it counts as abandoned.
+pub(crate) struct Permit {
+    deployment: Arc<Deployment>,
+    target: Arc<Target>,
+    open: bool,
+}
+
+impl Permit {
+    /// The replica.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Gives the place back.
+    pub(crate) fn finish(mut self, outcome: Outcome) {
+        self.open = false;
+        self.deployment.release(self.target.key, outcome);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.open {
+            self.deployment.release(self.target.key, Outcome::Abandoned);
+        }
+    }
+}

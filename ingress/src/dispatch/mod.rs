@@ -1,0 +1,13 @@
+//! From a stage's call to a replica: admission, queue, choice, ejection. The decisions are plain functions of plain
+//! data ([`admission`], [`router`], [`ejection`], [`pool`]); [`deployment`] carries them out.
+
+mod admission;
+mod deployment;
+mod ejection;
+mod pool;
+mod router;
+
+pub(crate) use deployment::{Deployment, DeploymentSettings, Load, NewTarget, Permit, Shed};
+pub(crate) use ejection::Outcome;
+pub(crate) use pool::{Key, Reach};
+pub(crate) use router::Locality;

@@ -1,0 +1,292 @@
+//! The replicas of one deployment and the requests that wait for them, as plain data: which call goes where, who
+//! waits, who is turned away. Time and randomness come in as arguments; what to do comes out.
+//!
+//! Requests are bound to a replica only when it has room (late binding), in the order in which they came. A waiting
+//! request that may not go to some replicas (it failed there) lets others pass rather than hold them up.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use smallvec::SmallVec;
+
+use super::admission::{self, DrainRate};
+use super::ejection::{self, Health, Others, Outcome};
+use super::router::{self, Candidate, Locality};
+
+/// How long a replica that said it is full is left alone, unless one of our calls on it ends before.
+const FULL_BACKOFF: Duration = Duration::from_millis(20);
+
+/// A replica, for as long as it is in the routes; never used twice.
+pub(crate) type Key = u32;
+/// A waiting request; the order of tickets is the order of service.
+pub(crate) type Ticket = u64;
+
+/// What a deployment's settings say about admission and choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolLimits {
+    /// Calls in one replica at a time.
+    pub max_ongoing: u32,
+    /// Calls that wait; `None` for the default rule.
+    pub max_queued: Option<u32>,
+    /// Ongoing calls below which a near replica is preferred.
+    pub near_room: u32,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Send it to this replica now.
+    Send(Key),
+    /// It waits; a [`Grant`] with this ticket will name its replica.
+    Wait(Ticket),
+    /// It is turned away.
+    Shed {
+        /// When to come back.
+        retry_after_s: u32,
+    },
+}
+
+/// A waiting request that is bound to a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Who waited.
+    pub ticket: Ticket,
+    /// Where it goes.
+    pub key: Key,
+}
+
+/// Which replicas a request may still go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// There are no replicas at all.
+    Empty,
+    /// At least one is not avoided.
+    Open,
+    /// There are some, and the request avoids them all.
+    AllAvoided,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Replica {
+    key: Key,
+    locality: Locality,
+    ongoing: u32,
+    full_until: Option<Instant>,
+    health: Health,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pool {
+    limits: PoolLimits,
+    replicas: Vec<Replica>,
+    /// Waiting requests with the replicas that they avoid.
+    queue: BTreeMap<Ticket, Vec<Key>>,
+    next_ticket: Ticket,
+    drain_rate: DrainRate,
+}
+
+impl Pool {
+    /// A pool without replicas.
+    pub(crate) fn new(limits: PoolLimits) -> Self {
+        Self {
+            limits,
+            replicas: Vec::new(),
+            queue: BTreeMap::new(),
+            next_ticket: 0,
+            drain_rate: DrainRate::UNKNOWN,
+        }
+    }
+
+    /// Number of waiting requests.
+    pub(crate) fn num_queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Settings apply in place.
+    pub(crate) fn set_limits(&mut self, limits: PoolLimits) {
+        self.limits = limits;
+    }
+
+    /// Replaces the replicas. Those that stay keep their counts and health.
+    pub(crate) fn set_replicas(
+        &mut self,
+        replicas: &[(Key, Locality)],
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Vec<Grant> {
+        let old = std::mem::take(&mut self.replicas);
+        self.replicas = replicas
+            .iter()
+            .map(|&(key, locality)| {
+                let fresh = Replica { key, locality, ongoing: 0, full_until: None, health: Health::FRESH };
+                old.iter().find(|replica| replica.key == key).cloned().unwrap_or(fresh)
+            })
+            .collect();
+        self.keep_one_in_rotation();
+        self.pump(now, rng)
+    }
+
+    /// The last replica is never ejected, also when the others left the routes.
+    fn keep_one_in_rotation(&mut self) {
+        if self.replicas.iter().any(|replica| replica.health.is_in()) {
+            return;
+        }
+        let until = |replica: &&mut Replica| match replica.health {
+            Health::Out { until, .. } => Some(until),
+            Health::In { .. } | Health::Probing { .. } => None,
+        };
+        if let Some(replica) = self.replicas.iter_mut().min_by_key(until) {
+            replica.health = Health::FRESH;
+        }
+    }
+
+    /// Which replicas a request that avoids some may go to.
+    pub(crate) fn reach(&self, avoid: &[Key]) -> Reach {
+        if self.replicas.is_empty() {
+            Reach::Empty
+        } else if self.replicas.iter().all(|replica| avoid.contains(&replica.key)) {
+            Reach::AllAvoided
+        } else {
+            Reach::Open
+        }
+    }
+
+    /// Admits, queues or sheds a request. The grants are for requests that waited before.
+    pub(crate) fn request(
+        &mut self,
+        avoid: &[Key],
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> (Admission, Vec<Grant>) {
+        if self.queue.is_empty() {
+            if let Some(key) = self.pick(avoid, now, rng) {
+                return (Admission::Send(key), Vec::new());
+            }
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.queue.insert(ticket, avoid.to_vec());
+        let mut grants = self.pump(now, rng);
+        if let Some(position) = grants.iter().position(|grant| grant.ticket == ticket) {
+            let grant = grants.remove(position);
+            return (Admission::Send(grant.key), grants);
+        }
+        let bound =
+            admission::queue_bound(self.limits.max_queued, self.replicas.len(), self.limits.max_ongoing);
+        if self.queue.len() > bound {
+            self.queue.remove(&ticket);
+            let wait = admission::retry_after_s(self.queue.len(), self.drain_rate.per_second(), rng.random());
+            return (Admission::Shed { retry_after_s: wait }, grants);
+        }
+        (Admission::Wait(ticket), grants)
+    }
+
+    /// A waiting request was given up.
+    pub(crate) fn give_up(&mut self, ticket: Ticket) {
+        self.queue.remove(&ticket);
+    }
+
+    /// A call that was sent has ended. Replicas that have left the routes are ignored.
+    pub(crate) fn finish(
+        &mut self,
+        key: Key,
+        outcome: Outcome,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Vec<Grant> {
+        self.drain_rate.observe(now);
+        let others_in = self.replicas.iter().any(|replica| replica.key != key && replica.health.is_in());
+        let others = if others_in { Others::InRotation } else { Others::None };
+        if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == key) {
+            replica.ongoing = replica.ongoing.saturating_sub(1);
+            replica.full_until = (outcome == Outcome::Full).then(|| now + FULL_BACKOFF);
+            let healthy = replica.health == Health::FRESH && outcome == Outcome::Answered;
+            if !healthy {
+                replica.health = ejection::step(replica.health, outcome, others, now, rng.random());
+            }
+        }
+        if self.queue.is_empty() { Vec::new() } else { self.pump(now, rng) }
+    }
+
+    /// Binds as many waiting requests as there is room for.
+    pub(crate) fn pump(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        let mut next = 0;
+        while let Some((&ticket, avoid)) = self.queue.range(next..).next() {
+            let avoid = avoid.clone();
+            if let Some(key) = self.pick(&avoid, now, rng) {
+                self.queue.remove(&ticket);
+                grants.push(Grant { ticket, key });
+            } else if avoid.is_empty() || !self.replicas.iter().any(|replica| self.can_take(replica, now)) {
+                break;
+            }
+            next = ticket + 1;
+        }
+        grants
+    }
+
+    /// When the passing of time alone may bind a waiting request: a full replica is asked again, or an ejected one
+    /// is probed. `None` while nobody waits.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let wakes = self.replicas.iter().filter(|replica| replica.ongoing < self.limits.max_ongoing);
+        wakes
+            .filter_map(|replica| match replica.health {
+                Health::Out { until, .. } => Some(until),
+                Health::In { .. } | Health::Probing { .. } => replica.full_until,
+            })
+            .min()
+    }
+
+    /// Whether a replica could take one more call now, the probe of an ejected one included.
+    fn can_take(&self, replica: &Replica, now: Instant) -> bool {
+        let room =
+            replica.ongoing < self.limits.max_ongoing && replica.full_until.is_none_or(|until| until <= now);
+        let open = match replica.health {
+            Health::In { .. } => true,
+            Health::Out { until, .. } => until <= now,
+            Health::Probing { .. } => false,
+        };
+        room && open
+    }
+
+    /// Chooses a replica and books a place in it.
+    fn pick(&mut self, avoid: &[Key], now: Instant, rng: &mut impl Rng) -> Option<Key> {
+        let able: SmallVec<[usize; 8]> = (0..self.replicas.len())
+            .filter(|&index| {
+                let replica = &self.replicas[index];
+                self.can_take(replica, now) && !avoid.contains(&replica.key)
+            })
+            .collect();
+        // A probe that is due goes first, or an ejected replica would never come back under light load.
+        let probe = able.iter().copied().find(|&index| !self.replicas[index].health.is_in());
+        let chosen = match probe {
+            Some(index) => index,
+            None => {
+                let candidates: SmallVec<[Candidate; 8]> =
+                    able.iter().map(|&index| self.replicas[index].candidate()).collect();
+                able[router::choose(&candidates, self.limits.near_room, rng)?]
+            }
+        };
+        let replica = &mut self.replicas[chosen];
+        if let Health::Out { backoff, .. } = replica.health {
+            replica.health = Health::Probing { backoff };
+        }
+        replica.ongoing += 1;
+        debug_assert!(replica.ongoing <= self.limits.max_ongoing, "a replica never gets more than it takes");
+        Some(replica.key)
+    }
+}
+
+impl Replica {
+    fn candidate(&self) -> Candidate {
+        Candidate { ongoing: self.ongoing, locality: self.locality }
+    }
+}
+
+#[cfg(test)]
+mod tests;

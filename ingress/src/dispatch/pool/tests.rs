@@ -1,0 +1,199 @@
+//! The pool as tables of what comes in and what goes out, and its invariants over random histories.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::*;
+
+const LIMITS: PoolLimits = PoolLimits { max_ongoing: 2, max_queued: Some(3), near_room: 1 };
+
+fn pool_of(keys: &[Key]) -> (Pool, Instant, SmallRng) {
+    let (now, mut rng) = (crate::clock::now(), SmallRng::seed_from_u64(3));
+    let mut pool = Pool::new(LIMITS);
+    let replicas: Vec<_> = keys.iter().map(|&key| (key, Locality::Remote)).collect();
+    assert!(pool.set_replicas(&replicas, now, &mut rng).is_empty());
+    (pool, now, rng)
+}
+
+#[test]
+fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    let admissions: Vec<_> = (0..6).map(|_| pool.request(&[], now, &mut rng).0).collect();
+    use Admission::{Send, Wait};
+    assert_eq!(admissions[..5], [Send(0), Send(0), Wait(0), Wait(1), Wait(2)]);
+    assert!(matches!(admissions[5], Admission::Shed { retry_after_s: 1..=60 }));
+    assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 0 }]);
+    pool.give_up(1);
+    assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 2, key: 0 }]);
+}
+
+#[test]
+fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
+    let (mut pool, now, mut rng) = pool_of(&[]);
+    assert_eq!(pool.reach(&[]), Reach::Empty);
+    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Wait(0));
+    assert_eq!(pool.set_replicas(&[(5, Locality::Remote)], now, &mut rng), [Grant { ticket: 0, key: 5 }]);
+}
+
+#[test]
+fn a_replica_that_said_full_is_left_alone_for_a_moment() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Send(0));
+    pool.finish(0, Outcome::Full, now, &mut rng);
+    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Wait(1 - 1));
+    let wake = pool.next_wake().unwrap();
+    assert_eq!(wake, now + FULL_BACKOFF);
+    assert_eq!(pool.pump(wake, &mut rng), [Grant { ticket: 0, key: 0 }]);
+}
+
+#[test]
+fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
+    let (mut pool, now, mut rng) = pool_of(&[0, 1]);
+    for _ in 0..4 {
+        assert!(matches!(pool.request(&[], now, &mut rng).0, Admission::Send(_)));
+    }
+    assert_eq!(pool.request(&[0], now, &mut rng).0, Admission::Wait(0));
+    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Wait(1));
+    assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 1, key: 0 }]);
+    assert_eq!(pool.finish(1, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 1 }]);
+    assert_eq!(pool.reach(&[0]), Reach::Open);
+    assert_eq!(pool.reach(&[1, 0]), Reach::AllAvoided);
+}
+
+#[test]
+fn an_ejected_replica_gets_one_probe_and_comes_back() {
+    let (mut pool, now, mut rng) = pool_of(&[0, 1]);
+    while pool.request(&[1], now, &mut rng).0 != Admission::Send(0) {}
+    pool.finish(0, Outcome::Transport, now, &mut rng);
+    for _ in 0..2 {
+        assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Send(1));
+    }
+    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Wait(0));
+    let wake = pool.next_wake().unwrap();
+    assert!((1000..=1200).contains(&(wake - now).as_millis()));
+    assert_eq!(pool.pump(wake, &mut rng), [Grant { ticket: 0, key: 0 }]);
+    assert_eq!(pool.request(&[], wake, &mut rng).0, Admission::Wait(1), "one probe at a time");
+    let back = pool.finish(0, Outcome::Answered, wake, &mut rng);
+    assert_eq!(back, [Grant { ticket: 1, key: 0 }]);
+    assert_eq!(pool.request(&[], wake, &mut rng).0, Admission::Send(0));
+}
+
+#[test]
+fn the_last_replica_is_never_ejected_even_when_the_others_leave() {
+    let (mut pool, now, mut rng) = pool_of(&[0, 1]);
+    while pool.request(&[1], now, &mut rng).0 != Admission::Send(0) {}
+    pool.finish(0, Outcome::Transport, now, &mut rng);
+    pool.set_replicas(&[(0, Locality::Remote)], now, &mut rng);
+    for _ in 0..2 {
+        assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Send(0));
+        pool.finish(0, Outcome::Transport, now, &mut rng);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Request { avoid: Vec<Key> },
+    Finish { nth: usize, outcome: usize },
+    GiveUp { nth: usize },
+    Replicas(BTreeSet<Key>),
+    Pass { ms: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => prop::collection::vec(0..4u32, 0..2).prop_map(|avoid| Step::Request { avoid }),
+        3 => (any::<usize>(), 0..6usize).prop_map(|(nth, outcome)| Step::Finish { nth, outcome }),
+        1 => any::<usize>().prop_map(|nth| Step::GiveUp { nth }),
+        1 => prop::collection::btree_set(0..4u32, 0..4).prop_map(Step::Replicas),
+        1 => (0..3000u64).prop_map(|ms| Step::Pass { ms }),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::Answered,
+    Outcome::Transport,
+    Outcome::Failed,
+    Outcome::TimedOut,
+    Outcome::Full,
+    Outcome::Abandoned,
+];
+
+/// What the pool was told and said so far, kept beside it.
+#[derive(Default)]
+struct Ledger {
+    sent: Vec<Key>,
+    waiting: BTreeMap<Ticket, Vec<Key>>,
+}
+
+impl Ledger {
+    fn granted(&mut self, grants: &[Grant]) {
+        for grant in grants {
+            let avoid = self.waiting.remove(&grant.ticket).expect("only who waits is granted, and once");
+            assert!(!avoid.contains(&grant.key), "never where it failed");
+            self.sent.push(grant.key);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn capacity_is_kept_and_every_request_is_granted_at_most_once(steps in steps(), seed: u64) {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut now = crate::clock::now();
+        let mut pool = Pool::new(LIMITS);
+        let mut ledger = Ledger::default();
+        for step in steps {
+            match step {
+                Step::Request { avoid } => {
+                    let (admission, grants) = pool.request(&avoid, now, &mut rng);
+                    ledger.granted(&grants);
+                    match admission {
+                        Admission::Send(key) => {
+                            prop_assert!(!avoid.contains(&key));
+                            ledger.sent.push(key);
+                        }
+                        Admission::Wait(ticket) => { ledger.waiting.insert(ticket, avoid); }
+                        Admission::Shed { .. } => prop_assert!(pool.num_queued() >= 3),
+                    }
+                }
+                Step::Finish { nth, outcome } if !ledger.sent.is_empty() => {
+                    let key = ledger.sent.remove(nth % ledger.sent.len());
+                    let grants = pool.finish(key, OUTCOMES[outcome], now, &mut rng);
+                    ledger.granted(&grants);
+                }
+                Step::GiveUp { nth } if !ledger.waiting.is_empty() => {
+                    let ticket = *ledger.waiting.keys().nth(nth % ledger.waiting.len()).unwrap();
+                    ledger.waiting.remove(&ticket);
+                    pool.give_up(ticket);
+                }
+                Step::Replicas(keys) => {
+                    // As in the real life of keys: one that left does not come back while calls are on the way.
+                    let keys: Vec<_> = keys.into_iter().map(|key| (key, Locality::Remote)).collect();
+                    let known = |key: Key| pool.replicas.iter().any(|replica| replica.key == key);
+                    if keys.iter().all(|&(key, _)| known(key) || !ledger.sent.contains(&key)) {
+                        let grants = pool.set_replicas(&keys, now, &mut rng);
+                        ledger.granted(&grants);
+                    }
+                }
+                Step::Pass { ms } => {
+                    now += Duration::from_millis(ms);
+                    let grants = pool.pump(now, &mut rng);
+                    ledger.granted(&grants);
+                }
+                Step::Finish { .. } | Step::GiveUp { .. } => {}
+            }
+            for replica in &pool.replicas {
+                prop_assert!(replica.ongoing <= LIMITS.max_ongoing);
+                let sent = ledger.sent.iter().filter(|&&key| key == replica.key).count();
+                prop_assert_eq!(replica.ongoing as usize, sent);
+            }
+            let any_in = pool.replicas.iter().any(|replica| replica.health.is_in());
+            prop_assert!(pool.replicas.is_empty() || any_in, "the last one is never ejected");
+            prop_assert_eq!(pool.num_queued(), ledger.waiting.len());
+        }
+    }
+}

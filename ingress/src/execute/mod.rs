@@ -1,0 +1,184 @@
+//! Executes a plan for one request: carries out what its [`Run`] asks for. Calls that a run makes at the same time run
+//! at the same time; a lone call is awaited in place, without a task or a queue of its own.
+//!
+//! Dropping the future cancels every call under way: that is how a client that leaves, a deadline and a failed
+//! sibling stage stop the work on every hop.
+
+mod call;
+mod retry;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{AbortHandle, Abortable, Aborted, BoxFuture};
+use futures_util::stream::FuturesUnordered;
+use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall};
+use millstream_proto::{ErrorClass, RequestId, Value};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+pub(crate) use self::retry::RetryBudget;
+use crate::routes::Pipeline;
+
+/// What the execution of one request needs beside the plan.
+pub(crate) struct Context {
+    /// The request's id.
+    pub request_id: RequestId,
+    /// When it is over, whatever has been reached.
+    pub deadline: Instant,
+    /// The ingress's budget for retries.
+    pub budget: Arc<RetryBudget>,
+    /// Where parts of the answer go, when the client asked for them.
+    pub parts: Option<mpsc::Sender<Part>>,
+    /// What the call layer learnt for the answer's sake.
+    pub notes: Mutex<Notes>,
+}
+
+/// Off the fast path: written when a call waits or is shed.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// From the deployment that shed a call.
+    pub retry_after_s: Option<u32>,
+    /// Deployments that the request waits for at this moment.
+    pub waiting_for: Vec<FullName>,
+}
+
+/// A part of a response field.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Part {
+    /// The field of the response.
+    pub field: Arc<str>,
+    /// What comes next in it.
+    pub text: Arc<str>,
+}
+
+/// Why a request ended without a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The class, which becomes the status.
+    pub class: ErrorClass,
+    /// For the client.
+    pub message: String,
+    /// When to come back, if that is known.
+    pub retry_after_s: Option<u32>,
+}
+
+impl Failure {
+    fn of(error: &RunError, cx: &Context) -> Self {
+        Self { class: error.class, message: error.to_string(), retry_after_s: cx.notes.lock().retry_after_s }
+    }
+}
+
+/// How a call ended.
+struct CallEnd {
+    id: CallId,
+    stage: Arc<str>,
+    outcome: Result<Value, millstream_proto::CallError>,
+    forwarded: retry::Forwarded,
+}
+
+/// Runs a pipeline on a checked request until its response, its failure or its deadline.
+///
+/// # Errors
+/// [`Failure`], which says what to tell the client.
+pub(crate) async fn execute(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value, Failure> {
+    let _active = cx.budget.enter();
+    match tokio::time::timeout_at(cx.deadline.into(), run(pipeline, fields, cx)).await {
+        Ok(result) => result,
+        Err(_) => Err(past_deadline(cx)),
+    }
+}
+
+fn past_deadline(cx: &Context) -> Failure {
+    let waiting = std::mem::take(&mut cx.notes.lock().waiting_for);
+    let message = match waiting.first() {
+        Some(name) => format!("the deadline passed while the request waited for a free replica of `{name}`"),
+        None => "the deadline passed before the response was complete".to_owned(),
+    };
+    Failure { class: ErrorClass::DeadlineExceeded, message, retry_after_s: None }
+}
+
+async fn run(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value, Failure> {
+    let (mut run, mut actions) = Run::start(pipeline.plan.clone(), fields);
+    let mut flight = Flight::default();
+    loop {
+        let mut lone: Option<StageCall> = None;
+        for action in actions {
+            match action {
+                Action::Call(call) if flight.is_empty() && lone.is_none() => lone = Some(call),
+                Action::Call(call) => {
+                    if let Some(first) = lone.take() {
+                        flight.launch(pipeline, first, cx);
+                    }
+                    flight.launch(pipeline, call, cx);
+                }
+                Action::Cancel(id) if lone.as_ref().is_some_and(|call| call.id == id) => lone = None,
+                Action::Cancel(id) => flight.cancel(id),
+                Action::Finish(Ok(response)) => return Ok(response),
+                Action::Finish(Err(error)) => return Err(Failure::of(&error, cx)),
+            }
+        }
+        let end = match lone {
+            Some(call) => call::perform(pipeline, call, cx).await,
+            None => flight.next().await.ok_or_else(|| stalled(pipeline))?,
+        };
+        if let (Err(error), retry::Forwarded::Parts) = (&end.outcome, end.forwarded) {
+            // A started stream is never restarted, whatever the stage's own rules say.
+            let error = RunError { class: error.class, stage: end.stage, message: error.message.clone() };
+            return Err(Failure::of(&error, cx));
+        }
+        actions = run.finish_call(end.id, end.outcome);
+    }
+}
+
+/// A run that asks for nothing and has nothing under way: a fault of the plan's own.
+fn stalled(pipeline: &Pipeline) -> Failure {
+    tracing::error!(pipeline = %pipeline.plan.name(), "a run asked for nothing and was not finished");
+    Failure {
+        class: ErrorClass::Internal,
+        message: "the pipeline did not come to an end".to_owned(),
+        retry_after_s: None,
+    }
+}
+
+/// Calls that run at the same time; costs nothing until the second one.
+#[derive(Default)]
+struct Flight<'a> {
+    calls: Option<FuturesUnordered<Abortable<BoxFuture<'a, CallEnd>>>>,
+    handles: HashMap<CallId, AbortHandle>,
+}
+
+impl<'a> Flight<'a> {
+    fn is_empty(&self) -> bool {
+        self.calls.as_ref().is_none_or(FuturesUnordered::is_empty)
+    }
+
+    fn launch(&mut self, pipeline: &'a Pipeline, call: StageCall, cx: &'a Context) {
+        let (handle, registration) = AbortHandle::new_pair();
+        self.handles.insert(call.id, handle);
+        let future: BoxFuture<'a, CallEnd> = Box::pin(call::perform(pipeline, call, cx));
+        self.calls.get_or_insert_default().push(Abortable::new(future, registration));
+    }
+
+    fn cancel(&mut self, id: CallId) {
+        if let Some(handle) = self.handles.remove(&id) {
+            handle.abort();
+        }
+    }
+
+    /// The next call that ends by itself; `None` when nothing is under way.
+    async fn next(&mut self) -> Option<CallEnd> {
+        let calls = self.calls.as_mut()?;
+        loop {
+            match calls.next().await? {
+                Ok(end) => {
+                    self.handles.remove(&end.id);
+                    return Some(end);
+                }
+                Err(Aborted) => {}
+            }
+        }
+    }
+}

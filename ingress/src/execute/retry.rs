@@ -1,0 +1,198 @@
+//! Whether a failed call is sent again, as a plain function; and the budget that keeps retries from becoming the load.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use millstream_proto::{CallError, ErrorClass, Started};
+
+/// Most retries of a call that has started.
+const MAX_STARTED_RETRIES: u32 = 2;
+/// Retries under way that are always allowed.
+const MIN_BUDGET: u32 = 3;
+/// One retry under way for that many active requests.
+const REQUESTS_PER_RETRY: u32 = 5;
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
+
+/// What is known when a call has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// Retries after a failure that had started, so far.
+    pub started_retries: u32,
+    /// Whether parts of the answer have gone to the client.
+    pub forwarded: Forwarded,
+    /// Whether the deployment may run a call twice.
+    pub idempotent: Idempotent,
+    /// Whether the budget has room, or this request holds its part already.
+    pub budget: Budget,
+}
+
+/// Whether parts of an answer have gone to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forwarded {
+    Nothing,
+    Parts,
+}
+
+/// Whether a deployment may run a call twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Idempotent {
+    Yes,
+    No,
+}
+
+/// Whether the retry budget has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Budget {
+    Left,
+    Spent,
+}
+
+/// What to do with a failed call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Nothing has run: queue again; a replica that is not there is not asked again until all others were.
+    Elsewhere,
+    /// The replica was full: queue again; it may be asked again when it has room.
+    Requeue,
+    /// It may have run: once more, never on the same replica.
+    RetryStarted,
+    /// Report the failure.
+    GiveUp,
+}
+
+/// Decides on a failed call.
+pub(crate) fn decide(error: &CallError, attempt: Attempt) -> Decision {
+    if attempt.forwarded == Forwarded::Parts {
+        return Decision::GiveUp;
+    }
+    match (error.started, error.class) {
+        (Started::No, ErrorClass::Overloaded) => Decision::Requeue,
+        // A replica that its worker does not know has just left: the routes are about to say so.
+        (Started::No, ErrorClass::Unavailable | ErrorClass::NotFound) => Decision::Elsewhere,
+        (_, ErrorClass::Unavailable | ErrorClass::Overloaded | ErrorClass::Internal) => {
+            let allowed = attempt.idempotent == Idempotent::Yes || error.started == Started::No;
+            let more = attempt.started_retries < MAX_STARTED_RETRIES && attempt.budget == Budget::Left;
+            if allowed && more { Decision::RetryStarted } else { Decision::GiveUp }
+        }
+        // The request's own fault, its own deadline, its own end: another replica would say the same.
+        _ => Decision::GiveUp,
+    }
+}
+
+/// Wait before all replicas are asked again; `jitter` is random, 0 to 1.
+pub(crate) fn backoff(round: u32, jitter: f64) -> Duration {
+    let wait = FIRST_BACKOFF.saturating_mul(1 << round.min(10)).min(MAX_BACKOFF);
+    wait.mul_f64(0.5 + 0.5 * jitter)
+}
+
+fn within_budget(retrying: u32, active: u32) -> bool {
+    retrying < MIN_BUDGET.max(active / REQUESTS_PER_RETRY)
+}
+
+/// Counts active requests and retries under way, for the whole ingress.
+#[derive(Debug, Default)]
+pub(crate) struct RetryBudget {
+    active: AtomicU32,
+    retrying: AtomicU32,
+}
+
+impl RetryBudget {
+    /// Counts a request until the guard is dropped.
+    pub(crate) fn enter(&self) -> Counted<'_> {
+        Counted::new(&self.active)
+    }
+
+    /// Takes a place for a retry until the guard is dropped; `None` when the budget is spent.
+    pub(crate) fn retry(&self) -> Option<Counted<'_>> {
+        let active = self.active.load(Ordering::Relaxed);
+        let taken = self.retrying.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |retrying| {
+            within_budget(retrying, active).then_some(retrying + 1)
+        });
+        // Made only when the place was taken: a `Counted` gives one back when it is dropped.
+        taken.is_ok().then(|| Counted { counter: &self.retrying })
+    }
+}
+
+/// One more on a counter, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted<'a> {
+    counter: &'a AtomicU32,
+}
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicU32) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self { counter }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Attempt = Attempt {
+        started_retries: 0,
+        forwarded: Forwarded::Nothing,
+        idempotent: Idempotent::Yes,
+        budget: Budget::Left,
+    };
+
+    #[test]
+    fn what_is_sent_again_and_what_is_not() {
+        use ErrorClass::{DeadlineExceeded, Internal, Invalid, NotFound, Overloaded, Unavailable};
+        use Started::{No, Yes};
+        let second = Attempt { started_retries: 1, ..FIRST };
+        let third = Attempt { started_retries: 2, ..FIRST };
+        let once = Attempt { idempotent: Idempotent::No, ..FIRST };
+        let spent = Attempt { budget: Budget::Spent, ..FIRST };
+        let streaming = Attempt { forwarded: Forwarded::Parts, ..FIRST };
+        let table = [
+            (No, Overloaded, FIRST, Decision::Requeue),
+            (No, Overloaded, spent, Decision::Requeue),
+            (No, Unavailable, once, Decision::Elsewhere),
+            (No, Unavailable, third, Decision::Elsewhere),
+            (No, NotFound, FIRST, Decision::Elsewhere),
+            (Yes, Unavailable, FIRST, Decision::RetryStarted),
+            (Yes, Internal, second, Decision::RetryStarted),
+            (Yes, Unavailable, third, Decision::GiveUp),
+            (Yes, Unavailable, once, Decision::GiveUp),
+            (No, Internal, once, Decision::RetryStarted),
+            (Yes, Unavailable, spent, Decision::GiveUp),
+            (Yes, Unavailable, streaming, Decision::GiveUp),
+            (No, Invalid, FIRST, Decision::GiveUp),
+            (Yes, Invalid, FIRST, Decision::GiveUp),
+            (Yes, DeadlineExceeded, FIRST, Decision::GiveUp),
+            (Yes, NotFound, FIRST, Decision::GiveUp),
+        ];
+        for (started, class, attempt, expected) in table {
+            let error = CallError { class, message: String::new(), started };
+            assert_eq!(decide(&error, attempt), expected, "{started:?} {class:?} {attempt:?}");
+        }
+    }
+
+    #[test]
+    fn the_budget_is_a_fifth_of_the_active_requests_and_at_least_three() {
+        for (active, expected) in [(0, 3), (1, 3), (15, 3), (20, 4), (100, 20)] {
+            let budget = RetryBudget::default();
+            let _active: Vec<_> = (0..active).map(|_| budget.enter()).collect();
+            let taken: Vec<_> = std::iter::from_fn(|| budget.retry()).take(200).collect();
+            assert_eq!(taken.len(), expected, "{active}");
+            drop(taken);
+            assert!(budget.retry().is_some(), "a retry that ended gives its place back");
+        }
+    }
+
+    #[test]
+    fn backoff_doubles_within_its_bounds() {
+        let ms: Vec<_> = [0, 1, 2, 5, 6, 40].map(|round| backoff(round, 1.0).as_millis()).to_vec();
+        assert_eq!(ms, [10, 20, 40, 320, 500, 500]);
+        assert_eq!(backoff(0, 0.0).as_millis(), 5);
+    }
+}

@@ -1,0 +1,172 @@
+//! Whether a connection is still worth keeping, as a plain function of what happened on it.
+//!
+//! One record per connection instead of a timer per request: what is read, written and asked for is noted with its
+//! instant, and a slow tick asks for the verdict. hyper's own header timer also runs between requests and costs an
+//! allocation for each; it stays off.
+
+use std::time::Instant;
+
+use crate::limits::ConnectionLimits;
+
+/// The first bytes of HTTP/2.
+const H2_PREFACE_START: &[u8] = b"PRI";
+
+/// What happened on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Activity {
+    protocol: Protocol,
+    /// When it was opened, or its last request ended.
+    idle_since: Instant,
+    /// When the first bytes of a header block came, while it is incomplete (HTTP/1 alone).
+    head_since: Option<Instant>,
+    /// Since when the client takes nothing of what is written.
+    blocked_since: Option<Instant>,
+    /// Requests whose answer is not complete.
+    num_requests: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    /// Nothing was read.
+    Silent,
+    Http1,
+    Http2,
+}
+
+/// What to do with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Leave it alone.
+    Keep,
+    /// Let what is under way finish, take nothing new.
+    Close,
+    /// End it now.
+    Abort,
+}
+
+impl Activity {
+    /// A connection that was opened now.
+    pub(crate) fn opened(now: Instant) -> Self {
+        let protocol = Protocol::Silent;
+        Self { protocol, idle_since: now, head_since: None, blocked_since: None, num_requests: 0 }
+    }
+
+    /// Bytes came.
+    pub(crate) fn read(&mut self, bytes: &[u8], now: Instant) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.protocol == Protocol::Silent {
+            let http2 =
+                bytes.starts_with(H2_PREFACE_START) || bytes == &H2_PREFACE_START[..bytes.len().min(3)];
+            self.protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
+        }
+        if self.protocol == Protocol::Http1 && self.num_requests == 0 {
+            self.head_since.get_or_insert(now);
+        }
+    }
+
+    /// The client took bytes.
+    pub(crate) fn wrote(&mut self) {
+        self.blocked_since = None;
+    }
+
+    /// The client takes no bytes at the moment.
+    pub(crate) fn blocked(&mut self, now: Instant) {
+        self.blocked_since.get_or_insert(now);
+    }
+
+    /// A header block was complete.
+    pub(crate) fn request_started(&mut self) {
+        self.head_since = None;
+        self.num_requests += 1;
+    }
+
+    /// An answer is complete, or given up.
+    pub(crate) fn request_ended(&mut self, now: Instant) {
+        self.num_requests = self.num_requests.saturating_sub(1);
+        self.idle_since = now;
+    }
+
+    /// What to do now.
+    pub(crate) fn verdict(&self, limits: &ConnectionLimits, now: Instant) -> Verdict {
+        let longer = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        if self.blocked_since.is_some_and(|since| longer(since, limits.idle)) {
+            return Verdict::Abort;
+        }
+        if self.protocol == Protocol::Silent && longer(self.idle_since, limits.first_byte) {
+            return Verdict::Abort;
+        }
+        if self.head_since.is_some_and(|since| longer(since, limits.headers)) {
+            return Verdict::Abort;
+        }
+        if self.num_requests == 0 && longer(self.idle_since, limits.idle) {
+            return Verdict::Close;
+        }
+        Verdict::Keep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    enum Event {
+        Read(&'static [u8]),
+        Blocked,
+        Wrote,
+        Started,
+        Ended,
+    }
+
+    fn verdict(events: &[(u64, Event)], at_s: u64) -> Verdict {
+        let opened = crate::clock::now();
+        let mut activity = Activity::opened(opened);
+        for &(second, event) in events {
+            let now = opened + Duration::from_secs(second);
+            match event {
+                Event::Read(bytes) => activity.read(bytes, now),
+                Event::Blocked => activity.blocked(now),
+                Event::Wrote => activity.wrote(),
+                Event::Started => activity.request_started(),
+                Event::Ended => activity.request_ended(now),
+            }
+        }
+        activity.verdict(&ConnectionLimits::default(), opened + Duration::from_secs(at_s))
+    }
+
+    #[test]
+    fn verdicts_follow_from_what_happened() {
+        use Event::{Blocked, Ended, Read, Started, Wrote};
+        use Verdict::{Abort, Close, Keep};
+        let asked: [(u64, Event); 2] = [(1, Read(b"POST / HTTP/1.1\r\n\r\n")), (1, Started)];
+        let served = [asked[0], asked[1], (2, Ended)];
+        let http2 = [(1, Read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))];
+        let table: [(&str, &[(u64, Event)], u64, Verdict); 13] = [
+            ("silent for a moment", &[], 4, Keep),
+            ("silent too long", &[], 5, Abort),
+            ("header block under way", &[(1, Read(b"POST"))], 10, Keep),
+            ("header block too slow", &[(1, Read(b"PO")), (9, Read(b"S"))], 11, Abort),
+            ("request under way for long", &asked, 500, Keep),
+            ("idle between requests", &served, 61, Keep),
+            ("idle too long", &served, 62, Close),
+            ("second header block too slow", &[served[0], served[1], served[2], (20, Read(b"P"))], 30, Abort),
+            ("HTTP/2 without a request yet", &http2, 30, Keep),
+            ("HTTP/2 idle too long", &[http2[0], (55, Read(b"ping"))], 60, Close),
+            ("answer not taken", &[asked[0], asked[1], (3, Blocked)], 63, Abort),
+            (
+                "answer taken slowly",
+                &[asked[0], asked[1], (3, Blocked), (50, Wrote), (51, Blocked)],
+                63,
+                Keep,
+            ),
+            ("a lone P could be either", &[(0, Read(b"P"))], 9, Keep),
+        ];
+        for (name, events, at_s, expected) in table {
+            assert_eq!(verdict(events, at_s), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Bodies and responses that go out.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use hyper::body::{Body, Frame, SizeHint};
+use serde::Serialize;
+
+use super::sse::EventStream;
+
+/// A response's body.
+pub(crate) enum EdgeBody {
+    /// In one piece; `None` once it is out.
+    Whole(Option<Bytes>),
+    /// Server-sent events.
+    Events(Box<EventStream>),
+}
+
+impl EdgeBody {
+    /// A body in one piece.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+impl Body for EdgeBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Events(events) => {
+                events.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// 200 with a JSON body.
+pub(crate) fn json(value: &impl Serialize) -> Response<EdgeBody> {
+    let bytes = to_json(value);
+    let mut response = Response::new(EdgeBody::whole(bytes.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The JSON form of a value.
+pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    serde_json::to_writer(&mut bytes, value)
+        .expect("values have text keys, and writing to memory does not fail");
+    bytes
+}

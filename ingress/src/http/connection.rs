@@ -1,0 +1,178 @@
+//! One connection: HTTP/1.1 or h2 as its first bytes say, until it ends, is no longer worth keeping ([`activity`]),
+//! or the server drains.
+//!
+//! [`activity`]: super::activity
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::activity::{Activity, Verdict};
+use super::edge::{self, Edge};
+use crate::clock;
+use crate::limits::HttpLimits;
+
+/// hyper's read buffer, and so the largest HTTP/1 header block that is read at all. What is over our own limits but
+/// fits here gets a problem document, what does not gets hyper's bare 431.
+const MAX_H1_BUFFER: usize = 64 << 10;
+/// How often a connection's verdict is asked for, unless a limit is shorter.
+const MAX_TICK: Duration = Duration::from_millis(500);
+const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves a connection to its end. `drain` resolving (or its sender gone) makes it finish what is under way and close.
+pub(crate) async fn serve(stream: TcpStream, edge: Arc<Edge>, drain: oneshot::Receiver<()>) {
+    let activity = Arc::new(Mutex::new(Activity::opened(clock::now())));
+    let io = TokioIo::new(WatchedStream { stream, activity: activity.clone() });
+    let limits = edge.limits.connection.clone();
+    let builder = builder(&edge.limits);
+    let service = service_fn(|request| {
+        let guard = InFlight::start(activity.clone());
+        let edge = edge.clone();
+        async move { Ok::<_, Infallible>(edge::answer(&edge, request, guard).await) }
+    });
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut drain = pin!(drain);
+    let mut draining = false;
+    let mut tick = tokio::time::interval(tick_of(&limits));
+    loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(error = %crate::transport::remote::chain(&*error), "connection ended early");
+                }
+                return;
+            }
+            _ = drain.as_mut(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = tick.tick() => {
+                let verdict = activity.lock().verdict(&limits, clock::now());
+                match verdict {
+                    Verdict::Keep => {}
+                    Verdict::Close if draining => {}
+                    Verdict::Close => {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Verdict::Abort => return,
+                }
+            }
+        }
+    }
+}
+
+fn tick_of(limits: &crate::limits::ConnectionLimits) -> Duration {
+    let shortest = limits.first_byte.min(limits.headers).min(limits.idle);
+    (shortest / 4).clamp(Duration::from_millis(5), MAX_TICK)
+}
+
+fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // The verdict above keeps time, see `activity`.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_H1_BUFFER)
+        .keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.connection.max_h2_streams)
+        .max_pending_accept_reset_streams(limits.connection.max_h2_pending_resets)
+        .max_local_error_reset_streams(limits.connection.max_h2_pending_resets)
+        .max_header_list_size(u32::try_from(limits.request.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(H2_PING_INTERVAL)
+        .keep_alive_timeout(H2_PING_TIMEOUT);
+    builder
+}
+
+/// A request on its connection, from its header block to the end of its answer.
+pub(crate) struct InFlight {
+    activity: Arc<Mutex<Activity>>,
+}
+
+impl InFlight {
+    fn start(activity: Arc<Mutex<Activity>>) -> Self {
+        activity.lock().request_started();
+        Self { activity }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.activity.lock().request_ended(clock::now());
+    }
+}
+
+/// Notes what is read and written.
+struct WatchedStream {
+    stream: TcpStream,
+    activity: Arc<Mutex<Activity>>,
+}
+
+impl WatchedStream {
+    fn note_write(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Ready(_) => self.activity.lock().wrote(),
+            Poll::Pending => self.activity.lock().blocked(clock::now()),
+        }
+    }
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.activity.lock().read(&buf.filled()[before..], clock::now());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

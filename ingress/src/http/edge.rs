@@ -1,0 +1,176 @@
+//! From a request's head to the code that answers it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use millstream_proto::RequestId;
+use serde::Serialize;
+
+use super::answer::{self, EdgeBody};
+use super::connection::InFlight;
+use super::headers;
+use super::pipeline_call::{self, EndLog};
+use super::problem::Problem;
+use crate::execute::RetryBudget;
+use crate::limits::{HttpLimits, RequestLimits};
+use crate::routes::{RouteTable, Routes};
+
+/// What all connections share.
+pub(crate) struct Edge {
+    /// What is served.
+    pub routes: Arc<Routes>,
+    /// What is put up with.
+    pub limits: HttpLimits,
+    /// Bounds retries.
+    pub budget: Arc<RetryBudget>,
+}
+
+/// Answers a request. Dropping the future (the client has left) stops the work on every hop.
+pub(crate) async fn answer(
+    edge: &Edge,
+    request: Request<Incoming>,
+    in_flight: InFlight,
+) -> Response<EdgeBody> {
+    let request_id = headers::request_id(request.headers());
+    let version = request.version();
+    let log = EndLog::new(&request_id);
+    let result = respond(edge, request, &request_id, in_flight).await;
+    let mut response = result.unwrap_or_else(|problem| problem.into_response(&request_id, version));
+    log.answered(response.status());
+    if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+        response.headers_mut().insert(headers::REQUEST_ID, value);
+    }
+    response
+}
+
+async fn respond(
+    edge: &Edge,
+    request: Request<Incoming>,
+    request_id: &RequestId,
+    in_flight: InFlight,
+) -> Result<Response<EdgeBody>, Problem> {
+    check_head(request.uri(), request.headers(), &edge.limits.request)?;
+    let path = request.uri().path();
+    if let Some(own) = path.strip_prefix("/-/") {
+        return own_page(edge, own, request.method());
+    }
+    let pipeline = {
+        let table = edge.routes.current();
+        let table = table.as_ref().ok_or_else(Problem::starting)?;
+        table.by_path.get(path).cloned().ok_or_else(|| no_route(path))?
+    };
+    if request.method() != Method::POST {
+        return Err(Problem::method_not_allowed("POST"));
+    }
+    pipeline_call::call(edge, pipeline, request, request_id, in_flight).await
+}
+
+fn check_head(uri: &Uri, headers: &HeaderMap, limits: &RequestLimits) -> Result<(), Problem> {
+    let uri_bytes = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
+    if uri_bytes > limits.max_uri_bytes {
+        let max = limits.max_uri_bytes;
+        return Err(Problem::uri_too_long(format!(
+            "the path and query have `{uri_bytes}` bytes, at most `{max}` fit"
+        )));
+    }
+    let num_headers = headers.len();
+    if num_headers > limits.max_headers {
+        let max = limits.max_headers;
+        return Err(Problem::headers_too_large(format!(
+            "the request has `{num_headers}` headers, at most `{max}` fit"
+        )));
+    }
+    let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if header_bytes > limits.max_header_bytes {
+        let max = limits.max_header_bytes;
+        return Err(Problem::headers_too_large(format!(
+            "the headers have `{header_bytes}` bytes, at most `{max}` fit"
+        )));
+    }
+    Ok(())
+}
+
+fn no_route(path: &str) -> Problem {
+    let shown: String = path.chars().take(100).collect();
+    Problem::not_found(format!("no pipeline has the route `{shown}`; `GET /-/routes` lists those there are"))
+}
+
+fn own_page(edge: &Edge, page: &str, method: &Method) -> Result<Response<EdgeBody>, Problem> {
+    if !matches!(page, "healthz" | "routes") {
+        return Err(no_route(&format!("/-/{page}")));
+    }
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Problem::method_not_allowed("GET, HEAD"));
+    }
+    if page == "healthz" {
+        return Ok(answer::json(&Health { status: "ok" }));
+    }
+    let table = edge.routes.current();
+    Ok(answer::json(&table.as_ref().map_or_else(RoutesPage::default, |table| RoutesPage::of(table))))
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+/// `GET /-/routes`.
+#[derive(Serialize, Default)]
+struct RoutesPage {
+    /// The head's number of the table; 0 while none was received.
+    version: u64,
+    pipelines: Vec<PipelinePage>,
+}
+
+#[derive(Serialize)]
+struct PipelinePage {
+    name: String,
+    route: Option<String>,
+    revision: u64,
+    deployments: Vec<DeploymentPage>,
+}
+
+#[derive(Serialize)]
+struct DeploymentPage {
+    full_name: String,
+    ongoing: u64,
+    queued: u64,
+    replicas: Vec<ReplicaPage>,
+}
+
+#[derive(Serialize)]
+struct ReplicaPage {
+    id: String,
+    node: String,
+    address: String,
+}
+
+impl RoutesPage {
+    fn of(table: &RouteTable) -> Self {
+        let pipelines = table.by_name.values().map(|pipeline| PipelinePage {
+            name: pipeline.plan.name().to_string(),
+            route: pipeline.plan.route().map(str::to_owned),
+            revision: pipeline.revision,
+            deployments: pipeline.targets.iter().map(|deployment| DeploymentPage::of(deployment)).collect(),
+        });
+        Self { version: table.version, pipelines: pipelines.collect() }
+    }
+}
+
+impl DeploymentPage {
+    fn of(deployment: &crate::dispatch::Deployment) -> Self {
+        let load = deployment.load();
+        let replicas = deployment.targets().into_iter().map(|target| ReplicaPage {
+            id: target.id.to_string(),
+            node: target.node_id.to_string(),
+            address: target.address.to_string(),
+        });
+        Self {
+            full_name: deployment.name().to_string(),
+            ongoing: load.ongoing,
+            queued: load.queued,
+            replicas: replicas.collect(),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What request headers mean to the edge, as plain functions.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
+use millstream_proto::RequestId;
+
+use super::problem::Problem;
+
+/// The id of a request, accepted or made, and always answered.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+/// How long a request may take: `250ms`, `2s`, a bare number of seconds.
+pub(crate) const REQUEST_TIMEOUT: &str = "x-request-timeout";
+/// Longest request id that is accepted.
+const MAX_ID_LENGTH: usize = 128;
+/// Longest number in a timeout.
+const MAX_NUMBER_LENGTH: usize = 16;
+
+/// The client's request id if it is harmless in logs and headers, else a new one.
+pub(crate) fn request_id(headers: &HeaderMap) -> RequestId {
+    match headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| is_id(text)) {
+        Some(text) => RequestId::new(text),
+        None => RequestId::random(),
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte);
+    (1..=MAX_ID_LENGTH).contains(&text.len()) && text.bytes().all(harmless)
+}
+
+/// How long the client gives the request.
+///
+/// # Errors
+/// A problem (400) when the header is not a positive time.
+pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
+    let timeout = value.to_str().ok().and_then(parse_duration);
+    timeout.map(Some).ok_or_else(|| {
+        let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]).into_owned();
+        Problem::malformed(format!(
+            "header `{REQUEST_TIMEOUT}` is `{found}`; give a time above zero such as `250ms`, `2s` or `2` (seconds)"
+        ))
+    })
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    if number.len() > MAX_NUMBER_LENGTH || !number.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let number: f64 = number.parse().ok()?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())
+}
+
+/// Whether the client asks for server-sent events.
+pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"));
+        named && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+/// Whether the body is JSON as it stands. A missing content type is taken for JSON.
+///
+/// # Errors
+/// A problem (415) for another type and for compressed bodies.
+pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
+    if let Some(encoding) = headers.get(CONTENT_ENCODING) {
+        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            return Err(Problem::unsupported_media(
+                "compressed request bodies are not accepted; send the body without `content-encoding`",
+            ));
+        }
+    }
+    let Some(kind) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let kind = kind.to_str().unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let json = essence.eq_ignore_ascii_case("application/json")
+        || (essence.len() > 17
+            && essence.is_ascii()
+            && essence[..12].eq_ignore_ascii_case("application/")
+            && essence[essence.len() - 5..].eq_ignore_ascii_case("+json"));
+    if json {
+        Ok(())
+    } else {
+        Err(Problem::unsupported_media(
+            "the body must be JSON; send it with `content-type: application/json`",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn with(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        headers
+    }
+
+    #[test]
+    fn timeouts_are_times_above_zero() {
+        let ms = Duration::from_millis;
+        let table = [
+            ("250ms", Some(ms(250))),
+            ("2s", Some(ms(2000))),
+            ("2", Some(ms(2000))),
+            ("0.5", Some(ms(500))),
+            ("1.5s", Some(ms(1500))),
+            ("1m", Some(ms(60_000))),
+            (" 3s ", Some(ms(3000))),
+        ];
+        for (text, expected) in table {
+            assert_eq!(timeout(&with(REQUEST_TIMEOUT, text)).ok().flatten(), expected, "{text}");
+        }
+        for bad in [
+            "",
+            "0",
+            "0ms",
+            "-1",
+            "abc",
+            "1e9",
+            "inf",
+            "NaN",
+            "1..2",
+            ".5",
+            "2 s",
+            "5h",
+            "1ms2",
+            "99999999999999999",
+        ] {
+            let problem = timeout(&with(REQUEST_TIMEOUT, bad)).unwrap_err();
+            assert_eq!(problem.status().as_u16(), 400, "{bad}");
+        }
+        assert_eq!(timeout(&HeaderMap::new()).ok(), Some(None));
+    }
+
+    #[test]
+    fn harmless_ids_are_kept_and_others_replaced() {
+        assert_eq!(request_id(&with(REQUEST_ID, "abc-1.2:3")).as_str(), "abc-1.2:3");
+        for bad in ["", "a b", "<script>", "é", &"a".repeat(129)] {
+            let made = request_id(&with(REQUEST_ID, bad));
+            assert_eq!(made.as_str().len(), 32, "{bad}");
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn events_are_asked_for_by_name() {
+        for yes in ["text/event-stream", "application/json, TEXT/event-stream;q=0.5"] {
+            assert!(accepts_events(&with("accept", yes)), "{yes}");
+        }
+        for no in ["*/*", "application/json", "text/event-stream;q=0", "text/html"] {
+            assert!(!accepts_events(&with("accept", no)), "{no}");
+        }
+    }
+
+    #[test]
+    fn only_plain_json_bodies_are_accepted() {
+        for good in ["application/json", "application/json; charset=utf-8", "Application/Problem+JSON"] {
+            assert!(check_content(&with("content-type", good)).is_ok(), "{good}");
+        }
+        for bad in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/jsonx",
+            "",
+            "application/+é+json",
+        ] {
+            assert!(check_content(&with("content-type", bad)).is_err(), "{bad}");
+        }
+        assert!(check_content(&with("content-encoding", "gzip")).is_err());
+        assert!(check_content(&with("content-encoding", "identity")).is_ok());
+        assert!(check_content(&HeaderMap::new()).is_ok());
+    }
+}

@@ -1,0 +1,16 @@
+//! The HTTP edge: connections, limits, routing by path, bodies in and out. What a protocol of its own needs gets a
+//! file of its own here; everything behind a checked request is left to `execute`.
+
+mod activity;
+mod answer;
+mod connection;
+mod edge;
+mod headers;
+mod pipeline_call;
+mod problem;
+mod read_body;
+mod server;
+mod sse;
+
+pub(crate) use edge::Edge;
+pub(crate) use server::{Server, bind};

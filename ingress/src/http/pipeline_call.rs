@@ -1,0 +1,122 @@
+//! `POST {route}`: JSON in, a pipeline's response out, as JSON or as server-sent events.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use millstream_proto::{RequestId, Value};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::answer::{self, EdgeBody};
+use super::connection::InFlight;
+use super::edge::Edge;
+use super::problem::Problem;
+use super::read_body::read_body;
+use super::{headers, sse};
+use crate::clock;
+use crate::execute::{Context, Notes, execute};
+use crate::limits::RequestLimits;
+use crate::routes::Pipeline;
+
+/// Runs a pipeline.
+///
+/// # Errors
+/// The problem to answer with.
+pub(crate) async fn call(
+    edge: &Edge,
+    pipeline: Arc<Pipeline>,
+    request: Request<Incoming>,
+    request_id: &RequestId,
+    in_flight: InFlight,
+) -> Result<Response<EdgeBody>, Problem> {
+    let arrived = clock::now();
+    let (head, body) = request.into_parts();
+    headers::check_content(&head.headers)?;
+    let asked = headers::timeout(&head.headers)?;
+    let limits = &edge.limits.request;
+    let deadline = arrived + allowed(asked, pipeline.plan.timeout(), limits);
+    let body = read_body(body, limits).await?;
+    let parsed = pipeline.plan.parse_request(&body)?;
+    drop(body);
+    let mut context = Context {
+        request_id: request_id.clone(),
+        deadline,
+        budget: edge.budget.clone(),
+        parts: None,
+        notes: parking_lot::Mutex::new(Notes::default()),
+    };
+    if parsed.stream || headers::accepts_events(&head.headers) {
+        let (parts, receiver) = mpsc::channel(sse::MAX_WAITING_PARTS);
+        context.parts = Some(parts);
+        let task = AbortOnDropHandle::new(tokio::spawn(own(pipeline, parsed.fields, context)));
+        let keep_alive = limits.stream_keep_alive;
+        let running = sse::Running { parts: receiver, task, request_id: request_id.clone(), keep_alive };
+        return sse::respond(running, in_flight).await;
+    }
+    let response = execute(&pipeline, &parsed.fields, &context).await?;
+    Ok(answer::json(&response))
+}
+
+/// The execution as a future that owns what it works on.
+async fn own(
+    pipeline: Arc<Pipeline>,
+    fields: Value,
+    context: Context,
+) -> Result<Value, crate::execute::Failure> {
+    execute(&pipeline, &fields, &context).await
+}
+
+/// How long a request may take: what the client asks for, else what the pipeline says, within the limits.
+fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &RequestLimits) -> Duration {
+    asked.or(pipeline).unwrap_or(limits.default_deadline).min(limits.max_deadline)
+}
+
+/// Tells the log how a request ended; a client that left before it did is 499.
+pub(crate) struct EndLog<'a> {
+    request_id: &'a RequestId,
+    started: Instant,
+    status: u16,
+}
+
+impl<'a> EndLog<'a> {
+    /// A request that starts now.
+    pub(crate) fn new(request_id: &'a RequestId) -> Self {
+        Self { request_id, started: clock::now(), status: 499 }
+    }
+
+    /// It has an answer.
+    pub(crate) fn answered(mut self, status: http::StatusCode) {
+        self.status = status.as_u16();
+    }
+}
+
+impl Drop for EndLog<'_> {
+    fn drop(&mut self) {
+        let (request_id, status) = (self.request_id, self.status);
+        let elapsed_ms = clock::now().duration_since(self.started).as_millis();
+        tracing::debug!(%request_id, status, elapsed_ms, "request ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_decides_then_the_pipeline_then_the_default_within_the_limit() {
+        let seconds = Duration::from_secs;
+        let table = [
+            (None, None, 60),
+            (None, Some(10), 10),
+            (Some(2), Some(10), 2),
+            (Some(20), Some(10), 20),
+            (Some(9999), None, 600),
+        ];
+        for (asked, pipeline, expected) in table {
+            let allowed = allowed(asked.map(seconds), pipeline.map(seconds), &RequestLimits::default());
+            assert_eq!(allowed, seconds(expected));
+        }
+    }
+}

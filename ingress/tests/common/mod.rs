@@ -1,0 +1,396 @@
+//! A head and workers as an ingress sees them: real gRPC servers whose answers are scripted. Nothing of the ingress is
+//! replaced.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use millstream_ingress::{Config, HttpLimits, Ingress};
+use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
+use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
+use millstream_proto::v1::{self, call_frame, ingress_message, reply_frame, route_message};
+use millstream_proto::{CallError, ErrorClass, IngressId};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream, WatchStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// A pipeline with one stage that echoes.
+pub const ECHO: &str = r#"
+name  = "echo"
+route = "/echo"
+
+[request]
+text = "text"
+count = { type = "int", default = 1, max = 9 }
+
+[deployments.echo]
+engine = "echo"
+max_ongoing_requests = 4
+
+[stages.said]
+use = "echo"
+inputs = { text = "request.text" }
+
+[response]
+text = "said.text"
+"#;
+
+/// A pipeline whose answer streams.
+pub const GENERATE: &str = r#"
+name  = "gen"
+route = "/gen"
+
+[request]
+question = "text"
+
+[deployments.generator]
+task = "generate"
+engine = "generator"
+model = "file:model"
+
+[stages.answer]
+use = "generator"
+prompt = "Q: {{ request.question }}"
+
+[response]
+answer = "answer.text"
+"#;
+
+/// Waits until a condition holds; fails the test after ten seconds.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A head: hands out one table and keeps what ingresses say.
+pub struct FakeHead {
+    pub address: SocketAddr,
+    messages: watch::Sender<v1::RouteMessage>,
+    heard: Arc<Mutex<Heard>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Heard {
+    hello: Option<v1::Hello>,
+    acks: Vec<u64>,
+    loads: Vec<v1::DeploymentLoad>,
+}
+
+struct HeadService {
+    messages: watch::Receiver<v1::RouteMessage>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+#[tonic::async_trait]
+impl RouteService for HeadService {
+    type SessionStream = BoxStream<'static, Result<v1::RouteMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::IngressMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let heard = self.heard.clone();
+        let mut inbound = request.into_inner();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = inbound.message().await {
+                let mut heard = heard.lock();
+                match message.body.expect("messages have bodies") {
+                    ingress_message::Body::Hello(hello) => heard.hello = Some(hello),
+                    ingress_message::Body::Ack(ack) => heard.acks.push(ack.version),
+                    ingress_message::Body::Load(load) => heard.loads.extend(load.deployments),
+                }
+            }
+        });
+        Ok(Response::new(WatchStream::new(self.messages.clone()).map(Ok).boxed()))
+    }
+}
+
+impl FakeHead {
+    pub async fn start(table: v1::RouteTable) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (messages, receiver) = watch::channel(message(route_message::Body::Table(table)));
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let service = HeadService { messages: receiver, heard: heard.clone() };
+        let server = tokio::spawn(async move {
+            let router = tonic::transport::Server::builder().add_service(RouteServiceServer::new(service));
+            router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Self { address, messages, heard, server }
+    }
+
+    pub fn hello(&self) -> Option<v1::Hello> {
+        self.heard.lock().hello.clone()
+    }
+
+    pub fn acked(&self, version: u64) -> bool {
+        self.heard.lock().acks.contains(&version)
+    }
+
+    /// Whether a report said so of a deployment.
+    pub fn heard_load(&self, deployment: &str, ongoing: u64, queued: u64) -> bool {
+        let loads = &self.heard.lock().loads;
+        loads.iter().any(|load| (&*load.deployment, load.ongoing, load.queued) == (deployment, ongoing, queued))
+    }
+
+    /// Pushes a table and waits until the ingress has confirmed it.
+    pub async fn push(&self, table: v1::RouteTable) {
+        let version = table.version;
+        self.messages.send_replace(message(route_message::Body::Table(table)));
+        eventually("the table is confirmed", || self.acked(version)).await;
+    }
+
+    pub fn ask_to_leave(&self, drain_ms: u64) {
+        self.messages.send_replace(message(route_message::Body::Leave(v1::Leave { drain_ms })));
+    }
+}
+
+impl Drop for FakeHead {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn message(body: route_message::Body) -> v1::RouteMessage {
+    v1::RouteMessage { epoch: 1, body: Some(body) }
+}
+
+/// A table of one pipeline whose only deployment has these replicas: (id, worker's address).
+pub fn table(version: u64, source: &str, deployment: &str, replicas: &[(&str, SocketAddr)]) -> v1::RouteTable {
+    let name = source.lines().find_map(|line| line.strip_prefix("name")).expect("pipelines have a name");
+    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
+    let replicas = replicas.iter().map(|(id, address)| v1::ReplicaRoute {
+        replica_id: (*id).to_owned(),
+        node_id: format!("node-of-{address}"),
+        address: address.to_string(),
+    });
+    let route = v1::DeploymentRoute { deployment: deployment.to_owned(), replicas: replicas.collect() };
+    let pipeline = v1::PipelineRoute {
+        file_name: format!("{name}.toml"),
+        name,
+        revision: 1,
+        source: source.to_owned(),
+        deployments: vec![route],
+    };
+    v1::RouteTable { version, pipelines: vec![pipeline] }
+}
+
+/// What a scripted replica does with a call.
+#[derive(Debug, Clone)]
+pub enum Reaction {
+    /// Answers its inputs.
+    Echo,
+    /// Refuses before it has started.
+    Refuse(ErrorClass),
+    /// Fails after it has started.
+    Fail(ErrorClass),
+    /// Sends these parts as text and then the whole text.
+    Parts(Vec<&'static str>),
+    /// Sends these parts and then nothing more.
+    PartsThenHang(Vec<&'static str>),
+    /// Sends these parts and then fails.
+    PartsThenFail(Vec<&'static str>),
+    /// Never answers.
+    Hang,
+    /// Answers its inputs after a while.
+    EchoAfter(Duration),
+}
+
+type Script = Arc<dyn Fn(&v1::Start) -> Reaction + Send + Sync>;
+
+/// A worker on a runtime of its own, so that it can die like a process.
+pub struct FakeWorker {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// What a worker has seen.
+#[derive(Default, Clone)]
+pub struct Seen {
+    /// Ids of the replicas called, in order.
+    pub started: Vec<String>,
+    /// Request ids of the calls, in order.
+    pub request_ids: Vec<String>,
+    /// Time left to the calls.
+    pub deadlines_ms: Vec<Option<u64>>,
+    /// Calls cancelled.
+    pub num_cancelled: usize,
+    /// Streams opened.
+    pub num_streams: usize,
+}
+
+struct WorkerService {
+    script: Script,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[tonic::async_trait]
+impl ReplicaService for WorkerService {
+    type CallsStream = BoxStream<'static, Result<v1::ReplyFrame, Status>>;
+
+    async fn calls(&self, request: Request<Streaming<v1::CallFrame>>) -> Result<Response<Self::CallsStream>, Status> {
+        let (script, seen) = (self.script.clone(), self.seen.clone());
+        seen.lock().num_streams += 1;
+        let mut inbound = request.into_inner();
+        let (replies, outbound) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(frame)) = inbound.message().await {
+                match frame.body.expect("frames have bodies") {
+                    call_frame::Body::Start(start) => {
+                        {
+                            let mut seen = seen.lock();
+                            seen.started.push(start.replica_id.clone());
+                            seen.request_ids.push(start.request_id.clone());
+                            seen.deadlines_ms.push(start.deadline_ms);
+                        }
+                        react(script(&start), frame.call_id, start, replies.clone());
+                    }
+                    call_frame::Body::Cancel(_) => seen.lock().num_cancelled += 1,
+                }
+            }
+        });
+        Ok(Response::new(UnboundedReceiverStream::new(outbound).map(Ok).boxed()))
+    }
+}
+
+fn react(reaction: Reaction, call_id: u64, start: v1::Start, replies: mpsc::UnboundedSender<v1::ReplyFrame>) {
+    let reply = move |body| drop(replies.send(v1::ReplyFrame { call_id, body: Some(body) }));
+    let failed = |error: CallError| reply_frame::Body::Failed((&error).into());
+    let parts_of = |parts: &[&'static str]| {
+        for part in parts {
+            reply(reply_frame::Body::Delta(text_value(part)));
+        }
+    };
+    let echo = |start: v1::Start| {
+        reply_frame::Body::Done(v1::Value { kind: Some(v1::value::Kind::Map(start.inputs.unwrap_or_default())) })
+    };
+    match reaction {
+        Reaction::Echo => reply(echo(start)),
+        Reaction::Refuse(class) => reply(failed(CallError::not_started(class, "refused by the script"))),
+        Reaction::Fail(class) => reply(failed(CallError::started(class, "failed by the script"))),
+        Reaction::Parts(parts) => {
+            parts_of(&parts);
+            reply(reply_frame::Body::Done(text_value(&parts.concat())));
+        }
+        Reaction::PartsThenHang(parts) => parts_of(&parts),
+        Reaction::PartsThenFail(parts) => {
+            parts_of(&parts);
+            reply(failed(CallError::started(ErrorClass::Unavailable, "failed by the script")));
+        }
+        Reaction::Hang => {}
+        Reaction::EchoAfter(delay) => {
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                reply(echo(start));
+            });
+        }
+    }
+}
+
+/// `{text, tokens, finish_reason}`, as generators answer.
+fn text_value(text: &str) -> v1::Value {
+    use millstream_proto::Value;
+    let map = [("text", Value::from(text)), ("tokens", Value::Int(1)), ("finish_reason", Value::from("stop"))];
+    (&Value::map(map)).into()
+}
+
+impl FakeWorker {
+    pub fn start(script: impl Fn(&v1::Start) -> Reaction + Send + Sync + 'static) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script)
+    }
+
+    pub fn start_at(address: SocketAddr, script: impl Fn(&v1::Start) -> Reaction + Send + Sync + 'static) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let service = WorkerService { script: Arc::new(script), seen: seen.clone() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            let incoming = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener).unwrap());
+            let router = tonic::transport::Server::builder().add_service(ReplicaServiceServer::new(service));
+            router.serve_with_incoming(incoming).await.unwrap();
+        });
+        Self { address, seen, runtime: Some(runtime) }
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().clone()
+    }
+
+    /// Ends it at once, with all its connections.
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for FakeWorker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An ingress that has confirmed the head's table of version 1.
+pub async fn ingress(head: &FakeHead, limits: HttpLimits) -> Ingress {
+    let config = Config {
+        name: "test".to_owned(),
+        id: IngressId::new("ingress-1"),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        head: head.address.to_string(),
+        local: None,
+        limits,
+    };
+    let ingress = Ingress::start(config).await.unwrap();
+    eventually("the table is confirmed", || head.acked(1)).await;
+    ingress
+}
+
+/// The usual set: one pipeline, one deployment, the replicas given, an ingress in front.
+pub struct Setup {
+    pub head: FakeHead,
+    pub ingress: Ingress,
+    pub client: reqwest::Client,
+}
+
+impl Setup {
+    pub async fn echo(replicas: &[(&str, SocketAddr)]) -> Self {
+        Self::of(table(1, ECHO, "echo", replicas), HttpLimits::default()).await
+    }
+
+    pub async fn of(table: v1::RouteTable, limits: HttpLimits) -> Self {
+        let head = FakeHead::start(table).await;
+        let ingress = ingress(&head, limits).await;
+        Self { head, ingress, client: reqwest::Client::new() }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.ingress.address())
+    }
+
+    /// `POST /echo` with a good body.
+    pub fn post_echo(&self) -> reqwest::RequestBuilder {
+        self.client.post(self.url("/echo")).json(&serde_json::json!({"text": "hello"}))
+    }
+}
+
+/// Status and problem document of a response.
+pub async fn problem(response: reqwest::Response) -> (u16, serde_json::Value) {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let document: serde_json::Value = response.json().await.unwrap();
+    assert_eq!((&document["status"], &document["request_id"]), (&status.into(), &id.as_str().into()));
+    (status, document)
+}
