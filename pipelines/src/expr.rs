@@ -27,7 +27,9 @@ use millstream_values::{ErrorClass, Value};
 use crate::types::Type;
 use node::Node;
 
+pub(crate) use infer::items as item_type;
 pub use parse::{references, template_references};
+pub(crate) use render::loop_items;
 pub use template::Template;
 
 /// A fault in the text of an expression or template.
@@ -160,7 +162,11 @@ impl Expression {
     pub fn map(entries: Vec<(Arc<str>, Self)>) -> Self {
         let references = entries.iter().flat_map(|(_, entry)| entry.references.iter().cloned()).collect();
         let ty = Type::map(entries.iter().map(|(name, entry)| (Arc::clone(name), entry.ty.clone())));
-        Self { node: Node::Map(entries.into_iter().map(|(name, entry)| (name, entry.node)).collect()), ty, references }
+        Self {
+            node: Node::Map(entries.into_iter().map(|(name, entry)| (name, entry.node)).collect()),
+            ty,
+            references,
+        }
     }
 
     /// The type of its value, as far as it can be told.

@@ -13,6 +13,7 @@ use millstream_values::{DType, Value};
 
 use crate::TensorType;
 
+pub(crate) use signature::ranked;
 pub use signature::{InputField, Inputs, task_inputs, task_output};
 
 /// The type of a value.
@@ -212,7 +213,9 @@ pub fn assignable(from: &Type, to: &Type) -> Result<(), String> {
         for (name, wanted) in &to_map.fields {
             match from_map.get(name) {
                 None => return Err(format!("expected `{to}`, but `{from}` has no `{name}`")),
-                Some(given) => assignable(given, wanted).map_err(|reason| format!("in `{name}`: {reason}"))?,
+                Some(given) => {
+                    assignable(given, wanted).map_err(|reason| format!("in `{name}`: {reason}"))?
+                }
             }
         }
     }
@@ -241,8 +244,10 @@ impl MapType {
     }
 
     fn fits(&self, to: &Self) -> bool {
-        let asked_for = to.fields.iter().all(|(name, wanted)| self.get(name).is_some_and(|given| fits(given, wanted)));
-        let others = self.fields.iter().all(|(name, given)| to.get(name).is_some_and(|wanted| fits(given, wanted)));
+        let asked_for =
+            to.fields.iter().all(|(name, wanted)| self.get(name).is_some_and(|given| fits(given, wanted)));
+        let others =
+            self.fields.iter().all(|(name, given)| to.get(name).is_some_and(|wanted| fits(given, wanted)));
         asked_for && others
     }
 }
@@ -259,7 +264,9 @@ impl fmt::Display for Type {
             Self::Text => f.write_str("text"),
             Self::Bytes => f.write_str("bytes"),
             Self::Tensor(tensor) => tensor.fmt(f),
-            Self::List(item) if matches!(**item, Self::OneOf(_) | Self::Optional(_)) => write!(f, "({item})[]"),
+            Self::List(item) if matches!(**item, Self::OneOf(_) | Self::Optional(_)) => {
+                write!(f, "({item})[]")
+            }
             Self::List(item) => write!(f, "{item}[]"),
             Self::Map(map) => map.fmt(f),
             Self::Optional(inner) => write!(f, "{inner} or none"),

@@ -10,7 +10,12 @@ use super::node::BinaryOp;
 use super::text;
 
 /// `left op right`.
-pub(crate) fn binary(op: BinaryOp, left: &Value, right: &Value, budget: &mut Budget) -> Result<Value, EvalError> {
+pub(crate) fn binary(
+    op: BinaryOp,
+    left: &Value,
+    right: &Value,
+    budget: &mut Budget,
+) -> Result<Value, EvalError> {
     match op {
         BinaryOp::Add => add(left, right, budget),
         BinaryOp::Multiply => multiply(left, right, budget),
@@ -28,13 +33,13 @@ pub(crate) fn binary(op: BinaryOp, left: &Value, right: &Value, budget: &mut Bud
         BinaryOp::Equal => Ok(Value::Bool(equal(left, right))),
         BinaryOp::NotEqual => Ok(Value::Bool(!equal(left, right))),
         BinaryOp::Less => order(op, left, right).map(|order| Value::Bool(order == Some(Ordering::Less))),
-        BinaryOp::Greater => order(op, left, right).map(|order| Value::Bool(order == Some(Ordering::Greater))),
-        BinaryOp::LessOrEqual => {
-            order(op, left, right).map(|order| Value::Bool(matches!(order, Some(Ordering::Less | Ordering::Equal))))
+        BinaryOp::Greater => {
+            order(op, left, right).map(|order| Value::Bool(order == Some(Ordering::Greater)))
         }
-        BinaryOp::GreaterOrEqual => {
-            order(op, left, right).map(|order| Value::Bool(matches!(order, Some(Ordering::Greater | Ordering::Equal))))
-        }
+        BinaryOp::LessOrEqual => order(op, left, right)
+            .map(|order| Value::Bool(matches!(order, Some(Ordering::Less | Ordering::Equal)))),
+        BinaryOp::GreaterOrEqual => order(op, left, right)
+            .map(|order| Value::Bool(matches!(order, Some(Ordering::Greater | Ordering::Equal)))),
         BinaryOp::In => contains(right, left, budget).map(Value::Bool),
         BinaryOp::NotIn => contains(right, left, budget).map(|found| Value::Bool(!found)),
     }
@@ -107,15 +112,24 @@ fn integer(op: BinaryOp, a: i64, b: i64) -> Result<Value, EvalError> {
         BinaryOp::Subtract => a.checked_sub(b),
         BinaryOp::Multiply => a.checked_mul(b),
         BinaryOp::FloorDivide | BinaryOp::Remainder if b == 0 => return Err(division_by_zero()),
-        BinaryOp::FloorDivide => {
-            a.checked_div(b).map(|quotient| if a % b != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient })
-        }
+        BinaryOp::FloorDivide => a
+            .checked_div(b)
+            .map(|quotient| if a % b != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }),
         BinaryOp::Remainder => {
             let rest = a.wrapping_rem(b);
             Some(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
         }
-        BinaryOp::Power if b >= 0 => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)).or_else(|| trivial_power(a, b)),
-        _ => return float(op, Value::Int(a).as_f64().unwrap_or_default(), Value::Int(b).as_f64().unwrap_or_default()).map(Value::Float),
+        BinaryOp::Power if b >= 0 => {
+            u32::try_from(b).ok().and_then(|b| a.checked_pow(b)).or_else(|| trivial_power(a, b))
+        }
+        _ => {
+            return float(
+                op,
+                Value::Int(a).as_f64().unwrap_or_default(),
+                Value::Int(b).as_f64().unwrap_or_default(),
+            )
+            .map(Value::Float);
+        }
     };
     exact.map(Value::Int).ok_or_else(overflow)
 }
@@ -134,7 +148,9 @@ fn float(op: BinaryOp, a: f64, b: f64) -> Result<f64, EvalError> {
         BinaryOp::Add => a + b,
         BinaryOp::Subtract => a - b,
         BinaryOp::Multiply => a * b,
-        BinaryOp::Divide | BinaryOp::FloorDivide | BinaryOp::Remainder if b == 0.0 => return Err(division_by_zero()),
+        BinaryOp::Divide | BinaryOp::FloorDivide | BinaryOp::Remainder if b == 0.0 => {
+            return Err(division_by_zero());
+        }
         BinaryOp::Divide => a / b,
         BinaryOp::FloorDivide => (a / b).floor(),
         BinaryOp::Remainder => a - b * (a / b).floor(),
@@ -153,7 +169,9 @@ fn equal(left: &Value, right: &Value) -> bool {
         (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => {
             compare_numbers(left, right) == Some(Ordering::Equal)
         }
-        (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| equal(a, b)),
+        (Value::List(a), Value::List(b)) => {
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| equal(a, b))
+        }
         (Value::Map(a), Value::Map(b)) => {
             a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| equal(a, b)))
         }
@@ -165,7 +183,9 @@ fn order(op: BinaryOp, left: &Value, right: &Value) -> Result<Option<Ordering>, 
     match (left, right) {
         (Value::Text(a), Value::Text(b)) => Ok(Some(a.cmp(b))),
         (Value::Bool(a), Value::Bool(b)) => Ok(Some(a.cmp(b))),
-        (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => Ok(compare_numbers(left, right)),
+        (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => {
+            Ok(compare_numbers(left, right))
+        }
         _ => Err(unsupported(op, left, right)),
     }
 }

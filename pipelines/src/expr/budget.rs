@@ -42,7 +42,10 @@ impl Budget {
                 self.bytes = left;
                 Ok(())
             }
-            None => Err(EvalError::too_large(format!("an expression makes more than {} MiB of text", MAX_BYTES >> 20))),
+            None => Err(EvalError::too_large(format!(
+                "an expression makes more than {} MiB of text",
+                MAX_BYTES >> 20
+            ))),
         }
     }
 }

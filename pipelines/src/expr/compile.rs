@@ -105,7 +105,12 @@ impl<'s> Resolver<'s> {
             Expr::Filter(filter) => {
                 let subject = match &filter.expr {
                     Some(subject) => self.expression(subject)?,
-                    None => return Err(fault(range(expr), ("a filter of nothing".to_owned(), "put a value before `|`".to_owned()))),
+                    None => {
+                        return Err(fault(
+                            range(expr),
+                            ("a filter of nothing".to_owned(), "put a value before `|`".to_owned()),
+                        ));
+                    }
                 };
                 self.filter(filter, subject, expr)
             }
@@ -122,15 +127,17 @@ impl<'s> Resolver<'s> {
     fn name(&mut self, expr: &Expr<'_>) -> Result<Typed, ExprFault> {
         let range = range(expr);
         let name = self.text(range.clone());
-        let local = self.blocks.iter().rev().flat_map(|block| block.iter().rev()).find(|(known, ..)| known == name);
+        let local =
+            self.blocks.iter().rev().flat_map(|block| block.iter().rev()).find(|(known, ..)| known == name);
         if let Some((_, place, ty)) = local {
             return Ok((path(Root::Local(*place), name), ty.clone()));
         }
         let (root, ty) = match &self.names {
             Names::Any => (Root::Item, Type::Any),
-            Names::Of(scope) => {
-                scope.get(name).map(|(root, ty)| (root, ty.clone())).ok_or_else(|| unknown_name(name, scope, range))?
-            }
+            Names::Of(scope) => scope
+                .get(name)
+                .map(|(root, ty)| (root, ty.clone()))
+                .ok_or_else(|| unknown_name(name, scope, range))?,
         };
         self.references.insert(name.into());
         Ok((path(root, name), ty))
@@ -149,7 +156,10 @@ impl<'s> Resolver<'s> {
         }
         let ty = Type::list(item_type.unwrap_or_default());
         let constants: Option<Vec<Value>> = nodes.iter().map(|node| constant(node).cloned()).collect();
-        Ok((constants.map_or_else(|| Node::List(nodes), |values| Node::Const(Value::List(values.into()))), ty))
+        Ok((
+            constants.map_or_else(|| Node::List(nodes), |values| Node::Const(Value::List(values.into()))),
+            ty,
+        ))
     }
 
     fn map(&mut self, map: &ast::Map<'_>) -> Result<Typed, ExprFault> {
@@ -160,7 +170,10 @@ impl<'s> Resolver<'s> {
                 Some(name) if name.as_str().is_some() => name.as_str().unwrap_or_default().into(),
                 _ => {
                     let help = "write the name in quotes: `{\"name\": value}`";
-                    return Err(fault(range(key), ("a name of a map must be a text literal".to_owned(), help.to_owned())));
+                    return Err(fault(
+                        range(key),
+                        ("a name of a map must be a text literal".to_owned(), help.to_owned()),
+                    ));
                 }
             };
             let (node, ty) = self.expression(entry)?;
@@ -176,7 +189,8 @@ impl<'s> Resolver<'s> {
         }
         let base = self.expression(&get.expr)?;
         let end = range(expr).end;
-        let ty = infer::field(&base.1, get.name).map_err(|refusal| fault(end - get.name.len()..end, refusal))?;
+        let ty =
+            infer::field(&base.1, get.name).map_err(|refusal| fault(end - get.name.len()..end, refusal))?;
         Ok((self.step(base.0, Step::Field(get.name.into()), expr), ty))
     }
 
@@ -190,7 +204,8 @@ impl<'s> Resolver<'s> {
 
     fn loop_field(&self, depth: usize, name: &str, expr: &Expr<'_>) -> Result<Typed, ExprFault> {
         let field = LoopField::parse(name).ok_or_else(|| {
-            let help = "it has `index`, `index0`, `revindex`, `first`, `last`, `length`, `previtem`, `nextitem`";
+            let help =
+                "it has `index`, `index0`, `revindex`, `first`, `last`, `length`, `previtem`, `nextitem`";
             fault(range(expr), (format!("`loop` has no `{name}`"), help.to_owned()))
         })?;
         let ty = match field {
@@ -234,7 +249,8 @@ impl<'s> Resolver<'s> {
                     Type::Int => infer::element(&base.1).map_err(here)?,
                     Type::Text | Type::Any | Type::OneOf(_) => Type::Any,
                     other => {
-                        let refusal = (format!("`{other}` is no index"), "index by a number or a name".to_owned());
+                        let refusal =
+                            (format!("`{other}` is no index"), "index by a number or a name".to_owned());
                         return Err(fault(key_range, refusal));
                     }
                 };
@@ -260,7 +276,10 @@ impl<'s> Resolver<'s> {
         let (node, ty) = self.expression(expr)?;
         match ty.required() {
             Type::Int | Type::Any | Type::None | Type::OneOf(_) => Ok(Some(node)),
-            other => Err(fault(range(expr), (format!("a slice is bounded by `int`, not `{other}`"), "use a whole number".to_owned()))),
+            other => Err(fault(
+                range(expr),
+                (format!("a slice is bounded by `int`, not `{other}`"), "use a whole number".to_owned()),
+            )),
         }
     }
 
@@ -284,7 +303,9 @@ impl<'s> Resolver<'s> {
         let (right, right_type) = self.expression(&binary.right)?;
         let op = match binary.op {
             BinOpKind::ScAnd => return Ok((Node::And(Box::new((left, right))), left_type.join(right_type))),
-            BinOpKind::ScOr => return Ok((Node::Or(Box::new((left, right))), or_type(left_type, right_type))),
+            BinOpKind::ScOr => {
+                return Ok((Node::Or(Box::new((left, right))), or_type(left_type, right_type)));
+            }
             BinOpKind::Eq => BinaryOp::Equal,
             BinOpKind::Ne => BinaryOp::NotEqual,
             BinOpKind::Lt => BinaryOp::Less,
@@ -341,16 +362,23 @@ impl<'s> Resolver<'s> {
     }
 
     /// A filter applied to `subject`, which is its first argument.
-    pub(crate) fn filter(&mut self, filter: &ast::Filter<'_>, subject: Typed, expr: &Expr<'_>) -> Result<Typed, ExprFault> {
+    pub(crate) fn filter(
+        &mut self,
+        filter: &ast::Filter<'_>,
+        subject: Typed,
+        expr: &Expr<'_>,
+    ) -> Result<Typed, ExprFault> {
         if !filters::FILTERS.contains(&filter.name) {
-            let refusal = unknown(&format!("there is no filter `{}`", filter.name), filter.name, filters::FILTERS);
+            let refusal =
+                unknown(&format!("there is no filter `{}`", filter.name), filter.name, filters::FILTERS);
             return Err(fault(self.find(filter.name, expr), refusal));
         }
         let (args, kwargs) = self.arguments(&filter.args, expr)?;
         if matches!(filter.name, "default" | "d") {
             return Ok(default(subject, args, kwargs));
         }
-        let attribute = kwargs.iter().find(|(name, _)| &**name == "attribute").and_then(|(_, (node, _))| constant(node));
+        let attribute =
+            kwargs.iter().find(|(name, _)| &**name == "attribute").and_then(|(_, (node, _))| constant(node));
         let ty = infer::filter(filter.name, &subject.1, attribute.and_then(Value::as_text))
             .map_err(|refusal| fault(self.find(filter.name, expr), refusal))?;
         Ok((Node::Filter(Box::new(call(filter.name, subject.0, args, kwargs))), ty))
@@ -375,13 +403,23 @@ impl<'s> Resolver<'s> {
         match &call.expr {
             Expr::Var(var) if var.id == "range" => {
                 let (args, kwargs) = self.arguments(&call.args, expr)?;
-                let bad = args.iter().find(|(_, ty)| !matches!(ty.required(), Type::Int | Type::Any | Type::OneOf(_)));
+                let bad = args
+                    .iter()
+                    .find(|(_, ty)| !matches!(ty.required(), Type::Int | Type::Any | Type::OneOf(_)));
                 if bad.is_some() || !kwargs.is_empty() || !(1..=3).contains(&args.len()) {
-                    return Err(fault(range(expr), ("`range` takes one to three `int`".to_owned(), "write `range(stop)` or `range(start, stop, step)`".to_owned())));
+                    return Err(fault(
+                        range(expr),
+                        (
+                            "`range` takes one to three `int`".to_owned(),
+                            "write `range(stop)` or `range(start, stop, step)`".to_owned(),
+                        ),
+                    ));
                 }
                 Ok((Node::Range(args.into_iter().map(|(node, _)| node).collect()), Type::list(Type::Int)))
             }
-            Expr::GetAttr(get) if get.name == "cycle" && self.loop_depth(&get.expr).is_some() && !call.args.is_empty() => {
+            Expr::GetAttr(get)
+                if get.name == "cycle" && self.loop_depth(&get.expr).is_some() && !call.args.is_empty() =>
+            {
                 let (args, _) = self.arguments(&call.args, expr)?;
                 let ty = args.iter().map(|(_, ty)| ty.clone()).reduce(Type::join).unwrap_or_default();
                 Ok((Node::Cycle(self.loops.len() - 1, args.into_iter().map(|(node, _)| node).collect()), ty))
@@ -392,21 +430,37 @@ impl<'s> Resolver<'s> {
                 } else {
                     format!("filters do what methods do elsewhere: {}", infer::quoted(filters::FILTERS))
                 };
-                Err(fault(range(expr), (format!("`{}` is called, but values have no methods", get.name), help)))
+                Err(fault(
+                    range(expr),
+                    (format!("`{}` is called, but values have no methods", get.name), help),
+                ))
             }
-            _ => Err(fault(range(expr), ("there is no such function".to_owned(), "the only function is `range`; use filters".to_owned()))),
+            _ => Err(fault(
+                range(expr),
+                (
+                    "there is no such function".to_owned(),
+                    "the only function is `range`; use filters".to_owned(),
+                ),
+            )),
         }
     }
 
     #[expect(clippy::type_complexity, reason = "positional and named arguments, each with its type")]
-    fn arguments(&mut self, args: &[CallArg<'_>], expr: &Expr<'_>) -> Result<(Vec<Typed>, Vec<(Arc<str>, Typed)>), ExprFault> {
+    fn arguments(
+        &mut self,
+        args: &[CallArg<'_>],
+        expr: &Expr<'_>,
+    ) -> Result<(Vec<Typed>, Vec<(Arc<str>, Typed)>), ExprFault> {
         let (mut positional, mut named) = (Vec::new(), Vec::new());
         for arg in args {
             match arg {
                 CallArg::Pos(arg) => positional.push(self.expression(arg)?),
                 CallArg::Kwarg(name, arg) => named.push(((*name).into(), self.expression(arg)?)),
                 CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
-                    return Err(fault(range(expr), ("`*` arguments are not supported".to_owned(), "write the arguments out".to_owned())));
+                    return Err(fault(
+                        range(expr),
+                        ("`*` arguments are not supported".to_owned(), "write the arguments out".to_owned()),
+                    ));
                 }
             }
         }
@@ -479,7 +533,11 @@ fn constant_value(value: &minijinja::Value, range: Range<usize>) -> Result<Typed
 
 fn call(name: &str, subject: Node, args: Vec<Typed>, kwargs: Vec<(Arc<str>, Typed)>) -> Call {
     let args = std::iter::once(subject).chain(args.into_iter().map(|(node, _)| node)).collect();
-    Call { name: name.into(), args, kwargs: kwargs.into_iter().map(|(name, (node, _))| (name, node)).collect() }
+    Call {
+        name: name.into(),
+        args,
+        kwargs: kwargs.into_iter().map(|(name, (node, _))| (name, node)).collect(),
+    }
 }
 
 fn default(subject: Typed, args: Vec<Typed>, kwargs: Vec<(Arc<str>, Typed)>) -> Typed {
@@ -509,7 +567,13 @@ fn or_type(left: Type, right: Type) -> Type {
 fn unknown_name(name: &str, scope: &Scope, range: Range<usize>) -> ExprFault {
     let known: Vec<&str> = scope.names().collect();
     if name == "loop" {
-        return fault(range, ("`loop` has a meaning only as `loop.index` and the like, within a loop".to_owned(), "use it in `{% for %}`".to_owned()));
+        return fault(
+            range,
+            (
+                "`loop` has a meaning only as `loop.index` and the like, within a loop".to_owned(),
+                "use it in `{% for %}`".to_owned(),
+            ),
+        );
     }
     fault(range, unknown(&format!("`{name}` is not known here"), name, &known))
 }

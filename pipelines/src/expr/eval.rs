@@ -172,7 +172,12 @@ fn path_value(path: &Path, context: &mut Context<'_>) -> Result<Option<Value>, E
 }
 
 /// The rest of a path, from step `index` on, on values that are made on the way.
-fn walk(start: Value, path: &Path, index: usize, context: &mut Context<'_>) -> Result<Option<Value>, EvalError> {
+fn walk(
+    start: Value,
+    path: &Path,
+    index: usize,
+    context: &mut Context<'_>,
+) -> Result<Option<Value>, EvalError> {
     let mut current = start;
     for (index, of) in path.steps.iter().enumerate().skip(index) {
         match step(&current, of, context)? {
@@ -208,7 +213,9 @@ fn item(base: &Value, key: &Value) -> Result<Option<Value>, EvalError> {
         (Value::Map(map), Value::Text(name)) => Ok(map.get(&**name).cloned()),
         (Value::List(_) | Value::Tensor(_) | Value::Text(_), Value::Int(index)) => Ok(element(base, *index)),
         (Value::None, _) => Ok(None),
-        _ => Err(EvalError::invalid(format!("a {} is not indexed by a {}", base.type_name(), key.type_name()))),
+        _ => {
+            Err(EvalError::invalid(format!("a {} is not indexed by a {}", base.type_name(), key.type_name())))
+        }
     }
 }
 
@@ -237,7 +244,8 @@ pub(crate) fn index_tensor(tensor: &Tensor, index: usize) -> Option<Value> {
         DType::I64 => Value::Int(i64::from_le_bytes(<[u8; 8]>::try_from(&data[..]).ok()?)),
         DType::U64 => {
             let number = u64::from_le_bytes(<[u8; 8]>::try_from(&data[..]).ok()?);
-            i64::try_from(number).map_or_else(|_| row.iter_f64().next().map(Value::Float), |n| Some(Value::Int(n)))?
+            i64::try_from(number)
+                .map_or_else(|_| row.iter_f64().next().map(Value::Float), |n| Some(Value::Int(n)))?
         }
         dtype if dtype.is_float() => Value::Float(row.iter_f64().next()?),
         #[expect(clippy::cast_possible_truncation, reason = "integers of 32 bits and fewer are exact in f64")]

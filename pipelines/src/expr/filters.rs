@@ -36,17 +36,80 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 
 /// Names of the filters there are, for messages and checks; sorted.
 pub(crate) const FILTERS: &[&str] = &[
-    "abs", "attr", "bool", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "indent", "int",
-    "items", "join", "last", "length", "lines", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace",
-    "reverse", "round", "select", "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique",
+    "abs",
+    "attr",
+    "bool",
+    "capitalize",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "float",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "select",
+    "selectattr",
+    "sort",
+    "split",
+    "string",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "unique",
     "upper",
 ];
 
 /// Names of the tests there are.
 pub(crate) const TESTS: &[&str] = &[
-    "boolean", "defined", "divisibleby", "endingwith", "eq", "equalto", "even", "false", "float", "ge", "greaterthan", "gt",
-    "in", "int", "integer", "iterable", "le", "lessthan", "lower", "lt", "mapping", "ne", "none", "number", "odd",
-    "sequence", "startingwith", "string", "true", "undefined", "upper",
+    "boolean",
+    "defined",
+    "divisibleby",
+    "endingwith",
+    "eq",
+    "equalto",
+    "even",
+    "false",
+    "float",
+    "ge",
+    "greaterthan",
+    "gt",
+    "in",
+    "int",
+    "integer",
+    "iterable",
+    "le",
+    "lessthan",
+    "lower",
+    "lt",
+    "mapping",
+    "ne",
+    "none",
+    "number",
+    "odd",
+    "sequence",
+    "startingwith",
+    "string",
+    "true",
+    "undefined",
+    "upper",
 ];
 
 /// Applies a filter.
@@ -60,7 +123,10 @@ pub(crate) fn filter(call: &Call, context: &mut Context<'_>) -> Result<Value, Ev
         _ => {}
     }
     let args = arguments(&subject, call, context)?;
-    let found = ENVIRONMENT.empty_state().apply_filter(&call.name, &args).map_err(|error| failed(&call.name, &subject, &error))?;
+    let found = ENVIRONMENT
+        .empty_state()
+        .apply_filter(&call.name, &args)
+        .map_err(|error| failed(&call.name, &subject, &error))?;
     from_jinja(&found, &mut context.budget, MAX_DEPTH)
 }
 
@@ -71,7 +137,10 @@ pub(crate) fn test(call: &Call, context: &mut Context<'_>) -> Result<bool, EvalE
         return Ok(matches!(subject, V::None));
     }
     let args = arguments(&subject, call, context)?;
-    ENVIRONMENT.empty_state().perform_test(&call.name, &args).map_err(|error| failed(&call.name, &subject, &error))
+    ENVIRONMENT
+        .empty_state()
+        .perform_test(&call.name, &args)
+        .map_err(|error| failed(&call.name, &subject, &error))
 }
 
 fn arguments(subject: &Value, call: &Call, context: &mut Context<'_>) -> Result<Vec<Jinja>, EvalError> {
@@ -102,7 +171,9 @@ fn length(subject: &Value) -> Result<Value, EvalError> {
         V::Map(map) => map.len(),
         V::Text(text) => text.chars().count(),
         V::Bytes(bytes) => bytes.len(),
-        V::Tensor(tensor) => tensor.len().ok_or_else(|| EvalError::invalid("`length` of a tensor without axes"))?,
+        V::Tensor(tensor) => {
+            tensor.len().ok_or_else(|| EvalError::invalid("`length` of a tensor without axes"))?
+        }
         other => return Err(EvalError::invalid(format!("`length` of a {}", other.type_name()))),
     };
     Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
@@ -156,7 +227,13 @@ fn join(subject: &Jinja, separator: Option<&str>, args: Rest<Jinja>) -> Result<S
     Ok(out)
 }
 
-fn indent(subject: &str, width: Option<i64>, first: Option<bool>, blank: Option<bool>, kwargs: Kwargs) -> Result<Jinja, Error> {
+fn indent(
+    subject: &str,
+    width: Option<i64>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<Jinja, Error> {
     let width = width.or(kwargs.get::<Option<i64>>("width")?).unwrap_or(4);
     if !(0..=MAX_COUNT).contains(&width) {
         return Err(wrong("a width from 0 to 1024"));

@@ -20,18 +20,26 @@ pub(crate) fn field(base: &Type, name: &str) -> Result<Type, Refusal> {
         Type::Optional(inner) => field(inner, name),
         Type::OneOf(all) => any_of(all, |ty| field(ty, name)),
         Type::Map(map) => map.get(name).cloned().ok_or_else(|| {
-            let dashed = map.fields.keys().find(|field| field.starts_with(name) && field[name.len()..].starts_with('-'));
+            let dashed = map
+                .fields
+                .keys()
+                .find(|field| field.starts_with(name) && field[name.len()..].starts_with('-'));
             match dashed {
                 Some(field) => refuse(
                     format!("`{name}` is not the whole name"),
                     format!("a name with a dash is written `[\"{field}\"]`"),
                 ),
-                None => refuse(format!("there is no `{name}` in `{base}`"), list_fields(map.fields.keys().map(|k| &**k), name)),
+                None => refuse(
+                    format!("there is no `{name}` in `{base}`"),
+                    list_fields(map.fields.keys().map(|k| &**k), name),
+                ),
             }
         }),
         Type::List(item) => Err(refuse(
             format!("a list has no `{name}`"),
-            format!("take an element of the `{base}` first (`[0]` gives `{item}`), or `|map(attribute=\"{name}\")` of all"),
+            format!(
+                "take an element of the `{base}` first (`[0]` gives `{item}`), or `|map(attribute=\"{name}\")` of all"
+            ),
         )),
         other => Err(refuse(format!("`{other}` has no `{name}`"), "use the value itself")),
     }
@@ -54,7 +62,8 @@ pub(crate) fn quoted(names: &[&str]) -> String {
 
 /// The known name nearest to a misspelt one, if one is near.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.map(|candidate| (distance(name, candidate), candidate))
+    known
+        .map(|candidate| (distance(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -94,7 +103,10 @@ pub(crate) fn element(base: &Type) -> Result<Type, Refusal> {
         Type::Tensor(tensor) => row(tensor, base),
         Type::Map(map) => match &map.rest {
             Some(_) => Ok(Type::Any),
-            None => Err(refuse(format!("`{base}` has names, not numbers"), list_fields(map.fields.keys().map(|k| &**k), ""))),
+            None => Err(refuse(
+                format!("`{base}` has names, not numbers"),
+                list_fields(map.fields.keys().map(|k| &**k), ""),
+            )),
         },
         other => Err(refuse(format!("`{other}` has no elements"), "index a list, a tensor or a text")),
     }
@@ -166,11 +178,14 @@ pub(crate) fn binary(op: BinaryOp, left: &Type, right: &Type) -> Result<Type, Re
         BinaryOp::Equal | BinaryOp::NotEqual => return Ok(Type::Bool),
         BinaryOp::Concat if !is_tensor(a) && !is_tensor(b) => return Ok(Type::Text),
         BinaryOp::In | BinaryOp::NotIn => {
-            let fits = unknown || matches!((a, b), (_, Type::List(_)) | (Type::Text, Type::Text | Type::Map(_)));
+            let fits =
+                unknown || matches!((a, b), (_, Type::List(_)) | (Type::Text, Type::Text | Type::Map(_)));
             return if fits { Ok(Type::Bool) } else { Err(operands(op, a, b)) };
         }
         BinaryOp::Less | BinaryOp::LessOrEqual | BinaryOp::Greater | BinaryOp::GreaterOrEqual => {
-            let fits = unknown || both_numbers(a, b) || matches!((a, b), (Type::Text, Type::Text) | (Type::Bool, Type::Bool));
+            let fits = unknown
+                || both_numbers(a, b)
+                || matches!((a, b), (Type::Text, Type::Text) | (Type::Bool, Type::Bool));
             return if fits { Ok(Type::Bool) } else { Err(operands(op, a, b)) };
         }
         _ => {}
@@ -184,13 +199,21 @@ pub(crate) fn binary(op: BinaryOp, left: &Type, right: &Type) -> Result<Type, Re
         (BinaryOp::Multiply, Type::Text | Type::List(_), Type::Int) => Ok(a.clone()),
         (BinaryOp::Multiply, Type::Int, Type::Text | Type::List(_)) => Ok(b.clone()),
         // A list plus something unknown can only be a list; nothing else takes part in `+`, `-` and so on.
-        (BinaryOp::Add, Type::List(_), Type::Any) | (BinaryOp::Add, Type::Any, Type::List(_)) => Ok(Type::list(Type::Any)),
-        (BinaryOp::Add | BinaryOp::Multiply, Type::Any, other) | (BinaryOp::Add | BinaryOp::Multiply, other, Type::Any)
-            if !is_tensor(other) && !matches!(other, Type::Map(_) | Type::Bool | Type::None | Type::Bytes) =>
+        (BinaryOp::Add, Type::List(_), Type::Any) | (BinaryOp::Add, Type::Any, Type::List(_)) => {
+            Ok(Type::list(Type::Any))
+        }
+        (BinaryOp::Add | BinaryOp::Multiply, Type::Any, other)
+        | (BinaryOp::Add | BinaryOp::Multiply, other, Type::Any)
+            if !is_tensor(other)
+                && !matches!(other, Type::Map(_) | Type::Bool | Type::None | Type::Bytes) =>
         {
             Ok(Type::Any)
         }
-        (_, Type::Any, other) | (_, other, Type::Any) if matches!(other, Type::Any | Type::Int | Type::Float) => Ok(Type::Any),
+        (_, Type::Any, other) | (_, other, Type::Any)
+            if matches!(other, Type::Any | Type::Int | Type::Float) =>
+        {
+            Ok(Type::Any)
+        }
         _ => Err(operands(op, a, b)),
     }
 }
@@ -201,7 +224,9 @@ fn operands(op: BinaryOp, a: &Type, b: &Type) -> Refusal {
             "put the text into a list first: `[request.question] + request.documents`"
         }
         (BinaryOp::Add, Type::Text, _) | (BinaryOp::Add, _, Type::Text) => "join anything as text with `~`",
-        _ if is_tensor(a) || is_tensor(b) => "expressions only index and slice tensors; compute with them in a model",
+        _ if is_tensor(a) || is_tensor(b) => {
+            "expressions only index and slice tensors; compute with them in a model"
+        }
         _ => "both sides must be numbers, texts or lists",
     };
     refuse(format!("`{}` does not work between `{a}` and `{b}`", op.as_str()), help)
@@ -237,11 +262,30 @@ pub(crate) fn filter(name: &str, subject: &Type, attribute: Option<&str>) -> Res
             "a tensor has `length`, `first`, `last` and `list`; index or slice it, or compute with it in a model",
         ));
     }
-    let takes_text = matches!(name, "upper" | "lower" | "title" | "capitalize" | "trim" | "replace" | "split" | "lines" | "indent");
+    let takes_text = matches!(
+        name,
+        "upper" | "lower" | "title" | "capitalize" | "trim" | "replace" | "split" | "lines" | "indent"
+    );
     if takes_text && matches!(subject, Type::List(_) | Type::Map(_) | Type::None) {
-        return Err(refuse(format!("`{name}` takes a text, not `{subject}`"), format!("apply it to each: `|map(\"{name}\")`")));
+        return Err(refuse(
+            format!("`{name}` takes a text, not `{subject}`"),
+            format!("apply it to each: `|map(\"{name}\")`"),
+        ));
     }
-    let takes_list = matches!(name, "join" | "map" | "sum" | "sort" | "unique" | "select" | "reject" | "selectattr" | "rejectattr" | "first" | "last");
+    let takes_list = matches!(
+        name,
+        "join"
+            | "map"
+            | "sum"
+            | "sort"
+            | "unique"
+            | "select"
+            | "reject"
+            | "selectattr"
+            | "rejectattr"
+            | "first"
+            | "last"
+    );
     if takes_list && matches!(subject, Type::Int | Type::Float | Type::Bool) {
         return Err(refuse(format!("`{name}` takes a list, not `{subject}`"), "give it a list"));
     }

@@ -40,7 +40,9 @@ pub(crate) fn from_jinja(value: &Jinja, budget: &mut Budget, depth: usize) -> Re
     if let Some(tensor) = value.downcast_object_ref::<TensorObject>() {
         return Ok(Value::Tensor(tensor.0.clone()));
     }
-    let Some(deeper) = depth.checked_sub(1) else { return Err(EvalError::too_large("a value is nested too deep")) };
+    let Some(deeper) = depth.checked_sub(1) else {
+        return Err(EvalError::too_large("a value is nested too deep"));
+    };
     budget.spend(1)?;
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => Ok(Value::None),
@@ -79,7 +81,10 @@ fn entries(value: &Jinja) -> Result<impl Iterator<Item = Jinja>, EvalError> {
 
 fn number(value: &Jinja) -> Result<Value, EvalError> {
     if value.is_integer() {
-        return value.as_i64().map(Value::Int).ok_or_else(|| EvalError::invalid("a whole number does not fit 64 bits"));
+        return value
+            .as_i64()
+            .map(Value::Int)
+            .ok_or_else(|| EvalError::invalid("a whole number does not fit 64 bits"));
     }
     f64::try_from(value.clone()).map(Value::Float).map_err(|_| unusable())
 }

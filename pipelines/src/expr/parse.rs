@@ -73,10 +73,18 @@ pub(crate) fn prepare<'s>(
             Token::Ident(_) if !after_dot => {
                 if let Some(name) = dashed.iter().find(|name| stands_at(source, start, name)) {
                     let bytes = replaced.get_or_insert_with(|| source.as_bytes().to_vec());
-                    bytes[start..start + name.len()].iter_mut().filter(|byte| **byte == b'-').for_each(|byte| *byte = b'_');
+                    bytes[start..start + name.len()]
+                        .iter_mut()
+                        .filter(|byte| **byte == b'-')
+                        .for_each(|byte| *byte = b'_');
                 }
             }
-            Token::TemplateData(_) | Token::Comma | Token::Colon | Token::Str(_) | Token::String(_) | Token::Int(_) => {}
+            Token::TemplateData(_)
+            | Token::Comma
+            | Token::Colon
+            | Token::Str(_)
+            | Token::String(_)
+            | Token::Int(_) => {}
             Token::Ident(_) | Token::VariableStart | Token::BlockStart => {}
             _ => operators += 1,
         }
@@ -138,5 +146,9 @@ fn syntax_fault(error: &minijinja::Error, source: &str) -> ExprFault {
         range
     };
     let message = error.detail().unwrap_or("a syntax error").to_owned();
-    ExprFault { range, message, help: "see https://jinja.palletsprojects.com/templates for the syntax".to_owned() }
+    ExprFault {
+        range,
+        message,
+        help: "see https://jinja.palletsprojects.com/templates for the syntax".to_owned(),
+    }
 }

@@ -20,10 +20,18 @@ pub(crate) enum Stmt {
     Raw(Box<str>),
     Emit(Node),
     For(Box<ForLoop>),
-    If { test: Node, then: Vec<Stmt>, otherwise: Vec<Stmt> },
+    If {
+        test: Node,
+        then: Vec<Stmt>,
+        otherwise: Vec<Stmt>,
+    },
     Set(Target, Node),
     /// `{% set x %}…{% endset %}` and `{% filter upper %}…{% endfilter %}`: the block's text is kept in a variable.
-    Capture { place: usize, body: Vec<Stmt>, then: AfterCapture },
+    Capture {
+        place: usize,
+        body: Vec<Stmt>,
+        then: AfterCapture,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -80,7 +88,10 @@ fn statement(resolver: &mut Resolver<'_>, tree: &Tree<'_>) -> Result<Stmt, ExprF
             let (node, ty) = resolver.expression(&emit.expr)?;
             if matches!(ty.required(), Type::Tensor(_)) {
                 let help = "a tensor is numbers for a model; write a text, or an element of it";
-                return Err(fault(range(&emit.expr), (format!("`{ty}` is not written as text"), help.to_owned())));
+                return Err(fault(
+                    range(&emit.expr),
+                    (format!("`{ty}` is not written as text"), help.to_owned()),
+                ));
             }
             Ok(Stmt::Emit(node))
         }
@@ -121,7 +132,10 @@ fn statement(resolver: &mut Resolver<'_>, tree: &Tree<'_>) -> Result<Stmt, ExprF
 fn for_loop(resolver: &mut Resolver<'_>, of: &ast::ForLoop<'_>) -> Result<Stmt, ExprFault> {
     if of.recursive {
         let help = "write the loops out; how deep they go is then known";
-        return Err(fault(range(&of.iter), ("a recursive loop is not supported".to_owned(), help.to_owned())));
+        return Err(fault(
+            range(&of.iter),
+            ("a recursive loop is not supported".to_owned(), help.to_owned()),
+        ));
     }
     let (items, ty) = resolver.expression(&of.iter)?;
     let item = infer::items(&ty).map_err(|refusal| fault(range(&of.iter), refusal))?;
@@ -153,9 +167,16 @@ fn capture(
 }
 
 /// A chain of filters that has no subject of its own, applied to a captured text.
-fn through(resolver: &mut Resolver<'_>, expr: &Expr<'_>, captured: (Node, Type)) -> Result<(Node, Type), ExprFault> {
+fn through(
+    resolver: &mut Resolver<'_>,
+    expr: &Expr<'_>,
+    captured: (Node, Type),
+) -> Result<(Node, Type), ExprFault> {
     let Expr::Filter(filter) = expr else {
-        return Err(fault(range(expr), ("this is no filter".to_owned(), "write a filter such as `trim`".to_owned())));
+        return Err(fault(
+            range(expr),
+            ("this is no filter".to_owned(), "write a filter such as `trim`".to_owned()),
+        ));
     };
     let subject = match &filter.expr {
         Some(inner) => through(resolver, inner, captured)?,
@@ -239,12 +260,17 @@ pub(crate) fn run(statements: &[Stmt], out: &mut String, context: &mut Context<'
                         let found = value(node, context)?;
                         assign(target, found, context)?;
                     }
-                    AfterCapture::Emit(node) => text::write(&value(node, context)?, out, &mut context.budget)?,
+                    AfterCapture::Emit(node) => {
+                        text::write(&value(node, context)?, out, &mut context.budget)?
+                    }
                 }
             }
         }
         if out.len() > MAX_OUTPUT_BYTES {
-            return Err(EvalError::too_large(format!("a template gives more than {} MiB", MAX_OUTPUT_BYTES >> 20)));
+            return Err(EvalError::too_large(format!(
+                "a template gives more than {} MiB",
+                MAX_OUTPUT_BYTES >> 20
+            )));
         }
     }
     Ok(())
@@ -284,9 +310,9 @@ pub(crate) fn loop_items(value: Value) -> Result<Arc<[Value]>, EvalError> {
     match value {
         Value::List(list) => Ok(list),
         Value::Map(map) => Ok(map.keys().map(|name| Value::Text(Arc::clone(name))).collect()),
-        Value::Tensor(tensor) if tensor.len().is_some() => {
-            Ok((0..tensor.len().unwrap_or_default()).filter_map(|row| eval::index_tensor(&tensor, row)).collect())
-        }
+        Value::Tensor(tensor) if tensor.len().is_some() => Ok((0..tensor.len().unwrap_or_default())
+            .filter_map(|row| eval::index_tensor(&tensor, row))
+            .collect()),
         other => Err(EvalError::invalid(format!("a {} has no elements to go through", other.type_name()))),
     }
 }
@@ -300,9 +326,16 @@ fn assign(target: &Target, value: Value, context: &mut Context<'_>) -> Result<()
         Target::Unpack(targets) => {
             let items = loop_items(value)?;
             if items.len() != targets.len() {
-                return Err(EvalError::invalid(format!("{} values for {} names", items.len(), targets.len())));
+                return Err(EvalError::invalid(format!(
+                    "{} values for {} names",
+                    items.len(),
+                    targets.len()
+                )));
             }
-            targets.iter().zip(items.iter()).try_for_each(|(target, item)| assign(target, item.clone(), context))
+            targets
+                .iter()
+                .zip(items.iter())
+                .try_for_each(|(target, item)| assign(target, item.clone(), context))
         }
     }
 }

@@ -7,7 +7,11 @@ use super::budget::Budget;
 
 /// The place of an index that may count from the end.
 pub(crate) fn position(index: i64, len: usize) -> Option<usize> {
-    let index = if index < 0 { len.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)? } else { usize::try_from(index).ok()? };
+    let index = if index < 0 {
+        len.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)?
+    } else {
+        usize::try_from(index).ok()?
+    };
     (index < len).then_some(index)
 }
 
@@ -24,15 +28,20 @@ pub(crate) fn slice(
     }
     match value {
         Value::Tensor(tensor) => {
-            let len = tensor.len().ok_or_else(|| EvalError::invalid("a tensor without axes is not sliced"))?;
+            let len =
+                tensor.len().ok_or_else(|| EvalError::invalid("a tensor without axes is not sliced"))?;
             if step != 1 {
                 return Err(EvalError::invalid("a tensor is sliced in steps of 1 only"));
             }
             let (start, stop) = forward(start, stop, len);
-            tensor.slice(start, stop).map(Value::Tensor).ok_or_else(|| EvalError::invalid("a tensor without axes is not sliced"))
+            tensor
+                .slice(start, stop)
+                .map(Value::Tensor)
+                .ok_or_else(|| EvalError::invalid("a tensor without axes is not sliced"))
         }
         Value::List(list) => {
-            let list: Vec<Value> = indices(start, stop, step, list.len()).map(|index| list[index].clone()).collect();
+            let list: Vec<Value> =
+                indices(start, stop, step, list.len()).map(|index| list[index].clone()).collect();
             budget.spend(list.len())?;
             Ok(Value::List(list.into()))
         }
@@ -40,10 +49,14 @@ pub(crate) fn slice(
             budget.spend_bytes(text.len())?;
             if step == 1 {
                 let (start, stop) = forward(start, stop, text.chars().count());
-                return Ok(Value::text(text.chars().skip(start).take(stop.saturating_sub(start)).collect::<String>()));
+                return Ok(Value::text(
+                    text.chars().skip(start).take(stop.saturating_sub(start)).collect::<String>(),
+                ));
             }
             let chars: Vec<char> = text.chars().collect();
-            Ok(Value::text(indices(start, stop, step, chars.len()).map(|index| chars[index]).collect::<String>()))
+            Ok(Value::text(
+                indices(start, stop, step, chars.len()).map(|index| chars[index]).collect::<String>(),
+            ))
         }
         other => Err(EvalError::invalid(format!("a {} is not sliced", other.type_name()))),
     }
@@ -99,19 +112,32 @@ mod tests {
             (None, Some(i64::MIN), i64::MAX, vec![]),
         ] {
             let found = slice(&list, start, stop, step, &mut Budget::default()).unwrap();
-            assert_eq!(found, Value::list(expected.iter().copied().map(Value::Int)), "{start:?}:{stop:?}:{step}");
+            assert_eq!(
+                found,
+                Value::list(expected.iter().copied().map(Value::Int)),
+                "{start:?}:{stop:?}:{step}"
+            );
         }
         assert!(slice(&list, None, None, 0, &mut Budget::default()).is_err());
         let text = slice(&Value::from("äöü"), Some(1), None, 1, &mut Budget::default()).unwrap();
         assert_eq!(text, Value::from("öü"));
-        assert_eq!(slice(&Value::from("abc"), None, None, -1, &mut Budget::default()).unwrap(), Value::from("cba"));
+        assert_eq!(
+            slice(&Value::from("abc"), None, None, -1, &mut Budget::default()).unwrap(),
+            Value::from("cba")
+        );
     }
 
     #[test]
     fn positions_count_from_both_ends() {
-        for (index, len, expected) in
-            [(0, 3, Some(0)), (2, 3, Some(2)), (3, 3, None), (-1, 3, Some(2)), (-3, 3, Some(0)), (-4, 3, None), (i64::MIN, 3, None)]
-        {
+        for (index, len, expected) in [
+            (0, 3, Some(0)),
+            (2, 3, Some(2)),
+            (3, 3, None),
+            (-1, 3, Some(2)),
+            (-3, 3, Some(0)),
+            (-4, 3, None),
+            (i64::MIN, 3, None),
+        ] {
             assert_eq!(position(index, len), expected, "{index} of {len}");
         }
     }

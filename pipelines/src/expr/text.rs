@@ -31,7 +31,9 @@ const MAX_DEPTH: usize = 64;
 
 /// Pays for a nested value before it is written, and refuses tensors within.
 fn check(value: &Value, budget: &mut Budget, depth: usize) -> Result<(), EvalError> {
-    let Some(deeper) = depth.checked_sub(1) else { return Err(EvalError::too_large("a value is nested too deep")) };
+    let Some(deeper) = depth.checked_sub(1) else {
+        return Err(EvalError::too_large("a value is nested too deep"));
+    };
     match value {
         Value::Tensor(_) => Err(EvalError::invalid("a tensor is not written as text")),
         Value::List(list) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{InputValue, PlanParts, StagePlan, TextAnswer, Work};
+use super::{InputValue, OnError, PlanParts, StagePlan, TextAnswer, Work};
 
 /// The DAG in dense indices; all lists are by stage index.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub(crate) struct Graph {
     pub(crate) num_dependencies: Vec<u32>,
     /// The stages that wait for a stage.
     pub(crate) dependents: Vec<Vec<usize>>,
+    /// The stages whose `on_error` names a stage.
+    pub(crate) stands_in_for: Vec<Vec<usize>>,
     /// Whether the response cannot be made without the stage; one that only stands in for another is not.
     pub(crate) essential: Vec<bool>,
     /// The stages that the response mapping uses.
@@ -30,13 +32,23 @@ impl Graph {
                 dependents[dependency].push(stage);
             }
         }
+        let mut stands_in_for = vec![Vec::new(); num_stages];
+        for (stage, plan) in parts.stages.iter().enumerate() {
+            if let OnError::Use(fallback) = plan.on_error {
+                stands_in_for[fallback].push(stage);
+            }
+        }
         let mut response = BTreeSet::new();
         for (_, expression) in &parts.response {
             expression.stages(&mut response);
         }
         Self {
-            num_dependencies: dependencies.iter().map(|of_stage| u32::try_from(of_stage.len()).unwrap_or(u32::MAX)).collect(),
+            num_dependencies: dependencies
+                .iter()
+                .map(|of_stage| u32::try_from(of_stage.len()).unwrap_or(u32::MAX))
+                .collect(),
             dependents,
+            stands_in_for,
             essential: reachable(&response, &dependencies),
             response: response.into_iter().collect(),
             streams: streams(parts),
@@ -77,7 +89,8 @@ fn streams(parts: &PlanParts) -> Vec<Option<Arc<str>>> {
     for (field, expression) in &parts.response {
         let Some((stage, "text")) = expression.as_stage_field() else { continue };
         let plan = &parts.stages[stage];
-        let can = matches!(plan.work, Work::Call { text: TextAnswer::Streams, .. }) && plan.for_each.is_none();
+        let can =
+            matches!(plan.work, Work::Call { text: TextAnswer::Streams, .. }) && plan.for_each.is_none();
         if can && streams[stage].is_none() {
             streams[stage] = Some(Arc::clone(field));
         }

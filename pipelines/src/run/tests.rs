@@ -1,0 +1,302 @@
+//! The runs of small plans, step by step.
+
+mod random;
+
+use std::collections::BTreeMap;
+
+use millstream_values::CallError;
+
+use super::*;
+use crate::expr::{Expression, Scope, Template};
+use crate::ops::Operator;
+use crate::plan::{Input, InputValue, PlanParts, StagePlan, TextAnswer};
+use crate::types::Type;
+
+/// Builds a plan without the file; every value is of any type.
+pub(super) struct Builder {
+    scope: Scope,
+    stages: Vec<StagePlan>,
+}
+
+impl Builder {
+    pub(super) fn new(names: &[&str]) -> Self {
+        let mut scope = Scope::new(Type::Any);
+        for (index, name) in names.iter().enumerate() {
+            scope.add_stage(*name, index, Type::Any);
+        }
+        Self { scope: scope.with_item("d", Type::Any), stages: Vec::new() }
+    }
+
+    pub(super) fn expression(&self, source: &str) -> Expression {
+        Expression::compile(source, &self.scope).unwrap()
+    }
+
+    pub(super) fn stage(mut self, name: &str, work: Work, inputs: &[(&str, &str)]) -> Self {
+        let inputs = inputs
+            .iter()
+            .map(|(name, source)| Input {
+                name: (*name).into(),
+                value: match source.strip_prefix("T:") {
+                    Some(template) => InputValue::Template(Template::compile(template, &self.scope).unwrap()),
+                    None => InputValue::Expression(self.expression(source)),
+                },
+                required: true,
+            })
+            .collect();
+        self.stages.push(StagePlan {
+            name: name.into(),
+            work,
+            inputs,
+            when: None,
+            for_each: None,
+            timeout: None,
+            retries: 0,
+            on_error: OnError::Fail,
+        });
+        self
+    }
+
+    pub(super) fn call(self, name: &str, inputs: &[(&str, &str)]) -> Self {
+        self.stage(name, Work::Call { target: 0, text: TextAnswer::Streams }, inputs)
+    }
+
+    pub(super) fn with(mut self, change: impl FnOnce(&mut StagePlan)) -> Self {
+        change(self.stages.last_mut().unwrap());
+        self
+    }
+
+    fn when(self, source: &str) -> Self {
+        let when = self.expression(source);
+        self.with(|stage| stage.when = Some(when))
+    }
+
+    pub(super) fn for_each(self, source: &str) -> Self {
+        let list = self.expression(source);
+        self.with(|stage| stage.for_each = Some(list))
+    }
+
+    pub(super) fn respond(self, response: &[(&str, &str)]) -> Arc<Plan> {
+        let response = response.iter().map(|(name, source)| ((*name).into(), self.expression(source))).collect();
+        Arc::new(plan(self.stages, response))
+    }
+}
+
+fn plan(stages: Vec<StagePlan>, response: Vec<(Arc<str>, Expression)>) -> Plan {
+    Plan::new(PlanParts {
+        name: "test".parse().unwrap(),
+        route: None,
+        deployments: BTreeMap::new(),
+        targets: vec!["test/echo".parse().unwrap()],
+        timeout: None,
+        stages,
+        response,
+    })
+}
+
+fn request() -> Value {
+    Value::map([("q", Value::from("why")), ("docs", Value::list(["a", "b", "c"].map(Value::from))), ("no", Value::Bool(false))])
+}
+
+/// Calls as `stage#id`, cancels as `-id`, the end as `ok {json}` or an error.
+fn show(actions: &[Action]) -> Vec<String> {
+    actions
+        .iter()
+        .map(|action| match action {
+            Action::Call(call) => format!("{}#{}", call.stage, call.id.0),
+            Action::Cancel(call) => format!("-{}", call.0),
+            Action::Finish(Ok(body)) => format!("ok {}", serde_json::to_string(body).unwrap()),
+            Action::Finish(Err(error)) => format!("{} {error}", error.class),
+        })
+        .collect()
+}
+
+fn start(plan: &Arc<Plan>) -> (Run, Vec<String>) {
+    let (run, actions) = Run::start(Arc::clone(plan), &request());
+    let shown = show(&actions);
+    (run, shown)
+}
+
+fn ok(run: &mut Run, call: u32, text: &str) -> Vec<String> {
+    show(&run.finish_call(CallId(call), Ok(Value::map([("text", Value::from(text))]))))
+}
+
+fn fail(run: &mut Run, call: u32, class: ErrorClass) -> Vec<String> {
+    show(&run.finish_call(CallId(call), Err(CallError::started(class, "broken"))))
+}
+
+#[test]
+fn independent_stages_start_at_once_and_a_dependent_waits_for_both() {
+    let plan = Builder::new(&["a", "b", "c"])
+        .call("a", &[("x", "request.q")])
+        .call("b", &[("x", "request.q")])
+        .call("c", &[("x", "T:{{ a.text }}+{{ b.text }}")])
+        .respond(&[("answer", "c.text"), ("question", "request.q")]);
+    let (mut run, first) = Run::start(Arc::clone(&plan), &request());
+    assert_eq!(show(&first), ["a#0", "b#1"]);
+    let Action::Call(call) = &first[0] else { panic!("a call") };
+    assert_eq!(call.inputs, Value::map([("x", Value::from("why"))]));
+    assert_eq!(ok(&mut run, 1, "B"), [""; 0]);
+    let next = run.finish_call(CallId(0), Ok(Value::map([("text", Value::from("A"))])));
+    let Action::Call(call) = &next[0] else { panic!("a call") };
+    assert_eq!(call.inputs, Value::map([("x", Value::from("A+B"))]));
+    assert_eq!(call.streams.as_deref(), Some("answer"));
+    assert_eq!(ok(&mut run, 2, "C"), [r#"ok {"answer":"C","question":"why"}"#]);
+    assert_eq!(ok(&mut run, 2, "late"), [""; 0]);
+    assert!(plan.can_stream());
+}
+
+#[test]
+fn operators_run_inline() {
+    let plan = Builder::new(&["m", "t"])
+        .stage("t", Work::Operator(Operator::Template), &[("template", "T:{{ t }}")])
+        .respond(&[]);
+    drop(plan);
+    let plan = Builder::new(&["m", "t"])
+        .stage("m", Work::Operator(Operator::Merge), &[("a", "request.q"), ("b", "1")])
+        .stage("t", Work::Operator(Operator::Template), &[("template", "T:{{ m.a }}{{ m.b }}")])
+        .respond(&[("r", "t")]);
+    assert_eq!(start(&plan).1, [r#"ok {"r":"why1"}"#]);
+}
+
+#[test]
+fn a_false_condition_gives_none_and_dependents_run_on() {
+    let plan = Builder::new(&["a", "b"])
+        .call("a", &[("x", "request.q")])
+        .when("request.no")
+        .call("b", &[("x", "'none' if a is none else a.text")])
+        .respond(&[("a", "a"), ("b", "b.text")]);
+    let (mut run, first) = start(&plan);
+    assert_eq!(first, ["b#0"]);
+    assert_eq!(ok(&mut run, 0, "B"), [r#"ok {"a":null,"b":"B"}"#]);
+}
+
+#[test]
+fn for_each_answers_in_order_whatever_the_order_of_ends() {
+    let plan = Builder::new(&["a"]).call("a", &[("x", "d")]).for_each("request.docs").respond(&[("r", "a|map(attribute='text')|list")]);
+    let (mut run, first) = start(&plan);
+    assert_eq!(first, ["a#0", "a#1", "a#2"]);
+    assert_eq!(ok(&mut run, 2, "C"), [""; 0]);
+    assert_eq!(ok(&mut run, 0, "A"), [""; 0]);
+    assert_eq!(ok(&mut run, 1, "B"), [r#"ok {"r":["A","B","C"]}"#]);
+    assert!(!plan.can_stream());
+    let none = Builder::new(&["a"]).call("a", &[("x", "d")]).for_each("[]").respond(&[("r", "a")]);
+    assert_eq!(start(&none).1, [r#"ok {"r":[]}"#]);
+    let bad = Builder::new(&["a"]).call("a", &[("x", "d")]).for_each("request.q").respond(&[("r", "a")]);
+    assert_eq!(start(&bad).1, ["invalid stage `a`: `for_each`: a text has no elements to go through"]);
+}
+
+#[test]
+fn a_failed_call_is_made_again_as_often_as_asked_if_that_may_help() {
+    let plan = Builder::new(&["a"]).call("a", &[("x", "request.q")]).with(|stage| stage.retries = 2).respond(&[("r", "a.text")]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(fail(&mut run, 0, ErrorClass::Unavailable), ["a#1"]);
+    assert_eq!(fail(&mut run, 0, ErrorClass::Unavailable), [""; 0]);
+    assert_eq!(fail(&mut run, 1, ErrorClass::DeadlineExceeded), ["a#2"]);
+    assert_eq!(fail(&mut run, 2, ErrorClass::Internal), ["internal stage `a`: broken"]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(fail(&mut run, 0, ErrorClass::Invalid), ["invalid stage `a`: broken"]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(show(&run.abort_call(CallId(0), CallError::started(ErrorClass::Internal, "cut"))), ["internal stage `a`: cut"]);
+}
+
+#[test]
+fn a_failure_cancels_what_is_under_way() {
+    let plan = Builder::new(&["a", "b", "c"])
+        .call("a", &[("x", "request.q")])
+        .call("b", &[("x", "d")])
+        .for_each("request.docs")
+        .call("c", &[("x", "a")])
+        .respond(&[("r", "[a, b, c]")]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(ok(&mut run, 2, "B"), [""; 0]);
+    assert_eq!(fail(&mut run, 1, ErrorClass::Unavailable), ["-0", "-3", "unavailable stage `b`: broken"]);
+    assert_eq!(ok(&mut run, 0, "A"), [""; 0]);
+}
+
+#[test]
+fn skip_gives_none_and_cancels_the_other_elements() {
+    let plan = Builder::new(&["a", "b"])
+        .call("a", &[("x", "d")])
+        .for_each("request.docs")
+        .with(|stage| stage.on_error = OnError::Skip)
+        .call("b", &[("x", "request.q")])
+        .respond(&[("a", "a"), ("b", "b.text")]);
+    let (mut run, first) = start(&plan);
+    assert_eq!(first.len(), 4);
+    assert_eq!(fail(&mut run, 1, ErrorClass::Internal), ["-0", "-2"]);
+    assert_eq!(ok(&mut run, 3, "B"), [r#"ok {"a":null,"b":"B"}"#]);
+}
+
+#[test]
+fn another_stage_stands_in_now_or_when_it_is_done() {
+    let plan = Builder::new(&["a", "b"])
+        .call("a", &[("x", "request.q")])
+        .with(|stage| stage.on_error = OnError::Use(1))
+        .call("b", &[("x", "request.q")])
+        .respond(&[("r", "a.text")]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(fail(&mut run, 0, ErrorClass::Internal), [""; 0]);
+    assert_eq!(ok(&mut run, 1, "B"), [r#"ok {"r":"B"}"#]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(ok(&mut run, 1, "B"), [""; 0]);
+    assert_eq!(fail(&mut run, 0, ErrorClass::Internal), [r#"ok {"r":"B"}"#]);
+    // What only stands in may fail as long as it is not needed, and is cancelled when it is not.
+    let (mut run, _) = start(&plan);
+    assert_eq!(fail(&mut run, 1, ErrorClass::Internal), [""; 0]);
+    assert_eq!(ok(&mut run, 0, "A"), [r#"ok {"r":"A"}"#]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(ok(&mut run, 0, "A"), ["-1", r#"ok {"r":"A"}"#]);
+    for order in [[0, 1], [1, 0]] {
+        let (mut run, _) = start(&plan);
+        assert_eq!(fail(&mut run, order[0], ErrorClass::Internal), [""; 0]);
+        assert_eq!(fail(&mut run, order[1], ErrorClass::Internal), ["internal stage `a`: broken"]);
+    }
+}
+
+#[test]
+fn a_stand_in_whose_own_needs_fail_fails_with_them() {
+    let plan = Builder::new(&["a", "b", "c"])
+        .call("a", &[("x", "request.q")])
+        .with(|stage| stage.on_error = OnError::Use(2))
+        .call("b", &[("x", "request.q")])
+        .call("c", &[("x", "b.text")])
+        .respond(&[("r", "a.text")]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(fail(&mut run, 0, ErrorClass::Unavailable), [""; 0]);
+    assert_eq!(fail(&mut run, 1, ErrorClass::Internal), ["unavailable stage `a`: broken"]);
+}
+
+#[test]
+fn stages_that_stand_in_for_each_other_end_the_run() {
+    let plan = Builder::new(&["a", "b"])
+        .call("a", &[("x", "request.q")])
+        .with(|stage| stage.on_error = OnError::Use(1))
+        .call("b", &[("x", "request.q")])
+        .with(|stage| stage.on_error = OnError::Use(0))
+        .respond(&[("r", "a.text")]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(fail(&mut run, 0, ErrorClass::Unavailable), [""; 0]);
+    assert_eq!(fail(&mut run, 1, ErrorClass::Internal), ["unavailable stage `a`: broken"]);
+}
+
+#[test]
+fn bad_inputs_and_responses_name_their_place() {
+    let plan = Builder::new(&["a"]).call("a", &[("x", "request.nothing")]).respond(&[("r", "a")]);
+    assert_eq!(start(&plan).1, ["invalid stage `a`: `x`: `request.nothing` has no value"]);
+    let plan = Builder::new(&["a"]).call("a", &[("x", "none")]).respond(&[("r", "a")]);
+    assert_eq!(start(&plan).1, ["invalid stage `a`: `x` is none: the stage that it comes from was skipped"]);
+    let plan = Builder::new(&["a"]).call("a", &[("x", "1")]).respond(&[("r", "a.nothing")]);
+    let (mut run, _) = start(&plan);
+    assert_eq!(ok(&mut run, 0, "A"), ["invalid stage `response`: `r`: `a.nothing` has no value"]);
+}
+
+#[test]
+fn an_optional_input_that_is_none_is_left_out() {
+    let plan = Builder::new(&["a"])
+        .call("a", &[("x", "1"), ("keep", "none")])
+        .with(|stage| stage.inputs[1].required = false)
+        .respond(&[("r", "a")]);
+    let (_, actions) = Run::start(plan, &request());
+    let Action::Call(call) = &actions[0] else { panic!("a call") };
+    assert_eq!(call.inputs, Value::map([("x", Value::Int(1))]));
+}
