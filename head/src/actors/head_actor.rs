@@ -1,0 +1,138 @@
+//! Keeps a reconciler running. A reconciler that dies has lost what it observed, as if the head had been restarted: its
+//! successor begins a new term and learns from the workers, whose streams ended with it, what runs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use super::reconciler_actor::{ReconcilerActor, ReconcilerArgs};
+use crate::leader::{self, Term};
+use crate::reconcile::State;
+use crate::shared::Shared;
+
+/// First wait before a restart; doubles to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+
+/// How long to wait before restart number `restarts`.
+fn backoff(restarts: u32) -> Duration {
+    MIN_BACKOFF.saturating_mul(1 << restarts.min(16)).min(MAX_BACKOFF)
+}
+
+/// Supervises the reconciler.
+pub(crate) struct HeadActor {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the head actor is asked.
+#[derive(Debug)]
+pub(crate) enum HeadMsg {
+    /// From itself: start a reconciler in a new term. May be sent twice.
+    Restart,
+}
+
+/// How often the reconciler was restarted in a row.
+#[derive(Debug, Default)]
+pub(crate) struct HeadState {
+    restarts: u32,
+}
+
+impl Actor for HeadActor {
+    type Msg = HeadMsg;
+    type State = HeadState;
+    type Arguments = Term;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<HeadMsg>,
+        term: Term,
+    ) -> Result<HeadState, ActorProcessingErr> {
+        self.start_reconciler(&myself, term).await?;
+        Ok(HeadState::default())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<HeadMsg>,
+        HeadMsg::Restart: HeadMsg,
+        state: &mut HeadState,
+    ) -> Result<(), ActorProcessingErr> {
+        let started = match leader::begin_term(&*self.shared.store, self.shared.epoch()).await {
+            Ok(term) => self.start_reconciler(&myself, term).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = started {
+            tracing::error!(%error, "the reconciler could not be restarted; trying again");
+            self.restart_later(&myself, state);
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<HeadMsg>,
+        event: SupervisionEvent,
+        state: &mut HeadState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(_, error) => {
+                tracing::error!(%error, "the reconciler died and is restarted");
+                self.shared.reconciler.store(None);
+                self.restart_later(&myself, state);
+            }
+            SupervisionEvent::ActorTerminated(..) if !self.shared.closing.is_cancelled() => {
+                self.shared.reconciler.store(None);
+                self.restart_later(&myself, state);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl HeadActor {
+    async fn start_reconciler(
+        &self,
+        myself: &ActorRef<HeadMsg>,
+        term: Term,
+    ) -> Result<(), ActorProcessingErr> {
+        let shared = &self.shared;
+        shared.epoch.store(term.epoch, Ordering::Release);
+        let desired = shared.catalog.desired().await;
+        let settle = if desired.pipelines.is_empty() {
+            Duration::ZERO
+        } else {
+            term.inherits.settle(shared.timing.settle)
+        };
+        let settle_until = if settle.is_zero() { settle } else { shared.clock.now() + settle };
+        // Ingresses of the term before join again.
+        shared.feed.send_modify(|feed| {
+            feed.epoch = term.epoch;
+            feed.table = None;
+        });
+        let args = ReconcilerArgs { state: State::new(term.epoch, settle_until), desired };
+        let actor = ReconcilerActor { shared: Arc::clone(shared) };
+        let (reconciler, _) = ReconcilerActor::spawn_linked(None, actor, args, myself.get_cell()).await?;
+        shared.reconciler.store(Some(Arc::new(reconciler)));
+        Ok(())
+    }
+
+    fn restart_later(&self, myself: &ActorRef<HeadMsg>, state: &mut HeadState) {
+        let wait = backoff(state.restarts);
+        state.restarts += 1;
+        myself.send_after(wait, || HeadMsg::Restart);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_back_off_to_a_limit() {
+        let waits: Vec<_> = [0, 1, 2, 6, 7, 40].map(|n| backoff(n).as_millis()).into();
+        assert_eq!(waits, [100, 200, 400, 6_400, 10_000, 10_000]);
+    }
+}

@@ -1,0 +1,150 @@
+//! One worker's stream: decodes what it says, encodes what it is told. Linked to the reconciler, which hears of its end
+//! and takes it for the node's leaving. Never restarted: the worker dials again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_proto::{NodeId, ReplicaId, v1};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, Streaming};
+
+use super::reconciler_actor::ReconcilerMsg;
+use crate::api::decode;
+use crate::reconcile::observe::Event;
+use crate::reconcile::{Order, SessionId};
+use crate::shared::Shared;
+
+/// Orders that may wait for a worker that does not read; more end its stream.
+pub(crate) const MAX_WAITING_ORDERS: usize = 1024;
+
+/// A session's fixed parts.
+pub(crate) struct NodeSessionActor {
+    pub(crate) shared: Arc<Shared>,
+    /// Its reconciler.
+    pub(crate) reconciler: ActorRef<ReconcilerMsg>,
+    /// Its node.
+    pub(crate) node: NodeId,
+    /// Its id.
+    pub(crate) session: SessionId,
+}
+
+/// The stream's two ends.
+pub(crate) struct NodeSessionArgs {
+    /// What the worker says.
+    pub(crate) inbound: Streaming<v1::NodeMessage>,
+    /// What it is told.
+    pub(crate) outbound: mpsc::Sender<Result<v1::HeadMessage, Status>>,
+}
+
+/// What a session is told.
+pub(crate) enum NodeSessionMsg {
+    /// From the reconciler: start a replica, or tell it new settings. Harmless when repeated.
+    Start(Box<Order>),
+    /// From the reconciler: drain and stop a replica. Harmless when repeated.
+    Stop(ReplicaId, Duration),
+    /// From the reconciler: drain everything and end the process. Harmless when repeated.
+    Shutdown(Duration),
+    /// From its own reader: the worker said something.
+    Said(v1::NodeMessage),
+}
+
+/// What a session holds; dropping it ends both directions.
+pub(crate) struct NodeSessionState {
+    outbound: mpsc::Sender<Result<v1::HeadMessage, Status>>,
+    _reader: AbortOnDropHandle<()>,
+}
+
+impl Actor for NodeSessionActor {
+    type Msg = NodeSessionMsg;
+    type State = NodeSessionState;
+    type Arguments = NodeSessionArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<NodeSessionMsg>,
+        args: NodeSessionArgs,
+    ) -> Result<NodeSessionState, ActorProcessingErr> {
+        let NodeSessionArgs { inbound, outbound } = args;
+        let reader = tokio::spawn(read(inbound, myself, outbound.clone()));
+        Ok(NodeSessionState { outbound, _reader: AbortOnDropHandle::new(reader) })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<NodeSessionMsg>,
+        message: NodeSessionMsg,
+        state: &mut NodeSessionState,
+    ) -> Result<(), ActorProcessingErr> {
+        use v1::head_message::Body;
+        let body = match message {
+            NodeSessionMsg::Start(order) => Body::Start(decode::start(&order)),
+            NodeSessionMsg::Stop(replica, drain) => Body::Stop(v1::StopReplica {
+                replica_id: replica.to_string(),
+                drain_ms: decode::millis(drain),
+            }),
+            NodeSessionMsg::Shutdown(drain) => {
+                Body::Shutdown(v1::Shutdown { drain_ms: decode::millis(drain) })
+            }
+            NodeSessionMsg::Said(message) => {
+                if let Some(event) = self.event(message) {
+                    let _ = self.reconciler.cast(ReconcilerMsg::Observe(event));
+                }
+                return Ok(());
+            }
+        };
+        let message = v1::HeadMessage { epoch: self.shared.epoch(), body: Some(body) };
+        if state.outbound.try_send(Ok(message)).is_err() {
+            myself.stop(Some("the worker does not read its orders".into()));
+        }
+        Ok(())
+    }
+}
+
+impl NodeSessionActor {
+    /// What a message means; one that makes no sense is dropped.
+    fn event(&self, message: v1::NodeMessage) -> Option<Event> {
+        use v1::node_message::Body;
+        let (node, session) = (self.node.clone(), self.session);
+        match message.body {
+            Some(Body::Heartbeat(heartbeat)) => {
+                let ongoing =
+                    heartbeat.ongoing.into_iter().map(|(id, ongoing)| (ReplicaId::from(id), ongoing));
+                Some(Event::Heartbeat(node, session, ongoing.collect()))
+            }
+            Some(Body::Replica(report)) => match decode::report(report) {
+                Ok(report) => Some(Event::ReplicaChanged(node, session, report)),
+                Err(error) => {
+                    tracing::warn!(node_id = %node, %error, "a worker sent a report that makes no sense");
+                    None
+                }
+            },
+            Some(Body::Register(_)) => {
+                tracing::warn!(node_id = %node, "a worker registered twice on one stream");
+                None
+            }
+            // A newer worker may say things that this head does not know.
+            None => None,
+        }
+    }
+}
+
+/// Passes on what the worker says until its stream ends, in either direction; that is the end of the session.
+async fn read(
+    mut inbound: Streaming<v1::NodeMessage>,
+    session: ActorRef<NodeSessionMsg>,
+    outbound: mpsc::Sender<Result<v1::HeadMessage, Status>>,
+) {
+    loop {
+        let message = tokio::select! {
+            message = inbound.message() => message,
+            () = outbound.closed() => break,
+        };
+        let Ok(Some(message)) = message else { break };
+        if session.cast(NodeSessionMsg::Said(message)).is_err() {
+            break;
+        }
+    }
+    session.stop(Some("the worker's stream ended".into()));
+}

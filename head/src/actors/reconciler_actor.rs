@@ -1,0 +1,282 @@
+//! Owns what is observed: events come in, [`step`] decides, commands go out to node sessions and route tables to
+//! ingresses. Restarted by the head actor, with everything observed forgotten; node sessions end with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_proto::NodeId;
+use millstream_proto::status::ClusterStatus;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+
+use super::node_session_actor::NodeSessionMsg;
+use crate::desired::Desired;
+use crate::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
+use crate::reconcile::{Command, SessionId, State, routes, status::status, step};
+use crate::shared::Shared;
+
+/// Reconciles.
+pub(crate) struct ReconcilerActor {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What it starts from.
+pub(crate) struct ReconcilerArgs {
+    /// The beginning of a term.
+    pub(crate) state: State,
+    /// What people asked for.
+    pub(crate) desired: Arc<Desired>,
+}
+
+/// What the reconciler is told and asked.
+pub(crate) enum ReconcilerMsg {
+    /// From the node service, once a stream: a worker wants in. Answered with a refusal when its name is taken.
+    Join(Box<Registration>, SessionId, ActorRef<NodeSessionMsg>, RpcReplyPort<Result<(), NameTaken>>),
+    /// From node and ingress sessions. Repeating it is harmless.
+    Observe(Event),
+    /// From the control service, after the store has taken the change; answered at once. May be repeated.
+    DesiredChanged(Arc<Desired>, RpcReplyPort<()>),
+    /// From anybody: the cluster as it is now.
+    Status(RpcReplyPort<ClusterStatus>),
+    /// From the control service: tell every ingress and worker to drain and end. May be repeated.
+    Shutdown(Duration, RpcReplyPort<()>),
+    /// From the node service: a worker obeyed a later term; this head continues in the given one.
+    RaiseEpoch(u64),
+    /// From itself, after events and at each tick: compare what is desired with what runs.
+    Look(Trigger),
+    /// From tests and debug pages: everything observed.
+    Inspect(RpcReplyPort<Box<State>>),
+}
+
+/// Why to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// Something changed.
+    Event,
+    /// Time went by.
+    Tick,
+}
+
+/// What the reconciler holds.
+pub(crate) struct ReconcilerState {
+    state: State,
+    desired: Arc<Desired>,
+    sessions: BTreeMap<NodeId, (SessionId, ActorRef<NodeSessionMsg>)>,
+    /// Whether a look after an event is queued: a burst of events is looked at once.
+    look_queued: bool,
+}
+
+impl Actor for ReconcilerActor {
+    type Msg = ReconcilerMsg;
+    type State = ReconcilerState;
+    type Arguments = ReconcilerArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ReconcilerMsg>,
+        args: ReconcilerArgs,
+    ) -> Result<ReconcilerState, ActorProcessingErr> {
+        myself.send_interval(self.shared.timing.tick, || ReconcilerMsg::Look(Trigger::Tick));
+        myself.cast(ReconcilerMsg::Look(Trigger::Event))?;
+        let ReconcilerArgs { state, desired } = args;
+        Ok(ReconcilerState { state, desired, sessions: BTreeMap::new(), look_queued: true })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ReconcilerMsg>,
+        message: ReconcilerMsg,
+        state: &mut ReconcilerState,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = self.shared.clock.now();
+        match message {
+            ReconcilerMsg::Join(registration, session, actor, reply) => {
+                let outcome = admit(&state.state, &registration, &self.shared.timing, now);
+                if outcome.is_ok() {
+                    self.join(&myself, state, *registration, session, actor);
+                }
+                answer(reply, outcome);
+            }
+            ReconcilerMsg::Observe(event) => self.observe(&myself, state, event),
+            ReconcilerMsg::DesiredChanged(desired, reply) => {
+                state.desired = desired;
+                self.queue_look(&myself, state);
+                answer(reply, ());
+            }
+            ReconcilerMsg::Status(reply) => {
+                let ReconcilerState { state, desired, .. } = state;
+                answer(reply, status(&self.shared.name, desired, state, &self.shared.timing, now));
+            }
+            ReconcilerMsg::Shutdown(drain, reply) => {
+                self.shut_down(state, drain);
+                answer(reply, ());
+            }
+            ReconcilerMsg::RaiseEpoch(epoch) => {
+                state.state.epoch = state.state.epoch.max(epoch);
+                self.queue_look(&myself, state);
+            }
+            ReconcilerMsg::Look(trigger) => {
+                if trigger == Trigger::Event {
+                    state.look_queued = false;
+                }
+                self.look(&myself, state, now);
+            }
+            ReconcilerMsg::Inspect(reply) => answer(reply, Box::new(state.state.clone())),
+        }
+        Ok(())
+    }
+
+    /// A node session that ended, however it did, is a node that left.
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<ReconcilerMsg>,
+        event: SupervisionEvent,
+        state: &mut ReconcilerState,
+    ) -> Result<(), ActorProcessingErr> {
+        let ended = match &event {
+            SupervisionEvent::ActorFailed(who, error) => {
+                tracing::error!(%error, "a node session died; its worker dials again");
+                who.get_id()
+            }
+            SupervisionEvent::ActorTerminated(who, ..) => who.get_id(),
+            _ => return Ok(()),
+        };
+        let of_node = state.sessions.iter().find(|(_, (_, actor))| actor.get_id() == ended);
+        if let Some((node, session)) = of_node.map(|(node, (session, _))| (node.clone(), *session)) {
+            state.sessions.remove(&node);
+            tracing::info!(node_id = %node, "node left");
+            self.observe(&myself, state, Event::NodeLeft(node, session));
+        }
+        Ok(())
+    }
+}
+
+impl ReconcilerActor {
+    fn join(
+        &self,
+        myself: &ActorRef<ReconcilerMsg>,
+        state: &mut ReconcilerState,
+        registration: Registration,
+        session: SessionId,
+        actor: ActorRef<NodeSessionMsg>,
+    ) {
+        let num_replicas = registration.replicas.len();
+        tracing::info!(node_id = %registration.id, name = registration.name, num_replicas, "node joined");
+        if let Some((_, old)) = state.sessions.insert(registration.id.clone(), (session, actor)) {
+            old.stop(Some("its node has a newer stream".into()));
+        }
+        self.observe(myself, state, Event::NodeJoined(session, registration));
+    }
+
+    fn observe(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, event: Event) {
+        let effect = observe(&mut state.state, &state.desired, event, self.shared.clock.now());
+        self.shared.changes.send_modify(|changes| *changes += 1);
+        if effect == Effect::Structure {
+            self.queue_look(myself, state);
+        }
+    }
+
+    fn queue_look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState) {
+        if !state.look_queued {
+            state.look_queued = myself.cast(ReconcilerMsg::Look(Trigger::Event)).is_ok();
+        }
+    }
+
+    fn look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
+        let decided = step(&state.desired, &state.state, &self.shared.timing, now);
+        for command in &decided.commands {
+            state.state.carry_out(command, now);
+            self.send(state, command);
+        }
+        for (deployment, reasons) in &decided.pending {
+            if state.state.pending.get(deployment) != Some(reasons) {
+                tracing::warn!(%deployment, reasons = reasons.join(" | "), "a wanted replica has no place");
+            }
+        }
+        if !state.state.stopping {
+            state.state.pending = decided.pending;
+        }
+        if let Some(table) = routes::publish(&mut state.state, &state.desired, &self.shared.timing, now) {
+            tracing::debug!(version = table.version, "new route table");
+            let epoch = state.state.epoch;
+            self.shared.feed.send_modify(|feed| {
+                feed.epoch = epoch;
+                feed.table = Some(table);
+            });
+        }
+        if !decided.commands.is_empty() {
+            self.queue_look(myself, state);
+        }
+        self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Sends a command to whom it concerns. A session that is gone loses it; its worker reports what runs when it
+    /// dials again, and the next step decides afresh.
+    fn send(&self, state: &mut ReconcilerState, command: &Command) {
+        log(command);
+        let (node, message) = match command {
+            Command::Start(order) | Command::Update(order) => {
+                (&order.node, NodeSessionMsg::Start(Box::new(order.clone())))
+            }
+            Command::Stop { node, replica, drain, .. } => {
+                (node, NodeSessionMsg::Stop(replica.clone(), *drain))
+            }
+            Command::GiveUp { node } => {
+                // It must say afresh what runs there.
+                if let Some((_, actor)) = state.sessions.remove(node) {
+                    actor.stop(Some("its node was given up".into()));
+                }
+                return;
+            }
+            _ => return,
+        };
+        if let Some((_, actor)) = state.sessions.get(node) {
+            let _ = actor.cast(message);
+        }
+    }
+
+    fn shut_down(&self, state: &mut ReconcilerState, drain: Duration) {
+        tracing::info!("shutting the cluster down");
+        state.state.stopping = true;
+        self.shared.feed.send_modify(|feed| feed.leave = Some(drain));
+        for (_, actor) in state.sessions.values() {
+            let _ = actor.cast(NodeSessionMsg::Shutdown(drain));
+        }
+    }
+}
+
+/// Whoever asked may have left meanwhile.
+fn answer<T: Send + 'static>(reply: RpcReplyPort<T>, value: T) {
+    let _ = reply.send(value);
+}
+
+fn log(command: &Command) {
+    match command {
+        Command::Serve { pipeline, revision, complete } => {
+            tracing::info!(%pipeline, revision, complete, "requests run on this revision");
+        }
+        Command::Start(order) => {
+            tracing::info!(replica_id = %order.replica, node_id = %order.node, deployment = %order.deployment,
+                revision = order.revision, "starting a replica");
+        }
+        Command::Update(order) => {
+            tracing::info!(replica_id = %order.replica, revision = order.revision, "telling a replica new settings");
+        }
+        Command::Retire { replica, reason, .. } => {
+            tracing::info!(replica_id = %replica, %reason, "taking a replica out of the routes");
+        }
+        Command::Stop { replica, reason, .. } => {
+            tracing::info!(replica_id = %replica, %reason, "stopping a replica");
+        }
+        Command::GiveUp { node } => {
+            tracing::warn!(node_id = %node, "node is lost; its replicas are placed elsewhere");
+        }
+        Command::Alarm { raised: true } => {
+            tracing::error!(
+                "half of the nodes look dead at once; replicas are not replaced until they come back"
+            );
+        }
+        Command::Alarm { raised: false } => tracing::info!("enough nodes are back"),
+        Command::Settle | Command::ForgetNode { .. } | Command::ForgetIngress { .. } => {}
+    }
+}

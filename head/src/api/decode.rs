@@ -1,0 +1,159 @@
+//! Generated types to domain types and back. What comes from the network is checked field by field.
+
+use std::time::Duration;
+
+use millstream_pipelines::{FullName, NameError};
+use millstream_proto::status::ReplicaState;
+use millstream_proto::{NodeId, ReplicaId, v1};
+
+use crate::reconcile::observe::{Registration, Report};
+use crate::reconcile::routes::RouteTable;
+use crate::reconcile::{Device, Load, Order, Resources};
+use crate::scheduler::Share;
+
+/// Why a message makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// A field is empty.
+    #[error("field `{0}` is empty; fill it in")]
+    Empty(&'static str),
+    /// A name is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A state that this version does not know.
+    #[error("field `state` has the unknown value {0}")]
+    State(i32),
+}
+
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+fn filled(field: &'static str, text: String) -> Result<String, Error> {
+    if text.is_empty() { Err(Error::Empty(field)) } else { Ok(text) }
+}
+
+fn full_name(pipeline: &str, deployment: &str) -> Result<FullName, Error> {
+    Ok(FullName { pipeline: pipeline.parse()?, deployment: deployment.parse()? })
+}
+
+/// Milliseconds of a duration, as they travel.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A worker's first message. Reports that make no sense are left out: the rest of the node is fine.
+pub(crate) fn registration(register: v1::Register) -> Result<Registration, Error> {
+    let resources = register.resources.unwrap_or_default();
+    let gpus = resources.gpus.into_iter().map(|gpu| Device {
+        index: gpu.index,
+        model: gpu.model,
+        memory_bytes: gpu.memory_bytes,
+    });
+    let replicas = register.replicas.into_iter().filter_map(|replica| match report(replica) {
+        Ok(report) => Some(report),
+        Err(error) => {
+            tracing::warn!(node_id = register.node_id, %error, "a worker registered a replica that makes no sense");
+            None
+        }
+    });
+    Ok(Registration {
+        replicas: replicas.collect(),
+        id: NodeId::new(filled("node_id", register.node_id)?),
+        name: filled("name", register.name)?,
+        address: filled("address", register.address)?,
+        pid: register.pid,
+        version: register.version,
+        labels: register.labels.into_iter().collect(),
+        resources: Resources {
+            cpu_milli: resources.cpu_milli,
+            memory_bytes: resources.memory_bytes,
+            gpus: gpus.collect(),
+        },
+    })
+}
+
+/// A replica as its worker sees it.
+pub(crate) fn report(report: v1::ReplicaReport) -> Result<Report, Error> {
+    let state = match report.state() {
+        v1::ReplicaState::Starting => ReplicaState::Starting,
+        v1::ReplicaState::Ready => ReplicaState::Ready,
+        v1::ReplicaState::Draining => ReplicaState::Draining,
+        v1::ReplicaState::Stopped => ReplicaState::Stopped,
+        v1::ReplicaState::Failed => ReplicaState::Failed,
+        v1::ReplicaState::Unspecified => return Err(Error::State(report.state)),
+    };
+    // A worker that never heard of a replica reports it as stopped, without a deployment.
+    let deployment = match (state, full_name(&report.pipeline, &report.deployment)) {
+        (_, Ok(name)) => name,
+        (ReplicaState::Stopped, Err(_)) => full_name("unknown", "unknown")?,
+        (_, Err(error)) => return Err(error),
+    };
+    Ok(Report {
+        id: ReplicaId::new(filled("replica_id", report.replica_id)?),
+        deployment,
+        revision: report.revision,
+        state,
+        doing: report.doing,
+        error: report.error,
+        pid: report.pid,
+        restarts: report.restarts,
+        gpus: report.gpus.into_iter().map(|share| Share { index: share.index, milli: share.milli }).collect(),
+    })
+}
+
+/// An ingress's load report. Names that are none are left out.
+pub(crate) fn loads(report: v1::LoadReport) -> std::collections::BTreeMap<FullName, Load> {
+    let load = |load: v1::DeploymentLoad| {
+        let name = full_name(&load.pipeline, &load.deployment).ok()?;
+        Some((name, Load { ongoing: load.ongoing, queued: load.queued }))
+    };
+    report.deployments.into_iter().filter_map(load).collect()
+}
+
+/// An order to start a replica.
+pub(crate) fn start(order: &Order) -> v1::StartReplica {
+    v1::StartReplica {
+        replica_id: order.replica.to_string(),
+        pipeline: order.deployment.pipeline.to_string(),
+        deployment: order.deployment.deployment.to_string(),
+        revision: order.revision,
+        spec_json: serde_json::to_string(&*order.spec)
+            .expect("a deployment's settings have string keys only and no failing serialiser"),
+        source_dir: order.source_dir.clone(),
+        gpus: order
+            .gpus
+            .iter()
+            .map(|share| v1::GpuShare { index: share.index, milli: share.milli })
+            .collect(),
+    }
+}
+
+/// A route table.
+pub(crate) fn table(table: &RouteTable) -> v1::RouteTable {
+    let pipelines = table.pipelines.iter().map(|route| {
+        let stored = &route.revision.stored;
+        let deployments = route.deployments.iter().map(|route| v1::DeploymentRoute {
+            deployment: route.deployment.to_string(),
+            replicas: route
+                .replicas
+                .iter()
+                .map(|replica| v1::ReplicaRoute {
+                    replica_id: replica.replica.to_string(),
+                    node_id: replica.node.to_string(),
+                    address: replica.address.clone(),
+                })
+                .collect(),
+        });
+        v1::PipelineRoute {
+            name: route.name.to_string(),
+            revision: stored.number,
+            file_name: stored.file_name.clone(),
+            source: stored.source.clone(),
+            deployments: deployments.collect(),
+        }
+    });
+    v1::RouteTable { version: table.version, pipelines: pipelines.collect() }
+}

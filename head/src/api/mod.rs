@@ -1,0 +1,8 @@
+//! The head's servers: thin handlers that decode, ask an actor or the catalog, and encode.
+
+pub(crate) mod auth;
+pub(crate) mod control_service;
+pub(crate) mod dashboard;
+pub(crate) mod decode;
+pub(crate) mod node_service;
+pub(crate) mod route_service;

@@ -1,0 +1,202 @@
+//! What people asked for, in the store. One change at a time in this process; each is one commit that fails as a whole
+//! when somebody else has changed the same pipeline meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_pipelines::Name;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::change::{self, Candidate, Deployed, Refusal};
+use super::{Compiled, Desired, Revision, StoredRevision};
+use crate::store::{self, Expected, Store, Version, Write};
+
+/// Keys of pipelines' heads: `pipelines/NAME`.
+const PIPELINES: &str = "pipelines/";
+/// Keys of revisions: `revisions/NAME/NUMBER`.
+const REVISIONS: &str = "revisions/";
+/// How often a change is tried when somebody else gets in between.
+const MAX_ATTEMPTS: usize = 5;
+
+/// Why a change did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It does not fit.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store refused it.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The store holds something that is none of ours.
+    #[error("the store's key `{key}` cannot be read: {reason}; restore a backup, or delete that pipeline")]
+    Unreadable {
+        /// The key.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What the store keeps of a pipeline beside its revisions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredHead {
+    newest: u64,
+    deleted: bool,
+}
+
+/// The stored pipelines.
+pub(crate) struct Catalog {
+    store: Arc<dyn Store>,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    desired: Arc<Desired>,
+    /// Versions of the pipelines' heads, for compare-and-swap.
+    versions: BTreeMap<Name, Version>,
+}
+
+impl Catalog {
+    /// Reads everything from the store.
+    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, Error> {
+        let current = read(&*store).await?;
+        Ok(Self { store, current: Mutex::new(current) })
+    }
+
+    /// What people asked for.
+    pub(crate) async fn desired(&self) -> Arc<Desired> {
+        Arc::clone(&self.current.lock().await.desired)
+    }
+
+    /// Stores a text as a new revision, unless it is there already. Gives the number, whether that changed anything,
+    /// and what people ask for now.
+    pub(crate) async fn deploy(
+        &self,
+        candidate: Candidate,
+        now_ms: u64,
+    ) -> Result<(u64, bool, Arc<Desired>), Error> {
+        let mut current = self.current.lock().await;
+        let name = candidate.compiled.name.clone();
+        for _ in 1..MAX_ATTEMPTS {
+            let revision = match change::deploy(&current.desired, candidate.clone(), now_ms)? {
+                Deployed::Unchanged { revision } => {
+                    return Ok((revision, false, Arc::clone(&current.desired)));
+                }
+                Deployed::New(revision) => revision,
+            };
+            let number = revision.stored.number;
+            let mut desired = Desired::clone(&current.desired);
+            let dropped = desired.add(&name, Arc::clone(&revision));
+            let head = StoredHead { newest: number, deleted: false };
+            let mut writes = vec![
+                put_head(&name, &head, current.versions.get(&name)),
+                Write::put(revision_key(&name, number), Expected::Absent, to_json(&revision.stored)),
+            ];
+            writes.extend(
+                dropped.iter().map(|&number| Write::delete(revision_key(&name, number), Expected::Any)),
+            );
+            if self.commit(&mut current, &name, desired, writes).await? {
+                return Ok((number, true, Arc::clone(&current.desired)));
+            }
+        }
+        Err(store::Error::Conflict { key: format!("{PIPELINES}{name}") }.into())
+    }
+
+    /// Deletes a pipeline; gives what people ask for now.
+    pub(crate) async fn delete(&self, name: &Name) -> Result<Arc<Desired>, Error> {
+        let mut current = self.current.lock().await;
+        for _ in 1..MAX_ATTEMPTS {
+            change::delete(&current.desired, name)?;
+            let mut desired = Desired::clone(&current.desired);
+            let pipeline = desired.pipelines.get(name).cloned();
+            desired.remove(name);
+            let revisions = pipeline.iter().flat_map(|pipeline| pipeline.revisions.keys());
+            let mut writes: Vec<_> =
+                revisions.map(|&number| Write::delete(revision_key(name, number), Expected::Any)).collect();
+            let newest = pipeline.as_ref().map_or(0, |pipeline| pipeline.newest);
+            writes.push(put_head(name, &StoredHead { newest, deleted: true }, current.versions.get(name)));
+            if self.commit(&mut current, name, desired, writes).await? {
+                return Ok(Arc::clone(&current.desired));
+            }
+        }
+        Err(store::Error::Conflict { key: format!("{PIPELINES}{name}") }.into())
+    }
+
+    /// Commits; false (and everything read again) when somebody else was faster.
+    async fn commit(
+        &self,
+        current: &mut Current,
+        name: &Name,
+        desired: Desired,
+        writes: Vec<Write>,
+    ) -> Result<bool, Error> {
+        match self.store.commit(writes).await {
+            Ok(version) => {
+                current.desired = Arc::new(desired);
+                current.versions.insert(name.clone(), version);
+                Ok(true)
+            }
+            Err(store::Error::Conflict { .. }) => {
+                *current = read(&*self.store).await?;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn put_head(name: &Name, head: &StoredHead, version: Option<&Version>) -> Write {
+    let expected = version.map_or(Expected::Absent, |&version| Expected::Version(version));
+    Write::put(format!("{PIPELINES}{name}"), expected, to_json(head))
+}
+
+fn revision_key(name: &Name, number: u64) -> String {
+    format!("{REVISIONS}{name}/{number:020}")
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("these types have string keys only and no failing serialiser")
+}
+
+fn from_json<'a, T: Deserialize<'a>>(key: &str, value: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(value)
+        .map_err(|error| Error::Unreadable { key: key.to_owned(), reason: error.to_string() })
+}
+
+/// Splits what follows a prefix: the pipeline's name.
+fn name_of(key: &str, rest: &str) -> Result<Name, Error> {
+    rest.parse().map_err(|error| Error::Unreadable { key: key.to_owned(), reason: format!("{error}") })
+}
+
+async fn read(store: &dyn Store) -> Result<Current, Error> {
+    let mut current = Current::default();
+    let mut desired = Desired::default();
+    for entry in store.list(PIPELINES).await?.entries {
+        let name = name_of(&entry.key, &entry.key[PIPELINES.len()..])?;
+        let head: StoredHead = from_json(&entry.key, &entry.value)?;
+        if head.deleted {
+            desired.deleted.insert(name.clone(), head.newest);
+        } else {
+            let revisions = BTreeMap::new();
+            desired.pipelines.insert(name.clone(), super::Pipeline { newest: head.newest, revisions });
+        }
+        current.versions.insert(name, entry.version);
+    }
+    for entry in store.list(REVISIONS).await?.entries {
+        let rest = &entry.key[REVISIONS.len()..];
+        let name = name_of(&entry.key, rest.split_once('/').map_or(rest, |(name, _)| name))?;
+        let stored: StoredRevision = from_json(&entry.key, &entry.value)?;
+        let compiled = Compiled::from_text(&stored.file_name, &stored.source);
+        if let Err(faults) = &compiled {
+            tracing::error!(pipeline = %name, revision = stored.number, error = %faults,
+                "a stored revision is not understood any more; deploy a corrected file");
+        }
+        if let Some(pipeline) = desired.pipelines.get_mut(&name) {
+            pipeline.revisions.insert(stored.number, Arc::new(Revision { stored, compiled }));
+        }
+    }
+    current.desired = Arc::new(desired);
+    Ok(current)
+}

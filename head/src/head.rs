@@ -1,0 +1,248 @@
+//! A head from start to stop: store, listeners, actors.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use millstream_proto::v1::control_service_server::ControlServiceServer;
+use millstream_proto::v1::node_service_server::NodeServiceServer;
+use millstream_proto::v1::route_service_server::RouteServiceServer;
+use ractor::{Actor, ActorRef};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::actors::head_actor::{HeadActor, HeadMsg};
+use crate::actors::reconciler_actor::ReconcilerMsg;
+use crate::api::auth::AdminToken;
+use crate::api::control_service::ControlServer;
+use crate::api::dashboard;
+use crate::api::node_service::NodeServer;
+use crate::api::route_service::RouteServer;
+use crate::clock::Clock;
+use crate::desired::catalog::Catalog;
+use crate::leader;
+use crate::lock::{DataDirLock, LockError};
+use crate::shared::{Feed, Shared};
+use crate::store::Store;
+use crate::store::embedded::EmbeddedStore;
+use crate::timing::Timing;
+
+/// A peer that answers nothing for this long and [`KEEPALIVE_TIMEOUT`] is gone.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connections may take to end when the head stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a head is started with.
+pub struct Config {
+    /// Name of this head, for people.
+    pub name: String,
+    /// gRPC address for workers, ingresses and the command; port 0 picks a free one.
+    pub control: SocketAddr,
+    /// HTTP address for the dashboard and REST; port 0 picks a free one.
+    pub dashboard: SocketAddr,
+    /// Folder of the embedded store.
+    pub data_dir: PathBuf,
+    /// The admin token that control calls must carry.
+    pub admin_token: String,
+}
+
+/// Why a head did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error("cannot listen on `{address}` for {purpose}: {source}; choose another address with {flag}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What for.
+        purpose: &'static str,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process works on the data directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(String),
+}
+
+/// A running head.
+pub struct Head {
+    control: SocketAddr,
+    dashboard: SocketAddr,
+    shared: Arc<Shared>,
+    store: EmbeddedStore,
+    actor: ActorRef<HeadMsg>,
+    actor_end: JoinHandle<()>,
+    servers: Vec<JoinHandle<()>>,
+    _lock: DataDirLock,
+    /// A head that is dropped without [`Head::stop`] ends its streams and listeners too.
+    _closing: DropGuard,
+}
+
+impl Head {
+    /// Opens the store, binds the listeners and starts to reconcile. Returns once both are bound.
+    ///
+    /// # Errors
+    /// [`StartError`] when an address or the store cannot be used.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Timing::default()).await
+    }
+
+    /// [`Head::start`] with other intervals.
+    ///
+    /// # Errors
+    /// As [`Head::start`].
+    pub async fn start_with(config: Config, timing: Timing) -> Result<Self, StartError> {
+        let lock = DataDirLock::join(&config.data_dir)?;
+        let dir = config.data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir)).await;
+        let store = opened.map_err(|error| store_error(&error))?.map_err(|error| store_error(&error))?;
+        let control = bind(config.control, "workers, ingresses and the command", "--control").await?;
+        let dashboard = bind(config.dashboard, "the dashboard", "--dashboard").await?;
+        let term = leader::begin_term(&store, 0).await.map_err(|error| store_error(&error))?;
+        let dynamic: Arc<dyn Store> = Arc::new(store.clone());
+        let catalog = Catalog::load(Arc::clone(&dynamic)).await.map_err(|error| store_error(&error))?;
+        let closing = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            name: config.name,
+            timing,
+            clock: Clock::start(),
+            store: dynamic,
+            catalog,
+            admin_token: AdminToken::new(&config.admin_token),
+            epoch: AtomicU64::new(term.epoch),
+            reconciler: ArcSwapOption::empty(),
+            feed: watch::Sender::new(Feed::default()),
+            changes: watch::Sender::new(0),
+            stop: watch::Sender::new(None),
+            closing: closing.clone(),
+            last_session: AtomicU64::new(0),
+        });
+        let (actor, actor_end) = HeadActor::spawn(None, HeadActor { shared: Arc::clone(&shared) }, term)
+            .await
+            .map_err(|error| store_error(&error))?;
+        let (control_address, control) = control;
+        let (dashboard_address, dashboard) = dashboard;
+        let servers = vec![
+            tokio::spawn(serve_grpc(Arc::clone(&shared), control)),
+            tokio::spawn(serve_http(Arc::clone(&shared), dashboard, dashboard_address)),
+        ];
+        tracing::info!(epoch = term.epoch, control = %control_address, "head leads");
+        Ok(Self {
+            control: control_address,
+            dashboard: dashboard_address,
+            shared,
+            store,
+            actor,
+            actor_end,
+            servers,
+            _lock: lock,
+            _closing: closing.drop_guard(),
+        })
+    }
+
+    /// The gRPC address.
+    #[must_use]
+    pub fn control_address(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// The dashboard's address.
+    #[must_use]
+    pub fn dashboard_address(&self) -> SocketAddr {
+        self.dashboard
+    }
+
+    /// Waits until somebody asks the cluster to stop (`cluster down`); workers and ingresses have been told by then.
+    /// Gives the time to drain in.
+    pub async fn asked_to_stop(&self) -> Duration {
+        let mut stop = self.shared.stop.subscribe();
+        let asked = stop.wait_for(Option::is_some).await.map(|drain| *drain);
+        // The sender lives as long as this head, so there is always an answer.
+        asked.ok().flatten().unwrap_or_default()
+    }
+
+    /// Closes listeners and store. When all workers have stopped by then, the next start need not wait for them.
+    pub async fn stop(self) {
+        let state = self.shared.ask(ReconcilerMsg::Inspect).await;
+        if state.is_ok_and(|state| state.nodes.values().all(|node| node.replicas.is_empty()))
+            && let Err(error) = leader::note_quiet(&self.store).await
+        {
+            tracing::warn!(%error, "the next start will wait for workers to report");
+        }
+        self.shared.closing.cancel();
+        self.actor.stop(None);
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.actor_end).await;
+        for server in self.servers {
+            let abort = server.abort_handle();
+            if tokio::time::timeout(CLOSE_TIMEOUT, server).await.is_err() {
+                abort.abort();
+            }
+        }
+        let store = self.store;
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the store was not closed cleanly");
+        }
+    }
+}
+
+fn store_error(error: &impl ToString) -> StartError {
+    StartError::Store(error.to_string())
+}
+
+async fn bind(
+    address: SocketAddr,
+    purpose: &'static str,
+    flag: &'static str,
+) -> Result<(SocketAddr, TcpListener), StartError> {
+    let error = |source| StartError::Bind { address, purpose, flag, source };
+    let listener = TcpListener::bind(address).await.map_err(error)?;
+    Ok((listener.local_addr().map_err(error)?, listener))
+}
+
+/// Workers, ingresses and the command.
+fn serve_grpc(shared: Arc<Shared>, listener: TcpListener) -> impl Future<Output = ()> + Send {
+    let token = shared.admin_token.clone();
+    let control = ControlServer { shared: Arc::clone(&shared) };
+    let closing = shared.closing.clone();
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(ControlServiceServer::with_interceptor(control, move |request| token.check(request)))
+        .add_service(NodeServiceServer::new(NodeServer { shared: Arc::clone(&shared) }))
+        .add_service(RouteServiceServer::new(RouteServer { shared }))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            closing.cancelled_owned(),
+        );
+    async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the control listener ended");
+        }
+    }
+}
+
+/// The dashboard's address.
+async fn serve_http(shared: Arc<Shared>, listener: TcpListener, bound: SocketAddr) {
+    let closing = shared.closing.clone();
+    let served = axum::serve(listener, dashboard::router(shared, bound))
+        .with_graceful_shutdown(closing.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the dashboard's listener ended");
+    }
+}

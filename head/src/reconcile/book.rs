@@ -1,0 +1,97 @@
+//! Books commands in the state, so that the next step sees them as under way.
+
+use std::time::Duration;
+
+use millstream_pipelines::Demand;
+use millstream_proto::status::ReplicaState;
+
+use super::state::{Booking, Leaving, Replica, Serving, State};
+use super::{Command, Order};
+
+impl Booking {
+    /// What a demand books beside shares of devices.
+    #[must_use]
+    pub fn of(demand: &Demand) -> Self {
+        Self {
+            cpu_milli: demand.cpu_milli,
+            memory_bytes: demand.memory_bytes,
+            gpu_memory_bytes: demand.gpu_memory_bytes,
+        }
+    }
+}
+
+impl State {
+    /// A head that has just come to lead and knows nobody yet. Nothing is decided before `settle_until`, unless all
+    /// that is wanted turns out to run.
+    #[must_use]
+    pub fn new(epoch: u64, settle_until: Duration) -> Self {
+        Self { epoch, settle_until, settled: settle_until.is_zero(), ..Self::default() }
+    }
+
+    /// Books a command that is being carried out.
+    pub fn carry_out(&mut self, command: &Command, now: Duration) {
+        match command {
+            Command::Settle => self.settled = true,
+            Command::Serve { pipeline, revision, complete } => {
+                self.serving.insert(pipeline.clone(), Serving { revision: *revision, complete: *complete });
+            }
+            Command::Start(order) => self.start(order),
+            Command::Update(order) => {
+                if let Some(replica) = self.replica(&order.node, &order.replica) {
+                    replica.settings_of = order.revision;
+                }
+            }
+            Command::Retire { node, replica, reason } => {
+                if let Some(replica) = self.replica(node, replica) {
+                    replica.leaving =
+                        Some(Leaving::Retiring { since: now, gone_from: None, reason: *reason });
+                }
+            }
+            Command::Stop { node, replica, reason, .. } => {
+                if let Some(replica) = self.replica(node, replica) {
+                    replica.leaving = Some(Leaving::Stopping { since: now, reason: *reason });
+                }
+            }
+            Command::GiveUp { node } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.replicas.clear();
+                }
+            }
+            Command::ForgetNode { node } => {
+                self.nodes.remove(node);
+            }
+            Command::ForgetIngress { ingress } => {
+                self.ingresses.remove(ingress);
+            }
+            Command::Alarm { raised } => self.alarm = *raised,
+        }
+    }
+
+    fn start(&mut self, order: &Order) {
+        self.last_replica += 1;
+        let Some(node) = self.nodes.get_mut(&order.node) else { return };
+        let replica = Replica {
+            deployment: order.deployment.clone(),
+            revision: order.revision,
+            settings_of: order.revision,
+            state: ReplicaState::Starting,
+            doing: "waiting for the worker".into(),
+            error: String::new(),
+            pid: 0,
+            restarts: 0,
+            gpus: order.gpus.clone(),
+            ongoing: 0,
+            booking: Booking::of(&order.spec.demand),
+            leaving: None,
+        };
+        node.replicas.insert(order.replica.clone(), replica);
+    }
+
+    fn replica(
+        &mut self,
+        node: &millstream_proto::NodeId,
+        replica: &millstream_proto::ReplicaId,
+    ) -> Option<&mut Replica> {
+        self.nodes.get_mut(node)?.replicas.get_mut(replica)
+    }
+}

@@ -1,0 +1,247 @@
+//! What one pipeline needs: which revision serves, how many replicas of each deployment start, which leave.
+//!
+//! A new revision starts beside the old one, at most `max_surge` replicas more at a time. Requests move to it once
+//! every deployment has a ready replica of it; from then on old replicas leave as new ones get ready, so that ready
+//! ones never fall below what was asked. When a deployment's task or tensors change, old and new replicas cannot serve
+//! the same plan: then all new ones start first, and requests move when all are ready.
+
+use std::collections::BTreeMap;
+
+use millstream_pipelines::{DeploymentSpec, FullName, Name};
+use millstream_proto::NodeId;
+
+use super::state::Serving;
+use super::view::{Seen, View};
+use super::{Command, Order, Reason};
+use crate::autoscaler;
+use crate::desired::{Pipeline, Revision};
+
+/// Replicas to start, before they have places.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) deployment: FullName,
+    pub(super) revision: u64,
+    pub(super) count: usize,
+}
+
+/// What a pipeline needs.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    pub(super) commands: Vec<Command>,
+    pub(super) start: Vec<Wanted>,
+}
+
+/// Replicas on each node, of all deployments: the scale-down order asks for it.
+pub(super) type Crowd<'a> = BTreeMap<&'a NodeId, usize>;
+
+/// One pipeline and what surrounds it.
+pub(super) struct Context<'a> {
+    pub(super) name: &'a Name,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) view: &'a View<'a>,
+    pub(super) crowd: &'a Crowd<'a>,
+    pub(super) serving: Option<Serving>,
+}
+
+/// Decides for one pipeline. A newest revision that this program does not understand changes nothing.
+pub(super) fn decide(context: &Context<'_>) -> Needs {
+    let mut needs = Needs::default();
+    let Some(newest) = context.pipeline.newest() else { return needs };
+    let Ok(compiled) = &newest.compiled else { return needs };
+    let serving = context.choose_serving(newest);
+    if context.serving != Some(serving) {
+        let Serving { revision, complete } = serving;
+        needs.commands.push(Command::Serve { pipeline: context.name.clone(), revision, complete });
+    }
+    let old = match serving.revision == newest.stored.number {
+        true => None,
+        false => context.pipeline.revisions.get(&serving.revision),
+    };
+    for (deployment, spec) in &compiled.deployments {
+        let deployment = context.full_name(deployment);
+        match old {
+            Some(old) => context.start_beside(&deployment, spec, newest, old, &mut needs),
+            None => context.move_over(&deployment, spec, newest, &mut needs),
+        }
+    }
+    context.retire_strangers(newest, old.map(AsRef::as_ref), &mut needs);
+    needs
+}
+
+impl Context<'_> {
+    fn full_name(&self, deployment: &Name) -> FullName {
+        FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
+    }
+
+    /// Whether every deployment of the revision has `needed` ready replicas.
+    pub(super) fn has_ready(
+        &self,
+        revision: &Revision,
+        needed: impl Fn(&Name, &DeploymentSpec) -> usize,
+    ) -> bool {
+        revision.compiled.as_ref().is_ok_and(|compiled| {
+            compiled.deployments.iter().all(|(name, spec)| {
+                self.view.num_ready(&self.full_name(name), revision) >= needed(name, spec)
+            })
+        })
+    }
+
+    /// Which revision requests run on from now on.
+    fn choose_serving(&self, newest: &Revision) -> Serving {
+        let complete = |revision: &Revision| self.has_ready(revision, |_, _| 1);
+        let served = |complete| Serving { revision: newest.stored.number, complete };
+        let now = self.serving.and_then(|now| Some((now, self.pipeline.revisions.get(&now.revision)?)));
+        match now {
+            // After a restart of the head: the newest revision that can serve, else what is wanted.
+            None => {
+                let revisions = self.pipeline.revisions.values().rev();
+                let able = revisions.map(AsRef::as_ref).find(|revision| complete(revision));
+                match able {
+                    Some(revision) => Serving { revision: revision.stored.number, complete: true },
+                    None => served(false),
+                }
+            }
+            Some((now, _)) if now.revision == newest.stored.number => {
+                served(now.complete || complete(newest))
+            }
+            // What serves never worked: there is nothing to protect.
+            Some((Serving { complete: false, .. }, old)) if !complete(old) => served(complete(newest)),
+            Some((now, old)) => {
+                let needed = |name: &Name, spec: &DeploymentSpec| match old.spec(name) {
+                    Some(old) if !is_interchangeable(old, spec) => target(spec),
+                    _ => 1,
+                };
+                if self.has_ready(newest, needed) {
+                    served(true)
+                } else {
+                    Serving { revision: now.revision, complete: now.complete || complete(old) }
+                }
+            }
+        }
+    }
+
+    /// A new revision starts beside the one that serves, which keeps its number of replicas.
+    fn start_beside(
+        &self,
+        deployment: &FullName,
+        spec: &DeploymentSpec,
+        newest: &Revision,
+        old: &Revision,
+        needs: &mut Needs,
+    ) {
+        let all: Vec<_> = self.view.counted(deployment).collect();
+        let current: Vec<_> = all.iter().copied().filter(|seen| seen.serves(newest)).collect();
+        let serving: Vec<_> = all.iter().copied().filter(|seen| seen.serves(old)).collect();
+        if let Some(old_spec) = old.spec(&deployment.deployment) {
+            needs.want(deployment, old, target(old_spec).saturating_sub(serving.len()));
+        }
+        let target = target(spec);
+        let missing = target.saturating_sub(current.len());
+        let others = all.len() - current.len();
+        let interchangeable =
+            old.spec(&deployment.deployment).is_none_or(|old_spec| is_interchangeable(old_spec, spec));
+        let room = if others == 0 || !interchangeable {
+            missing
+        } else {
+            (target.max(others) + spec.limits.max_surge.max(1) as usize).saturating_sub(all.len())
+        };
+        needs.want(deployment, newest, missing.min(room));
+        // What both revisions use must be enough for both.
+        let keep = target.max(old.spec(&deployment.deployment).map_or(0, |spec| self::target(spec)));
+        self.retire_surplus(&current, keep, needs);
+    }
+
+    /// The newest revision serves: bring it to its number, let others leave as its replicas get ready.
+    fn move_over(&self, deployment: &FullName, spec: &DeploymentSpec, newest: &Revision, needs: &mut Needs) {
+        let all: Vec<_> = self.view.counted(deployment).collect();
+        let (current, others): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) =
+            all.iter().copied().partition(|seen| seen.serves(newest));
+        let target = target(spec);
+        let missing = target.saturating_sub(current.len());
+        let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
+        let previous = |seen: &&Seen<'_>| {
+            let revision = self.pipeline.revisions.get(&seen.replica.revision);
+            let old = revision.and_then(|revision| revision.spec(&deployment.deployment));
+            seen.is_ready() && old.is_some_and(|old| is_interchangeable(old, spec))
+        };
+        let (able, unable): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = others.iter().copied().partition(previous);
+        let keep = target.saturating_sub(num_ready).min(able.len());
+        let surge = spec.limits.max_surge.max(1) as usize;
+        let room = if keep == 0 { missing } else { (target + surge).saturating_sub(current.len() + keep) };
+        needs.want(deployment, newest, missing.min(room));
+        let leaving = able.into_iter().skip(keep).chain(unable);
+        needs.commands.extend(leaving.map(|seen| retire(seen, Reason::Replaced)));
+        self.retire_surplus(&current, target, needs);
+        let told = current.iter().filter(|seen| seen.replica.settings_of != newest.stored.number);
+        needs.commands.extend(told.filter_map(|seen| update(seen, newest)));
+    }
+
+    /// Replicas beyond `keep` leave: those that are not ready first, then those on the emptiest nodes.
+    fn retire_surplus(&self, replicas: &[&Seen<'_>], keep: usize, needs: &mut Needs) {
+        let surplus = replicas.len().saturating_sub(keep);
+        let mut order = replicas.to_vec();
+        order.sort_by_key(|seen| {
+            let crowd = self.crowd.get(seen.node_id).copied().unwrap_or(0);
+            (seen.is_ready(), crowd, std::cmp::Reverse(seen.id))
+        });
+        needs.commands.extend(order.into_iter().take(surplus).map(|seen| retire(seen, Reason::Surplus)));
+    }
+
+    /// Replicas that neither revision knows leave: of revisions in between, of deployments that are gone.
+    fn retire_strangers(&self, newest: &Revision, old: Option<&Revision>, needs: &mut Needs) {
+        for (deployment, replicas) in self.view.of_pipeline(self.name) {
+            let in_newest = newest.spec(&deployment.deployment).is_some();
+            // `move_over` has seen to these already.
+            if old.is_none() && in_newest {
+                continue;
+            }
+            let known = |seen: &Seen<'_>| {
+                let old =
+                    old.is_some_and(|old| old.spec(&deployment.deployment).is_some() && seen.serves(old));
+                old || in_newest && seen.serves(newest)
+            };
+            let reason = if in_newest { Reason::Replaced } else { Reason::Unwanted };
+            needs
+                .commands
+                .extend(replicas.iter().filter(|seen| !known(seen)).map(|seen| retire(seen, reason)));
+        }
+    }
+}
+
+impl Needs {
+    fn want(&mut self, deployment: &FullName, revision: &Revision, count: usize) {
+        if count > 0 {
+            let revision = revision.stored.number;
+            self.start.push(Wanted { deployment: deployment.clone(), revision, count });
+        }
+    }
+}
+
+/// Whether replicas of either settings can answer the same calls.
+fn is_interchangeable(a: &DeploymentSpec, b: &DeploymentSpec) -> bool {
+    a.task == b.task && a.signature == b.signature
+}
+
+/// How many replicas a deployment is to have.
+pub(super) fn target(spec: &DeploymentSpec) -> usize {
+    autoscaler::decide(&spec.autoscaling) as usize
+}
+
+pub(super) fn retire(seen: &Seen<'_>, reason: Reason) -> Command {
+    Command::Retire { node: seen.node_id.clone(), replica: seen.id.clone(), reason }
+}
+
+/// Tells a replica of settings that apply in place.
+fn update(seen: &Seen<'_>, revision: &Revision) -> Option<Command> {
+    let spec = revision.spec(&seen.replica.deployment.deployment)?;
+    seen.node.session?;
+    Some(Command::Update(Order {
+        node: seen.node_id.clone(),
+        replica: seen.id.clone(),
+        deployment: seen.replica.deployment.clone(),
+        revision: revision.stored.number,
+        spec: spec.clone(),
+        source_dir: revision.stored.source_dir.clone(),
+        gpus: seen.replica.gpus.clone(),
+    }))
+}

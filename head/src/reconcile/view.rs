@@ -1,0 +1,187 @@
+//! The state, seen from the deployments' side: one pass over all replicas per step.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use millstream_pipelines::{FullName, Name};
+use millstream_proto::status::ReplicaState;
+use millstream_proto::{NodeId, ReplicaId};
+
+use super::state::{Node, Replica, State};
+use crate::desired::Revision;
+use crate::scheduler::{FreeDevice, WHOLE_DEVICE, World};
+use crate::timing::Timing;
+
+/// How a node does, by the time since it last said something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    /// It may get traffic.
+    Live,
+    /// It gets none, but keeps what it has.
+    Silent,
+    /// What it had is placed elsewhere.
+    Dead,
+}
+
+impl Node {
+    pub(super) fn health(&self, timing: &Timing, now: Duration) -> Health {
+        let silence = now.saturating_sub(self.last_seen);
+        if silence > timing.replace_after {
+            Health::Dead
+        } else if silence > timing.silent_after() {
+            Health::Silent
+        } else {
+            Health::Live
+        }
+    }
+}
+
+/// A replica with its surroundings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) id: &'a ReplicaId,
+    pub(super) node_id: &'a NodeId,
+    pub(super) node: &'a Node,
+    pub(super) replica: &'a Replica,
+    pub(super) health: Health,
+}
+
+impl Seen<'_> {
+    /// Whether it can be sent calls.
+    pub(super) fn is_ready(&self) -> bool {
+        self.replica.state == ReplicaState::Ready
+            && self.health == Health::Live
+            && self.replica.leaving.is_none()
+    }
+
+    /// Whether it serves that revision of its pipeline.
+    pub(super) fn serves(&self, revision: &Revision) -> bool {
+        revision.is_served_by(&self.replica.deployment.deployment, self.replica.revision)
+    }
+
+    /// Whether it cannot start: three starts failed.
+    pub(super) fn cannot_start(&self) -> bool {
+        match self.replica.state {
+            ReplicaState::Failed => self.replica.restarts + 1 >= MAX_FAILED_STARTS,
+            ReplicaState::Starting => self.replica.restarts >= MAX_FAILED_STARTS,
+            _ => false,
+        }
+    }
+}
+
+/// Failed starts after which a revision counts as failed. Its worker goes on trying.
+const MAX_FAILED_STARTS: u32 = 3;
+
+/// All replicas by deployment, those on their way out apart.
+pub(super) struct View<'a> {
+    /// Replicas that stay, by id within their deployment.
+    pub(super) staying: BTreeMap<&'a FullName, Vec<Seen<'a>>>,
+    /// Replicas on their way out.
+    pub(super) leaving: Vec<Seen<'a>>,
+    /// Whether half of the nodes look dead at once.
+    pub(super) mass_loss: bool,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(state: &'a State, timing: &Timing, now: Duration) -> Self {
+        let mut view = View { staying: BTreeMap::new(), leaving: Vec::new(), mass_loss: false };
+        let (mut live, mut lost) = (0, 0);
+        for (node_id, node) in &state.nodes {
+            let health = node.health(timing, now);
+            match health {
+                Health::Live => live += 1,
+                _ if !node.replicas.is_empty() => lost += 1,
+                _ => {}
+            }
+            for (id, replica) in &node.replicas {
+                let seen = Seen { id, node_id, node, replica, health };
+                if replica.leaving.is_some() {
+                    view.leaving.push(seen);
+                } else {
+                    view.staying.entry(&replica.deployment).or_default().push(seen);
+                }
+            }
+        }
+        // One lost node is a lost node; several at once, and half of all, is more likely a fault of the network.
+        view.mass_loss = lost >= 2 && lost >= live;
+        view
+    }
+
+    /// Replicas of a deployment that stay, on nodes that are not given up.
+    pub(super) fn counted(&self, deployment: &FullName) -> impl Iterator<Item = &Seen<'a>> {
+        let all = self.mass_loss;
+        self.staying
+            .get(deployment)
+            .into_iter()
+            .flatten()
+            .filter(move |seen| all || seen.health != Health::Dead)
+    }
+
+    /// Replicas of a pipeline that stay, by deployment.
+    pub(super) fn of_pipeline<'b>(
+        &'b self,
+        name: &'b Name,
+    ) -> impl Iterator<Item = (&'a FullName, &'b Vec<Seen<'a>>)> {
+        let first = "a".parse().expect("a letter is a name, and no name sorts before it");
+        let first = FullName { pipeline: name.clone(), deployment: first };
+        let mut from_there = self.staying.range::<FullName, _>((Bound::Included(&first), Bound::Unbounded));
+        std::iter::from_fn(move || {
+            let (deployment, replicas) = from_there.next()?;
+            (deployment.pipeline == *name).then_some((*deployment, replicas))
+        })
+        .fuse()
+    }
+
+    /// Ready replicas of a deployment that serve a revision.
+    pub(super) fn num_ready(&self, deployment: &FullName, revision: &Revision) -> usize {
+        self.counted(deployment).filter(|seen| seen.is_ready() && seen.serves(revision)).count()
+    }
+}
+
+/// What the nodes that may be given work have free.
+pub(super) fn world(state: &State, timing: &Timing, now: Duration) -> World {
+    let placeable =
+        |node: &&(&NodeId, &Node)| node.1.session.is_some() && node.1.health(timing, now) == Health::Live;
+    let nodes = state.nodes.iter().collect::<Vec<_>>();
+    World { nodes: nodes.iter().filter(placeable).map(|(id, node)| free(id, node)).collect() }
+}
+
+/// What a node has free.
+pub(super) fn free(id: &NodeId, node: &Node) -> crate::scheduler::Node {
+    let mut devices: Vec<_> = node
+        .resources
+        .gpus
+        .iter()
+        .map(|gpu| FreeDevice {
+            index: gpu.index,
+            model: gpu.model.clone(),
+            free_milli: WHOLE_DEVICE,
+            free_memory_bytes: gpu.memory_bytes,
+        })
+        .collect();
+    let mut cpu_milli = 0;
+    let mut memory_bytes = 0;
+    let mut replicas = BTreeMap::new();
+    for replica in node.replicas.values() {
+        cpu_milli += replica.booking.cpu_milli;
+        memory_bytes += replica.booking.memory_bytes;
+        *replicas.entry(replica.deployment.clone()).or_default() += 1;
+        for share in &replica.gpus {
+            if let Some(device) = devices.iter_mut().find(|device| device.index == share.index) {
+                device.free_milli = device.free_milli.saturating_sub(share.milli);
+                device.free_memory_bytes =
+                    device.free_memory_bytes.saturating_sub(replica.booking.gpu_memory_bytes);
+            }
+        }
+    }
+    crate::scheduler::Node {
+        id: id.clone(),
+        name: node.name.clone(),
+        labels: node.labels.clone(),
+        free_cpu_milli: node.resources.cpu_milli.saturating_sub(cpu_milli),
+        free_memory_bytes: node.resources.memory_bytes.saturating_sub(memory_bytes),
+        devices,
+        replicas,
+    }
+}

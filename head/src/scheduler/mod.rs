@@ -1,0 +1,214 @@
+//! Where replicas go: a pure function from what nodes have free and what replicas demand to placements, and reasons
+//! for what has no place. It never moves what is placed already.
+//!
+//! [`place`] walks the demands, larger ones first; [`fit`] says whether a node can take one and what is missing;
+//! [`choose`] prefers one of the nodes that can (and is where packing that knows about fragmentation belongs).
+
+mod choose;
+mod fit;
+
+use std::collections::BTreeMap;
+
+use millstream_pipelines::{Demand, Device, FullName, GpuDemand};
+use millstream_proto::NodeId;
+use serde::{Deserialize, Serialize};
+
+pub use fit::Missing;
+
+/// Thousandths in a whole device.
+pub const WHOLE_DEVICE: u32 = 1000;
+
+/// The nodes that may be given work, with what they have free.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct World {
+    /// The nodes; their order does not matter.
+    pub nodes: Vec<Node>,
+}
+
+/// What a node has free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name, for reasons.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Thousandths of cores that are not booked.
+    pub free_cpu_milli: u64,
+    /// Memory that is not booked.
+    pub free_memory_bytes: u64,
+    /// Its devices.
+    pub devices: Vec<FreeDevice>,
+    /// Replicas on it, by deployment.
+    pub replicas: BTreeMap<FullName, u32>,
+}
+
+impl Node {
+    /// Replicas of all deployments.
+    #[must_use]
+    pub fn num_replicas(&self) -> u32 {
+        self.replicas.values().sum()
+    }
+}
+
+/// What a device has free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreeDevice {
+    /// Index on its node.
+    pub index: u32,
+    /// Model name.
+    pub model: String,
+    /// Thousandths that are not booked.
+    pub free_milli: u32,
+    /// Memory that is not booked.
+    pub free_memory_bytes: u64,
+}
+
+/// Whether replicas of a deployment keep apart or together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// Over as many nodes as there are: losing one loses few. What deployments get.
+    Spread,
+    /// Onto as few nodes as possible, idle ones last.
+    Pack,
+}
+
+/// One replica that needs a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its deployment.
+    pub deployment: FullName,
+    /// What it needs.
+    pub demand: Demand,
+    /// Whether it needs its GPU demand, or does without.
+    pub device: Device,
+    /// Apart from its like, or together.
+    pub strategy: Strategy,
+}
+
+/// A part of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Share {
+    /// Index of the device on its node.
+    pub index: u32,
+    /// Thousandths of it.
+    pub milli: u32,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Index into the requests.
+    pub request: usize,
+    /// The node.
+    pub node: NodeId,
+    /// Its devices' parts; empty on the CPU.
+    pub gpus: Vec<Share>,
+}
+
+/// A request without a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Index into the requests.
+    pub request: usize,
+    /// What is missing, by node, in the order of the nodes' names.
+    pub reasons: Vec<(String, Vec<Missing>)>,
+}
+
+/// What [`place`] gives.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Solution {
+    /// Requests with a place, by their index.
+    pub placements: Vec<Placement>,
+    /// Requests without, by their index.
+    pub pending: Vec<Pending>,
+}
+
+/// Finds places for requests. Larger demands go first; equal ones in the order given. O(requests × nodes).
+#[must_use]
+pub fn place(world: &World, requests: &[Request]) -> Solution {
+    let mut nodes = world.nodes.clone();
+    nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(size(&requests[index])));
+    let mut solution = Solution::default();
+    for index in order {
+        let request = &requests[index];
+        match choose::best(&nodes, request) {
+            Some((node, gpus)) => {
+                let node = &mut nodes[node];
+                book(node, request, &gpus);
+                solution.placements.push(Placement { request: index, node: node.id.clone(), gpus });
+            }
+            None => {
+                let reasons =
+                    nodes.iter().map(|node| (node.name.clone(), fit::missing(node, request))).collect();
+                solution.pending.push(Pending { request: index, reasons });
+            }
+        }
+    }
+    solution.placements.sort_by_key(|placement| placement.request);
+    solution.pending.sort_by_key(|pending| pending.request);
+    debug_assert!(is_within_capacity(world, requests, &solution), "placements exceed what nodes have free");
+    solution
+}
+
+/// Takes what a replica needs off what its node has free.
+pub fn book(node: &mut Node, request: &Request, gpus: &[Share]) {
+    let demand = &request.demand;
+    node.free_cpu_milli = node.free_cpu_milli.saturating_sub(demand.cpu_milli);
+    node.free_memory_bytes = node.free_memory_bytes.saturating_sub(demand.memory_bytes);
+    for share in gpus {
+        if let Some(device) = node.devices.iter_mut().find(|device| device.index == share.index) {
+            device.free_milli = device.free_milli.saturating_sub(share.milli);
+            device.free_memory_bytes = device.free_memory_bytes.saturating_sub(demand.gpu_memory_bytes);
+        }
+    }
+    *node.replicas.entry(request.deployment.clone()).or_default() += 1;
+}
+
+/// What makes a demand large: GPUs before device memory before cores before memory.
+fn size(request: &Request) -> (u64, u64, u64, u64) {
+    let demand = &request.demand;
+    let gpus = match (request.device, demand.gpus) {
+        (Device::Cpu, _) | (_, GpuDemand::None) => 0,
+        (_, GpuDemand::Share(milli)) => u64::from(milli),
+        (_, GpuDemand::Whole(count)) => u64::from(count) * u64::from(WHOLE_DEVICE),
+    };
+    (gpus, demand.gpu_memory_bytes, demand.cpu_milli, demand.memory_bytes)
+}
+
+/// The post-condition of [`place`]: what is booked on a node, it had free, and the limits per node hold.
+#[must_use]
+pub fn is_within_capacity(world: &World, requests: &[Request], solution: &Solution) -> bool {
+    world.nodes.iter().all(|node| {
+        let mine: Vec<_> = solution.placements.iter().filter(|placement| placement.node == node.id).collect();
+        let sum =
+            |part: fn(&Demand) -> u64| mine.iter().map(|p| part(&requests[p.request].demand)).sum::<u64>();
+        let devices = node.devices.iter().all(|device| {
+            let shares = || {
+                let on =
+                    |p: &&Placement| (p.request, p.gpus.iter().find(|s| s.index == device.index).copied());
+                mine.iter().map(on).filter_map(|(request, share)| Some((request, share?)))
+            };
+            shares().map(|(_, share)| share.milli).sum::<u32>() <= device.free_milli
+                && shares().map(|(r, _)| requests[r].demand.gpu_memory_bytes).sum::<u64>()
+                    <= device.free_memory_bytes
+        });
+        let per_node = mine.iter().all(|placement| {
+            let request = &requests[placement.request];
+            let like = |p: &&&Placement| requests[p.request].deployment == request.deployment;
+            let there = node.replicas.get(&request.deployment).copied().unwrap_or(0) as usize;
+            let max = request.demand.max_replicas_per_node.map_or(usize::MAX, |max| max as usize);
+            there + mine.iter().filter(like).count() <= max
+        });
+        sum(|d| d.cpu_milli) <= node.free_cpu_milli
+            && sum(|d| d.memory_bytes) <= node.free_memory_bytes
+            && devices
+            && per_node
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Placement as tables, and what must hold for any world and any demands.
+
+use std::collections::BTreeMap;
+
+use millstream_pipelines::{Demand, Device, FullName, GpuDemand, Name};
+use millstream_proto::NodeId;
+use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
+
+use super::{FreeDevice, Missing, Node, Request, Share, Strategy, World, book, is_within_capacity, place};
+use crate::testing::demand;
+
+fn node(name: &str, cores: u64, gpus: u32) -> Node {
+    let device =
+        |index| FreeDevice { index, model: "A100".into(), free_milli: 1000, free_memory_bytes: 40 << 30 };
+    Node {
+        id: NodeId::new(name),
+        name: name.into(),
+        labels: BTreeMap::new(),
+        free_cpu_milli: cores * 1000,
+        free_memory_bytes: 64 << 30,
+        devices: (0..gpus).map(device).collect(),
+        replicas: BTreeMap::new(),
+    }
+}
+
+fn request(deployment: &str, cores: u64, gpus: GpuDemand, strategy: Strategy) -> Request {
+    let deployment =
+        FullName { pipeline: "p".parse::<Name>().unwrap(), deployment: deployment.parse().unwrap() };
+    let demand = Demand { gpus, ..demand(cores * 1000) };
+    let device = if gpus == GpuDemand::None { Device::Cpu } else { Device::Gpu };
+    Request { deployment, demand, device, strategy }
+}
+
+/// Node names by request; `-` for pending.
+fn places(nodes: &[Node], requests: &[Request]) -> Vec<String> {
+    let world = World { nodes: nodes.to_vec() };
+    let solution = place(&world, requests);
+    assert!(is_within_capacity(&world, requests, &solution));
+    let mut places = vec!["-".to_owned(); requests.len()];
+    for placement in solution.placements {
+        places[placement.request] = placement.node.to_string();
+    }
+    places
+}
+
+#[test]
+fn larger_demands_go_first() {
+    for strategy in [Strategy::Spread, Strategy::Pack] {
+        let requests = ["a", "b", "c"].into_iter().zip([1, 1, 3]);
+        let requests: Vec<_> =
+            requests.map(|(name, cores)| request(name, cores, GpuDemand::None, strategy)).collect();
+        assert_eq!(
+            places(&[node("n1", 3, 0), node("n2", 2, 0)], &requests),
+            ["n2", "n2", "n1"],
+            "{strategy:?}"
+        );
+    }
+}
+
+#[test]
+fn packing_fills_the_tighter_node_and_leaves_the_idle_one() {
+    let requests = [
+        request("a", 2, GpuDemand::Whole(2), Strategy::Pack),
+        request("b", 1, GpuDemand::Whole(1), Strategy::Pack),
+        request("b", 1, GpuDemand::Whole(1), Strategy::Pack),
+    ];
+    assert_eq!(places(&[node("n1", 6, 4), node("n2", 2, 10)], &requests), ["n1", "n1", "n1"]);
+}
+
+#[test]
+fn a_limit_per_node_holds() {
+    let mut one = request("a", 2, GpuDemand::None, Strategy::Pack);
+    one.demand.max_replicas_per_node = Some(4);
+    let requests = vec![one.clone(); 5];
+    let packed = places(&[node("small", 20, 0), node("large", 21, 0)], &requests);
+    assert_eq!(packed.iter().filter(|place| *place == "small").count(), 4);
+    assert_eq!(packed.iter().filter(|place| *place == "large").count(), 1);
+    let nine = vec![Request { strategy: Strategy::Spread, ..one }; 9];
+    let spread = places(&[node("small", 20, 0), node("large", 21, 0)], &nine);
+    assert_eq!(spread.iter().filter(|place| *place == "-").count(), 1);
+}
+
+#[test]
+fn replicas_of_one_deployment_spread() {
+    let requests = vec![request("a", 1, GpuDemand::None, Strategy::Spread); 4];
+    let mut spread = places(&[node("n1", 64, 0), node("n2", 2, 0)], &requests);
+    spread.sort();
+    assert_eq!(spread, ["n1", "n1", "n2", "n2"]);
+}
+
+#[test]
+fn cpu_work_keeps_away_from_devices_and_shares_fill_the_fullest_device() {
+    let mut busy = node("gpu", 8, 2);
+    busy.devices[1].free_milli = 600;
+    let nodes = [busy, node("cpu", 8, 0)];
+    let requests = [
+        request("a", 1, GpuDemand::None, Strategy::Spread),
+        request("b", 1, GpuDemand::Share(500), Strategy::Spread),
+        request("c", 1, GpuDemand::Whole(1), Strategy::Spread),
+    ];
+    let solution = place(&World { nodes: nodes.to_vec() }, &requests);
+    let got: Vec<_> = solution.placements.iter().map(|p| (p.node.as_str(), p.gpus.clone())).collect();
+    let share = |index, milli| vec![Share { index, milli }];
+    assert_eq!(got, [("cpu", vec![]), ("gpu", share(1, 500)), ("gpu", share(0, 1000))]);
+}
+
+#[test]
+fn shares_add_exactly() {
+    let requests = vec![request("a", 0, GpuDemand::Share(333), Strategy::Spread); 4];
+    assert_eq!(places(&[node("n1", 1, 1)], &requests), ["n1", "n1", "n1", "-"]);
+    let tenths = vec![request("a", 0, GpuDemand::Share(100), Strategy::Spread); 10];
+    assert!(places(&[node("n1", 1, 1)], &tenths).iter().all(|place| place == "n1"));
+}
+
+#[test]
+fn device_auto_takes_a_share_where_one_is_free_and_else_the_cpu() {
+    let mut one = request("a", 1, GpuDemand::Share(600), Strategy::Spread);
+    one.device = Device::Auto;
+    let solution = place(&World { nodes: vec![node("cpu", 9, 0), node("gpu", 9, 1)] }, &[one.clone(), one]);
+    let got: Vec<_> = solution.placements.iter().map(|p| (p.node.as_str(), p.gpus.len())).collect();
+    assert_eq!(got, [("gpu", 1), ("cpu", 0)]);
+}
+
+#[test]
+fn a_demand_of_nothing_fits_a_full_node() {
+    assert_eq!(places(&[node("n1", 0, 0)], &[request("a", 0, GpuDemand::None, Strategy::Spread)]), ["n1"]);
+}
+
+#[test]
+fn what_does_not_fit_says_what_is_missing_on_each_node() {
+    let mut zone = node("b", 1, 1);
+    zone.labels.insert("zone".into(), "us".into());
+    zone.devices[0].free_memory_bytes = 1 << 30;
+    let mut half = node("c", 8, 1);
+    half.devices[0].free_milli = 250;
+    half.labels.insert("zone".into(), "eu".into());
+    let mut other = node("d", 8, 1);
+    other.devices[0].model = "T4".into();
+    other.labels.insert("zone".into(), "eu".into());
+    let mut wanted = request("a", 2, GpuDemand::Share(500), Strategy::Spread);
+    wanted.demand.memory_bytes = 65 << 30;
+    wanted.demand.gpu_memory_bytes = 3 << 29;
+    wanted.demand.labels.insert("zone".into(), "eu".into());
+    wanted.demand.accelerators = vec!["a100".into()];
+    let solution = place(&World { nodes: vec![node("a", 1, 0), zone, half, other] }, &[wanted]);
+    let text = |(name, missing): &(String, Vec<Missing>)| {
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        format!("{name}: {}", missing.join("; "))
+    };
+    let reasons: Vec<_> = solution.pending[0].reasons.iter().map(text).collect();
+    assert_eq!(
+        reasons,
+        [
+            "a: needs 2 cores, 1 free; needs 65GiB of memory, 64GiB free; needs label `zone=eu`, has no `zone`; \
+             needs a GPU, has none",
+            "b: needs 2 cores, 1 free; needs 65GiB of memory, 64GiB free; needs label `zone=eu`, has `zone=us`; \
+             needs 1.5GiB of GPU memory, 1GiB free",
+            "c: needs 65GiB of memory, 64GiB free; needs 0.5 of one GPU, at most 0.25 of one is free",
+            "d: needs 65GiB of memory, 64GiB free; needs a GPU of `a100`, has `T4`",
+        ]
+    );
+}
+
+fn any_node() -> impl proptest::strategy::Strategy<Value = Node> {
+    (0..5u32, 0..6u64, 0..4u32, prop::collection::vec(0..=1000u32, 4)).prop_map(
+        |(name, cores, gpus, free)| {
+            let mut node = node(&format!("n{name}"), cores, gpus);
+            for (device, free) in node.devices.iter_mut().zip(free) {
+                device.free_milli = free;
+            }
+            node
+        },
+    )
+}
+
+fn any_request() -> impl proptest::strategy::Strategy<Value = Request> {
+    let gpus = prop_oneof![
+        Just(GpuDemand::None),
+        (1..1000u32).prop_map(GpuDemand::Share),
+        (1..4u32).prop_map(GpuDemand::Whole)
+    ];
+    let strategy = prop_oneof![Just(Strategy::Spread), Just(Strategy::Pack)];
+    let device = prop_oneof![Just(Device::Gpu), Just(Device::Auto), Just(Device::Cpu)];
+    (0..4u32, 0..4u64, gpus, strategy, device, prop::option::of(0..3u32), 0..30u64).prop_map(
+        |(name, cores, gpus, strategy, device, max, gib)| {
+            let mut request = request(&format!("d{name}"), cores, gpus, strategy);
+            request.device = device;
+            request.demand.max_replicas_per_node = max;
+            request.demand.gpu_memory_bytes = gib << 30;
+            request.demand.memory_bytes = gib << 30;
+            request
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn capacity_is_never_exceeded_and_solving_again_changes_nothing(
+        nodes in prop::collection::vec(any_node(), 0..6),
+        requests in prop::collection::vec(any_request(), 0..20),
+    ) {
+        let mut nodes = nodes;
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        nodes.dedup_by(|a, b| a.id == b.id);
+        let world = World { nodes };
+        let solution = place(&world, &requests);
+        prop_assert!(is_within_capacity(&world, &requests, &solution));
+        prop_assert_eq!(solution.placements.len() + solution.pending.len(), requests.len());
+        prop_assert!(solution.pending.iter().all(|p| p.reasons.iter().all(|(_, missing)| !missing.is_empty())));
+        let mut reversed = world.clone();
+        reversed.nodes.reverse();
+        prop_assert_eq!(&place(&reversed, &requests), &solution);
+        let mut after = world;
+        for placement in &solution.placements {
+            let node = after.nodes.iter_mut().find(|node| node.id == placement.node).unwrap();
+            book(node, &requests[placement.request], &placement.gpus);
+        }
+        let pending: Vec<_> = solution.pending.iter().map(|p| requests[p.request].clone()).collect();
+        prop_assert!(place(&after, &pending).placements.is_empty());
+    }
+}
