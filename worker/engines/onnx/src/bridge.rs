@@ -100,7 +100,8 @@ pub(crate) fn copy_out(value: &DynValue, dtype: DType) -> ort::Result<Tensor> {
 fn copy_as<T: PrimitiveTensorElementType + NoUninit>(value: &DynValue, dtype: DType) -> ort::Result<Tensor> {
     let (shape, elements) = value.try_extract_tensor::<T>()?;
     let shape = sizes(shape)?;
-    Tensor::new(dtype, shape, Bytes::copy_from_slice(bytemuck::cast_slice(elements))).map_err(ort::Error::wrap)
+    Tensor::new(dtype, shape, Bytes::copy_from_slice(bytemuck::cast_slice(elements)))
+        .map_err(ort::Error::wrap)
 }
 
 /// An output's shape.

@@ -23,7 +23,9 @@ pub(crate) fn to_tensors(inputs: &Value, ports: &[Port]) -> Result<Vec<Tensor>, 
     let mut tensors = Vec::with_capacity(ports.len());
     for port in ports {
         match map.get(port.name.as_str()) {
-            None | Some(Value::None) => faults.push(format!("input `{}` is missing; it is `{port}`", port.name)),
+            None | Some(Value::None) => {
+                faults.push(format!("input `{}` is missing; it is `{port}`", port.name))
+            }
             Some(value) => match to_tensor(value, port) {
                 Ok(tensor) => tensors.push(tensor),
                 Err(fault) => faults.push(fault),
@@ -48,11 +50,20 @@ fn to_tensor(value: &Value, port: &Port) -> Result<Tensor, String> {
         Value::Tensor(tensor) => tensor.clone(),
         Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) => gather(value, port)?,
         Value::None | Value::Text(_) | Value::Bytes(_) | Value::Map(_) => {
-            return Err(format!("input `{}` is `{}`, the model takes `{port}`", port.name, value.type_name()));
+            return Err(format!(
+                "input `{}` is `{}`, the model takes `{port}`",
+                port.name,
+                value.type_name()
+            ));
         }
     };
-    let mismatch =
-        || format!("input `{}` is `{}`, the model takes `{port}`", port.name, type_text(tensor.dtype(), tensor.shape()));
+    let mismatch = || {
+        format!(
+            "input `{}` is `{}`, the model takes `{port}`",
+            port.name,
+            type_text(tensor.dtype(), tensor.shape())
+        )
+    };
     if tensor.dtype() != port.dtype {
         return Err(mismatch());
     }
@@ -181,7 +192,9 @@ mod tests {
     }
 
     fn one(value: Value) -> Result<Tensor, String> {
-        to_tensors(&Value::map([("x", value)]), &ports()).map(|mut tensors| tensors.remove(0)).map_err(|e| e.message)
+        to_tensors(&Value::map([("x", value)]), &ports())
+            .map(|mut tensors| tensors.remove(0))
+            .map_err(|e| e.message)
     }
 
     fn floats(values: &[f64]) -> Value {
@@ -192,7 +205,8 @@ mod tests {
     fn lists_become_tensors_and_tensors_stay_where_they_are() {
         let row = one(floats(&[1.0, 2.0])).unwrap();
         assert_eq!((row.shape(), row.to_f32().unwrap()), (&[1, 2][..], vec![1.0, 2.0]));
-        let rows = one(Value::list([floats(&[1.0, 2.0]), Value::list([Value::Int(3), Value::Int(4)])])).unwrap();
+        let rows =
+            one(Value::list([floats(&[1.0, 2.0]), Value::list([Value::Int(3), Value::Int(4)])])).unwrap();
         assert_eq!((rows.shape(), rows.to_f32().unwrap()), (&[2, 2][..], vec![1.0, 2.0, 3.0, 4.0]));
         let tensor = Tensor::from_f32([2, 2], &[1.0, 2.0, 3.0, 4.0]).unwrap();
         let same = one(Value::Tensor(tensor.clone())).unwrap();
@@ -209,7 +223,10 @@ mod tests {
             (Value::Tensor(wide), "input `x` is `f32[1,3]`, the model takes `f32[?,2]`"),
             (Value::Tensor(ints), "input `x` is `i64[1,2]`, the model takes `f32[?,2]`"),
             (Value::from("text"), "input `x` is `text`, the model takes `f32[?,2]`"),
-            (Value::list([floats(&[1.0, 2.0]), floats(&[1.0])]), "`x[1]` has another shape than what stands before it"),
+            (
+                Value::list([floats(&[1.0, 2.0]), floats(&[1.0])]),
+                "`x[1]` has another shape than what stands before it",
+            ),
             (Value::list([Value::Float(1.0), Value::from("2")]), "`x[1]` is `text`, not `f32`"),
             (floats(&[1.0, 1e300]), "`x[1]` is `1000000000"),
             (Value::None, "input `x` is missing; it is `f32[?,2]`"),
@@ -227,9 +244,12 @@ mod tests {
 
     #[test]
     fn numbers_beyond_the_type_are_refused_for_every_integer_type() {
-        for (dtype, inside, outside) in
-            [(DType::U8, 255, 256), (DType::I8, -128, -129), (DType::U64, i64::MAX, -1), (DType::I32, 7, 1 << 40)]
-        {
+        for (dtype, inside, outside) in [
+            (DType::U8, 255, 256),
+            (DType::I8, -128, -129),
+            (DType::U64, i64::MAX, -1),
+            (DType::I32, 7, 1 << 40),
+        ] {
             let port = [Port::new("x", dtype, vec![Dim::Fixed(1)])];
             let call = |value| Value::map([("x", Value::list([Value::Int(value)]))]);
             let tensor = to_tensors(&call(inside), &port).unwrap().remove(0);

@@ -23,8 +23,9 @@ pub(crate) fn external_files(file: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let broken = |error: &io::Error| {
         LoadError::Model(format!("`{}` is not an ONNX model: {error}; fetch the model anew", file.display()))
     };
-    let source = File::open(file)
-        .map_err(|error| LoadError::Model(format!("`{}` cannot be read: {error}; check its rights", file.display())))?;
+    let source = File::open(file).map_err(|error| {
+        LoadError::Model(format!("`{}` cannot be read: {error}; check its rights", file.display()))
+    })?;
     let end = source.metadata().map_err(|error| broken(&error))?.len();
     let mut walker = Walker { source: BufReader::new(source), at: 0, locations: Vec::new() };
     walker.message(Kind::Model, end, 0).map_err(|error| broken(&error))?;
@@ -42,7 +43,8 @@ fn resolve(folder: &Path, location: &str) -> Result<PathBuf, LoadError> {
              beside it"
         ))
     };
-    let plain = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let plain =
+        Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if location.is_empty() || !plain {
         return Err(outside());
     }
@@ -116,7 +118,11 @@ impl<R: Read + Seek> Walker<R> {
                 5 => 4,
                 _ => return Err(invalid("it has a field of an unknown kind")),
             };
-            let stop = self.at.checked_add(length).filter(|stop| *stop <= end).ok_or_else(|| invalid("it is cut off"))?;
+            let stop = self
+                .at
+                .checked_add(length)
+                .filter(|stop| *stop <= end)
+                .ok_or_else(|| invalid("it is cut off"))?;
             match (kind, tag >> 3, child(kind, tag >> 3)) {
                 (Kind::Entry, 1, _) if tag & 7 == 2 => key = self.text(length)?,
                 (Kind::Entry, 2, _) if tag & 7 == 2 => value = self.text(length)?,
@@ -182,7 +188,8 @@ mod tests {
         let entry = [field(1, b"location"), field(2, location.as_bytes())].concat();
         let offset = [field(1, b"offset"), field(2, b"0")].concat();
         let tensor = [field(8, b"weight"), field(13, &entry), field(13, &offset)].concat();
-        [vec![1 << 3, 8], field(2, b"maker"), field(7, &[field(2, b"graph"), field(5, &tensor)].concat())].concat()
+        [vec![1 << 3, 8], field(2, b"maker"), field(7, &[field(2, b"graph"), field(5, &tensor)].concat())]
+            .concat()
     }
 
     fn check(location: &str) -> Result<Vec<PathBuf>, LoadError> {

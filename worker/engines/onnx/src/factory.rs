@@ -22,6 +22,7 @@ impl OnnxFactory {
     /// Looks for the library at `onnxruntime` (a file or folder, from the settings), else where the environment says and
     /// in the usual places; see [`places`]. Nothing is loaded before the first model.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "the settings hand the path over")]
     pub fn new(onnxruntime: Option<PathBuf>, data_dir: &Path) -> Self {
         Self::with_places(places(onnxruntime.as_deref(), data_dir, |name| std::env::var_os(name)))
     }
@@ -90,7 +91,8 @@ fn model_file(args: &LoadArgs<'_>) -> Result<PathBuf, LoadError> {
     let Some(dir) = &args.model_dir else {
         return Err(LoadError::Unsupported("the onnx engine needs a model; set `model`".to_owned()));
     };
-    let is_onnx = |path: &Path| path.extension().is_some_and(|extension| extension == "onnx") && path.is_file();
+    let is_onnx =
+        |path: &Path| path.extension().is_some_and(|extension| extension == "onnx") && path.is_file();
     if is_onnx(dir) {
         return Ok(dir.clone());
     }

@@ -22,7 +22,11 @@ pub struct Places {
 /// library path, and Python's packages (an active environment, the user's, pyenv's, the system's). `variable` reads the
 /// environment.
 #[must_use]
-pub fn places(configured: Option<&Path>, data_dir: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Places {
+pub fn places(
+    configured: Option<&Path>,
+    data_dir: &Path,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Places {
     let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
     let explicit = match (configured, variable("ORT_DYLIB_PATH")) {
         (Some(path), _) => Some((path.to_path_buf(), "the settings")),
@@ -31,7 +35,8 @@ pub fn places(configured: Option<&Path>, data_dir: &Path, variable: impl Fn(&str
     };
     let mut folders = vec![data_dir.join("lib"), data_dir.to_path_buf()];
     for name in ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
-        folders.extend(variable(name).iter().flat_map(|paths| std::env::split_paths(paths).collect::<Vec<_>>()));
+        folders
+            .extend(variable(name).iter().flat_map(|paths| std::env::split_paths(paths).collect::<Vec<_>>()));
     }
     let arch = std::env::consts::ARCH;
     let multiarch = format!("/usr/lib/{arch}-linux-gnu");
@@ -39,8 +44,10 @@ pub fn places(configured: Option<&Path>, data_dir: &Path, variable: impl Fn(&str
         ["/usr/local/lib", "/usr/lib", "/usr/lib64", &multiarch, "/opt/onnxruntime/lib", "/opt/homebrew/lib"];
     folders.extend(system.map(PathBuf::from));
     let home = variable("HOME").map(PathBuf::from);
-    let pyenv = variable("PYENV_ROOT").map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(".pyenv")));
-    let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| variable(name)).map(PathBuf::from);
+    let pyenv =
+        variable("PYENV_ROOT").map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(".pyenv")));
+    let environments =
+        ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| variable(name)).map(PathBuf::from);
     let roots = environments
         .chain(home.map(|home| home.join(".local")))
         .chain(pyenv.map(|pyenv| pyenv.join("versions/*")))
@@ -69,8 +76,12 @@ impl Places {
                 ))),
             };
         }
-        let files: Vec<PathBuf> =
-            self.folders.iter().flat_map(|folder| expand(folder)).flat_map(|folder| libraries_in(&folder)).collect();
+        let files: Vec<PathBuf> = self
+            .folders
+            .iter()
+            .flat_map(|folder| expand(folder))
+            .flat_map(|folder| libraries_in(&folder))
+            .collect();
         if files.is_empty() {
             let first = self.folders.first().map(|folder| folder.display().to_string()).unwrap_or_default();
             return Err(LoadError::NotInstalled(format!(
@@ -170,12 +181,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let packages = dir.path().join("lib/python3.11/site-packages/onnxruntime/capi");
         std::fs::create_dir_all(&packages).unwrap();
-        for name in ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.31.1", "libonnxruntime_providers_shared.so"] {
+        for name in
+            ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.31.1", "libonnxruntime_providers_shared.so"]
+        {
             std::fs::write(packages.join(name), "").unwrap();
         }
         let pattern = dir.path().join("lib/python3*/site-packages/onnxruntime/capi");
         let files = Places { explicit: None, folders: vec![pattern] }.find().unwrap();
-        let expected = ["libonnxruntime.so.1.31.1", "libonnxruntime.so.1.9.0"].map(|name| packages.join(name));
+        let expected =
+            ["libonnxruntime.so.1.31.1", "libonnxruntime.so.1.9.0"].map(|name| packages.join(name));
         assert_eq!(files, expected);
     }
 

@@ -104,7 +104,10 @@ impl Model {
     ///
     /// # Errors
     /// [`RunError`] as ONNX Runtime says.
-    pub(crate) fn run_values(&mut self, inputs: &[SessionInputValue<'_>]) -> Result<SessionOutputs<'_>, RunError> {
+    pub(crate) fn run_values(
+        &mut self,
+        inputs: &[SessionInputValue<'_>],
+    ) -> Result<SessionOutputs<'_>, RunError> {
         Ok(self.session.run(inputs)?)
     }
 }
@@ -121,6 +124,7 @@ fn session(environment: &Environment, file: &Path, threads: usize) -> ort::Resul
 }
 
 /// Drops the builder that an option's error carries for recovery.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn plain<R>(error: ort::Error<R>) -> ort::Error {
     ort::Error::new_with_code(error.code(), error.message().to_owned())
 }

@@ -46,7 +46,8 @@ impl Port {
                 (Dim::Any(_), _) => true,
             });
         if !fits {
-            let shape = declared.shape.iter().map(|size| size.map_or(Dim::Any(String::new()), Dim::Fixed)).collect();
+            let shape =
+                declared.shape.iter().map(|size| size.map_or(Dim::Any(String::new()), Dim::Fixed)).collect();
             return Err(format!(
                 "`signature` declares input `{}` as `{}`, the model takes `{self}`; correct the declaration",
                 self.name,
@@ -158,7 +159,9 @@ mod tests {
 
     #[test]
     fn axes_of_one_name_have_one_size() {
-        let named = |name: &str| Port::new(name, DType::I64, vec![Dim::Any("batch".into()), Dim::Any("tokens".into())]);
+        let named = |name: &str| {
+            Port::new(name, DType::I64, vec![Dim::Any("batch".into()), Dim::Any("tokens".into())])
+        };
         let ports = [named("ids"), named("mask")];
         assert!(check_named_axes(&ports, &[&[2, 5], &[2, 5]]).is_empty());
         assert_eq!(

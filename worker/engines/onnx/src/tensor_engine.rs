@@ -94,24 +94,29 @@ impl TensorEngine {
         if job.reply.is_cancelled() {
             return;
         }
-        let outcome = self.model.run(&job.tensors).map(|outputs| self.answer(outputs)).map_err(|error| failed(&error));
+        let outcome =
+            self.model.run(&job.tensors).map(|outputs| self.answer(outputs)).map_err(|error| failed(&error));
         job.reply.finish(outcome);
     }
 
     fn answer(&self, outputs: Vec<Tensor>) -> Value {
-        let map: Map = self.output_names.iter().cloned().zip(outputs.into_iter().map(Value::Tensor)).collect();
+        let map: Map =
+            self.output_names.iter().cloned().zip(outputs.into_iter().map(Value::Tensor)).collect();
         map.into()
     }
 
     /// Whether the model leaves the first axis of everything open, so that it could be the calls'.
     fn rows_are_open(&self) -> bool {
-        !self.model.inputs.is_empty() && self.model.inputs.iter().chain(&self.model.outputs).all(|port| port.open_rows)
+        !self.model.inputs.is_empty()
+            && self.model.inputs.iter().chain(&self.model.outputs).all(|port| port.open_rows)
     }
 
     /// Whether three made-up rows give together what they give apart.
     fn try_joining(&mut self) -> Result<bool, RunError> {
         let inputs = made_up(&self.ports, 3);
-        let (Some(one), Some(two)) = (rows_of(&inputs, 0, 1), rows_of(&inputs, 1, 3)) else { return Ok(false) };
+        let (Some(one), Some(two)) = (rows_of(&inputs, 0, 1), rows_of(&inputs, 1, 3)) else {
+            return Ok(false);
+        };
         let whole = self.model.run(&inputs)?;
         let (one, two) = (self.model.run(&one)?, self.model.run(&two)?);
         Ok(split(&whole, &[1, 2]).is_some_and(|parts| alike(&parts[0], &one) && alike(&parts[1], &two)))
@@ -170,7 +175,9 @@ fn failed(error: &RunError) -> CallError {
     match error {
         RunError::Refused(reason) => {
             tracing::debug!(error = reason, "a model refused its inputs");
-            invalid_input("the model does not take these values: one is out of its range, or sizes do not go together")
+            invalid_input(
+                "the model does not take these values: one is out of its range, or sizes do not go together",
+            )
         }
         RunError::Failed(reason) => {
             tracing::warn!(error = reason, "a model failed");
@@ -188,7 +195,8 @@ fn made_up(ports: &[Port], rows: usize) -> Vec<Tensor> {
             Dim::Any(_) => 2,
         });
         let shape: Vec<usize> = sizes.collect();
-        let data: Vec<u8> = (0..shape.iter().product::<usize>()).flat_map(|at| small_number(port.dtype, at)).collect();
+        let data: Vec<u8> =
+            (0..shape.iter().product::<usize>()).flat_map(|at| small_number(port.dtype, at)).collect();
         Tensor::new(port.dtype, shape, data.into()).ok()
     };
     ports.iter().filter_map(tensor).collect()
@@ -216,4 +224,44 @@ fn small_number(dtype: DType, at: usize) -> Vec<u8> {
 
 fn rows_of(tensors: &[Tensor], start: usize, end: usize) -> Option<Vec<Tensor>> {
     tensors.iter().map(|tensor| tensor.slice(start, end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::library::Places;
+    use crate::runtime;
+
+    #[test]
+    fn only_models_with_independent_rows_run_calls_together() {
+        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let models = std::env::var_os("MILLSTREAM_TEST_MODELS")
+            .map_or_else(|| crate_dir.join("../../../target/test-models"), Into::into);
+        let places = Places { explicit: Some((models.join("lib"), "the test")), folders: Vec::new() };
+        let files = match places.find() {
+            Ok(files) => files,
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "{error}");
+                eprintln!("skipped: {error}");
+                return;
+            }
+        };
+        let environment = runtime::environment(&files).unwrap();
+        let classifier = "../../../pipelines/models/tabular-classifier/model.onnx";
+        for (file, joins) in [
+            ("tests/data/linear.onnx", true),
+            ("tests/data/lookup.onnx", true),
+            ("tests/data/types.onnx", true),
+            (classifier, true),
+            ("tests/data/running_sum.onnx", false),
+        ] {
+            let model = Model::open(&environment, &crate_dir.join(file), 1).unwrap();
+            let (ports, output_names) = (model.inputs.clone(), Vec::new());
+            let mut engine = TensorEngine { model, ports, output_names, max_rows: 8, joins: false };
+            engine.warm_up().unwrap();
+            assert_eq!(engine.joins, joins, "{file}");
+        }
+    }
 }

@@ -66,7 +66,10 @@ fn feed(port: &Port) -> Result<Feed, LoadError> {
     match port.dtype {
         DType::I64 => Ok(Feed { what, wide: true }),
         DType::I32 => Ok(Feed { what, wide: false }),
-        _ => Err(LoadError::Unsupported(format!("the model takes `{}` as `{port}`, not as integers", port.name))),
+        _ => Err(LoadError::Unsupported(format!(
+            "the model takes `{}` as `{port}`, not as integers",
+            port.name
+        ))),
     }
 }
 
@@ -74,11 +77,13 @@ fn feed(port: &Port) -> Result<Feed, LoadError> {
 /// BERT's `pooler_output` is not a sentence's vector.
 fn choose_output(outputs: &[Port], task: Task) -> Result<&Port, LoadError> {
     let named = |name: &str| outputs.iter().find(|port| port.name == name);
-    let ranked = |rank: usize| outputs.iter().find(|port| port.dims.len() == rank && port.name != "pooler_output");
+    let ranked =
+        |rank: usize| outputs.iter().find(|port| port.dims.len() == rank && port.name != "pooler_output");
     let found = match task {
-        Task::Embed => {
-            named("sentence_embedding").or_else(|| named("last_hidden_state")).or_else(|| ranked(3)).or_else(|| ranked(2))
-        }
+        Task::Embed => named("sentence_embedding")
+            .or_else(|| named("last_hidden_state"))
+            .or_else(|| ranked(3))
+            .or_else(|| ranked(2)),
         _ => named("logits").or_else(|| ranked(2)).or_else(|| ranked(1)),
     };
     let usable = |port: &&Port| matches!(port.dtype, DType::F32 | DType::F16);
@@ -160,8 +165,16 @@ mod tests {
     fn the_output_is_chosen_by_name_then_by_rank() {
         let f32 = |name, rank| port(name, DType::F32, rank);
         let table = [
-            (Task::Embed, vec![f32("last_hidden_state", 3), f32("pooler_output", 2)], Some("last_hidden_state")),
-            (Task::Embed, vec![f32("token_embeddings", 3), f32("sentence_embedding", 2)], Some("sentence_embedding")),
+            (
+                Task::Embed,
+                vec![f32("last_hidden_state", 3), f32("pooler_output", 2)],
+                Some("last_hidden_state"),
+            ),
+            (
+                Task::Embed,
+                vec![f32("token_embeddings", 3), f32("sentence_embedding", 2)],
+                Some("sentence_embedding"),
+            ),
             (Task::Embed, vec![f32("vectors", 2)], Some("vectors")),
             (Task::Embed, vec![f32("pooler_output", 2)], None),
             (Task::Embed, vec![port("last_hidden_state", DType::I64, 3)], None),
