@@ -65,7 +65,11 @@ impl fmt::Display for Faults {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{}:{}:{}: {}; {}", self.file_name, fault.line, fault.column, fault.message, fault.help)?;
+            write!(
+                f,
+                "{}:{}:{}: {}; {}",
+                self.file_name, fault.line, fault.column, fault.message, fault.help
+            )?;
         }
         Ok(())
     }

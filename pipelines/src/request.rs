@@ -14,6 +14,7 @@ mod base64;
 mod body;
 mod bounds;
 mod json;
+mod pass;
 mod tensor;
 
 pub(crate) use base64::decode as decode_base64;
@@ -103,8 +104,7 @@ impl FieldType {
 }
 
 /// The ways to write a type, for help texts.
-pub(crate) const TYPE_HELP: &str =
-    "use `text`, `int`, `float`, `bool`, `json`, `bytes`, a list such as `text[]`, or a tensor such as `f32[?,384]`";
+pub(crate) const TYPE_HELP: &str = "use `text`, `int`, `float`, `bool`, `json`, `bytes`, a list such as `text[]`, or a tensor such as `f32[?,384]`";
 
 /// Deepest list of lists.
 const MAX_LIST_DEPTH: usize = 4;
@@ -198,7 +198,21 @@ mod tests {
 
     #[test]
     fn types_are_read_and_shown_alike() {
-        for text in ["text", "int", "float", "bool", "bytes", "text[]", "int[][]", "f32[42]", "i64[?]", "f32[?,384]", "bool[3]", "bool[]", "bf16[1,2,3]"] {
+        for text in [
+            "text",
+            "int",
+            "float",
+            "bool",
+            "bytes",
+            "text[]",
+            "int[][]",
+            "f32[42]",
+            "i64[?]",
+            "f32[?,384]",
+            "bool[3]",
+            "bool[]",
+            "bf16[1,2,3]",
+        ] {
             assert_eq!(text.parse::<FieldType>().unwrap().to_string(), text);
         }
         assert_eq!("f32[?, 384]".parse::<TensorType>().unwrap().shape, [None, Some(384)]);

@@ -14,7 +14,9 @@ fn files(folder: &str) -> Vec<(String, String)> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap()))
+        .map(|path| {
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap())
+        })
         .collect();
     files.sort();
     assert!(!files.is_empty());
@@ -24,7 +26,8 @@ fn files(folder: &str) -> Vec<(String, String)> {
 #[test]
 fn every_example_compiles() {
     for (name, text) in files("examples") {
-        let plan = Plan::compile(&name, &text).unwrap_or_else(|faults| panic!("{}", faults.render(Color::Plain)));
+        let plan =
+            Plan::compile(&name, &text).unwrap_or_else(|faults| panic!("{}", faults.render(Color::Plain)));
         assert!(plan.route().is_some(), "{name}");
         assert_eq!(format!("{}.toml", plan.name()), name);
         assert!(!plan.targets().is_empty(), "{name}");
@@ -52,7 +55,10 @@ fn compile_any(text: &str) {
         for fault in &faults.faults {
             assert!((1..=num_lines).contains(&fault.line), "{fault:?} in:\n{text}");
             assert!(fault.column >= 1, "{fault:?}");
-            assert!(fault.span.start <= fault.span.end && fault.span.end <= text.len(), "{fault:?} in:\n{text}");
+            assert!(
+                fault.span.start <= fault.span.end && fault.span.end <= text.len(),
+                "{fault:?} in:\n{text}"
+            );
             assert!(text.get(fault.span.clone()).is_some(), "{fault:?} cuts a character in:\n{text}");
             assert!(!fault.message.is_empty() && !fault.help.is_empty(), "{fault:?}");
         }
@@ -62,9 +68,46 @@ fn compile_any(text: &str) {
 
 /// What mutations insert: what the language gives a meaning to, and what it does not.
 const PIECES: [&str; 40] = [
-    "[", "]", "{", "}", "\"", "'", "\"\"\"", "=", ".", ",", "#", "\n", "\r", "\0", "\t", " ", "-", "0", "1.5", "nan",
-    "inf", "true", "1979-05-27", "é", "\u{1F600}", "request", "{{", "}}", "{%", "%}", "|", "[0]", "[1:]", " in ",
-    "op:", "use:", "9999999999999999999", "text", "\\u0041", "\u{2028}",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"",
+    "'",
+    "\"\"\"",
+    "=",
+    ".",
+    ",",
+    "#",
+    "\n",
+    "\r",
+    "\0",
+    "\t",
+    " ",
+    "-",
+    "0",
+    "1.5",
+    "nan",
+    "inf",
+    "true",
+    "1979-05-27",
+    "é",
+    "\u{1F600}",
+    "request",
+    "{{",
+    "}}",
+    "{%",
+    "%}",
+    "|",
+    "[0]",
+    "[1:]",
+    " in ",
+    "op:",
+    "use:",
+    "9999999999999999999",
+    "text",
+    "\\u0041",
+    "\u{2028}",
 ];
 
 /// A text with one to six random changes.
@@ -103,7 +146,8 @@ fn mutate(text: &str, random: &mut StdRng) -> String {
 
 #[test]
 fn mutated_files_give_a_plan_or_faults_inside_the_text() {
-    let originals: Vec<String> = files("examples").into_iter().chain(files("tests/bad")).map(|(_, text)| text).collect();
+    let originals: Vec<String> =
+        files("examples").into_iter().chain(files("tests/bad")).map(|(_, text)| text).collect();
     for seed in 0..2000 {
         let mut random = StdRng::seed_from_u64(seed);
         let text = mutate(originals.choose(&mut random).unwrap(), &mut random);
@@ -124,10 +168,17 @@ fn texts_made_to_hurt_give_faults() {
         format!("name = \"x\"\nroute = \"/{}\"", "x".repeat(100_000)),
         "a = 1\n".repeat(100_000),
         (0..300).map(|n| format!("[stages.s{n}]\nuse = \"op:merge\"\n")).collect(),
-        format!("name = \"x\"\nroute = \"/x\"\n[response]\na = \"{}1{}\"", "(".repeat(10_000), ")".repeat(10_000)),
+        format!(
+            "name = \"x\"\nroute = \"/x\"\n[response]\na = \"{}1{}\"",
+            "(".repeat(10_000),
+            ")".repeat(10_000)
+        ),
         format!("name = \"x\"\nroute = \"/x\"\n[response]\na = \"{}\"", "1+".repeat(50_000)),
         format!("name = \"x\"\nroute = \"/x\"\n[response]\na = \"{}1\"", "not ".repeat(50_000)),
-        format!("name = \"x\"\nroute = \"/x\"\n[stages.s]\nuse = \"op:template\"\ntemplate = \"{}\"\n[response]\na = \"s\"", "{% if 1 %}".repeat(10_000)),
+        format!(
+            "name = \"x\"\nroute = \"/x\"\n[stages.s]\nuse = \"op:template\"\ntemplate = \"{}\"\n[response]\na = \"s\"",
+            "{% if 1 %}".repeat(10_000)
+        ),
         "\u{feff}name = \"x\"".to_owned(),
         "\0\u{1}\u{7f}".to_owned(),
     ] {

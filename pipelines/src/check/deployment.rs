@@ -34,7 +34,12 @@ const ENGINES: [(&str, EngineKind); 6] = [
 ];
 
 /// Checks one deployment. `None` when not even its task is known.
-pub(super) fn deployment(name: &Name, key: &Key, raw: &Raw, faults: &mut FaultSink<'_>) -> Option<DeploymentSpec> {
+pub(super) fn deployment(
+    name: &Name,
+    key: &Key,
+    raw: &Raw,
+    faults: &mut FaultSink<'_>,
+) -> Option<DeploymentSpec> {
     let mut table = Reader::entry("deployment", key, raw, faults)?;
     let engine = engine(&mut table, faults);
     let task = task(&mut table, engine, faults);
@@ -90,10 +95,12 @@ fn task(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) 
         EngineKind::Auto | EngineKind::Process | EngineKind::Echo => return Some(task),
     };
     if !allowed.contains(&task) {
-        let word = |wanted: Task| TASKS.iter().find(|(_, task)| *task == wanted).map_or("", |(word, _)| *word);
+        let word =
+            |wanted: Task| TASKS.iter().find(|(_, task)| *task == wanted).map_or("", |(word, _)| *word);
         let engine = ENGINES.iter().find(|(_, kind)| *kind == engine).map_or("", |(word, _)| *word);
         let can: Vec<String> = allowed.iter().map(|&task| format!("`{}`", word(task))).collect();
-        let message = format!("{} is `{}`, which engine `{engine}` does not do", table.label("task"), word(task));
+        let message =
+            format!("{} is `{}`, which engine `{engine}` does not do", table.label("task"), word(task));
         let help = format!("engine `{engine}` does {}; leave `engine` out to have it chosen", can.join(", "));
         faults.push(raw.span.clone(), message, help);
     }
@@ -135,11 +142,16 @@ fn echo(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) 
         }
         return None;
     }
-    let delay = table.duration(KEYS[0], Duration::ZERO..=Duration::from_secs(600), faults).unwrap_or_default();
+    let delay =
+        table.duration(KEYS[0], Duration::ZERO..=Duration::from_secs(600), faults).unwrap_or_default();
     let fail_ratio = table.number(KEYS[1], 0.0..=1.0, faults).unwrap_or_default();
     let crash_on = table.text(KEYS[2], faults).and_then(|(text, raw)| {
         if text.is_empty() {
-            faults.push(raw.span.clone(), format!("{} is empty", table.label(KEYS[2])), "write a text, or leave it out");
+            faults.push(
+                raw.span.clone(),
+                format!("{} is empty", table.label(KEYS[2])),
+                "write a text, or leave it out",
+            );
         }
         (!text.is_empty()).then(|| text.to_owned())
     });
@@ -156,7 +168,11 @@ fn signature(
     let Some(mut signature) = table.table("signature", faults) else { return found };
     if !matches!(task, None | Some(Task::Tensor | Task::Custom)) {
         let message = format!("{} is given, but the inputs follow from the task", table.label("signature"));
-        faults.push(signature.span(), message, "remove it; only the tasks `tensor` and `custom` have a signature");
+        faults.push(
+            signature.span(),
+            message,
+            "remove it; only the tasks `tensor` and `custom` have a signature",
+        );
     }
     match signature.raw("inputs") {
         None => faults.push(
@@ -187,7 +203,11 @@ fn signature_input(
 ) -> Option<TensorType> {
     let label = format!("inputs.{}", key.text);
     if key.text.is_empty() || key.text.len() > 128 || key.text.chars().any(char::is_control) {
-        faults.push(key.span.clone(), "this is no name of an input", "use the name that the model gives its input");
+        faults.push(
+            key.span.clone(),
+            "this is no name of an input",
+            "use the name that the model gives its input",
+        );
         return None;
     }
     let Some(text) = raw.as_text() else {

@@ -71,7 +71,11 @@ mod tests {
             let uses: Vec<Vec<usize>> = uses.iter().map(|used| used.to_vec()).collect();
             let found = order(&uses);
             assert_eq!(found.stages, stages, "{uses:?}");
-            assert_eq!(found.cycles, cycles.iter().map(|cycle| cycle.to_vec()).collect::<Vec<_>>(), "{uses:?}");
+            assert_eq!(
+                found.cycles,
+                cycles.iter().map(|cycle| cycle.to_vec()).collect::<Vec<_>>(),
+                "{uses:?}"
+            );
         }
     }
 }

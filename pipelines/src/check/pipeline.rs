@@ -29,7 +29,8 @@ pub(super) fn check(file: &RawTable, faults: &mut FaultSink<'_>) -> PlanParts {
     let response_table = section(&mut table, "response", faults);
     table.finish(faults);
 
-    let response_raws: Vec<&Raw> = response_table.iter().flat_map(|t| &t.entries).map(|(_, raw)| raw).collect();
+    let response_raws: Vec<&Raw> =
+        response_table.iter().flat_map(|t| &t.entries).map(|(_, raw)| raw).collect();
     let stages = stage::check(stage_table, &request.ty(), &deployments, &response_raws, faults);
     let response = response(response_table, &stages.scope, faults);
     let has_stages = stage_table.is_some_and(|stages| !stages.entries.is_empty());
@@ -47,7 +48,11 @@ pub(super) fn check(file: &RawTable, faults: &mut FaultSink<'_>) -> PlanParts {
 }
 
 /// One of the file's tables of named entries.
-fn section<'a>(table: &mut Reader<'a>, key: &'static str, faults: &mut FaultSink<'_>) -> Option<&'a RawTable> {
+fn section<'a>(
+    table: &mut Reader<'a>,
+    key: &'static str,
+    faults: &mut FaultSink<'_>,
+) -> Option<&'a RawTable> {
     let (name, raw) = table.raw(key)?;
     let Some(entries) = raw.as_table() else {
         table.wrong_kind(key, raw, "a table", faults);
@@ -102,7 +107,9 @@ fn route_fault(route: &str) -> Option<&'static str> {
         !segment.is_empty() && *segment != "." && *segment != ".." && segment.bytes().all(allowed)
     };
     if !segments.iter().all(plain) {
-        return Some("use letters, digits, `-`, `_`, `.` and `~` between single slashes, and no slash at the end");
+        return Some(
+            "use letters, digits, `-`, `_`, `.` and `~` between single slashes, and no slash at the end",
+        );
     }
     if matches!(segments[0], "v1" | "v2" | "-") {
         return Some("routes under `/v1`, `/v2` and `/-` belong to the server's own protocols");
@@ -175,7 +182,11 @@ fn belong_together(file: &RawTable, has_stages: bool, faults: &mut FaultSink<'_>
         _ => {}
     }
     if let Some(request) = place("request").filter(|_| place("route").is_none()) {
-        faults.push(request, "the pipeline has a `[request]` but no `route`", "add `route = \"/…\"` at the top");
+        faults.push(
+            request,
+            "the pipeline has a `[request]` but no `route`",
+            "add `route = \"/…\"` at the top",
+        );
     }
 }
 
@@ -188,7 +199,25 @@ mod tests {
         for good in ["/rag", "/a/b", "/embed-texts", "/A_b.c~d", "/v3/x", "/echo2"] {
             assert_eq!(route_fault(good), None, "{good}");
         }
-        for bad in ["", "rag", "/", "//", "/a/", "/a//b", "/a b", "/é", "/../a", "/v1/x", "/v2", "/-/x", "/embed", "/a/docs", "/a?b", "/{x}", "/a/openapi.json"] {
+        for bad in [
+            "",
+            "rag",
+            "/",
+            "//",
+            "/a/",
+            "/a//b",
+            "/a b",
+            "/é",
+            "/../a",
+            "/v1/x",
+            "/v2",
+            "/-/x",
+            "/embed",
+            "/a/docs",
+            "/a?b",
+            "/{x}",
+            "/a/openapi.json",
+        ] {
             assert!(route_fault(bad).is_some(), "{bad}");
         }
     }

@@ -18,7 +18,11 @@ pub(super) fn schema(table: Option<&RawTable>, faults: &mut FaultSink<'_>) -> Sc
     let mut fields = Vec::new();
     for (key, raw) in table.iter().flat_map(|t| &t.entries) {
         if key.text.parse::<Name>().is_err() {
-            faults.push(key.span.clone(), format!("`{}` is no name for a field", key.text), super::pipeline::NAME_HELP);
+            faults.push(
+                key.span.clone(),
+                format!("`{}` is no name for a field", key.text),
+                super::pipeline::NAME_HELP,
+            );
         } else if key.text == STREAM_FIELD {
             let help = "name the field otherwise: every body may have `\"stream\": true` to ask for a stream";
             faults.push(key.span.clone(), "the field name `stream` is reserved", help);
@@ -50,7 +54,11 @@ fn field(key: &Key, raw: &Raw, faults: &mut FaultSink<'_>) -> Field {
         }
         _ => {
             let message = format!("field `{}` is {}, not a type", key.text, raw.kind());
-            faults.push(raw.span.clone(), message, "write a type such as `\"text\"`, or a table such as `{ type = \"int\", default = 3 }`");
+            faults.push(
+                raw.span.clone(),
+                message,
+                "write a type such as `\"text\"`, or a table such as `{ type = \"int\", default = 3 }`",
+            );
         }
     }
     field
@@ -58,14 +66,20 @@ fn field(key: &Key, raw: &Raw, faults: &mut FaultSink<'_>) -> Field {
 
 fn field_type(text: &str, raw: &Raw, label: &str, faults: &mut FaultSink<'_>) -> Option<FieldType> {
     text.parse()
-        .map_err(|help: String| faults.push(raw.span.clone(), format!("{label} has type `{text}`, which is unknown"), help))
+        .map_err(|help: String| {
+            faults.push(raw.span.clone(), format!("{label} has type `{text}`, which is unknown"), help)
+        })
         .ok()
 }
 
 fn long_form(table: &mut Reader<'_>, field: &mut Field, faults: &mut FaultSink<'_>) {
     let ty = match table.raw("type") {
         None => {
-            faults.push(table.span(), format!("{} is missing", table.label("type")), crate::request::TYPE_HELP);
+            faults.push(
+                table.span(),
+                format!("{} is missing", table.label("type")),
+                crate::request::TYPE_HELP,
+            );
             None
         }
         Some(_) => table.text("type", faults).and_then(|(text, raw)| {
@@ -120,7 +134,11 @@ fn refuse<T>(
     why: &str,
     faults: &mut FaultSink<'_>,
 ) -> Option<T> {
-    faults.push(span.clone(), format!("{} is given, but {why}", table.label(key)), "remove it, or change the type");
+    faults.push(
+        span.clone(),
+        format!("{} is given, but {why}", table.label(key)),
+        "remove it, or change the type",
+    );
     None
 }
 
@@ -165,7 +183,11 @@ fn allowed(table: &mut Reader<'_>, innermost: Option<&FieldType>, faults: &mut F
         return Vec::new();
     };
     if items.is_empty() {
-        faults.push(raw.span.clone(), format!("{} allows nothing", table.label("enum")), "list the values, or leave it out");
+        faults.push(
+            raw.span.clone(),
+            format!("{} allows nothing", table.label("enum")),
+            "list the values, or leave it out",
+        );
     }
     let mut found: Vec<Value> = Vec::with_capacity(items.len());
     for item in items {
@@ -179,7 +201,11 @@ fn allowed(table: &mut Reader<'_>, innermost: Option<&FieldType>, faults: &mut F
         };
         match value {
             Some(value) if found.contains(&value) => {
-                faults.push(item.span.clone(), format!("{} has a value twice", table.label("enum")), "remove one of the two");
+                faults.push(
+                    item.span.clone(),
+                    format!("{} has a value twice", table.label("enum")),
+                    "remove one of the two",
+                );
             }
             Some(value) => found.push(value),
             None => {}
@@ -196,10 +222,12 @@ fn ordered(table: &mut Reader<'_>, bounds: &Bounds, faults: &mut FaultSink<'_>) 
         let message = format!("{} is less than `min`, so that no value is allowed", table.label("max"));
         faults.push(raw.span.clone(), message, "raise `max` or lower `min`");
     }
-    if let (Some(min), Some(max), Some((_, raw))) = (bounds.min_length, bounds.max_length, table.raw("max_length"))
+    if let (Some(min), Some(max), Some((_, raw))) =
+        (bounds.min_length, bounds.max_length, table.raw("max_length"))
         && max < min
     {
-        let message = format!("{} is less than `min_length`, so that no value is allowed", table.label("max_length"));
+        let message =
+            format!("{} is less than `min_length`, so that no value is allowed", table.label("max_length"));
         faults.push(raw.span.clone(), message, "raise `max_length` or lower `min_length`");
     }
 }
@@ -211,7 +239,11 @@ fn default_value(field: &Field, raw: &Raw, faults: &mut FaultSink<'_>) -> Option
         Ok(value) => value,
         Err(part) => {
             let message = format!("{label} has {}, which cannot be a value", part.kind());
-            faults.push(part.span.clone(), message, "write text, a finite number, a boolean, an array or a table");
+            faults.push(
+                part.span.clone(),
+                message,
+                "write text, a finite number, a boolean, an array or a table",
+            );
             return None;
         }
     };

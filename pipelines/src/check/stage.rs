@@ -13,7 +13,7 @@ use crate::{DeploymentSpec, FullName, Name};
 mod compile;
 mod draft;
 
-use draft::{Draft, Fallback, Text};
+use draft::{Draft, Fallback, Named, Text};
 
 /// The file's deployments.
 pub(super) struct Deployments {
@@ -180,9 +180,15 @@ fn report_unused(
         .filter_map(|unknown| closest(unknown, names()))
         .collect();
     for (stage, draft) in drafts.iter().enumerate() {
-        if !used.contains(&stage) && !meant.contains(draft.name) && !mentions[stage].stages.contains(&stage) {
+        let uses_itself = mentions[stage].stages.contains(&stage);
+        let excused = draft.named == Named::Badly || meant.contains(draft.name) || uses_itself;
+        if !used.contains(&stage) && !excused {
             let help = "use it in another stage or in `[response]`, or remove the stage";
-            faults.push(draft.key.span.clone(), format!("nobody uses the value of stage `{}`", draft.name), help);
+            faults.push(
+                draft.key.span.clone(),
+                format!("nobody uses the value of stage `{}`", draft.name),
+                help,
+            );
         }
     }
 }

@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use crate::{
-    Device, EngineKind, GpuDemand, ModelRef, Plan, Task,
-};
+use crate::{Device, EngineKind, GpuDemand, ModelRef, Plan, Task};
 
 fn plan(text: &str) -> Plan {
     Plan::compile("x.toml", text).unwrap_or_else(|faults| panic!("{faults}"))
@@ -17,17 +15,25 @@ fn faults(text: &str) -> Vec<String> {
 
 #[test]
 fn defaults_are_filled_in() {
-    let plan = plan("name = \"x\"\n[deployments.e]\ntask = \"embed\"\nmodel = \"m\"\n[deployments.o]\nengine = \"echo\"\n");
+    let plan = plan(
+        "name = \"x\"\n[deployments.e]\ntask = \"embed\"\nmodel = \"m\"\n[deployments.o]\nengine = \"echo\"\n",
+    );
     assert_eq!((plan.route(), plan.timeout(), plan.can_stream()), (None, None, false));
     let specs: Vec<_> = plan.deployments().values().collect();
     let (embed, echo) = (specs[0], specs[1]);
     assert_eq!((embed.task, embed.engine, embed.device), (Task::Embed, EngineKind::Auto, Device::Cpu));
     assert_eq!(embed.model, Some(ModelRef::Alias { name: "m".into(), alias: "production".into() }));
     assert_eq!((embed.demand.cpu_milli, embed.demand.memory_bytes), (250, 256 << 20));
-    assert_eq!((embed.batch.max_size, embed.batch.max_wait, embed.limits.max_ongoing_requests), (32, Duration::ZERO, 64));
+    assert_eq!(
+        (embed.batch.max_size, embed.batch.max_wait, embed.limits.max_ongoing_requests),
+        (32, Duration::ZERO, 64)
+    );
     assert_eq!((embed.autoscaling.min_replicas, embed.autoscaling.max_replicas), (1, 1));
     assert_eq!(embed.autoscaling.upscale_delay, Duration::from_millis(500));
-    assert_eq!((embed.limits.drain_timeout, embed.limits.start_timeout), (Duration::from_secs(30), Duration::from_secs(300)));
+    assert_eq!(
+        (embed.limits.drain_timeout, embed.limits.start_timeout),
+        (Duration::from_secs(30), Duration::from_secs(300))
+    );
     assert!(embed.limits.idempotent && embed.echo.is_none());
     assert_eq!((echo.task, echo.engine, echo.model.clone()), (Task::Custom, EngineKind::Echo, None));
     assert_eq!((echo.demand.cpu_milli, echo.limits.max_ongoing_requests), (10, 64));
@@ -69,9 +75,15 @@ fn every_key_is_read() {
     assert_eq!((spec.device, spec.demand.cpu_milli, spec.demand.memory_bytes), (Device::Auto, 1500, 2 << 30));
     assert_eq!((spec.demand.gpu_memory_bytes, spec.demand.accelerators.len()), (512 << 20, 2));
     assert_eq!((spec.demand.labels["zone"].as_str(), spec.demand.max_replicas_per_node), ("a", Some(2)));
-    assert_eq!((spec.batch.max_wait, spec.batch.preferred_sizes.as_slice()), (Duration::from_micros(250), &[2, 6][..]));
+    assert_eq!(
+        (spec.batch.max_wait, spec.batch.preferred_sizes.as_slice()),
+        (Duration::from_micros(250), &[2, 6][..])
+    );
     assert_eq!((spec.autoscaling.min_replicas, spec.autoscaling.max_replicas), (0, 9));
-    assert_eq!((spec.autoscaling.idle_timeout, spec.autoscaling.upscaling_factor), (Duration::from_secs(3600), 2.0));
+    assert_eq!(
+        (spec.autoscaling.idle_timeout, spec.autoscaling.upscaling_factor),
+        (Duration::from_secs(3600), 2.0)
+    );
     assert_eq!((spec.limits.max_ongoing_requests, spec.limits.max_queued_requests), (5, Some(0)));
     assert_eq!((spec.limits.max_surge, spec.limits.idempotent), (3, false));
     assert_eq!(spec.signature["features"].to_string(), "f32[?,42]");
@@ -110,8 +122,14 @@ fn gpus_by_table() {
 
 #[test]
 fn autoscaling_auto_and_min_alone() {
-    for (autoscaling, expected) in [("\"auto\"", (1, 100)), ("{ min_replicas = 3 }", (3, 3)), ("{ max_replicas = 3 }", (1, 3)), ("{}", (1, 1))] {
-        let plan = plan(&format!("name = \"x\"\n[deployments.o]\nengine = \"echo\"\nautoscaling = {autoscaling}\n"));
+    for (autoscaling, expected) in [
+        ("\"auto\"", (1, 100)),
+        ("{ min_replicas = 3 }", (3, 3)),
+        ("{ max_replicas = 3 }", (1, 3)),
+        ("{}", (1, 1)),
+    ] {
+        let plan =
+            plan(&format!("name = \"x\"\n[deployments.o]\nengine = \"echo\"\nautoscaling = {autoscaling}\n"));
         let found = &plan.deployments().values().next().unwrap().autoscaling;
         assert_eq!((found.min_replicas, found.max_replicas), expected, "{autoscaling}");
     }
@@ -166,7 +184,14 @@ fn generators_stream_and_fallbacks_keep_types() {
     "#;
     assert!(plan(text).can_stream());
     let swapped = text.replace("use:b", "use:a");
-    assert_eq!(faults(&swapped), ["nobody uses the value of stage `b`", "stage `a` uses its own value"].map(str::to_owned).into_iter().rev().collect::<Vec<_>>());
+    assert_eq!(
+        faults(&swapped),
+        ["nobody uses the value of stage `b`", "stage `a` uses its own value"]
+            .map(str::to_owned)
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -190,7 +215,10 @@ fn one_fault_brings_forth_no_others() {
     "#;
     assert_eq!(
         faults(text),
-        ["field `texts` has type `strings`, which is unknown", "deployment `e`: `task` is `embedd`, which is unknown"]
+        [
+            "field `texts` has type `strings`, which is unknown",
+            "deployment `e`: `task` is `embedd`, which is unknown"
+        ]
     );
 }
 

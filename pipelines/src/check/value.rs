@@ -28,7 +28,11 @@ pub(super) fn expression(
         RawValue::Bool(value) => Some(Expression::constant(Value::Bool(*value))),
         RawValue::Float(_) | RawValue::Unusable(_) => {
             let message = format!("{label} is {}, which cannot be a value here", raw.kind());
-            faults.push(raw.span.clone(), message, "write an expression in quotes, a finite number, `true` or `false`");
+            faults.push(
+                raw.span.clone(),
+                message,
+                "write an expression in quotes, a finite number, `true` or `false`",
+            );
             None
         }
         RawValue::Array(items) => {
@@ -40,7 +44,9 @@ pub(super) fn expression(
             let entries: Vec<Option<(Arc<str>, Expression)>> = table
                 .entries
                 .iter()
-                .map(|(key, raw)| Some((Arc::from(key.text.as_str()), expression(raw, label, scope, faults)?)))
+                .map(|(key, raw)| {
+                    Some((Arc::from(key.text.as_str()), expression(raw, label, scope, faults)?))
+                })
                 .collect();
             entries.into_iter().collect::<Option<Vec<_>>>().map(Expression::map)
         }
@@ -48,7 +54,12 @@ pub(super) fn expression(
 }
 
 /// Compiles a template.
-pub(super) fn template(raw: &Raw, label: &str, scope: &Scope, faults: &mut FaultSink<'_>) -> Option<Template> {
+pub(super) fn template(
+    raw: &Raw,
+    label: &str,
+    scope: &Scope,
+    faults: &mut FaultSink<'_>,
+) -> Option<Template> {
     let source = raw.as_text()?;
     Template::compile(source, scope).map_err(|fault| push(raw, label, fault, faults)).ok()
 }

@@ -47,8 +47,7 @@ fn report<'a>(
     Report::build(ReportKind::Error, place.clone())
         .with_config(config)
         .with_message(printable(&fault.message))
-        .with_label(Label::new(place).with_message("here").with_color(ariadne::Color::Red))
-        .with_help(printable(&fault.help))
+        .with_label(Label::new(place).with_message(printable(&fault.help)).with_color(ariadne::Color::Red))
         .finish()
 }
 
@@ -95,8 +94,8 @@ mod tests {
         let shown = faults("b = 1\na = 0\n", 10..11).render(Color::Plain);
         assert_eq!(
             shown,
-            "Error: `a` is `0`\n   ╭─[ x.toml:2:5 ]\n   │\n 2 │ a = 0\n   │     ┬\n   │     ╰── here\n   │\n   │ \
-             Help: set it to 1 or more\n───╯\n"
+            "Error: `a` is `0`\n   ╭─[ x.toml:2:5 ]\n   │\n 2 │ a = 0\n   │     ┬\n   │     \
+             ╰── set it to 1 or more\n───╯\n"
         );
         let colored = faults("b = 1\na = 0\n", 10..11).render(Color::Ansi);
         assert!(colored.contains("\u{1b}["));

@@ -80,6 +80,7 @@ impl Raw {
         match self.value {
             RawValue::Text(_) => "a string",
             RawValue::Int(_) => "an integer",
+            RawValue::Float(value) if !value.is_finite() => "`nan` or an infinity",
             RawValue::Float(_) => "a float",
             RawValue::Bool(_) => "a boolean",
             RawValue::Unusable(kind) => kind,
@@ -145,7 +146,11 @@ pub(crate) fn parse(faults: &mut FaultSink<'_>) -> (RawTable, Syntax) {
         return (RawTable::default(), Syntax::Broken);
     }
     if let Some(at) = depth::too_deep(text) {
-        faults.push(at..at + 1, "values are nested too deep here", "flatten the tables; the limit is 60 levels");
+        faults.push(
+            at..at + 1,
+            "values are nested too deep here",
+            "flatten the tables; the limit is 60 levels",
+        );
         return (RawTable::default(), Syntax::Broken);
     }
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -167,9 +172,18 @@ fn explain(text: &str, message: &str, span: &Span) -> (String, String) {
     if message == "duplicate key" {
         return (format!("`{found}` is given twice in the same table"), "remove one of the two".to_owned());
     }
-    let help = if message.contains("string values must be quoted") {
-        "put the value in quotes: `\"…\"`"
-    } else if message.contains("invalid basic string") || message.contains("invalid literal string") {
+    let is_word = found.starts_with(|c: char| c.is_alphabetic()) && !found.contains(['"', '\n']);
+    if is_word && (message.contains("string values must be quoted") || message.contains("invalid boolean")) {
+        let help = format!("if it is text, put it in quotes: `\"{found}\"`");
+        return (format!("`{found}` is no value"), help);
+    }
+    if found.trim().is_empty() && message.contains("string values must be quoted") {
+        return (
+            "a value is missing".to_owned(),
+            "write one: text in quotes, a number, `true` or `false`".to_owned(),
+        );
+    }
+    let help = if message.contains("invalid basic string") || message.contains("invalid literal string") {
         "close the string with the quote that opened it; text of several lines stands between `\"\"\"`"
     } else if message.contains("invalid table header") || message.contains("unclosed table") {
         "write a table's name as `[stages.NAME]` on a line of its own"

@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Key, Raw, RawTable, RawValue, did_you_mean, format_bytes, format_duration, parse_bytes, parse_duration};
+use super::{
+    Key, Raw, RawTable, RawValue, did_you_mean, format_bytes, format_duration, parse_bytes, parse_duration,
+};
 use crate::fault::FaultSink;
 
 /// A reader of one table.
@@ -29,7 +31,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn entry(kind: &str, key: &Key, raw: &'a Raw, faults: &mut FaultSink<'_>) -> Option<Self> {
         let owner = format!("{kind} `{}`", key.text);
         let Some(table) = raw.as_table() else {
-            faults.push(raw.span.clone(), format!("{owner} is {}, not a table", raw.kind()), "write it as a table");
+            faults.push(
+                raw.span.clone(),
+                format!("{owner} is {}, not a table", raw.kind()),
+                "write it as a table",
+            );
             return None;
         };
         Some(Self { table, owner, prefix: String::new(), span: key.span.clone(), known: Vec::new() })
@@ -66,7 +72,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The string under `key`.
-    pub(crate) fn text(&mut self, key: &'static str, faults: &mut FaultSink<'_>) -> Option<(&'a str, &'a Raw)> {
+    pub(crate) fn text(
+        &mut self,
+        key: &'static str,
+        faults: &mut FaultSink<'_>,
+    ) -> Option<(&'a str, &'a Raw)> {
         let (_, raw) = self.raw(key)?;
         let text = raw.as_text();
         if text.is_none() {
@@ -236,7 +246,10 @@ mod tests {
         let mut faults = FaultSink::new(text);
         let (table, _) = raw::parse(&mut faults);
         check(Reader::file(&table), &mut faults);
-        faults.into_faults("x").map(|f| f.faults.iter().map(|f| f.message.clone()).collect()).unwrap_or_default()
+        faults
+            .into_faults("x")
+            .map(|f| f.faults.iter().map(|f| f.message.clone()).collect())
+            .unwrap_or_default()
     }
 
     #[test]

@@ -27,7 +27,8 @@ const SIZE_UNITS: [(&str, f64); 9] = [
 
 /// A duration such as `250ms`, `1.5s`, `5m`, at most 366 days. The error says how durations are written.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
-    const HELP: &str = "write a number and `us`, `ms`, `s`, `m`, `h` or `d`, such as `\"250ms\"`, at most 366 days";
+    const HELP: &str =
+        "write a number and `us`, `ms`, `s`, `m`, `h` or `d`, such as `\"250ms\"`, at most 366 days";
     let micros = scaled(text, &TIME_UNITS).filter(|&micros| micros <= MAX_DURATION_US).ok_or(HELP)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 366 days")]
     Ok(Duration::from_micros(micros.round() as u64))
@@ -35,7 +36,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
 
 /// A size such as `512MiB` or `1.5GB`, in bytes, at most 1 EiB. The error says how sizes are written.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, &'static str> {
-    const HELP: &str = "write a number and `B`, `KiB`, `MiB`, `GiB`, `TiB`, `KB`, `MB`, `GB` or `TB`, such as `\"2GiB\"`";
+    const HELP: &str =
+        "write a number and `B`, `KiB`, `MiB`, `GiB`, `TiB`, `KB`, `MB`, `GB` or `TB`, such as `\"2GiB\"`";
     let bytes = scaled(text, &SIZE_UNITS).filter(|&bytes| bytes <= MAX_BYTES).ok_or(HELP)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 2^60")]
     Ok(bytes.round() as u64)
@@ -53,21 +55,22 @@ fn scaled(text: &str, units: &[(&str, f64)]) -> Option<f64> {
 
 /// A duration as it is written in files.
 pub(crate) fn format_duration(duration: Duration) -> String {
+    const UNITS: [(&str, u128); 5] =
+        [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000), ("us", 1)];
     let micros = duration.as_micros();
-    match micros {
-        0 => "0s".to_owned(),
-        _ if micros % 3_600_000_000 == 0 => format!("{}h", micros / 3_600_000_000),
-        _ if micros % 60_000_000 == 0 => format!("{}m", micros / 60_000_000),
-        _ if micros % 1_000_000 == 0 => format!("{}s", micros / 1_000_000),
-        _ if micros % 1000 == 0 => format!("{}ms", micros / 1000),
-        _ => format!("{micros}us"),
+    if micros == 0 {
+        return "0s".to_owned();
     }
+    let (unit, factor) =
+        UNITS.into_iter().find(|(_, factor)| micros.is_multiple_of(*factor)).unwrap_or(UNITS[4]);
+    format!("{}{unit}", micros / factor)
 }
 
 /// A size as it is written in files, rounded up to one decimal of its unit.
 #[expect(clippy::cast_precision_loss, reason = "for messages")]
 pub(crate) fn format_bytes(bytes: u64) -> String {
-    let (unit, factor) = SIZE_UNITS[..5].iter().rev().find(|(_, f)| bytes as f64 >= *f).unwrap_or(&SIZE_UNITS[0]);
+    let (unit, factor) =
+        SIZE_UNITS[..5].iter().rev().find(|(_, f)| bytes as f64 >= *f).unwrap_or(&SIZE_UNITS[0]);
     let tenths = (bytes as f64 / factor * 10.0).ceil() / 10.0;
     format!("{tenths}{unit}")
 }
@@ -99,7 +102,8 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let cases = [("2GiB", 2 << 30), ("512 MiB", 512 << 20), ("1.5KB", 1500), ("0B", 0), ("1TiB", 1 << 40)];
+        let cases =
+            [("2GiB", 2 << 30), ("512 MiB", 512 << 20), ("1.5KB", 1500), ("0B", 0), ("1TiB", 1 << 40)];
         for (text, bytes) in cases {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }

@@ -2,16 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use millstream_values::{Map, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::json::{AnyJson, check_depth, has_too_many_items};
+use super::pass::{Shared, State, Step, enter_index, leave};
 use super::tensor::{self, TensorSeed};
-use super::{Bounds, Field, FieldType, MAX_FIELD_FAULTS, MAX_ITEMS, STREAM_FIELD, Schema, decode_base64};
-use crate::{FieldFault, Request, RequestError};
+use super::{Bounds, Field, FieldType, MAX_ITEMS, STREAM_FIELD, Schema, decode_base64};
+use crate::{Request, RequestError};
 
 impl Schema {
     /// Validates a body and fills in defaults.
@@ -33,60 +34,11 @@ impl Schema {
             Err(_) if body.iter().all(u8::is_ascii_whitespace) => {
                 Err(RequestError::Malformed { message: "the body is empty; send a JSON object".to_owned() })
             }
-            Err(error) => Err(RequestError::Malformed { message: format!("the body is not usable JSON: {error}") }),
-        }
-    }
-}
-
-/// Where the pass is, and what it has found.
-#[derive(Default)]
-pub(super) struct State {
-    path: Vec<Step>,
-    faults: Vec<FieldFault>,
-    num_dropped: usize,
-}
-
-/// One step of a JSON pointer.
-enum Step {
-    Key(Arc<str>),
-    Index(usize),
-}
-
-impl State {
-    /// Records a fault at the current place.
-    pub(super) fn fault(&mut self, message: impl Into<String>) {
-        if self.faults.len() >= MAX_FIELD_FAULTS {
-            self.num_dropped += 1;
-            return;
-        }
-        let mut path = String::new();
-        for step in &self.path {
-            match step {
-                Step::Key(key) => path.extend(["/", &key.replace('~', "~0").replace('/', "~1")]),
-                Step::Index(index) => write!(path, "/{index}").expect("writing to a string does not fail"),
+            Err(error) => {
+                Err(RequestError::Malformed { message: format!("the body is not usable JSON: {error}") })
             }
         }
-        self.faults.push(FieldFault { path, message: message.into() });
     }
-
-    fn into_faults(mut self) -> Vec<FieldFault> {
-        if self.num_dropped > 0 {
-            let message = format!("{} more faults are not shown", self.num_dropped);
-            self.faults.push(FieldFault { path: String::new(), message });
-        }
-        self.faults
-    }
-}
-
-/// The pass's state, shared by the seeds along the way.
-pub(super) type Shared<'s> = &'s RefCell<State>;
-
-pub(super) fn enter_index(state: Shared<'_>, index: usize) {
-    state.borrow_mut().path.push(Step::Index(index));
-}
-
-pub(super) fn leave(state: Shared<'_>) {
-    state.borrow_mut().path.pop();
 }
 
 struct BodySeed<'s> {
@@ -164,8 +116,13 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
             if key == STREAM_FIELD {
                 self.state.borrow_mut().path.push(Step::Key(STREAM_FIELD.into()));
                 let bounds = Bounds::default();
-                let seed =
-                    ValueSeed { ty: &FieldType::Bool, bounds: &bounds, part: Part::Field, depth: 1, state: self.state };
+                let seed = ValueSeed {
+                    ty: &FieldType::Bool,
+                    bounds: &bounds,
+                    part: Part::Field,
+                    depth: 1,
+                    state: self.state,
+                };
                 stream = map.next_value_seed(seed)? == Some(Value::Bool(true));
                 leave(self.state);
             } else {
@@ -291,7 +248,9 @@ impl<'s> ValueSeed<'s> {
     fn float(&self, value: f64) -> Option<Value> {
         match self.ty {
             FieldType::Float | FieldType::Json => self.checked(Value::Float(value)),
-            FieldType::Int => self.wrong("a number with a fraction, an exponent, or more digits than fit 64 bits"),
+            FieldType::Int => {
+                self.wrong("a number with a fraction, an exponent, or more digits than fit 64 bits")
+            }
             _ => self.wrong("a number"),
         }
     }

@@ -61,7 +61,9 @@ fn is_less(a: &Value, b: &Value) -> bool {
 
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => !is_less(a, b) && !is_less(b, a),
+        (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => {
+            !is_less(a, b) && !is_less(b, a)
+        }
         (a, b) => a == b,
     }
 }

@@ -51,7 +51,10 @@ impl<'de> Visitor<'de> for AnyJson {
         Ok(Value::Int(value))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "whole numbers beyond 63 bits round, as in most JSON readers")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "whole numbers beyond 63 bits round, as in most JSON readers"
+    )]
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
         Ok(i64::try_from(value).map_or(Value::Float(value as f64), Value::Int))
     }

@@ -7,11 +7,12 @@ use millstream_values::{DType, Tensor, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::MAX_ITEMS;
-use super::body::{Shared, enter_index, leave};
 use super::json::{AnyJson, check_depth};
+use super::pass::{Shared, enter_index, leave};
 use crate::TensorType;
 
-/// A tensor while it is read.
+/// A tensor to be read.
+#[derive(Clone, Copy)]
 pub(super) struct TensorSeed<'s> {
     ty: &'s TensorType,
     /// Arrays and objects around it.
@@ -35,7 +36,10 @@ struct Elements {
 }
 
 /// Reads the outermost list. Gives `None` when there was a fault.
-pub(super) fn collect<'de, A: SeqAccess<'de>>(seed: TensorSeed<'_>, seq: A) -> Result<Option<Value>, A::Error> {
+pub(super) fn collect<'de, A: SeqAccess<'de>>(
+    seed: TensorSeed<'_>,
+    seq: A,
+) -> Result<Option<Value>, A::Error> {
     let mut elements = Elements { bytes: Vec::new(), shape: seed.ty.shape.clone(), sound: true };
     AxisSeed { seed: &seed, elements: &mut elements, axis: 0 }.visit_seq(seq)?;
     if !elements.sound {

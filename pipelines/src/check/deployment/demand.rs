@@ -23,7 +23,11 @@ const MAX_BYTES: u64 = 1 << 50;
 const DEVICES: [(&str, Device); 3] = [("gpu", Device::Gpu), ("cpu", Device::Cpu), ("auto", Device::Auto)];
 
 /// Reads the keys about resources.
-pub(super) fn demand(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) -> (Device, Demand) {
+pub(super) fn demand(
+    table: &mut Reader<'_>,
+    engine: EngineKind,
+    faults: &mut FaultSink<'_>,
+) -> (Device, Demand) {
     let echo = engine == EngineKind::Echo;
     let cpu_milli = cpus(table, faults).unwrap_or(if echo { ECHO_CPU_MILLI } else { DEFAULT_CPU_MILLI });
     let default_memory = if echo { ECHO_MEMORY_BYTES } else { DEFAULT_MEMORY_BYTES };
@@ -36,7 +40,11 @@ pub(super) fn demand(table: &mut Reader<'_>, engine: EngineKind, faults: &mut Fa
         for key in ["gpu_memory", "accelerator"] {
             if let Some((name, _)) = table.raw(key) {
                 let message = format!("{} is given, but `gpus` is `0`", table.label(key));
-                faults.push(name.span.clone(), message, "set `gpus` to the share of a GPU that a replica needs");
+                faults.push(
+                    name.span.clone(),
+                    message,
+                    "set `gpus` to the share of a GPU that a replica needs",
+                );
             }
         }
     }
@@ -91,9 +99,10 @@ fn device(table: &mut Reader<'_>, gpus: Option<GpuDemand>, faults: &mut FaultSin
             "asks for a GPU, but `gpus` is `0`",
             "set `gpus` to the share of a GPU that a replica needs, or leave `device` out",
         ),
-        (Device::Cpu, Some(GpuDemand::Share(_) | GpuDemand::Whole(_))) => {
-            ("is `cpu`, but `gpus` asks for a GPU", "remove one of the two, or set `device = \"auto\"` to take what there is")
-        }
+        (Device::Cpu, Some(GpuDemand::Share(_) | GpuDemand::Whole(_))) => (
+            "is `cpu`, but `gpus` asks for a GPU",
+            "remove one of the two, or set `device = \"auto\"` to take what there is",
+        ),
         _ => return device,
     };
     if let Some((_, raw)) = table.raw("device") {
@@ -123,7 +132,11 @@ fn accelerators(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Vec<Strin
     }
     if items.is_empty() {
         let message = format!("{} is an empty list", table.label("accelerator"));
-        faults.push(raw.span.clone(), message, "name a model such as `\"NVIDIA H200\"`, or leave it out for any");
+        faults.push(
+            raw.span.clone(),
+            message,
+            "name a model such as `\"NVIDIA H200\"`, or leave it out for any",
+        );
     }
     found
 }

@@ -19,8 +19,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// `batch = { max_size, max_wait, max_tokens, preferred_sizes }`.
 pub(super) fn batch(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Batch {
-    let mut batch =
-        Batch { max_size: DEFAULT_BATCH_SIZE, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: Vec::new() };
+    let mut batch = Batch {
+        max_size: DEFAULT_BATCH_SIZE,
+        max_wait: Duration::ZERO,
+        max_tokens: None,
+        preferred_sizes: Vec::new(),
+    };
     let Some(mut keys) = table.table("batch", faults) else { return batch };
     let max_size = keys.int("max_size", 1..=MAX_BATCH, faults);
     let max_wait = keys.duration("max_wait", Duration::ZERO..=Duration::from_secs(60), faults);
@@ -71,8 +75,11 @@ pub(super) fn limits(
     faults: &mut FaultSink<'_>,
 ) -> Limits {
     // Twice the batch: one runs while the next one fills.
-    let ongoing =
-        if engine == EngineKind::Echo { ECHO_ONGOING } else { batch.max_size.saturating_mul(2).max(DEFAULT_ONGOING) };
+    let ongoing = if engine == EngineKind::Echo {
+        ECHO_ONGOING
+    } else {
+        batch.max_size.saturating_mul(2).max(DEFAULT_ONGOING)
+    };
     Limits {
         max_ongoing_requests: table.int("max_ongoing_requests", 1..=MAX_REQUESTS, faults).unwrap_or(ongoing),
         max_queued_requests: table.int("max_queued_requests", 0..=MAX_REQUESTS, faults),

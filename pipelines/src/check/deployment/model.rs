@@ -11,7 +11,9 @@ const FORMS: &str = "write `name@alias`, `name:version`, `hf:org/repo@revision` 
 pub(super) fn parse(text: &str) -> Result<ModelRef, &'static str> {
     if let Some(path) = text.strip_prefix("file:") {
         let usable = !path.is_empty() && path.len() <= 1024 && !path.chars().any(char::is_control);
-        return usable.then(|| ModelRef::File { path: path.to_owned() }).ok_or("write the path after `file:`");
+        return usable
+            .then(|| ModelRef::File { path: path.to_owned() })
+            .ok_or("write the path after `file:`");
     }
     if let Some(rest) = text.strip_prefix("hf:") {
         return hub(rest).ok_or("write `hf:org/repo@revision`; without a revision it is `main`");
@@ -30,7 +32,8 @@ pub(super) fn parse(text: &str) -> Result<ModelRef, &'static str> {
 fn hub(rest: &str) -> Option<ModelRef> {
     let (repo, revision) = rest.split_once('@').unwrap_or((rest, "main"));
     let (organisation, name) = repo.split_once('/')?;
-    let usable = is_word(organisation) && is_word(name) && revision.split('/').all(is_word) && revision.len() <= 128;
+    let usable =
+        is_word(organisation) && is_word(name) && revision.split('/').all(is_word) && revision.len() <= 128;
     usable.then(|| ModelRef::Hub { repo: repo.to_owned(), revision: revision.to_owned() })
 }
 
@@ -48,19 +51,39 @@ mod tests {
     #[test]
     fn references_by_table() {
         let alias = |name: &str, alias: &str| Ok(ModelRef::Alias { name: name.into(), alias: alias.into() });
-        let hub = |repo: &str, revision: &str| Ok(ModelRef::Hub { repo: repo.into(), revision: revision.into() });
+        let hub =
+            |repo: &str, revision: &str| Ok(ModelRef::Hub { repo: repo.into(), revision: revision.into() });
         let cases = [
             ("mini-embedder@production", alias("mini-embedder", "production")),
             ("mini-embedder", alias("mini-embedder", "production")),
             ("m:1.2", Ok(ModelRef::Version { name: "m".into(), version: "1.2".into() })),
-            ("hf:sentence-transformers/all-MiniLM-L6-v2", hub("sentence-transformers/all-MiniLM-L6-v2", "main")),
+            (
+                "hf:sentence-transformers/all-MiniLM-L6-v2",
+                hub("sentence-transformers/all-MiniLM-L6-v2", "main"),
+            ),
             ("hf:a/b@refs/pr/1", hub("a/b", "refs/pr/1")),
             ("file:models/x.onnx", Ok(ModelRef::File { path: "models/x.onnx".into() })),
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text), expected, "{text}");
         }
-        for bad in ["", "@", "a@", "@b", "a:", "a b", "hf:", "hf:a", "hf:a/b@", "hf:a/..", "hf:a/b/c", "file:", "../x", "é", "file:a\u{0}"] {
+        for bad in [
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a:",
+            "a b",
+            "hf:",
+            "hf:a",
+            "hf:a/b@",
+            "hf:a/..",
+            "hf:a/b/c",
+            "file:",
+            "../x",
+            "é",
+            "file:a\u{0}",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -43,8 +43,15 @@ pub(super) fn autoscaling(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) ->
     if let Some(max) = max_given.filter(|&max| max < min_replicas)
         && let Some((_, raw)) = keys.raw("max_replicas")
     {
-        let message = format!("{} is `{max}`, less than `min_replicas`, which is {min_replicas}", keys.label("max_replicas"));
-        faults.push(raw.span.clone(), message, format!("set it to {min_replicas} or more, or lower `min_replicas`"));
+        let message = format!(
+            "{} is `{max}`, less than `min_replicas`, which is {min_replicas}",
+            keys.label("max_replicas")
+        );
+        faults.push(
+            raw.span.clone(),
+            message,
+            format!("set it to {min_replicas} or more, or lower `min_replicas`"),
+        );
     }
     let found = Autoscaling {
         min_replicas,
@@ -55,12 +62,18 @@ pub(super) fn autoscaling(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) ->
         look_back: keys
             .duration("look_back", Duration::from_millis(100)..=HOUR, faults)
             .unwrap_or(defaults.look_back),
-        upscale_delay: keys.duration("upscale_delay", Duration::ZERO..=HOUR, faults).unwrap_or(defaults.upscale_delay),
+        upscale_delay: keys
+            .duration("upscale_delay", Duration::ZERO..=HOUR, faults)
+            .unwrap_or(defaults.upscale_delay),
         downscale_delay: keys
             .duration("downscale_delay", Duration::ZERO..=24 * HOUR, faults)
             .unwrap_or(defaults.downscale_delay),
-        idle_timeout: keys.duration("idle_timeout", Duration::ZERO..=24 * HOUR, faults).unwrap_or(defaults.idle_timeout),
-        upscaling_factor: keys.number("upscaling_factor", 0.001..=1000.0, faults).unwrap_or(defaults.upscaling_factor),
+        idle_timeout: keys
+            .duration("idle_timeout", Duration::ZERO..=24 * HOUR, faults)
+            .unwrap_or(defaults.idle_timeout),
+        upscaling_factor: keys
+            .number("upscaling_factor", 0.001..=1000.0, faults)
+            .unwrap_or(defaults.upscaling_factor),
         downscaling_factor: keys
             .number("downscaling_factor", 0.001..=1000.0, faults)
             .unwrap_or(defaults.downscaling_factor),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::draft::{Draft, DraftInput, Fallback, ForEach, Form, Target, task_name};
 use super::{Deployments, Stages};
 use crate::check::value;
-use crate::expr::{Expression, Scope};
+use crate::expr::{self, Expression, Scope};
 use crate::fault::FaultSink;
 use crate::plan::{Input, InputValue, OnError, StagePlan, TextAnswer, Work};
 use crate::raw::did_you_mean;
@@ -96,11 +96,7 @@ impl<'a> Compiler<'a> {
 
     /// All stages. An index of one is its place in the file only while none has faults; then the plan is not used.
     pub(super) fn finish(self) -> Stages {
-        Stages {
-            plans: self.plans.into_iter().flatten().collect(),
-            targets: self.targets,
-            scope: self.scope,
-        }
+        Stages { plans: self.plans.into_iter().flatten().collect(), targets: self.targets, scope: self.scope }
     }
 
     fn callee(&mut self, draft: &Draft<'a>) -> Callee<'a> {
@@ -164,12 +160,11 @@ impl<'a> Compiler<'a> {
                 return (None, Some(Type::Any));
             }
         };
-        let item = item_type(list.ty().required());
-        if item.is_none() {
-            let message = format!("{label}: expected a list, found `{}`", list.ty());
-            faults.push(span(0..for_each.list.len(), faults), message, "name a list, such as a field of type `text[]`");
-        }
-        (Some(list), item.or(Some(Type::Any)))
+        let item = expr::item_type(list.ty()).unwrap_or_else(|(message, help)| {
+            faults.push(span(0..for_each.list.len(), faults), format!("{label}: {message}"), help);
+            Type::Any
+        });
+        (Some(list), Some(item))
     }
 
     /// Compiles what is given and compares it with what is asked for.
@@ -187,7 +182,7 @@ impl<'a> Compiler<'a> {
             if field.is_none() && !callee.inputs.open {
                 let names = callee.inputs.fields.iter().map(|field| &*field.name);
                 let message = format!("{} is unknown: {} has no such input", given.label, callee.what);
-                faults.push(given.raw.span.clone(), message, did_you_mean(given.name, names));
+                faults.push(given.key_span.clone(), message, did_you_mean(given.name, names));
             }
             let name: Arc<str> = given.name.into();
             let Some((value, ty)) = compile_input(given, scope, faults) else {
@@ -199,7 +194,8 @@ impl<'a> Compiler<'a> {
                 let message = format!("{}: {reason}", given.label);
                 faults.push(given.raw.span.clone(), message, conversion_help(&ty, wanted));
             }
-            let required = field.is_some_and(|field| field.required) || callee.inputs.exactly_one_of.contains(&name);
+            let required =
+                field.is_some_and(|field| field.required) || callee.inputs.exactly_one_of.contains(&name);
             inputs.push(Input { name: Arc::clone(&name), value, required });
             types.insert(name, ty);
         }
@@ -208,13 +204,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// What happens on failure; with a fallback, `ty` becomes what both can give.
-    fn on_error(
-        &self,
-        draft: &Draft<'_>,
-        ty: &mut Type,
-        label: &str,
-        faults: &mut FaultSink<'_>,
-    ) -> OnError {
+    fn on_error(&self, draft: &Draft<'_>, ty: &mut Type, label: &str, faults: &mut FaultSink<'_>) -> OnError {
         let (name, raw) = match draft.on_error {
             Fallback::Fail => return OnError::Fail,
             Fallback::Skip => return OnError::Skip,
@@ -237,17 +227,11 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// The type of the items of what can be walked.
-fn item_type(list: &Type) -> Option<Type> {
-    match list {
-        Type::List(item) => Some((**item).clone()),
-        Type::Any => Some(Type::Any),
-        Type::OneOf(all) => all.iter().filter_map(item_type).reduce(Type::join),
-        _ => None,
-    }
-}
-
-fn compile_input(given: &DraftInput<'_>, scope: &Scope, faults: &mut FaultSink<'_>) -> Option<(InputValue, Type)> {
+fn compile_input(
+    given: &DraftInput<'_>,
+    scope: &Scope,
+    faults: &mut FaultSink<'_>,
+) -> Option<(InputValue, Type)> {
     match given.form {
         Form::Expression => {
             let expression = value::expression(given.raw, &given.label, scope, faults)?;
@@ -266,7 +250,11 @@ fn report_missing(draft: &Draft<'_>, callee: &Callee<'_>, faults: &mut FaultSink
     for field in callee.inputs.fields.iter().filter(|field| field.required && !is_given(&field.name)) {
         let name = &field.name;
         let message = format!("stage `{}`: the input `{name}` is missing", draft.name);
-        let how = if &**name == "template" { "template = \"…\"".to_owned() } else { format!("inputs.{name} = \"…\"") };
+        let how = if &**name == "template" {
+            "template = \"…\"".to_owned()
+        } else {
+            format!("inputs.{name} = \"…\"")
+        };
         let help = format!("add `{how}`, of type `{}`: {} needs it", field.ty, callee.what);
         faults.push(draft.key.span.clone(), message, help);
     }
@@ -283,18 +271,16 @@ fn report_missing(draft: &Draft<'_>, callee: &Callee<'_>, faults: &mut FaultSink
 /// What to do about a value of the wrong type.
 fn conversion_help(given: &Type, wanted: &Type) -> String {
     match (given, wanted) {
+        (Type::Map(map), wanted) if map.fields.values().any(|ty| assignable(ty, wanted).is_ok()) => {
+            let fit = map.fields.iter().filter(|(_, ty)| assignable(ty, wanted).is_ok());
+            let names: Vec<String> = fit.map(|(name, _)| format!("`….{name}`")).collect();
+            format!("take a field of it: {}", names.join(" or "))
+        }
         (given, Type::List(item)) if assignable(given, item).is_ok() => {
             "a list is wanted: put the value in brackets, `[…]`".to_owned()
         }
         (Type::List(item), wanted) if assignable(item, wanted).is_ok() => {
             "a single value is wanted: take one of the list, `…[0]`".to_owned()
-        }
-        (Type::Map(map), wanted) => {
-            let fits = map.fields.iter().find(|(_, ty)| assignable(ty, wanted).is_ok());
-            match fits {
-                Some((name, _)) => format!("take a field of it: `….{name}`"),
-                None => format!("give a value of type `{wanted}`"),
-            }
         }
         _ => format!("give a value of type `{wanted}`"),
     }

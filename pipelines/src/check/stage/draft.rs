@@ -6,12 +6,14 @@ use super::{Deployments, expression_texts};
 use crate::check::pipeline::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use crate::fault::FaultSink;
 use crate::ops::Operator;
-use crate::raw::{Key, Raw, Reader, closest, did_you_mean};
+use crate::raw::{Key, Raw, Reader, Span, closest, did_you_mean};
 use crate::{FullName, Name, Task};
 
 /// Names that mean something else in expressions, or in a body.
-const RESERVED: [&str; 14] =
-    ["request", "stream", "loop", "self", "true", "false", "none", "not", "and", "or", "in", "is", "if", "else"];
+const RESERVED: [&str; 14] = [
+    "request", "stream", "loop", "self", "true", "false", "none", "not", "and", "or", "in", "is", "if",
+    "else",
+];
 
 /// Most tries after the first.
 const MAX_RETRIES: u32 = 5;
@@ -19,6 +21,7 @@ const MAX_RETRIES: u32 = 5;
 /// A stage as it is written.
 pub(super) struct Draft<'a> {
     pub(super) name: &'a str,
+    pub(super) named: Named,
     pub(super) key: &'a Key,
     pub(super) target: Target,
     pub(super) inputs: Vec<DraftInput<'a>>,
@@ -27,6 +30,14 @@ pub(super) struct Draft<'a> {
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
     pub(super) on_error: Fallback<'a>,
+}
+
+/// Whether others can mention a stage by its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    Well,
+    /// They cannot; a fault was recorded.
+    Badly,
 }
 
 /// What a stage uses.
@@ -44,6 +55,7 @@ pub(super) enum Target {
 /// One input.
 pub(super) struct DraftInput<'a> {
     pub(super) name: &'a str,
+    pub(super) key_span: Span,
     pub(super) raw: &'a Raw,
     /// How messages name it: `inputs.query`, `prompt`.
     pub(super) label: String,
@@ -108,14 +120,19 @@ pub(super) fn draft<'a>(
     deployments: &Deployments,
     faults: &mut FaultSink<'_>,
 ) -> Draft<'a> {
-    if RESERVED.contains(&key.text.as_str()) {
+    let named = if RESERVED.contains(&key.text.as_str()) {
         let help = "name the stage otherwise: the word has a meaning of its own";
         faults.push(key.span.clone(), format!("the stage name `{}` is reserved", key.text), help);
+        Named::Badly
     } else if key.text.parse::<Name>().is_err() {
         faults.push(key.span.clone(), format!("`{}` is no name for a stage", key.text), NAME_HELP);
-    }
+        Named::Badly
+    } else {
+        Named::Well
+    };
     let mut draft = Draft {
         name: &key.text,
+        named,
         key,
         target: Target::Unknown,
         inputs: Vec::new(),
@@ -136,7 +153,8 @@ pub(super) fn draft<'a>(
     if matches!(draft.target, Target::Operator(_)) {
         for key in ["timeout", "retries"] {
             if let Some((name, _)) = table.raw(key) {
-                let message = format!("{} is given, but an operator runs at once and in place", table.label(key));
+                let message =
+                    format!("{} is given, but an operator runs at once and in place", table.label(key));
                 faults.push(name.span.clone(), message, "remove the key");
             }
         }
@@ -161,7 +179,10 @@ fn target(table: &mut Reader<'_>, deployments: &Deployments, faults: &mut FaultS
     }
     let full: Option<FullName> = match text.split_once('/') {
         Some(_) => text.parse().ok(),
-        None => text.parse().ok().map(|deployment| FullName { pipeline: deployments.pipeline.clone(), deployment }),
+        None => text
+            .parse()
+            .ok()
+            .map(|deployment| FullName { pipeline: deployments.pipeline.clone(), deployment }),
     };
     let Some(full) = full else {
         let help = "write a deployment of this file, `PIPELINE/DEPLOYMENT`, or `op:OPERATOR`";
@@ -187,34 +208,45 @@ fn target(table: &mut Reader<'_>, deployments: &Deployments, faults: &mut FaultS
 fn inputs<'a>(table: &mut Reader<'a>, draft: &mut Draft<'a>, faults: &mut FaultSink<'_>) {
     if let Some((_, raw)) = table.raw("inputs") {
         match raw.as_table() {
-            None => table.wrong_kind("inputs", raw, "a table such as `{ texts = \"request.texts\" }`", faults),
+            None => {
+                table.wrong_kind("inputs", raw, "a table such as `{ texts = \"request.texts\" }`", faults)
+            }
             Some(inputs) => draft.inputs.extend(inputs.entries.iter().map(|(key, raw)| DraftInput {
                 name: &key.text,
+                key_span: key.span.clone(),
                 raw,
                 label: table.label(&format!("inputs.{}", key.text)),
                 form: Form::Expression,
             })),
         }
     }
-    for (key, form) in [("prompt", Form::Template), ("template", Form::Template), ("messages", Form::Expression)] {
-        let raw = match form {
-            Form::Template => table.text(key, faults).map(|(_, raw)| raw),
-            Form::Expression => table.raw(key).map(|(_, raw)| raw),
-        };
-        let Some(raw) = raw else { continue };
-        if draft.inputs.iter().any(|input| input.name == key) {
-            let message = format!("{} is given, and `inputs.{key}` too", table.label(key));
-            faults.push(raw.span.clone(), message, "remove one of the two");
+    for (key, form) in
+        [("prompt", Form::Template), ("template", Form::Template), ("messages", Form::Expression)]
+    {
+        if table.text(key, faults).is_none() {
             continue;
         }
-        draft.inputs.push(DraftInput { name: key, raw, label: table.label(key), form });
+        let Some((name, raw)) = table.raw(key) else { continue };
+        if draft.inputs.iter().any(|input| input.name == key) {
+            let message = format!("{} is given, and `inputs.{key}` too", table.label(key));
+            faults.push(name.span.clone(), message, "remove one of the two");
+            continue;
+        }
+        draft.inputs.push(DraftInput {
+            name: key,
+            key_span: name.span.clone(),
+            raw,
+            label: table.label(key),
+            form,
+        });
     }
 }
 
 fn for_each<'a>(table: &mut Reader<'a>, faults: &mut FaultSink<'_>) -> Option<ForEach<'a>> {
     let (text, raw) = table.text("for_each", faults)?;
     let found = text.trim_start().split_once(char::is_whitespace).and_then(|(variable, rest)| {
-        let list = rest.trim_start().strip_prefix("in").filter(|list| list.starts_with(char::is_whitespace))?;
+        let list =
+            rest.trim_start().strip_prefix("in").filter(|list| list.starts_with(char::is_whitespace))?;
         let list = list.trim();
         let list_at = list.as_ptr() as usize - text.as_ptr() as usize;
         (!list.is_empty()).then_some(ForEach { variable, list, list_at, raw })

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::Plan;
+use crate::request::MAX_FIELD_FAULTS;
 
 /// The schema that a `[request]` table declares.
 fn schema(request: &str) -> Schema {
@@ -95,7 +96,10 @@ fn numbers_by_table() {
     for (body, expected) in [
         ("2.0", "expected a whole number, found a number with a fraction"),
         ("1e3", "expected a whole number, found a number with a fraction"),
-        ("9223372036854775808", "found a number with a fraction, an exponent, or more digits than fit 64 bits"),
+        (
+            "9223372036854775808",
+            "found a number with a fraction, an exponent, or more digits than fit 64 bits",
+        ),
         ("123456789012345678901234567890", "more digits than fit 64 bits"),
         ("-1", "`-1` is less than `0`"),
         ("1e999", "the number is out of range"),
@@ -104,10 +108,16 @@ fn numbers_by_table() {
         ("null", "null is no value"),
     ] {
         let found = faults(int, &format!("{{\"x\": {body}}}"));
-        assert!(found.len() == 1 && found[0].starts_with("/x: ") && found[0].contains(expected), "{body}: {found:?}");
+        assert!(
+            found.len() == 1 && found[0].starts_with("/x: ") && found[0].contains(expected),
+            "{body}: {found:?}"
+        );
     }
     assert_eq!(values(int, r#"{"x": 9223372036854775807}"#), json!({"x": i64::MAX}));
-    assert_eq!(values("x = \"float\"", r#"{"x": 18446744073709551615}"#), json!({"x": 18446744073709551615.0}));
+    assert_eq!(
+        values("x = \"float\"", r#"{"x": 18446744073709551615}"#),
+        json!({"x": 18446744073709551615.0})
+    );
 }
 
 #[test]
@@ -116,7 +126,11 @@ fn bounds_hold_for_items_and_lengths_for_lists() {
     assert_eq!(values(request, r#"{"n": [1, 5], "s": "éé", "e": "b"}"#)["n"], json!([1, 5]));
     assert_eq!(
         faults(request, r#"{"n": [0, 1], "s": "éééé", "e": "c"}"#),
-        ["/n/0: `0` is less than `1`", "/s: 4 characters are more than 3", "/e: the value is none of `a`, `b`"]
+        [
+            "/n/0: `0` is less than `1`",
+            "/s: 4 characters are more than 3",
+            "/e: the value is none of `a`, `b`"
+        ]
     );
     assert_eq!(
         faults(request, r#"{"n": [1, 1, 1], "s": "", "e": "a"}"#),
@@ -147,7 +161,11 @@ fn tensors_by_table() {
         ("f16[1]", "[70000]", "/x/0: `70000` is out of the range of `f16`"),
         ("u8[1]", "[256]", "/x/0: `256` is out of the range of `u8`"),
         ("u8[1]", "[-1]", "/x/0: `-1` is out of the range of `u8`"),
-        ("i32[1]", "[1.0]", "/x/0: expected a whole number of type `i32`, found a number with a fraction, an exponent, or more digits than fit 64 bits"),
+        (
+            "i32[1]",
+            "[1.0]",
+            "/x/0: expected a whole number of type `i32`, found a number with a fraction, an exponent, or more digits than fit 64 bits",
+        ),
         ("bool[1]", "[1]", "/x/0: expected `true` or `false`, found a number"),
         ("f32[1]", "[null]", "/x/0: expected a number of type `f32`, found null"),
         ("f32[1]", "[{}]", "/x/0: expected a number of type `f32`, found an object"),
@@ -155,7 +173,11 @@ fn tensors_by_table() {
         ("f32[1]", "\"x\"", "/x: expected nested lists of numbers of type `f32[1]`, found text"),
         ("f32[1]", "{\"a\": [1]}", "/x: expected nested lists of numbers of type `f32[1]`, found an object"),
     ] {
-        assert_eq!(faults(&format!("x = \"{ty}\""), &format!("{{\"x\": {body}}}")), [expected], "{ty} {body}");
+        assert_eq!(
+            faults(&format!("x = \"{ty}\""), &format!("{{\"x\": {body}}}")),
+            [expected],
+            "{ty} {body}"
+        );
     }
 }
 
@@ -184,7 +206,13 @@ fn what_is_not_json_is_malformed() {
 #[test]
 fn depth_is_bounded_everywhere() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    for request in ["x = \"json\"", "x = \"text\"", "x = \"int[][]\"", "x = \"f32[?,?]\"", "y = { type = \"int\", default = 1 }"] {
+    for request in [
+        "x = \"json\"",
+        "x = \"text\"",
+        "x = \"int[][]\"",
+        "x = \"f32[?,?]\"",
+        "y = { type = \"int\", default = 1 }",
+    ] {
         let body = format!("{{\"x\": {}}}", nested(64));
         assert!(malformed(request, body.as_bytes()).contains("more than 64 deep"), "{request}");
         let endless = format!("{{\"x\": {}", "[".repeat(1_000_000));
@@ -205,7 +233,9 @@ fn items_are_bounded_everywhere() {
 
 #[test]
 fn the_body_must_be_an_object() {
-    for (body, found) in [("[]", "an array"), ("1", "a number"), ("\"x\"", "text"), ("null", "null"), ("true", "a boolean")] {
+    for (body, found) in
+        [("[]", "an array"), ("1", "a number"), ("\"x\"", "text"), ("null", "null"), ("true", "a boolean")]
+    {
         assert_eq!(faults("x = \"int\"", body), [format!(": expected an object, found {found}")]);
     }
 }

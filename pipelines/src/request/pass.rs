@@ -1,0 +1,62 @@
+//! What the seeds of one pass over a body share: the place where the pass is, and the faults that it has found.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::MAX_FIELD_FAULTS;
+use crate::FieldFault;
+
+/// Where the pass is, and what it has found.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) path: Vec<Step>,
+    pub(super) faults: Vec<FieldFault>,
+    num_dropped: usize,
+}
+
+/// One step of a JSON pointer.
+pub(super) enum Step {
+    Key(Arc<str>),
+    Index(usize),
+}
+
+impl State {
+    /// Records a fault at the current place.
+    pub(super) fn fault(&mut self, message: impl Into<String>) {
+        if self.faults.len() >= MAX_FIELD_FAULTS {
+            self.num_dropped += 1;
+            return;
+        }
+        let mut path = String::new();
+        for step in &self.path {
+            match step {
+                Step::Key(key) => path.extend(["/", &key.replace('~', "~0").replace('/', "~1")]),
+                Step::Index(index) => write!(path, "/{index}").expect("writing to a string does not fail"),
+            }
+        }
+        self.faults.push(FieldFault { path, message: message.into() });
+    }
+
+    /// All faults, with a last one for those that are not shown.
+    pub(super) fn into_faults(mut self) -> Vec<FieldFault> {
+        if self.num_dropped > 0 {
+            let message = format!("{} more faults are not shown", self.num_dropped);
+            self.faults.push(FieldFault { path: String::new(), message });
+        }
+        self.faults
+    }
+}
+
+/// The pass's state, shared by the seeds along the way.
+pub(super) type Shared<'s> = &'s RefCell<State>;
+
+/// Goes to an item of the list at the current place.
+pub(super) fn enter_index(state: Shared<'_>, index: usize) {
+    state.borrow_mut().path.push(Step::Index(index));
+}
+
+/// Goes back.
+pub(super) fn leave(state: Shared<'_>) {
+    state.borrow_mut().path.pop();
+}
