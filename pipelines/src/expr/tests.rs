@@ -266,7 +266,7 @@ fn evaluation_is_bounded() {
         "{% for i in range(2000) %}{% for j in range(2000) %}{% endfor %}{% endfor %}",
         "{% for i in range(1000) %}{{ 'x' * 10000 }}{% endfor %}",
         "{% for i in range(100) %}{% set x %}{{ 'x' * 1000000 }}{% endset %}{% endfor %}",
-        "{{ 'a\n' * 100000|indent(1024) }}",
+        "{{ ('a\n' * 100000)|indent(1024) }}",
     ] {
         assert!(render(source).is_err(), "{source}");
     }
@@ -387,6 +387,8 @@ fn constants_lists_and_maps_of_the_file() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(4000))]
+
     #[test]
     fn no_text_makes_the_compiler_or_the_evaluation_panic(source in "[a-z0-9 .,:|()\\[\\]{}%'\"~*/+<>=!_#-]{0,60}", prefix in 0..4) {
         let (request, stages) = (request(), stages());
@@ -409,12 +411,14 @@ proptest::proptest! {
     }
 
     #[test]
-    fn random_words_of_the_language_never_panic(words in proptest::collection::vec(0..WORDS.len(), 0..14)) {
+    fn random_words_never_panic_and_give_the_type_that_was_inferred(words in proptest::collection::vec(0..WORDS.len(), 0..14)) {
         let source: String = words.iter().map(|&word| WORDS[word]).collect::<Vec<_>>().join(" ");
         let (request, stages) = (request(), stages());
         let env = Env { request: &request, stages: &stages, item: None };
         if let Ok(expression) = Expression::compile(&source, &scope()) {
-            let _ = expression.eval(&env);
+            let Ok(found) = expression.eval(&env) else { return Ok(()) };
+            let fits = crate::types::assignable(&Type::of(&found), expression.ty());
+            proptest::prop_assert!(fits.is_ok(), "{source}: {:?}", fits);
         }
     }
 }
