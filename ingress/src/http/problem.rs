@@ -102,6 +102,7 @@ impl Problem {
     }
 
     /// The status.
+    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

@@ -20,7 +20,7 @@ use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream, WatchSt
 use tonic::{Request, Response, Status, Streaming};
 
 /// A pipeline with one stage that echoes.
-pub const ECHO: &str = r#"
+pub(crate) const ECHO: &str = r#"
 name  = "echo"
 route = "/echo"
 
@@ -41,7 +41,7 @@ text = "said.text"
 "#;
 
 /// A pipeline whose answer streams.
-pub const GENERATE: &str = r#"
+pub(crate) const GENERATE: &str = r#"
 name  = "gen"
 route = "/gen"
 
@@ -62,7 +62,7 @@ answer = "answer.text"
 "#;
 
 /// Waits until a condition holds; fails the test after ten seconds.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < end, "not within ten seconds: {what}");
@@ -71,8 +71,8 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A head: hands out one table and keeps what ingresses say.
-pub struct FakeHead {
-    pub address: SocketAddr,
+pub(crate) struct FakeHead {
+    pub(crate) address: SocketAddr,
     messages: watch::Sender<v1::RouteMessage>,
     heard: Arc<Mutex<Heard>>,
     server: tokio::task::JoinHandle<()>,
@@ -115,7 +115,7 @@ impl RouteService for HeadService {
 }
 
 impl FakeHead {
-    pub async fn start(table: v1::RouteTable) -> Self {
+    pub(crate) async fn start(table: v1::RouteTable) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (messages, receiver) = watch::channel(message(route_message::Body::Table(table)));
@@ -128,28 +128,30 @@ impl FakeHead {
         Self { address, messages, heard, server }
     }
 
-    pub fn hello(&self) -> Option<v1::Hello> {
+    pub(crate) fn hello(&self) -> Option<v1::Hello> {
         self.heard.lock().hello.clone()
     }
 
-    pub fn acked(&self, version: u64) -> bool {
+    pub(crate) fn acked(&self, version: u64) -> bool {
         self.heard.lock().acks.contains(&version)
     }
 
     /// Whether a report said so of a deployment.
-    pub fn heard_load(&self, deployment: &str, ongoing: u64, queued: u64) -> bool {
+    pub(crate) fn heard_load(&self, deployment: &str, ongoing: u64, queued: u64) -> bool {
         let loads = &self.heard.lock().loads;
-        loads.iter().any(|load| (&*load.deployment, load.ongoing, load.queued) == (deployment, ongoing, queued))
+        loads
+            .iter()
+            .any(|load| (&*load.deployment, load.ongoing, load.queued) == (deployment, ongoing, queued))
     }
 
     /// Pushes a table and waits until the ingress has confirmed it.
-    pub async fn push(&self, table: v1::RouteTable) {
+    pub(crate) async fn push(&self, table: v1::RouteTable) {
         let version = table.version;
         self.messages.send_replace(message(route_message::Body::Table(table)));
         eventually("the table is confirmed", || self.acked(version)).await;
     }
 
-    pub fn ask_to_leave(&self, drain_ms: u64) {
+    pub(crate) fn ask_to_leave(&self, drain_ms: u64) {
         self.messages.send_replace(message(route_message::Body::Leave(v1::Leave { drain_ms })));
     }
 }
@@ -165,7 +167,12 @@ fn message(body: route_message::Body) -> v1::RouteMessage {
 }
 
 /// A table of one pipeline whose only deployment has these replicas: (id, worker's address).
-pub fn table(version: u64, source: &str, deployment: &str, replicas: &[(&str, SocketAddr)]) -> v1::RouteTable {
+pub(crate) fn table(
+    version: u64,
+    source: &str,
+    deployment: &str,
+    replicas: &[(&str, SocketAddr)],
+) -> v1::RouteTable {
     let name = source.lines().find_map(|line| line.strip_prefix("name")).expect("pipelines have a name");
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
     let replicas = replicas.iter().map(|(id, address)| v1::ReplicaRoute {
@@ -186,7 +193,7 @@ pub fn table(version: u64, source: &str, deployment: &str, replicas: &[(&str, So
 
 /// What a scripted replica does with a call.
 #[derive(Debug, Clone)]
-pub enum Reaction {
+pub(crate) enum Reaction {
     /// Answers its inputs.
     Echo,
     /// Refuses before it has started.
@@ -208,25 +215,25 @@ pub enum Reaction {
 type Script = Arc<dyn Fn(&v1::Start) -> Reaction + Send + Sync>;
 
 /// A worker on a runtime of its own, so that it can die like a process.
-pub struct FakeWorker {
-    pub address: SocketAddr,
+pub(crate) struct FakeWorker {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 /// What a worker has seen.
 #[derive(Default, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Ids of the replicas called, in order.
-    pub started: Vec<String>,
+    pub(crate) started: Vec<String>,
     /// Request ids of the calls, in order.
-    pub request_ids: Vec<String>,
+    pub(crate) request_ids: Vec<String>,
     /// Time left to the calls.
-    pub deadlines_ms: Vec<Option<u64>>,
+    pub(crate) deadlines_ms: Vec<Option<u64>>,
     /// Calls cancelled.
-    pub num_cancelled: usize,
+    pub(crate) num_cancelled: usize,
     /// Streams opened.
-    pub num_streams: usize,
+    pub(crate) num_streams: usize,
 }
 
 struct WorkerService {
@@ -238,7 +245,10 @@ struct WorkerService {
 impl ReplicaService for WorkerService {
     type CallsStream = BoxStream<'static, Result<v1::ReplyFrame, Status>>;
 
-    async fn calls(&self, request: Request<Streaming<v1::CallFrame>>) -> Result<Response<Self::CallsStream>, Status> {
+    async fn calls(
+        &self,
+        request: Request<Streaming<v1::CallFrame>>,
+    ) -> Result<Response<Self::CallsStream>, Status> {
         let (script, seen) = (self.script.clone(), self.seen.clone());
         seen.lock().num_streams += 1;
         let mut inbound = request.into_inner();
@@ -272,7 +282,9 @@ fn react(reaction: Reaction, call_id: u64, start: v1::Start, replies: mpsc::Unbo
         }
     };
     let echo = |start: v1::Start| {
-        reply_frame::Body::Done(v1::Value { kind: Some(v1::value::Kind::Map(start.inputs.unwrap_or_default())) })
+        reply_frame::Body::Done(v1::Value {
+            kind: Some(v1::value::Kind::Map(start.inputs.unwrap_or_default())),
+        })
     };
     match reaction {
         Reaction::Echo => reply(echo(start)),
@@ -300,19 +312,24 @@ fn react(reaction: Reaction, call_id: u64, start: v1::Start, replies: mpsc::Unbo
 /// `{text, tokens, finish_reason}`, as generators answer.
 fn text_value(text: &str) -> v1::Value {
     use millstream_proto::Value;
-    let map = [("text", Value::from(text)), ("tokens", Value::Int(1)), ("finish_reason", Value::from("stop"))];
+    let map =
+        [("text", Value::from(text)), ("tokens", Value::Int(1)), ("finish_reason", Value::from("stop"))];
     (&Value::map(map)).into()
 }
 
 impl FakeWorker {
-    pub fn start(script: impl Fn(&v1::Start) -> Reaction + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(&v1::Start) -> Reaction + Send + Sync + 'static) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), script)
     }
 
-    pub fn start_at(address: SocketAddr, script: impl Fn(&v1::Start) -> Reaction + Send + Sync + 'static) -> Self {
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&v1::Start) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let service = WorkerService { script: Arc::new(script), seen: seen.clone() };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -324,12 +341,12 @@ impl FakeWorker {
         Self { address, seen, runtime: Some(runtime) }
     }
 
-    pub fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.seen.lock().clone()
     }
 
     /// Ends it at once, with all its connections.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -343,7 +360,7 @@ impl Drop for FakeWorker {
 }
 
 /// An ingress that has confirmed the head's table of version 1.
-pub async fn ingress(head: &FakeHead, limits: HttpLimits) -> Ingress {
+pub(crate) async fn ingress(head: &FakeHead, limits: HttpLimits) -> Ingress {
     let config = Config {
         name: "test".to_owned(),
         id: IngressId::new("ingress-1"),
@@ -358,35 +375,35 @@ pub async fn ingress(head: &FakeHead, limits: HttpLimits) -> Ingress {
 }
 
 /// The usual set: one pipeline, one deployment, the replicas given, an ingress in front.
-pub struct Setup {
-    pub head: FakeHead,
-    pub ingress: Ingress,
-    pub client: reqwest::Client,
+pub(crate) struct Setup {
+    pub(crate) head: FakeHead,
+    pub(crate) ingress: Ingress,
+    pub(crate) client: reqwest::Client,
 }
 
 impl Setup {
-    pub async fn echo(replicas: &[(&str, SocketAddr)]) -> Self {
+    pub(crate) async fn echo(replicas: &[(&str, SocketAddr)]) -> Self {
         Self::of(table(1, ECHO, "echo", replicas), HttpLimits::default()).await
     }
 
-    pub async fn of(table: v1::RouteTable, limits: HttpLimits) -> Self {
+    pub(crate) async fn of(table: v1::RouteTable, limits: HttpLimits) -> Self {
         let head = FakeHead::start(table).await;
         let ingress = ingress(&head, limits).await;
         Self { head, ingress, client: reqwest::Client::new() }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.ingress.address())
     }
 
     /// `POST /echo` with a good body.
-    pub fn post_echo(&self) -> reqwest::RequestBuilder {
+    pub(crate) fn post_echo(&self) -> reqwest::RequestBuilder {
         self.client.post(self.url("/echo")).json(&serde_json::json!({"text": "hello"}))
     }
 }
 
 /// Status and problem document of a response.
-pub async fn problem(response: reqwest::Response) -> (u16, serde_json::Value) {
+pub(crate) async fn problem(response: reqwest::Response) -> (u16, serde_json::Value) {
     let status = response.status().as_u16();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();

@@ -1,0 +1,312 @@
+//! What an HTTP client sees: statuses, ids, limits, streams. Replicas are scripted behind real gRPC servers.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use common::{ECHO, FakeHead, FakeWorker, GENERATE, Reaction, Setup, eventually, problem, table};
+use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits};
+use serde_json::json;
+
+async fn echo_setup() -> (FakeWorker, Setup) {
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    (worker, setup)
+}
+
+#[tokio::test]
+async fn a_good_request_is_answered_and_carries_its_id_to_the_replica() {
+    let (worker, setup) = echo_setup().await;
+    let response = setup.post_echo().header("x-request-id", "my-id-1").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["x-request-id"], "my-id-1");
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"text": "hello"}));
+    assert_eq!(worker.seen().request_ids, ["my-id-1"]);
+    let made = setup.post_echo().header("x-request-id", "no good").send().await.unwrap();
+    assert_eq!(made.headers()["x-request-id"].len(), 32);
+    let left = worker.seen().deadlines_ms[0].expect("calls carry their deadline");
+    assert!((50_000..=60_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn bad_requests_have_their_own_status_and_a_problem_document() {
+    let (_worker, setup) = echo_setup().await;
+    let client = &setup.client;
+    let echo = || client.post(setup.url("/echo")).header("content-type", "application/json");
+    let (status, document) = problem(echo().body(r#"{"text": 7, "count": 10}"#).send().await.unwrap()).await;
+    assert_eq!(status, 422);
+    let paths: Vec<_> = document["errors"].as_array().unwrap().iter().map(|error| &error["path"]).collect();
+    assert_eq!(paths, ["/text", "/count"]);
+    let table = [
+        (echo().body("{"), 400),
+        (echo().body(r#"{"text": "a", "text": "b"}"#), 400),
+        (echo().body("{}").header("x-request-timeout", "soon"), 400),
+        (client.post(setup.url("/nothing")).body("{}"), 404),
+        (client.get(setup.url("/-/nothing")), 404),
+        (client.get(setup.url("/echo")), 405),
+        (client.post(setup.url("/-/healthz")), 405),
+        (echo().body("a".repeat((4 << 20) + 1)), 413),
+        (client.post(setup.url(&format!("/{}", "a".repeat(9000)))), 414),
+        (client.post(setup.url("/echo")).header("content-type", "text/plain").body("{}"), 415),
+        (echo().header("content-encoding", "gzip").body("{}"), 415),
+        (echo().header("x-long", "a".repeat(40_000)).body("{}"), 431),
+    ];
+    for (request, expected) in table {
+        let shown = format!("{request:?}").chars().take(120).collect::<String>();
+        assert_eq!(problem(request.send().await.unwrap()).await.0, expected, "{shown}");
+    }
+    let allow = client.get(setup.url("/echo")).send().await.unwrap();
+    assert_eq!(allow.headers()["allow"], "POST");
+}
+
+#[tokio::test]
+async fn own_pages_tell_liveness_and_routes() {
+    let (worker, setup) = echo_setup().await;
+    let health = setup.client.get(setup.url("/-/healthz")).send().await.unwrap();
+    assert_eq!(health.status(), 200);
+    let routes = setup.client.get(setup.url("/-/routes")).send().await.unwrap();
+    let routes: serde_json::Value = routes.json().await.unwrap();
+    assert_eq!((&routes["version"], &routes["pipelines"][0]["route"]), (&json!(1), &json!("/echo")));
+    let replica = &routes["pipelines"][0]["deployments"][0]["replicas"][0];
+    assert_eq!((&replica["id"], &replica["address"]), (&json!("echo-1"), &json!(worker.address.to_string())));
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_504_and_its_call_is_cancelled() {
+    let worker = FakeWorker::start(|_| Reaction::Hang);
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    let begun = Instant::now();
+    let response = setup.post_echo().header("x-request-timeout", "200ms").send().await.unwrap();
+    let (status, document) = problem(response).await;
+    assert_eq!((status, &document["type"]), (504, &json!("urn:millstream:problem:deadline-exceeded")));
+    assert!((Duration::from_millis(190)..Duration::from_secs(2)).contains(&begun.elapsed()));
+    eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
+    assert!(worker.seen().deadlines_ms[0].unwrap() <= 200);
+}
+
+#[tokio::test]
+async fn before_the_first_table_requests_are_told_to_come_back() {
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    let head = FakeHead::start(table(1, ECHO, "echo", &[("echo-1", worker.address)])).await;
+    let address = head.address;
+    drop(head);
+    let config = millstream_ingress::Config {
+        name: "test".to_owned(),
+        id: "ingress-1".into(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        head: address.to_string(),
+        local: None,
+        limits: HttpLimits::default(),
+    };
+    let ingress = millstream_ingress::Ingress::start(config).await.unwrap();
+    let url = format!("http://{}/echo", ingress.address());
+    let response = reqwest::Client::new().post(url).body("{}").send().await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(problem(response).await.0, 503);
+}
+
+fn limits(change: impl FnOnce(&mut ConnectionLimits, &mut RequestLimits)) -> HttpLimits {
+    let mut limits = HttpLimits::default();
+    change(&mut limits.connection, &mut limits.request);
+    limits
+}
+
+/// Writes to a raw connection and reads until the server ends it.
+fn raw(address: std::net::SocketAddr, writes: &[(&[u8], Duration)]) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for (bytes, pause) in writes {
+        let _ = stream.write_all(bytes);
+        std::thread::sleep(*pause);
+    }
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_are_let_go() {
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    let limits = limits(|connection, request| {
+        connection.first_byte = Duration::from_millis(100);
+        connection.headers = Duration::from_millis(200);
+        connection.idle = Duration::from_millis(400);
+        request.body_time = Duration::from_millis(200);
+    });
+    let setup = Setup::of(table(1, ECHO, "echo", &[("echo-1", worker.address)]), limits).await;
+    let address = setup.ingress.address();
+    let pause = Duration::ZERO;
+    let cases: [(&'static str, &'static [u8], &'static str, u64); 4] = [
+        ("silent", b"", "", 100),
+        ("half a head", b"POST /echo HTTP/1.1\r\nhos", "", 200),
+        (
+            "half a body",
+            b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 30\r\n\r\n{\"te",
+            "HTTP/1.1 408",
+            200,
+        ),
+        ("idle after an answer", b"GET /-/healthz HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 200", 400),
+    ];
+    for (name, bytes, expected, at_least_ms) in cases {
+        let begun = Instant::now();
+        let answer = tokio::task::spawn_blocking(move || raw(address, &[(bytes, pause)])).await.unwrap();
+        assert!(answer.starts_with(expected), "{name}: {answer}");
+        assert!(expected.is_empty() == answer.is_empty(), "{name}: {answer}");
+        let took = begun.elapsed();
+        assert!(
+            took >= Duration::from_millis(at_least_ms) && took < Duration::from_secs(3),
+            "{name}: {took:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    let limits = limits(|connection, _| connection.max_connections = 1);
+    let setup = Setup::of(table(1, ECHO, "echo", &[("echo-1", worker.address)]), limits).await;
+    let first = std::net::TcpStream::connect(setup.ingress.address()).unwrap();
+    let mut second = tokio::spawn(setup.post_echo().send());
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut second).await.is_err());
+    drop(first);
+    assert_eq!(second.await.unwrap().unwrap().status(), 200);
+}
+
+async fn stream_setup(reaction: Reaction, limits: HttpLimits) -> (FakeWorker, Setup) {
+    let worker = FakeWorker::start(move |_| reaction.clone());
+    let setup = Setup::of(table(1, GENERATE, "generator", &[("gen-1", worker.address)]), limits).await;
+    (worker, setup)
+}
+
+#[tokio::test]
+async fn a_stream_gives_parts_and_then_the_whole() {
+    let (_worker, setup) = stream_setup(Reaction::Parts(vec!["The ", "end"]), HttpLimits::default()).await;
+    let expected = "event: delta\ndata: {\"field\":\"answer\",\"text\":\"The \"}\n\n\
+                    event: delta\ndata: {\"field\":\"answer\",\"text\":\"end\"}\n\n\
+                    event: done\ndata: {\"answer\":\"The end\"}\n\n";
+    let ask = setup.client.post(setup.url("/gen"));
+    let by_header =
+        ask.try_clone().unwrap().header("accept", "text/event-stream").json(&json!({"question": "?"}));
+    let by_body = ask.json(&json!({"question": "?", "stream": true}));
+    for request in [by_header, by_body] {
+        let response = request.send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
+        assert_eq!(response.text().await.unwrap(), expected);
+    }
+    let whole = setup.client.post(setup.url("/gen")).json(&json!({"question": "?"})).send().await.unwrap();
+    assert_eq!(whole.json::<serde_json::Value>().await.unwrap(), json!({"answer": "The end"}));
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_early_has_a_status_and_late_an_error_event() {
+    let (_worker, setup) = stream_setup(Reaction::PartsThenFail(vec!["The "]), HttpLimits::default()).await;
+    let ask = setup.client.post(setup.url("/gen")).json(&json!({"question": "?", "stream": true}));
+    let text = ask.send().await.unwrap().text().await.unwrap();
+    let (delta, error) = text.split_once("event: error\ndata: ").unwrap();
+    assert!(delta.starts_with("event: delta"));
+    let document: serde_json::Value = serde_json::from_str(error.trim()).unwrap();
+    assert_eq!((&document["status"], document["request_id"].as_str().unwrap().len()), (&json!(503), 32));
+    let (_worker, setup) =
+        stream_setup(Reaction::Fail(millstream_proto::ErrorClass::Internal), HttpLimits::default()).await;
+    let ask = setup.client.post(setup.url("/gen")).json(&json!({"question": "?", "stream": true}));
+    assert_eq!(problem(ask.send().await.unwrap()).await.0, 500);
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_kept_alive_and_its_deadline_holds() {
+    let limits = limits(|_, request| request.stream_keep_alive = Duration::from_millis(50));
+    let (worker, setup) = stream_setup(Reaction::PartsThenHang(vec![]), limits).await;
+    let ask = setup.client.post(setup.url("/gen")).header("x-request-timeout", "400ms");
+    let response = ask.json(&json!({"question": "?", "stream": true})).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let text = response.text().await.unwrap();
+    assert!(text.matches(": keep-alive\n\n").count() >= 3, "{text}");
+    assert!(text.contains("event: error\ndata: ") && text.contains("\"status\":504"), "{text}");
+    eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_stream_stops_the_replica() {
+    let (worker, setup) = stream_setup(Reaction::PartsThenHang(vec!["The "]), HttpLimits::default()).await;
+    let ask = setup.client.post(setup.url("/gen")).json(&json!({"question": "?", "stream": true}));
+    let mut response = ask.send().await.unwrap();
+    assert!(response.chunk().await.unwrap().unwrap().starts_with(b"event: delta"));
+    assert_eq!(worker.seen().num_cancelled, 0);
+    drop(response);
+    eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_stops_the_replica() {
+    let worker = FakeWorker::start(|_| Reaction::Hang);
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    let request = tokio::spawn(setup.post_echo().send());
+    eventually("the replica has the call", || worker.seen().started.len() == 1).await;
+    request.abort();
+    eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
+}
+
+#[tokio::test]
+async fn over_http2_requests_share_a_connection_and_a_reset_stops_the_replica() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let worker =
+        FakeWorker::start(|start| if start.request_id == "slow" { Reaction::Hang } else { Reaction::Echo });
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    let stream = tokio::net::TcpStream::connect(setup.ingress.address()).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let send = |id: &str| {
+        let request = hyper::Request::post(setup.url("/echo")).header("x-request-id", id);
+        let body = Full::new(bytes::Bytes::from_static(br#"{"text": "hello"}"#));
+        sender.clone().send_request(request.body(body).unwrap())
+    };
+    let slow = tokio::spawn(send("slow"));
+    eventually("the replica has the call", || worker.seen().started.len() == 1).await;
+    let quick = send("quick").await.unwrap();
+    assert_eq!((quick.status().as_u16(), &quick.headers()["x-request-id"]), (200, &"quick".parse().unwrap()));
+    assert_eq!(quick.into_body().collect().await.unwrap().to_bytes(), r#"{"text":"hello"}"#);
+    slow.abort();
+    eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_is_under_way_and_refuses_what_is_new() {
+    let worker = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(300)));
+    let Setup { head, ingress, client } = Setup::echo(&[("echo-1", worker.address)]).await;
+    let url = format!("http://{}/echo", ingress.address());
+    let under_way = tokio::spawn(client.post(&url).json(&json!({"text": "hello"})).send());
+    eventually("the replica has the call", || worker.seen().started.len() == 1).await;
+    head.ask_to_leave(5000);
+    let limit = ingress.asked_to_leave().await;
+    assert_eq!(limit, Duration::from_secs(5));
+    let begun = Instant::now();
+    ingress.drain(limit).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let response = under_way.await.unwrap().unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["connection"]),
+        (200, &"close".parse().unwrap())
+    );
+    assert!(reqwest::Client::new().post(&url).send().await.unwrap_err().is_connect());
+}
+
+#[tokio::test]
+async fn a_drain_is_bounded() {
+    let worker = FakeWorker::start(|_| Reaction::Hang);
+    let Setup { head: _head, ingress, client } = Setup::echo(&[("echo-1", worker.address)]).await;
+    let url = format!("http://{}/echo", ingress.address());
+    let under_way = tokio::spawn(client.post(&url).json(&json!({"text": "hello"})).send());
+    eventually("the replica has the call", || worker.seen().started.len() == 1).await;
+    let begun = Instant::now();
+    ingress.drain(Duration::from_millis(200)).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(under_way.await.unwrap().is_err());
+    eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
+}

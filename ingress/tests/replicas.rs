@@ -1,0 +1,255 @@
+//! Between ingress, replicas and head: queues, retries, ejection, workers that die, routes that change.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{ECHO, FakeWorker, GENERATE, Reaction, Setup, eventually, problem, table};
+use millstream_ingress::HttpLimits;
+use millstream_proto::ErrorClass;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_full_queue_is_503_with_retry_after_and_the_head_hears_of_the_load() {
+    let worker = FakeWorker::start(|_| Reaction::Hang);
+    let source =
+        ECHO.replace("max_ongoing_requests = 4", "max_ongoing_requests = 1\nmax_queued_requests = 2");
+    let setup =
+        Setup::of(table(1, &source, "echo", &[("echo-1", worker.address)]), HttpLimits::default()).await;
+    let held: Vec<_> = (0..3).map(|_| tokio::spawn(setup.post_echo().send())).collect();
+    eventually("one is sent, two wait", || setup.head.heard_load("echo", 1, 2)).await;
+    let response = setup.post_echo().send().await.unwrap();
+    let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait));
+    let (status, document) = problem(response).await;
+    assert_eq!((status, &document["type"]), (503, &json!("urn:millstream:problem:overloaded")));
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+    eventually("the head hears of the end", || setup.head.heard_load("echo", 0, 0)).await;
+}
+
+#[tokio::test]
+async fn a_replica_never_gets_more_than_it_takes_and_the_queue_is_served() {
+    let worker = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(30)));
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    let begun = Instant::now();
+    let requests: Vec<_> = (0..12).map(|_| tokio::spawn(setup.post_echo().send())).collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap().unwrap().status(), 200);
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(90), "4 at a time, 12 of them: {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn without_a_replica_a_request_waits_for_the_first_one() {
+    let setup = Setup::echo(&[]).await;
+    let request = tokio::spawn(setup.post_echo().send());
+    eventually("the head hears of the queue", || setup.head.heard_load("echo", 0, 1)).await;
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    setup.head.push(table(2, ECHO, "echo", &[("echo-1", worker.address)])).await;
+    assert_eq!(request.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn without_a_replica_the_deadline_says_what_was_waited_for() {
+    let setup = Setup::echo(&[]).await;
+    let (status, document) =
+        problem(setup.post_echo().header("x-request-timeout", "0.1").send().await.unwrap()).await;
+    assert_eq!(status, 504);
+    assert!(document["detail"].as_str().unwrap().contains("a free replica of `echo/echo`"), "{document}");
+}
+
+/// Two replicas, the first of which reacts in a way of its own.
+async fn one_bad_of_two(reaction: Reaction) -> (FakeWorker, Setup) {
+    let worker = FakeWorker::start(
+        move |start| if start.replica_id == "bad" { reaction.clone() } else { Reaction::Echo },
+    );
+    let setup = Setup::echo(&[("bad", worker.address), ("good", worker.address)]).await;
+    (worker, setup)
+}
+
+#[tokio::test]
+async fn what_fails_on_one_replica_is_sent_to_another() {
+    use ErrorClass::{Internal, NotFound, Overloaded, Unavailable};
+    let reactions = [
+        Reaction::Refuse(Overloaded),
+        Reaction::Refuse(Unavailable),
+        Reaction::Refuse(NotFound),
+        Reaction::Fail(Unavailable),
+        Reaction::Fail(Internal),
+    ];
+    for reaction in reactions {
+        let (worker, setup) = one_bad_of_two(reaction.clone()).await;
+        for _ in 0..20 {
+            assert_eq!(setup.post_echo().send().await.unwrap().status(), 200, "{reaction:?}");
+        }
+        assert!(worker.seen().started.iter().any(|id| id == "bad"), "{reaction:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_transport_error_ejects_a_replica_and_a_probe_brings_it_back() {
+    let (worker, setup) = one_bad_of_two(Reaction::Fail(ErrorClass::Unavailable)).await;
+    for _ in 0..60 {
+        assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+    }
+    let calls = worker.seen().started.iter().filter(|id| *id == "bad").count();
+    assert_eq!(calls, 1, "out of rotation after the first error");
+    tokio::time::sleep(Duration::from_millis(1250)).await;
+    assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+    let calls = worker.seen().started.iter().filter(|id| *id == "bad").count();
+    assert_eq!(calls, 2, "one probe, which failed and went elsewhere");
+}
+
+#[tokio::test]
+async fn what_may_run_once_only_is_not_sent_again() {
+    let source = ECHO.replace("max_ongoing_requests = 4", "max_ongoing_requests = 4\nidempotent = false");
+    let worker = FakeWorker::start(|_| Reaction::Fail(ErrorClass::Internal));
+    let replicas = [("a", worker.address), ("b", worker.address)];
+    let setup = Setup::of(table(1, &source, "echo", &replicas), HttpLimits::default()).await;
+    assert_eq!(problem(setup.post_echo().send().await.unwrap()).await.0, 500);
+    assert_eq!(worker.seen().started.len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_is_tried_on_three_replicas_at_most_and_never_twice_on_one() {
+    let worker = FakeWorker::start(|_| Reaction::Fail(ErrorClass::Internal));
+    let ids = ["a", "b", "c", "d", "e"];
+    let replicas: Vec<_> = ids.iter().map(|id| (*id, worker.address)).collect();
+    let setup = Setup::echo(&replicas).await;
+    assert_eq!(problem(setup.post_echo().send().await.unwrap()).await.0, 500);
+    let mut started = worker.seen().started;
+    assert_eq!(started.len(), 3);
+    started.sort();
+    started.dedup();
+    assert_eq!(started.len(), 3, "each on another replica");
+}
+
+#[tokio::test]
+async fn the_requests_own_fault_is_reported_at_once() {
+    let worker = FakeWorker::start(|_| Reaction::Fail(ErrorClass::Invalid));
+    let setup = Setup::echo(&[("a", worker.address), ("b", worker.address)]).await;
+    let (status, document) = problem(setup.post_echo().send().await.unwrap()).await;
+    assert_eq!(status, 422);
+    assert!(document["detail"].as_str().unwrap().contains("failed by the script"), "{document}");
+    assert_eq!(worker.seen().started.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_costs_no_request() {
+    let mut dying = FakeWorker::start(|_| Reaction::Hang);
+    let living = FakeWorker::start(|_| Reaction::Echo);
+    let setup = Setup::echo(&[("dying", dying.address), ("living", living.address)]).await;
+    // As many as the retry budget lets come back at once.
+    let mut under_way = Vec::new();
+    while dying.seen().started.len() < 3 {
+        let before = dying.seen().started.len() + living.seen().started.len();
+        under_way.push(tokio::spawn(setup.post_echo().send()));
+        eventually("it is sent", || dying.seen().started.len() + living.seen().started.len() > before).await;
+    }
+    dying.kill();
+    for request in under_way {
+        assert_eq!(request.await.unwrap().unwrap().status(), 200);
+    }
+    let begun = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "nobody waits for the dead: {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_comes_back_is_dialled_again() {
+    let mut worker = FakeWorker::start(|_| Reaction::Echo);
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+    let address = worker.address;
+    worker.kill();
+    let waiting = tokio::spawn(setup.post_echo().header("x-request-timeout", "9s").send());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let back = loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(probe) => {
+                drop(probe);
+                break FakeWorker::start_at(address, |_| Reaction::Echo);
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+    assert_eq!(back.seen().num_streams, 1);
+}
+
+#[tokio::test]
+async fn all_calls_share_one_stream_and_a_worker_without_routes_is_hung_up_on() {
+    let worker = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(300)));
+    let other = FakeWorker::start(|_| Reaction::Echo);
+    let setup = Setup::echo(&[("a", worker.address), ("b", worker.address)]).await;
+    let under_way: Vec<_> = (0..4).map(|_| tokio::spawn(setup.post_echo().send())).collect();
+    eventually("all are sent", || worker.seen().started.len() == 4).await;
+    assert_eq!(worker.seen().num_streams, 1);
+    setup.head.push(table(2, ECHO, "echo", &[("c", other.address)])).await;
+    for _ in 0..8 {
+        assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+    }
+    assert_eq!(worker.seen().started.len(), 4, "nothing is sent to a replica that has left the routes");
+    for request in under_way {
+        assert_eq!(request.await.unwrap().unwrap().status(), 200, "what was under way ends well");
+    }
+}
+
+#[tokio::test]
+async fn routes_survive_the_head_and_a_bad_plan_keeps_the_one_before() {
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    let hello = setup.head.hello().unwrap();
+    assert_eq!((&*hello.ingress_id, &*hello.address), ("ingress-1", &*setup.ingress.address().to_string()));
+    let mut bad = table(2, ECHO, "echo", &[("echo-1", worker.address)]);
+    bad.pipelines[0].revision = 2;
+    bad.pipelines[0].source = "name = \"echo\"\nnonsense = true\n".to_owned();
+    setup.head.push(bad).await;
+    assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+    let Setup { head, ingress, client } = setup;
+    drop(head);
+    let url = format!("http://{}/echo", ingress.address());
+    for _ in 0..5 {
+        let response = client.post(&url).json(&json!({"text": "hello"})).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_new_revision_takes_over_and_a_deleted_pipeline_is_404() {
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    let mut next = table(
+        2,
+        &ECHO.replace("text = \"said.text\"", "said = \"said.text\""),
+        "echo",
+        &[("echo-1", worker.address)],
+    );
+    next.pipelines[0].revision = 2;
+    setup.head.push(next).await;
+    let response = setup.post_echo().send().await.unwrap();
+    assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"said": "hello"}));
+    setup.head.push(millstream_proto::v1::RouteTable { version: 3, pipelines: vec![] }).await;
+    assert_eq!(problem(setup.post_echo().send().await.unwrap()).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_deployment_of_another_pipeline_is_called_by_its_full_name() {
+    let worker = FakeWorker::start(|_| Reaction::Parts(vec!["from the other"]));
+    let user = GENERATE
+        .replace("name  = \"gen\"", "name  = \"user\"")
+        .replace("/gen", "/user")
+        .replace("use = \"generator\"", "use = \"gen/generator\"");
+    let (before, rest) = user.split_once("[deployments.generator]").unwrap();
+    let user = format!("{before}{}", &rest[rest.find("[stages.answer]").unwrap()..]);
+    let mut both = table(1, GENERATE, "generator", &[("gen-1", worker.address)]);
+    both.pipelines.extend(table(1, &user, "none", &[]).pipelines);
+    both.pipelines[1].deployments.clear();
+    let setup = Setup::of(both, HttpLimits::default()).await;
+    let response =
+        setup.client.post(setup.url("/user")).json(&json!({"question": "?"})).send().await.unwrap();
+    assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"answer": "from the other"}));
+    assert_eq!(worker.seen().started, ["gen-1"]);
+}
