@@ -27,9 +27,8 @@ fn main() -> Result<(), Failure> {
     let models = PathBuf::from(arguments.next().unwrap_or_else(|| "target/test-models".to_owned()));
     let threads: usize = arguments.next().map_or(Ok(1), |text| text.parse())?;
     let places = Places { explicit: Some((models.join("lib"), "the command line")), folders: Vec::new() };
-    let factory = OnnxFactory::with_places(places.clone());
-    let library = places.find()?.remove(0);
-    let environment = ort::init_from(library)?.build()?;
+    let factory = OnnxFactory::with_places(places);
+    let environment = factory.environment()?;
     println!("{threads} threads, median ms       engine    direct   engine/direct");
     let minilm = models.join("all-MiniLM-L6-v2-onnx");
     for (texts, words) in [(1, 10), (1, 120), (32, 10), (32, 120)] {

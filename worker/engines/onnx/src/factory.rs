@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
 use millstream_engine_text::{TextEngine, TextModel};
 use millstream_pipelines::{Device, Task};
+use ort::environment::Environment;
 
 use crate::library::{Places, places};
 use crate::model::Model;
@@ -32,6 +33,15 @@ impl OnnxFactory {
     pub fn with_places(places: Places) -> Self {
         Self { places }
     }
+
+    /// Loads the library if that has not been done, and gives ONNX Runtime's environment, of which a process can have
+    /// only one: for those that call ONNX Runtime beside this engine, as benchmarks do.
+    ///
+    /// # Errors
+    /// [`LoadError::NotInstalled`] when the library is not there or does not load.
+    pub fn environment(&self) -> Result<Environment, LoadError> {
+        runtime::environment(&self.places.find()?)
+    }
 }
 
 impl EngineFactory for OnnxFactory {
@@ -55,7 +65,7 @@ impl EngineFactory for OnnxFactory {
         check_spec(args)?;
         let file = model_file(args)?;
         (args.progress)("loading ONNX Runtime");
-        let environment = runtime::environment(&self.places.find()?)?;
+        let environment = self.environment()?;
         let text = match args.spec.task {
             Task::Tensor => None,
             task => Some(TextModel::load(&tokenizer_dir(&file, args), task)?),
