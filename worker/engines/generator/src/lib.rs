@@ -106,3 +106,6 @@ fn model_dir<'a>(args: &'a LoadArgs<'_>) -> Result<&'a Path, LoadError> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

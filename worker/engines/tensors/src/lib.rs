@@ -8,6 +8,8 @@ mod files;
 mod linear;
 mod math;
 mod matmul;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod weights;
 
 pub use attention::{Attention, Queries, Sight, attend, attend_packed};
