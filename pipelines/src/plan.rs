@@ -172,6 +172,13 @@ impl Plan {
     pub fn parse_request(&self, body: &[u8]) -> Result<Request, RequestError> {
         self.parts.request.parse(body)
     }
+
+    /// A JSON body that shows what the fields without a default look like: their `example`, else something of their
+    /// type.
+    #[must_use]
+    pub fn example_body(&self) -> String {
+        self.parts.request.example()
+    }
 }
 
 /// A validated request body.

@@ -13,6 +13,7 @@ use crate::types::Type;
 mod base64;
 mod body;
 mod bounds;
+mod example;
 mod json;
 mod pass;
 mod tensor;
@@ -45,6 +46,8 @@ pub(crate) struct Field {
     pub(crate) ty: FieldType,
     /// What it is when it is left out; `None` makes it required.
     pub(crate) default: Option<Value>,
+    /// A value to show in examples.
+    pub(crate) example: Option<Value>,
     /// What its values must keep.
     pub(crate) bounds: Bounds,
     /// For people who read the API's description.

@@ -38,6 +38,7 @@ fn field(key: &Key, raw: &Raw, faults: &mut FaultSink<'_>) -> Field {
         name: key.text.as_str().into(),
         ty: FieldType::Json,
         default: None,
+        example: None,
         bounds: Bounds::default(),
         description: None,
     };
@@ -91,12 +92,14 @@ fn long_form(table: &mut Reader<'_>, field: &mut Field, faults: &mut FaultSink<'
     field.description = table.text("description", faults).map(|(text, _)| Arc::from(text));
     let bounds = bounds(table, ty.as_ref(), faults);
     let default = table.raw("default");
+    let example = table.raw("example");
     let Some(ty) = ty else { return };
     field.ty = ty;
-    // A default is judged by bounds that are themselves sound.
+    // Values are judged by bounds that are themselves sound.
     if faults.len() == num_faults {
         field.bounds = bounds;
-        field.default = default.and_then(|(_, raw)| default_value(field, raw, faults));
+        field.default = default.and_then(|(_, raw)| given_value("default", field, raw, faults));
+        field.example = example.and_then(|(_, raw)| given_value("example", field, raw, faults));
     }
 }
 
@@ -232,9 +235,9 @@ fn ordered(table: &mut Reader<'_>, bounds: &Bounds, faults: &mut FaultSink<'_>) 
     }
 }
 
-/// The default, judged as a body would be.
-fn default_value(field: &Field, raw: &Raw, faults: &mut FaultSink<'_>) -> Option<Value> {
-    let label = format!("field `{}`: `default`", field.name);
+/// The value of `default` or `example`, judged as a body would be.
+fn given_value(key: &str, field: &Field, raw: &Raw, faults: &mut FaultSink<'_>) -> Option<Value> {
+    let label = format!("field `{}`: `{key}`", field.name);
     let value = match value::literal(raw) {
         Ok(value) => value,
         Err(part) => {
@@ -252,7 +255,7 @@ fn default_value(field: &Field, raw: &Raw, faults: &mut FaultSink<'_>) -> Option
     let outcome = serde_json::to_vec(&body)
         .map_err(|error| RequestError::Malformed { message: error.to_string() })
         .and_then(|body| schema.parse(&body));
-    let help = format!("write a default of type `{}` that keeps the field's bounds", field.ty);
+    let help = format!("write {} {key} of type `{}` that keeps the field's bounds", article(key), field.ty);
     match outcome {
         Ok(request) => request.fields.get(&field.name).cloned(),
         Err(RequestError::Malformed { message }) => {
@@ -266,4 +269,8 @@ fn default_value(field: &Field, raw: &Raw, faults: &mut FaultSink<'_>) -> Option
             None
         }
     }
+}
+
+fn article(key: &str) -> &'static str {
+    if key.starts_with('e') { "an" } else { "a" }
 }

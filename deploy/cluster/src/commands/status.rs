@@ -93,7 +93,7 @@ fn section<const N: usize>(
     rows: impl Iterator<Item = [String; N]>,
 ) {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(header);
+    table.load_style(NOTHING).set_header(header);
     let mut empty = true;
     for row in rows {
         table.add_row(row);

@@ -132,6 +132,7 @@ async fn start_ingress(
         id: IngressId::new(uuid::Uuid::new_v4().to_string()),
         listen,
         head: head.to_owned(),
+        limits: millstream_ingress::HttpLimits::default(),
         local: worker.map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),
     };
     Ingress::start(config).await.map_err(|error| Failure::failed(error.to_string()))
