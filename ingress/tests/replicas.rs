@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{ECHO, FakeWorker, GENERATE, Reaction, Setup, eventually, problem, table};
@@ -137,15 +138,14 @@ async fn the_requests_own_fault_is_reported_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_dies_costs_no_request() {
     let mut dying = FakeWorker::start(|_| Reaction::Hang);
-    let living = FakeWorker::start(|_| Reaction::Echo);
-    let setup = Setup::echo(&[("dying", dying.address), ("living", living.address)]).await;
-    // As many as the retry budget lets come back at once.
-    let mut under_way = Vec::new();
-    while dying.seen().started.len() < 3 {
-        let before = dying.seen().started.len() + living.seen().started.len();
-        under_way.push(tokio::spawn(setup.post_echo().send()));
-        eventually("it is sent", || dying.seen().started.len() + living.seen().started.len() > before).await;
-    }
+    let living = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(10)));
+    let source = ECHO.replace("max_ongoing_requests = 4", "max_ongoing_requests = 20");
+    let replicas = [("dying", dying.address), ("living", living.address)];
+    let setup = Setup::of(table(1, &source, "echo", &replicas[..1]), HttpLimits::default()).await;
+    // More than the retry budget lets come back at the same time.
+    let under_way: Vec<_> = (0..20).map(|_| tokio::spawn(setup.post_echo().send())).collect();
+    eventually("all are sent", || dying.seen().started.len() == 20).await;
+    setup.head.push(table(2, &source, "echo", &replicas)).await;
     dying.kill();
     for request in under_way {
         assert_eq!(request.await.unwrap().unwrap().status(), 200);
@@ -252,4 +252,68 @@ async fn a_deployment_of_another_pipeline_is_called_by_its_full_name() {
         setup.client.post(setup.url("/user")).json(&json!({"question": "?"})).send().await.unwrap();
     assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"answer": "from the other"}));
     assert_eq!(worker.seen().started, ["gen-1"]);
+}
+
+/// Two stages that need nothing of each other, and one that needs both.
+const DIAMOND: &str = r#"
+name  = "diamond"
+route = "/diamond"
+
+[request]
+text = "text"
+
+[deployments.echo]
+engine = "echo"
+max_ongoing_requests = 4
+
+[stages.left]
+use = "echo"
+inputs = { text = "request.text", side = "'left'" }
+
+[stages.right]
+use = "echo"
+inputs = { text = "request.text", side = "'right'" }
+
+[stages.both]
+use = "echo"
+inputs = { sides = "[left.side, right.side]" }
+
+[response]
+sides = "both.sides"
+"#;
+
+#[tokio::test]
+async fn stages_that_do_not_wait_for_each_other_run_at_the_same_time() {
+    let worker = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(200)));
+    let setup = Setup::of(table(1, DIAMOND, "echo", &[("a", worker.address)]), HttpLimits::default()).await;
+    let request = setup.client.post(setup.url("/diamond")).json(&json!({"text": "x"}));
+    let begun = Instant::now();
+    let response = request.send().await.unwrap();
+    assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"sides": ["left", "right"]}));
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(395)..Duration::from_millis(590)).contains(&took), "two rounds: {took:?}");
+}
+
+#[tokio::test]
+async fn a_stage_that_fails_ends_the_request_and_its_siblings() {
+    let calls = AtomicU32::new(0);
+    let worker = FakeWorker::start(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
+        0 => Reaction::Hang,
+        _ => Reaction::Fail(ErrorClass::Invalid),
+    });
+    let setup = Setup::of(table(1, DIAMOND, "echo", &[("a", worker.address)]), HttpLimits::default()).await;
+    let request = setup.client.post(setup.url("/diamond")).json(&json!({"text": "x"}));
+    assert_eq!(problem(request.send().await.unwrap()).await.0, 422);
+    eventually("the sibling is cancelled", || worker.seen().num_cancelled == 1).await;
+}
+
+#[tokio::test]
+async fn a_stage_has_a_timeout_of_its_own() {
+    let worker = FakeWorker::start(|_| Reaction::Hang);
+    let source = ECHO.replace("use = \"echo\"", "use = \"echo\"\ntimeout = \"100ms\"");
+    let setup = Setup::of(table(1, &source, "echo", &[("a", worker.address)]), HttpLimits::default()).await;
+    let (status, document) = problem(setup.post_echo().send().await.unwrap()).await;
+    assert_eq!(status, 504);
+    assert!(document["detail"].as_str().unwrap().contains("its timeout of `100ms`"), "{document}");
+    eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
 }

@@ -160,10 +160,10 @@ impl Pool {
         now: Instant,
         rng: &mut impl Rng,
     ) -> (Admission, Vec<Grant>) {
-        if self.queue.is_empty() {
-            if let Some(key) = self.pick(avoid, now, rng) {
-                return (Admission::Send(key), Vec::new());
-            }
+        if self.queue.is_empty()
+            && let Some(key) = self.pick(avoid, now, rng)
+        {
+            return (Admission::Send(key), Vec::new());
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;

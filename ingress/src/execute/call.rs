@@ -9,7 +9,7 @@ use millstream_pipelines::{FullName, StageCall};
 use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 
-use super::retry::{self, Attempt, Budget, Counted, Decision, Forwarded, Idempotent};
+use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent, Retrying};
 use super::{CallEnd, Context, Part};
 use crate::clock;
 use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed};
@@ -48,7 +48,7 @@ struct Performance<'a> {
     /// How often all replicas were asked in vain.
     rounds: u32,
     started_retries: u32,
-    retry_place: Option<Counted<'a>>,
+    retry_place: Option<Retrying<'a>>,
     forwarded: Forwarded,
 }
 
@@ -67,9 +67,11 @@ impl Performance<'_> {
                 Decision::GiveUp => return Err(error),
                 Decision::Requeue => {}
                 Decision::Elsewhere => self.absent.push(key),
-                Decision::RetryStarted => {
-                    self.started_retries += 1;
-                    self.failed_on.push(key);
+                Decision::RetryStarted => self.count_started(key),
+                Decision::RetryStartedLater => {
+                    self.count_started(key);
+                    let place = self.within(self.cx.budget.retry_later()).await;
+                    self.retry_place = Some(place.map_err(|()| self.timed_out(Started::Yes))?);
                 }
             }
             tracing::debug!(
@@ -78,6 +80,11 @@ impl Performance<'_> {
             );
             self.before_next(error).await?;
         }
+    }
+
+    fn count_started(&mut self, key: Key) {
+        self.started_retries += 1;
+        self.failed_on.push(key);
     }
 
     /// What the decision on a retry needs to know; takes the request's place in the budget.

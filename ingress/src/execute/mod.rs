@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{AbortHandle, Abortable, Aborted, BoxFuture};
+use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall};
 use millstream_proto::{ErrorClass, RequestId, Value};
@@ -172,12 +172,10 @@ impl<'a> Flight<'a> {
     async fn next(&mut self) -> Option<CallEnd> {
         let calls = self.calls.as_mut()?;
         loop {
-            match calls.next().await? {
-                Ok(end) => {
-                    self.handles.remove(&end.id);
-                    return Some(end);
-                }
-                Err(Aborted) => {}
+            // One that was aborted has nothing to say.
+            if let Ok(end) = calls.next().await? {
+                self.handles.remove(&end.id);
+                return Some(end);
             }
         }
     }

@@ -1,9 +1,13 @@
 //! Whether a failed call is sent again, as a plain function; and the budget that keeps retries from becoming the load.
+//!
+//! The budget bounds retries under way at one time. A replica that dies takes all of its calls with it: those wait for
+//! a place in the budget rather than fail, so that the bound costs no request.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use millstream_proto::{CallError, ErrorClass, Started};
+use tokio::sync::Notify;
 
 /// Most retries of a call that has started.
 const MAX_STARTED_RETRIES: u32 = 2;
@@ -57,6 +61,9 @@ pub(crate) enum Decision {
     Requeue,
     /// It may have run: once more, never on the same replica.
     RetryStarted,
+    /// The same, as soon as the budget has room: its replica is gone, which is no fault of the request, and with it
+    /// went all the calls that it had. Together they may exceed the budget, one after the other they do not.
+    RetryStartedLater,
     /// Report the failure.
     GiveUp,
 }
@@ -72,8 +79,14 @@ pub(crate) fn decide(error: &CallError, attempt: Attempt) -> Decision {
         (Started::No, ErrorClass::Unavailable | ErrorClass::NotFound) => Decision::Elsewhere,
         (_, ErrorClass::Unavailable | ErrorClass::Overloaded | ErrorClass::Internal) => {
             let allowed = attempt.idempotent == Idempotent::Yes || error.started == Started::No;
-            let more = attempt.started_retries < MAX_STARTED_RETRIES && attempt.budget == Budget::Left;
-            if allowed && more { Decision::RetryStarted } else { Decision::GiveUp }
+            let more = attempt.started_retries < MAX_STARTED_RETRIES;
+            match attempt.budget {
+                Budget::Left if allowed && more => Decision::RetryStarted,
+                Budget::Spent if allowed && more && error.class == ErrorClass::Unavailable => {
+                    Decision::RetryStartedLater
+                }
+                Budget::Left | Budget::Spent => Decision::GiveUp,
+            }
         }
         // The request's own fault, its own deadline, its own end: another replica would say the same.
         _ => Decision::GiveUp,
@@ -95,41 +108,61 @@ fn within_budget(retrying: u32, active: u32) -> bool {
 pub(crate) struct RetryBudget {
     active: AtomicU32,
     retrying: AtomicU32,
+    /// Told when a retry gives its place back.
+    freed: Notify,
 }
 
 impl RetryBudget {
     /// Counts a request until the guard is dropped.
-    pub(crate) fn enter(&self) -> Counted<'_> {
-        Counted::new(&self.active)
+    pub(crate) fn enter(&self) -> Active<'_> {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Active { budget: self }
     }
 
     /// Takes a place for a retry until the guard is dropped; `None` when the budget is spent.
-    pub(crate) fn retry(&self) -> Option<Counted<'_>> {
+    pub(crate) fn retry(&self) -> Option<Retrying<'_>> {
         let active = self.active.load(Ordering::Relaxed);
         let taken = self.retrying.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |retrying| {
             within_budget(retrying, active).then_some(retrying + 1)
         });
-        // Made only when the place was taken: a `Counted` gives one back when it is dropped.
-        taken.is_ok().then(|| Counted { counter: &self.retrying })
+        // Made only when the place was taken: it is given back when the guard is dropped.
+        taken.is_ok().then(|| Retrying { budget: self })
+    }
+
+    /// Waits for a place.
+    pub(crate) async fn retry_later(&self) -> Retrying<'_> {
+        loop {
+            let freed = self.freed.notified();
+            if let Some(place) = self.retry() {
+                return place;
+            }
+            freed.await;
+        }
     }
 }
 
-/// One more on a counter, for as long as it lives.
+/// An active request, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Counted<'a> {
-    counter: &'a AtomicU32,
+pub(crate) struct Active<'a> {
+    budget: &'a RetryBudget,
 }
 
-impl<'a> Counted<'a> {
-    fn new(counter: &'a AtomicU32) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self { counter }
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.budget.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Counted<'_> {
+/// A retry under way, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Retrying<'a> {
+    budget: &'a RetryBudget,
+}
+
+impl Drop for Retrying<'_> {
     fn drop(&mut self) {
-        self.counter.fetch_sub(1, Ordering::Relaxed);
+        self.budget.retrying.fetch_sub(1, Ordering::Relaxed);
+        self.budget.freed.notify_one();
     }
 }
 
@@ -164,7 +197,9 @@ mod tests {
             (Yes, Unavailable, third, Decision::GiveUp),
             (Yes, Unavailable, once, Decision::GiveUp),
             (No, Internal, once, Decision::RetryStarted),
-            (Yes, Unavailable, spent, Decision::GiveUp),
+            (Yes, Unavailable, spent, Decision::RetryStartedLater),
+            (Yes, Internal, spent, Decision::GiveUp),
+            (Yes, Unavailable, Attempt { budget: Budget::Spent, ..third }, Decision::GiveUp),
             (Yes, Unavailable, streaming, Decision::GiveUp),
             (No, Invalid, FIRST, Decision::GiveUp),
             (Yes, Invalid, FIRST, Decision::GiveUp),
@@ -187,6 +222,16 @@ mod tests {
             drop(taken);
             assert!(budget.retry().is_some(), "a retry that ended gives its place back");
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_gets_the_next_one() {
+        let budget = RetryBudget::default();
+        let mut taken: Vec<_> = std::iter::from_fn(|| budget.retry()).take(3).collect();
+        let mut waiting = std::pin::pin!(budget.retry_later());
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        taken.pop();
+        assert!(futures_util::poll!(waiting.as_mut()).is_ready());
     }
 
     #[test]

@@ -122,6 +122,9 @@ mod tests {
         Ended,
     }
 
+    /// Name, events with their second, the second of the verdict, the verdict.
+    type Case<'a> = (&'a str, &'a [(u64, Event)], u64, Verdict);
+
     fn verdict(events: &[(u64, Event)], at_s: u64) -> Verdict {
         let opened = crate::clock::now();
         let mut activity = Activity::opened(opened);
@@ -145,7 +148,7 @@ mod tests {
         let asked: [(u64, Event); 2] = [(1, Read(b"POST / HTTP/1.1\r\n\r\n")), (1, Started)];
         let served = [asked[0], asked[1], (2, Ended)];
         let http2 = [(1, Read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))];
-        let table: [(&str, &[(u64, Event)], u64, Verdict); 13] = [
+        let table: [Case; 13] = [
             ("silent for a moment", &[], 4, Keep),
             ("silent too long", &[], 5, Abort),
             ("header block under way", &[(1, Read(b"POST"))], 10, Keep),

@@ -77,12 +77,11 @@ pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
 /// # Errors
 /// A problem (415) for another type and for compressed bodies.
 pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING) {
-        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
-            return Err(Problem::unsupported_media(
-                "compressed request bodies are not accepted; send the body without `content-encoding`",
-            ));
-        }
+    let encoding = headers.get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::unsupported_media(
+            "compressed request bodies are not accepted; send the body without `content-encoding`",
+        ));
     }
     let Some(kind) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let kind = kind.to_str().unwrap_or_default();

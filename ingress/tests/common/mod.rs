@@ -2,6 +2,7 @@
 //! replaced.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
