@@ -279,6 +279,12 @@ impl Cluster {
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
+    /// HOST:PORT of the head.
+    #[must_use]
+    pub fn control(&self) -> &str {
+        &self.control
+    }
+
     /// A folder of this cluster's own.
     #[must_use]
     pub fn folder(&self) -> &Path {

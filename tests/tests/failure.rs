@@ -192,7 +192,7 @@ fn down_stops_every_process() -> Result<()> {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(cluster.leader.wait(Duration::from_secs(20)), Some(0));
     assert_eq!(cluster.joined[0].wait(Duration::from_secs(20)), Some(0));
-    assert_eq!(cluster.command(&["status"]).status.code(), Some(4));
+    assert_eq!(cluster.command(&["status", "--cluster", cluster.control()]).status.code(), Some(4));
     Ok(())
 }
 
