@@ -1,17 +1,19 @@
 //! From minijinja's syntax tree to our nodes: resolves names, infers types, and refuses what cannot work.
 
+mod calls;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use millstream_values::Value;
-use minijinja::machinery::ast::{self, BinOpKind, CallArg, CompareOpKind, Expr, UnaryOpKind};
+use minijinja::machinery::ast::{self, BinOpKind, CompareOpKind, Expr, UnaryOpKind};
 
 use super::budget::Budget;
 use super::infer::{self, Refusal};
-use super::node::{BinaryOp, Call, DefaultNode, IfNode, LoopField, Node, Path, Replaces, SliceNode, Step};
+use super::node::{BinaryOp, IfNode, LoopField, Node, Path, SliceNode, Step};
 use super::parse::{self, Form};
-use super::{ExprFault, Expression, Root, Scope, filters, object, render};
+use super::{ExprFault, Expression, Root, Scope, object, render};
 use crate::types::Type;
 
 /// Deepest nesting of a compiled expression.
@@ -360,121 +362,6 @@ impl<'s> Resolver<'s> {
         };
         Ok((Node::If(Box::new(IfNode { test, then, otherwise })), ty))
     }
-
-    /// A filter applied to `subject`, which is its first argument.
-    pub(crate) fn filter(
-        &mut self,
-        filter: &ast::Filter<'_>,
-        subject: Typed,
-        expr: &Expr<'_>,
-    ) -> Result<Typed, ExprFault> {
-        if !filters::FILTERS.contains(&filter.name) {
-            let refusal =
-                unknown(&format!("there is no filter `{}`", filter.name), filter.name, filters::FILTERS);
-            return Err(fault(self.find(filter.name, expr), refusal));
-        }
-        let (args, kwargs) = self.arguments(&filter.args, expr)?;
-        if matches!(filter.name, "default" | "d") {
-            return Ok(default(subject, args, kwargs));
-        }
-        let attribute =
-            kwargs.iter().find(|(name, _)| &**name == "attribute").and_then(|(_, (node, _))| constant(node));
-        let ty = infer::filter(filter.name, &subject.1, attribute.and_then(Value::as_text))
-            .map_err(|refusal| fault(self.find(filter.name, expr), refusal))?;
-        Ok((Node::Filter(Box::new(call(filter.name, subject.0, args, kwargs))), ty))
-    }
-
-    fn test(&mut self, test: &ast::Test<'_>, expr: &Expr<'_>) -> Result<Typed, ExprFault> {
-        if !filters::TESTS.contains(&test.name) {
-            let refusal = unknown(&format!("there is no test `{}`", test.name), test.name, filters::TESTS);
-            return Err(fault(self.find(test.name, expr), refusal));
-        }
-        let subject = self.expression(&test.expr)?;
-        let (args, kwargs) = self.arguments(&test.args, expr)?;
-        let node = match test.name {
-            "defined" => Node::Defined(Box::new(subject.0)),
-            "undefined" => Node::Not(Box::new(Node::Defined(Box::new(subject.0)))),
-            name => Node::Test(Box::new(call(name, subject.0, args, kwargs))),
-        };
-        Ok((node, Type::Bool))
-    }
-
-    fn call(&mut self, call: &ast::Call<'_>, expr: &Expr<'_>) -> Result<Typed, ExprFault> {
-        match &call.expr {
-            Expr::Var(var) if var.id == "range" => {
-                let (args, kwargs) = self.arguments(&call.args, expr)?;
-                let bad = args
-                    .iter()
-                    .find(|(_, ty)| !matches!(ty.required(), Type::Int | Type::Any | Type::OneOf(_)));
-                if bad.is_some() || !kwargs.is_empty() || !(1..=3).contains(&args.len()) {
-                    return Err(fault(
-                        range(expr),
-                        (
-                            "`range` takes one to three `int`".to_owned(),
-                            "write `range(stop)` or `range(start, stop, step)`".to_owned(),
-                        ),
-                    ));
-                }
-                Ok((Node::Range(args.into_iter().map(|(node, _)| node).collect()), Type::list(Type::Int)))
-            }
-            Expr::GetAttr(get)
-                if get.name == "cycle" && self.loop_depth(&get.expr).is_some() && !call.args.is_empty() =>
-            {
-                let (args, _) = self.arguments(&call.args, expr)?;
-                let ty = args.iter().map(|(_, ty)| ty.clone()).reduce(Type::join).unwrap_or_default();
-                Ok((Node::Cycle(self.loops.len() - 1, args.into_iter().map(|(node, _)| node).collect()), ty))
-            }
-            Expr::GetAttr(get) => {
-                let help = if filters::FILTERS.contains(&get.name) {
-                    format!("write it as a filter: `|{}`", get.name)
-                } else {
-                    format!("filters do what methods do elsewhere: {}", infer::quoted(filters::FILTERS))
-                };
-                Err(fault(
-                    range(expr),
-                    (format!("`{}` is called, but values have no methods", get.name), help),
-                ))
-            }
-            _ => Err(fault(
-                range(expr),
-                (
-                    "there is no such function".to_owned(),
-                    "the only function is `range`; use filters".to_owned(),
-                ),
-            )),
-        }
-    }
-
-    #[expect(clippy::type_complexity, reason = "positional and named arguments, each with its type")]
-    fn arguments(
-        &mut self,
-        args: &[CallArg<'_>],
-        expr: &Expr<'_>,
-    ) -> Result<(Vec<Typed>, Vec<(Arc<str>, Typed)>), ExprFault> {
-        let (mut positional, mut named) = (Vec::new(), Vec::new());
-        for arg in args {
-            match arg {
-                CallArg::Pos(arg) => positional.push(self.expression(arg)?),
-                CallArg::Kwarg(name, arg) => named.push(((*name).into(), self.expression(arg)?)),
-                CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
-                    return Err(fault(
-                        range(expr),
-                        ("`*` arguments are not supported".to_owned(), "write the arguments out".to_owned()),
-                    ));
-                }
-            }
-        }
-        Ok((positional, named))
-    }
-
-    /// Where a filter's or test's name stands.
-    fn find(&self, name: &str, expr: &Expr<'_>) -> Range<usize> {
-        let whole = range(expr);
-        match self.text(whole.clone()).rfind(name) {
-            Some(at) => whole.start + at..whole.start + at + name.len(),
-            None => whole,
-        }
-    }
 }
 
 /// The bytes of the text that a node comes from. The parser's own spans of operators begin at the token before.
@@ -529,30 +416,6 @@ fn constant_value(value: &minijinja::Value, range: Range<usize>) -> Result<Typed
             (Node::Const(value), ty)
         })
         .map_err(|error| fault(range, (error.message, "use a smaller number".to_owned())))
-}
-
-fn call(name: &str, subject: Node, args: Vec<Typed>, kwargs: Vec<(Arc<str>, Typed)>) -> Call {
-    let args = std::iter::once(subject).chain(args.into_iter().map(|(node, _)| node)).collect();
-    Call {
-        name: name.into(),
-        args,
-        kwargs: kwargs.into_iter().map(|(name, (node, _))| (name, node)).collect(),
-    }
-}
-
-fn default(subject: Typed, args: Vec<Typed>, kwargs: Vec<(Arc<str>, Typed)>) -> Typed {
-    let mut args = args.into_iter();
-    let (fallback, fallback_type) = args.next().unwrap_or((Node::Const(Value::from("")), Type::Text));
-    let boolean = args.next().or_else(|| kwargs.into_iter().next().map(|(_, arg)| arg));
-    let replaces = match boolean.as_ref().and_then(|(node, _)| constant(node)) {
-        Some(Value::Bool(true)) => Replaces::Falsy,
-        _ => Replaces::Missing,
-    };
-    let ty = match replaces {
-        Replaces::Falsy => or_type(subject.1, fallback_type),
-        Replaces::Missing => subject.1.join(fallback_type),
-    };
-    (Node::Default(Box::new(DefaultNode { value: subject.0, fallback, replaces })), ty)
 }
 
 /// The type of `a or b`: none counts as false, so `a` gives none only when `b` does.

@@ -196,6 +196,7 @@ fn replace(subject: &str, from: &str, to: &str) -> Result<String, Error> {
     Ok(subject.replace(from, to))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "minijinja's filters own their arguments")]
 fn join(subject: &Jinja, separator: Option<&str>, args: Rest<Jinja>) -> Result<String, Error> {
     let mut attribute = None;
     for arg in args.iter() {
@@ -227,6 +228,7 @@ fn join(subject: &Jinja, separator: Option<&str>, args: Rest<Jinja>) -> Result<S
     Ok(out)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "minijinja's filters own their arguments")]
 fn indent(
     subject: &str,
     width: Option<i64>,

@@ -293,7 +293,9 @@ pub(crate) fn filter(name: &str, subject: &Type, attribute: Option<&str>) -> Res
         "length" | "count" | "int" => Type::Int,
         "float" | "round" => Type::Float,
         "bool" => Type::Bool,
-        "first" | "last" | "min" | "max" => items(subject).unwrap_or_default(),
+        "first" | "last" if matches!(subject, Type::List(_)) => items(subject).unwrap_or_default(),
+        // Of nothing they give none.
+        "first" | "last" | "min" | "max" => items(subject).unwrap_or_default().optional(),
         "abs" => subject.clone(),
         "split" | "lines" => Type::list(Type::Text),
         "list" | "sort" | "unique" | "select" | "reject" | "selectattr" | "rejectattr" => {

@@ -136,15 +136,14 @@ fn stands_at(source: &str, start: usize, name: &str) -> bool {
 }
 
 fn syntax_fault(error: &minijinja::Error, source: &str) -> ExprFault {
-    let range = error.range().filter(|range| range.start <= range.end && range.end <= source.len());
-    let range = range.unwrap_or(0..source.len());
-    // The place after the last token is empty: show the last character instead.
-    let range = if range.is_empty() && !source.is_empty() {
-        let start = source[..range.start].char_indices().next_back().map_or(0, |(start, _)| start);
-        start..range.end.max(start + source[start..].chars().next().map_or(0, char::len_utf8))
-    } else {
-        range
-    };
+    let found = error.range().unwrap_or(0..source.len());
+    let mut start = source.floor_char_boundary(found.start);
+    let end = source.ceil_char_boundary(found.end.max(start));
+    // The place after the last token is empty: show the character before it.
+    if start == end {
+        start = source[..start].char_indices().next_back().map_or(0, |(before, _)| before);
+    }
+    let range = start..end;
     let message = error.detail().unwrap_or("a syntax error").to_owned();
     ExprFault {
         range,

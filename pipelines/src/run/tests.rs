@@ -76,7 +76,8 @@ impl Builder {
     }
 
     pub(super) fn respond(self, response: &[(&str, &str)]) -> Arc<Plan> {
-        let response = response.iter().map(|(name, source)| ((*name).into(), self.expression(source))).collect();
+        let response =
+            response.iter().map(|(name, source)| ((*name).into(), self.expression(source))).collect();
         Arc::new(plan(self.stages, response))
     }
 }
@@ -95,7 +96,11 @@ fn plan(stages: Vec<StagePlan>, response: Vec<(Arc<str>, Expression)>) -> Plan {
 }
 
 fn request() -> Value {
-    Value::map([("q", Value::from("why")), ("docs", Value::list(["a", "b", "c"].map(Value::from))), ("no", Value::Bool(false))])
+    Value::map([
+        ("q", Value::from("why")),
+        ("docs", Value::list(["a", "b", "c"].map(Value::from))),
+        ("no", Value::Bool(false)),
+    ])
 }
 
 /// Calls as `stage#id`, cancels as `-id`, the end as `ok {json}` or an error.
@@ -169,7 +174,10 @@ fn a_false_condition_gives_none_and_dependents_run_on() {
 
 #[test]
 fn for_each_answers_in_order_whatever_the_order_of_ends() {
-    let plan = Builder::new(&["a"]).call("a", &[("x", "d")]).for_each("request.docs").respond(&[("r", "a|map(attribute='text')|list")]);
+    let plan = Builder::new(&["a"])
+        .call("a", &[("x", "d")])
+        .for_each("request.docs")
+        .respond(&[("r", "a|map(attribute='text')|list")]);
     let (mut run, first) = start(&plan);
     assert_eq!(first, ["a#0", "a#1", "a#2"]);
     assert_eq!(ok(&mut run, 2, "C"), [""; 0]);
@@ -184,7 +192,10 @@ fn for_each_answers_in_order_whatever_the_order_of_ends() {
 
 #[test]
 fn a_failed_call_is_made_again_as_often_as_asked_if_that_may_help() {
-    let plan = Builder::new(&["a"]).call("a", &[("x", "request.q")]).with(|stage| stage.retries = 2).respond(&[("r", "a.text")]);
+    let plan = Builder::new(&["a"])
+        .call("a", &[("x", "request.q")])
+        .with(|stage| stage.retries = 2)
+        .respond(&[("r", "a.text")]);
     let (mut run, _) = start(&plan);
     assert_eq!(fail(&mut run, 0, ErrorClass::Unavailable), ["a#1"]);
     assert_eq!(fail(&mut run, 0, ErrorClass::Unavailable), [""; 0]);
@@ -193,7 +204,10 @@ fn a_failed_call_is_made_again_as_often_as_asked_if_that_may_help() {
     let (mut run, _) = start(&plan);
     assert_eq!(fail(&mut run, 0, ErrorClass::Invalid), ["invalid stage `a`: broken"]);
     let (mut run, _) = start(&plan);
-    assert_eq!(show(&run.abort_call(CallId(0), CallError::started(ErrorClass::Internal, "cut"))), ["internal stage `a`: cut"]);
+    assert_eq!(
+        show(&run.abort_call(CallId(0), CallError::started(ErrorClass::Internal, "cut"))),
+        ["internal stage `a`: cut"]
+    );
 }
 
 #[test]

@@ -66,9 +66,10 @@ pub fn task_inputs(spec: &DeploymentSpec) -> Inputs {
             .optional("keep", Type::Int),
         Task::Generate => generate_inputs(),
         Task::Tensor | Task::Custom if spec.signature.is_empty() => Inputs::any(),
-        Task::Tensor | Task::Custom => {
-            spec.signature.iter().fold(Inputs::default(), |inputs, (name, ty)| inputs.required(name, ty.into()))
-        }
+        Task::Tensor | Task::Custom => spec
+            .signature
+            .iter()
+            .fold(Inputs::default(), |inputs, (name, ty)| inputs.required(name, ty.into())),
     }
 }
 
@@ -94,7 +95,9 @@ pub fn task_output(spec: &DeploymentSpec, inputs: &BTreeMap<Arc<str>, Type>) -> 
     match spec.task {
         Task::Embed => Type::tensor(DType::F32, [None, None]),
         Task::Rerank => ranked(Type::Text),
-        Task::Generate => Type::map([("text", Type::Text), ("tokens", Type::Int), ("finish_reason", Type::Text)]),
+        Task::Generate => {
+            Type::map([("text", Type::Text), ("tokens", Type::Int), ("finish_reason", Type::Text)])
+        }
         Task::Classify => Type::map([("labels", Type::list(Type::Any)), ("scores", Type::Any)]),
         Task::Tensor => Type::open_map(Type::Tensor(TensorShape::default())),
         Task::Custom if spec.engine == crate::EngineKind::Echo => {

@@ -18,15 +18,24 @@ struct RandomStage {
 }
 
 fn random_stage() -> impl Strategy<Value = RandomStage> {
-    (any::<u8>(), 0..4_u8, any::<bool>(), proptest::option::weighted(0.3, any::<bool>()), 0..3_u32, 0..6_u8).prop_map(
-        |(uses, kind, for_each, when, retries, on_error)| RandomStage { uses, kind, for_each, when, retries, on_error },
-    )
+    (any::<u8>(), 0..4_u8, any::<bool>(), proptest::option::weighted(0.3, any::<bool>()), 0..3_u32, 0..6_u8)
+        .prop_map(|(uses, kind, for_each, when, retries, on_error)| RandomStage {
+            uses,
+            kind,
+            for_each,
+            when,
+            retries,
+            on_error,
+        })
 }
 
 fn build(stages: &[RandomStage], response: u8) -> Arc<Plan> {
     let mut builder = Builder::new(&NAMES[..stages.len()]);
     for (index, stage) in stages.iter().enumerate() {
-        let used: Vec<&str> = (0..index).filter(|earlier| stage.uses & (1 << earlier) != 0).map(|earlier| NAMES[earlier]).collect();
+        let used: Vec<&str> = (0..index)
+            .filter(|earlier| stage.uses & (1 << earlier) != 0)
+            .map(|earlier| NAMES[earlier])
+            .collect();
         let list = format!("[{}]", used.join(", "));
         let inputs = [("x", list.as_str()), ("q", "request.q")];
         builder = match stage.kind {
@@ -48,7 +57,8 @@ fn build(stages: &[RandomStage], response: u8) -> Arc<Plan> {
             };
         });
     }
-    let names: Vec<&str> = (0..stages.len()).filter(|stage| response & (1 << stage) != 0).map(|stage| NAMES[stage]).collect();
+    let names: Vec<&str> =
+        (0..stages.len()).filter(|stage| response & (1 << stage) != 0).map(|stage| NAMES[stage]).collect();
     builder.respond(&[("r", &format!("[{}]", names.join(", ")))])
 }
 
