@@ -13,6 +13,9 @@ pub(crate) const MAX_FAULTS: usize = 200;
 /// Longest offending text that is repeated in a fault, in characters.
 const MAX_FOUND: usize = 120;
 
+/// Longest message and longest help, in characters; names and types in them can be of any length.
+const MAX_TEXT: usize = 600;
+
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -101,7 +104,7 @@ impl<'a> FaultSink<'a> {
 
     /// Records a fault. A span outside the text or inside a character is moved to the nearest place within.
     pub(crate) fn push(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
-        if self.faults.len() == MAX_FAULTS {
+        if self.is_full() {
             self.num_dropped += 1;
             return;
         }
@@ -113,14 +116,19 @@ impl<'a> FaultSink<'a> {
             line,
             column: self.text[line_start..start].chars().count() + 1,
             span: start..end,
-            found: shorten(&self.text[start..end]),
-            message: message.into(),
-            help: help.into(),
+            found: shorten(&self.text[start..end], MAX_FOUND),
+            message: shorten(&message.into(), MAX_TEXT),
+            help: shorten(&help.into(), MAX_TEXT),
         };
         // One cause can be met on two ways; it is one fault.
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
+    }
+
+    /// Whether further faults are only counted, so that their texts need not be made.
+    pub(crate) fn is_full(&self) -> bool {
+        self.faults.len() == MAX_FAULTS
     }
 
     /// How many faults are recorded.
@@ -158,9 +166,9 @@ fn floor_char(text: &str, at: usize) -> usize {
     at
 }
 
-/// The text without its end when it is long.
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(MAX_FOUND) {
+/// The text without its end when it has more than `max` characters.
+fn shorten(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -186,7 +194,7 @@ mod tests {
     fn spans_are_moved_into_the_text() {
         let mut sink = FaultSink::new("é");
         sink.push(1..9, "inside a character", "none");
-        sink.push(7..3, "outside", "none");
+        sink.push(Range { start: 7, end: 3 }, "outside", "none");
         let faults = sink.into_faults("x").unwrap();
         assert_eq!(faults.faults[0].span, 0..2);
         assert_eq!(faults.faults[1].span, 2..2);

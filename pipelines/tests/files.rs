@@ -1,4 +1,5 @@
 //! Pipeline files: the examples compile, bad files give all their faults, and no file ends the process.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::PathBuf;
 
@@ -31,6 +32,19 @@ fn every_example_compiles() {
         assert!(plan.route().is_some(), "{name}");
         assert_eq!(format!("{}.toml", plan.name()), name);
         assert!(!plan.targets().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn pipelines_in_the_reference_compile() {
+    let reference = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/pipelines.md");
+    let reference = std::fs::read_to_string(reference).unwrap();
+    let blocks: Vec<&str> =
+        reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        Plan::compile("pipelines.md", block)
+            .unwrap_or_else(|faults| panic!("{}", faults.render(Color::Plain)));
     }
 }
 
@@ -155,6 +169,19 @@ fn mutated_files_give_a_plan_or_faults_inside_the_text() {
     }
 }
 
+/// Stages each of which has the value of the one before twice.
+fn doubling_merges(num_stages: usize) -> String {
+    let stages: String = (1..num_stages)
+        .map(|n| {
+            format!("[stages.s{n}]\nuse = \"op:merge\"\ninputs = {{ a = \"s{0}\", b = \"s{0}\" }}\n", n - 1)
+        })
+        .collect();
+    let last = num_stages - 1;
+    format!(
+        "name = \"x\"\nroute = \"/x\"\n[stages.s0]\nuse = \"op:merge\"\ninputs = {{ a = 1 }}\n{stages}[response]\nx = \"s{last}.a.a\"\n"
+    )
+}
+
 #[test]
 fn texts_made_to_hurt_give_faults() {
     let long = "x".repeat(2 << 20);
@@ -179,6 +206,12 @@ fn texts_made_to_hurt_give_faults() {
             "name = \"x\"\nroute = \"/x\"\n[stages.s]\nuse = \"op:template\"\ntemplate = \"{}\"\n[response]\na = \"s\"",
             "{% if 1 %}".repeat(10_000)
         ),
+        format!(
+            "name = \"x\"\n[request]\na = {{ type = \"int\", enum = {:?} }}",
+            (0..100_000).collect::<Vec<_>>()
+        ),
+        (0..100_000).map(|n| format!("key{n} = 1\n")).collect(),
+        doubling_merges(200),
         "\u{feff}name = \"x\"".to_owned(),
         "\0\u{1}\u{7f}".to_owned(),
     ] {

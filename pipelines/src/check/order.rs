@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn orders_by_table() {
-        let cases: [(&[&[usize]], &[usize], &[&[usize]]); 6] = [
+        type Lists<'a> = &'a [&'a [usize]];
+        let cases: [(Lists<'_>, &[usize], Lists<'_>); 6] = [
             (&[], &[], &[]),
             (&[&[], &[0], &[0, 1]], &[0, 1, 2], &[]),
             (&[&[1], &[2], &[]], &[2, 1, 0], &[]),

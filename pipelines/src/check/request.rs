@@ -13,6 +13,9 @@ use crate::{Name, RequestError};
 /// Longest text, bytes or list that a length may speak of.
 const MAX_LENGTH: u32 = 64 << 20;
 
+/// Most values of an `enum`.
+const MAX_ENUM: usize = 1000;
+
 /// Checks the table; no table is an empty body.
 pub(super) fn schema(table: Option<&RawTable>, faults: &mut FaultSink<'_>) -> Schema {
     let mut fields = Vec::new();
@@ -191,6 +194,11 @@ fn allowed(table: &mut Reader<'_>, innermost: Option<&FieldType>, faults: &mut F
             format!("{} allows nothing", table.label("enum")),
             "list the values, or leave it out",
         );
+    }
+    if items.len() > MAX_ENUM {
+        let message = format!("{} has more than {MAX_ENUM} values", table.label("enum"));
+        faults.push(raw.span.clone(), message, "check such a value in a model, or use a range");
+        return Vec::new();
     }
     let mut found: Vec<Value> = Vec::with_capacity(items.len());
     for item in items {

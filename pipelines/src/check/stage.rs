@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::order;
+use super::{MAX_ENTRIES, order};
 use crate::expr::{self, Scope};
 use crate::fault::FaultSink;
 use crate::plan::StagePlan;
@@ -177,6 +177,7 @@ fn report_unused(
         .iter()
         .chain([response])
         .flat_map(|m| &m.unknown)
+        .take(MAX_ENTRIES)
         .filter_map(|unknown| closest(unknown, names()))
         .collect();
     for (stage, draft) in drafts.iter().enumerate() {

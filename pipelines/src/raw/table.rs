@@ -187,6 +187,10 @@ impl<'a> Reader<'a> {
     pub(crate) fn finish(self, faults: &mut FaultSink<'_>) {
         for (key, _) in &self.table.entries {
             if !self.known.contains(&key.text.as_str()) {
+                if faults.is_full() {
+                    faults.push(key.span.clone(), "", "");
+                    continue;
+                }
                 let place = if self.owner.is_empty() { "the file" } else { &self.owner };
                 let message = format!("{place} has a key `{}{}` that is unknown", self.prefix, key.text);
                 faults.push(key.span.clone(), message, did_you_mean(&key.text, self.known.iter().copied()));

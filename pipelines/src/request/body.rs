@@ -12,7 +12,7 @@ use super::json::{AnyJson, check_depth, has_too_many_items};
 use super::pass::{Shared, State, Step, enter_index, leave};
 use super::tensor::{self, TensorSeed};
 use super::{Bounds, Field, FieldType, MAX_ITEMS, STREAM_FIELD, Schema, decode_base64};
-use crate::{Request, RequestError};
+use crate::{MAX_NAME_LENGTH, Request, RequestError};
 
 impl Schema {
     /// Validates a body and fills in defaults.
@@ -61,11 +61,16 @@ impl BodySeed<'_> {
     }
 
     fn unknown_field(&self, key: &str) {
-        let names = self.schema.fields.iter().map(|field| &*field.name);
-        let help = crate::raw::did_you_mean(key, names);
         let mut state = self.state.borrow_mut();
-        state.path.push(Step::Key(key.into()));
-        state.fault(format!("the field is unknown; {help}"));
+        let message = if state.may_suggest() {
+            let names = self.schema.fields.iter().map(|field| &*field.name);
+            format!("the field is unknown; {}", crate::raw::did_you_mean(key, names))
+        } else {
+            "the field is unknown".to_owned()
+        };
+        let shown: String = key.chars().take(MAX_NAME_LENGTH + 1).collect();
+        state.path.push(Step::Key(shown.into()));
+        state.fault(message);
         state.path.pop();
     }
 

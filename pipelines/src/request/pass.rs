@@ -13,6 +13,7 @@ pub(super) struct State {
     pub(super) path: Vec<Step>,
     pub(super) faults: Vec<FieldFault>,
     num_dropped: usize,
+    num_suggestions: usize,
 }
 
 /// One step of a JSON pointer.
@@ -21,7 +22,16 @@ pub(super) enum Step {
     Index(usize),
 }
 
+/// Suggestions made for one body; comparing names costs time that a caller could ask for without end.
+const MAX_SUGGESTIONS: usize = 8;
+
 impl State {
+    /// Whether a suggestion may be looked for, which counts as made.
+    pub(super) fn may_suggest(&mut self) -> bool {
+        self.num_suggestions += 1;
+        self.num_suggestions <= MAX_SUGGESTIONS
+    }
+
     /// Records a fault at the current place.
     pub(super) fn fault(&mut self, message: impl Into<String>) {
         if self.faults.len() >= MAX_FIELD_FAULTS {

@@ -13,6 +13,10 @@ use crate::raw::did_you_mean;
 use crate::types::{Inputs, Type, assignable, task_inputs, task_output};
 use crate::{DeploymentSpec, FullName, Task};
 
+/// Largest type of a stage's value; of a larger one nothing is known. Maps of maps can double their type with each
+/// stage, and no file may take all memory.
+const MAX_TYPE_PARTS: usize = 512;
+
 /// What has been compiled so far.
 pub(super) struct Compiler<'a> {
     deployments: &'a Deployments,
@@ -63,11 +67,9 @@ impl<'a> Compiler<'a> {
             None => (None, None),
         };
         let callee = self.callee(draft);
-        let scope = match (&draft.for_each, item) {
-            (Some(for_each), Some(item)) => self.scope.with_item(for_each.variable, item),
-            _ => self.scope.clone(),
-        };
-        let (inputs, types) = self.inputs(draft, &callee, &scope, faults);
+        let with_item = draft.for_each.as_ref().zip(item);
+        let with_item = with_item.map(|(for_each, item)| self.scope.with_item(for_each.variable, item));
+        let (inputs, types) = self.inputs(draft, &callee, with_item.as_ref().unwrap_or(&self.scope), faults);
         let mut ty = match (callee.work, callee.spec) {
             (Some(Work::Operator(operator)), _) => operator.output(&types),
             (Some(Work::Call { .. }), Some(spec)) => task_output(spec, &types),
@@ -80,7 +82,7 @@ impl<'a> Compiler<'a> {
         if draft.when.is_some() || on_error == OnError::Skip {
             ty = ty.optional();
         }
-        self.assume(stage, ty);
+        self.assume(stage, if num_parts(&ty) > MAX_TYPE_PARTS { Type::Any } else { ty });
         let Some(work) = callee.work.filter(|_| faults.len() == before) else { return };
         self.plans[stage] = Some(StagePlan {
             name: draft.name.into(),
@@ -224,6 +226,16 @@ impl<'a> Compiler<'a> {
             *ty = std::mem::take(ty).optional();
         }
         OnError::Use(index)
+    }
+}
+
+/// How many types a type is made of, itself included.
+fn num_parts(ty: &Type) -> usize {
+    1 + match ty {
+        Type::List(inner) | Type::Optional(inner) => num_parts(inner),
+        Type::Map(map) => map.fields.values().chain(map.rest.as_deref()).map(num_parts).sum(),
+        Type::OneOf(all) => all.iter().map(num_parts).sum(),
+        _ => 0,
     }
 }
 

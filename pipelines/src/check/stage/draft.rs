@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Deployments, expression_texts};
+use crate::check::MAX_ENTRIES;
 use crate::check::pipeline::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use crate::fault::FaultSink;
 use crate::ops::Operator;
@@ -210,6 +211,10 @@ fn inputs<'a>(table: &mut Reader<'a>, draft: &mut Draft<'a>, faults: &mut FaultS
         match raw.as_table() {
             None => {
                 table.wrong_kind("inputs", raw, "a table such as `{ texts = \"request.texts\" }`", faults)
+            }
+            Some(inputs) if inputs.entries.len() > MAX_ENTRIES => {
+                let message = format!("{} has more than {MAX_ENTRIES} entries", table.label("inputs"));
+                faults.push(raw.span.clone(), message, "give several values as one list or map");
             }
             Some(inputs) => draft.inputs.extend(inputs.entries.iter().map(|(key, raw)| DraftInput {
                 name: &key.text,

@@ -241,6 +241,16 @@ fn the_body_must_be_an_object() {
 }
 
 #[test]
+fn very_many_unknown_fields_cost_little() {
+    let request: String =
+        (0..200).map(|n| format!("some_quite_long_field_name_{n} = \"text[]\"\n")).collect();
+    let keys: Vec<String> = (0..50_000).map(|n| format!("\"some_quite_long_field_nam_{n}\": 1")).collect();
+    let found = faults(&request, &format!("{{{}}}", keys.join(",")));
+    assert_eq!(found.len(), MAX_FIELD_FAULTS + 1);
+    assert_eq!(found.iter().filter(|fault| fault.contains("did you mean")).count(), 8);
+}
+
+#[test]
 fn very_many_faults_are_counted() {
     let body = format!("{{\"x\": [{}]}}", vec!["\"a\""; 1000].join(","));
     let found = faults("x = \"int[]\"", &body);
