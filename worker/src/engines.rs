@@ -127,4 +127,41 @@ mod tests {
         let text = choose(&Engines::of(vec![Box::new(EchoFactory)]), EngineKind::Auto).unwrap_err();
         assert!(text.contains("task `custom`: `echo`: runs no model"), "{text}");
     }
+
+    /// Every bundled model is found by its name, loaded by the engine that `auto` picks, and warms up.
+    #[cfg(all(feature = "candle", feature = "generator", feature = "onnx"))]
+    #[test]
+    fn the_bundled_models_run() {
+        use millstream_engine::Engine;
+        use millstream_pipelines::{DeploymentSpec, ModelRef, Task};
+
+        let data_dir = tempfile::tempdir().unwrap();
+        let engines = Engines::new(None, data_dir.path());
+        let models = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/models")];
+        let cases = [
+            ("mini-embedder", Task::Embed, "candle"),
+            ("mini-reranker", Task::Rerank, "candle"),
+            ("mini-generator", Task::Generate, "generator"),
+            ("tabular-classifier", Task::Tensor, "onnx"),
+        ];
+        for (name, task, expected) in cases {
+            let model = ModelRef::Alias { name: name.into(), alias: "production".into() };
+            let model_dir = Some(crate::models::resolve(&model, &models, Path::new("")).unwrap());
+            let spec = DeploymentSpec { task, engine: EngineKind::Auto, echo: None, ..echo_spec("model") };
+            let args = LoadArgs { spec: &spec, model_dir, threads: 1, progress: &|_| () };
+            let factory = match engines.choose(&args) {
+                Err(error) if expected == "onnx" && error.to_string().contains("ONNX Runtime") => {
+                    eprintln!("skipped `{name}`: {error}");
+                    continue;
+                }
+                chosen => chosen.unwrap(),
+            };
+            assert_eq!(factory.name(), expected, "{name}");
+            let Engine::Stepping(mut engine) = factory.load(&args).unwrap() else {
+                panic!("{name} computes")
+            };
+            engine.warm_up().unwrap();
+            assert!(engine.memory_bytes() > 1000, "{name}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_proto::v1::head_message::Body;
 use millstream_proto::{ReplicaId, v1};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
@@ -136,7 +137,7 @@ impl Actor for HeadLink {
             HeadLinkMsg::Leave => state.leave(&myself),
             HeadLinkMsg::Changed(report) => state.send(v1::node_message::Body::Replica(report)),
             HeadLinkMsg::FromHead(session, message) if session == state.session => {
-                state.obey(*message).await;
+                state.obey(&myself, *message).await;
             }
             HeadLinkMsg::Ended(session, end) if session == state.session => state.ended(&myself, &end),
             // Late words of a session that is over.
@@ -200,17 +201,32 @@ impl HeadLinkState {
         }
     }
 
-    async fn obey(&mut self, message: v1::HeadMessage) {
+    async fn obey(&mut self, myself: &ActorRef<HeadLinkMsg>, message: v1::HeadMessage) {
         match self.gate.admit(message.epoch) {
-            Verdict::Current => {}
-            Verdict::Newer => self.remember_epoch().await,
-            Verdict::Older => {
-                let (epoch, current) = (message.epoch, self.gate.highest());
-                tracing::warn!(epoch, current, "refused an order of a head that no longer leads");
-                return;
+            Verdict::Current => self.carry_out(message),
+            Verdict::Newer => {
+                self.remember_epoch().await;
+                self.carry_out(message);
             }
+            Verdict::Older => self.refuse(myself, &message),
         }
-        use v1::head_message::Body;
+    }
+
+    /// A head that no longer leads: its orders are dropped; one that takes registrations is left, to find the leader.
+    fn refuse(&mut self, myself: &ActorRef<HeadLinkMsg>, message: &v1::HeadMessage) {
+        let (epoch, current) = (message.epoch, self.gate.highest());
+        tracing::warn!(epoch, current, "refused an order of a head that no longer leads");
+        if matches!(message.body, Some(Body::Registered(_))) {
+            let error = format!(
+                "its epoch {epoch} is older than {current}, which this node has obeyed; if it is the head of another \
+                 cluster, delete `{}` and start the worker again",
+                identity::epoch_file(&self.args.data_dir).display()
+            );
+            self.ended(myself, &End::Rejected(error));
+        }
+    }
+
+    fn carry_out(&mut self, message: v1::HeadMessage) {
         match message.body {
             Some(Body::Registered(_)) => {
                 self.failures = 0;
@@ -269,7 +285,7 @@ impl HeadLinkState {
                     head,
                     node = name,
                     error,
-                    "the head refuses this node; tried again until it does not"
+                    "this node and the head do not agree; tried again until they do"
                 );
             }
             // Said once, not at every attempt.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use millstream_proto::NodeId;
 
@@ -32,7 +32,7 @@ pub(crate) fn node_id(data_dir: &Path) -> io::Result<NodeId> {
 
 /// The highest epoch that was stored, 0 on a new node.
 pub(crate) fn load_epoch(data_dir: &Path) -> io::Result<u64> {
-    let path = data_dir.join(EPOCH);
+    let path = epoch_file(data_dir);
     match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map_err(|_| {
             broken(&path, "is not a number; delete it if no older head can be running, or restore it")
@@ -42,9 +42,14 @@ pub(crate) fn load_epoch(data_dir: &Path) -> io::Result<u64> {
     }
 }
 
+/// Where the epoch is kept.
+pub(crate) fn epoch_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(EPOCH)
+}
+
 /// Remembers the epoch; returns once it is on disk.
 pub(crate) fn store_epoch(data_dir: &Path, epoch: u64) -> io::Result<()> {
-    replace(&data_dir.join(EPOCH), &epoch.to_string())
+    replace(&epoch_file(data_dir), &epoch.to_string())
 }
 
 fn broken(path: &Path, what: &str) -> io::Error {

@@ -15,6 +15,7 @@ use millstream_proto::{NodeId, v1};
 use ractor::{Actor, ActorRef};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -158,10 +159,12 @@ impl Worker {
         };
         let name = format!("worker-{}-{}", found.node_id, uuid::Uuid::new_v4().simple());
         let actor = WorkerActor::spawn(Some(name), WorkerActor, WorkerArgs { node, link: Some(link) }).await;
-        let (actor, _) = actor.map_err(|error| StartError::DataDir {
+        let (actor, ended) = actor.map_err(|error| StartError::DataDir {
             path: config.data_dir,
             source: std::io::Error::other(error.to_string()),
         })?;
+
+        tokio::spawn(watch_over(ended, leave.clone(), asked_to_stop.clone()));
 
         let client = Arc::new(WorkerClient::new(table, tokio::runtime::Handle::current()));
         let closing = CancellationToken::new();
@@ -221,6 +224,20 @@ impl Drop for Worker {
         self.leave.cancel();
         self.closing.cancel();
         self.actor.stop(None);
+    }
+}
+
+/// Nobody in this process restarts the root of the actors: when it dies the process is to end, and its manager to start
+/// it again.
+async fn watch_over(
+    ended: JoinHandle<()>,
+    leave: CancellationToken,
+    asked_to_stop: watch::Sender<Option<Duration>>,
+) {
+    let _ = ended.await;
+    if !leave.is_cancelled() {
+        tracing::error!("the worker's root actor died; this process is to be started again");
+        asked_to_stop.send_replace(Some(Duration::ZERO));
     }
 }
 

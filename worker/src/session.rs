@@ -23,6 +23,7 @@ use crate::table::ReplicaTable;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the head may take to answer a registration.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+const NO_ANSWER: &str = "the head does not answer the registration";
 /// A connection on which nothing comes back for so long is dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// How long a worker that leaves waits for the head to have read its last words.
@@ -119,7 +120,7 @@ async fn open(session: &mut Session) -> Result<Streaming<v1::HeadMessage>, End> 
     match tokio::time::timeout(REGISTER_TIMEOUT, client.session(outbound)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(end_of(&status)),
-        Err(_) => Err(End::Broken("the head does not answer the registration".to_owned())),
+        Err(_) => Err(End::Broken(NO_ANSWER.to_owned())),
     }
 }
 
@@ -136,6 +137,8 @@ async fn dial(head: &str) -> Result<Channel, tonic::transport::Error> {
 async fn relay(session: Session, mut inbound: Streaming<v1::HeadMessage>) -> End {
     let Session { outbound, table, leave, on_message, .. } = session;
     let mut heartbeat: Option<Interval> = None;
+    let unregistered = tokio::time::sleep(REGISTER_TIMEOUT);
+    tokio::pin!(unregistered);
     loop {
         tokio::select! {
             message = inbound.message() => match message {
@@ -148,6 +151,7 @@ async fn relay(session: Session, mut inbound: Streaming<v1::HeadMessage>) -> End
                 Ok(None) => return End::Broken("the head closed the session".to_owned()),
                 Err(status) => return end_of(&status),
             },
+            () = &mut unregistered, if heartbeat.is_none() => return End::Broken(NO_ANSWER.to_owned()),
             () = tick(&mut heartbeat) => {
                 if outbound.try_send(beat(&table)).is_err() {
                     return End::Broken("the head does not read what it is told".to_owned());

@@ -1,216 +1,16 @@
-//! A whole worker against a head of this file, over real gRPC on loopback: registration, orders, calls through the
+//! A whole worker against a head of this folder, over real gRPC on loopback: registration, orders, calls through the
 //! ReplicaService and in the process, epochs, and a head that goes and returns.
 #![allow(clippy::unwrap_used, reason = "a test from end to end")]
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use millstream_pipelines::Echo;
-use millstream_proto::RequestId;
-use millstream_proto::call::{Answer, CallEvent, CallRequest, ReplicaClient};
-use millstream_proto::v1::node_service_server::{NodeService, NodeServiceServer};
-use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
-use millstream_proto::v1::{self, head_message, node_message, reply_frame};
+use millstream_proto::call::CallEvent;
+use millstream_proto::v1::{self, head_message, reply_frame};
 use millstream_values::{ErrorClass, Started, Value};
-use millstream_worker::{Config, DeclaredGpu, Worker};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
 
-#[path = "../src/testing.rs"]
-mod testing;
-use testing::{echo_spec, start, until};
-
-/// One worker's stream, as a head sees it.
-struct Session {
-    register: v1::Register,
-    inbound: Streaming<v1::NodeMessage>,
-    outbound: mpsc::Sender<Result<v1::HeadMessage, Status>>,
-}
-
-impl Session {
-    async fn send(&self, epoch: u64, body: head_message::Body) {
-        self.outbound.send(Ok(v1::HeadMessage { epoch, body: Some(body) })).await.unwrap();
-    }
-
-    /// The next message, heartbeats left out.
-    async fn report(&mut self) -> v1::ReplicaReport {
-        loop {
-            match self.inbound.message().await.unwrap().unwrap().body.unwrap() {
-                node_message::Body::Replica(report) => return report,
-                node_message::Body::Heartbeat(_) => {}
-                node_message::Body::Register(_) => panic!("registered twice on one stream"),
-            }
-        }
-    }
-
-    async fn state(&mut self, replica: &str, state: v1::ReplicaState) -> v1::ReplicaReport {
-        let wait = async {
-            loop {
-                let report = self.report().await;
-                if report.replica_id == replica && report.state() == state {
-                    return report;
-                }
-            }
-        };
-        let found = tokio::time::timeout(Duration::from_secs(10), wait).await;
-        found.unwrap_or_else(|_| panic!("{replica} was not reported {state:?}"))
-    }
-
-    async fn heartbeat(&mut self) -> v1::Heartbeat {
-        loop {
-            if let node_message::Body::Heartbeat(beat) =
-                self.inbound.message().await.unwrap().unwrap().body.unwrap()
-            {
-                return beat;
-            }
-        }
-    }
-}
-
-struct HeadService {
-    sessions: mpsc::Sender<Session>,
-    rejects: Arc<AtomicBool>,
-}
-
-#[tonic::async_trait]
-impl NodeService for HeadService {
-    type SessionStream = ReceiverStream<Result<v1::HeadMessage, Status>>;
-
-    async fn session(
-        &self,
-        request: Request<Streaming<v1::NodeMessage>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
-        let mut inbound = request.into_inner();
-        let first = inbound.message().await?.and_then(|message| message.body);
-        let Some(node_message::Body::Register(register)) = first else {
-            return Err(Status::invalid_argument("the first message must be `register`"));
-        };
-        if self.rejects.load(Ordering::SeqCst) {
-            return Err(Status::aborted("another live node has this name"));
-        }
-        let (outbound, unsent) = mpsc::channel(16);
-        self.sessions
-            .send(Session { register, inbound, outbound })
-            .await
-            .map_err(|_| Status::unavailable("ends"))?;
-        Ok(Response::new(ReceiverStream::new(unsent)))
-    }
-}
-
-/// A head: takes sessions and says what the test wants.
-struct Head {
-    address: SocketAddr,
-    sessions: mpsc::Receiver<Session>,
-    rejects: Arc<AtomicBool>,
-}
-
-impl Head {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (sender, sessions) = mpsc::channel(4);
-        let rejects = Arc::new(AtomicBool::new(false));
-        let service = NodeServiceServer::new(HeadService { sessions: sender, rejects: rejects.clone() });
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(service)
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
-        Self { address, sessions, rejects }
-    }
-
-    /// The next session, answered as registered.
-    async fn session(&mut self, epoch: u64) -> Session {
-        let next = tokio::time::timeout(Duration::from_secs(10), self.sessions.recv()).await;
-        let session = next.expect("no worker registered").unwrap();
-        session.send(epoch, head_message::Body::Registered(v1::Registered { heartbeat_ms: 20 })).await;
-        session
-    }
-
-    async fn worker(&self, data_dir: &Path) -> Worker {
-        let config = Config {
-            node_name: "node-1".into(),
-            head: self.address.to_string(),
-            listen: "127.0.0.1:0".parse().unwrap(),
-            data_dir: data_dir.to_owned(),
-            labels: BTreeMap::from([("zone".into(), "a".into())]),
-            gpus: Some(vec![DeclaredGpu { model: "declared".into(), memory_bytes: 1 << 30 }]),
-            model_dirs: vec![],
-            onnxruntime: None,
-        };
-        Worker::start(config).await.unwrap()
-    }
-}
-
-fn start_echo(id: &str, delay: Duration) -> head_message::Body {
-    let mut spec = echo_spec("embedder");
-    spec.echo = Some(Echo { delay, fail_ratio: 0.0, crash_on: None });
-    head_message::Body::Start(start(id, &spec))
-}
-
-fn stop(id: &str) -> head_message::Body {
-    head_message::Body::Stop(v1::StopReplica { replica_id: id.into(), drain_ms: 5_000 })
-}
-
-fn inputs(text: &str) -> Value {
-    Value::map([("text", Value::from(text))])
-}
-
-async fn call(client: &dyn ReplicaClient, replica: &str, text: &str) -> CallEvent {
-    let request = CallRequest {
-        request_id: RequestId::random(),
-        inputs: inputs(text),
-        deadline: Some(Instant::now() + Duration::from_secs(10)),
-        answer: Answer::Whole,
-    };
-    client.call(&replica.into(), request).next().await
-}
-
-/// A stream of calls, as an ingress of another process opens it.
-struct Caller {
-    frames: mpsc::Sender<v1::CallFrame>,
-    replies: Streaming<v1::ReplyFrame>,
-}
-
-impl Caller {
-    async fn connect(worker: &Worker) -> Self {
-        let mut client = ReplicaServiceClient::connect(format!("http://{}", worker.address())).await.unwrap();
-        let (frames, unsent) = mpsc::channel(16);
-        let replies = client.calls(ReceiverStream::new(unsent)).await.unwrap().into_inner();
-        Self { frames, replies }
-    }
-
-    async fn start(&self, call_id: u64, replica: &str, text: &str) {
-        let value = v1::Value::from(&inputs(text));
-        let Some(v1::value::Kind::Map(inputs)) = value.kind else { panic!("expected a map") };
-        let start = v1::Start {
-            replica_id: replica.into(),
-            request_id: "r".into(),
-            inputs: Some(inputs),
-            deadline_ms: Some(60_000),
-            stream: false,
-        };
-        let body = Some(v1::call_frame::Body::Start(start));
-        self.frames.send(v1::CallFrame { call_id, body }).await.unwrap();
-    }
-
-    async fn cancel(&self, call_id: u64) {
-        let body = Some(v1::call_frame::Body::Cancel(v1::Cancel {}));
-        self.frames.send(v1::CallFrame { call_id, body }).await.unwrap();
-    }
-
-    async fn next(&mut self) -> (u64, reply_frame::Body) {
-        let frame = tokio::time::timeout(Duration::from_secs(10), self.replies.message()).await.unwrap();
-        let frame = frame.unwrap().unwrap();
-        (frame.call_id, frame.body.unwrap())
-    }
-}
+mod support;
+use support::{Caller, Head, call, inputs, start_echo, stop, until};
 
 #[tokio::test]
 async fn a_worker_registers_runs_what_it_is_told_and_reports() {
@@ -343,9 +143,11 @@ async fn orders_of_an_older_epoch_are_refused_even_after_a_restart() {
 
     let worker = head.worker(dir.path()).await;
     assert_eq!(*worker.node_id(), node_id);
-    let mut session = head.session(4).await;
-    assert_eq!(session.register.epoch, 5);
-    session.send(4, start_echo("old", Duration::ZERO)).await;
+    let stale = head.session(4).await;
+    assert_eq!(stale.register.epoch, 5);
+    stale.send(4, start_echo("old", Duration::ZERO)).await;
+    let mut session = head.session(6).await;
+    assert!(session.register.replicas.is_empty(), "a head of an older epoch is left and not obeyed");
     session.send(6, start_echo("new", Duration::ZERO)).await;
     assert_eq!(session.report().await.replica_id, "new");
 }
