@@ -200,8 +200,11 @@ pub fn is_within_capacity(world: &World, requests: &[Request], solution: &Soluti
             let request = &requests[placement.request];
             let like = |p: &&&Placement| requests[p.request].deployment == request.deployment;
             let there = node.replicas.get(&request.deployment).copied().unwrap_or(0) as usize;
-            let max = request.demand.max_replicas_per_node.map_or(usize::MAX, |max| max as usize);
-            there + mine.iter().filter(like).count() <= max
+            // Revisions of one deployment may differ in their limits: the widest counts.
+            let max =
+                |p: &&Placement| requests[p.request].demand.max_replicas_per_node.map_or(u32::MAX, |max| max);
+            let widest = mine.iter().filter(like).map(|p| max(p)).max().unwrap_or(u32::MAX);
+            there + mine.iter().filter(like).count() <= widest as usize
         });
         sum(|d| d.cpu_milli) <= node.free_cpu_milli
             && sum(|d| d.memory_bytes) <= node.free_memory_bytes

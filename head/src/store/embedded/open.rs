@@ -100,7 +100,7 @@ fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
 }
 
 /// Makes the tables of an empty database.
-fn initialise(database: &Database) -> Result<(), redb::Error> {
+pub(super) fn initialise(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
     {

@@ -1,0 +1,320 @@
+//! Real gRPC clients on loopback that play a worker, an ingress and the command.
+#![allow(dead_code, missing_docs, reason = "each test file uses its part")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use millstream_head::{Config, Head, StartError, Timing};
+use millstream_proto::status::ClusterStatus;
+use millstream_proto::v1::control_service_client::ControlServiceClient;
+use millstream_proto::v1::head_message::Body as Order;
+use millstream_proto::v1::node_message::Body as Said;
+use millstream_proto::v1::node_service_client::NodeServiceClient;
+use millstream_proto::v1::route_service_client::RouteServiceClient;
+use millstream_proto::v1::{self, ReplicaState};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+pub const TOKEN: &str = "a-secret";
+/// Longest wait for a state that must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Intervals a tenth of the real ones.
+pub fn fast() -> Timing {
+    Timing {
+        heartbeat: Duration::from_millis(100),
+        replace_after: Duration::from_millis(1500),
+        settle: Duration::from_millis(1000),
+        ack_timeout: Duration::from_millis(1500),
+        tick: Duration::from_millis(25),
+        status_interval: Duration::from_millis(10),
+        ..Timing::default()
+    }
+}
+
+pub async fn try_start(dir: &Path) -> Result<Head, StartError> {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let config = Config {
+        name: "head-1".into(),
+        control: any,
+        dashboard: any,
+        data_dir: dir.to_owned(),
+        admin_token: TOKEN.into(),
+    };
+    Head::start_with(config, fast()).await
+}
+
+pub async fn start(dir: &Path) -> Head {
+    try_start(dir).await.unwrap()
+}
+
+async fn channel(head: &Head) -> Channel {
+    Endpoint::new(format!("http://{}", head.control_address())).unwrap().connect().await.unwrap()
+}
+
+/// Waits for a state, asking again and again.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(value) = ask().await {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+/// The command.
+pub struct Control(ControlServiceClient<Channel>);
+
+fn with_token<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let token = MetadataValue::try_from(format!("Bearer {TOKEN}")).unwrap();
+    request.metadata_mut().insert("authorization", token);
+    request
+}
+
+impl Control {
+    pub async fn of(head: &Head) -> Self {
+        Self(ControlServiceClient::new(channel(head).await))
+    }
+
+    pub fn client(&mut self) -> &mut ControlServiceClient<Channel> {
+        &mut self.0
+    }
+
+    pub async fn deploy(&mut self, source: &str) -> Result<v1::DeployResponse, Status> {
+        let request = v1::DeployRequest {
+            file_name: "p.toml".into(),
+            source: source.into(),
+            source_dir: "/pipelines".into(),
+        };
+        self.0.deploy(with_token(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn delete(&mut self, name: &str) -> Result<(), Status> {
+        self.0.delete(with_token(v1::DeleteRequest { name: name.into() })).await.map(drop)
+    }
+
+    pub async fn status(&mut self) -> ClusterStatus {
+        let answer = self.0.status(with_token(v1::StatusRequest {})).await.unwrap().into_inner();
+        serde_json::from_str(&answer.json).unwrap()
+    }
+
+    pub async fn watch(&mut self) -> Streaming<v1::StatusResponse> {
+        self.0.watch_status(with_token(v1::StatusRequest {})).await.unwrap().into_inner()
+    }
+
+    pub async fn list(&mut self) -> Vec<v1::StoredPipeline> {
+        self.0.list_pipelines(with_token(v1::ListPipelinesRequest {})).await.unwrap().into_inner().pipelines
+    }
+
+    pub async fn shut_down(&mut self, drain_ms: u64) {
+        self.0.shutdown(with_token(v1::ShutdownRequest { drain_ms })).await.unwrap();
+    }
+}
+
+/// A worker that says what the test tells it to; heartbeats go out by themselves.
+pub struct Worker {
+    pub id: String,
+    said: mpsc::Sender<v1::NodeMessage>,
+    orders: Streaming<v1::HeadMessage>,
+    pub epoch: u64,
+    beating: tokio::task::JoinHandle<()>,
+}
+
+pub fn register(name: &str) -> v1::Register {
+    v1::Register {
+        node_id: format!("{name}-id"),
+        name: name.into(),
+        address: format!("127.0.0.1:1{}", name.len()),
+        resources: Some(v1::Resources { cpu_milli: 2000, memory_bytes: 8 << 30, gpus: vec![] }),
+        pid: 42,
+        version: "0.1.0".into(),
+        ..v1::Register::default()
+    }
+}
+
+impl Worker {
+    pub async fn join(head: &Head, register: v1::Register) -> Result<Self, Status> {
+        let mut client = NodeServiceClient::new(channel(head).await);
+        let (said, messages) = mpsc::channel(64);
+        let id = register.node_id.clone();
+        said.send(v1::NodeMessage { body: Some(Said::Register(register)) }).await.unwrap();
+        let mut orders = client.session(ReceiverStream::new(messages)).await?.into_inner();
+        let first = orders.message().await?.unwrap();
+        let Some(Order::Registered(registered)) = first.body else {
+            panic!("expected `registered`: {first:?}")
+        };
+        assert_eq!(registered.heartbeat_ms, 100);
+        let beats = said.clone();
+        let beating = tokio::spawn(async move {
+            let beat = v1::NodeMessage { body: Some(Said::Heartbeat(v1::Heartbeat::default())) };
+            while beats.send(beat.clone()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        Ok(Self { id, said, orders, epoch: first.epoch, beating })
+    }
+
+    /// The next order, its epoch checked.
+    pub async fn order(&mut self) -> Order {
+        let message =
+            tokio::time::timeout(PATIENCE, self.orders.message()).await.expect("an order came in time");
+        let message = message.unwrap().expect("the head goes on");
+        assert_eq!(message.epoch, self.epoch, "every order carries the term");
+        message.body.unwrap()
+    }
+
+    pub async fn start_order(&mut self) -> v1::StartReplica {
+        let Order::Start(start) = self.order().await else { panic!("expected an order to start") };
+        start
+    }
+
+    pub async fn stop_order(&mut self) -> v1::StopReplica {
+        let Order::Stop(stop) = self.order().await else { panic!("expected an order to stop") };
+        stop
+    }
+
+    /// Nothing is ordered for a while.
+    pub async fn expect_no_order(&mut self, during: Duration) {
+        if let Ok(order) = tokio::time::timeout(during, self.orders.message()).await {
+            panic!("unexpected order {order:?}");
+        }
+    }
+
+    pub async fn report(&self, start: &v1::StartReplica, state: ReplicaState) {
+        self.said.send(v1::NodeMessage { body: Some(Said::Replica(report(start, state))) }).await.unwrap();
+    }
+
+    pub async fn say(&self, report: v1::ReplicaReport) {
+        self.said.send(v1::NodeMessage { body: Some(Said::Replica(report)) }).await.unwrap();
+    }
+
+    /// Starts what is ordered next and says that it is ready.
+    pub async fn serve_next(&mut self) -> v1::StartReplica {
+        let start = self.start_order().await;
+        self.report(&start, ReplicaState::Starting).await;
+        self.report(&start, ReplicaState::Ready).await;
+        start
+    }
+
+    /// Ends as a killed process does.
+    pub fn kill(self) {
+        self.beating.abort();
+    }
+}
+
+pub fn report(start: &v1::StartReplica, state: ReplicaState) -> v1::ReplicaReport {
+    v1::ReplicaReport {
+        replica_id: start.replica_id.clone(),
+        pipeline: start.pipeline.clone(),
+        deployment: start.deployment.clone(),
+        revision: start.revision,
+        state: state.into(),
+        pid: 42,
+        gpus: start.gpus.clone(),
+        ..v1::ReplicaReport::default()
+    }
+}
+
+/// An ingress that confirms each table when it is told to.
+pub struct Ingress {
+    said: mpsc::Sender<v1::IngressMessage>,
+    messages: Streaming<v1::RouteMessage>,
+    pub epoch: u64,
+}
+
+impl Ingress {
+    pub async fn join(head: &Head, name: &str) -> Self {
+        let mut client = RouteServiceClient::new(channel(head).await);
+        let (said, messages) = mpsc::channel(64);
+        let hello = v1::Hello {
+            ingress_id: name.into(),
+            name: name.into(),
+            address: "127.0.0.1:8000".into(),
+            pid: 7,
+        };
+        said.send(v1::IngressMessage { body: Some(v1::ingress_message::Body::Hello(hello)) }).await.unwrap();
+        let messages = client.session(ReceiverStream::new(messages)).await.unwrap().into_inner();
+        Self { said, messages, epoch: 0 }
+    }
+
+    pub async fn message(&mut self) -> v1::route_message::Body {
+        let message =
+            tokio::time::timeout(PATIENCE, self.messages.message()).await.expect("a message came in time");
+        let message = message.unwrap().expect("the head goes on");
+        self.epoch = message.epoch;
+        message.body.unwrap()
+    }
+
+    pub async fn table(&mut self) -> v1::RouteTable {
+        let v1::route_message::Body::Table(table) = self.message().await else { panic!("expected a table") };
+        table
+    }
+
+    /// The first table, counted from now, in which the replicas of a deployment are these.
+    pub async fn until_routed(&mut self, pipeline: &str, replicas: &[&str]) -> v1::RouteTable {
+        loop {
+            let table = self.table().await;
+            if routed(&table, pipeline) == replicas {
+                return table;
+            }
+        }
+    }
+
+    pub async fn ack(&self, version: u64) {
+        let body = Some(v1::ingress_message::Body::Ack(v1::Ack { version }));
+        self.said.send(v1::IngressMessage { body }).await.unwrap();
+    }
+
+    pub async fn load(&self, pipeline: &str, deployment: &str, ongoing: u64, queued: u64) {
+        let load =
+            v1::DeploymentLoad { pipeline: pipeline.into(), deployment: deployment.into(), ongoing, queued };
+        let body = Some(v1::ingress_message::Body::Load(v1::LoadReport { deployments: vec![load] }));
+        self.said.send(v1::IngressMessage { body }).await.unwrap();
+    }
+
+    /// Whether the head ends the stream.
+    pub async fn ends(&mut self) -> bool {
+        let ended = async { while let Ok(Some(_)) = self.messages.message().await {} };
+        tokio::time::timeout(PATIENCE, ended).await.is_ok()
+    }
+}
+
+/// All replicas of a pipeline in a table.
+pub fn routed<'a>(table: &'a v1::RouteTable, pipeline: &str) -> Vec<&'a str> {
+    let routes = table.pipelines.iter().filter(|route| route.name == pipeline);
+    let deployments = routes.flat_map(|route| &route.deployments);
+    deployments.flat_map(|route| &route.replicas).map(|replica| replica.replica_id.as_str()).collect()
+}
+
+/// An echo pipeline; `delay` makes texts differ so that replicas are replaced.
+pub fn echo(name: &str, replicas: u32, delay: &str) -> String {
+    format!(
+        r#"
+name = "{name}"
+route = "/{name}"
+
+[request]
+text = "text"
+
+[deployments.model]
+engine = "echo"
+delay = "{delay}"
+autoscaling = {{ min_replicas = {replicas}, max_replicas = {replicas} }}
+
+[stages.echoed]
+use = "model"
+inputs = {{ text = "request.text" }}
+
+[response]
+text = "echoed.text"
+"#
+    )
+}

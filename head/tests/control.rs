@@ -1,0 +1,139 @@
+//! What the command and programs may ask, and what they are refused.
+#![allow(missing_docs, reason = "tests")]
+
+mod common;
+
+use std::net::SocketAddr;
+
+use common::{Control, TOKEN, Worker, echo, register, start, try_start, until};
+use millstream_proto::status::ClusterStatus;
+use millstream_proto::v1;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::Code;
+
+#[tokio::test]
+async fn every_control_call_needs_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let mut control = Control::of(&head).await;
+    let client = control.client();
+    let refusals = [
+        client.deploy(v1::DeployRequest::default()).await.err(),
+        client.delete(v1::DeleteRequest::default()).await.err(),
+        client.status(v1::StatusRequest {}).await.err(),
+        client.watch_status(v1::StatusRequest {}).await.err(),
+        client.list_pipelines(v1::ListPipelinesRequest {}).await.err(),
+        client.shutdown(v1::ShutdownRequest::default()).await.err(),
+    ];
+    for refused in refusals {
+        let refused = refused.expect("refused");
+        assert_eq!(refused.code(), Code::Unauthenticated);
+        assert!(refused.message().contains("admin.token"), "{refused}");
+    }
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn bad_texts_and_conflicts_are_refused_with_their_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let mut control = Control::of(&head).await;
+    let bad = control.deploy("name = 3\n[deployments.x]\nengine = \"none\"\n").await.unwrap_err();
+    assert_eq!(bad.code(), Code::InvalidArgument);
+    assert!(bad.message().contains("p.toml:1:8"), "{bad}");
+    control.deploy(&echo("a", 1, "0ms")).await.unwrap();
+    let taken = control.deploy(&echo("b", 1, "0ms").replace("\"/b\"", "\"/a\"")).await.unwrap_err();
+    assert_eq!(taken.code(), Code::InvalidArgument);
+    let using = echo("user", 1, "0ms").replace("use = \"model\"", "use = \"a/model\"");
+    let missing = control.deploy(&using.replace("a/model", "a/none")).await.unwrap_err();
+    assert!(missing.message().contains("`a/none` does not exist"), "{missing}");
+    control.deploy(&using).await.unwrap();
+    let in_use = control.delete("a").await.unwrap_err();
+    assert_eq!(in_use.code(), Code::FailedPrecondition);
+    assert_eq!(control.delete("none").await.unwrap_err().code(), Code::NotFound);
+    control.delete("user").await.unwrap();
+    control.delete("a").await.unwrap();
+    assert!(control.list().await.is_empty());
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn a_status_watch_sees_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let mut control = Control::of(&head).await;
+    let mut watch = control.watch().await;
+    let mut next = async || -> ClusterStatus {
+        let message = watch.message().await.unwrap().unwrap();
+        serde_json::from_str(&message.json).unwrap()
+    };
+    assert!(next().await.nodes.is_empty());
+    let _worker = Worker::join(&head, register("node-1")).await.unwrap();
+    until("the node is seen", async || next().await.nodes.first().cloned()).await;
+    control.deploy(&echo("p", 1, "0ms")).await.unwrap();
+    until("the replica is seen", async || {
+        next().await.pipelines.first()?.deployments[0].replicas.first().cloned()
+    })
+    .await;
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_head_on_the_same_directory_is_told_who_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let Err(error) = try_start(dir.path()).await else { panic!("two heads on one store") };
+    assert!(error.to_string().contains("is open already"), "{error}");
+    head.stop().await;
+    start(dir.path()).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).await.stop().await;
+    let path = dir.path().join("head.redb");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 3]).unwrap();
+    let Err(error) = try_start(dir.path()).await else { panic!("a damaged store was opened") };
+    assert!(error.to_string().contains("head.redb") && error.to_string().contains("backup"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), &bytes[..bytes.len() / 3]);
+}
+
+async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_dashboard_address_serves_its_own_pages_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let at = head.dashboard_address();
+    let host = format!("host: {at}\r\n");
+    let token = format!("authorization: Bearer {TOKEN}\r\n");
+    let healthy = get(at, "/healthz", &host).await;
+    assert!(healthy.starts_with("HTTP/1.1 200"), "{healthy}");
+    let status = get(at, "/api/status", &format!("{host}{token}")).await;
+    assert!(status.starts_with("HTTP/1.1 200"), "{status}");
+    let body = status.split("\r\n\r\n").nth(1).unwrap();
+    assert_eq!(serde_json::from_str::<ClusterStatus>(body).unwrap().leader, "head-1");
+    for (path, headers, expected) in [
+        ("/api/status", host.clone(), "401"),
+        ("/api/status", format!("{host}authorization: Bearer wrong\r\n"), "401"),
+        ("/api/status", format!("host: evil.example\r\n{token}"), "403"),
+        ("/api/status", format!("{host}{token}origin: http://evil.example\r\n"), "403"),
+        ("/healthz", "host: evil.example\r\n".to_owned(), "403"),
+        ("/none", host.clone(), "404"),
+    ] {
+        let answer = get(at, path, &headers).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{path} {headers}: {answer}");
+    }
+    let own = get(at, "/api/status", &format!("{host}{token}origin: http://{at}\r\n")).await;
+    assert!(own.starts_with("HTTP/1.1 200"), "{own}");
+    head.stop().await;
+}
