@@ -59,6 +59,8 @@ pub fn attend(attention: &Attention<'_>) -> Vec<f32> {
         one_query(&mut out, attention);
         return out;
     }
+    // Rows of keys become columns once, so that the product reads them in order.
+    let transposed_keys = transpose(keys);
     let mut scores = Vec::new();
     for (block, out) in out.chunks_mut(ROW_BLOCK * size).enumerate() {
         let first = block * ROW_BLOCK;
@@ -66,13 +68,25 @@ pub fn attend(attention: &Attention<'_>) -> Vec<f32> {
         let seen = sight.keys_of(last - 1, keys.num_rows());
         scores.clear();
         scores.resize((last - first) * seen, 0.0);
-        matmul(&mut scores, queries.rows(first, last), keys.rows(0, seen).transposed(), scale, 1);
+        let keys = View::new(&transposed_keys, queries.num_cols(), seen, keys.num_rows());
+        matmul(&mut scores, queries.rows(first, last), keys, scale, 1);
         for (offset, row) in scores.chunks_exact_mut(seen).enumerate() {
             let (visible, hidden) = row.split_at_mut(sight.keys_of(first + offset, seen));
             math::softmax(visible);
             hidden.fill(0.0);
         }
         matmul(out, View::new(&scores, last - first, seen, seen), values.rows(0, seen), 1.0, 1);
+    }
+    out
+}
+
+fn transpose(view: View<'_>) -> Vec<f32> {
+    let (rows, cols) = (view.num_rows(), view.num_cols());
+    let mut out = vec![0.0; rows * cols];
+    for row in 0..rows {
+        for (col, &value) in view.row(row).iter().enumerate() {
+            out[col * rows + row] = value;
+        }
     }
     out
 }

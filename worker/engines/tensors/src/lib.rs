@@ -18,7 +18,8 @@ pub use files::{
 };
 pub use linear::{Finish, Linear, Norm, gather_rows, with_f32};
 pub use math::{
-    add, add_scaled, dot, dot_each, gelu, gelu_tanh, layer_norm, relu, rms_norm, sigmoid, silu_times, softmax,
+    add, add_scaled, add_transposed, dot, dot_each, gelu, gelu_tanh, layer_norm, relu, rms_norm, sigmoid,
+    silu_times, softmax,
 };
 pub use matmul::{View, matmul};
 pub use weights::Weights;

@@ -239,6 +239,23 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// `out += productᵀ` for a row-major `product` of `num_rows` columns; `out` has that many rows.
+    pub fn add_transposed(out: &mut [f32], product: &[f32], num_rows: usize) {
+        let size = product.len() / num_rows.max(1);
+        // A strip of the product at a time, so that it is read from the nearest cache once for every row.
+        for start in (0..size).step_by(LANES) {
+            let end = (start + LANES).min(size);
+            let strip = &product[start * num_rows..end * num_rows];
+            for (row, out) in out.chunks_exact_mut(size).enumerate() {
+                for (value, line) in out[start..end].iter_mut().zip(strip.chunks_exact(num_rows)) {
+                    *value += line[row];
+                }
+            }
+        }
+    }
+}
+
 /// The logistic function.
 #[must_use]
 pub fn sigmoid(x: f32) -> f32 {
