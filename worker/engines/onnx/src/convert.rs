@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use millstream_engine::invalid_input;
 use millstream_values::{CallError, DType, Tensor, Value};
 
-use crate::port::{Port, check_named_axes, type_text};
+use crate::port::{Fit, Port, check_named_axes, type_text};
 
 /// The call's tensors in the order of `ports`, shaped as the model takes them. Tensors are not copied.
 ///
@@ -70,11 +70,14 @@ fn to_tensor(value: &Value, port: &Port) -> Result<Tensor, String> {
     if tensor.dtype() == DType::Bool && tensor.data().iter().any(|&byte| byte > 1) {
         return Err(format!("input `{}` is `bool`, but has a byte that is neither 0 nor 1", port.name));
     }
-    let shape = port.fit(tensor.shape()).ok_or_else(mismatch)?;
-    if shape == tensor.shape() {
-        return Ok(tensor);
+    match port.fit(tensor.shape()) {
+        Fit::AsItIs => Ok(tensor),
+        Fit::AsOneRow => {
+            let shape: Vec<usize> = std::iter::once(1).chain(tensor.shape().iter().copied()).collect();
+            Tensor::new(tensor.dtype(), shape, tensor.data().clone()).map_err(|error| error.to_string())
+        }
+        Fit::No => Err(mismatch()),
     }
-    Tensor::new(tensor.dtype(), shape, tensor.data().clone()).map_err(|error| error.to_string())
 }
 
 /// A tensor of the port's element type out of numbers and (nested) lists of numbers or of tensors.

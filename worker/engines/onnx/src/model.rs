@@ -5,6 +5,7 @@ use std::path::Path;
 use millstream_engine::LoadError;
 use millstream_values::Tensor;
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, ValueType};
@@ -112,6 +113,8 @@ impl Model {
     }
 }
 
+/// Threads wait instead of spinning: replicas share their cores with one another and with the servers, and a thread that
+/// spins for its neighbour's work takes the core that the neighbour needs.
 fn session(environment: &Environment, file: &Path, threads: usize) -> ort::Result<Session> {
     Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)
@@ -119,6 +122,11 @@ fn session(environment: &Environment, file: &Path, threads: usize) -> ort::Resul
         .with_intra_threads(threads)
         .map_err(plain)?
         .with_inter_threads(1)
+        .map_err(plain)?
+        .with_intra_op_spinning(false)
+        .map_err(plain)?
+        // What fails is told by the run's own error; its log would tell it once more, for every bad input of a client.
+        .with_log_level(LogLevel::Fatal)
         .map_err(plain)?
         .commit_from_file(file)
 }

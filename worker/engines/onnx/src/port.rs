@@ -1,6 +1,5 @@
 //! What a model takes and gives: names, element types and shapes, and whether a shape fits. Plain data.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use millstream_pipelines::TensorType;
@@ -62,21 +61,32 @@ impl Port {
         Ok(())
     }
 
-    /// The shape as the model takes it: as it is, or as one row of it.
-    pub(crate) fn fit(&self, shape: &[usize]) -> Option<Vec<usize>> {
-        let fits = |shape: &[usize]| {
-            shape.len() == self.dims.len()
-                && shape.iter().zip(&self.dims).all(|(size, dim)| match dim {
+    /// Whether a tensor of that shape can go in.
+    pub(crate) fn fit(&self, shape: &[usize]) -> Fit {
+        let fits = |shape: &[usize], dims: &[Dim]| {
+            shape.len() == dims.len()
+                && shape.iter().zip(dims).all(|(size, dim)| match dim {
                     Dim::Fixed(own) => own == size,
                     Dim::Any(_) => true,
                 })
         };
-        if fits(shape) {
-            return Some(shape.to_vec());
+        match self.dims.split_first() {
+            _ if fits(shape, &self.dims) => Fit::AsItIs,
+            Some((Dim::Any(_) | Dim::Fixed(1), row)) if fits(shape, row) => Fit::AsOneRow,
+            _ => Fit::No,
         }
-        let row: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
-        fits(&row).then_some(row)
     }
+}
+
+/// How a shape goes into a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// Just so.
+    AsItIs,
+    /// With a first axis of size 1 put before it.
+    AsOneRow,
+    /// Not at all.
+    No,
 }
 
 /// `f32[?,42]`, as in pipeline files.
@@ -102,7 +112,8 @@ pub(crate) fn type_text(dtype: DType, shape: &[usize]) -> String {
 
 /// What is wrong with the sizes of named axes in one call: each name has one size.
 pub(crate) fn check_named_axes(ports: &[Port], shapes: &[&[usize]]) -> Vec<String> {
-    let mut sizes: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    // There are few names: a list is quicker than a map, and free where there are none.
+    let mut sizes: Vec<(&str, usize, &str)> = Vec::new();
     let mut faults = Vec::new();
     for (port, shape) in ports.iter().zip(shapes) {
         for (axis, (dim, &size)) in port.dims.iter().zip(*shape).enumerate() {
@@ -110,12 +121,13 @@ pub(crate) fn check_named_axes(ports: &[Port], shapes: &[&[usize]]) -> Vec<Strin
             if symbol.is_empty() {
                 continue;
             }
-            let &mut (first, holder) = sizes.entry(symbol).or_insert((size, &port.name));
-            if first != size {
-                faults.push(format!(
+            match sizes.iter().find(|(name, ..)| name == symbol) {
+                None => sizes.push((symbol, size, &port.name)),
+                Some((_, first, holder)) if *first != size => faults.push(format!(
                     "axis {axis} of input `{}` is {size}, but axis `{symbol}` is {first} in input `{holder}`",
                     port.name
-                ));
+                )),
+                Some(_) => {}
             }
         }
     }
@@ -134,11 +146,11 @@ mod tests {
     fn a_row_fits_where_rows_are_open() {
         let port = Port::new("x", DType::F32, vec![any(), Dim::Fixed(42)]);
         assert_eq!(port.to_string(), "f32[?,42]");
-        assert_eq!(port.fit(&[7, 42]), Some(vec![7, 42]));
-        assert_eq!(port.fit(&[42]), Some(vec![1, 42]));
-        assert_eq!(port.fit(&[41]), None);
-        assert_eq!(port.fit(&[1, 1, 42]), None);
-        assert_eq!(Port::new("x", DType::F32, vec![Dim::Fixed(2), Dim::Fixed(42)]).fit(&[42]), None);
+        assert_eq!(port.fit(&[7, 42]), Fit::AsItIs);
+        assert_eq!(port.fit(&[42]), Fit::AsOneRow);
+        assert_eq!(port.fit(&[41]), Fit::No);
+        assert_eq!(port.fit(&[1, 1, 42]), Fit::No);
+        assert_eq!(Port::new("x", DType::F32, vec![Dim::Fixed(2), Dim::Fixed(42)]).fit(&[42]), Fit::No);
     }
 
     #[test]

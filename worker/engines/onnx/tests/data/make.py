@@ -51,6 +51,10 @@ def graphs() -> None:
     # Two inputs whose axes bear the same names.
     save("add", [node("Add", ["a", "b"], ["sum"])], [("a", FLOAT, ["batch", "n"]), ("b", FLOAT, ["batch", "n"])],
          [("sum", FLOAT, ["batch", "n"])])
+    # Weights in a file of their own, beside the graph; saving appends to a file that is there.
+    (HERE / "external.bin").unlink(missing_ok=True)
+    model = onnx.load(str(HERE / "linear.onnx"))
+    onnx.save(model, str(HERE / "external.onnx"), save_as_external_data=True, location="external.bin", size_threshold=0)
     # Every element type, there and back.
     types = {
         "bool": TensorProto.BOOL, "u8": TensorProto.UINT8, "u16": TensorProto.UINT16, "u32": TensorProto.UINT32,

@@ -27,6 +27,15 @@ fn outputs_bear_the_models_names() {
 }
 
 #[test]
+fn weights_in_a_file_of_their_own_are_read_and_counted() {
+    let Some(mut engine) = tensor_engine("external.onnx", 8) else { return };
+    let answer = run_one(&mut engine, x(&[[1.0, 2.0, 3.0]])).unwrap();
+    assert_eq!(floats(answer.get("y").unwrap()), [4.5, 4.5]);
+    let size = |name: &str| data(name).metadata().unwrap().len();
+    assert_eq!(engine.memory_bytes(), size("external.onnx") + size("external.bin"));
+}
+
+#[test]
 fn lists_and_single_rows_are_taken() {
     let Some(mut engine) = tensor_engine("linear.onnx", 8) else { return };
     let row = Value::list([Value::Int(1), Value::Float(0.5), Value::Int(0)]);
