@@ -1,5 +1,7 @@
 //! What an HTTP client sees: statuses, ids, limits, streams. Replicas are scripted behind real gRPC servers.
 
+#![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
+
 mod common;
 
 use std::io::{Read as _, Write as _};

@@ -11,24 +11,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{ECHO, FakeHead, eventually, table};
-use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker};
-use millstream_proto::call::{CallRequest, PendingCall, ReplicaClient, channel};
-use millstream_proto::{NodeId, ReplicaId};
+use common::{ECHO, FakeHead, LocalEcho, ingress, table};
+use millstream_ingress::{HttpLimits, LocalWorker};
 
 const ROUNDS: usize = 5;
 const REQUESTS_PER_ROUND: usize = 2000;
-
-/// Answers its inputs at once.
-struct Echo;
-
-impl ReplicaClient for Echo {
-    fn call(&self, _: &ReplicaId, request: CallRequest) -> PendingCall {
-        let (reply, pending) = channel();
-        reply.finish(Ok(request.inputs));
-        pending
-    }
-}
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Body {
@@ -77,17 +64,9 @@ async fn echo_beside_a_bare_server() {
     let bare = bare().await;
     let worker: SocketAddr = "127.0.0.1:9".parse().unwrap();
     let head = FakeHead::start(table(1, ECHO, "echo", &[("echo-1", worker)])).await;
-    let local = LocalWorker { node_id: NodeId::new(format!("node-of-{worker}")), client: Arc::new(Echo) };
-    let config = Config {
-        name: "test".to_owned(),
-        id: "ingress-1".into(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        head: head.address.to_string(),
-        local: Some(local),
-        limits: HttpLimits::default(),
-    };
-    let ingress = Ingress::start(config).await.unwrap();
-    eventually("the table is confirmed", || head.acked(1)).await;
+    let node_id = format!("node-of-{worker}").into();
+    let local = LocalWorker { node_id, client: Arc::new(LocalEcho) };
+    let ingress = ingress(&head, Some(local), HttpLimits::default()).await;
     let ours = ingress.address();
     for round in 0..ROUNDS {
         let [bare, ours] =

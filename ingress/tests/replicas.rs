@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{ECHO, FakeWorker, GENERATE, Reaction, Setup, eventually, problem, table};
-use millstream_ingress::HttpLimits;
+use common::{
+    ECHO, FakeHead, FakeWorker, GENERATE, LocalEcho, Reaction, Setup, eventually, ingress, problem, table,
+};
+use millstream_ingress::{HttpLimits, LocalWorker};
 use millstream_proto::ErrorClass;
 use serde_json::json;
 
@@ -195,6 +198,7 @@ async fn all_calls_share_one_stream_and_a_worker_without_routes_is_hung_up_on() 
     for request in under_way {
         assert_eq!(request.await.unwrap().unwrap().status(), 200, "what was under way ends well");
     }
+    eventually("the stream is closed once idle", || worker.seen().num_closed == 1).await;
 }
 
 #[tokio::test]
@@ -316,4 +320,34 @@ async fn a_stage_has_a_timeout_of_its_own() {
     assert_eq!(status, 504);
     assert!(document["detail"].as_str().unwrap().contains("its timeout of `100ms`"), "{document}");
     eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
+}
+
+#[tokio::test]
+async fn replicas_of_the_same_process_are_called_without_a_network_and_first() {
+    let other = FakeWorker::start(|_| Reaction::Echo);
+    // Nobody listens there.
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    let head = FakeHead::start(table(1, ECHO, "echo", &[("near", nowhere), ("far", other.address)])).await;
+    let node_id = format!("node-of-{nowhere}").into();
+    let local = LocalWorker { node_id, client: Arc::new(LocalEcho) };
+    let ingress = ingress(&head, Some(local), HttpLimits::default()).await;
+    let url = format!("http://{}/echo", ingress.address());
+    let client = reqwest::Client::new();
+    for _ in 0..20 {
+        let response = client.post(&url).json(&json!({"text": "hello"})).send().await.unwrap();
+        assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"text": "hello"}));
+    }
+    assert_eq!(other.seen().started.len(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_no_worker_takes_is_413_and_leaves_the_others_alone() {
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    let mut limits = HttpLimits::default();
+    limits.request.max_body_bytes = 80 << 20;
+    let setup = Setup::of(table(1, ECHO, "echo", &[("a", worker.address)]), limits).await;
+    let large = setup.client.post(setup.url("/echo")).json(&json!({"text": "a".repeat(70 << 20)}));
+    assert_eq!(problem(large.send().await.unwrap()).await.0, 413);
+    assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+    assert_eq!((worker.seen().started.len(), worker.seen().num_streams), (1, 1));
 }

@@ -1,10 +1,12 @@
 //! From a request's head to the code that answers it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
-use millstream_proto::RequestId;
+use millstream_proto::{ErrorClass, RequestId};
 use serde::Serialize;
 
 use super::answer::{self, EdgeBody};
@@ -12,7 +14,7 @@ use super::connection::InFlight;
 use super::headers;
 use super::pipeline_call::{self, EndLog};
 use super::problem::Problem;
-use crate::execute::RetryBudget;
+use crate::execute::{Failure, RetryBudget};
 use crate::limits::{HttpLimits, RequestLimits};
 use crate::routes::{RouteTable, Routes};
 
@@ -35,13 +37,25 @@ pub(crate) async fn answer(
     let request_id = headers::request_id(request.headers());
     let version = request.version();
     let log = EndLog::new(&request_id);
-    let result = respond(edge, request, &request_id, in_flight).await;
+    let work = AssertUnwindSafe(respond(edge, request, &request_id, in_flight));
+    let result = work.catch_unwind().await.unwrap_or_else(|_| Err(panicked(&request_id)));
     let mut response = result.unwrap_or_else(|problem| problem.into_response(&request_id, version));
     log.answered(response.status());
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
     response
+}
+
+/// One request's panic is no other request's: what it shares with them are snapshots, counters and guards that give
+/// back what they took.
+fn panicked(request_id: &RequestId) -> Problem {
+    tracing::error!(%request_id, "the code that answers a request panicked");
+    Problem::from(Failure {
+        class: ErrorClass::Internal,
+        message: "the request ended by a fault of the server".to_owned(),
+        retry_after_s: None,
+    })
 }
 
 async fn respond(

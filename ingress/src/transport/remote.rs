@@ -20,6 +20,7 @@ use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
 use millstream_proto::v1::{CallFrame, Cancel, ReplyFrame, Start, call_frame, reply_frame};
 use millstream_proto::{CallError, ErrorClass, ReplicaId, Value, WireError, v1};
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -35,6 +36,8 @@ const FIRST_REDIAL: Duration = Duration::from_millis(50);
 const MAX_REDIAL: Duration = Duration::from_secs(2);
 /// Flow control windows: one stream carries all calls of the pair, so HTTP/2's 64 KiB would throttle tensors.
 const WINDOW_BYTES: u32 = 16 << 20;
+/// Largest call; a larger one would make the worker end the stream, and with it every other call.
+const MAX_CALL_BYTES: usize = 65 << 20;
 /// Largest reply; bodies with raw tensors may have 64 MiB, and what models make of them more.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
@@ -100,6 +103,12 @@ impl ReplicaClient for RemoteWorker {
             deadline_ms: None,
             stream: request.answer == Answer::Stream,
         };
+        let num_bytes = start.encoded_len();
+        if num_bytes > MAX_CALL_BYTES {
+            let message =
+                format!("the inputs of the call take `{num_bytes}` bytes, at most `{MAX_CALL_BYTES}` fit");
+            return PendingCall::refused(CallError::not_started(ErrorClass::TooLarge, message));
+        }
         let call_id = self.link.next_call_id.fetch_add(1, Ordering::Relaxed);
         let (reply, pending) = call::channel();
         let frame = Frame::Start { call_id, start, deadline: request.deadline };

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use millstream_ingress::{Config, HttpLimits, Ingress};
+use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker};
+use millstream_proto::call::{self, CallRequest, PendingCall, ReplicaClient};
 use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
 use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
 use millstream_proto::v1::{self, call_frame, ingress_message, reply_frame, route_message};
-use millstream_proto::{CallError, ErrorClass, IngressId};
+use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream, WatchStream};
@@ -235,6 +236,8 @@ pub(crate) struct Seen {
     pub(crate) num_cancelled: usize,
     /// Streams opened.
     pub(crate) num_streams: usize,
+    /// Streams closed.
+    pub(crate) num_closed: usize,
 }
 
 struct WorkerService {
@@ -269,6 +272,7 @@ impl ReplicaService for WorkerService {
                     call_frame::Body::Cancel(_) => seen.lock().num_cancelled += 1,
                 }
             }
+            seen.lock().num_closed += 1;
         });
         Ok(Response::new(UnboundedReceiverStream::new(outbound).map(Ok).boxed()))
     }
@@ -360,14 +364,25 @@ impl Drop for FakeWorker {
     }
 }
 
+/// A worker of the ingress's own process that answers inputs at once.
+pub(crate) struct LocalEcho;
+
+impl ReplicaClient for LocalEcho {
+    fn call(&self, _: &ReplicaId, request: CallRequest) -> PendingCall {
+        let (reply, pending) = call::channel();
+        reply.finish(Ok(request.inputs));
+        pending
+    }
+}
+
 /// An ingress that has confirmed the head's table of version 1.
-pub(crate) async fn ingress(head: &FakeHead, limits: HttpLimits) -> Ingress {
+pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits: HttpLimits) -> Ingress {
     let config = Config {
         name: "test".to_owned(),
         id: IngressId::new("ingress-1"),
         listen: "127.0.0.1:0".parse().unwrap(),
         head: head.address.to_string(),
-        local: None,
+        local,
         limits,
     };
     let ingress = Ingress::start(config).await.unwrap();
@@ -389,7 +404,7 @@ impl Setup {
 
     pub(crate) async fn of(table: v1::RouteTable, limits: HttpLimits) -> Self {
         let head = FakeHead::start(table).await;
-        let ingress = ingress(&head, limits).await;
+        let ingress = ingress(&head, None, limits).await;
         Self { head, ingress, client: reqwest::Client::new() }
     }
 
