@@ -1,6 +1,7 @@
 //! The execution of a plan as a state machine: it says which calls to make and is told how they ended. The ingress
 //! carries the calls out; property tests answer them directly. Nothing here waits, reads a clock or does I/O.
 
+mod size;
 mod stage;
 
 use std::collections::VecDeque;
@@ -336,7 +337,7 @@ impl Run {
         let fields = &self.plan.parts.response;
         let mut body = Map::with_capacity(fields.len());
         for (name, expression) in fields {
-            match expression.eval(&env) {
+            match expression.eval(&env).and_then(size::check) {
                 Ok(value) => {
                     body.insert(Arc::clone(name), value);
                 }

@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use millstream_pipelines::{Color, Plan};
+use millstream_pipelines::{Action, Color, Plan, Run};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -180,6 +181,16 @@ fn doubling_merges(num_stages: usize) -> String {
     format!(
         "name = \"x\"\nroute = \"/x\"\n[stages.s0]\nuse = \"op:merge\"\ninputs = {{ a = 1 }}\n{stages}[response]\nx = \"s{last}.a.a\"\n"
     )
+}
+
+#[test]
+fn a_response_that_doubles_with_each_stage_is_refused() {
+    let text = doubling_merges(200).replace("s199.a.a", "s199");
+    let plan = Arc::new(Plan::compile("x.toml", &text).unwrap());
+    let request = plan.parse_request(b"{}").unwrap();
+    let (_, actions) = Run::start(plan, &request.fields);
+    let [Action::Finish(Err(error))] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(error.class.as_str(), "too_large");
 }
 
 #[test]

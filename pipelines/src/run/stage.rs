@@ -7,6 +7,7 @@ use millstream_values::{Map, Value};
 use crate::expr::{Env, EvalError, loop_items};
 use crate::ops::Operator;
 use crate::plan::{Input, InputValue, StagePlan, Work};
+use crate::run::size;
 
 /// Most elements of one `for_each`.
 const MAX_ELEMENTS: usize = 65_536;
@@ -88,6 +89,7 @@ fn evaluate(input: &Input, env: &Env<'_>) -> Result<Option<Value>, EvalError> {
         InputValue::Template(template) => template.render(env).map(Value::from),
     };
     let value = value
+        .and_then(size::check)
         .map_err(|error| EvalError { message: format!("`{}`: {}", input.name, error.message), ..error })?;
     match value {
         Value::None if input.required => Err(EvalError::invalid(format!(

@@ -1,0 +1,58 @@
+//! A bound on what values come to when they are written down. Values share their parts, so that a few stages that each
+//! mention the one before twice make a value that no memory holds as bytes, and many brackets make one too deep to be
+//! walked.
+
+use millstream_values::Value;
+
+use crate::expr::EvalError;
+
+/// Most bytes of one input or response field, written down.
+const MAX_BYTES: usize = 256 << 20;
+/// What every value costs besides its contents.
+const OVERHEAD_BYTES: usize = 8;
+/// Deepest nesting of lists and maps.
+const MAX_DEPTH: usize = 256;
+
+/// Refuses a value that is too large or nested too deep. Costs a step for each value in it, up to the bound.
+pub(super) fn check(value: Value) -> Result<Value, EvalError> {
+    let mut left = MAX_BYTES;
+    match walk(&value, 0, &mut left) {
+        Ok(()) => Ok(value),
+        Err(message) => Err(EvalError::too_large(message)),
+    }
+}
+
+fn walk(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
+    if depth > MAX_DEPTH {
+        return Err(format!("lists and maps are nested more than {MAX_DEPTH} deep"));
+    }
+    let contents = match value {
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Tensor(tensor) => tensor.data().len(),
+        _ => 0,
+    };
+    *left = left
+        .checked_sub(contents + OVERHEAD_BYTES)
+        .ok_or_else(|| format!("the value has more than {} MiB", MAX_BYTES >> 20))?;
+    match value {
+        Value::List(items) => items.iter().try_for_each(|item| walk(item, depth + 1, left)),
+        Value::Map(map) => map.values().try_for_each(|entry| walk(entry, depth + 1, left)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sharing_and_nesting_are_bounded() {
+        let doubled = |times: usize| (0..times).fold(Value::Int(1), |v, _| Value::list([v.clone(), v]));
+        assert!(check(doubled(10)).is_ok());
+        assert!(check(doubled(100)).unwrap_err().message.contains("256 MiB"));
+        let nested = |depth: usize| (0..depth).fold(Value::Int(1), |v, _| Value::list([v]));
+        assert!(check(nested(256)).is_ok());
+        assert!(check(nested(257)).unwrap_err().message.contains("256 deep"));
+    }
+}
