@@ -8,8 +8,8 @@ use crate::expr::EvalError;
 
 /// Most bytes of one input or response field, written down.
 const MAX_BYTES: usize = 256 << 20;
-/// What every value costs besides its contents.
-const OVERHEAD_BYTES: usize = 8;
+/// What every value counts besides its contents: about what it takes in memory.
+const OVERHEAD_BYTES: usize = 64;
 /// Deepest nesting of lists and maps.
 const MAX_DEPTH: usize = 256;
 
