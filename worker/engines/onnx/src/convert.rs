@@ -187,6 +187,8 @@ fn push_float(value: f64, dtype: DType, data: &mut Vec<u8>) -> Result<(), String
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::port::Dim;
 
@@ -265,5 +267,41 @@ mod tests {
         let odd = Tensor::new(DType::Bool, [1], bytes::Bytes::from_static(&[2])).unwrap();
         assert!(to_tensors(&Value::map([("x", Value::Tensor(odd))]), &flag).is_err());
         assert!(to_tensors(&Value::map([("x", Value::list([Value::Bool(true)]))]), &flag).is_ok());
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let dtype = proptest::sample::select(DType::ALL.to_vec());
+        let tensor = (dtype, proptest::collection::vec(0usize..3, 0..4)).prop_map(|(dtype, shape)| {
+            let bytes = vec![1; dtype.size_bytes() * shape.iter().product::<usize>()];
+            Value::Tensor(Tensor::new(dtype, shape, bytes.into()).unwrap())
+        });
+        let leaf = prop_oneof![
+            Just(Value::None),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Int),
+            any::<f64>().prop_map(Value::Float),
+            Just(Value::from("text")),
+            tensor,
+        ];
+        leaf.prop_recursive(4, 24, 3, |inner| proptest::collection::vec(inner, 0..3).prop_map(Value::list))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_refused_or_fits(
+            value in any_value(),
+            dtype in proptest::sample::select(DType::ALL.to_vec()),
+            sizes in proptest::collection::vec(proptest::option::of(0usize..3), 0..4),
+        ) {
+            let dims = sizes.iter().map(|size| size.map_or_else(|| Dim::Any("n".into()), Dim::Fixed)).collect();
+            let ports = [Port::new("x", dtype, dims)];
+            match to_tensors(&Value::map([("x", value)]), &ports) {
+                Ok(tensors) => {
+                    prop_assert_eq!(tensors[0].dtype(), dtype);
+                    prop_assert_eq!(ports[0].fit(tensors[0].shape()), Fit::AsItIs);
+                }
+                Err(error) => prop_assert!(error.message.contains("`x"), "{}", error.message),
+            }
+        }
     }
 }
