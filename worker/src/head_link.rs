@@ -98,6 +98,8 @@ pub(crate) struct HeadLinkState {
     session: u64,
     /// Attempts that failed since the last registration.
     failures: u32,
+    /// Why the last session was over, so that people are told once and not at every attempt.
+    last_end: Option<End>,
     /// The way to the head, while a session is open.
     open: Option<Open>,
 }
@@ -120,7 +122,7 @@ impl Actor for HeadLink {
     ) -> Result<HeadLinkState, ActorProcessingErr> {
         let gate = EpochGate::new(identity::load_epoch(&args.data_dir)?);
         myself.cast(HeadLinkMsg::Dial)?;
-        Ok(HeadLinkState { args, worker, gate, session: 0, failures: 0, open: None })
+        Ok(HeadLinkState { args, worker, gate, session: 0, failures: 0, last_end: None, open: None })
     }
 
     async fn handle(
@@ -139,7 +141,7 @@ impl Actor for HeadLink {
             HeadLinkMsg::FromHead(session, message) if session == state.session => {
                 state.obey(&myself, *message).await;
             }
-            HeadLinkMsg::Ended(session, end) if session == state.session => state.ended(&myself, &end),
+            HeadLinkMsg::Ended(session, end) if session == state.session => state.ended(&myself, end),
             // Late words of a session that is over.
             HeadLinkMsg::Inventory { .. } | HeadLinkMsg::FromHead(..) | HeadLinkMsg::Ended(..) => {}
             HeadLinkMsg::Inspect(reply) => {
@@ -222,7 +224,7 @@ impl HeadLinkState {
                  cluster, delete `{}` and start the worker again",
                 identity::epoch_file(&self.args.data_dir).display()
             );
-            self.ended(myself, &End::Rejected(error));
+            self.ended(myself, End::Rejected(error));
         }
     }
 
@@ -230,6 +232,7 @@ impl HeadLinkState {
         match message.body {
             Some(Body::Registered(_)) => {
                 self.failures = 0;
+                self.last_end = None;
                 tracing::info!(
                     epoch = message.epoch,
                     head = self.args.facts.head,
@@ -268,37 +271,41 @@ impl HeadLinkState {
         let _ = self.worker.cast(WorkerMsg::Event(event));
     }
 
-    fn ended(&mut self, myself: &ActorRef<HeadLinkMsg>, end: &End) {
+    fn ended(&mut self, myself: &ActorRef<HeadLinkMsg>, end: End) {
         self.open = None;
         if self.args.leave.is_cancelled() {
             myself.stop(None);
             return;
         }
-        let head = &*self.args.facts.head;
-        let first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
         let delay = DIAL_BACKOFF.delay(self.failures, &mut rand::rng());
-        match end {
-            End::Rejected(error) => {
-                let name = &*self.args.facts.name;
-                tracing::error!(
-                    head,
-                    node = name,
-                    error,
-                    "this node and the head do not agree; tried again until they do"
-                );
-            }
-            // Said once, not at every attempt.
-            End::Broken(error) if first => {
-                tracing::warn!(
-                    head,
-                    error,
-                    "no connection to the head; replicas run on, dialled again until it is back"
-                );
-            }
-            End::Broken(error) => tracing::debug!(head, error, failures = self.failures, "head not reached"),
-            End::Left => {}
+        if self.last_end.as_ref() != Some(&end) {
+            self.tell_people(&end);
+            self.last_end = Some(end);
         }
         drop(myself.send_after(delay, || HeadLinkMsg::Dial));
+    }
+
+    fn tell_people(&self, end: &End) {
+        let (head, node) = (&*self.args.facts.head, &*self.args.facts.name);
+        match end {
+            End::Rejected(error) => {
+                tracing::error!(
+                    head,
+                    node,
+                    error,
+                    "the head does not take this node; tried again until it does"
+                );
+            }
+            End::Broken(error) => {
+                tracing::warn!(
+                    head,
+                    node,
+                    error,
+                    "no connection to the head; replicas run on, dialled until it is back"
+                );
+            }
+            End::Left => {}
+        }
     }
 }

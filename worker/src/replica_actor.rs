@@ -96,19 +96,13 @@ pub(crate) struct ReplicaState {
 }
 
 impl ReplicaState {
-    /// Takes the replica out of the table: nothing new gets in.
-    fn leave_table(&self) {
-        self.slots.close();
-        if let Some(handle) = &self.handle {
-            self.args.node.table.remove(&self.args.order.id, handle);
-        }
-    }
-
-    /// Ends the engine; what it works on is given up.
+    /// Takes the replica out of the table and ends the engine; what it works on is given up.
     fn end_engine(&self) {
-        self.leave_table();
+        self.slots.close();
         self.stop.cancel();
-        if let Some(Runner::Thread(queue)) = self.handle.as_deref().map(|handle| &handle.runner) {
+        let Some(handle) = &self.handle else { return };
+        self.args.node.table.remove(&self.args.order.id, handle);
+        if let Runner::Thread(queue) = &handle.runner {
             let _ = queue.send(Feed::Stop);
         }
     }
@@ -249,7 +243,8 @@ fn drain(myself: &ActorRef<ReplicaMsg>, timeout: Duration, state: &mut ReplicaSt
         }
         Phase::Ready => {
             state.phase = Phase::Draining;
-            state.leave_table();
+            // It stays in the table, where heartbeats count what it still has.
+            state.slots.close();
             let (slots, myself) = (state.slots.clone(), myself.clone());
             tokio::spawn(async move {
                 let _ = tokio::time::timeout(timeout, slots.closed_and_empty()).await;

@@ -249,3 +249,40 @@ async fn leaving_waits_for_every_replica() {
     assert!(bench.reports().await.is_empty());
     assert!(bench.table.ongoing().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_load_a_crash_and_a_drain_leave_no_call_without_an_answer() {
+    let bench = Arc::new(Bench::new().await);
+    bench.start("a", &slow_spec(Duration::from_micros(50))).await;
+    bench.start("b", &stepping_spec()).await;
+    let load = (0..8).map(|number: usize| {
+        let (bench, id) = (bench.clone(), if number.is_multiple_of(2) { "a" } else { "b" });
+        tokio::spawn(async move {
+            let mut num_done = 0;
+            for i in 0..400 {
+                // One call in the middle crashes the replica, some callers leave before their answer.
+                let text = if number < 2 && i == 200 { "boom" } else { "hello" };
+                let mut pending = bench.call(id, text);
+                if i % 10 == number {
+                    continue;
+                }
+                let event = tokio::time::timeout(Duration::from_secs(10), pending.next()).await;
+                let done = matches!(event.expect("a call without an answer"), CallEvent::Done(_));
+                num_done += usize::from(done);
+                if !done {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            num_done
+        })
+    });
+    let load: Vec<_> = load.collect();
+    for task in load {
+        assert!(task.await.unwrap() > 100, "both replicas worked before the crash and came back after it");
+    }
+    bench.stop("a", MINUTE);
+    bench.stop("b", MINUTE);
+    bench.gone("a").await;
+    bench.gone("b").await;
+    assert!(bench.table.ongoing().is_empty());
+}
