@@ -86,10 +86,10 @@ impl BertConfig {
         let kind: ModelType = read_json(dir, "config.json")?.ok_or_else(missing)?;
         let family = family(kind.model_type.as_deref())?;
         let raw: RawConfig = read_json(dir, "config.json")?.ok_or_else(missing)?;
-        Self::check(family, raw)
+        Self::check(family, &raw)
     }
 
-    fn check(family: Family, raw: RawConfig) -> Result<Self, LoadError> {
+    fn check(family: Family, raw: &RawConfig) -> Result<Self, LoadError> {
         let activation = match raw.hidden_act.as_deref().unwrap_or("gelu") {
             "gelu" => HiddenActivation::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => HiddenActivation::GeluTanh,
@@ -102,7 +102,7 @@ impl BertConfig {
         }
         if raw.num_attention_heads == 0
             || raw.hidden_size == 0
-            || raw.hidden_size % raw.num_attention_heads != 0
+            || !raw.hidden_size.is_multiple_of(raw.num_attention_heads)
         {
             return Err(LoadError::Model(format!(
                 "`config.json`: `hidden_size` {} cannot be split over {} heads",

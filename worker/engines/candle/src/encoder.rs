@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn groups_keep_order_drop_padding_and_feed_every_thread() {
-        let table: [(&[usize], usize, &[&[usize]]); 5] = [
+        type Case<'a> = (&'a [usize], usize, &'a [&'a [usize]]);
+        let table: [Case<'_>; 5] = [
             (&[5, 3, 4], 2, &[&[5, 3, 4]]),
             (&[100, 100, 90, 90], 2, &[&[100], &[100, 90], &[90]]),
             (&[300, 300, 100, 2000, 7], 1, &[&[300], &[300, 100], &[2000], &[7]]),

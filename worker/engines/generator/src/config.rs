@@ -154,7 +154,12 @@ impl DecoderConfig {
         let (heads, kv_heads) =
             (raw.num_attention_heads, raw.num_key_value_heads.unwrap_or(raw.num_attention_heads));
         let head_size = raw.head_dim.unwrap_or_else(|| raw.hidden_size.checked_div(heads).unwrap_or(0));
-        if heads == 0 || kv_heads == 0 || heads % kv_heads != 0 || head_size == 0 || head_size % 2 != 0 {
+        if heads == 0
+            || kv_heads == 0
+            || heads % kv_heads != 0
+            || head_size == 0
+            || !head_size.is_multiple_of(2)
+        {
             return Err(LoadError::Model(format!(
                 "`config.json`: {heads} heads of size {head_size} with {kv_heads} key-value heads are no model; \
                  check `num_attention_heads`, `num_key_value_heads` and `head_dim`"

@@ -118,6 +118,7 @@ impl ChatTemplate {
 }
 
 /// JSON as transformers' `tojson` writes it: not escaped for HTML, and with `indent` where asked for.
+#[expect(clippy::needless_pass_by_value, reason = "the form of a filter with options")]
 fn to_json(value: &minijinja::Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let failed =
         |error: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string());
