@@ -246,3 +246,35 @@ async fn serve_http(shared: Arc<Shared>, listener: TcpListener, bound: SocketAdd
         tracing::error!(%error, "the dashboard's listener ended");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reconciler_that_dies_is_restarted_in_a_new_term() {
+        let dir = tempfile::tempdir().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config {
+            name: "head".into(),
+            control: any,
+            dashboard: any,
+            data_dir: dir.path().to_owned(),
+            admin_token: "secret".into(),
+        };
+        let head = Head::start(config).await.unwrap();
+        let first = head.shared.status().await.unwrap().epoch;
+        head.shared.reconciler().unwrap().kill();
+        let again = async {
+            loop {
+                match head.shared.status().await {
+                    Ok(status) if status.epoch > first => return,
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("a reconciler runs again");
+        assert!(!head.actor_end.is_finished());
+        head.stop().await;
+    }
+}

@@ -34,7 +34,7 @@ pub(crate) struct Feed {
 }
 
 /// The reconciler does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the head's reconciler is being restarted; retry in a second")]
 pub(crate) struct Restarting;
 

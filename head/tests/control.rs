@@ -1,5 +1,5 @@
 //! What the command and programs may ask, and what they are refused.
-#![allow(missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

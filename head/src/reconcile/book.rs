@@ -55,6 +55,8 @@ impl State {
             Command::GiveUp { node } => {
                 if let Some(node) = self.nodes.get_mut(node) {
                     node.replicas.clear();
+                    // Only a new stream, which begins with all that runs there, counts from now on.
+                    node.session = None;
                 }
             }
             Command::ForgetNode { node } => {

@@ -218,6 +218,7 @@ fn join(state: &mut State, desired: &Desired, session: SessionId, registration: 
         resources: registration.resources,
         session: Some(session),
         last_seen: now,
+        draining: false,
         replicas,
     };
     state.nodes.insert(registration.id, node);
@@ -239,6 +240,11 @@ fn heartbeat(
 }
 
 fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Effect {
+    let unasked = node.replicas.get(&report.id).is_some_and(|replica| replica.leaving.is_none());
+    if unasked && matches!(report.state, ReplicaState::Draining | ReplicaState::Stopped) {
+        // Workers stop replicas by themselves only when they are about to end.
+        node.draining = true;
+    }
     if report.state == ReplicaState::Stopped {
         node.replicas.remove(&report.id);
         return Effect::Structure;

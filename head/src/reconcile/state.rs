@@ -71,6 +71,8 @@ pub struct Node {
     pub session: Option<SessionId>,
     /// When it last said that it lives.
     pub last_seen: Duration,
+    /// Whether it empties itself (its worker was asked to end): it gets nothing new until it joins again.
+    pub draining: bool,
     /// Its replicas.
     pub replicas: BTreeMap<ReplicaId, Replica>,
 }

@@ -69,7 +69,11 @@ fn node_status(id: &NodeId, node: &Node, timing: &Timing, now: Duration) -> Node
     NodeStatus {
         name: node.name.clone(),
         id: id.clone(),
-        state: if live { NodeState::Ready } else { NodeState::Lost },
+        state: match node.draining {
+            _ if !live => NodeState::Lost,
+            true => NodeState::Draining,
+            false => NodeState::Ready,
+        },
         address: node.address.clone(),
         pid: node.pid,
         cpu_milli: node.resources.cpu_milli,

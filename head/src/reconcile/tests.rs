@@ -337,6 +337,23 @@ fn a_node_that_comes_back_in_time_keeps_its_replicas_and_later_they_are_surplus(
 }
 
 #[test]
+fn a_node_that_empties_itself_gets_nothing_new_until_it_joins_again() {
+    let mut cluster = serving(2);
+    cluster.set("p-model-1-1", ReplicaState::Draining);
+    assert_eq!(cluster.short(), ["start p/model@1 n2"], "replaced at once, elsewhere");
+    assert_eq!(cluster.routed("p"), ["p-model-1-2"]);
+    assert_eq!(cluster.status().nodes[0].state, NodeState::Draining);
+    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    cluster.obey();
+    cluster.deploy("q", &[model(1, 1)]);
+    assert_eq!(cluster.short(), ["serve q@1 soon", "start q/model@1 n2"]);
+    cluster.join("n1");
+    assert_eq!(cluster.status().nodes[0].state, NodeState::Ready);
+    cluster.deploy("r", &[model(1, 1)]);
+    assert_eq!(cluster.short(), ["serve r@1 soon", "start r/model@1 n1"]);
+}
+
+#[test]
 fn what_a_node_does_not_report_is_gone_and_starts_again() {
     let mut cluster = serving(2);
     cluster.leave("n1");
@@ -386,7 +403,7 @@ fn a_new_revision_surges_by_one_and_ready_ones_never_fall_below_what_was_asked()
     assert_eq!(cluster.short(), ["start p/model@2 n2"]);
     cluster.set("p-model-1-4", ReplicaState::Ready);
     let commands = cluster.short();
-    assert_eq!(commands, ["serve p@2", "retire p-model-1-1", "start p/model@2 n1"], "one for one");
+    assert_eq!(commands, ["serve p@2", "retire p-model-1-2", "start p/model@2 n1"], "one for one");
     assert_eq!(cluster.routed("p").len(), 3);
     for _ in 0..50 {
         cluster.short();

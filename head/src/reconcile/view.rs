@@ -77,7 +77,7 @@ const MAX_FAILED_STARTS: u32 = 3;
 pub(super) struct View<'a> {
     /// Replicas that stay, by id within their deployment.
     pub(super) staying: BTreeMap<&'a FullName, Vec<Seen<'a>>>,
-    /// Replicas on their way out.
+    /// Replicas on their way out, as ordered or because their worker ends.
     pub(super) leaving: Vec<Seen<'a>>,
     /// Whether half of the nodes look dead at once.
     pub(super) mass_loss: bool,
@@ -96,7 +96,7 @@ impl<'a> View<'a> {
             }
             for (id, replica) in &node.replicas {
                 let seen = Seen { id, node_id, node, replica, health };
-                if replica.leaving.is_some() {
+                if replica.leaving.is_some() || replica.state == ReplicaState::Draining {
                     view.leaving.push(seen);
                 } else {
                     view.staying.entry(&replica.deployment).or_default().push(seen);
@@ -142,9 +142,9 @@ impl<'a> View<'a> {
 /// What the nodes that may be given work have free.
 pub(super) fn world(state: &State, timing: &Timing, now: Duration) -> World {
     let placeable =
-        |node: &&(&NodeId, &Node)| node.1.session.is_some() && node.1.health(timing, now) == Health::Live;
-    let nodes = state.nodes.iter().collect::<Vec<_>>();
-    World { nodes: nodes.iter().filter(placeable).map(|(id, node)| free(id, node)).collect() }
+        |node: &Node| node.session.is_some() && !node.draining && node.health(timing, now) == Health::Live;
+    let nodes = state.nodes.iter().filter(|(_, node)| placeable(node));
+    World { nodes: nodes.map(|(id, node)| free(id, node)).collect() }
 }
 
 /// What a node has free.

@@ -203,7 +203,7 @@ pub fn is_within_capacity(world: &World, requests: &[Request], solution: &Soluti
             // Revisions of one deployment may differ in their limits: the widest counts.
             let max =
                 |p: &&Placement| requests[p.request].demand.max_replicas_per_node.map_or(u32::MAX, |max| max);
-            let widest = mine.iter().filter(like).map(|p| max(p)).max().unwrap_or(u32::MAX);
+            let widest = mine.iter().filter(like).map(max).max().unwrap_or(u32::MAX);
             there + mine.iter().filter(like).count() <= widest as usize
         });
         sum(|d| d.cpu_milli) <= node.free_cpu_milli

@@ -1,5 +1,11 @@
 //! Real gRPC clients on loopback that play a worker, an ingress and the command.
-#![allow(dead_code, missing_docs, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "helpers of tests; each file uses its part"
+)]
 
 use std::net::SocketAddr;
 use std::path::Path;
