@@ -16,12 +16,12 @@ mod graph;
 use graph::Graph;
 
 /// A checked pipeline, ready to run. Immutable; shared by all requests.
-///
-/// The checker makes one of [`PlanParts`]: it gives each stage a dense index, compiles expressions and templates in
-/// topological order (the pre-pass [`crate::expr::references`] tells which names a text mentions, so that the order
-/// is known before types are), with a [`crate::expr::Scope`] that knows the stages' indices and types, and hands
-/// the parts to [`Plan::new`], which derives the graph. Order of the stages in the list is free; that there is no
-/// cycle (`on_error = "use:…"` counts as an edge to the stage that it names) is the checker's to see to.
+//
+// The checker makes one of `PlanParts`: it gives each stage a dense index, compiles expressions and templates in
+// topological order (the pre-pass `expr::references` tells which names a text mentions, so that the order is known
+// before types are), with an `expr::Scope` that knows the stages' indices and types, and hands the parts to
+// `Plan::new`, which derives the graph. The order of the stages in the list is free; that there is no cycle
+// (`on_error = "use:…"` counts as an edge to the stage that it names) is the checker's to see to.
 pub struct Plan {
     pub(crate) parts: PlanParts,
     pub(crate) graph: Graph,

@@ -73,6 +73,8 @@ pub struct Run {
     /// Calls by their id.
     calls: Vec<CallState>,
     num_open_calls: usize,
+    /// Calls that have been handed over in actions.
+    num_sent_calls: usize,
     /// Stages of the response that have no value yet.
     num_awaited: usize,
     ready: VecDeque<usize>,
@@ -113,6 +115,7 @@ struct CallState {
     /// Which element of `for_each`; 0 without.
     element: usize,
     retries_left: u32,
+    /// For making it again; none when it will not be.
     inputs: Value,
     open: bool,
 }
@@ -137,6 +140,7 @@ impl Run {
             stages,
             calls: Vec::new(),
             num_open_calls: 0,
+            num_sent_calls: 0,
             num_awaited,
             ready,
             actions: Vec::new(),
@@ -166,7 +170,7 @@ impl Run {
         let Some((stage, _)) = self.close(call) else { return Vec::new() };
         let error = self.error(stage, error.class, error.message);
         self.finish(Err(error));
-        std::mem::take(&mut self.actions)
+        self.hand_over()
     }
 
     /// Takes a call out of those under way.
@@ -192,7 +196,7 @@ impl Run {
                 break;
             }
         }
-        std::mem::take(&mut self.actions)
+        self.hand_over()
     }
 
     fn begin(&mut self, stage: usize) {
@@ -221,15 +225,16 @@ impl Run {
         let of = &self.plan.parts.stages[stage];
         let Work::Call { target, .. } = of.work else { return };
         let Ok(id) = u32::try_from(self.calls.len()) else { return };
+        let kept = if retries_left > 0 { inputs.clone() } else { Value::None };
         self.actions.push(Action::Call(StageCall {
             id: CallId(id),
             stage: Arc::clone(&of.name),
             target,
-            inputs: inputs.clone(),
+            inputs,
             timeout: of.timeout,
             streams: self.plan.graph.streams[stage].clone(),
         }));
-        self.calls.push(CallState { stage, element, retries_left, inputs, open: true });
+        self.calls.push(CallState { stage, element, retries_left, inputs: kept, open: true });
         self.num_open_calls += 1;
     }
 
@@ -368,13 +373,22 @@ impl Run {
             if call.open && of_stage.is_none_or(|stage| stage == call.stage) {
                 call.open = false;
                 self.num_open_calls -= 1;
-                let unsent = |action: &Action| matches!(action, Action::Call(call) if call.id == CallId(id));
-                match self.actions.iter().position(unsent) {
-                    Some(at) => drop(self.actions.remove(at)),
-                    None => self.actions.push(Action::Cancel(CallId(id))),
+                if (id as usize) < self.num_sent_calls {
+                    self.actions.push(Action::Cancel(CallId(id)));
                 }
             }
         }
+        let calls = &self.calls;
+        self.actions.retain(|action| match action {
+            Action::Call(call) => calls[call.id.0 as usize].open,
+            Action::Cancel(_) | Action::Finish(_) => true,
+        });
+    }
+
+    /// Gives the actions away.
+    fn hand_over(&mut self) -> Vec<Action> {
+        self.num_sent_calls = self.calls.len();
+        std::mem::take(&mut self.actions)
     }
 
     fn error(&self, stage: usize, class: ErrorClass, message: String) -> RunError {

@@ -1,6 +1,8 @@
 //! Whole pipelines, from the file to the response: random ones under random answers, the bundled example, and what a
 //! run costs.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -241,7 +243,6 @@ text = "echo.text"
 /// Prints what runs cost: `cargo test --release -p millstream-pipelines --test runs -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "its purpose")]
 fn cost_of_a_run() {
     let echo = compile(ECHO);
     let request = echo.parse_request(br#"{"text": "hello"}"#).unwrap().fields;
@@ -275,7 +276,6 @@ fn cost_of_a_run() {
 }
 
 #[expect(clippy::print_stdout, reason = "its purpose")]
-#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 fn print_cost(what: &str, mut run: impl FnMut()) {
     const TURNS: u32 = 20_000;
     for _ in 0..TURNS / 10 {

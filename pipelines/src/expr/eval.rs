@@ -107,7 +107,7 @@ pub(crate) fn lookup(node: &Node, context: &mut Context<'_>) -> Result<Option<Va
             _ => value(&of.fallback, context)?,
         },
         Node::Defined(node) => Value::Bool(lookup(node, context)?.is_some()),
-        Node::Filter(call) => filters::filter(call, context)?,
+        Node::Filter(call) => return filters::filter(call, context),
         Node::Test(call) => Value::Bool(filters::test(call, context)?),
         Node::Range(bounds) => range(bounds, context)?,
         Node::Loop(depth, field) => return Ok(loop_field(*depth, *field, context)),
@@ -131,6 +131,7 @@ fn missing(node: &Node) -> EvalError {
             Step::Index(index) => EvalError::invalid(format!("there is no element {index}")),
             Step::Slice(..) => EvalError::invalid("there is nothing to slice"),
         },
+        Node::Filter(call) => EvalError::invalid(format!("`{}` of an empty list", call.name)),
         _ => EvalError::invalid("an element that is asked for is not there"),
     }
 }

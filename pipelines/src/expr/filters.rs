@@ -112,14 +112,14 @@ pub(crate) const TESTS: &[&str] = &[
     "upper",
 ];
 
-/// Applies a filter.
-pub(crate) fn filter(call: &Call, context: &mut Context<'_>) -> Result<Value, EvalError> {
+/// Applies a filter; `None` when it asks for an element of an empty list.
+pub(crate) fn filter(call: &Call, context: &mut Context<'_>) -> Result<Option<Value>, EvalError> {
     let subject = value(&call.args[0], context)?;
     match (&*call.name, &subject) {
-        ("length" | "count", _) => return length(&subject),
-        ("first", V::List(list)) => return list.first().cloned().ok_or_else(|| empty(&call.name)),
-        ("last", V::List(list)) => return list.last().cloned().ok_or_else(|| empty(&call.name)),
-        ("list", V::List(_)) | ("string", V::Text(_)) => return Ok(subject),
+        ("length" | "count", _) => return length(&subject).map(Some),
+        ("first", V::List(list)) => return Ok(list.first().cloned()),
+        ("last", V::List(list)) => return Ok(list.last().cloned()),
+        ("list", V::List(_)) | ("string", V::Text(_)) => return Ok(Some(subject)),
         _ => {}
     }
     let args = arguments(&subject, call, context)?;
@@ -127,7 +127,7 @@ pub(crate) fn filter(call: &Call, context: &mut Context<'_>) -> Result<Value, Ev
         .empty_state()
         .apply_filter(&call.name, &args)
         .map_err(|error| failed(&call.name, &subject, &error))?;
-    from_jinja(&found, &mut context.budget, MAX_DEPTH)
+    from_jinja(&found, &mut context.budget, MAX_DEPTH).map(Some)
 }
 
 /// Performs a test.
@@ -159,10 +159,6 @@ fn failed(name: &Arc<str>, subject: &Value, error: &Error) -> EvalError {
         return EvalError::too_large(format!("`{name}`: {own}"));
     }
     EvalError::invalid(format!("`{name}` of a {}: {}", subject.type_name(), error.kind()))
-}
-
-fn empty(name: &str) -> EvalError {
-    EvalError::invalid(format!("`{name}` of an empty list"))
 }
 
 fn length(subject: &Value) -> Result<Value, EvalError> {

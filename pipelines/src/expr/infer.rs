@@ -256,6 +256,14 @@ pub(crate) fn negate(ty: &Type) -> Result<Type, Refusal> {
 /// The type of `subject|name`; `attribute` is the literal argument of that name, if there is one.
 pub(crate) fn filter(name: &str, subject: &Type, attribute: Option<&str>) -> Result<Type, Refusal> {
     let subject = subject.required();
+    if let Type::OneOf(all) = subject {
+        let ty = any_of(all, |subject| filter(name, subject, attribute))?;
+        // minijinja does more than is let through here when the type is known.
+        let refused = all.iter().any(|subject| filter(name, subject, attribute).is_err());
+        return Ok(if refused { Type::Any } else { ty });
+    }
+    // Filters go through the characters of a text, which loops do not.
+    let each = || if *subject == Type::Text { Ok(Type::Text) } else { items(subject) };
     if is_tensor(subject) && !matches!(name, "length" | "count" | "first" | "last" | "list") {
         return Err(refuse(
             format!("`{name}` does not work on `{subject}`"),
@@ -293,15 +301,15 @@ pub(crate) fn filter(name: &str, subject: &Type, attribute: Option<&str>) -> Res
         "length" | "count" | "int" => Type::Int,
         "float" | "round" => Type::Float,
         "bool" => Type::Bool,
-        "first" | "last" if matches!(subject, Type::List(_)) => items(subject).unwrap_or_default(),
+        "first" | "last" if matches!(subject, Type::List(_)) => each().unwrap_or_default(),
         // Of nothing they give none.
-        "first" | "last" | "min" | "max" => items(subject).unwrap_or_default().optional(),
+        "first" | "last" | "min" | "max" => each().unwrap_or_default().optional(),
         "abs" => subject.clone(),
         "split" | "lines" => Type::list(Type::Text),
         "list" | "sort" | "unique" | "select" | "reject" | "selectattr" | "rejectattr" => {
-            Type::list(items(subject).unwrap_or_default())
+            Type::list(each().unwrap_or_default())
         }
-        "map" => match (attribute, items(subject)) {
+        "map" => match (attribute, each()) {
             (Some(name), Ok(item)) if !name.contains('.') => Type::list(field(&item, name)?),
             _ => Type::list(Type::Any),
         },

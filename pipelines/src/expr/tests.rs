@@ -117,6 +117,7 @@ fn expressions_give_exact_values() {
         ),
         ("{'a': 1}|tojson", Value::from("{\"a\":1}")),
         ("request.extra.nothing|default('none there')", Value::from("none there")),
+        ("[]|first|default('none there')", Value::from("none there")),
         ("request.extra.nothing is defined", Value::Bool(false)),
         ("skipped is none", Value::Bool(true)),
         ("skipped.items|default(ranked.items)", texts(["x", "y"])),
