@@ -200,3 +200,63 @@ async fn read(store: &dyn Store) -> Result<Current, Error> {
     current.desired = Arc::new(desired);
     Ok(current)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::EmbeddedStore;
+    use crate::testing::{compiled, name, spec};
+
+    fn candidate(source: &str) -> Candidate {
+        let compiled = compiled("p", [spec("model")]);
+        Candidate { file_name: "p.toml".into(), source: source.into(), source_dir: "/".into(), compiled }
+    }
+
+    async fn num_keys(store: &dyn Store, prefix: &str) -> usize {
+        store.list(prefix).await.unwrap().entries.len()
+    }
+
+    #[tokio::test]
+    async fn only_the_last_revisions_stay_in_the_store_and_numbers_survive_a_delete() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
+        let catalog = Catalog::load(Arc::clone(&store)).await.unwrap();
+        for n in 1..=12 {
+            let (number, changed, _) = catalog.deploy(candidate(&n.to_string()), n).await.unwrap();
+            assert_eq!((number, changed), (n, true));
+        }
+        assert!(!catalog.deploy(candidate("12"), 13).await.unwrap().1);
+        assert_eq!(num_keys(&*store, REVISIONS).await, 10);
+        let loaded = Catalog::load(Arc::clone(&store)).await.unwrap().desired().await;
+        let pipeline = &loaded.pipelines[&name("p")];
+        assert_eq!((pipeline.newest, pipeline.revisions.len()), (12, 10));
+        assert_eq!(
+            pipeline.newest().unwrap().stored,
+            catalog.desired().await.pipelines[&name("p")].newest().unwrap().stored
+        );
+        catalog.delete(&name("p")).await.unwrap();
+        assert_eq!(num_keys(&*store, REVISIONS).await, 0);
+        let again = Catalog::load(Arc::clone(&store)).await.unwrap();
+        assert_eq!(again.deploy(candidate("1"), 14).await.unwrap().0, 13);
+    }
+
+    #[tokio::test]
+    async fn a_change_by_somebody_else_is_read_before_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
+        let one = Catalog::load(Arc::clone(&store)).await.unwrap();
+        let other = Catalog::load(Arc::clone(&store)).await.unwrap();
+        assert_eq!(one.deploy(candidate("a"), 1).await.unwrap().0, 1);
+        assert_eq!(other.deploy(candidate("b"), 1).await.unwrap().0, 2);
+        assert_eq!(one.deploy(candidate("c"), 1).await.unwrap().0, 3);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_makes_no_sense_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
+        store.commit(vec![Write::put("pipelines/p", Expected::Any, "{")]).await.unwrap();
+        let Err(error) = Catalog::load(store).await else { panic!("read what is no JSON") };
+        assert!(error.to_string().contains("`pipelines/p` cannot be read"), "{error}");
+    }
+}

@@ -1,5 +1,5 @@
 //! What people asked for: pipelines and their revisions. Plain values; [`change`] decides what a deploy or a delete
-//! does to them, [`catalog`] keeps them in the store.
+//! does to them, `catalog` keeps them in the store.
 
 pub(crate) mod catalog;
 pub mod change;

@@ -1,8 +1,8 @@
 //! Where replicas go: a pure function from what nodes have free and what replicas demand to placements, and reasons
 //! for what has no place. It never moves what is placed already.
 //!
-//! [`place`] walks the demands, larger ones first; [`fit`] says whether a node can take one and what is missing;
-//! [`choose`] prefers one of the nodes that can (and is where packing that knows about fragmentation belongs).
+//! [`place`] walks the demands, larger ones first; `fit` says whether a node can take one and what is missing;
+//! `choose` prefers one of the nodes that can (and is where packing that knows about fragmentation belongs).
 
 mod choose;
 mod fit;
