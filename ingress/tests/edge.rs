@@ -312,3 +312,40 @@ async fn a_drain_is_bounded() {
     assert!(under_way.await.unwrap().is_err());
     eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_what_is_not_wanted_gets_to_read_why() {
+    let (_worker, setup) = echo_setup().await;
+    for round in 0..50 {
+        let request = setup.client.post(setup.url("/echo")).body("a".repeat(12_000_000));
+        let response = request.send().await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+        assert_eq!(response.status(), 413, "round {round}");
+        let request = setup.client.post(setup.url("/nothing")).body("a".repeat(3_000_000));
+        let response = request.send().await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+        assert_eq!(response.status(), 404, "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_over_http2_ends_what_is_under_way() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let worker = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(300)));
+    let setup = Setup::echo(&[("echo-1", worker.address)]).await;
+    let url = setup.url("/echo");
+    let stream = tokio::net::TcpStream::connect(setup.ingress.address()).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let send = || {
+        let body = Full::new(bytes::Bytes::from_static(br#"{"text": "hello"}"#));
+        sender.clone().send_request(hyper::Request::post(&url).body(body).unwrap())
+    };
+    let under_way = tokio::spawn(send());
+    eventually("the replica has the call", || worker.seen().started.len() == 1).await;
+    setup.ingress.drain(Duration::from_secs(5)).await;
+    let response = under_way.await.unwrap().unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), r#"{"text":"hello"}"#);
+    assert!(send().await.is_err(), "the connection takes nothing new");
+}

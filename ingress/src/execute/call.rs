@@ -9,7 +9,8 @@ use millstream_pipelines::{FullName, StageCall};
 use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 
-use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent, Retrying};
+use super::budget::Retrying;
+use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
 use crate::clock;
 use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed};

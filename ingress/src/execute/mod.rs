@@ -4,6 +4,7 @@
 //! Dropping the future cancels every call under way: that is how a client that leaves, a deadline and a failed
 //! sibling stage stop the work on every hop.
 
+mod budget;
 mod call;
 mod retry;
 
@@ -19,7 +20,7 @@ use millstream_proto::{ErrorClass, RequestId, Value};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-pub(crate) use self::retry::RetryBudget;
+pub(crate) use self::budget::RetryBudget;
 use crate::routes::Pipeline;
 
 /// What the execution of one request needs beside the plan.

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use millstream_proto::{ErrorClass, RequestId};
@@ -14,6 +15,7 @@ use super::connection::InFlight;
 use super::headers;
 use super::pipeline_call::{self, EndLog};
 use super::problem::Problem;
+use super::read_body::let_go;
 use crate::execute::{Failure, RetryBudget};
 use crate::limits::{HttpLimits, RequestLimits};
 use crate::routes::{RouteTable, Routes};
@@ -34,12 +36,16 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
     in_flight: InFlight,
 ) -> Response<EdgeBody> {
-    let request_id = headers::request_id(request.headers());
-    let version = request.version();
+    let (head, body) = request.into_parts();
+    let mut body = Some(body);
+    let request_id = headers::request_id(&head.headers);
     let log = EndLog::new(&request_id);
-    let work = AssertUnwindSafe(respond(edge, request, &request_id, in_flight));
+    let work = AssertUnwindSafe(respond(edge, &head, &mut body, &request_id, in_flight));
     let result = work.catch_unwind().await.unwrap_or_else(|_| Err(panicked(&request_id)));
-    let mut response = result.unwrap_or_else(|problem| problem.into_response(&request_id, version));
+    let mut response = result.unwrap_or_else(|problem| problem.into_response(&request_id, head.version));
+    if let Some(unread) = body {
+        let_go(unread);
+    }
     log.answered(response.status());
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(headers::REQUEST_ID, value);
@@ -60,24 +66,25 @@ fn panicked(request_id: &RequestId) -> Problem {
 
 async fn respond(
     edge: &Edge,
-    request: Request<Incoming>,
+    head: &Parts,
+    body: &mut Option<Incoming>,
     request_id: &RequestId,
     in_flight: InFlight,
 ) -> Result<Response<EdgeBody>, Problem> {
-    check_head(request.uri(), request.headers(), &edge.limits.request)?;
-    let path = request.uri().path();
+    check_head(&head.uri, &head.headers, &edge.limits.request)?;
+    let path = head.uri.path();
     if let Some(own) = path.strip_prefix("/-/") {
-        return own_page(edge, own, request.method());
+        return own_page(edge, own, &head.method);
     }
     let pipeline = {
         let table = edge.routes.current();
         let table = table.as_ref().ok_or_else(Problem::starting)?;
         table.by_path.get(path).cloned().ok_or_else(|| no_route(path))?
     };
-    if request.method() != Method::POST {
+    if head.method != Method::POST {
         return Err(Problem::method_not_allowed("POST"));
     }
-    pipeline_call::call(edge, pipeline, request, request_id, in_flight).await
+    pipeline_call::call(edge, pipeline, (head, body), request_id, in_flight).await
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap, limits: &RequestLimits) -> Result<(), Problem> {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
 use hyper::body::Incoming;
 use millstream_proto::{RequestId, Value};
 use tokio::sync::mpsc;
@@ -20,24 +22,26 @@ use crate::execute::{Context, Notes, execute};
 use crate::limits::RequestLimits;
 use crate::routes::Pipeline;
 
-/// Runs a pipeline.
+/// Runs a pipeline. Takes the body once the head has been found good.
 ///
 /// # Errors
 /// The problem to answer with.
 pub(crate) async fn call(
     edge: &Edge,
     pipeline: Arc<Pipeline>,
-    request: Request<Incoming>,
+    (head, body): (&Parts, &mut Option<Incoming>),
     request_id: &RequestId,
     in_flight: InFlight,
 ) -> Result<Response<EdgeBody>, Problem> {
     let arrived = clock::now();
-    let (head, body) = request.into_parts();
     headers::check_content(&head.headers)?;
     let asked = headers::timeout(&head.headers)?;
     let limits = &edge.limits.request;
     let deadline = arrived + allowed(asked, pipeline.plan.timeout(), limits);
-    let body = read_body(body, limits).await?;
+    let body = match body.take() {
+        Some(body) => read_body(body, limits).await?,
+        None => Bytes::new(),
+    };
     let parsed = pipeline.plan.parse_request(&body)?;
     drop(body);
     let mut context = Context {

@@ -9,22 +9,43 @@ use hyper::body::{Body, Incoming};
 use super::problem::Problem;
 use crate::limits::RequestLimits;
 
+/// What is read and thrown away of a body that is not wanted: a client that is cut off while it writes may never read
+/// why (its system reports the broken connection first).
+const MAX_DISCARDED_BYTES: usize = 64 << 20;
+/// How long that may take.
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
 /// The whole body. One that came in one piece is not copied.
 ///
 /// # Errors
 /// A problem: 413 for too many bytes (at once when they are announced), 408 when they come too slowly, 400 when they
 /// do not come to an end.
-pub(crate) async fn read_body(body: Incoming, limits: &RequestLimits) -> Result<Bytes, Problem> {
-    if body.size_hint().lower() > limits.max_body_bytes as u64 {
-        return Err(too_large(limits.max_body_bytes));
-    }
-    match tokio::time::timeout(limits.body_time, collect(body, limits.max_body_bytes)).await {
-        Ok(result) => result,
-        Err(_) => Err(too_slow(limits.body_time)),
+pub(crate) async fn read_body(mut body: Incoming, limits: &RequestLimits) -> Result<Bytes, Problem> {
+    let max_bytes = limits.max_body_bytes;
+    let announced = body.size_hint().lower();
+    let collected = if announced > max_bytes as u64 {
+        Ok(Collected::TooLarge)
+    } else {
+        match tokio::time::timeout(limits.body_time, collect(&mut body, max_bytes)).await {
+            Ok(collected) => collected,
+            Err(_) => Err(too_slow(limits.body_time)),
+        }
+    };
+    match collected? {
+        Collected::Whole(bytes) => Ok(bytes),
+        Collected::TooLarge => {
+            let_go(body);
+            Err(too_large(max_bytes))
+        }
     }
 }
 
-async fn collect(mut body: Incoming, max_bytes: usize) -> Result<Bytes, Problem> {
+enum Collected {
+    Whole(Bytes),
+    TooLarge,
+}
+
+async fn collect(body: &mut Incoming, max_bytes: usize) -> Result<Collected, Problem> {
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
@@ -33,7 +54,7 @@ async fn collect(mut body: Incoming, max_bytes: usize) -> Result<Bytes, Problem>
         let Ok(data) = frame.into_data() else { continue };
         let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
         if so_far + data.len() > max_bytes {
-            return Err(too_large(max_bytes));
+            return Ok(Collected::TooLarge);
         }
         if so_far == 0 {
             first = data;
@@ -47,7 +68,26 @@ async fn collect(mut body: Incoming, max_bytes: usize) -> Result<Bytes, Problem>
             rest.extend_from_slice(&data);
         }
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+    Ok(Collected::Whole(rest.map_or(first, BytesMut::freeze)))
+}
+
+/// Reads a body that is not wanted to its end, within bounds, beside the answer.
+pub(crate) fn let_go(body: Incoming) {
+    if !body.is_end_stream() {
+        tokio::spawn(tokio::time::timeout(DISCARD_TIME, discard(body)));
+    }
+}
+
+/// Reads on without keeping anything.
+async fn discard(mut body: Incoming) {
+    let mut left = MAX_DISCARDED_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let num_bytes = frame.data_ref().map_or(0, Bytes::len);
+        left = left.saturating_sub(num_bytes);
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 fn too_large(max_bytes: usize) -> Problem {

@@ -1,4 +1,4 @@
-//! What this ingress serves: the table ([`table`]), how it learns of it from the head ([`watch`]), and what it tells
+//! What this ingress serves: the table ([`table`]), how it learns of it from the head ([`mod@watch`]), and what it tells
 //! the head in return ([`load`]).
 
 mod load;
