@@ -11,7 +11,9 @@ pub const MAX_NAME_LENGTH: usize = 63;
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a name: use lower-case letters, digits, `_` and `-`, a letter first, at most 63 characters")]
+#[error(
+    "`{0}` is not a name: use lower-case letters, digits, `_` and `-`, a letter first, at most 63 characters"
+)]
 pub struct NameError(String);
 
 /// A valid name. Cloning shares the text.

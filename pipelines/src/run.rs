@@ -164,15 +164,6 @@ impl Run {
         self.proceed()
     }
 
-    /// Reports that a call failed for good: it is neither made again nor replaced by another stage. For a call whose
-    /// text has partly gone to the client already. The run is over.
-    pub fn abort_call(&mut self, call: CallId, error: CallError) -> Vec<Action> {
-        let Some((stage, _)) = self.close(call) else { return Vec::new() };
-        let error = self.error(stage, error.class, error.message);
-        self.finish(Err(error));
-        self.hand_over()
-    }
-
     /// Takes a call out of those under way.
     fn close(&mut self, call: CallId) -> Option<(usize, usize)> {
         let state = self.calls.get_mut(usize::try_from(call.0).ok()?)?;

@@ -264,6 +264,31 @@ pub(crate) fn filter(name: &str, subject: &Type, attribute: Option<&str>) -> Res
     }
     // Filters go through the characters of a text, which loops do not.
     let each = || if *subject == Type::Text { Ok(Type::Text) } else { items(subject) };
+    filter_takes(name, subject)?;
+    Ok(match name {
+        "length" | "count" | "int" => Type::Int,
+        "float" | "round" => Type::Float,
+        "bool" => Type::Bool,
+        "first" | "last" if matches!(subject, Type::List(_)) => each().unwrap_or_default(),
+        // Of nothing they give none.
+        "first" | "last" | "min" | "max" => each().unwrap_or_default().optional(),
+        "abs" => subject.clone(),
+        "split" | "lines" => Type::list(Type::Text),
+        "list" | "sort" | "unique" | "select" | "reject" | "selectattr" | "rejectattr" => {
+            Type::list(each().unwrap_or_default())
+        }
+        "map" => match (attribute, each()) {
+            (Some(name), Ok(item)) if !name.contains('.') => Type::list(field(&item, name)?),
+            _ => Type::list(Type::Any),
+        },
+        "items" | "dictsort" | "groupby" => Type::list(Type::Any),
+        "attr" | "sum" | "reverse" => Type::Any,
+        _ => Type::Text,
+    })
+}
+
+/// Refuses subjects that a filter cannot do anything with.
+fn filter_takes(name: &str, subject: &Type) -> Result<(), Refusal> {
     if is_tensor(subject) && !matches!(name, "length" | "count" | "first" | "last" | "list") {
         return Err(refuse(
             format!("`{name}` does not work on `{subject}`"),
@@ -297,24 +322,5 @@ pub(crate) fn filter(name: &str, subject: &Type, attribute: Option<&str>) -> Res
     if takes_list && matches!(subject, Type::Int | Type::Float | Type::Bool) {
         return Err(refuse(format!("`{name}` takes a list, not `{subject}`"), "give it a list"));
     }
-    Ok(match name {
-        "length" | "count" | "int" => Type::Int,
-        "float" | "round" => Type::Float,
-        "bool" => Type::Bool,
-        "first" | "last" if matches!(subject, Type::List(_)) => each().unwrap_or_default(),
-        // Of nothing they give none.
-        "first" | "last" | "min" | "max" => each().unwrap_or_default().optional(),
-        "abs" => subject.clone(),
-        "split" | "lines" => Type::list(Type::Text),
-        "list" | "sort" | "unique" | "select" | "reject" | "selectattr" | "rejectattr" => {
-            Type::list(each().unwrap_or_default())
-        }
-        "map" => match (attribute, each()) {
-            (Some(name), Ok(item)) if !name.contains('.') => Type::list(field(&item, name)?),
-            _ => Type::list(Type::Any),
-        },
-        "items" | "dictsort" | "groupby" => Type::list(Type::Any),
-        "attr" | "sum" | "reverse" => Type::Any,
-        _ => Type::Text,
-    })
+    Ok(())
 }

@@ -203,11 +203,6 @@ fn a_failed_call_is_made_again_as_often_as_asked_if_that_may_help() {
     assert_eq!(fail(&mut run, 2, ErrorClass::Internal), ["internal stage `a`: broken"]);
     let (mut run, _) = start(&plan);
     assert_eq!(fail(&mut run, 0, ErrorClass::Invalid), ["invalid stage `a`: broken"]);
-    let (mut run, _) = start(&plan);
-    assert_eq!(
-        show(&run.abort_call(CallId(0), CallError::started(ErrorClass::Internal, "cut"))),
-        ["internal stage `a`: cut"]
-    );
 }
 
 #[test]
@@ -310,4 +305,20 @@ fn an_optional_input_that_is_none_is_left_out() {
     let (_, actions) = Run::start(plan, &request());
     let Action::Call(call) = &actions[0] else { panic!("a call") };
     assert_eq!(call.inputs, Value::map([("x", Value::Int(1))]));
+}
+
+#[test]
+fn a_call_that_was_not_sent_yet_is_taken_back_at_once() {
+    let many = |names: &[&str]| {
+        Builder::new(names)
+            .call("a", &[("x", "d")])
+            .for_each("range(60000)")
+            .call("b", &[("x", "request.nothing")])
+    };
+    let plan = many(&["a", "b"]).respond(&[("r", "[a, b]")]);
+    assert_eq!(start(&plan).1, ["invalid stage `b`: `x`: `request.nothing` has no value"]);
+    let plan = many(&["a", "b"]).with(|stage| stage.on_error = OnError::Skip).respond(&[("r", "b")]);
+    assert_eq!(start(&plan).1, [r#"ok {"r":null}"#]);
+    let plan = Builder::new(&["a"]).call("a", &[("x", "d")]).for_each("range(70000)").respond(&[("r", "a")]);
+    assert_eq!(start(&plan).1, ["too_large stage `a`: `for_each` over 70000 elements; at most 65536"]);
 }
