@@ -169,6 +169,31 @@ async fn a_head_that_restarts_keeps_pipelines_and_adopts_replicas() {
 }
 
 #[tokio::test]
+async fn a_head_that_stopped_last_does_not_wait_for_reports() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let mut control = Control::of(&head).await;
+    let mut worker = Worker::join(&head, register("node-1")).await.unwrap();
+    control.deploy(&echo("p", 1, "0ms")).await.unwrap();
+    let replica = worker.serve_next().await;
+    worker.report(&replica, ReplicaState::Draining).await;
+    worker.leave_with(report(&replica, ReplicaState::Stopped)).await;
+    until("the last words are heard", async || {
+        let status = control.status().await;
+        status.pipelines[0].deployments[0].replicas.is_empty().then_some(())
+    })
+    .await;
+    head.stop().await;
+
+    let begun = Instant::now();
+    let head = start(dir.path()).await;
+    let mut worker = Worker::join(&head, register("node-1")).await.unwrap();
+    worker.start_order().await;
+    assert!(begun.elapsed() < fast().settle, "{:?}", begun.elapsed());
+    head.stop().await;
+}
+
+#[tokio::test]
 async fn a_new_revision_starts_beside_the_old_one_which_stops_after_the_ack() {
     let dir = tempfile::tempdir().unwrap();
     let head = start(dir.path()).await;

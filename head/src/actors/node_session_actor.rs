@@ -48,6 +48,8 @@ pub(crate) enum NodeSessionMsg {
     Shutdown(Duration),
     /// From its own reader: the worker said something.
     Said(v1::NodeMessage),
+    /// From its own reader: the worker's stream ended. A message, so that what was said before is heard first.
+    Ended,
 }
 
 /// What a session holds; dropping it ends both directions.
@@ -91,6 +93,10 @@ impl Actor for NodeSessionActor {
                 if let Some(event) = self.event(message) {
                     let _ = self.reconciler.cast(ReconcilerMsg::Observe(event));
                 }
+                return Ok(());
+            }
+            NodeSessionMsg::Ended => {
+                myself.stop(Some("the worker's stream ended".into()));
                 return Ok(());
             }
         };
@@ -146,5 +152,5 @@ async fn read(
             break;
         }
     }
-    session.stop(Some("the worker's stream ended".into()));
+    let _ = session.cast(NodeSessionMsg::Ended);
 }

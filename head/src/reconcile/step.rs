@@ -127,7 +127,10 @@ fn start(
         });
         let mut reasons: Vec<_> = reasons.collect();
         if reasons.is_empty() {
-            reasons.push("no node is connected; start one with `cluster up --join HEAD`".into());
+            reasons.push(match state.nodes.len() {
+                0 => "no node is connected; start one with `cluster up --join HEAD`".into(),
+                count => format!("none of {count} nodes takes replicas: each is lost or draining"),
+            });
         }
         step.pending.insert(requests[pending.request].deployment.clone(), reasons);
     }

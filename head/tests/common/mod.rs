@@ -210,6 +210,12 @@ impl Worker {
         start
     }
 
+    /// Says last words and ends the stream in the same breath.
+    pub async fn leave_with(self, last: v1::ReplicaReport) {
+        self.beating.abort();
+        self.say(last).await;
+    }
+
     /// Ends as a killed process does.
     pub fn kill(self) {
         self.beating.abort();
