@@ -80,14 +80,16 @@ fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &Request
 /// Tells the log how a request ended; a client that left before it did is 499.
 pub(crate) struct EndLog<'a> {
     request_id: &'a RequestId,
-    started: Instant,
+    /// `None` when nobody listens at this level: the clock is not asked for nothing.
+    started: Option<Instant>,
     status: u16,
 }
 
 impl<'a> EndLog<'a> {
     /// A request that starts now.
     pub(crate) fn new(request_id: &'a RequestId) -> Self {
-        Self { request_id, started: clock::now(), status: 499 }
+        let started = tracing::enabled!(tracing::Level::DEBUG).then(clock::now);
+        Self { request_id, started, status: 499 }
     }
 
     /// It has an answer.
@@ -98,8 +100,9 @@ impl<'a> EndLog<'a> {
 
 impl Drop for EndLog<'_> {
     fn drop(&mut self) {
+        let Some(started) = self.started else { return };
         let (request_id, status) = (self.request_id, self.status);
-        let elapsed_ms = clock::now().duration_since(self.started).as_millis();
+        let elapsed_ms = clock::now().duration_since(started).as_millis();
         tracing::debug!(%request_id, status, elapsed_ms, "request ended");
     }
 }
