@@ -11,6 +11,7 @@ they cover shapes that the bundled models do not have.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -199,7 +200,8 @@ def main() -> None:
         if folder is None:
             write(args.out / f"{name}.json", make())
         elif (folder / "config.json").is_file():
-            write(args.out / f"{name}.json", make(folder))
+            digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+            write(args.out / f"{name}.json", {"weights_sha256": digest} | make(folder))
         else:
             missing = True
             print(f"{name}: left as it is, {folder} has no model", file=sys.stderr)

@@ -12,6 +12,7 @@ use millstream_pipelines::{
 use millstream_proto::call::{CallEvent, PendingCall, channel};
 use millstream_values::Value;
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 
 /// A hash of the tensor's name and the element's index, mapped to -0.25..0.25; norms are 1 plus that.
 pub fn recipe_weight(name: &str, shape: &[usize]) -> Tensor {
@@ -43,6 +44,28 @@ pub fn reference(name: &str) -> Option<Json> {
     let path = workspace().join("tests/reference").join(format!("{name}.json"));
     let bytes = std::fs::read(&path).ok()?;
     Some(serde_json::from_slice(&bytes).unwrap())
+}
+
+/// The reference values of the model in `dir`; `None`, with a message, when they have not been made yet.
+///
+/// # Panics
+/// When they were made with other weights than those in `dir`.
+pub fn reference_of(name: &str, dir: &Path) -> Option<Json> {
+    let Some(reference) = reference(name) else {
+        println!(
+            "skipped: `tests/reference/{name}.json` is missing: run `tests/reference/make_references.py`"
+        );
+        return None;
+    };
+    let digest = Sha256::digest(std::fs::read(dir.join("model.safetensors")).unwrap());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        reference["weights_sha256"].as_str(),
+        Some(digest.as_str()),
+        "`tests/reference/{name}.json` is of other weights than `{}`: run `tests/reference/make_references.py`",
+        dir.display()
+    );
+    Some(reference)
 }
 
 /// The folder of a model that the test set-up fetches. Absent: the test is skipped with a message, but fails in CI.

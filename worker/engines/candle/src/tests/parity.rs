@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use millstream_engine_tensors::testing::{
-    assert_close, bundled_model, done, fetched_model, numbers, reference, run,
+    assert_close, bundled_model, done, fetched_model, numbers, reference, reference_of, run,
 };
 use millstream_engine_tensors::{Queries, Weights, with_f32};
 use millstream_pipelines::Task;
@@ -18,7 +18,8 @@ use crate::head::Head;
 const TOLERANCE: f64 = 1e-4;
 
 fn check_embedder(dir: Option<PathBuf>, name: &str) {
-    let (Some(dir), Some(reference)) = (dir, reference(name)) else { return };
+    let Some(dir) = dir else { return };
+    let Some(reference) = reference_of(name, &dir) else { return };
     let expected: Vec<Vec<f64>> = reference["embeddings"].as_array().unwrap().iter().map(numbers).collect();
     let texts: Vec<&str> =
         reference["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
@@ -49,9 +50,8 @@ fn embeddings_of_the_bundled_embedder_equal_sentence_transformers() {
 
 #[test]
 fn scores_of_the_bundled_reranker_equal_sentence_transformers() {
-    let (Some(dir), Some(reference)) = (bundled_model("mini-reranker"), reference("mini-reranker")) else {
-        return;
-    };
+    let Some(dir) = bundled_model("mini-reranker") else { return };
+    let Some(reference) = reference_of("mini-reranker", &dir) else { return };
     let expected = numbers(&reference["scores"]);
     let documents =
         reference["documents"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().into());

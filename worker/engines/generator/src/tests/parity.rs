@@ -1,8 +1,9 @@
 //! Agreement with transformers on the same weights, by the committed reference values.
 
 use std::path::Path;
+use std::time::Instant;
 
-use millstream_engine_tensors::testing::{assert_close, bundled_model, numbers, reference};
+use millstream_engine_tensors::testing::{assert_close, bundled_model, numbers, reference, reference_of};
 use millstream_engine_tensors::{Weights, read_tokenizer};
 use millstream_values::Value;
 use serde_json::Value as Json;
@@ -48,9 +49,8 @@ fn check(what: &str, decoder: &Decoder, case: &Json) {
 
 #[test]
 fn logits_and_greedy_tokens_of_the_bundled_generator_equal_transformers() {
-    let (Some(dir), Some(reference)) = (bundled_model("mini-generator"), reference("mini-generator")) else {
-        return;
-    };
+    let Some(dir) = bundled_model("mini-generator") else { return };
+    let Some(reference) = reference_of("mini-generator", &dir) else { return };
     let decoder = decoder(&dir);
     let tokenizer = read_tokenizer(&dir).unwrap();
     for case in reference["cases"].as_array().unwrap() {
@@ -96,4 +96,26 @@ fn a_prompt_in_one_piece_and_token_by_token_gives_the_same() {
     }
     let whole: Vec<f64> = whole.into_iter().map(f64::from).collect();
     assert_close("token by token", &logits, &whole, 1e-4);
+}
+
+/// Run by hand: `cargo test -p millstream-engine-generator -- --ignored --nocapture speed`.
+#[test]
+#[ignore = "measures time: run it by hand"]
+fn speed_alone_and_in_company() {
+    let Some(dir) = bundled_model("mini-generator") else { return };
+    let decoder = decoder(&dir);
+    for sequences in [1, 8, 32] {
+        let mut caches: Vec<Cache> = (0..sequences).map(|_| Cache::new(decoder.config())).collect();
+        for cache in &mut caches {
+            decoder.prefill(&[5; 64], cache, 1).unwrap();
+        }
+        let steps = 100;
+        let start = Instant::now();
+        for _ in 0..steps {
+            let mut caches: Vec<&mut Cache> = caches.iter_mut().collect();
+            decoder.decode(&vec![5; sequences], &mut caches, 1).unwrap();
+        }
+        let step_ms = start.elapsed().as_secs_f64() * 1e3 / f64::from(steps);
+        println!("{sequences} sequences: {step_ms:.2} ms a step on one thread");
+    }
 }
