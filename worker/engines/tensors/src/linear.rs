@@ -47,9 +47,14 @@ impl Linear {
     /// A layer of a weight `[out, in]` and a bias `[out]`.
     ///
     /// # Errors
-    /// When the shapes do not fit.
+    /// When the shapes do not fit, or one is zero.
     pub fn new(weight: Tensor, bias: Option<&Tensor>) -> Result<Self> {
         let (size_out, size_in) = weight.dims2()?;
+        if size_out == 0 || size_in == 0 {
+            return Err(Error::Msg(format!(
+                "a layer of {size_in} inputs and {size_out} outputs computes nothing"
+            )));
+        }
         let bias = bias.map(Tensor::to_vec1::<f32>).transpose()?;
         if bias.as_ref().is_some_and(|bias| bias.len() != size_out) {
             return Err(Error::Msg(format!("the bias of a layer with {size_out} outputs has another size")));
@@ -353,6 +358,13 @@ mod tests {
                 assert!(largest_difference(&other, &expected) < 1e-4);
             }
         }
+    }
+
+    #[test]
+    fn a_layer_of_no_size_is_refused() {
+        assert!(
+            Linear::new(Tensor::zeros((3, 0), candle_core::DType::F32, &Device::Cpu).unwrap(), None).is_err()
+        );
     }
 
     #[test]
