@@ -41,6 +41,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connections may take to end when the head stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a head that stops waits for the last words of workers that stopped just before it.
+const QUIET_TIMEOUT: Duration = Duration::from_millis(300);
+const QUIET_POLL: Duration = Duration::from_millis(5);
+
 /// What a head is started with.
 pub struct Config {
     /// Name of this head, for people.
@@ -177,8 +181,7 @@ impl Head {
 
     /// Closes listeners and store. When all workers have stopped by then, the next start need not wait for them.
     pub async fn stop(self) {
-        let state = self.shared.ask(ReconcilerMsg::Inspect).await;
-        if state.is_ok_and(|state| state.nodes.values().all(|node| node.replicas.is_empty()))
+        if becomes_quiet(&self.shared).await
             && let Err(error) = leader::note_quiet(&self.store).await
         {
             tracing::warn!(%error, "the next start will wait for workers to report");
@@ -198,6 +201,20 @@ impl Head {
             tracing::warn!(%error, "the store was not closed cleanly");
         }
     }
+}
+
+/// Whether no replica runs any more. The last words of a worker that has just stopped may still be on their way.
+async fn becomes_quiet(shared: &Shared) -> bool {
+    let quiet = async {
+        loop {
+            match shared.ask(ReconcilerMsg::Inspect).await {
+                Ok(state) if state.nodes.values().all(|node| node.replicas.is_empty()) => return true,
+                Ok(_) => tokio::time::sleep(QUIET_POLL).await,
+                Err(_) => return false,
+            }
+        }
+    };
+    tokio::time::timeout(QUIET_TIMEOUT, quiet).await.unwrap_or(false)
 }
 
 fn store_error(error: &impl ToString) -> StartError {

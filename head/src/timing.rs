@@ -15,7 +15,8 @@ pub struct Timing {
     pub replace_after: Duration,
     /// Silence after which a lost node is no longer shown. Default 1 h.
     pub forget_after: Duration,
-    /// How long a head that comes back waits for workers to report before it places anything. Default 3 s.
+    /// How long a head that comes back waits for workers to report before it places anything; longer than
+    /// workers and ingresses wait between two attempts to dial. Default 4 s.
     pub settle: Duration,
     /// How long a replica that leaves waits for ingresses to confirm that they no longer send to it. Default 5 s.
     pub ack_timeout: Duration,
@@ -32,7 +33,7 @@ impl Default for Timing {
             max_missed_heartbeats: 3,
             replace_after: Duration::from_secs(15),
             forget_after: Duration::from_secs(3600),
-            settle: Duration::from_secs(3),
+            settle: Duration::from_secs(4),
             ack_timeout: Duration::from_secs(5),
             tick: Duration::from_millis(250),
             status_interval: Duration::from_millis(100),

@@ -144,6 +144,8 @@ async fn read(
 ) {
     loop {
         let message = tokio::select! {
+            // What was said before the end is heard first.
+            biased;
             message = inbound.message() => message,
             () = outbound.closed() => break,
         };

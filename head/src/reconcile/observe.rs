@@ -150,6 +150,10 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
         Event::NodeLeft(id, session) => {
             let Some(node) = node_of(state, &id, session) else { return Effect::Numbers };
             node.session = None;
+            if node.draining {
+                // It ended as it was asked to; should it come back, it says what runs there.
+                node.replicas.clear();
+            }
             Effect::Structure
         }
         Event::IngressJoined { id, session, name, address, pid } => {

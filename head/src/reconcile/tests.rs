@@ -280,7 +280,7 @@ fn a_restarted_head_waits_only_so_long() {
     let mut cluster = serving(2);
     cluster.restart_head();
     cluster.join("n1");
-    cluster.pass(2.9);
+    cluster.pass(3.9);
     assert!(cluster.short().is_empty());
     cluster.pass(0.2);
     assert_eq!(cluster.short(), ["settle", "serve p@1 soon", "start p/model@1 n1", "start p/model@1 n1"]);
@@ -297,7 +297,7 @@ fn a_restart_amid_a_rollout_serves_the_revision_that_can() {
     cluster.deploy("p", &[model(1, 2)]);
     cluster.restart_head();
     cluster.join_with("n1", 64, 0, vec![report]);
-    cluster.pass(3.0);
+    cluster.pass(4.0);
     assert_eq!(cluster.short(), ["settle", "serve p@1", "start p/model@2 n1"]);
     assert_eq!(cluster.routed("p"), ["p-model-1-1"]);
 }
@@ -343,7 +343,8 @@ fn a_node_that_empties_itself_gets_nothing_new_until_it_joins_again() {
     assert_eq!(cluster.short(), ["start p/model@1 n2"], "replaced at once, elsewhere");
     assert_eq!(cluster.routed("p"), ["p-model-1-2"]);
     assert_eq!(cluster.status().nodes[0].state, NodeState::Draining);
-    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    cluster.leave("n1");
+    assert!(cluster.state.nodes[&NodeId::from("n1")].replicas.is_empty(), "it has ended, with all it had");
     cluster.obey();
     cluster.deploy("q", &[model(1, 1)]);
     assert_eq!(cluster.short(), ["serve q@1 soon", "start q/model@1 n2"]);
