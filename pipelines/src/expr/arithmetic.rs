@@ -163,9 +163,11 @@ fn division_by_zero() -> EvalError {
     EvalError::invalid("a division by 0")
 }
 
-/// Whether two values are the same; numbers by what they are worth.
+/// Whether two values are the same; numbers by what they are worth, where `true` is 1.
 fn equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
+        (Value::Bool(flag), Value::Int(_) | Value::Float(_)) => equal(&Value::Int(i64::from(*flag)), right),
+        (Value::Int(_) | Value::Float(_), Value::Bool(_)) => equal(right, left),
         (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => {
             compare_numbers(left, right) == Some(Ordering::Equal)
         }

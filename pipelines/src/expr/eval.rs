@@ -131,7 +131,7 @@ fn missing(node: &Node) -> EvalError {
             Step::Index(index) => EvalError::invalid(format!("there is no element {index}")),
             Step::Slice(..) => EvalError::invalid("there is nothing to slice"),
         },
-        Node::Filter(call) => EvalError::invalid(format!("`{}` of an empty list", call.name)),
+        Node::Filter(call) => EvalError::invalid(format!("`{}` finds nothing", call.name)),
         _ => EvalError::invalid("an element that is asked for is not there"),
     }
 }

@@ -1,13 +1,16 @@
 //! Filters and tests: the common ones here, the others minijinja's. Those that can blow a value up are replaced by
 //! bounded ones, also where `map` applies them.
 
+use std::io;
 use std::sync::{Arc, LazyLock};
 
 use millstream_values::{Value, Value as V};
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja};
+use serde::Serialize;
 
 use super::EvalError;
+use super::budget::Budget;
 use super::eval::{Context, value, values};
 use super::node::Call;
 use super::object::{from_jinja, to_jinja};
@@ -112,7 +115,7 @@ pub(crate) const TESTS: &[&str] = &[
     "upper",
 ];
 
-/// Applies a filter; `None` when it asks for an element of an empty list.
+/// Applies a filter; `None` when it asks for what is not there, such as the first of nothing.
 pub(crate) fn filter(call: &Call, context: &mut Context<'_>) -> Result<Option<Value>, EvalError> {
     let subject = value(&call.args[0], context)?;
     match (&*call.name, &subject) {
@@ -127,6 +130,9 @@ pub(crate) fn filter(call: &Call, context: &mut Context<'_>) -> Result<Option<Va
         .empty_state()
         .apply_filter(&call.name, &args)
         .map_err(|error| failed(&call.name, &subject, &error))?;
+    if found.is_undefined() {
+        return Ok(None);
+    }
     from_jinja(&found, &mut context.budget, MAX_DEPTH).map(Some)
 }
 
@@ -256,9 +262,28 @@ fn indent(
     Ok(Jinja::from(out))
 }
 
-/// JSON as prompts want it: no escapes for HTML.
+/// JSON as prompts want it: spaced as Python writes it, without escapes for HTML.
 fn to_json(subject: &Jinja) -> Result<String, Error> {
-    let mut budget = super::budget::Budget::default();
-    let value = from_jinja(subject, &mut budget, MAX_DEPTH).map_err(|_| wrong("what has no JSON form"))?;
-    serde_json::to_string(&value).map_err(|_| wrong("what has no JSON form"))
+    let refused = || wrong("what has no JSON form");
+    let value = from_jinja(subject, &mut Budget::default(), MAX_DEPTH).map_err(|_| refused())?;
+    let mut out = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(|_| refused())?;
+    String::from_utf8(out).map_err(|_| refused())
+}
+
+/// A space after commas and colons.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
 }

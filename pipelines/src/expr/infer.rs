@@ -269,9 +269,7 @@ pub(crate) fn filter(name: &str, subject: &Type, attribute: Option<&str>) -> Res
         "length" | "count" | "int" => Type::Int,
         "float" | "round" => Type::Float,
         "bool" => Type::Bool,
-        "first" | "last" if matches!(subject, Type::List(_)) => each().unwrap_or_default(),
-        // Of nothing they give none.
-        "first" | "last" | "min" | "max" => each().unwrap_or_default().optional(),
+        "first" | "last" | "min" | "max" => each().unwrap_or_default(),
         "abs" => subject.clone(),
         "split" | "lines" => Type::list(Type::Text),
         "list" | "sort" | "unique" | "select" | "reject" | "selectattr" | "rejectattr" => {

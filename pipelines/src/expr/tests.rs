@@ -115,7 +115,7 @@ fn expressions_give_exact_values() {
             "{'a': request.top_k, 'b': [1, 'x']}",
             Value::map([("a", Value::Int(2)), ("b", Value::list([Value::Int(1), Value::from("x")]))]),
         ),
-        ("{'a': 1}|tojson", Value::from("{\"a\":1}")),
+        ("{'a': 1}|tojson", Value::from("{\"a\": 1}")),
         ("request.extra.nothing|default('none there')", Value::from("none there")),
         ("[]|first|default('none there')", Value::from("none there")),
         ("request.extra.nothing is defined", Value::Bool(false)),
@@ -261,7 +261,7 @@ fn bad_data_is_an_error_without_contents() {
         ("request.extra + 1", "`+` between map and int"),
         ("request.extra.deep < 1", "`<` between list and int"),
         ("request.documents|first|int", "`int` of a text: invalid operation"),
-        ("[]|first", "`first` of an empty list"),
+        ("[]|first", "`first` finds nothing"),
     ] {
         let error = eval(source).expect_err(source);
         assert_eq!(error.message, message, "{source}");
