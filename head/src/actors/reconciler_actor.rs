@@ -145,7 +145,8 @@ impl Actor for ReconcilerActor {
         if let Some((node, session)) = of_node.map(|(node, (session, _))| (node.clone(), *session)) {
             state.sessions.remove(&node);
             tracing::info!(node_id = %node, "node left");
-            self.observe(&myself, state, Event::NodeLeft(node, session));
+            // Behind what the session passed on before it ended: supervision overtakes messages.
+            let _ = myself.cast(ReconcilerMsg::Observe(Event::NodeLeft(node, session)));
         }
         Ok(())
     }
