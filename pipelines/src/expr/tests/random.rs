@@ -92,6 +92,16 @@ proptest! {
     }
 
     #[test]
+    fn well_formed_expressions(source in expression()) {
+        check(&source)?;
+    }
+}
+
+proptest! {
+    // Always the same cases: where the two differ by intent is found out one by one.
+    #![proptest_config(Config { cases: 3000, rng_seed: proptest::test_runner::RngSeed::Fixed(7), ..Config::default() })]
+
+    #[test]
     fn values_are_those_of_minijinja_where_both_have_one(source in expression()) {
         // minijinja has no tensors and no names with a dash, its lazy lists are no sequences, and the order of a
         // reversed map depends on what made it; 3.0.5 panics on `[][::-1]`;
@@ -106,11 +116,6 @@ proptest! {
             // As text, for NaN is not equal to itself.
             prop_assert_eq!(format!("{:?}", object::to_jinja(&ours)), format!("{theirs:?}"), "{}", source);
         }
-    }
-
-    #[test]
-    fn well_formed_expressions(source in expression()) {
-        check(&source)?;
     }
 }
 
