@@ -10,7 +10,8 @@ use std::{env, fs, io};
 const BUNDLED: [&str; 4] = ["mini-embedder", "mini-reranker", "mini-generator", "tabular-classifier"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../pipelines/models").canonicalize()?;
+    let root =
+        PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../pipelines/models").canonicalize()?;
     println!("cargo:rerun-if-changed={}", root.display());
     let mut table = String::from("&[\n");
     let mut fingerprint = DefaultHasher::new();
@@ -20,7 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         files.sort();
         for file in files {
             println!("cargo:rerun-if-changed={}", file.display());
-            let name = file.strip_prefix(&root)?.to_str().ok_or("a bundled file's name is not UTF-8")?.to_owned();
+            let name =
+                file.strip_prefix(&root)?.to_str().ok_or("a bundled file's name is not UTF-8")?.to_owned();
             name.hash(&mut fingerprint);
             fs::read(&file)?.hash(&mut fingerprint);
             writeln!(table, "    ({name:?}, include_bytes!({:?})),", file.display().to_string())?;

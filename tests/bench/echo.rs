@@ -56,7 +56,10 @@ fn axum_echo() -> Result<()> {
     runtime.block_on(async {
         let app = axum::Router::new().route("/echo", post(|Json(body): Json<Features>| async { Json(body) }));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        fs::write(env::args().nth(2).context("no file to write the address to")?, listener.local_addr()?.to_string())?;
+        fs::write(
+            env::args().nth(2).context("no file to write the address to")?,
+            listener.local_addr()?.to_string(),
+        )?;
         axum::serve(listener, app).await.context("serving")
     })
 }
@@ -65,7 +68,8 @@ fn start_axum() -> Result<(Child, SocketAddr)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("address");
     let child = Command::new(env::current_exe()?).arg("--axum").arg(&file).stdin(Stdio::null()).spawn()?;
-    let address = millstream_tests::eventually("axum listens", || fs::read_to_string(&file).ok()?.parse().ok());
+    let address =
+        millstream_tests::eventually("axum listens", || fs::read_to_string(&file).ok()?.parse().ok());
     Ok((child, address))
 }
 

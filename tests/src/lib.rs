@@ -1,7 +1,11 @@
 //! What whole-system tests share: real `cluster` processes on free ports with data directories of their own, real HTTP
 //! calls, and waiting for a state instead of sleeping.
 #![forbid(unsafe_code)]
-#![expect(clippy::missing_errors_doc, clippy::unwrap_used, reason = "a test helper's errors are anyhow's, and it may panic")]
+#![expect(
+    clippy::missing_errors_doc,
+    clippy::unwrap_used,
+    reason = "a test helper's errors are anyhow's, and it may panic"
+)]
 
 mod process;
 mod wait;

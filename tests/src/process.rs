@@ -22,7 +22,8 @@ use crate::{eventually, within};
 pub fn cluster_binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/PROFILE/deps/TEST, or target/PROFILE/BENCHMARK
-    let binary = test.ancestors().skip(1).take(2).map(|folder| folder.join("cluster")).find(|path| path.is_file());
+    let binary =
+        test.ancestors().skip(1).take(2).map(|folder| folder.join("cluster")).find(|path| path.is_file());
     binary.expect("the `cluster` binary is built: run `cargo build -p millstream` in this profile first")
 }
 
@@ -91,7 +92,14 @@ impl Node {
             .arg("up")
             .arg("--data-dir")
             .arg(data_dir)
-            .args(["--ingress", &options.ingress, "--control", &options.control, "--dashboard", "127.0.0.1:0"])
+            .args([
+                "--ingress",
+                &options.ingress,
+                "--control",
+                &options.control,
+                "--dashboard",
+                "127.0.0.1:0",
+            ])
             .args(["--log", "info"])
             .args(&options.args)
             .args(&options.files)
@@ -223,7 +231,8 @@ impl Cluster {
 
     /// Adds a worker on this machine, and waits until the head counts it among its ready nodes.
     pub fn join(&mut self, name: &str, args: &[&str]) -> Result<()> {
-        let options = UpOptions::new().args(&["--join", &self.control.clone(), "--node-name", name]).args(args);
+        let options =
+            UpOptions::new().args(&["--join", &self.control.clone(), "--node-name", name]).args(args);
         self.joined.push(Node::start(&self.folder.path().join(name), &options)?);
         eventually("the joined worker is a ready node", || {
             let status = self.status();

@@ -44,7 +44,8 @@ fn a_bad_pipeline_is_refused_with_every_fault_and_its_place() -> Result<()> {
     assert_eq!(output.status.code(), Some(3));
     let answer: Value = serde_json::from_slice(&output.stdout)?;
     let faults = answer["files"][0]["faults"].as_array().expect("a list of faults");
-    let at_line = |line: u64| faults.iter().find(|fault| fault["line"] == line).map(|fault| fault["message"].clone());
+    let at_line =
+        |line: u64| faults.iter().find(|fault| fault["line"] == line).map(|fault| fault["message"].clone());
     assert!(at_line(13).is_some_and(|text| text.to_string().contains("max_ongoing_requests")), "{answer}");
     assert!(at_line(14).is_some_and(|text| text.to_string().contains("colour")), "{answer}");
     assert!(faults.iter().any(|fault| fault["found"].to_string().contains("topk")), "{answer}");
@@ -70,7 +71,10 @@ fn a_bad_deploy_leaves_what_runs_untouched() -> Result<()> {
     assert_eq!(cluster.command(&["delete", "nobody"]).status.code(), Some(5));
     assert_eq!(cluster.command(&["delete", "typed"]).status.code(), Some(0));
     let (status, _) = millstream_tests::eventually("the route is gone", || {
-        cluster.post("/typed", &json!({"question": "q", "documents": []})).ok().filter(|(status, _)| *status == 404)
+        cluster
+            .post("/typed", &json!({"question": "q", "documents": []}))
+            .ok()
+            .filter(|(status, _)| *status == 404)
     });
     assert_eq!(status, 404);
     Ok(())
@@ -79,11 +83,17 @@ fn a_bad_deploy_leaves_what_runs_untouched() -> Result<()> {
 #[test]
 fn a_bad_body_lists_every_fault_with_its_path() -> Result<()> {
     let cluster = Cluster::serving(TYPED)?;
-    let (status, problem) = cluster
-        .post("/typed", &json!({"documents": ["a", 7], "top_k": 99, "features": [1, 2], "extra": true, "question": null}))?;
+    let (status, problem) = cluster.post(
+        "/typed",
+        &json!({"documents": ["a", 7], "top_k": 99, "features": [1, 2], "extra": true, "question": null}),
+    )?;
     assert_eq!(status, 422);
-    let paths: Vec<&str> =
-        problem["errors"].as_array().expect("errors").iter().filter_map(|error| error["path"].as_str()).collect();
+    let paths: Vec<&str> = problem["errors"]
+        .as_array()
+        .expect("errors")
+        .iter()
+        .filter_map(|error| error["path"].as_str())
+        .collect();
     for path in ["/documents/1", "/top_k", "/features", "/extra", "/question"] {
         assert!(paths.contains(&path), "{path} is not in {problem}");
     }
@@ -97,7 +107,10 @@ fn a_bad_body_lists_every_fault_with_its_path() -> Result<()> {
     assert_eq!(raw("{\"question\":\"a\",\"question\":\"b\",\"documents\":[]}", "application/json")?, 400);
     assert_eq!(raw("{}", "text/plain")?, 415);
     assert_eq!(raw(&format!("{{\"question\":\"{}\"}}", "x".repeat(5 << 20)), "application/json")?, 413);
-    assert_eq!(raw(&format!("{{\"question\":{}1{}}}", "[".repeat(100), "]".repeat(100)), "application/json")?, 400);
+    assert_eq!(
+        raw(&format!("{{\"question\":{}1{}}}", "[".repeat(100), "]".repeat(100)), "application/json")?,
+        400
+    );
     assert_eq!(cluster.http().get(cluster.url("/typed")).send()?.status(), 405);
     assert_eq!(cluster.http().post(cluster.url("/nothing")).json(&json!({})).send()?.status(), 404);
     let late = cluster.http().post(cluster.url("/typed")).header("x-request-timeout", "soon");
@@ -122,7 +135,10 @@ fn a_thousand_mutated_bodies_get_a_clear_answer_each() -> Result<()> {
         let shown = String::from_utf8_lossy(&body);
         assert!(matches!(status, 200 | 400 | 422), "round {round}: {status} {document} for {shown}");
         if status != 200 {
-            assert!(document["detail"].is_string() && document["request_id"].is_string(), "{document} for {shown}");
+            assert!(
+                document["detail"].is_string() && document["request_id"].is_string(),
+                "{document} for {shown}"
+            );
             assert_eq!(status == 422, document["errors"].is_array(), "{document} for {shown}");
         }
     }
@@ -131,8 +147,20 @@ fn a_thousand_mutated_bodies_get_a_clear_answer_each() -> Result<()> {
 
 /// Changes, removes, repeats or inserts a piece of the body.
 fn mutate(body: &mut Vec<u8>, random: &mut StdRng) {
-    const PIECES: [&[u8]; 12] =
-        [b"null", b"\"", b"{", b"[", b"]", b"}", b",", b"-1e999", b"99999999999999999999", b"\\ud800", b"\xff", b"true"];
+    const PIECES: [&[u8]; 12] = [
+        b"null",
+        b"\"",
+        b"{",
+        b"[",
+        b"]",
+        b"}",
+        b",",
+        b"-1e999",
+        b"99999999999999999999",
+        b"\\ud800",
+        b"\xff",
+        b"true",
+    ];
     if body.is_empty() {
         return;
     }

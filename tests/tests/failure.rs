@@ -39,9 +39,11 @@ fn ongoing(status: &Value) -> Option<u64> {
 #[test]
 fn a_killed_worker_fails_no_call() -> Result<()> {
     let spread = "autoscaling = { min_replicas = 2, max_replicas = 2 }\nmax_replicas_per_node = 1";
-    let mut cluster = Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).file(
-        write_pipeline("spread.toml", &echo("20ms", spread))?,
-    ))?;
+    let mut cluster = Cluster::up(
+        &UpOptions::new()
+            .args(&["--roles", "head,ingress"])
+            .file(write_pipeline("spread.toml", &echo("20ms", spread))?),
+    )?;
     cluster.join("left", &[])?;
     cluster.join("right", &[])?;
     cluster.wait_ready();
@@ -71,7 +73,8 @@ fn a_killed_worker_fails_no_call() -> Result<()> {
                 }
             });
         }
-        let reach = |count| eventually("calls go on", || (good.load(Ordering::Relaxed) >= count).then_some(()));
+        let reach =
+            |count| eventually("calls go on", || (good.load(Ordering::Relaxed) >= count).then_some(()));
         reach(50);
         // The kill comes while calls run on both workers.
         let victim = cluster.joined[0].pid();
@@ -97,7 +100,9 @@ fn a_client_that_leaves_stops_the_work() -> Result<()> {
     eventually("the call runs", || (ongoing(&cluster.status()) == Some(1)).then_some(()));
     assert!(caller.join().expect("the caller ends"), "the call must not be answered within its timeout");
     // The replica would work for another 29 s.
-    within(Duration::from_secs(5), "the replica has stopped", || (ongoing(&cluster.status()) == Some(0)).then_some(()));
+    within(Duration::from_secs(5), "the replica has stopped", || {
+        (ongoing(&cluster.status()) == Some(0)).then_some(())
+    });
     Ok(())
 }
 
@@ -109,7 +114,9 @@ fn a_deadline_ends_a_call() -> Result<()> {
     let answer = request.json(&json!({"text": "x"})).send()?;
     assert_eq!(answer.status(), 504);
     assert!(start.elapsed() < Duration::from_secs(5));
-    within(Duration::from_secs(5), "the replica has stopped", || (ongoing(&cluster.status()) == Some(0)).then_some(()));
+    within(Duration::from_secs(5), "the replica has stopped", || {
+        (ongoing(&cluster.status()) == Some(0)).then_some(())
+    });
     Ok(())
 }
 
@@ -134,7 +141,12 @@ fn pipelines_survive_kill_9_of_the_head() -> Result<()> {
     assert_eq!((status, &answer["text"]), (200, &json!("still here")));
     let after = cluster.status();
     assert_eq!(after["pipelines"][0]["revision"], before["pipelines"][0]["revision"]);
-    assert!(after["epoch"].as_u64() > before["epoch"].as_u64(), "{} then {}", before["epoch"], after["epoch"]);
+    assert!(
+        after["epoch"].as_u64() > before["epoch"].as_u64(),
+        "{} then {}",
+        before["epoch"],
+        after["epoch"]
+    );
     Ok(())
 }
 

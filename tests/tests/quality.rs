@@ -31,7 +31,10 @@ ranked = "ranked.items"
 "#;
 
 fn lines(text: &str) -> Vec<Value> {
-    text.lines().filter(|line| !line.trim().is_empty()).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
 }
 
 #[test]
@@ -43,7 +46,8 @@ fn embedder_finds_and_reranker_improves() -> Result<()> {
     let cluster = Cluster::serving(PIPELINE)?;
     let (mut in_first_three, mut embedder_first, mut reranker_first) = (0, 0, 0);
     for question in &questions {
-        let right = passages.iter().find(|passage| passage["id"] == question["passage_id"]).expect("its passage");
+        let right =
+            passages.iter().find(|passage| passage["id"] == question["passage_id"]).expect("its passage");
         let (status, answer) =
             cluster.post("/rank", &json!({"question": question["question"], "passages": texts}))?;
         assert_eq!(status, 200, "{answer}");

@@ -68,7 +68,10 @@ fn decisions_are_free_of_io_time_and_chance() {
         for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
             let text = fs::read_to_string(file).unwrap();
             for word in FORBIDDEN_IN_CORE {
-                if without_tests(&text).lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word)) {
+                if without_tests(&text)
+                    .lines()
+                    .any(|line| !line.trim_start().starts_with("//") && line.contains(word))
+                {
                     faults.push(format!("{}: mentions `{word}`", file.display()));
                 }
             }

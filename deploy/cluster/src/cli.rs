@@ -240,10 +240,10 @@ mod tests {
         };
         assert_eq!(roles(&["cluster", "up"]), [Role::Head, Role::Worker, Role::Ingress]);
         assert_eq!(roles(&["cluster", "up", "--join", "a:1"]), [Role::Worker]);
-        assert_eq!(roles(&["cluster", "up", "--join", "a:1", "--roles", "ingress,worker"]), [
-            Role::Ingress,
-            Role::Worker
-        ]);
+        assert_eq!(
+            roles(&["cluster", "up", "--join", "a:1", "--roles", "ingress,worker"]),
+            [Role::Ingress, Role::Worker]
+        );
     }
 
     #[test]

@@ -45,7 +45,9 @@ impl Client {
         let data_dir = DataDir::of(global)?;
         let address = match &global.cluster {
             Some(address) => address.clone(),
-            None => data_dir.endpoints()?.map_or_else(|| DEFAULT_CONTROL.to_owned(), |endpoints| endpoints.control),
+            None => data_dir
+                .endpoints()?
+                .map_or_else(|| DEFAULT_CONTROL.to_owned(), |endpoints| endpoints.control),
         };
         let token_file = global.token_file.clone().unwrap_or_else(|| data_dir.token_file());
         let token = fs::read_to_string(&token_file);
@@ -92,13 +94,15 @@ impl Client {
 
     /// The cluster as it is now.
     pub(crate) async fn status(&mut self) -> Result<ClusterStatus, Failure> {
-        let answer = self.service.status(v1::StatusRequest {}).await.map_err(|status| self.failure(&status))?;
+        let answer =
+            self.service.status(v1::StatusRequest {}).await.map_err(|status| self.failure(&status))?;
         parse_status(&answer.into_inner())
     }
 
     /// The cluster as it is now, and again at each change.
     pub(crate) async fn watch_status(&mut self) -> Result<StatusWatch, Failure> {
-        let answer = self.service.watch_status(v1::StatusRequest {}).await.map_err(|status| self.failure(&status))?;
+        let answer =
+            self.service.watch_status(v1::StatusRequest {}).await.map_err(|status| self.failure(&status))?;
         Ok(StatusWatch { stream: answer.into_inner() })
     }
 
@@ -129,7 +133,9 @@ impl Client {
                 self.address
             )),
             Code::InvalidArgument => Failure::invalid(message),
-            Code::NotFound | Code::Aborted | Code::AlreadyExists | Code::FailedPrecondition => Failure::refused(message),
+            Code::NotFound | Code::Aborted | Code::AlreadyExists | Code::FailedPrecondition => {
+                Failure::refused(message)
+            }
             Code::Unavailable => {
                 Failure::unreachable(format!("the cluster on `{}` does not answer: {message}", self.address))
             }
@@ -156,6 +162,7 @@ impl StatusWatch {
 }
 
 fn parse_status(answer: &v1::StatusResponse) -> Result<ClusterStatus, Failure> {
-    serde_json::from_str(&answer.json)
-        .map_err(|error| Failure::failed(format!("the cluster speaks another version of this command's language: {error}")))
+    serde_json::from_str(&answer.json).map_err(|error| {
+        Failure::failed(format!("the cluster speaks another version of this command's language: {error}"))
+    })
 }

@@ -58,11 +58,9 @@ impl DataDir {
 
     /// Makes the folder, for its owner only.
     pub(crate) fn create(&self) -> Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .with_context(|| format!("cannot make the data directory `{}`; name another with --data-dir", self.0.display()))
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(|| {
+            format!("cannot make the data directory `{}`; name another with --data-dir", self.0.display())
+        })
     }
 
     /// The admin token, made at the first start; only the owner can read the file.
@@ -94,7 +92,8 @@ impl DataDir {
         let path = self.0.join("endpoints.json");
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(
-                serde_json::from_str(&text).with_context(|| format!("`{}` is not readable; delete it", path.display()))?,
+                serde_json::from_str(&text)
+                    .with_context(|| format!("`{}` is not readable; delete it", path.display()))?,
             )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),

@@ -17,7 +17,10 @@ pub(crate) struct Failure {
 enum Message {
     Text(String),
     /// Faults of pipeline files, rendered with the source.
-    Faults { faults: Vec<Faults>, json: bool },
+    Faults {
+        faults: Vec<Faults>,
+        json: bool,
+    },
 }
 
 impl Failure {

@@ -8,7 +8,10 @@ use crate::exit::Failure;
 /// Starts logging as the flags say.
 pub(crate) fn start(global: &Global) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&global.log).map_err(|error| {
-        Failure::usage(format!("--log `{}` is not a filter: {error}; try `info` or `warn,millstream_head=debug`", global.log))
+        Failure::usage(format!(
+            "--log `{}` is not a filter: {error}; try `info` or `warn,millstream_head=debug`",
+            global.log
+        ))
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

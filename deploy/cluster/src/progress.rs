@@ -106,7 +106,8 @@ impl Display {
     }
 
     fn show(&mut self, status: &ClusterStatus, wanted: &[(String, u64)]) {
-        let pipelines = status.pipelines.iter().filter(|pipeline| wanted.iter().any(|(name, _)| *name == pipeline.name));
+        let pipelines =
+            status.pipelines.iter().filter(|pipeline| wanted.iter().any(|(name, _)| *name == pipeline.name));
         for deployment in pipelines.flat_map(|pipeline| &pipeline.deployments) {
             for replica in &deployment.replicas {
                 self.show_replica(deployment, replica);
@@ -147,7 +148,8 @@ impl Display {
 }
 
 fn spinner() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner:.cyan} {prefix}: {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+    ProgressStyle::with_template("{spinner:.cyan} {prefix}: {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 fn describe(replica: &ReplicaStatus) -> String {
@@ -199,12 +201,16 @@ mod tests {
         assert_eq!(verdict(&status(PipelineState::Starting, None), &wanted), Verdict::Waiting);
         assert_eq!(verdict(&status(PipelineState::Ready, Some(1)), &wanted), Verdict::Waiting);
         assert_eq!(verdict(&status(PipelineState::Ready, Some(2)), &wanted), Verdict::Ready);
-        assert_eq!(verdict(&status(PipelineState::Ready, Some(2)), &[("other".to_owned(), 1)]), Verdict::Waiting);
+        assert_eq!(
+            verdict(&status(PipelineState::Ready, Some(2)), &[("other".to_owned(), 1)]),
+            Verdict::Waiting
+        );
     }
 
     #[test]
     fn a_failure_names_deployment_and_reason() {
-        let Verdict::Failed(text) = verdict(&status(PipelineState::Failed, None), &[("rag".to_owned(), 2)]) else {
+        let Verdict::Failed(text) = verdict(&status(PipelineState::Failed, None), &[("rag".to_owned(), 2)])
+        else {
             panic!("not failed");
         };
         assert_eq!(text, "pipeline `rag` cannot start\n  rag/e: node `a`: 2 GPUs wanted, 0 there");

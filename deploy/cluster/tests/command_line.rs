@@ -1,6 +1,8 @@
 //! The command as a script sees it: exit codes, JSON, help. (Being here, it makes `cargo test` build the binary that
 //! the whole-system tests run.)
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::process::{Command, Output};
 

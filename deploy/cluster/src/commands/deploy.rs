@@ -25,7 +25,10 @@ pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failur
 }
 
 /// Stores pipelines, in order.
-pub(crate) async fn store(client: &mut Client, files: Vec<PipelineFile>) -> Result<Vec<DeployResponse>, Failure> {
+pub(crate) async fn store(
+    client: &mut Client,
+    files: Vec<PipelineFile>,
+) -> Result<Vec<DeployResponse>, Failure> {
     let mut answers = Vec::with_capacity(files.len());
     for file in files {
         answers.push(client.deploy(file.request).await?);
@@ -34,7 +37,11 @@ pub(crate) async fn store(client: &mut Client, files: Vec<PipelineFile>) -> Resu
 }
 
 /// Waits until the pipelines of these answers serve.
-pub(crate) async fn wait(client: &mut Client, answers: &[DeployResponse], timeout: Duration) -> Result<(), Failure> {
+pub(crate) async fn wait(
+    client: &mut Client,
+    answers: &[DeployResponse],
+    timeout: Duration,
+) -> Result<(), Failure> {
     let wanted: Vec<_> = answers.iter().map(|answer| (answer.name.clone(), answer.revision)).collect();
     let mut watch = client.watch_status().await?;
     progress::until_ready(&mut watch, &wanted, timeout).await
@@ -44,7 +51,9 @@ fn report(global: &Global, answers: &[DeployResponse], no_wait: bool) {
     if global.json {
         let pipelines: Vec<_> = answers
             .iter()
-            .map(|answer| json!({"name": answer.name, "revision": answer.revision, "changed": answer.changed}))
+            .map(
+                |answer| json!({"name": answer.name, "revision": answer.revision, "changed": answer.changed}),
+            )
             .collect();
         println!("{}", json!({"pipelines": pipelines, "ready": !no_wait}));
         return;

@@ -6,7 +6,8 @@ use bytesize::ByteSize;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use millstream_proto::status::{
-    ClusterStatus, DeploymentStatus, GpuStatus, NodeState, NodeStatus, PipelineState, PipelineStatus, ReplicaState,
+    ClusterStatus, DeploymentStatus, GpuStatus, NodeState, NodeStatus, PipelineState, PipelineStatus,
+    ReplicaState,
 };
 
 use crate::cli::{Global, StatusArgs};
@@ -47,7 +48,12 @@ fn print(global: &Global, status: &ClusterStatus) -> Result<(), Failure> {
 fn render(status: &ClusterStatus) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} {}, epoch {}", style::strong("leader"), status.leader, status.epoch);
-    section(&mut text, "nodes", ["NAME", "STATE", "ADDRESS", "CPU", "MEMORY", "GPUS"], status.nodes.iter().map(node_row));
+    section(
+        &mut text,
+        "nodes",
+        ["NAME", "STATE", "ADDRESS", "CPU", "MEMORY", "GPUS"],
+        status.nodes.iter().map(node_row),
+    );
     section(
         &mut text,
         "ingresses",
@@ -132,7 +138,11 @@ fn gpu_text(gpu: &GpuStatus) -> String {
 }
 
 fn cores(milli: u64) -> String {
-    if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{}.{:03}", milli / 1000, milli % 1000) }
+    if milli.is_multiple_of(1000) {
+        (milli / 1000).to_string()
+    } else {
+        format!("{}.{:03}", milli / 1000, milli % 1000)
+    }
 }
 
 fn pipeline_row(pipeline: &PipelineStatus) -> [String; 5] {

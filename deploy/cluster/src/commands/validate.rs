@@ -51,13 +51,21 @@ async fn check_foreign(global: &Global, files: &[PipelineFile]) -> Result<bool, 
         return Ok(false);
     };
     let stored = client.pipelines().await?;
-    let plans: Vec<Plan> =
-        stored.iter().filter_map(|pipeline| Plan::compile(&pipeline.file_name, &pipeline.source).ok()).collect();
+    let plans: Vec<Plan> = stored
+        .iter()
+        .filter_map(|pipeline| Plan::compile(&pipeline.file_name, &pipeline.source).ok())
+        .collect();
     let there = declared_by(plans.iter());
     let missing: Vec<String> = foreign
         .into_iter()
         .filter(|(_, target)| !there.contains(target))
-        .map(|(file, target)| format!("{file}: deployment `{target}` is not in the cluster on `{}`; deploy pipeline `{}` first", client.address(), target.pipeline))
+        .map(|(file, target)| {
+            format!(
+                "{file}: deployment `{target}` is not in the cluster on `{}`; deploy pipeline `{}` first",
+                client.address(),
+                target.pipeline
+            )
+        })
         .collect();
     if missing.is_empty() { Ok(true) } else { Err(Failure::invalid(missing.join("\n"))) }
 }

@@ -76,7 +76,9 @@ async fn serve(
     if leading || !files.is_empty() {
         let token = match &global.token_file {
             Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| Failure::failed(format!("cannot read the token file `{}`: {error}", path.display())))?
+                .map_err(|error| {
+                    Failure::failed(format!("cannot read the token file `{}`: {error}", path.display()))
+                })?
                 .trim()
                 .to_owned(),
             None => data_dir.admin_token()?,
@@ -94,7 +96,11 @@ async fn serve(
 
 /// Deploys the files given, else the bundled example on a cluster that has nothing yet; waits until all pipelines of
 /// the cluster that can serve do.
-async fn deploy(client: &mut Client, files: Vec<PipelineFile>, data_dir: &DataDir) -> Result<Vec<Served>, Failure> {
+async fn deploy(
+    client: &mut Client,
+    files: Vec<PipelineFile>,
+    data_dir: &DataDir,
+) -> Result<Vec<Served>, Failure> {
     let stored = client.pipelines().await?;
     let files = if files.is_empty() && stored.is_empty() {
         let (name, text) = bundled::EXAMPLE;
@@ -121,7 +127,9 @@ async fn deploy(client: &mut Client, files: Vec<PipelineFile>, data_dir: &DataDi
 
 fn check_roles(args: &UpArgs, roles: &[Role]) -> Result<(), Failure> {
     if args.join.is_some() && roles.contains(&Role::Head) {
-        return Err(Failure::usage("`--join` names another machine's head, so `--roles` cannot have `head` too"));
+        return Err(Failure::usage(
+            "`--join` names another machine's head, so `--roles` cannot have `head` too",
+        ));
     }
     if args.join.is_none() && !roles.contains(&Role::Head) {
         return Err(Failure::usage(

@@ -29,7 +29,11 @@ impl Parts {
         node_name: &str,
         data_dir: &DataDir,
     ) -> Result<Self, Failure> {
-        let head = if roles.contains(&Role::Head) { Some(start_head(args, node_name, data_dir).await?) } else { None };
+        let head = if roles.contains(&Role::Head) {
+            Some(start_head(args, node_name, data_dir).await?)
+        } else {
+            None
+        };
         let control = match (&head, &args.join) {
             (Some(head), _) => head.control_address().to_string(),
             (None, Some(join)) => join.clone(),
@@ -105,7 +109,12 @@ async fn start_head(args: &UpArgs, node_name: &str, data_dir: &DataDir) -> Resul
     Head::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }
 
-async fn start_worker(args: &UpArgs, node_name: &str, head: &str, data_dir: &DataDir) -> Result<Worker, Failure> {
+async fn start_worker(
+    args: &UpArgs,
+    node_name: &str,
+    head: &str,
+    data_dir: &DataDir,
+) -> Result<Worker, Failure> {
     let gpu = DeclaredGpu { model: args.gpu_model.clone(), memory_bytes: args.gpu_memory.as_u64() };
     let config = millstream_worker::Config {
         node_name: node_name.to_owned(),
@@ -133,7 +142,8 @@ async fn start_ingress(
         listen,
         head: head.to_owned(),
         limits: millstream_ingress::HttpLimits::default(),
-        local: worker.map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),
+        local: worker
+            .map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),
     };
     Ingress::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }
