@@ -37,16 +37,12 @@ pub struct DeploymentSpec {
 }
 
 impl DeploymentSpec {
-    /// Whether `other` needs new replicas, or differs only in settings that apply in place
-    /// (autoscaling, batching, limits).
+    /// Whether `other` needs new replicas, or differs only in settings that apply in place: autoscaling and limits.
+    /// Batch settings reach an engine when it loads, so they take new replicas, which costs no request either.
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> bool {
-        let in_place = Self {
-            batch: other.batch.clone(),
-            autoscaling: other.autoscaling.clone(),
-            limits: other.limits.clone(),
-            ..self.clone()
-        };
+        let in_place =
+            Self { autoscaling: other.autoscaling.clone(), limits: other.limits.clone(), ..self.clone() };
         in_place != *other
     }
 }

@@ -66,7 +66,10 @@ impl PendingCall {
     /// The next event. A replica that vanished without an answer is `Failed` with class `Unavailable`.
     pub async fn next(&mut self) -> CallEvent {
         self.receiver.recv().await.unwrap_or_else(|| {
-            CallEvent::Failed(CallError::started(ErrorClass::Unavailable, "the replica ended without an answer"))
+            CallEvent::Failed(CallError::started(
+                ErrorClass::Unavailable,
+                "the replica ended without an answer",
+            ))
         })
     }
 

@@ -127,7 +127,10 @@ fn decode_value(value: v1::Value, depth: usize) -> Result<Value, WireError> {
         Kind::Bytes(bytes) => Value::Bytes(bytes),
         Kind::Tensor(tensor) => Value::Tensor(tensor.try_into()?),
         Kind::List(list) => Value::List(
-            list.values.into_iter().map(|value| decode_value(value, depth + 1)).collect::<Result<Arc<[_]>, _>>()?,
+            list.values
+                .into_iter()
+                .map(|value| decode_value(value, depth + 1))
+                .collect::<Result<Arc<[_]>, _>>()?,
         ),
         Kind::Map(map) => Value::from(decode_map(map, depth + 1)?),
     })
@@ -203,8 +206,10 @@ const CLASSES: [(ErrorClass, v1::ErrorClass); 11] = [
 
 impl From<&CallError> for v1::Failure {
     fn from(error: &CallError) -> Self {
-        let class =
-            CLASSES.iter().find(|(ours, _)| *ours == error.class).map_or(v1::ErrorClass::Internal, |(_, wire)| *wire);
+        let class = CLASSES
+            .iter()
+            .find(|(ours, _)| *ours == error.class)
+            .map_or(v1::ErrorClass::Internal, |(_, wire)| *wire);
         Self { class: class.into(), message: error.message.clone(), started: error.started == Started::Yes }
     }
 }
@@ -260,8 +265,11 @@ mod tests {
             any::<i64>().prop_map(Value::Int),
             (-1e300..1e300f64).prop_map(Value::Float),
             ".*".prop_map(Value::from),
-            prop::collection::vec(any::<f32>().prop_filter("NaN is not equal to itself", |x| !x.is_nan()), 0..12)
-                .prop_map(|values| Value::Tensor(Tensor::from_f32([values.len(), 1], &values).unwrap())),
+            prop::collection::vec(
+                any::<f32>().prop_filter("NaN is not equal to itself", |x| !x.is_nan()),
+                0..12
+            )
+            .prop_map(|values| Value::Tensor(Tensor::from_f32([values.len(), 1], &values).unwrap())),
         ];
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![

@@ -38,7 +38,7 @@ struct Replica {
 /// What happened or is asked for.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// The head wants this replica here. One that exists is left alone.
+    /// The head wants this replica here. One that exists goes on, with the order's settings.
     Start(Arc<Order>),
     /// The head no longer wants this replica.
     Stop {
@@ -74,6 +74,8 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Spawn a replica's actor.
     Spawn(Arc<Order>, Incarnation),
+    /// Give a running replica's actor new settings.
+    Apply(Arc<Order>, Incarnation),
     /// Tell a replica's actor to finish its calls and end.
     Drain {
         /// Which.
@@ -147,8 +149,15 @@ impl Lifecycle {
     }
 
     fn start(&mut self, order: Arc<Order>) -> Vec<Action> {
-        if let Some(replica) = self.replicas.get(&order.id) {
-            return vec![Action::Report(replica.report.clone())];
+        if let Some(replica) = self.replicas.get_mut(&order.id) {
+            let changed = replica.report.order != order;
+            replica.report.order = order.clone();
+            let report = Action::Report(replica.report.clone());
+            return if changed {
+                vec![Action::Apply(order, replica.incarnation), report]
+            } else {
+                vec![report]
+            };
         }
         if self.leaving {
             return vec![Action::ReportUnknown(order.id.clone())];

@@ -52,6 +52,8 @@ pub(crate) enum ReplicaMsg {
     Engine(EngineEvent),
     /// By its own timer, once: `start_timeout` is over.
     StartTimedOut,
+    /// By the worker: settings that apply in place (limits). Twice is harmless.
+    Apply(Arc<Order>),
     /// By the worker: finish the calls for at most so long, then end. Twice is harmless.
     Drain(Duration),
     /// By its own waiting task: all calls are over, or the time is.
@@ -175,6 +177,10 @@ impl Actor for ReplicaActor {
                 return Err(Failure::StartTimeout(limits.start_timeout, deployment).into());
             }
             ReplicaMsg::StartTimedOut => {}
+            ReplicaMsg::Apply(order) => {
+                state.slots.set_max(order.spec.limits.max_ongoing_requests);
+                state.args.order = order;
+            }
             ReplicaMsg::Drain(timeout) => drain(&myself, timeout, state),
             ReplicaMsg::Drained => end(&myself, state),
             ReplicaMsg::GraceOver => myself.stop(Some("the engine did not end in time".to_owned())),

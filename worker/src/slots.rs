@@ -13,7 +13,7 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 #[derive(Debug)]
 pub(crate) struct Slots {
     word: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
     emptied: Notify,
 }
 
@@ -29,8 +29,15 @@ pub(crate) enum Refusal {
 impl Slots {
     /// Open, with room for `max` calls.
     pub(crate) fn new(max: u32) -> Arc<Self> {
+        let slots = Self { word: AtomicUsize::new(0), max: AtomicUsize::new(1), emptied: Notify::new() };
+        slots.set_max(max);
+        Arc::new(slots)
+    }
+
+    /// Makes room for `max` calls from now on; those that are in stay.
+    pub(crate) fn set_max(&self, max: u32) {
         let max = usize::try_from(max).unwrap_or(usize::MAX).clamp(1, CLOSED - 1);
-        Arc::new(Self { word: AtomicUsize::new(0), max, emptied: Notify::new() })
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Takes a slot, which is given back when it is dropped.
@@ -40,7 +47,7 @@ impl Slots {
             if word & CLOSED != 0 {
                 return Err(Refusal::Closed);
             }
-            if word >= self.max {
+            if word >= self.max.load(Ordering::Relaxed) {
                 return Err(Refusal::Full);
             }
             match self.word.compare_exchange_weak(word, word + 1, Ordering::AcqRel, Ordering::Relaxed) {
@@ -106,6 +113,17 @@ mod tests {
         drop(first);
         assert_eq!(slots.ongoing(), 1);
         assert!(slots.take().is_ok());
+    }
+
+    #[test]
+    fn a_new_limit_counts_from_now_on() {
+        let slots = Slots::new(2);
+        let _both = (slots.take().unwrap(), slots.take().unwrap());
+        slots.set_max(3);
+        let _third = slots.take().unwrap();
+        slots.set_max(1);
+        assert_eq!(slots.take().unwrap_err(), Refusal::Full);
+        assert_eq!(slots.ongoing(), 3);
     }
 
     #[test]

@@ -181,13 +181,12 @@ impl WorkerState {
     async fn carry_out(&mut self, myself: &ActorRef<WorkerMsg>, action: Action) -> Option<Event> {
         match action {
             Action::Spawn(order, incarnation) => return self.spawn(myself, order, incarnation).await,
+            Action::Apply(order, incarnation) => {
+                let id = order.id.clone();
+                self.tell_replica(&id, incarnation, ReplicaMsg::Apply(order));
+            }
             Action::Drain { id, incarnation, timeout } => {
-                // An actor that has just ended is found by its supervision event.
-                if let Some((running, actor)) = self.running.get(&id)
-                    && *running == incarnation
-                {
-                    let _ = actor.cast(ReplicaMsg::Drain(timeout));
-                }
+                self.tell_replica(&id, incarnation, ReplicaMsg::Drain(timeout));
             }
             Action::Retry { id, incarnation, delay } => {
                 let myself = myself.clone();
@@ -203,6 +202,15 @@ impl WorkerState {
             Action::ReportUnknown(id) => self.tell_head(HeadLinkMsg::Changed(order::unknown(&id))),
         }
         None
+    }
+
+    fn tell_replica(&self, id: &ReplicaId, incarnation: Incarnation, message: ReplicaMsg) {
+        // An actor that has just ended is found by its supervision event.
+        if let Some((running, actor)) = self.running.get(id)
+            && *running == incarnation
+        {
+            let _ = actor.cast(message);
+        }
     }
 
     async fn spawn(

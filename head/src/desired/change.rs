@@ -264,7 +264,7 @@ mod tests {
         };
         let wide = |compiled: &mut Compiled| {
             let mut spec = spec("model");
-            spec.batch.max_size = 99;
+            spec.limits.max_ongoing_requests = 99;
             compiled.deployments.insert(name("model"), Arc::new(spec));
         };
         add(&mut desired, candidate("a", "1", |_| {}));

@@ -468,7 +468,7 @@ fn a_changed_task_waits_for_all_new_replicas() {
 fn settings_that_apply_in_place_keep_replicas() {
     let mut cluster = serving(2);
     let mut wider = model(3, 1);
-    wider.batch.max_size = 64;
+    wider.limits.max_ongoing_requests += 1;
     cluster.deploy("p", &[wider]);
     let commands = cluster.short();
     let expected = ["serve p@2", "update p-model-1-1@2", "update p-model-1-2@2", "start p/model@2 n1"];

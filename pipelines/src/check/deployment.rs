@@ -110,7 +110,7 @@ fn task(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) 
 fn model(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) -> Option<ModelRef> {
     let Some((_, raw)) = table.raw("model") else {
         if !matches!(engine, EngineKind::Echo | EngineKind::Process) {
-            let help = "add `model = \"name@alias\"`; `cluster model list` shows the names";
+            let help = "add `model = \"mini-embedder@production\"` or the name of another model, or `\"file:FOLDER\"`";
             faults.push(table.span(), format!("{} is missing", table.label("model")), help);
         }
         return None;

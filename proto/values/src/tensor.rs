@@ -295,17 +295,18 @@ impl Serialize for Tensor {
             let b = &self.data[..];
             return match self.dtype {
                 DType::Bool => serializer.serialize_bool(b[0] != 0),
-                DType::U64 => {
-                    serializer.serialize_u64(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
-                }
-                DType::I64 => {
-                    serializer.serialize_i64(i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
-                }
+                DType::U64 => serializer
+                    .serialize_u64(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])),
+                DType::I64 => serializer
+                    .serialize_i64(i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])),
                 DType::F32 => serializer.serialize_f32(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
                 DType::F16 => serializer.serialize_f32(f16::from_le_bytes([b[0], b[1]]).to_f32()),
                 DType::BF16 => serializer.serialize_f32(bf16::from_le_bytes([b[0], b[1]]).to_f32()),
                 DType::F64 => serializer.serialize_f64(element_f64(self.dtype, b)),
-                #[expect(clippy::cast_possible_truncation, reason = "32-bit integers and smaller are exact in f64")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "32-bit integers and smaller are exact in f64"
+                )]
                 _ => serializer.serialize_i64(element_f64(self.dtype, b) as i64),
             };
         }

@@ -85,7 +85,12 @@ pub enum Progress {
 /// An engine that waits for something else (a clock, another server) and so can hold many calls.
 pub trait ConcurrentEngine: Send + Sync {
     /// Works on one call to its end. The future is dropped when the caller leaves.
-    fn call(&self, inputs: Value, reply: Reply, deadline: Option<Instant>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn call(
+        &self,
+        inputs: Value,
+        reply: Reply,
+        deadline: Option<Instant>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// One call as an engine sees it.

@@ -40,6 +40,7 @@ fn words(action: &Action) -> String {
                 format!("{} {state} {} {} {}", report.order.id, report.restarts, report.doing, report.error);
             text.split_whitespace().collect::<Vec<_>>().join(" ")
         }
+        Action::Apply(order, incarnation) => format!("apply {} #{incarnation}", order.id),
         Action::ReportUnknown(id) => format!("{id} unknown"),
     }
 }
@@ -73,6 +74,21 @@ fn a_whole_life() {
     assert_eq!(bench.decide(Event::Ended("a".into(), 1, None)), ["a stopped 0"]);
     assert_eq!(bench.decide(stop("a")), ["a unknown"]);
     assert_eq!(bench.lifecycle.num_replicas(), 0);
+}
+
+#[test]
+fn new_settings_apply_to_a_replica_that_is_there_and_to_its_next_start() {
+    let mut bench = Bench::new();
+    bench.decide(start("a"));
+    bench.decide(ready("a", 1));
+    let mut wider = testing::start("a", &testing::echo_spec("echo"));
+    wider.revision += 1;
+    let wider = Arc::new(Order::try_from(wider).unwrap());
+    assert_eq!(bench.decide(Event::Start(wider.clone())), ["apply a #1", "a ready 0"]);
+    assert_eq!(bench.decide(Event::Start(wider.clone())), ["a ready 0"], "nothing is new the second time");
+    bench.decide(failed("a", 1));
+    let again = bench.lifecycle.decide(Event::RetryDue("a".into(), 1), bench.now, &mut bench.rng);
+    assert_eq!(again[1], Action::Spawn(wider, 2));
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn section<const N: usize>(
     if empty {
         let _ = writeln!(text, "\n{} none", style::strong(title));
     } else {
-        let _ = writeln!(text, "\n{}\n{}", style::strong(title), table.to_string().trim_end());
+        let _ = writeln!(text, "\n{}\n{}", style::strong(title), table.trim_fmt());
     }
 }
 
