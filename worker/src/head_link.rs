@@ -50,6 +50,8 @@ pub(crate) struct HeadLinkArgs {
     pub(crate) table: Arc<ReplicaTable>,
     /// Where a head's wish that this worker ends goes.
     pub(crate) asked_to_stop: watch::Sender<Option<Duration>>,
+    /// Told once a head has accepted the node.
+    pub(crate) registered: watch::Sender<bool>,
     /// Cancelled when the worker leaves.
     pub(crate) leave: CancellationToken,
 }
@@ -233,6 +235,7 @@ impl HeadLinkState {
             Some(Body::Registered(_)) => {
                 self.failures = 0;
                 self.last_end = None;
+                self.args.registered.send_replace(true);
                 tracing::info!(
                     epoch = message.epoch,
                     head = self.args.facts.head,

@@ -117,6 +117,7 @@ pub struct Worker {
     client: Arc<WorkerClient>,
     actor: ActorRef<WorkerMsg>,
     asked_to_stop: watch::Sender<Option<Duration>>,
+    registered: watch::Sender<bool>,
     leave: CancellationToken,
     closing: CancellationToken,
     server: AbortOnDropHandle<()>,
@@ -150,11 +151,13 @@ impl Worker {
             resources: found.resources,
         };
         let (asked_to_stop, leave) = (watch::Sender::new(None), CancellationToken::new());
+        let registered = watch::Sender::new(false);
         let link = HeadLinkArgs {
             facts: Arc::new(facts),
             data_dir: config.data_dir.clone(),
             table: table.clone(),
             asked_to_stop: asked_to_stop.clone(),
+            registered: registered.clone(),
             leave: leave.clone(),
         };
         let name = format!("worker-{}-{}", found.node_id, uuid::Uuid::new_v4().simple());
@@ -175,7 +178,8 @@ impl Worker {
             }
         }));
         tracing::info!(node_id = %found.node_id, %address, "worker started");
-        Ok(Self { address, node_id: found.node_id, client, actor, asked_to_stop, leave, closing, server })
+        let node_id = found.node_id;
+        Ok(Self { address, node_id, client, actor, asked_to_stop, registered, leave, closing, server })
     }
 
     /// The address for replica traffic.
@@ -194,6 +198,12 @@ impl Worker {
     #[must_use]
     pub fn client(&self) -> Arc<dyn ReplicaClient> {
         self.client.clone()
+    }
+
+    /// Waits until a head has accepted this node for the first time.
+    pub async fn registered(&self) {
+        // The sender lives as long as `self`, so the wait ends with the flag alone.
+        let _ = self.registered.subscribe().wait_for(|registered| *registered).await;
     }
 
     /// Waits until the head asks this worker to stop (`cluster down`); gives the time to drain in.

@@ -47,6 +47,20 @@ pub(crate) async fn until_ready(
     }
 }
 
+/// Does the work; a spinner says what is waited for when a person watches.
+pub(crate) async fn while_waiting<T>(what: &'static str, work: impl Future<Output = T>) -> T {
+    let bar = style::stderr_is_terminal().then(|| {
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(TICK);
+        bar
+    });
+    let result = work.await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    result
+}
+
 /// How far the wanted pipelines are.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {

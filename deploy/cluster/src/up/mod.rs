@@ -89,6 +89,7 @@ async fn serve(
         banner::ready(global, endpoints, &served);
     } else {
         banner::listening(global, endpoints, args.join.as_deref());
+        progress::while_waiting("waiting for the head", parts.registered()).await;
         banner::ready(global, endpoints, &[]);
     }
     Ok(parts.asked_to_stop().await)

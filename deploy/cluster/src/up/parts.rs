@@ -69,6 +69,13 @@ impl Parts {
         }
     }
 
+    /// Waits until the head has accepted the worker of this process; at once without one.
+    pub(crate) async fn registered(&self) {
+        if let Some(worker) = &self.worker {
+            worker.registered().await;
+        }
+    }
+
     /// Waits until somebody asks the cluster to stop; gives the time to drain in.
     pub(crate) async fn asked_to_stop(&self) -> Duration {
         // The head tells workers and ingresses first, so in its own process the head's word is the one that counts.
