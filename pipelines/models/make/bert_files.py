@@ -19,14 +19,14 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MAX_TOKENS = 256
 
 
-def bert_config(vocabulary: int, layers: int) -> BertConfig:
+def bert_config(vocabulary: int, layers: int, hidden: int = 128) -> BertConfig:
     """The size class of the bundled models."""
     return BertConfig(
         vocab_size=vocabulary,
-        hidden_size=128,
+        hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        intermediate_size=512,
+        intermediate_size=4 * hidden,
         max_position_embeddings=MAX_TOKENS,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,

@@ -22,9 +22,12 @@ python "$here/gather_corpus.py" --docs "$docs" --docs "$(rustc --print sysroot)/
 python "$here/make_texts.py" --corpus "$work/corpus.jsonl" --vocabulary "$vocabulary" --out "$work/texts.jsonl"
 python "$here/teach.py" --texts "$work/texts.jsonl" --out "$work/teacher.npy"
 python "$here/train_embedder.py" --texts "$work/texts.jsonl" --teacher "$work/teacher.npy" \
-    --steps @ESTEPS@ --out "$models/mini-embedder"
+    --layers 2 --hidden 96 --batch 160 --steps 600 --out "$models/mini-embedder"
+# A wider embedder, not shipped, whose word vectors the reranker starts from.
+python "$here/train_embedder.py" --texts "$work/texts.jsonl" --teacher "$work/teacher.npy" \
+    --layers 2 --hidden 128 --batch 160 --steps 1000 --out "$work/wide-embedder"
 python "$here/train_reranker.py" --texts "$work/texts.jsonl" --teacher "$work/teacher.npy" \
-    --embedder "$models/mini-embedder" --steps @RSTEPS@ --out "$models/mini-reranker"
+    --embedder "$work/wide-embedder" --steps 0 --out "$models/mini-reranker"
 python "$here/train_generator.py" --corpus "$work/corpus.jsonl" --texts "$work/texts.jsonl" \
-    --batch 8 --steps @GSTEPS@ --out "$models/mini-generator"
+    --batch 8 --steps 3200 --out "$models/mini-generator"
 python "$here/train_classifier.py" --out "$models/tabular-classifier"

@@ -17,7 +17,8 @@ from questions import ask, keywords, sentences
 
 # How often a source is drawn, relative to its size: text about everyday and general things counts for more.
 WEIGHT = {"package descriptions": 1.3, "openjdk-17-jre-headless": 0.25, "python docstrings": 0.6, "manual pages": 0.6}
-WEIGHT |= {"linux-doc-6.1": 0.7, "debian-handbook": 3.0, "HTML": 3.0, "help": 3.0, "gimp": 2.0, "python-celery-doc": 2.0}
+WEIGHT |= {"linux-doc-6.1": 0.7, "debian-handbook": 3.0, "HTML": 3.0, "help": 3.0, "gimp": 2.0}
+WEIGHT |= {"python-celery-doc": 2.0}
 WEIGHT |= {"ganeti": 2.0, "swift-doc": 2.0, "nova-doc": 1.5, "pacemaker": 2.0, "python-sklearn-doc": 2.0, "std": 0.6}
 
 
@@ -74,7 +75,8 @@ def main() -> None:
         for question in asked:
             if question and len(question) > 6:
                 out.append({"text": question[:160], "kind": "question", "passage": number})
-    whole = [w for w in args.vocabulary.read_text(encoding="utf-8").split("\n") if w.isascii() and w.isalpha() and len(w) > 2]
+    listed = args.vocabulary.read_text(encoding="utf-8").split("\n")
+    whole = [w for w in listed if w.isascii() and w.isalpha() and len(w) > 2]
     for _ in range(args.words):
         # The vocabulary is sorted by frequency: the square favours common words.
         picked = [whole[int(len(whole) * rng.random() ** 1.5)] for _ in range(rng.randint(1, 6))]

@@ -55,7 +55,8 @@ def main() -> None:
     gap = np.abs(probabilities - model.predict_proba(test_x)).max()
     print([(i.name, i.type, i.shape) for i in session.get_inputs()])
     print([(o.name, o.type, o.shape) for o in session.get_outputs()])
-    print(f"{TREES} trees, {path.stat().st_size} bytes, accuracy {np.mean(label == test_y):.3f}, against sklearn {gap:.1e}")
+    accuracy = np.mean(label == test_y)
+    print(f"{TREES} trees, {path.stat().st_size} bytes, accuracy {accuracy:.3f}, against sklearn {gap:.1e}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Distils mini-embedder from all-MiniLM-L6-v2.
 
-Why it exists: a text embedder of 3 MB that runs anywhere, so that pipelines can be tried and tested without a download.
+Why it exists: a text embedder of 2 MB that runs anywhere: pipelines can be tried and tested without a download.
 The student starts from the teacher: its vocabulary is a part of the teacher's and each word's vector is what the
-teacher makes of that word, projected to 128 numbers. It then learns (a) the teacher's vectors, projected the same way,
+teacher makes of that word, projected to fewer numbers. It then learns (a) the teacher's vectors, projected likewise,
 (b) the teacher's similarities within a batch of questions and passages, (c) which passage belongs to which question.
 """
 
@@ -26,15 +26,15 @@ TEMPERATURE = 0.05
 
 
 class Projection(torch.nn.Module):
-    """Teacher space [384] to student space [128]: the main directions of the teacher's vectors."""
+    """Teacher space [384] to student space [hidden]: the main directions of the teacher's vectors."""
 
-    def __init__(self, teacher: np.ndarray) -> None:
+    def __init__(self, teacher: np.ndarray, hidden: int) -> None:
         super().__init__()
         sample = torch.from_numpy(teacher[:: max(1, len(teacher) // 60_000)].astype(np.float32))
         _, values, axes = torch.linalg.svd(sample, full_matrices=False)
-        kept = (values[:128] ** 2).sum() / (values**2).sum()
-        print(f"128 of 384 directions hold {kept:.3f} of the teacher's energy")
-        self.register_buffer("axes", axes[:128].T.contiguous())
+        kept = (values[:hidden] ** 2).sum() / (values**2).sum()
+        print(f"{hidden} of 384 directions hold {kept:.3f} of the teacher's energy")
+        self.register_buffer("axes", axes[:hidden].T.contiguous())
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         return normalize(vectors @ self.axes, dim=-1)
@@ -54,7 +54,7 @@ def word_vectors(words: list[str], projection: Projection) -> torch.Tensor:
 
 
 def encode(model: BertModel, rows: list[list[int]], offset: int = 0) -> torch.Tensor:
-    """Unit vectors [rows, 128]: mean over the real tokens, then normalised."""
+    """Unit vectors [rows, hidden]: mean over the real tokens, then normalised."""
     ids = pad(rows)
     mask = (ids != 0).long()
     positions = torch.arange(ids.shape[1])[None] + min(offset, MAX_TOKENS - ids.shape[1])
@@ -74,7 +74,7 @@ def write(model: BertModel, tokenizer: Tokenizer, folder: Path) -> None:
         {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
     ]
     pooling = {
-        "word_embedding_dimension": 128,
+        "word_embedding_dimension": model.config.hidden_size,
         "pooling_mode_cls_token": False,
         "pooling_mode_mean_tokens": True,
         "pooling_mode_max_tokens": False,
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--vocabulary", type=int, default=7424)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long; the rate falls accordingly")
+    parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=192, help="pairs of question and passage in a batch")
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -129,8 +129,8 @@ def main() -> None:
     lists = np.array([i for i, r in enumerate(rows) if r["kind"] == "words"])
     print(f"{len(passages)} passages with questions, vocabulary {len(vocabulary)}", flush=True)
 
-    projection = Projection(teacher)
-    model = BertModel(bert_config(len(vocabulary), args.layers), add_pooling_layer=False)
+    projection = Projection(teacher, args.hidden)
+    model = BertModel(bert_config(len(vocabulary), args.layers, args.hidden), add_pooling_layer=False)
     with torch.no_grad():
         table = model.embeddings.word_embeddings.weight
         table[len("01234") :] = word_vectors(vocabulary[5:], projection) * 0.3
@@ -144,7 +144,7 @@ def main() -> None:
     order, cursor = rng.permutation(passages), 0
     blocks: list[np.ndarray] = []
     while True:
-        done = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
+        done = step / args.steps
         if done >= 1.0:
             break
         for group in optimiser.param_groups:

@@ -154,7 +154,8 @@ def write(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     generation = {"bos_token_id": 0, "eos_token_id": [0, 2], "pad_token_id": 0}
     for name, value in (("config.json", config), ("generation_config.json", generation)):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    state = {k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    tensors = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    state = {k: v.detach().to(torch.float16).contiguous() for k, v in tensors.items()}
     save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     fast = PreTrainedTokenizerFast(
@@ -177,7 +178,6 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights of an earlier run to go on from")
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long; the rate falls accordingly")
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--copies", type=float, default=0.25, help="share of copying drill, falling to 0 at half time")
@@ -207,7 +207,8 @@ def main() -> None:
     print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    optimisers = [Muon(matrices, args.rate), torch.optim.AdamW(rest, lr=args.rate / 5, betas=(0.9, 0.95), weight_decay=0.0)]
+    adam = torch.optim.AdamW(rest, lr=args.rate / 5, betas=(0.9, 0.95), weight_decay=0.0)
+    optimisers = [Muon(matrices, args.rate), adam]
     base = [args.rate, args.rate / 5]
 
     source = examples(prose, passages, rng)
@@ -215,7 +216,7 @@ def main() -> None:
     drill = windows(source, tokenizer, args.copies, rng)
     plain = windows(source, tokenizer, 0.0, rng)
     while True:
-        done = (time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps
+        done = step / args.steps
         if done >= 1.0:
             break
         for optimiser, rate in zip(optimisers, base, strict=True):
