@@ -104,7 +104,7 @@ fn the_shortlist_stands_in_for_the_reranker() {
         answer.starts_with("Answer from the passages.\n- one\n") || answer.contains("- two\n"),
         "{answer}"
     );
-    assert!(answer.ends_with("Question: why?"), "{answer}");
+    assert!(answer.ends_with("Question: why?\n"), "{answer}");
 }
 
 /// Values that stages so far offer, as expressions by what they are.
