@@ -179,6 +179,13 @@ impl Head {
         asked.ok().flatten().unwrap_or_default()
     }
 
+    /// Decides nothing any more: the process is about to end, and what ends with it is not to be replaced.
+    pub async fn rest(&self) {
+        if self.shared.ask(ReconcilerMsg::Rest).await.is_err() {
+            tracing::debug!("the reconciler is being restarted, so nothing is decided");
+        }
+    }
+
     /// Closes listeners and store. When all workers have stopped by then, the next start need not wait for them.
     pub async fn stop(self) {
         if becomes_quiet(&self.shared).await

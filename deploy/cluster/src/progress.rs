@@ -61,7 +61,7 @@ pub(crate) async fn while_waiting<T>(what: &'static str, work: impl Future<Outpu
     result
 }
 
-/// How far the wanted pipelines are.
+/// How far the wanted pipelines are. One that failed is told once all others have come to an end too.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Waiting,
@@ -70,19 +70,19 @@ enum Verdict {
 }
 
 fn verdict(status: &ClusterStatus, wanted: &[(String, u64)]) -> Verdict {
-    let mut all_ready = true;
+    let mut failures = Vec::new();
     for (name, revision) in wanted {
         let Some(pipeline) = status.pipelines.iter().find(|pipeline| pipeline.name == *name) else {
-            all_ready = false;
-            continue;
+            return Verdict::Waiting;
         };
-        if pipeline.state == PipelineState::Failed {
-            return Verdict::Failed(failure_text(name, &pipeline.deployments));
-        }
         let serving = pipeline.serving_revision.is_some_and(|serving| serving >= *revision);
-        all_ready &= serving && pipeline.state == PipelineState::Ready;
+        match pipeline.state {
+            PipelineState::Failed => failures.push(failure_text(name, &pipeline.deployments)),
+            PipelineState::Ready if serving => {}
+            _ => return Verdict::Waiting,
+        }
     }
-    if all_ready { Verdict::Ready } else { Verdict::Waiting }
+    if failures.is_empty() { Verdict::Ready } else { Verdict::Failed(failures.join("\n")) }
 }
 
 fn failure_text(pipeline: &str, deployments: &[DeploymentStatus]) -> String {

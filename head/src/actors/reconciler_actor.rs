@@ -40,6 +40,8 @@ pub(crate) enum ReconcilerMsg {
     Status(RpcReplyPort<ClusterStatus>),
     /// From the control service: tell every ingress and worker to drain and end. May be repeated.
     Shutdown(Duration, RpcReplyPort<()>),
+    /// From the head, before its process ends: decide nothing any more. May be repeated.
+    Rest(RpcReplyPort<()>),
     /// From the node service: a worker obeyed a later term; this head continues in the given one.
     RaiseEpoch(u64),
     /// From itself, after events and at each tick: compare what is desired with what runs.
@@ -109,6 +111,10 @@ impl Actor for ReconcilerActor {
             }
             ReconcilerMsg::Shutdown(drain, reply) => {
                 self.shut_down(state, drain);
+                answer(reply, ());
+            }
+            ReconcilerMsg::Rest(reply) => {
+                state.state.stopping = true;
                 answer(reply, ());
             }
             ReconcilerMsg::RaiseEpoch(epoch) => {
@@ -190,7 +196,8 @@ impl ReconcilerActor {
             self.send(state, command);
         }
         for (deployment, reasons) in &decided.pending {
-            if state.state.pending.get(deployment) != Some(reasons) {
+            // A head that starts has no nodes for a moment.
+            if !state.state.nodes.is_empty() && state.state.pending.get(deployment) != Some(reasons) {
                 tracing::warn!(%deployment, reasons = reasons.join(" | "), "a wanted replica has no place");
             }
         }

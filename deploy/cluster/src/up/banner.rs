@@ -1,6 +1,7 @@
 //! What `cluster up` tells: where it listens, and a line to paste for each pipeline.
 
 use millstream_pipelines::Plan;
+use millstream_proto::status::{ClusterStatus, DeploymentStatus, ReplicaState};
 use millstream_proto::v1::StoredPipeline;
 use serde_json::json;
 
@@ -16,8 +17,15 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// The stored pipeline's route and an example body; `None` without a route.
-    pub(crate) fn of(stored: StoredPipeline) -> Option<Self> {
+    /// The stored pipeline's route and an example body; `None` without a route, and while no revision of it serves.
+    pub(crate) fn of(stored: StoredPipeline, status: &ClusterStatus) -> Option<Self> {
+        let pipeline = status.pipelines.iter().find(|pipeline| pipeline.name == stored.name)?;
+        let has_replicas = |deployment: &DeploymentStatus| {
+            deployment.replicas.iter().any(|replica| replica.state == ReplicaState::Ready)
+        };
+        if pipeline.serving_revision.is_none() || !pipeline.deployments.iter().all(has_replicas) {
+            return None;
+        }
         let plan = Plan::compile(&stored.file_name, &stored.source).ok()?;
         Some(Self { name: stored.name, route: plan.route()?.to_owned(), example: plan.example_body() })
     }
@@ -45,16 +53,38 @@ pub(crate) fn listening(global: &Global, endpoints: &Endpoints, joined: Option<&
     }
 }
 
-/// Told once the pipelines serve.
-pub(crate) fn ready(global: &Global, endpoints: &Endpoints, served: &[Served]) {
+/// Whether everything that was to start did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All of it.
+    Ready,
+    /// Some pipelines did not; why is told already.
+    Partly,
+}
+
+impl Outcome {
+    fn last_line(self) -> String {
+        let stop = "Ctrl-C drains and stops";
+        match self {
+            Self::Ready => format!("{}; {stop}", style::good("ready")),
+            Self::Partly => {
+                format!("{}: mend the rest and `cluster deploy` it; {stop}", style::warn("partly ready"))
+            }
+        }
+    }
+}
+
+/// Told once the pipelines serve, or cannot.
+pub(crate) fn ready(global: &Global, endpoints: &Endpoints, served: &[Served], outcome: Outcome) {
     if global.json {
         let pipelines: Vec<_> =
             served.iter().map(|pipeline| json!({"name": pipeline.name, "route": pipeline.route})).collect();
-        println!("{}", json!({"endpoints": endpoints, "pipelines": pipelines}));
+        let ready = outcome == Outcome::Ready;
+        println!("{}", json!({"endpoints": endpoints, "pipelines": pipelines, "ready": ready}));
         return;
     }
     let Some(ingress) = endpoints.ingress else {
-        println!("{}; Ctrl-C drains and stops", style::good("ready"));
+        println!("{}", outcome.last_line());
         return;
     };
     for pipeline in served {
@@ -65,5 +95,5 @@ pub(crate) fn ready(global: &Global, endpoints: &Endpoints, served: &[Served]) {
             pipeline.example.replace('\'', r"'\''")
         );
     }
-    println!("\n{}; Ctrl-C drains and stops", style::good("ready"));
+    println!("\n{}", outcome.last_line());
 }

@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::commands::{self, PipelineFile};
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
-use crate::up::banner::Served;
+use crate::up::banner::{Outcome, Served};
 use crate::up::parts::Parts;
 use crate::up::signals::Signals;
 use crate::{bundled, progress};
@@ -85,12 +85,12 @@ async fn serve(
         };
         let mut client = Client::connect_to(&endpoints.control, &token).await?;
         banner::listening(global, endpoints, args.join.as_deref());
-        let served = deploy(&mut client, files, data_dir).await?;
-        banner::ready(global, endpoints, &served);
+        let (served, outcome) = deploy(&mut client, files, data_dir).await?;
+        banner::ready(global, endpoints, &served, outcome);
     } else {
         banner::listening(global, endpoints, args.join.as_deref());
         progress::while_waiting("waiting for the head", parts.registered()).await;
-        banner::ready(global, endpoints, &[]);
+        banner::ready(global, endpoints, &[], Outcome::Ready);
     }
     Ok(parts.asked_to_stop().await)
 }
@@ -101,7 +101,7 @@ async fn deploy(
     client: &mut Client,
     files: Vec<PipelineFile>,
     data_dir: &DataDir,
-) -> Result<Vec<Served>, Failure> {
+) -> Result<(Vec<Served>, Outcome), Failure> {
     let stored = client.pipelines().await?;
     let files = if files.is_empty() && stored.is_empty() {
         let (name, text) = bundled::EXAMPLE;
@@ -119,11 +119,17 @@ async fn deploy(
     }
     let wanted: Vec<_> = answers.iter().map(|answer| (answer.name.clone(), answer.revision)).collect();
     let mut watch = client.watch_status().await?;
-    if let Err(failure) = progress::until_ready(&mut watch, &wanted, READY_TIMEOUT).await {
-        // The cluster stays up: what can serve does, and the pipeline can be mended and deployed again.
-        let _ = failure.report();
-    }
-    Ok(client.pipelines().await?.into_iter().filter_map(Served::of).collect())
+    let outcome = match progress::until_ready(&mut watch, &wanted, READY_TIMEOUT).await {
+        Ok(()) => Outcome::Ready,
+        Err(failure) => {
+            // The cluster stays up: what can serve does, and the pipeline can be mended and deployed again.
+            let _ = failure.report();
+            Outcome::Partly
+        }
+    };
+    let status = client.status().await?;
+    let stored = client.pipelines().await?;
+    Ok((stored.into_iter().filter_map(|stored| Served::of(stored, &status)).collect(), outcome))
 }
 
 fn check_roles(args: &UpArgs, roles: &[Role]) -> Result<(), Failure> {

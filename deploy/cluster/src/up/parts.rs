@@ -93,6 +93,9 @@ impl Parts {
 
     /// Finishes what is under way for at most `timeout`, then stops everything.
     pub(crate) async fn drain(self, timeout: Duration) {
+        if let Some(head) = &self.head {
+            head.rest().await;
+        }
         if let Some(ingress) = self.ingress {
             ingress.drain(timeout).await;
         }

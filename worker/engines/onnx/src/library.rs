@@ -71,7 +71,7 @@ impl Places {
             return match files.first() {
                 Some(file) if file.is_file() => Ok(files),
                 _ => Err(LoadError::NotInstalled(format!(
-                    "ONNX Runtime is not at `{}`, which {how} names; correct the path, or {HOW_TO_GET_IT}",
+                    "ONNX Runtime is not at `{}`, named by {how}; correct the path, or {HOW_TO_GET_IT}",
                     path.display()
                 ))),
             };
@@ -200,6 +200,6 @@ mod tests {
         assert!(error.contains("`/nowhere/lib`") && error.contains("tests/setup"), "{error}");
         let named = Places { explicit: Some(("/nowhere/x.so".into(), "the settings")), folders: Vec::new() };
         let error = named.find().unwrap_err().to_string();
-        assert!(error.contains("not at `/nowhere/x.so`, which the settings names"), "{error}");
+        assert!(error.contains("not at `/nowhere/x.so`, named by the settings"), "{error}");
     }
 }
