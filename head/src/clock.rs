@@ -22,6 +22,11 @@ impl Clock {
     }
 }
 
+/// The present instant, for timers.
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}
+
 /// Milliseconds since the Unix epoch, for people: when a revision was stored.
 pub(crate) fn unix_ms() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

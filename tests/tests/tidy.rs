@@ -18,7 +18,6 @@ const CORE: &[&str] = &[
     "ingress/src/dispatch/pool.rs",
     "ingress/src/execute/retry.rs",
     "ingress/src/http/activity.rs",
-    "ingress/src/http/headers.rs",
     "ingress/src/routes/load.rs",
     "worker/src/epoch.rs",
     "worker/src/lifecycle.rs",
@@ -40,11 +39,22 @@ const FORBIDDEN_IN_CORE: [&str; 8] = [
     "rand::rng()",
 ];
 
+/// Where time and environment are read: each crate's `clock.rs`, the command, and what finds ONNX Runtime.
+const MAY_READ: [&str; 4] = ["clock.rs", "deploy/cluster", "engines/onnx/src/factory.rs", "testing.rs"];
+
+/// Reading them, outside of tests.
+const READS: [&str; 4] = ["Instant::now", "SystemTime::now", "env::var(", "env::var_os("];
+
 /// Longest source file, tests apart.
 const MAX_LINES: usize = 500;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A file's path in the repository.
+fn shown(file: &Path) -> String {
+    file.strip_prefix(root()).unwrap().display().to_string()
 }
 
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -68,6 +78,11 @@ fn without_tests(text: &str) -> &str {
     text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text)
 }
 
+/// Whether code, not comments, has the word.
+fn mentions(text: &str, word: &str) -> bool {
+    text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word))
+}
+
 #[test]
 fn decisions_are_free_of_io_time_and_chance() {
     let mut faults = Vec::new();
@@ -78,14 +93,32 @@ fn decisions_are_free_of_io_time_and_chance() {
         for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
             let text = fs::read_to_string(file).unwrap();
             for word in FORBIDDEN_IN_CORE {
-                if without_tests(&text)
-                    .lines()
-                    .any(|line| !line.trim_start().starts_with("//") && line.contains(word))
-                {
-                    faults.push(format!("{}: mentions `{word}`", file.display()));
+                if mentions(without_tests(&text), word) {
+                    faults.push(format!("{}: mentions `{word}`", shown(file)));
                 }
             }
         }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn time_and_environment_are_read_in_one_place() {
+    let mut files = Vec::new();
+    for part in ["proto", "pipelines", "ingress", "worker", "head"] {
+        sources(&root().join(part), &mut files);
+    }
+    let mut faults = Vec::new();
+    for file in files {
+        let path = shown(&file);
+        if MAY_READ.iter().chain(&["/tests/", "/examples/", "tests.rs"]).any(|place| path.contains(place)) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let found = READS.iter().filter(|word| mentions(without_tests(&text), word));
+        faults.extend(
+            found.map(|word| format!("{path}: has `{word}`; take it as an argument, or ask `clock.rs`")),
+        );
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
@@ -99,12 +132,12 @@ fn every_file_says_why_it_exists_and_is_short() {
         let text = fs::read_to_string(&file).unwrap();
         // A `tests.rs` belongs to the module whose tests it holds.
         if !text.starts_with("//!") && !file.ends_with("tests.rs") {
-            faults.push(format!("{}: does not open with `//!`", file.display()));
+            faults.push(format!("{}: does not open with `//!`", shown(&file)));
         }
         let lines = without_tests(&text).lines().count();
         let is_test = file.components().any(|part| part.as_os_str() == "tests") || file.ends_with("tests.rs");
         if lines > MAX_LINES && !is_test {
-            faults.push(format!("{}: {lines} lines, more than {MAX_LINES}", file.display()));
+            faults.push(format!("{}: {lines} lines, more than {MAX_LINES}", shown(&file)));
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));

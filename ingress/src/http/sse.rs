@@ -28,6 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::answer::{EdgeBody, to_json};
 use super::connection::InFlight;
 use super::problem::Problem;
+use crate::clock;
 use crate::execute::{Failure, Part};
 
 /// Parts that wait for a client that reads slowly; beyond that the replica's answer waits.
@@ -132,8 +133,8 @@ impl EventStream {
     }
 
     fn reset_silence(&mut self) {
-        let next = tokio::time::Instant::now() + self.running.keep_alive;
-        self.silence.as_mut().reset(next);
+        let next = clock::now() + self.running.keep_alive;
+        self.silence.as_mut().reset(next.into());
     }
 }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Inner;
+use crate::clock;
 use crate::store::{Error, LeaseId};
 
 /// The leases that are alive.
@@ -32,14 +33,14 @@ impl Leases {
         let mut table = self.table.lock();
         table.last += 1;
         let id = LeaseId(table.last);
-        table.alive.insert(id, Lease { ttl, ends_at: Instant::now() + ttl });
+        table.alive.insert(id, Lease { ttl, ends_at: clock::instant() + ttl });
         id
     }
 
     pub(super) fn keep_alive(&self, id: LeaseId) -> Result<(), Error> {
         let mut table = self.table.lock();
         let lease = table.alive.get_mut(&id).ok_or(Error::LeaseEnded(id))?;
-        lease.ends_at = Instant::now() + lease.ttl;
+        lease.ends_at = clock::instant() + lease.ttl;
         Ok(())
     }
 
@@ -61,7 +62,7 @@ impl Leases {
 pub(super) async fn end_when_due(store: Weak<Inner>, lease: LeaseId) {
     loop {
         let Some(ends_at) = store.upgrade().and_then(|inner| inner.leases.ends_at(lease)) else { return };
-        if ends_at > Instant::now() {
+        if ends_at > clock::instant() {
             tokio::time::sleep_until(ends_at).await;
             continue;
         }
