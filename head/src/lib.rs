@@ -15,6 +15,7 @@ pub mod desired;
 mod head;
 mod leader;
 mod lock;
+mod members;
 pub mod reconcile;
 pub mod scheduler;
 mod shared;

@@ -1,6 +1,7 @@
 //! Keeps a reconciler running. A reconciler that dies has lost what it observed, as if the head had been restarted: its
 //! successor begins a new term and learns from the workers, whose streams ended with it, what runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::reconciler_actor::{ReconcilerActor, ReconcilerArgs};
 use crate::leader::{self, Term};
+use crate::members;
 use crate::reconcile::State;
 use crate::shared::Shared;
 
@@ -112,7 +114,15 @@ impl HeadActor {
             feed.epoch = term.epoch;
             feed.table = None;
         });
-        let args = ReconcilerArgs { state: State::new(term.epoch, settle_until), desired };
+        let awaited = match members::list(&*shared.store).await {
+            Ok(members) => members,
+            Err(error) => {
+                tracing::warn!(%error, "which nodes there were is not known; waiting the full time for them");
+                BTreeSet::new()
+            }
+        };
+        let state = State { awaited, ..State::new(term.epoch, settle_until) };
+        let args = ReconcilerArgs { state, desired };
         let actor = ReconcilerActor { shared: Arc::clone(shared) };
         let (reconciler, _) = ReconcilerActor::spawn_linked(None, actor, args, myself.get_cell()).await?;
         shared.reconciler.store(Some(Arc::new(reconciler)));

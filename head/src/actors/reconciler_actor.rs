@@ -11,6 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 
 use super::node_session_actor::NodeSessionMsg;
 use crate::desired::Desired;
+use crate::members;
 use crate::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
 use crate::reconcile::{Command, SessionId, State, routes, status::status, step};
 use crate::shared::Shared;
@@ -234,6 +235,15 @@ impl ReconcilerActor {
                 if let Some((_, actor)) = state.sessions.remove(node) {
                     actor.stop(Some("its node was given up".into()));
                 }
+                return;
+            }
+            Command::ForgetNode { node } => {
+                let (shared, node) = (Arc::clone(&self.shared), node.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = members::forget(&*shared.store, &node).await {
+                        tracing::warn!(node_id = %node, %error, "a restarted head will wait for a node that is gone");
+                    }
+                });
                 return;
             }
             _ => return,

@@ -15,6 +15,7 @@ use super::decode;
 use crate::actors::node_session_actor::{MAX_WAITING_ORDERS, NodeSessionActor, NodeSessionArgs};
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::leader;
+use crate::members;
 use crate::shared::{Restarting, Shared};
 
 /// How long a worker may take to say who it is.
@@ -40,6 +41,10 @@ impl NodeService for NodeServer {
         let registration = decode::registration(register)?;
         self.lead_above(obeyed).await?;
         let reconciler = shared.reconciler().map_err(unavailable)?;
+        if let Err(error) = members::note(&*shared.store, &registration.id).await {
+            // It may join all the same: a head that restarts then does not wait for it.
+            tracing::warn!(node_id = %registration.id, %error, "a node that joins could not be noted");
+        }
         let (outbound, orders) = mpsc::channel(MAX_WAITING_ORDERS);
         let registered = v1::Registered { heartbeat_ms: decode::millis(shared.timing.heartbeat) };
         let body = Some(v1::head_message::Body::Registered(registered));

@@ -21,6 +21,13 @@ impl Booking {
 }
 
 impl State {
+    /// Whether every node that the head before knew has said what runs on it.
+    #[must_use]
+    pub(super) fn all_are_back(&self) -> bool {
+        let is_back = |id| self.nodes.get(id).is_some_and(|node| node.session.is_some());
+        !self.awaited.is_empty() && self.awaited.iter().all(is_back)
+    }
+
     /// A head that has just come to lead and knows nobody yet. Nothing is decided before `settle_until`, unless all
     /// that is wanted turns out to run.
     #[must_use]

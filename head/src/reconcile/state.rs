@@ -1,6 +1,6 @@
 //! What the head knows of the cluster. Learned from workers and ingresses, never stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_pipelines::{FullName, Name};
@@ -35,6 +35,8 @@ pub struct State {
     pub settled: bool,
     /// When that time is over at the latest.
     pub settle_until: Duration,
+    /// The nodes that the head before knew; empty when that is not known. Once all are back nothing is waited for.
+    pub awaited: BTreeSet<NodeId>,
     /// Whether the cluster is being shut down: nothing is decided any more.
     pub stopping: bool,
     /// Whether half of the nodes look dead at once.

@@ -38,7 +38,7 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
         return step;
     }
     if !state.settled {
-        if now < state.settle_until && !runs_as_wanted(desired, &view) {
+        if now < state.settle_until && !state.all_are_back() && !runs_as_wanted(desired, &view) {
             return step;
         }
         step.commands.push(Command::Settle);

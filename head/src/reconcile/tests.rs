@@ -291,6 +291,17 @@ fn a_restarted_head_waits_only_so_long() {
 }
 
 #[test]
+fn a_restarted_head_waits_no_longer_than_for_the_nodes_there_were() {
+    let mut cluster = serving(2);
+    cluster.restart_head();
+    cluster.state.awaited = ["n1".into(), "n2".into()].into();
+    cluster.join("n1");
+    assert!(cluster.short().is_empty(), "the other node may have replicas");
+    cluster.join("n2");
+    assert_eq!(cluster.short(), ["settle", "serve p@1 soon", "start p/model@1 n1", "start p/model@1 n2"]);
+}
+
+#[test]
 fn a_restart_amid_a_rollout_serves_the_revision_that_can() {
     let mut cluster = serving(1);
     let report = cluster.find("p-model-1-1").2;
