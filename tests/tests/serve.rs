@@ -30,6 +30,8 @@ fn the_bundled_pipeline_answers_with_text_and_the_right_source() -> Result<()> {
     assert!(sources[0].as_str().unwrap_or_default().starts_with("A replica that drains"), "{answer}");
     let text = answer["answer"].as_str().expect("answer is text");
     assert!(text.split_whitespace().count() >= 3, "the generator writes words: {text:?}");
+    let best = sources[0].as_str().unwrap_or_default();
+    assert!(best.contains(text.trim().trim_end_matches('.')), "{text:?} is drawn from {best:?}");
     Ok(())
 }
 
