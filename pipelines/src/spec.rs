@@ -194,6 +194,23 @@ pub struct Autoscaling {
     pub downscaling_factor: f64,
 }
 
+/// One replica, whatever happens; what a file leaves out.
+impl Default for Autoscaling {
+    fn default() -> Self {
+        Self {
+            min_replicas: 1,
+            max_replicas: 1,
+            target_ongoing_requests: 2.0,
+            look_back: Duration::from_secs(2),
+            upscale_delay: Duration::from_millis(500),
+            downscale_delay: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(300),
+            upscaling_factor: 1.0,
+            downscaling_factor: 1.0,
+        }
+    }
+}
+
 /// Bounds on requests and times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

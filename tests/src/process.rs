@@ -42,6 +42,7 @@ pub fn run_cluster<S: AsRef<OsStr>>(args: &[S]) -> Output {
 pub struct UpOptions {
     args: Vec<String>,
     files: Vec<PathBuf>,
+    pipelines: Vec<String>,
     ingress: String,
     control: String,
 }
@@ -49,7 +50,13 @@ pub struct UpOptions {
 impl Default for UpOptions {
     fn default() -> Self {
         let free = "127.0.0.1:0".to_owned();
-        Self { args: Vec::new(), files: Vec::new(), ingress: free.clone(), control: free }
+        Self {
+            args: Vec::new(),
+            files: Vec::new(),
+            pipelines: Vec::new(),
+            ingress: free.clone(),
+            control: free,
+        }
     }
 }
 
@@ -64,6 +71,13 @@ impl UpOptions {
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Adds a pipeline to deploy, as the text of its file.
+    #[must_use]
+    pub fn pipeline(mut self, text: impl Into<String>) -> Self {
+        self.pipelines.push(text.into());
         self
     }
 
@@ -86,6 +100,12 @@ impl Node {
     pub fn start(data_dir: &Path, options: &UpOptions) -> Result<Self> {
         let _ = fs::remove_file(data_dir.join("endpoints.json"));
         fs::create_dir_all(data_dir)?;
+        let mut files = options.files.clone();
+        for (index, text) in options.pipelines.iter().enumerate() {
+            let path = data_dir.join(format!("pipeline-{index}.toml"));
+            fs::write(&path, text)?;
+            files.push(path);
+        }
         let log = fs::File::options().create(true).append(true).open(data_dir.join("stderr.log"))?;
         let out = fs::File::options().create(true).append(true).open(data_dir.join("stdout.log"))?;
         let child = Command::new(cluster_binary())
@@ -102,7 +122,7 @@ impl Node {
             ])
             .args(["--log", "info"])
             .args(&options.args)
-            .args(&options.files)
+            .args(&files)
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(log)
@@ -209,14 +229,7 @@ impl Cluster {
 
     /// Brings a cluster up with one pipeline and waits until it answers.
     pub fn serving(pipeline: &str) -> Result<Self> {
-        Self::serving_with(pipeline, UpOptions::new())
-    }
-
-    /// As [`Cluster::serving`], with flags.
-    pub fn serving_with(pipeline: &str, options: UpOptions) -> Result<Self> {
-        let file = tempfile::Builder::new().suffix(".toml").tempfile()?;
-        fs::write(file.path(), pipeline)?;
-        let mut cluster = Self::up(&options.file(file.path()))?;
+        let mut cluster = Self::up(&UpOptions::new().pipeline(pipeline))?;
         cluster.wait_ready();
         Ok(cluster)
     }

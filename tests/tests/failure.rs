@@ -39,11 +39,8 @@ fn ongoing(status: &Value) -> Option<u64> {
 #[test]
 fn a_killed_worker_fails_no_call() -> Result<()> {
     let spread = "autoscaling = { min_replicas = 2, max_replicas = 2 }\nmax_replicas_per_node = 1";
-    let mut cluster = Cluster::up(
-        &UpOptions::new()
-            .args(&["--roles", "head,ingress"])
-            .file(write_pipeline("spread.toml", &echo("20ms", spread))?),
-    )?;
+    let mut cluster =
+        Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(echo("20ms", spread)))?;
     cluster.join("left", &[])?;
     cluster.join("right", &[])?;
     cluster.wait_ready();
@@ -152,8 +149,8 @@ fn pipelines_survive_kill_9_of_the_head() -> Result<()> {
 
 #[test]
 fn joined_workers_keep_their_replicas_over_a_restart_of_the_head() -> Result<()> {
-    let file = write_pipeline("adopt.toml", &echo("0ms", ""))?;
-    let mut cluster = Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).file(file))?;
+    let mut cluster =
+        Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(echo("0ms", "")))?;
     cluster.join("only", &[])?;
     cluster.wait_ready();
     let replica = |cluster: &Cluster| {
@@ -206,11 +203,4 @@ fn down_stops_every_process() -> Result<()> {
     assert_eq!(cluster.joined[0].wait(Duration::from_secs(20)), Some(0));
     assert_eq!(cluster.command(&["status", "--cluster", cluster.control()]).status.code(), Some(4));
     Ok(())
-}
-
-fn write_pipeline(name: &str, text: &str) -> Result<std::path::PathBuf> {
-    let folder = tempfile::tempdir()?.keep();
-    let path = folder.join(name);
-    std::fs::write(&path, text)?;
-    Ok(path)
 }

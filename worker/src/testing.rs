@@ -26,17 +26,7 @@ pub(crate) fn echo_spec(name: &str) -> DeploymentSpec {
             max_replicas_per_node: None,
         },
         batch: Batch { max_size: 4, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: vec![] },
-        autoscaling: Autoscaling {
-            min_replicas: 1,
-            max_replicas: 1,
-            target_ongoing_requests: 2.0,
-            look_back: Duration::from_secs(2),
-            upscale_delay: Duration::from_millis(500),
-            downscale_delay: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(300),
-            upscaling_factor: 1.0,
-            downscaling_factor: 1.0,
-        },
+        autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 8,
             max_queued_requests: None,

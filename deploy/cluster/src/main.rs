@@ -37,6 +37,8 @@ fn main() -> ExitCode {
 
 /// Runs a command that needs the async runtime.
 fn run(cli: Cli) -> Result<(), exit::Failure> {
+    style::choose(cli.global.color);
+    logging::start(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("cluster")

@@ -4,12 +4,10 @@ use serde_json::json;
 
 use crate::cli::{DeleteArgs, Global};
 use crate::client::Client;
-use crate::commands::prepare;
 use crate::exit::Failure;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &DeleteArgs) -> Result<(), Failure> {
-    prepare(global)?;
     let mut client = Client::connect(global).await?;
     for name in &args.names {
         client.delete(name).await?;

@@ -7,13 +7,12 @@ use serde_json::json;
 
 use crate::cli::{DeployArgs, Global};
 use crate::client::Client;
-use crate::commands::{PipelineFile, prepare, read_files};
+use crate::commands::{PipelineFile, read_files};
 use crate::exit::Failure;
 use crate::{progress, style};
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failure> {
-    prepare(global)?;
     let files = read_files(&args.files, global)?;
     let mut client = Client::connect(global).await?;
     let answers = store(&mut client, files).await?;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::cli::{DownArgs, Global};
 use crate::client::Client;
-use crate::commands::prepare;
 use crate::exit::Failure;
 
 /// Time that the processes may take beyond the drain.
@@ -12,7 +11,6 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &DownArgs) -> Result<(), Failure> {
-    prepare(global)?;
     let mut client = Client::connect(global).await?;
     let mut watch = client.watch_status().await?;
     client.shutdown(args.drain_timeout).await?;

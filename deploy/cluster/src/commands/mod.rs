@@ -16,7 +16,6 @@ use millstream_proto::v1;
 
 use crate::cli::{Cli, Global};
 use crate::exit::Failure;
-use crate::{logging, style};
 
 /// Largest pipeline file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -32,12 +31,6 @@ pub(crate) struct PipelineFile {
 /// Prints a completion script.
 pub(crate) fn completions(shell: Shell) {
     clap_complete::generate(shell, &mut Cli::command(), "cluster", &mut std::io::stdout());
-}
-
-/// What every command does first.
-pub(crate) fn prepare(global: &Global) -> Result<(), Failure> {
-    style::choose(global.color);
-    logging::start(global)
 }
 
 /// Reads and compiles pipeline files; the faults of all files come together.

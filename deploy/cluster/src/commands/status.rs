@@ -12,13 +12,11 @@ use millstream_proto::status::{
 
 use crate::cli::{Global, StatusArgs};
 use crate::client::Client;
-use crate::commands::prepare;
 use crate::exit::Failure;
 use crate::style;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<(), Failure> {
-    prepare(global)?;
     let mut client = Client::connect(global).await?;
     if !args.watch {
         return print(global, &client.status().await?);

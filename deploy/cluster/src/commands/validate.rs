@@ -8,13 +8,12 @@ use serde_json::json;
 
 use crate::cli::{Global, ValidateArgs};
 use crate::client::Client;
-use crate::commands::{PipelineFile, prepare, read_files};
+use crate::commands::{PipelineFile, read_files};
 use crate::exit::Failure;
 use crate::style;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ValidateArgs) -> Result<(), Failure> {
-    prepare(global)?;
     let files = read_files(&args.files, global)?;
     let checked = check_foreign(global, &files).await?;
     if global.json {

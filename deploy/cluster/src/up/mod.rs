@@ -30,7 +30,6 @@ const READY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Runs the command: until a signal, or until somebody runs `cluster down`.
 pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failure> {
-    commands::prepare(global)?;
     let roles = args.roles();
     check_roles(&args, &roles)?;
     addresses::check(&args, &roles)?;
@@ -117,9 +116,7 @@ async fn deploy(
             answers.push(DeployResponse { name: pipeline.name, revision: pipeline.revision, changed: false });
         }
     }
-    let wanted: Vec<_> = answers.iter().map(|answer| (answer.name.clone(), answer.revision)).collect();
-    let mut watch = client.watch_status().await?;
-    let outcome = match progress::until_ready(&mut watch, &wanted, READY_TIMEOUT).await {
+    let outcome = match commands::deploy::wait(client, &answers, READY_TIMEOUT).await {
         Ok(()) => Outcome::Ready,
         Err(failure) => {
             // The cluster stays up: what can serve does, and the pipeline can be mended and deployed again.

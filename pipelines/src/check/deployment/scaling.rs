@@ -11,24 +11,9 @@ const MAX_REPLICAS: u32 = 10_000;
 const AUTO_MAX_REPLICAS: u32 = 100;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// One replica, whatever happens.
-fn fixed() -> Autoscaling {
-    Autoscaling {
-        min_replicas: 1,
-        max_replicas: 1,
-        target_ongoing_requests: 2.0,
-        look_back: Duration::from_secs(2),
-        upscale_delay: Duration::from_millis(500),
-        downscale_delay: Duration::from_secs(60),
-        idle_timeout: Duration::from_secs(300),
-        upscaling_factor: 1.0,
-        downscaling_factor: 1.0,
-    }
-}
-
 /// Reads the key; without it there is one replica.
 pub(super) fn autoscaling(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Autoscaling {
-    let defaults = fixed();
+    let defaults = Autoscaling::default();
     let Some((_, raw)) = table.raw("autoscaling") else { return defaults };
     if let RawValue::Text(text) = &raw.value {
         if text != "auto" {

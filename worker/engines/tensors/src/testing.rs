@@ -126,17 +126,7 @@ pub fn spec(task: Task) -> DeploymentSpec {
             max_tokens: None,
             preferred_sizes: Vec::new(),
         },
-        autoscaling: Autoscaling {
-            min_replicas: 1,
-            max_replicas: 1,
-            target_ongoing_requests: 2.0,
-            look_back: Duration::from_secs(2),
-            upscale_delay: Duration::ZERO,
-            downscale_delay: Duration::ZERO,
-            idle_timeout: Duration::from_secs(300),
-            upscaling_factor: 1.0,
-            downscaling_factor: 1.0,
-        },
+        autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 16,
             max_queued_requests: None,

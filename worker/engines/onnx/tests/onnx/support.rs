@@ -61,17 +61,7 @@ pub(crate) fn spec(task: Task, max_size: u32) -> DeploymentSpec {
             max_replicas_per_node: None,
         },
         batch: Batch { max_size, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: Vec::new() },
-        autoscaling: Autoscaling {
-            min_replicas: 1,
-            max_replicas: 1,
-            target_ongoing_requests: 2.0,
-            look_back: Duration::from_secs(2),
-            upscale_delay: Duration::ZERO,
-            downscale_delay: Duration::ZERO,
-            idle_timeout: Duration::ZERO,
-            upscaling_factor: 1.0,
-            downscaling_factor: 1.0,
-        },
+        autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 8,
             max_queued_requests: None,
