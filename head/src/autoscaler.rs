@@ -3,11 +3,17 @@
 
 use millstream_pipelines::Autoscaling;
 
-/// The target number of replicas: `min_replicas`, but at least one, because nothing starts a first replica on demand
-/// yet.
+/// The target of a deployment about which nothing has been decided yet: `min_replicas`, but at least one, because
+/// nothing starts a first replica on demand yet.
 #[must_use]
-pub fn decide(config: &Autoscaling) -> u32 {
+pub fn initial(config: &Autoscaling) -> u32 {
     config.min_replicas.max(1)
+}
+
+/// A target within the bounds of these settings.
+#[must_use]
+pub fn bound(config: &Autoscaling, target: u32) -> u32 {
+    target.clamp(config.min_replicas, config.max_replicas.max(config.min_replicas))
 }
 
 #[cfg(test)]
@@ -15,11 +21,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_is_the_minimum_but_at_least_one() {
+    fn the_first_target_is_the_minimum_but_at_least_one() {
         for (min, target) in [(0, 1), (1, 1), (7, 7)] {
             let mut config = crate::testing::spec("model").autoscaling;
             config.min_replicas = min;
-            assert_eq!(decide(&config), target);
+            assert_eq!(initial(&config), target);
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) struct Context<'a> {
     pub(super) view: &'a View<'a>,
     pub(super) crowd: &'a Crowd<'a>,
     pub(super) serving: Option<Serving>,
+    pub(super) targets: &'a Targets,
 }
 
 /// Decides for one pipeline. A newest revision that this program does not understand changes nothing.
@@ -69,8 +70,13 @@ pub(super) fn decide(context: &Context<'_>) -> Needs {
 }
 
 impl Context<'_> {
-    fn full_name(&self, deployment: &Name) -> FullName {
+    pub(super) fn full_name(&self, deployment: &Name) -> FullName {
         FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
+    }
+
+    /// How many replicas a deployment is to have under these settings.
+    pub(super) fn target(&self, deployment: &FullName, spec: &DeploymentSpec) -> usize {
+        target(self.targets, deployment, spec)
     }
 
     /// Whether every deployment of the revision has `needed` ready replicas.
@@ -88,7 +94,9 @@ impl Context<'_> {
 
     /// Which revision requests run on from now on.
     fn choose_serving(&self, newest: &Revision) -> Serving {
-        let complete = |revision: &Revision| self.has_ready(revision, |_, _| 1);
+        // One that is to have none answers all the same: its calls wait until one has started.
+        let one = |name: &Name, spec: &DeploymentSpec| self.target(&self.full_name(name), spec).min(1);
+        let complete = |revision: &Revision| self.has_ready(revision, one);
         let served = |complete| Serving { revision: newest.stored.number, complete };
         let now = self.serving.and_then(|now| Some((now, self.pipeline.revisions.get(&now.revision)?)));
         match now {
@@ -108,8 +116,8 @@ impl Context<'_> {
             Some((Serving { complete: false, .. }, old)) if !complete(old) => served(complete(newest)),
             Some((now, old)) => {
                 let needed = |name: &Name, spec: &DeploymentSpec| match old.spec(name) {
-                    Some(old) if !is_interchangeable(old, spec) => target(spec),
-                    _ => 1,
+                    Some(old) if !is_interchangeable(old, spec) => self.target(&self.full_name(name), spec),
+                    _ => one(name, spec),
                 };
                 if self.has_ready(newest, needed) {
                     served(true)
@@ -133,9 +141,9 @@ impl Context<'_> {
         let current: Vec<_> = all.iter().copied().filter(|seen| seen.serves(newest)).collect();
         let serving: Vec<_> = all.iter().copied().filter(|seen| seen.serves(old)).collect();
         if let Some(old_spec) = old.spec(&deployment.deployment) {
-            needs.want(deployment, old, target(old_spec).saturating_sub(serving.len()));
+            needs.want(deployment, old, self.target(deployment, old_spec).saturating_sub(serving.len()));
         }
-        let target = target(spec);
+        let target = self.target(deployment, spec);
         let missing = target.saturating_sub(current.len());
         let others = all.len() - current.len();
         let interchangeable =
@@ -147,7 +155,8 @@ impl Context<'_> {
         };
         needs.want(deployment, newest, missing.min(room));
         // What both revisions use must be enough for both.
-        let keep = target.max(old.spec(&deployment.deployment).map_or(0, |spec| self::target(spec)));
+        let keep =
+            target.max(old.spec(&deployment.deployment).map_or(0, |spec| self.target(deployment, spec)));
         self.retire_surplus(&current, keep, needs);
     }
 
@@ -156,7 +165,7 @@ impl Context<'_> {
         let all: Vec<_> = self.view.counted(deployment).collect();
         let (current, others): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) =
             all.iter().copied().partition(|seen| seen.serves(newest));
-        let target = target(spec);
+        let target = self.target(deployment, spec);
         let missing = target.saturating_sub(current.len());
         let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
         let previous = |seen: &&Seen<'_>| {
@@ -222,9 +231,16 @@ fn is_interchangeable(a: &DeploymentSpec, b: &DeploymentSpec) -> bool {
     a.task == b.task && a.signature == b.signature
 }
 
-/// How many replicas a deployment is to have.
-pub(super) fn target(spec: &DeploymentSpec) -> usize {
-    autoscaler::decide(&spec.autoscaling) as usize
+/// What the autoscaler has decided, by deployment.
+pub(super) type Targets = BTreeMap<FullName, u32>;
+
+/// How many replicas a deployment is to have: what the autoscaler has decided, within the bounds of these settings.
+pub(super) fn target(targets: &Targets, deployment: &FullName, spec: &DeploymentSpec) -> usize {
+    let decided = targets.get(deployment).copied();
+    decided.map_or_else(
+        || autoscaler::initial(&spec.autoscaling),
+        |target| autoscaler::bound(&spec.autoscaling, target),
+    ) as usize
 }
 
 pub(super) fn retire(seen: &Seen<'_>, reason: Reason) -> Command {

@@ -29,6 +29,8 @@ pub struct State {
     pub ingresses: BTreeMap<IngressId, Ingress>,
     /// What each pipeline's requests run on.
     pub serving: BTreeMap<Name, Serving>,
+    /// How many replicas the autoscaler has decided on, by deployment; one that is not here has its minimum.
+    pub targets: BTreeMap<FullName, u32>,
     /// The newest route table; version 0 before the first one.
     pub routes: RouteTable,
     /// Whether workers had time to report after the head's start; before, nothing is decided.

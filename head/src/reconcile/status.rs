@@ -110,7 +110,8 @@ impl Scope<'_> {
             .into_iter()
             .flat_map(|compiled| &compiled.deployments)
             .map(|(deployment, spec)| {
-                self.deployment_status(&self.full_name(deployment), newest, target(spec))
+                let deployment = self.full_name(deployment);
+                self.deployment_status(&deployment, newest, target(&self.state.targets, &deployment, spec))
             })
             .collect();
         // Deployments of older revisions, for as long as they have replicas.
@@ -154,10 +155,9 @@ impl Scope<'_> {
         let failed = self
             .replicas()
             .any(|seen| seen.replica.leaving.is_none() && seen.serves(newest) && seen.cannot_start());
-        let all_ready = compiled
-            .deployments
-            .iter()
-            .all(|(name, spec)| self.view.num_ready(&self.full_name(name), newest) >= target(spec));
+        let all_ready = compiled.deployments.iter().map(|(name, spec)| (self.full_name(name), spec)).all(
+            |(name, spec)| self.view.num_ready(&name, newest) >= target(&self.state.targets, &name, spec),
+        );
         match serving {
             Some(serving) if serving == newest.stored.number && all_ready => PipelineState::Ready,
             // Whether or not an older revision serves on: what was asked for does not come.

@@ -7,7 +7,7 @@ use millstream_pipelines::FullName;
 use millstream_proto::ReplicaId;
 use serde::Serialize;
 
-use super::deployment::{self, Context, Crowd, Wanted, target};
+use super::deployment::{self, Context, Crowd, Wanted};
 use super::state::{Leaving, State};
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
@@ -38,7 +38,7 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
         return step;
     }
     if !state.settled {
-        if now < state.settle_until && !state.all_are_back() && !runs_as_wanted(desired, &view) {
+        if now < state.settle_until && !state.all_are_back() && !runs_as_wanted(desired, state, &view) {
             return step;
         }
         step.commands.push(Command::Settle);
@@ -53,7 +53,9 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     let mut wanted = Vec::new();
     for (name, pipeline) in &desired.pipelines {
         let serving = state.serving.get(name).copied();
-        let needs = deployment::decide(&Context { name, pipeline, view: &view, crowd: &crowd, serving });
+        let targets = &state.targets;
+        let needs =
+            deployment::decide(&Context { name, pipeline, view: &view, crowd: &crowd, serving, targets });
         step.commands.extend(needs.commands);
         wanted.extend(needs.start);
     }
@@ -69,11 +71,12 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
 }
 
 /// Whether every deployment has all its replicas ready: then there is nothing to wait for.
-fn runs_as_wanted(desired: &Desired, view: &View<'_>) -> bool {
+fn runs_as_wanted(desired: &Desired, state: &State, view: &View<'_>) -> bool {
     desired.pipelines.iter().all(|(name, pipeline)| {
         pipeline.newest().is_some_and(|newest| {
-            let context = Context { name, pipeline, view, crowd: &Crowd::new(), serving: None };
-            context.has_ready(newest, |_, spec| target(spec))
+            let targets = &state.targets;
+            let context = Context { name, pipeline, view, crowd: &Crowd::new(), serving: None, targets };
+            context.has_ready(newest, |deployment, spec| context.target(&context.full_name(deployment), spec))
         })
     })
 }
