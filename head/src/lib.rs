@@ -17,6 +17,7 @@ mod leader;
 mod lock;
 mod members;
 pub mod reconcile;
+pub mod rollout;
 pub mod scheduler;
 mod shared;
 pub mod store;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rollout;
+
 /// Intervals and bounds of the control plane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
@@ -24,6 +26,8 @@ pub struct Timing {
     pub tick: Duration,
     /// Shortest time between two messages of a status watch. Default 100 ms.
     pub status_interval: Duration,
+    /// Intervals of rollouts.
+    pub rollout: rollout::Timing,
 }
 
 impl Default for Timing {
@@ -37,6 +41,7 @@ impl Default for Timing {
             ack_timeout: Duration::from_secs(5),
             tick: Duration::from_millis(250),
             status_interval: Duration::from_millis(100),
+            rollout: rollout::Timing::default(),
         }
     }
 }

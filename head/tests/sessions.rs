@@ -30,7 +30,7 @@ async fn a_deploy_starts_a_replica_and_routes_it_once_ready() {
     assert_eq!(spec.name.as_str(), "model");
     let table = ingress.table().await;
     assert!(routed(&table, "p").is_empty(), "requests wait while nothing is ready");
-    assert_eq!(table.pipelines[0].source, echo("p", 1, "0ms"));
+    assert_eq!(table.pipelines[0].variants[0].source, echo("p", 1, "0ms"));
 
     let loading = v1::ReplicaReport { doing: "warming up".into(), ..report(&order, ReplicaState::Starting) };
     worker.say(loading).await;
@@ -216,7 +216,7 @@ async fn a_new_revision_starts_beside_the_old_one_which_stops_after_the_ack() {
     );
     worker.report(&new, ReplicaState::Ready).await;
     let table = ingress.until_routed("p", &[&new.replica_id]).await;
-    assert_eq!(table.pipelines[0].revision, 2);
+    assert_eq!(table.pipelines[0].variants[0].revision, 2);
     worker.expect_no_order(Duration::from_millis(200)).await;
     ingress.ack(table.version).await;
     let stop = worker.stop_order().await;
@@ -249,14 +249,14 @@ async fn a_revision_that_cannot_start_leaves_the_old_one_serving() {
     }
     let status = until("the verdict", async || {
         let status = control.status().await;
-        (status.pipelines[0].state == PipelineState::Failed).then_some(status)
+        (!status.pipelines[0].verdicts.is_empty()).then_some(status)
     });
     let status = status.await;
-    assert_eq!((status.pipelines[0].revision, status.pipelines[0].serving_revision), (2, Some(1)));
-    let failed =
-        status.pipelines[0].deployments[0].replicas.iter().find(|r| r.state == State::Failed).unwrap();
-    assert_eq!(failed.error, "no such model");
-    worker.expect_no_order(Duration::from_millis(200)).await;
+    let verdict = &status.pipelines[0].verdicts[0];
+    assert_eq!((verdict.revision, verdict.outcome.as_str()), (2, "rolled_back"));
+    assert!(verdict.reason.ends_with("no such model"), "{}", verdict.reason);
+    assert_eq!((status.pipelines[0].revision, status.pipelines[0].serving_revision), (1, Some(1)));
+    assert_eq!(worker.stop_order().await.replica_id, new.replica_id);
     head.stop().await;
 }
 

@@ -105,14 +105,104 @@ pub struct PipelineStatus {
     pub name: String,
     /// Its HTTP route, if it has one.
     pub route: Option<String>,
-    /// The newest revision that people asked for.
+    /// The revision that is to serve: the newest one that people asked for, unless it was rolled back.
     pub revision: u64,
+    /// The revision that was deployed last.
+    #[serde(default)]
+    pub newest_revision: u64,
     /// The revision that requests run on, if any can.
     pub serving_revision: Option<u64>,
     /// Whether it serves.
     pub state: PipelineState,
+    /// How a revision takes over, while one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// Revisions that do not serve although they were deployed, and why; the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<VerdictStatus>,
     /// Its deployments, by name.
     pub deployments: Vec<DeploymentStatus>,
+}
+
+/// How a revision takes over from another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// The revision that takes over.
+    pub revision: u64,
+    /// The one that serves until then, and again should the new one fail.
+    pub baseline: u64,
+    /// How far it is.
+    pub phase: RolloutPhase,
+    /// How traffic comes to it.
+    pub mode: RolloutMode,
+    /// Part of the requests that it answers, 0 to 1.
+    pub traffic_ratio: f64,
+    /// Part of the requests that it gets copies of, 0 to 1.
+    pub shadow_ratio: f64,
+    /// Time in this phase.
+    pub phase_ms: u64,
+    /// What came of requests on the new revision since its trial began.
+    pub new: OutcomeCounts,
+    /// The same on the baseline.
+    pub old: OutcomeCounts,
+    /// Copies whose answers were compared.
+    pub compared: u64,
+    /// Copies whose answers differed.
+    pub different: u64,
+    /// Copies that failed although the request did not.
+    pub shadow_failed: u64,
+}
+
+/// Requests and calls, by how they ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OutcomeCounts {
+    /// Requests with an answer.
+    pub requests_answered: u64,
+    /// Requests that failed by a fault of the server.
+    pub requests_failed: u64,
+    /// Calls to replicas with an answer.
+    pub calls_answered: u64,
+    /// Calls to replicas that failed; a retry may have hidden them from the client.
+    pub calls_failed: u64,
+}
+
+/// How far a rollout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutPhase {
+    /// The first new replicas start.
+    Starting,
+    /// A part of the requests runs on them; the old replicas are whole.
+    Trial,
+    /// All requests run on the new revision; old replicas leave as new ones get ready.
+    Moving,
+    /// All old replicas are gone; errors still lead back.
+    Watching,
+}
+
+/// How traffic comes to a new revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutMode {
+    /// By itself, after a trial.
+    Rolling,
+    /// A fixed part, until it is promoted or aborted.
+    Canary,
+    /// Copies only, until it is promoted or aborted.
+    Shadow,
+}
+
+/// Why a revision does not serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictStatus {
+    /// The revision.
+    pub revision: u64,
+    /// `rolled_back` by the head, or `aborted` by people.
+    pub outcome: String,
+    /// Why.
+    pub reason: String,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
 }
 
 /// Whether a pipeline serves.

@@ -10,10 +10,12 @@ use millstream_proto::status::ClusterStatus;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use super::node_session_actor::NodeSessionMsg;
-use crate::desired::Desired;
+use crate::clock;
+use crate::desired::{self, Desired, Outcome, Verdict};
 use crate::members;
 use crate::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
 use crate::reconcile::{Command, SessionId, State, routes, status::status, step};
+use crate::rollout::{self, ChangeKind};
 use crate::shared::Shared;
 
 /// Reconciles.
@@ -37,6 +39,8 @@ pub(crate) enum ReconcilerMsg {
     Observe(Event),
     /// From the control service, after the store has taken the change; answered at once. May be repeated.
     DesiredChanged(Arc<Desired>, RpcReplyPort<()>),
+    /// From itself, after the store has taken how a rollout ended. May be repeated.
+    Concluded(Arc<Desired>),
     /// From anybody: the cluster as it is now.
     Status(RpcReplyPort<ClusterStatus>),
     /// From the control service: tell every ingress and worker to drain and end. May be repeated.
@@ -102,10 +106,10 @@ impl Actor for ReconcilerActor {
             }
             ReconcilerMsg::Observe(event) => self.observe(&myself, state, event),
             ReconcilerMsg::DesiredChanged(desired, reply) => {
-                state.desired = desired;
-                self.queue_look(&myself, state);
+                self.change_desired(&myself, state, desired);
                 answer(reply, ());
             }
+            ReconcilerMsg::Concluded(desired) => self.change_desired(&myself, state, desired),
             ReconcilerMsg::Status(reply) => {
                 let ReconcilerState { state, desired, .. } = state;
                 answer(reply, status(&self.shared.name, desired, state, &self.shared.timing, now));
@@ -184,6 +188,19 @@ impl ReconcilerActor {
         }
     }
 
+    /// Two changes may arrive in another order than they were stored in.
+    fn change_desired(
+        &self,
+        myself: &ActorRef<ReconcilerMsg>,
+        state: &mut ReconcilerState,
+        desired: Arc<Desired>,
+    ) {
+        if desired.generation > state.desired.generation {
+            state.desired = desired;
+            self.queue_look(myself, state);
+        }
+    }
+
     fn queue_look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState) {
         if !state.look_queued {
             state.look_queued = myself.cast(ReconcilerMsg::Look(Trigger::Event)).is_ok();
@@ -194,7 +211,7 @@ impl ReconcilerActor {
         let decided = step(&state.desired, &state.state, &self.shared.timing, now);
         for command in &decided.commands {
             state.state.carry_out(command, now);
-            self.send(state, command);
+            self.send(myself, state, command);
         }
         for (deployment, reasons) in &decided.pending {
             // A head that starts has no nodes for a moment.
@@ -221,7 +238,7 @@ impl ReconcilerActor {
 
     /// Sends a command to whom it concerns. A session that is gone loses it; its worker reports what runs when it
     /// dials again, and the next step decides afresh.
-    fn send(&self, state: &mut ReconcilerState, command: &Command) {
+    fn send(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, command: &Command) {
         log(command);
         let (node, message) = match command {
             Command::Start(order) | Command::Update(order) => {
@@ -246,6 +263,12 @@ impl ReconcilerActor {
                 });
                 return;
             }
+            Command::Rollout(change) => {
+                if matches!(change.kind, ChangeKind::Complete | ChangeKind::RollBack { .. }) {
+                    tokio::spawn(conclude(Arc::clone(&self.shared), myself.clone(), change.clone()));
+                }
+                return;
+            }
             _ => return,
         };
         if let Some((_, actor)) = state.sessions.get(node) {
@@ -263,6 +286,28 @@ impl ReconcilerActor {
     }
 }
 
+/// Stores how a rollout ended. When the store does not take it, the next look but one says so again.
+async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, change: rollout::Change) {
+    let rollout::Change { pipeline, revision, baseline, kind } = change;
+    let at_ms = clock::unix_ms();
+    let change = |desired: &mut Desired| {
+        match &kind {
+            ChangeKind::RollBack { reason } => {
+                let verdict = Verdict { outcome: Outcome::RolledBack, reason: reason.clone(), at_ms };
+                desired::rollout::go_back(desired, &pipeline, revision, baseline, verdict);
+            }
+            _ => desired::rollout::complete(desired, &pipeline, revision),
+        }
+        Ok(())
+    };
+    match shared.catalog.change_rollout(&pipeline, change).await {
+        Ok(((), desired)) => {
+            let _ = reconciler.cast(ReconcilerMsg::Concluded(desired));
+        }
+        Err(error) => tracing::warn!(%pipeline, revision, %error, "the end of a rollout is not stored yet"),
+    }
+}
+
 /// Whoever asked may have left meanwhile.
 fn answer<T: Send + 'static>(reply: RpcReplyPort<T>, value: T) {
     let _ = reply.send(value);
@@ -272,6 +317,15 @@ fn log(command: &Command) {
     match command {
         Command::Serve { pipeline, revision, complete } => {
             tracing::info!(%pipeline, revision, complete, "requests run on this revision");
+        }
+        Command::Rollout(change) => {
+            let rollout::Change { pipeline, revision, baseline, kind } = change;
+            match kind {
+                ChangeKind::RollBack { reason } => {
+                    tracing::warn!(%pipeline, revision, baseline, reason, "going back to the revision before");
+                }
+                kind => tracing::info!(%pipeline, revision, baseline, ?kind, "rollout"),
+            }
         }
         Command::Start(order) => {
             tracing::info!(replica_id = %order.replica, node_id = %order.node, deployment = %order.deployment,
@@ -295,6 +349,9 @@ fn log(command: &Command) {
             );
         }
         Command::Alarm { raised: false } => tracing::info!("enough nodes are back"),
-        Command::Settle | Command::ForgetNode { .. } | Command::ForgetIngress { .. } => {}
+        Command::Settle
+        | Command::ForgetNode { .. }
+        | Command::ForgetIngress { .. }
+        | Command::ForgetPipeline { .. } => {}
     }
 }

@@ -17,7 +17,7 @@ use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::clock::unix_ms;
 use crate::desired::catalog;
 use crate::desired::change::{Candidate, Refusal};
-use crate::desired::{Compiled, Desired};
+use crate::desired::{Compiled, Desired, Mode};
 use crate::shared::{Restarting, Shared};
 use crate::store;
 
@@ -45,7 +45,7 @@ impl ControlService for ControlServer {
         }
         let candidate = compile(file_name, source, source_dir).await?;
         let name = candidate.compiled.name.to_string();
-        let deployed = self.shared.catalog.deploy(candidate, unix_ms()).await;
+        let deployed = self.shared.catalog.deploy(candidate, Mode::Rolling, unix_ms()).await;
         let (revision, changed, desired) = deployed.map_err(|error| refused(&error))?;
         if changed {
             tracing::info!(pipeline = name, revision, "pipeline deployed");
@@ -83,7 +83,7 @@ impl ControlService for ControlServer {
     ) -> Result<Response<ListPipelinesResponse>, Status> {
         let desired = self.shared.catalog.desired().await;
         let pipelines = desired.pipelines.iter().filter_map(|(name, pipeline)| {
-            let stored = &pipeline.newest()?.stored;
+            let stored = &pipeline.wanted()?.stored;
             Some(StoredPipeline {
                 name: name.to_string(),
                 revision: stored.number,
@@ -132,7 +132,7 @@ fn refused(error: &catalog::Error) -> Status {
     let text = error.to_string();
     match error {
         catalog::Error::Refused(Refusal::Invalid(_)) => Status::invalid_argument(text),
-        catalog::Error::Refused(Refusal::InUse(_)) => Status::failed_precondition(text),
+        catalog::Error::Refused(Refusal::InUse(_) | Refusal::NotNow(_)) => Status::failed_precondition(text),
         catalog::Error::Refused(Refusal::NotFound(_)) => Status::not_found(text),
         catalog::Error::Store(store::Error::Full) => Status::resource_exhausted(text),
         catalog::Error::Store(store::Error::Conflict { .. }) => Status::aborted(text),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use millstream_pipelines::{FullName, NameError};
+use millstream_pipelines::{FullName, Name, NameError};
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{NodeId, ReplicaId, v1};
 
-use crate::reconcile::observe::{Registration, Report};
-use crate::reconcile::routes::RouteTable;
+use crate::reconcile::observe::{Counted, Registration, Report};
+use crate::reconcile::routes::{ReplicaRoute, RouteTable, Variant};
 use crate::reconcile::{Device, Load, Order, Resources};
+use crate::rollout::{Outcomes, Shadowed};
 use crate::scheduler::Share;
 
 /// Why a message makes no sense.
@@ -113,6 +114,30 @@ pub(crate) fn loads(report: v1::LoadReport) -> std::collections::BTreeMap<FullNa
     report.deployments.into_iter().filter_map(load).collect()
 }
 
+/// How requests and calls ended at an ingress since its last report, by pipeline and revision.
+pub(crate) fn counted(report: &v1::LoadReport) -> Counted {
+    let mut counted = Counted::new();
+    let outcomes = |counts: &v1::Outcomes| Outcomes { answered: counts.answered, failed: counts.failed };
+    for load in &report.deployments {
+        let Ok(name) = full_name(&load.pipeline, &load.deployment) else { continue };
+        for counts in &load.outcomes {
+            let tally = counted.entry((name.pipeline.clone(), counts.revision)).or_default();
+            tally.deployments.insert(name.deployment.clone(), outcomes(counts));
+        }
+    }
+    for report in &report.pipelines {
+        let Ok(name) = report.pipeline.parse::<Name>() else { continue };
+        for counts in &report.outcomes {
+            counted.entry((name.clone(), counts.revision)).or_default().requests = outcomes(counts);
+        }
+        if let Some(shadow) = &report.shadow {
+            let v1::ShadowOutcomes { revision, compared, different, failed } = *shadow;
+            counted.entry((name, revision)).or_default().shadow = Shadowed { compared, different, failed };
+        }
+    }
+    counted
+}
+
 /// An order to start a replica.
 pub(crate) fn start(order: &Order) -> v1::StartReplica {
     v1::StartReplica {
@@ -133,25 +158,31 @@ pub(crate) fn start(order: &Order) -> v1::StartReplica {
 
 /// A route table.
 pub(crate) fn table(table: &RouteTable) -> v1::RouteTable {
-    let pipelines = table.pipelines.iter().map(|route| {
-        let stored = &route.revision.stored;
-        let deployments = route.deployments.iter().map(|route| v1::DeploymentRoute {
-            deployment: route.deployment.to_string(),
-            replicas: route
-                .replicas
-                .iter()
-                .map(|replica| v1::ReplicaRoute {
-                    replica_id: replica.replica.to_string(),
-                    node_id: replica.node.to_string(),
-                    address: replica.address.clone(),
-                })
-                .collect(),
-        });
-        v1::PipelineRoute {
-            name: route.name.to_string(),
+    let variant = |variant: &Variant| {
+        let stored = &variant.revision.stored;
+        v1::Variant {
             revision: stored.number,
             file_name: stored.file_name.clone(),
             source: stored.source.clone(),
+            permille: variant.permille.into(),
+            shadow_permille: variant.shadow_permille.into(),
+        }
+    };
+    let replica = |replica: &ReplicaRoute| v1::ReplicaRoute {
+        replica_id: replica.replica.to_string(),
+        node_id: replica.node.to_string(),
+        address: replica.address.clone(),
+        revision: replica.revision,
+        serves: replica.serves.clone(),
+    };
+    let pipelines = table.pipelines.iter().map(|route| {
+        let deployments = route.deployments.iter().map(|route| v1::DeploymentRoute {
+            deployment: route.deployment.to_string(),
+            replicas: route.replicas.iter().map(replica).collect(),
+        });
+        v1::PipelineRoute {
+            name: route.name.to_string(),
+            variants: route.variants.iter().map(variant).collect(),
             deployments: deployments.collect(),
         }
     });

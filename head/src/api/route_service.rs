@@ -144,7 +144,13 @@ async fn read(
         let Ok(Some(message)) = message else { break };
         let event = match message.body {
             Some(Body::Ack(ack)) => Event::Acked(id.clone(), session, ack.version),
-            Some(Body::Load(load)) => Event::Loaded(id.clone(), session, decode::loads(load)),
+            Some(Body::Load(load)) => {
+                let counted = decode::counted(&load);
+                if !counted.is_empty() && !observe(Event::Counted(id.clone(), session, counted)) {
+                    break;
+                }
+                Event::Loaded(id.clone(), session, decode::loads(load))
+            }
             // A newer ingress may say things that this head does not know.
             Some(Body::Hello(_)) | None => continue,
         };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::change::{self, Candidate, Deployed, Refusal};
-use super::{Compiled, Desired, Revision, StoredRevision};
+use super::{Compiled, Desired, Mode, Pipeline, Revision, StoredRevision, StoredRollout, Verdict, rollout};
 use crate::store::{self, Expected, Store, Version, Write};
 
 /// Keys of pipelines' heads: `pipelines/NAME`.
@@ -43,6 +43,32 @@ pub(crate) enum Error {
 struct StoredHead {
     newest: u64,
     deleted: bool,
+    /// Absent: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wanted: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rollout: Option<StoredRollout>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    verdicts: BTreeMap<u64, Verdict>,
+}
+
+impl StoredHead {
+    fn of(pipeline: &Pipeline) -> Self {
+        let Pipeline { newest, wanted, rollout, verdicts, .. } = pipeline;
+        let verdicts = verdicts.clone();
+        Self { newest: *newest, deleted: false, wanted: Some(*wanted), rollout: *rollout, verdicts }
+    }
+
+    fn deleted(newest: u64) -> Self {
+        Self { newest, deleted: true, wanted: None, rollout: None, verdicts: BTreeMap::new() }
+    }
+
+    /// The pipeline, before its revisions are read.
+    fn into_pipeline(self) -> Pipeline {
+        let Self { newest, wanted, rollout, verdicts, .. } = self;
+        let wanted = wanted.unwrap_or(newest);
+        Pipeline { newest, wanted, rollout, verdicts, revisions: BTreeMap::new() }
+    }
 }
 
 /// The stored pipelines.
@@ -61,7 +87,7 @@ struct Current {
 impl Catalog {
     /// Reads everything from the store.
     pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, Error> {
-        let current = read(&*store).await?;
+        let current = read(&*store, 0).await?;
         Ok(Self { store, current: Mutex::new(current) })
     }
 
@@ -75,6 +101,7 @@ impl Catalog {
     pub(crate) async fn deploy(
         &self,
         candidate: Candidate,
+        mode: Mode,
         now_ms: u64,
     ) -> Result<(u64, bool, Arc<Desired>), Error> {
         let mut current = self.current.lock().await;
@@ -89,9 +116,9 @@ impl Catalog {
             let number = revision.stored.number;
             let mut desired = Desired::clone(&current.desired);
             let dropped = desired.add(&name, Arc::clone(&revision));
-            let head = StoredHead { newest: number, deleted: false };
+            rollout::set_mode(&mut desired, &name, mode)?;
             let mut writes = vec![
-                put_head(&name, &head, current.versions.get(&name)),
+                put_head(&name, &StoredHead::of(&desired.pipelines[&name]), current.versions.get(&name)),
                 Write::put(revision_key(&name, number), Expected::Absent, to_json(&revision.stored)),
             ];
             writes.extend(
@@ -116,9 +143,35 @@ impl Catalog {
             let mut writes: Vec<_> =
                 revisions.map(|&number| Write::delete(revision_key(name, number), Expected::Any)).collect();
             let newest = pipeline.as_ref().map_or(0, |pipeline| pipeline.newest);
-            writes.push(put_head(name, &StoredHead { newest, deleted: true }, current.versions.get(name)));
+            writes.push(put_head(name, &StoredHead::deleted(newest), current.versions.get(name)));
             if self.commit(&mut current, name, desired, writes).await? {
                 return Ok(Arc::clone(&current.desired));
+            }
+        }
+        Err(store::Error::Conflict { key: format!("{PIPELINES}{name}") }.into())
+    }
+
+    /// Changes how a pipeline's wanted revision takes over, or which one that is; gives what `change` gave and what
+    /// people ask for now. A change that changes nothing is not stored.
+    pub(crate) async fn change_rollout<T>(
+        &self,
+        name: &Name,
+        change: impl Fn(&mut Desired) -> Result<T, Refusal>,
+    ) -> Result<(T, Arc<Desired>), Error> {
+        let mut current = self.current.lock().await;
+        for _ in 1..MAX_ATTEMPTS {
+            let mut desired = Desired::clone(&current.desired);
+            let outcome = change(&mut desired)?;
+            let (before, after) = (current.desired.pipelines.get(name), desired.pipelines.get(name));
+            let Some((before, after)) = before.zip(after).filter(|(before, after)| before != after) else {
+                return Ok((outcome, Arc::clone(&current.desired)));
+            };
+            let dropped = before.revisions.keys().filter(|number| !after.revisions.contains_key(number));
+            let dropped = dropped.map(|&number| Write::delete(revision_key(name, number), Expected::Any));
+            let head = put_head(name, &StoredHead::of(after), current.versions.get(name));
+            let writes = std::iter::once(head).chain(dropped).collect();
+            if self.commit(&mut current, name, desired, writes).await? {
+                return Ok((outcome, Arc::clone(&current.desired)));
             }
         }
         Err(store::Error::Conflict { key: format!("{PIPELINES}{name}") }.into())
@@ -129,9 +182,11 @@ impl Catalog {
         &self,
         current: &mut Current,
         name: &Name,
-        desired: Desired,
+        mut desired: Desired,
         writes: Vec<Write>,
     ) -> Result<bool, Error> {
+        let generation = current.desired.generation + 1;
+        desired.generation = generation;
         match self.store.commit(writes).await {
             Ok(version) => {
                 current.desired = Arc::new(desired);
@@ -139,7 +194,7 @@ impl Catalog {
                 Ok(true)
             }
             Err(store::Error::Conflict { .. }) => {
-                *current = read(&*self.store).await?;
+                *current = read(&*self.store, generation).await?;
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -170,17 +225,16 @@ fn name_of(key: &str, rest: &str) -> Result<Name, Error> {
     rest.parse().map_err(|error| Error::Unreadable { key: key.to_owned(), reason: format!("{error}") })
 }
 
-async fn read(store: &dyn Store) -> Result<Current, Error> {
+async fn read(store: &dyn Store, generation: u64) -> Result<Current, Error> {
     let mut current = Current::default();
-    let mut desired = Desired::default();
+    let mut desired = Desired { generation, ..Desired::default() };
     for entry in store.list(PIPELINES).await?.entries {
         let name = name_of(&entry.key, &entry.key[PIPELINES.len()..])?;
         let head: StoredHead = from_json(&entry.key, &entry.value)?;
         if head.deleted {
             desired.deleted.insert(name.clone(), head.newest);
         } else {
-            let revisions = BTreeMap::new();
-            desired.pipelines.insert(name.clone(), super::Pipeline { newest: head.newest, revisions });
+            desired.pipelines.insert(name.clone(), head.into_pipeline());
         }
         current.versions.insert(name, entry.version);
     }
@@ -222,22 +276,28 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
         let catalog = Catalog::load(Arc::clone(&store)).await.unwrap();
         for n in 1..=12 {
-            let (number, changed, _) = catalog.deploy(candidate(&n.to_string()), n).await.unwrap();
+            let (number, changed, _) =
+                catalog.deploy(candidate(&n.to_string()), Mode::Rolling, n).await.unwrap();
             assert_eq!((number, changed), (n, true));
+            let complete = |desired: &mut Desired| {
+                rollout::complete(desired, &name("p"), n);
+                Ok(())
+            };
+            catalog.change_rollout(&name("p"), complete).await.unwrap();
         }
-        assert!(!catalog.deploy(candidate("12"), 13).await.unwrap().1);
+        assert!(!catalog.deploy(candidate("12"), Mode::Rolling, 13).await.unwrap().1);
         assert_eq!(num_keys(&*store, REVISIONS).await, 10);
         let loaded = Catalog::load(Arc::clone(&store)).await.unwrap().desired().await;
         let pipeline = &loaded.pipelines[&name("p")];
         assert_eq!((pipeline.newest, pipeline.revisions.len()), (12, 10));
         assert_eq!(
-            pipeline.newest().unwrap().stored,
-            catalog.desired().await.pipelines[&name("p")].newest().unwrap().stored
+            pipeline.wanted().unwrap().stored,
+            catalog.desired().await.pipelines[&name("p")].wanted().unwrap().stored
         );
         catalog.delete(&name("p")).await.unwrap();
         assert_eq!(num_keys(&*store, REVISIONS).await, 0);
         let again = Catalog::load(Arc::clone(&store)).await.unwrap();
-        assert_eq!(again.deploy(candidate("1"), 14).await.unwrap().0, 13);
+        assert_eq!(again.deploy(candidate("1"), Mode::Rolling, 14).await.unwrap().0, 13);
     }
 
     #[tokio::test]
@@ -246,9 +306,9 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
         let one = Catalog::load(Arc::clone(&store)).await.unwrap();
         let other = Catalog::load(Arc::clone(&store)).await.unwrap();
-        assert_eq!(one.deploy(candidate("a"), 1).await.unwrap().0, 1);
-        assert_eq!(other.deploy(candidate("b"), 1).await.unwrap().0, 2);
-        assert_eq!(one.deploy(candidate("c"), 1).await.unwrap().0, 3);
+        assert_eq!(one.deploy(candidate("a"), Mode::Rolling, 1).await.unwrap().0, 1);
+        assert_eq!(other.deploy(candidate("b"), Mode::Rolling, 1).await.unwrap().0, 2);
+        assert_eq!(one.deploy(candidate("c"), Mode::Rolling, 1).await.unwrap().0, 3);
     }
 
     #[tokio::test]

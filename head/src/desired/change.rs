@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_pipelines::{DeploymentSpec, FullName, ModelRef, Name};
 
-use super::{Compiled, Desired, MAX_REVISIONS, Pipeline, Revision, StoredRevision};
+use super::{Compiled, Desired, Pipeline, Revision, StoredRevision};
 
 /// Ranges kept in [`StoredRevision::reuses`]; replicas older than that are replaced.
 const MAX_RANGES: usize = 16;
@@ -26,7 +26,7 @@ pub struct Candidate {
 /// What a deploy comes to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deployed {
-    /// This very text is the newest revision already.
+    /// This very text is the wanted revision already.
     Unchanged {
         /// Its number.
         revision: u64,
@@ -44,6 +44,9 @@ pub enum Refusal {
     /// Another pipeline uses what would go away.
     #[error("{0}")]
     InUse(String),
+    /// The pipeline is not in a state in which that can be done.
+    #[error("{0}")]
+    NotNow(String),
     /// There is no such pipeline.
     #[error("there is no pipeline `{0}`; `cluster status` lists those there are")]
     NotFound(Name),
@@ -57,12 +60,12 @@ pub enum Refusal {
 pub fn deploy(desired: &Desired, candidate: Candidate, now_ms: u64) -> Result<Deployed, Refusal> {
     let name = candidate.compiled.name.clone();
     let current = desired.pipelines.get(&name);
-    let newest = current.and_then(Pipeline::newest);
-    if let Some(newest) = newest
-        && newest.stored.source == candidate.source
-        && (newest.stored.source_dir == candidate.source_dir || !has_relative_models(&candidate.compiled))
+    let wanted = current.and_then(Pipeline::wanted);
+    if let Some(wanted) = wanted
+        && wanted.stored.source == candidate.source
+        && (wanted.stored.source_dir == candidate.source_dir || !has_relative_models(&candidate.compiled))
     {
-        return Ok(Deployed::Unchanged { revision: newest.stored.number });
+        return Ok(Deployed::Unchanged { revision: wanted.stored.number });
     }
     check_fit(desired, &candidate)?;
     let removed = |deployment: &Name| !candidate.compiled.deployments.contains_key(deployment);
@@ -94,23 +97,21 @@ pub fn delete(desired: &Desired, name: &Name) -> Result<(), Refusal> {
 }
 
 impl Desired {
-    /// Adds a revision as the newest of its pipeline; gives the numbers of revisions that are no longer kept.
+    /// Adds a revision that is wanted from now on and takes over step by step; gives the numbers of revisions that are
+    /// no longer kept.
     pub fn add(&mut self, name: &Name, revision: Arc<Revision>) -> Vec<u64> {
         self.deleted.remove(name);
         let number = revision.stored.number;
-        let pipeline = self
-            .pipelines
-            .entry(name.clone())
-            .or_insert_with(|| Pipeline { newest: number, revisions: BTreeMap::new() });
-        pipeline.newest = number;
+        let pipeline = self.pipelines.entry(name.clone()).or_insert_with(|| Pipeline {
+            newest: number,
+            wanted: number,
+            rollout: None,
+            verdicts: BTreeMap::new(),
+            revisions: BTreeMap::new(),
+        });
+        pipeline.supersede(number);
         pipeline.revisions.insert(number, revision);
-        let mut dropped = Vec::new();
-        while pipeline.revisions.len() > MAX_REVISIONS
-            && let Some((number, _)) = pipeline.revisions.pop_first()
-        {
-            dropped.push(number);
-        }
-        dropped
+        pipeline.drop_old()
     }
 
     /// Removes a pipeline; its revision numbers stay used.
@@ -151,13 +152,13 @@ fn reuses(current: Option<&Pipeline>, candidate: &Candidate, number: u64) -> BTr
     candidate.compiled.deployments.iter().map(|(name, spec)| (name.clone(), ranges(name, spec))).collect()
 }
 
-/// The newest revisions of all other pipelines.
+/// The wanted revisions of all other pipelines.
 fn others<'a>(desired: &'a Desired, name: &'a Name) -> impl Iterator<Item = (&'a Name, &'a Compiled)> {
     desired
         .pipelines
         .iter()
         .filter(move |(other, _)| *other != name)
-        .filter_map(|(other, pipeline)| Some((other, pipeline.newest()?.compiled.as_ref().ok()?)))
+        .filter_map(|(other, pipeline)| Some((other, pipeline.wanted()?.compiled.as_ref().ok()?)))
 }
 
 /// Checks a text against the other pipelines: its route is free, what it uses exists.
@@ -196,8 +197,8 @@ fn routes_collide(a: &str, b: &str) -> bool {
 }
 
 fn exists(desired: &Desired, name: &FullName) -> bool {
-    let newest = desired.pipelines.get(&name.pipeline).and_then(Pipeline::newest);
-    newest.is_some_and(|revision| revision.spec(&name.deployment).is_some())
+    let wanted = desired.pipelines.get(&name.pipeline).and_then(Pipeline::wanted);
+    wanted.is_some_and(|revision| revision.spec(&name.deployment).is_some())
 }
 
 /// Refuses when another pipeline uses a deployment of `name` that `goes`.
@@ -249,6 +250,7 @@ mod tests {
         let mut desired = Desired::default();
         for n in 1..=13 {
             assert_eq!(add(&mut desired, candidate("a", &n.to_string(), |_| {})), n);
+            super::super::rollout::complete(&mut desired, &name("a"), n);
         }
         let kept: Vec<_> = desired.pipelines[&name("a")].revisions.keys().copied().collect();
         assert_eq!(kept, (4..=13).collect::<Vec<_>>());

@@ -1,8 +1,9 @@
 //! What people asked for: pipelines and their revisions. Plain values; [`change`] decides what a deploy or a delete
-//! does to them, `catalog` keeps them in the store.
+//! does to them, [`rollout`] how a new revision takes over, `catalog` keeps them in the store.
 
 pub(crate) mod catalog;
 pub mod change;
+pub mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,32 +11,42 @@ use std::sync::Arc;
 use millstream_pipelines::{DeploymentSpec, FullName, Name, Plan};
 use serde::{Deserialize, Serialize};
 
+pub use rollout::{Mode, Outcome, StoredRollout, Verdict};
+
 /// Revisions kept of a pipeline.
 pub const MAX_REVISIONS: usize = 10;
 
 /// Everything that people asked for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Desired {
+    /// Grows with each change: of two, the later one counts.
+    pub generation: u64,
     /// The pipelines, by name.
     pub pipelines: BTreeMap<Name, Pipeline>,
     /// The last revision number of each pipeline that was deleted: numbers are never used again.
     pub deleted: BTreeMap<Name, u64>,
 }
 
-/// A pipeline: its newest revision is what people want.
+/// A pipeline and which of its revisions is wanted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pipeline {
-    /// The newest revision's number.
+    /// The number of the revision that was deployed last; numbers only grow.
     pub newest: u64,
-    /// The last [`MAX_REVISIONS`] revisions, the newest among them.
+    /// The number of the revision that is to serve: the newest, unless that was rolled back.
+    pub wanted: u64,
+    /// How the wanted revision takes over from another; `None` once it has.
+    pub rollout: Option<StoredRollout>,
+    /// Why revisions that were deployed do not serve.
+    pub verdicts: BTreeMap<u64, Verdict>,
+    /// The last [`MAX_REVISIONS`] revisions, those that serve among them.
     pub revisions: BTreeMap<u64, Arc<Revision>>,
 }
 
 impl Pipeline {
-    /// The revision that people want. Absent only when the store lost it.
+    /// The revision that is to serve. Absent only when the store lost it.
     #[must_use]
-    pub fn newest(&self) -> Option<&Arc<Revision>> {
-        self.revisions.get(&self.newest)
+    pub fn wanted(&self) -> Option<&Arc<Revision>> {
+        self.revisions.get(&self.wanted)
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use millstream_pipelines::Demand;
 use millstream_proto::status::ReplicaState;
 
-use super::state::{Booking, Leaving, Replica, Serving, State};
+use super::state::{Booking, Conclusion, Leaving, Replica, Serving, State};
 use super::{Command, Order};
+use crate::rollout::{Change, ChangeKind, Rollout};
 
 impl Booking {
     /// What a demand books beside shares of devices.
@@ -42,6 +43,13 @@ impl State {
             Command::Serve { pipeline, revision, complete } => {
                 self.serving.insert(pipeline.clone(), Serving { revision: *revision, complete: *complete });
             }
+            Command::Rollout(change) => self.change_rollout(change, now),
+            Command::ForgetPipeline { pipeline } => {
+                self.serving.remove(pipeline);
+                self.rollouts.remove(pipeline);
+                self.conclusions.remove(pipeline);
+                self.targets.retain(|deployment, _| deployment.pipeline != *pipeline);
+            }
             Command::Start(order) => self.start(order),
             Command::Update(order) => {
                 if let Some(replica) = self.replica(&order.node, &order.replica) {
@@ -73,6 +81,29 @@ impl State {
                 self.ingresses.remove(ingress);
             }
             Command::Alarm { raised } => self.alarm = *raised,
+        }
+    }
+
+    fn change_rollout(&mut self, change: &Change, now: Duration) {
+        let Change { pipeline, revision, baseline, kind } = change;
+        let conclude = |back| Conclusion { revision: *revision, back, since: now };
+        match kind {
+            ChangeKind::Begin(phase) => {
+                let rollout = Rollout::begin(*revision, *baseline, *phase, now);
+                self.rollouts.insert(pipeline.clone(), rollout);
+            }
+            ChangeKind::Enter(phase) => {
+                if let Some(rollout) = self.rollouts.get_mut(pipeline) {
+                    rollout.phase = *phase;
+                    rollout.since = now;
+                }
+            }
+            ChangeKind::Complete => drop(self.conclusions.insert(pipeline.clone(), conclude(None))),
+            ChangeKind::RollBack { reason } => {
+                let back = Some((*baseline, reason.clone()));
+                self.conclusions.insert(pipeline.clone(), conclude(back));
+            }
+            ChangeKind::End => drop(self.rollouts.remove(pipeline)),
         }
     }
 

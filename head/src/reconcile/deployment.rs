@@ -1,20 +1,22 @@
-//! What one pipeline needs: which revision serves, how many replicas of each deployment start, which leave.
+//! What one pipeline needs: how many replicas of each deployment start, which leave.
 //!
-//! A new revision starts beside the old one, at most `max_surge` replicas more at a time. Requests move to it once
-//! every deployment has a ready replica of it; from then on old replicas leave as new ones get ready, so that ready
-//! ones never fall below what was asked. When a deployment's task or tensors change, old and new replicas cannot serve
-//! the same plan: then all new ones start first, and requests move when all are ready.
+//! A new revision starts beside the old one, at most `max_surge` replicas more at a time; the old one stays whole until
+//! requests have moved ([`super::takeover`]). From then on old replicas leave as new ones get ready, so that ready ones
+//! never fall below what was asked. When a deployment's task or tensors change, old and new replicas cannot serve the same
+//! plan: then all new ones start first, and requests move when all are ready.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_proto::NodeId;
 
-use super::state::Serving;
+use super::state::State;
 use super::view::{Seen, View};
 use super::{Command, Order, Reason};
 use crate::autoscaler;
-use crate::desired::{Pipeline, Revision};
+use crate::desired::{Mode, Pipeline, Revision};
+use crate::timing::Timing;
 
 /// Replicas to start, before they have places.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,32 +42,29 @@ pub(super) struct Context<'a> {
     pub(super) pipeline: &'a Pipeline,
     pub(super) view: &'a View<'a>,
     pub(super) crowd: &'a Crowd<'a>,
-    pub(super) serving: Option<Serving>,
-    pub(super) targets: &'a Targets,
+    pub(super) state: &'a State,
+    pub(super) timing: &'a Timing,
+    pub(super) now: Duration,
 }
 
-/// Decides for one pipeline. A newest revision that this program does not understand changes nothing.
+/// Decides for one pipeline. A wanted revision that this program does not understand changes nothing.
 pub(super) fn decide(context: &Context<'_>) -> Needs {
     let mut needs = Needs::default();
-    let Some(newest) = context.pipeline.newest() else { return needs };
-    let Ok(compiled) = &newest.compiled else { return needs };
-    let serving = context.choose_serving(newest);
-    if context.serving != Some(serving) {
-        let Serving { revision, complete } = serving;
-        needs.commands.push(Command::Serve { pipeline: context.name.clone(), revision, complete });
-    }
-    let old = match serving.revision == newest.stored.number {
+    let Some(wanted) = context.wanted() else { return needs };
+    let Ok(compiled) = &wanted.compiled else { return needs };
+    let serving = context.take_over(wanted, &mut needs.commands);
+    let old = match serving.revision == wanted.stored.number {
         true => None,
         false => context.pipeline.revisions.get(&serving.revision),
     };
     for (deployment, spec) in &compiled.deployments {
         let deployment = context.full_name(deployment);
         match old {
-            Some(old) => context.start_beside(&deployment, spec, newest, old, &mut needs),
-            None => context.move_over(&deployment, spec, newest, &mut needs),
+            Some(old) => context.start_beside(&deployment, spec, wanted, old, &mut needs),
+            None => context.move_over(&deployment, spec, wanted, &mut needs),
         }
     }
-    context.retire_strangers(newest, old.map(AsRef::as_ref), &mut needs);
+    context.retire_strangers(wanted, old.map(AsRef::as_ref), &mut needs);
     needs
 }
 
@@ -76,7 +75,7 @@ impl Context<'_> {
 
     /// How many replicas a deployment is to have under these settings.
     pub(super) fn target(&self, deployment: &FullName, spec: &DeploymentSpec) -> usize {
-        target(self.targets, deployment, spec)
+        target(&self.state.targets, deployment, spec)
     }
 
     /// Whether every deployment of the revision has `needed` ready replicas.
@@ -90,42 +89,6 @@ impl Context<'_> {
                 self.view.num_ready(&self.full_name(name), revision) >= needed(name, spec)
             })
         })
-    }
-
-    /// Which revision requests run on from now on.
-    fn choose_serving(&self, newest: &Revision) -> Serving {
-        // One that is to have none answers all the same: its calls wait until one has started.
-        let one = |name: &Name, spec: &DeploymentSpec| self.target(&self.full_name(name), spec).min(1);
-        let complete = |revision: &Revision| self.has_ready(revision, one);
-        let served = |complete| Serving { revision: newest.stored.number, complete };
-        let now = self.serving.and_then(|now| Some((now, self.pipeline.revisions.get(&now.revision)?)));
-        match now {
-            // After a restart of the head: the newest revision that can serve, else what is wanted.
-            None => {
-                let revisions = self.pipeline.revisions.values().rev();
-                let able = revisions.map(AsRef::as_ref).find(|revision| complete(revision));
-                match able {
-                    Some(revision) => Serving { revision: revision.stored.number, complete: true },
-                    None => served(false),
-                }
-            }
-            Some((now, _)) if now.revision == newest.stored.number => {
-                served(now.complete || complete(newest))
-            }
-            // What serves never worked: there is nothing to protect.
-            Some((Serving { complete: false, .. }, old)) if !complete(old) => served(complete(newest)),
-            Some((now, old)) => {
-                let needed = |name: &Name, spec: &DeploymentSpec| match old.spec(name) {
-                    Some(old) if !is_interchangeable(old, spec) => self.target(&self.full_name(name), spec),
-                    _ => one(name, spec),
-                };
-                if self.has_ready(newest, needed) {
-                    served(true)
-                } else {
-                    Serving { revision: now.revision, complete: now.complete || complete(old) }
-                }
-            }
-        }
     }
 
     /// A new revision starts beside the one that serves, which keeps its number of replicas.
@@ -144,11 +107,13 @@ impl Context<'_> {
             needs.want(deployment, old, self.target(deployment, old_spec).saturating_sub(serving.len()));
         }
         let target = self.target(deployment, spec);
-        let missing = target.saturating_sub(current.len());
+        let asked = beside(self.mode(), target);
+        let missing = asked.saturating_sub(current.len());
         let others = all.len() - current.len();
         let interchangeable =
             old.spec(&deployment.deployment).is_none_or(|old_spec| is_interchangeable(old_spec, spec));
-        let room = if others == 0 || !interchangeable {
+        // A canary or a shadow is beside the others for long: that is more than a surge.
+        let room = if others == 0 || !interchangeable || self.mode() != Mode::Rolling {
             missing
         } else {
             (target.max(others) + spec.limits.max_surge.max(1) as usize).saturating_sub(all.len())
@@ -226,8 +191,19 @@ impl Needs {
     }
 }
 
+/// How many replicas run beside those of the serving revision: for a canary or a shadow as many as its part of the
+/// requests needs.
+fn beside(mode: Mode, target: usize) -> usize {
+    match mode {
+        Mode::Rolling => target,
+        Mode::Canary { permille } | Mode::Shadow { permille } => {
+            (target * usize::from(permille)).div_ceil(1000).clamp(target.min(1), target)
+        }
+    }
+}
+
 /// Whether replicas of either settings can answer the same calls.
-fn is_interchangeable(a: &DeploymentSpec, b: &DeploymentSpec) -> bool {
+pub(super) fn is_interchangeable(a: &DeploymentSpec, b: &DeploymentSpec) -> bool {
     a.task == b.task && a.signature == b.signature
 }
 

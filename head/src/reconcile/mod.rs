@@ -11,6 +11,7 @@ pub mod routes;
 mod state;
 pub mod status;
 mod step;
+mod takeover;
 mod view;
 
 use std::fmt;
@@ -21,9 +22,10 @@ use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_proto::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
+use crate::rollout;
 use crate::scheduler::Share;
 pub use state::{
-    Booking, Device, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId, State,
+    Booking, Conclusion, Device, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId, State,
 };
 pub use step::{Step, step};
 
@@ -40,6 +42,13 @@ pub enum Command {
         revision: u64,
         /// Whether every deployment has had a ready replica.
         complete: bool,
+    },
+    /// A new revision takes over, or goes back, by one step.
+    Rollout(rollout::Change),
+    /// A pipeline is gone: what was known of its rollouts and targets is forgotten.
+    ForgetPipeline {
+        /// The pipeline.
+        pipeline: Name,
     },
     /// Start a replica.
     Start(Order),

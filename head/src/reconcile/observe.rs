@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_pipelines::FullName;
+use millstream_pipelines::{FullName, Name};
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
 use super::state::{Booking, Ingress, Leaving, Load, Node, Replica, Resources, SessionId, State};
 use crate::desired::Desired;
+use crate::rollout::{Phase, Tally};
 use crate::scheduler::Share;
 use crate::timing::Timing;
 
@@ -85,9 +86,14 @@ pub enum Event {
     Acked(IngressId, SessionId, u64),
     /// Requests at an ingress.
     Loaded(IngressId, SessionId, BTreeMap<FullName, Load>),
+    /// How requests and calls ended at an ingress since it last said so.
+    Counted(IngressId, SessionId, Counted),
     /// An ingress's stream ended.
     IngressLeft(IngressId, SessionId),
 }
+
+/// How requests and calls ended, by pipeline and revision.
+pub type Counted = BTreeMap<(Name, u64), Tally>;
 
 /// Why a worker is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -174,6 +180,10 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
             }
             Effect::Numbers
         }
+        Event::Counted(id, session, counted) => match ingress_of(state, &id, session) {
+            Some(_) => count(state, &counted),
+            None => Effect::Numbers,
+        },
         Event::IngressLeft(id, session) => {
             let Some(ingress) = ingress_of(state, &id, session) else { return Effect::Numbers };
             ingress.session = None;
@@ -182,6 +192,21 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
             Effect::Structure
         }
     }
+}
+
+/// Counts what concerns rollouts under way, once their new revision has been given anything.
+fn count(state: &mut State, counted: &Counted) -> Effect {
+    let mut effect = Effect::Numbers;
+    for ((pipeline, revision), tally) in counted {
+        let rollout = state.rollouts.get_mut(pipeline).filter(|rollout| {
+            rollout.phase > Phase::Starting && [rollout.revision, rollout.baseline].contains(revision)
+        });
+        if let Some(rollout) = rollout {
+            rollout.tally.entry(*revision).or_default().add(tally);
+            effect = Effect::Structure;
+        }
+    }
+    effect
 }
 
 fn node_of<'a>(state: &'a mut State, id: &NodeId, session: SessionId) -> Option<&'a mut Node> {

@@ -1,6 +1,7 @@
 //! The route table: which replicas each pipeline's requests may go to. A new one is made only when its content
 //! changes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use millstream_proto::{NodeId, ReplicaId};
 use serde::Serialize;
 
 use super::state::{Leaving, State};
-use super::view::View;
-use crate::desired::{Desired, Revision};
+use super::view::{Seen, View};
+use crate::desired::{Desired, Pipeline, Revision};
 use crate::timing::Timing;
 
 /// Bits of a version that count tables within a term; the term stands above them, so that versions grow across
@@ -27,21 +28,32 @@ pub struct RouteTable {
 }
 
 /// A pipeline's part of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PipelineRoute {
     /// Its name.
     pub name: Name,
-    /// The revision that requests run on.
-    pub revision: Arc<Revision>,
-    /// Its deployments, by name.
+    /// The revisions that requests run on, the one that serves first.
+    pub variants: Vec<Variant>,
+    /// Deployments of any of them, by name.
     pub deployments: Vec<DeploymentRoute>,
 }
 
+/// A revision that requests run on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Variant {
+    /// The revision.
+    pub revision: Arc<Revision>,
+    /// Thousandths of the requests that it answers; those of all variants add up to 1000.
+    pub permille: u16,
+    /// Thousandths of the requests that it gets copies of.
+    pub shadow_permille: u16,
+}
+
 /// Revisions never change: the number says it all.
-impl PartialEq for PipelineRoute {
+impl PartialEq for Variant {
     fn eq(&self, other: &Self) -> bool {
-        (&self.name, self.revision.stored.number, &self.deployments)
-            == (&other.name, other.revision.stored.number, &other.deployments)
+        (self.revision.stored.number, self.permille, self.shadow_permille)
+            == (other.revision.stored.number, other.permille, other.shadow_permille)
     }
 }
 
@@ -63,6 +75,10 @@ pub struct ReplicaRoute {
     pub node: NodeId,
     /// HOST:PORT for replica traffic.
     pub address: String,
+    /// The revision that it was started for.
+    pub revision: u64,
+    /// The variants that it serves, by revision; empty for an older replica that helps out until enough are ready.
+    pub serves: Vec<u64>,
 }
 
 /// Makes the next table when it differs from the last one, and notes which leaving replicas it no longer names.
@@ -88,41 +104,65 @@ pub fn publish(state: &mut State, desired: &Desired, timing: &Timing, now: Durat
 
 fn build(state: &State, desired: &Desired, timing: &Timing, now: Duration) -> Vec<PipelineRoute> {
     let view = View::new(state, timing, now);
-    let route = |(name, pipeline): (&Name, &crate::desired::Pipeline)| {
-        let serving = state.serving.get(name)?;
-        let revision = pipeline.revisions.get(&serving.revision)?;
-        let compiled = revision.compiled.as_ref().ok()?;
-        let deployments = compiled.deployments.keys().map(|deployment| DeploymentRoute {
+    let route = |(name, pipeline): (&Name, &Pipeline)| {
+        let variants = variants(state, name, pipeline)?;
+        let revisions = variants.iter().map(|variant| &variant.revision);
+        let compiled = revisions.filter_map(|revision| revision.compiled.as_ref().ok());
+        let names: BTreeSet<_> = compiled.flat_map(|compiled| compiled.deployments.keys()).collect();
+        let deployments = names.into_iter().map(|deployment| DeploymentRoute {
             deployment: deployment.clone(),
             replicas: replicas(
                 &view,
                 &FullName { pipeline: name.clone(), deployment: deployment.clone() },
-                revision,
+                &variants,
             ),
         });
-        Some(PipelineRoute {
-            name: name.clone(),
-            revision: Arc::clone(revision),
-            deployments: deployments.collect(),
-        })
+        let deployments = deployments.collect();
+        Some(PipelineRoute { name: name.clone(), variants, deployments })
     };
     desired.pipelines.iter().filter_map(route).collect()
 }
 
-/// Ready replicas that serve the revision, and older ones that stay until enough of these are ready.
-fn replicas(view: &View<'_>, deployment: &FullName, revision: &Revision) -> Vec<ReplicaRoute> {
-    let serves = |seen: &&super::view::Seen<'_>| {
-        seen.is_ready() && (seen.serves(revision) || seen.replica.revision < revision.stored.number)
+/// The revision that serves, and one that is on trial beside it.
+fn variants(state: &State, name: &Name, pipeline: &Pipeline) -> Option<Vec<Variant>> {
+    let understood =
+        |number: &u64| pipeline.revisions.get(number).filter(|revision| revision.compiled.is_ok());
+    let serving = understood(&state.serving.get(name)?.revision)?;
+    let alone = Variant { revision: Arc::clone(serving), permille: 1000, shadow_permille: 0 };
+    let on_trial = || {
+        let rollout = state.rollouts.get(name).filter(|rollout| rollout.baseline == serving.stored.number)?;
+        let mode = pipeline.rollout?.mode;
+        let (permille, shadow_permille) = (rollout.permille(mode), rollout.shadow_permille(mode));
+        let convicted = state.conclusions.get(name).is_some_and(|told| told.revision == rollout.revision);
+        let revision =
+            understood(&rollout.revision).filter(|_| !convicted && permille + shadow_permille > 0)?;
+        Some(Variant { revision: Arc::clone(revision), permille, shadow_permille })
     };
-    let mut replicas: Vec<_> = view
-        .counted(deployment)
-        .filter(serves)
-        .map(|seen| ReplicaRoute {
+    Some(match on_trial() {
+        None => vec![alone],
+        Some(new) => vec![Variant { permille: 1000 - new.permille, ..alone }, new],
+    })
+}
+
+/// Ready replicas that serve a variant; while only one is left also older ones, which stay until enough of its own are
+/// ready.
+fn replicas(view: &View<'_>, deployment: &FullName, variants: &[Variant]) -> Vec<ReplicaRoute> {
+    let route = |seen: &Seen<'_>| {
+        let serving = variants.iter().filter(|variant| seen.serves(&variant.revision));
+        let serves: Vec<_> = serving.map(|variant| variant.revision.stored.number).collect();
+        let helps_out = match variants {
+            [only] => seen.replica.revision < only.revision.stored.number,
+            _ => false,
+        };
+        (seen.is_ready() && (helps_out || !serves.is_empty())).then(|| ReplicaRoute {
             replica: seen.id.clone(),
             node: seen.node_id.clone(),
             address: seen.node.address.clone(),
+            revision: seen.replica.revision,
+            serves,
         })
-        .collect();
+    };
+    let mut replicas: Vec<_> = view.counted(deployment).filter_map(route).collect();
     replicas.sort_by(|a, b| a.replica.cmp(&b.replica));
     replicas
 }

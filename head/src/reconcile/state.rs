@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Reason;
 use super::routes::RouteTable;
+use crate::rollout::Rollout;
 use crate::scheduler::Share;
 
 /// One stream of a worker or an ingress; events of older streams are ignored.
@@ -29,6 +30,10 @@ pub struct State {
     pub ingresses: BTreeMap<IngressId, Ingress>,
     /// What each pipeline's requests run on.
     pub serving: BTreeMap<Name, Serving>,
+    /// Takeovers of one revision by another that are under way.
+    pub rollouts: BTreeMap<Name, Rollout>,
+    /// What the store has been told about rollouts; in force at once, and told again until the store has it.
+    pub conclusions: BTreeMap<Name, Conclusion>,
     /// How many replicas the autoscaler has decided on, by deployment; one that is not here has its minimum.
     pub targets: BTreeMap<FullName, u32>,
     /// The newest route table; version 0 before the first one.
@@ -54,6 +59,17 @@ pub struct Serving {
     pub revision: u64,
     /// Whether every deployment has had a ready replica of it.
     pub complete: bool,
+}
+
+/// How a rollout has ended, as decided here; the store is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conclusion {
+    /// The revision that was to take over.
+    pub revision: u64,
+    /// The one to go back to, and why; `None` when it has taken over.
+    pub back: Option<(u64, String)>,
+    /// When the store was told last.
+    pub since: Duration,
 }
 
 /// A node and what runs on it.

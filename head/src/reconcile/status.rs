@@ -6,13 +6,15 @@ use millstream_pipelines::FullName;
 use millstream_proto::NodeId;
 use millstream_proto::status::{
     ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeState, NodeStatus,
-    PipelineState, PipelineStatus, ReplicaState, ReplicaStatus,
+    OutcomeCounts, PipelineState, PipelineStatus, ReplicaState, ReplicaStatus, RolloutMode, RolloutPhase,
+    RolloutStatus, VerdictStatus,
 };
 
 use super::deployment::target;
 use super::state::{Node, State};
 use super::view::{Health, Seen, View, free};
-use crate::desired::{Desired, Pipeline, Revision};
+use crate::desired::{Desired, Mode, Outcome, Pipeline, Revision, Verdict};
+use crate::rollout::{Outcomes, Phase, Tally};
 use crate::scheduler::WHOLE_DEVICE;
 use crate::timing::Timing;
 
@@ -38,7 +40,7 @@ pub fn status(
         .collect();
     ingresses.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
     let pipelines = desired.pipelines.iter().map(|(name, pipeline)| {
-        let scope = Scope { state, view: &view, name, pipeline };
+        let scope = Scope { state, view: &view, name, pipeline, now };
         scope.pipeline_status()
     });
     ClusterStatus {
@@ -95,6 +97,7 @@ struct Scope<'a> {
     view: &'a View<'a>,
     name: &'a millstream_pipelines::Name,
     pipeline: &'a Pipeline,
+    now: Duration,
 }
 
 impl Scope<'_> {
@@ -103,15 +106,15 @@ impl Scope<'_> {
     }
 
     fn pipeline_status(&self) -> PipelineStatus {
-        let newest = self.pipeline.newest();
+        let wanted = self.pipeline.wanted();
         let serving = self.serving();
-        let shown = newest.and_then(|newest| newest.compiled.as_ref().ok());
+        let shown = wanted.and_then(|wanted| wanted.compiled.as_ref().ok());
         let mut deployments: Vec<_> = shown
             .into_iter()
             .flat_map(|compiled| &compiled.deployments)
             .map(|(deployment, spec)| {
                 let deployment = self.full_name(deployment);
-                self.deployment_status(&deployment, newest, target(&self.state.targets, &deployment, spec))
+                self.deployment_status(&deployment, wanted, target(&self.state.targets, &deployment, spec))
             })
             .collect();
         // Deployments of older revisions, for as long as they have replicas.
@@ -126,9 +129,12 @@ impl Scope<'_> {
         PipelineStatus {
             name: self.name.to_string(),
             route: shown.and_then(|compiled| compiled.route.clone()),
-            revision: self.pipeline.newest,
+            revision: self.pipeline.wanted,
+            newest_revision: self.pipeline.newest,
             serving_revision: serving,
-            state: self.pipeline_state(newest.map(AsRef::as_ref), serving),
+            state: self.pipeline_state(wanted.map(AsRef::as_ref), serving),
+            rollout: self.rollout_status(),
+            verdicts: self.verdicts(),
             deployments,
         }
     }
@@ -148,8 +154,15 @@ impl Scope<'_> {
         compiled.deployments.keys().all(answers).then_some(serving)
     }
 
-    fn pipeline_state(&self, newest: Option<&Revision>, serving: Option<u64>) -> PipelineState {
-        let Some((newest, Ok(compiled))) = newest.map(|newest| (newest, &newest.compiled)) else {
+    /// Whether a canary or a shadow stands where people wanted it: that is as it should be.
+    fn stands_beside(&self) -> bool {
+        let rollout = self.state.rollouts.get(self.name);
+        let asked = self.pipeline.rollout.is_some_and(|stored| stored.mode != Mode::Rolling);
+        asked && rollout.is_some_and(|rollout| rollout.phase == Phase::Trial)
+    }
+
+    fn pipeline_state(&self, wanted: Option<&Revision>, serving: Option<u64>) -> PipelineState {
+        let Some((newest, Ok(compiled))) = wanted.map(|wanted| (wanted, &wanted.compiled)) else {
             return PipelineState::Failed;
         };
         let failed = self
@@ -160,11 +173,54 @@ impl Scope<'_> {
         );
         match serving {
             Some(serving) if serving == newest.stored.number && all_ready => PipelineState::Ready,
+            Some(_) if self.stands_beside() => PipelineState::Ready,
             // Whether or not an older revision serves on: what was asked for does not come.
             _ if failed => PipelineState::Failed,
             Some(_) => PipelineState::Degraded,
             None => PipelineState::Starting,
         }
+    }
+
+    fn rollout_status(&self) -> Option<RolloutStatus> {
+        let rollout = self.state.rollouts.get(self.name)?;
+        let mode = self.pipeline.rollout.map_or(Mode::Rolling, |stored| stored.mode);
+        let (new, old) = (rollout.tally(rollout.revision), rollout.tally(rollout.baseline));
+        Some(RolloutStatus {
+            revision: rollout.revision,
+            baseline: rollout.baseline,
+            phase: match rollout.phase {
+                Phase::Starting => RolloutPhase::Starting,
+                Phase::Trial | Phase::Half => RolloutPhase::Trial,
+                Phase::Moving => RolloutPhase::Moving,
+                Phase::Watching => RolloutPhase::Watching,
+            },
+            mode: match mode {
+                Mode::Rolling => RolloutMode::Rolling,
+                Mode::Canary { .. } => RolloutMode::Canary,
+                Mode::Shadow { .. } => RolloutMode::Shadow,
+            },
+            traffic_ratio: ratio(rollout.permille(mode).into()),
+            shadow_ratio: ratio(rollout.shadow_permille(mode).into()),
+            phase_ms: millis(self.now.saturating_sub(rollout.since)),
+            compared: new.shadow.compared,
+            different: new.shadow.different,
+            shadow_failed: new.shadow.failed,
+            new: outcome_counts(&new),
+            old: outcome_counts(&old),
+        })
+    }
+
+    fn verdicts(&self) -> Vec<VerdictStatus> {
+        let verdict = |(&revision, verdict): (&u64, &Verdict)| VerdictStatus {
+            revision,
+            outcome: match verdict.outcome {
+                Outcome::RolledBack => "rolled_back".into(),
+                Outcome::Aborted => "aborted".into(),
+            },
+            reason: verdict.reason.clone(),
+            at_ms: verdict.at_ms,
+        };
+        self.pipeline.verdicts.iter().rev().map(verdict).collect()
     }
 
     /// All replicas of the pipeline, those on their way out included.
@@ -202,6 +258,20 @@ impl Scope<'_> {
             pending: self.state.pending.get(full_name).cloned().unwrap_or_default(),
         }
     }
+}
+
+fn outcome_counts(tally: &Tally) -> OutcomeCounts {
+    let sum = |part: fn(&Outcomes) -> u64| tally.deployments.values().map(part).sum();
+    OutcomeCounts {
+        requests_answered: tally.requests.answered,
+        requests_failed: tally.requests.failed,
+        calls_answered: sum(|outcomes| outcomes.answered),
+        calls_failed: sum(|outcomes| outcomes.failed),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn replica_status(seen: &Seen<'_>) -> ReplicaStatus {

@@ -1,6 +1,6 @@
 //! One look at the whole: what is desired against what runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_pipelines::FullName;
@@ -38,7 +38,8 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
         return step;
     }
     if !state.settled {
-        if now < state.settle_until && !state.all_are_back() && !runs_as_wanted(desired, state, &view) {
+        if now < state.settle_until && !state.all_are_back() && !runs_as_wanted(desired, state, &view, timing)
+        {
             return step;
         }
         step.commands.push(Command::Settle);
@@ -52,10 +53,8 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     }
     let mut wanted = Vec::new();
     for (name, pipeline) in &desired.pipelines {
-        let serving = state.serving.get(name).copied();
-        let targets = &state.targets;
-        let needs =
-            deployment::decide(&Context { name, pipeline, view: &view, crowd: &crowd, serving, targets });
+        let context = Context { name, pipeline, view: &view, crowd: &crowd, state, timing, now };
+        let needs = deployment::decide(&context);
         step.commands.extend(needs.commands);
         wanted.extend(needs.start);
     }
@@ -66,17 +65,17 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     }
     start(desired, state, timing, now, &wanted, &mut step);
     stop(desired, state, timing, now, &view, &mut step);
-    keep_house(state, timing, now, &view, &mut step);
+    keep_house(desired, state, timing, now, &view, &mut step);
     step
 }
 
 /// Whether every deployment has all its replicas ready: then there is nothing to wait for.
-fn runs_as_wanted(desired: &Desired, state: &State, view: &View<'_>) -> bool {
+fn runs_as_wanted(desired: &Desired, state: &State, view: &View<'_>, timing: &Timing) -> bool {
     desired.pipelines.iter().all(|(name, pipeline)| {
-        pipeline.newest().is_some_and(|newest| {
-            let targets = &state.targets;
-            let context = Context { name, pipeline, view, crowd: &Crowd::new(), serving: None, targets };
-            context.has_ready(newest, |deployment, spec| context.target(&context.full_name(deployment), spec))
+        let context =
+            Context { name, pipeline, view, crowd: &Crowd::new(), state, timing, now: Duration::ZERO };
+        context.wanted().is_some_and(|wanted| {
+            context.has_ready(wanted, |deployment, spec| context.target(&context.full_name(deployment), spec))
         })
     })
 }
@@ -181,8 +180,21 @@ fn drain_timeout(desired: &Desired, seen: &Seen<'_>) -> Duration {
     spec.map_or(DEFAULT_DRAIN, |spec| spec.limits.drain_timeout)
 }
 
-/// Gives up on dead nodes, and forgets what is long gone.
-fn keep_house(state: &State, timing: &Timing, now: Duration, view: &View<'_>, step: &mut Step) {
+/// Forgets pipelines that are gone, gives up on dead nodes, and forgets what is long gone.
+fn keep_house(
+    desired: &Desired,
+    state: &State,
+    timing: &Timing,
+    now: Duration,
+    view: &View<'_>,
+    step: &mut Step,
+) {
+    let known = state.serving.keys().chain(state.rollouts.keys()).chain(state.conclusions.keys());
+    let known = known.chain(state.targets.keys().map(|deployment| &deployment.pipeline));
+    let gone: BTreeSet<_> = known.filter(|name| !desired.pipelines.contains_key(*name)).collect();
+    for pipeline in gone {
+        step.commands.push(Command::ForgetPipeline { pipeline: pipeline.clone() });
+    }
     for (id, node) in &state.nodes {
         let dead = node.health(timing, now) == Health::Dead;
         if dead && !view.mass_loss && !node.replicas.is_empty() {

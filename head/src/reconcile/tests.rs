@@ -9,10 +9,13 @@ use proptest::prelude::*;
 
 use super::observe::{Event, Registration, Report, admit, observe};
 use super::*;
-use crate::desired::Desired;
 use crate::desired::change::{Candidate, Deployed, deploy};
+use crate::desired::{self, Desired, Outcome, Verdict};
+use crate::rollout::ChangeKind;
 use crate::testing::{compiled, name, spec};
 use crate::timing::Timing;
+
+mod rollouts;
 
 /// What people ask for, what is observed, and a clock.
 struct Cluster {
@@ -90,6 +93,7 @@ impl Cluster {
             let step = step(&self.desired, &self.state, &self.timing, self.now);
             for command in &step.commands {
                 self.state.carry_out(command, self.now);
+                self.store(command);
             }
             self.state.pending = step.pending;
             routes::publish(&mut self.state, &self.desired, &self.timing, self.now);
@@ -101,9 +105,25 @@ impl Cluster {
         panic!("commands follow commands without end: {all:#?}");
     }
 
-    /// The commands in short: `start p/model@1 n1`, `retire ID`, `stop ID`, `serve p@1`.
+    /// What the actor around the decisions stores.
+    fn store(&mut self, command: &Command) {
+        let Command::Rollout(rollout::Change { pipeline, revision, baseline, kind }) = command else {
+            return;
+        };
+        match kind {
+            ChangeKind::Complete => desired::rollout::complete(&mut self.desired, pipeline, *revision),
+            ChangeKind::RollBack { reason } => {
+                let verdict = Verdict { outcome: Outcome::RolledBack, reason: reason.clone(), at_ms: 1 };
+                desired::rollout::go_back(&mut self.desired, pipeline, *revision, *baseline, verdict);
+            }
+            _ => {}
+        }
+    }
+
+    /// The commands in short, without the book-keeping of rollouts: `start p/model@1 n1`, `retire ID`, `stop ID`, `serve p@1`.
     fn short(&mut self) -> Vec<String> {
         let text = |command| match command {
+            Command::Rollout(_) | Command::ForgetPipeline { .. } => String::new(),
             Command::Settle => "settle".to_owned(),
             Command::Serve { pipeline, revision, complete } => {
                 format!("serve {pipeline}@{revision}{}", if complete { "" } else { " soon" })
@@ -117,7 +137,7 @@ impl Cluster {
             Command::ForgetIngress { ingress } => format!("forget {ingress}"),
             Command::Alarm { raised } => format!("alarm {raised}"),
         };
-        self.settle().into_iter().map(text).collect()
+        self.settle().into_iter().map(text).filter(|text| !text.is_empty()).collect()
     }
 
     fn set(&mut self, replica: &str, state: ReplicaState) {
@@ -414,6 +434,8 @@ fn a_new_revision_surges_by_one_and_ready_ones_never_fall_below_what_was_asked()
     cluster.deploy("p", &[model(3, 2)]);
     assert_eq!(cluster.short(), ["start p/model@2 n2"]);
     cluster.set("p-model-1-4", ReplicaState::Ready);
+    assert!(cluster.short().is_empty(), "its trial");
+    cluster.pass(0.3);
     let commands = cluster.short();
     assert_eq!(commands, ["serve p@2", "retire p-model-1-2", "start p/model@2 n1"], "one for one");
     assert_eq!(cluster.routed("p").len(), 3);
@@ -482,7 +504,7 @@ fn settings_that_apply_in_place_keep_replicas() {
     wider.limits.max_ongoing_requests += 1;
     cluster.deploy("p", &[wider]);
     let commands = cluster.short();
-    let expected = ["serve p@2", "update p-model-1-1@2", "update p-model-1-2@2", "start p/model@2 n1"];
+    let expected = ["start p/model@2 n1", "serve p@2", "update p-model-1-1@2", "update p-model-1-2@2"];
     assert_eq!(commands, expected);
     assert_eq!(cluster.routed("p").len(), 2, "they serve the new revision at once");
 }
@@ -497,6 +519,8 @@ fn old_replicas_stop_after_the_ack_or_a_bounded_wait() {
         cluster.deploy("p", &[model(1, 2)]);
         cluster.short();
         cluster.set("p-model-1-2", ReplicaState::Ready);
+        cluster.short();
+        cluster.pass(0.3);
         assert_eq!(cluster.short(), ["serve p@2", "retire p-model-1-1"]);
         cluster.pass(4.9);
         assert!(cluster.short().is_empty(), "the ingress may still send to it");
@@ -533,14 +557,14 @@ fn a_revision_that_cannot_start_leaves_the_old_one_whole_and_a_third_replaces_it
     cluster.report("p-model-1-3", ReplicaState::Failed, 1);
     assert_eq!(cluster.status().pipelines[0].state, PipelineState::Degraded, "it may still come");
     cluster.report("p-model-1-3", ReplicaState::Failed, 2);
-    assert!(cluster.short().is_empty(), "its worker goes on trying");
+    assert_eq!(cluster.short(), ["retire p-model-1-3", "stop p-model-1-3"]);
     let status = cluster.status();
-    assert_eq!(status.pipelines[0].state, PipelineState::Failed);
-    assert_eq!((status.pipelines[0].revision, status.pipelines[0].serving_revision), (2, Some(1)));
+    assert_eq!(status.pipelines[0].state, PipelineState::Ready);
+    assert_eq!((status.pipelines[0].revision, status.pipelines[0].newest_revision), (1, 2));
+    let verdict = "a replica of `p/model` did not start in 3 tries: its process ended";
+    assert_eq!(status.pipelines[0].verdicts[0].reason, verdict);
     assert_eq!(cluster.routed("p").len(), 2);
     cluster.deploy("p", &[model(2, 3)]);
-    let commands = cluster.short();
-    assert!(commands.contains(&"retire p-model-1-3".to_owned()), "{commands:?}");
     cluster.obey();
     assert_eq!(cluster.status().pipelines[0].serving_revision, Some(3));
     assert_eq!(cluster.routed("p").len(), 2);
@@ -731,7 +755,7 @@ proptest! {
         cluster.obey();
         let status = cluster.status();
         prop_assert_eq!(status.pipelines[0].state, PipelineState::Ready);
-        prop_assert_eq!(status.pipelines[0].serving_revision, Some(cluster.desired.pipelines[&name("p")].newest));
+        prop_assert_eq!(status.pipelines[0].serving_revision, Some(cluster.desired.pipelines[&name("p")].wanted));
         prop_assert_eq!(cluster.routed("p").len(), 3);
         let num_replicas: usize = cluster.state.nodes.values().map(|node| node.replicas.len()).sum();
         prop_assert_eq!(num_replicas, 3);

@@ -286,9 +286,17 @@ impl Ingress {
     }
 
     pub async fn load(&self, pipeline: &str, deployment: &str, ongoing: u64, queued: u64) {
-        let load =
-            v1::DeploymentLoad { pipeline: pipeline.into(), deployment: deployment.into(), ongoing, queued };
-        let body = Some(v1::ingress_message::Body::Load(v1::LoadReport { deployments: vec![load] }));
+        let load = v1::DeploymentLoad {
+            pipeline: pipeline.into(),
+            deployment: deployment.into(),
+            ongoing,
+            queued,
+            ..Default::default()
+        };
+        let body = Some(v1::ingress_message::Body::Load(v1::LoadReport {
+            deployments: vec![load],
+            pipelines: vec![],
+        }));
         self.said.send(v1::IngressMessage { body }).await.unwrap();
     }
 

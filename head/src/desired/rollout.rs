@@ -1,0 +1,213 @@
+//! How a wanted revision takes over from the one that serves, as people ask for it and as the store keeps it: the mode,
+//! the revision to fall back to, and the verdicts on revisions that did not make it. Plain functions of values; what a
+//! rollout does from moment to moment is in [`crate::rollout`].
+
+use millstream_pipelines::Name;
+use serde::{Deserialize, Serialize};
+
+use super::change::Refusal;
+use super::{Desired, MAX_REVISIONS, Pipeline};
+
+/// Revisions kept of a pipeline while a takeover is under way.
+const MAX_REVISIONS_IN_ROLLOUT: usize = 10 * MAX_REVISIONS;
+/// Verdicts kept of a pipeline.
+const MAX_VERDICTS: usize = 20;
+
+/// A takeover that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRollout {
+    /// The revision that serves until the new one has proven itself, and again should it fail.
+    pub baseline: u64,
+    /// How traffic comes to the new one.
+    pub mode: Mode,
+}
+
+/// How traffic comes to a new revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// By itself: a trial beside the old replicas, then all of it.
+    Rolling,
+    /// A fixed part, until people promote or abort it.
+    Canary {
+        /// Thousandths of the requests, 1 to 1000.
+        permille: u16,
+    },
+    /// None; copies of requests are run and their answers compared, until people promote or abort it.
+    Shadow {
+        /// Thousandths of the requests that are copied, 1 to 1000.
+        permille: u16,
+    },
+}
+
+/// Why a revision does not serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, for people.
+    pub reason: String,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// What became of a revision that does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It failed, and the head went back.
+    RolledBack,
+    /// People took it back.
+    Aborted,
+}
+
+impl Pipeline {
+    /// A revision with this number is wanted from now on.
+    pub(super) fn supersede(&mut self, number: u64) {
+        if self.wanted != number {
+            // What a running rollout came from is what there is to fall back to.
+            let baseline = self.rollout.map_or(self.wanted, |rollout| rollout.baseline);
+            self.rollout = Some(StoredRollout { baseline, mode: Mode::Rolling });
+        }
+        self.newest = number;
+        self.wanted = number;
+    }
+
+    /// Forgets the oldest revisions and verdicts beyond the bounds; gives the revisions' numbers.
+    pub(super) fn drop_old(&mut self) -> Vec<u64> {
+        while self.verdicts.len() > MAX_VERDICTS {
+            self.verdicts.pop_first();
+        }
+        // While a takeover is under way any revision since its beginning may still serve.
+        let needed = self.wanted.min(self.rollout.map_or(self.wanted, |rollout| rollout.baseline));
+        let surplus = self.revisions.len().saturating_sub(MAX_REVISIONS);
+        let beyond = self.revisions.len().saturating_sub(MAX_REVISIONS_IN_ROLLOUT);
+        let oldest = self.revisions.keys().copied().filter(|&number| number != self.wanted);
+        let oldest = oldest.enumerate().filter(|&(index, number)| number < needed || index < beyond);
+        let oldest = oldest.map(|(_, number)| number);
+        let dropped: Vec<_> = oldest.take(surplus).collect();
+        dropped.iter().for_each(|number| drop(self.revisions.remove(number)));
+        dropped
+    }
+
+    fn running(&self, name: &Name) -> Result<StoredRollout, Refusal> {
+        self.rollout.ok_or_else(|| {
+            let reason = format!(
+                "no rollout of `{name}` is under way: revision {} has taken over; `cluster rollout undo {name}` goes \
+                 back to the one before",
+                self.wanted
+            );
+            Refusal::NotNow(reason)
+        })
+    }
+}
+
+/// The pipeline of that name, to be changed.
+fn find<'a>(desired: &'a mut Desired, name: &Name) -> Result<&'a mut Pipeline, Refusal> {
+    desired.pipelines.get_mut(name).ok_or_else(|| Refusal::NotFound(name.clone()))
+}
+
+/// Sets how the wanted revision takes over.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; [`Refusal::NotNow`] when there is no revision beside which it could run.
+pub fn set_mode(desired: &mut Desired, name: &Name, mode: Mode) -> Result<(), Refusal> {
+    let pipeline = find(desired, name)?;
+    match (&mut pipeline.rollout, mode) {
+        (Some(rollout), _) => rollout.mode = mode,
+        (None, Mode::Rolling) => {}
+        (None, Mode::Canary { .. } | Mode::Shadow { .. }) => {
+            let reason = format!(
+                "a canary or a shadow runs beside a revision that serves, and `{name}` has none yet; deploy it without \
+                 the flag first"
+            );
+            return Err(Refusal::NotNow(reason));
+        }
+    }
+    Ok(())
+}
+
+/// Lets the canary or shadow take over.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; [`Refusal::NotNow`] when none runs.
+pub fn promote(desired: &mut Desired, name: &Name) -> Result<u64, Refusal> {
+    let pipeline = find(desired, name)?;
+    let rollout = pipeline.running(name)?;
+    if rollout.mode == Mode::Rolling {
+        let reason = format!(
+            "revision {} of `{name}` takes over by itself; there is no canary or shadow to promote",
+            pipeline.wanted
+        );
+        return Err(Refusal::NotNow(reason));
+    }
+    pipeline.rollout = Some(StoredRollout { mode: Mode::Rolling, ..rollout });
+    Ok(pipeline.wanted)
+}
+
+/// The wanted revision has taken over. Does nothing when another one is wanted by now.
+pub fn complete(desired: &mut Desired, name: &Name, revision: u64) {
+    if let Some(pipeline) = desired.pipelines.get_mut(name)
+        && pipeline.wanted == revision
+    {
+        pipeline.rollout = None;
+    }
+}
+
+/// Goes back from `revision` to the revision `to`, and keeps the verdict. Does nothing when another one is wanted by
+/// now, or `to` is no longer kept.
+pub fn go_back(desired: &mut Desired, name: &Name, revision: u64, to: u64, verdict: Verdict) {
+    if let Some(pipeline) = desired.pipelines.get_mut(name)
+        && pipeline.wanted == revision
+        && revision != to
+        && pipeline.revisions.contains_key(&to)
+    {
+        pipeline.wanted = to;
+        pipeline.rollout = None;
+        pipeline.verdicts.insert(revision, verdict);
+        pipeline.drop_old();
+    }
+}
+
+/// Checks that a rollout can be aborted; gives the revision that takes over and the one there was.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; [`Refusal::NotNow`] when no rollout is under way.
+pub fn abortable(desired: &Desired, name: &Name) -> Result<(u64, u64), Refusal> {
+    let pipeline = desired.pipelines.get(name).ok_or_else(|| Refusal::NotFound(name.clone()))?;
+    Ok((pipeline.wanted, pipeline.running(name)?.baseline))
+}
+
+/// The revision that an undo deploys again: `to` where given, else the newest one before the wanted that no verdict is
+/// against.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; [`Refusal::NotNow`] when there is no such revision.
+pub fn undo_target(desired: &Desired, name: &Name, to: Option<u64>) -> Result<u64, Refusal> {
+    let pipeline = desired.pipelines.get(name).ok_or_else(|| Refusal::NotFound(name.clone()))?;
+    let kept = || {
+        let kept: Vec<_> = pipeline.revisions.keys().map(ToString::to_string).collect();
+        kept.join(", ")
+    };
+    match to {
+        Some(to) if to == pipeline.wanted => {
+            Err(Refusal::NotNow(format!("revision {to} of `{name}` is the wanted one already")))
+        }
+        Some(to) if pipeline.revisions.contains_key(&to) => Ok(to),
+        Some(to) => {
+            Err(Refusal::NotNow(format!("revision {to} of `{name}` is not kept; there are {}", kept())))
+        }
+        None => {
+            let before = pipeline
+                .revisions
+                .keys()
+                .rev()
+                .copied()
+                .find(|number| *number < pipeline.wanted && !pipeline.verdicts.contains_key(number));
+            before.ok_or_else(|| {
+                let reason = format!("`{name}` has no revision before {} to go back to", pipeline.wanted);
+                Refusal::NotNow(reason)
+            })
+        }
+    }
+}

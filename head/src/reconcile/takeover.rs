@@ -1,0 +1,200 @@
+//! Which revision of a pipeline serves, and how far the one that is to replace it has come: collects what
+//! [`rollout::step`] decides by, and turns what it says into commands.
+//!
+//! The serving revision changes only when the new one enters [`Phase::Moving`]; during a trial the routes name both.
+
+use std::sync::Arc;
+
+use millstream_pipelines::{DeploymentSpec, Name};
+
+use super::Command;
+use super::deployment::{Context, is_interchangeable};
+use super::state::Serving;
+use crate::desired::{Mode, Revision};
+use crate::rollout::{self, Change, ChangeKind, Next, Observed, Phase, Rollout, Trial};
+
+impl<'a> Context<'a> {
+    /// The revision that is to serve: what people want, or what their wish was rolled back to although the store does not
+    /// know it yet.
+    pub(super) fn wanted(&self) -> Option<&'a Arc<Revision>> {
+        let back = self.rolled_back_to().and_then(|to| self.pipeline.revisions.get(&to));
+        back.or_else(|| self.pipeline.wanted())
+    }
+
+    /// How the wanted revision takes over.
+    pub(super) fn mode(&self) -> Mode {
+        match (self.pipeline.rollout, self.rolled_back_to()) {
+            (Some(stored), None) => stored.mode,
+            _ => Mode::Rolling,
+        }
+    }
+
+    fn rolled_back_to(&self) -> Option<u64> {
+        let conclusion = self.state.conclusions.get(self.name)?;
+        let back = conclusion.back.as_ref().filter(|_| conclusion.revision == self.pipeline.wanted)?;
+        Some(back.0)
+    }
+
+    /// Moves the takeover on by a step; gives what requests run on after it.
+    pub(super) fn take_over(&self, wanted: &Revision, commands: &mut Vec<Command>) -> Serving {
+        let number = wanted.stored.number;
+        let mut serving = self.choose_serving(wanted);
+        let known = self.state.rollouts.get(self.name);
+        let current = known.filter(|rollout| {
+            rollout.revision == number && [number, rollout.baseline].contains(&serving.revision)
+        });
+        if let (Some(rollout), None) = (known, current) {
+            commands.push(self.change(rollout.revision, rollout.baseline, ChangeKind::End));
+        }
+        match current {
+            Some(rollout) => {
+                let moves = self.step(rollout, wanted, commands) == Next::Enter(Phase::Moving);
+                if moves {
+                    serving = Serving { revision: number, complete: true };
+                }
+            }
+            None if serving.revision != number && serving.complete => {
+                commands.push(self.change(number, serving.revision, ChangeKind::Begin(Phase::Starting)));
+            }
+            None => self.take_up(wanted, serving, commands),
+        }
+        self.remind(commands);
+        if self.state.serving.get(self.name) != Some(&serving) {
+            let Serving { revision, complete } = serving;
+            commands.push(Command::Serve { pipeline: self.name.clone(), revision, complete });
+        }
+        serving
+    }
+
+    /// The wanted revision serves, and the store says that it takes over: a head that was restarted meanwhile goes on.
+    fn take_up(&self, wanted: &Revision, serving: Serving, commands: &mut Vec<Command>) {
+        let number = wanted.stored.number;
+        let Some(stored) = self.pipeline.rollout else { return };
+        let told = self.state.conclusions.get(self.name).is_some_and(|told| told.revision == number);
+        if told || self.rolled_back_to().is_some() || serving.revision != number || !serving.complete {
+            return;
+        }
+        let baseline = self.pipeline.revisions.get(&stored.baseline);
+        // A baseline without replicas is nothing to go back to in a hurry.
+        let kind = match baseline.is_some_and(|baseline| self.can_serve(baseline)) {
+            true => ChangeKind::Begin(Phase::Moving),
+            false => ChangeKind::Complete,
+        };
+        commands.push(self.change(number, stored.baseline, kind));
+    }
+
+    /// The store may not have taken a conclusion: told again after a while.
+    fn remind(&self, commands: &mut Vec<Command>) {
+        let Some(told) = self.state.conclusions.get(self.name) else { return };
+        let open = self.pipeline.wanted == told.revision && self.pipeline.rollout.is_some();
+        if let Some(stored) = self.pipeline.rollout.filter(|_| open)
+            && self.now.saturating_sub(told.since) >= self.timing.rollout.retry
+        {
+            let (baseline, kind) = match &told.back {
+                Some((to, reason)) => (*to, ChangeKind::RollBack { reason: reason.clone() }),
+                None => (stored.baseline, ChangeKind::Complete),
+            };
+            commands.push(self.change(told.revision, baseline, kind));
+        }
+    }
+
+    /// What a rollout under way comes to.
+    fn step(&self, rollout: &Rollout, wanted: &Revision, commands: &mut Vec<Command>) -> Next {
+        let returns =
+            self.rolled_back_to().is_some() || self.pipeline.verdicts.contains_key(&rollout.baseline);
+        let observed = self.observed(rollout, wanted);
+        let next = match returns {
+            true => rollout::step_back(rollout, &observed),
+            false => rollout::step(rollout, &observed, &self.timing.rollout, self.now),
+        };
+        let mut push = |kind| commands.push(self.change(rollout.revision, rollout.baseline, kind));
+        match &next {
+            Next::Stay => {}
+            Next::Enter(phase) => {
+                push(ChangeKind::Enter(*phase));
+                if *phase == Phase::Watching && self.pipeline.rollout.is_some() {
+                    push(ChangeKind::Complete);
+                }
+            }
+            Next::End => push(ChangeKind::End),
+            Next::RollBack(reason) => push(ChangeKind::RollBack { reason: reason.clone() }),
+        }
+        next
+    }
+
+    fn change(&self, revision: u64, baseline: u64, kind: ChangeKind) -> Command {
+        Command::Rollout(Change { pipeline: self.name.clone(), revision, baseline, kind })
+    }
+
+    fn observed(&self, rollout: &Rollout, wanted: &Revision) -> Observed {
+        let old = self.pipeline.revisions.get(&rollout.baseline);
+        let needed = |name: &Name, spec: &DeploymentSpec| match old.and_then(|old| old.spec(name)) {
+            Some(old) if !is_interchangeable(old, spec) => self.target(&self.full_name(name), spec),
+            _ => self.target(&self.full_name(name), spec).min(1),
+        };
+        let replicas = || self.view.of_pipeline(self.name).flat_map(|(_, replicas)| replicas);
+        let all_ready = self.has_ready(wanted, |name, spec| self.target(&self.full_name(name), spec));
+        let unable = replicas().find(|seen| {
+            seen.serves(wanted) && seen.cannot_start() && !old.is_some_and(|old| seen.serves(old))
+        });
+        let nothing_new = wanted.compiled.as_ref().is_ok_and(|compiled| {
+            compiled.deployments.keys().all(|name| wanted.is_served_by(name, rollout.baseline))
+        });
+        let ingresses = self.state.ingresses.values();
+        let sends = ingresses.clone().any(|ingress| ingress.session.is_some());
+        let busy = ingresses
+            .flat_map(|ingress| &ingress.loads)
+            .any(|(deployment, load)| deployment.pipeline == *self.name && load.ongoing + load.queued > 0);
+        Observed {
+            mode: self.mode(),
+            ready: self.has_ready(wanted, needed),
+            moved: all_ready && replicas().all(|seen| seen.serves(wanted)),
+            cannot_start: unable.map(|seen| {
+                let error = &seen.replica.error;
+                let why = if error.is_empty() { "its process ended" } else { error };
+                format!(
+                    "a replica of `{}` did not start in {} tries: {why}",
+                    seen.replica.deployment,
+                    seen.replica.restarts + 1
+                )
+            }),
+            trial: if nothing_new || !sends { Trial::Skipped } else { Trial::Needed },
+            busy,
+        }
+    }
+
+    /// Whether each deployment of the revision has a ready replica. One that is to have none answers all the same: its
+    /// calls wait until one has started.
+    fn can_serve(&self, revision: &Revision) -> bool {
+        self.has_ready(revision, |name, spec| self.target(&self.full_name(name), spec).min(1))
+    }
+
+    /// Which revision requests run on, as long as no other takes over.
+    fn choose_serving(&self, wanted: &Revision) -> Serving {
+        let served = |complete| Serving { revision: wanted.stored.number, complete };
+        let serving = self.state.serving.get(self.name).copied();
+        let now = serving.and_then(|now| Some((now, self.pipeline.revisions.get(&now.revision)?)));
+        match now {
+            // After a restart of the head: what served before the takeover, what is wanted, the newest that can serve.
+            None => {
+                let baseline = self.pipeline.rollout.map(|stored| stored.baseline);
+                let others = self.pipeline.revisions.keys().rev().copied();
+                let others = others.filter(|number| !self.pipeline.verdicts.contains_key(number));
+                let candidates = baseline.into_iter().chain([wanted.stored.number]).chain(others);
+                let mut revisions = candidates.filter_map(|number| self.pipeline.revisions.get(&number));
+                match revisions.find(|revision| self.can_serve(revision)) {
+                    Some(revision) => Serving { revision: revision.stored.number, complete: true },
+                    None => served(false),
+                }
+            }
+            Some((now, _)) if now.revision == wanted.stored.number => {
+                served(now.complete || self.can_serve(wanted))
+            }
+            // What serves never worked: there is nothing to protect.
+            Some((Serving { complete: false, .. }, old)) if !self.can_serve(old) => {
+                served(self.can_serve(wanted))
+            }
+            Some((now, _)) => Serving { revision: now.revision, complete: true },
+        }
+    }
+}

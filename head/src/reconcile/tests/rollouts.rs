@@ -1,0 +1,213 @@
+//! Rollouts in miniature: trials, canaries, what errors and failed starts lead to, and what a restarted head makes of it.
+
+use super::*;
+use crate::desired::Mode;
+use crate::rollout::{Outcomes, Phase, Tally};
+
+/// A cluster of two nodes and an ingress that serves revision 1 of `p`, with revision 2 just deployed and ready for its
+/// trial.
+fn on_trial(replicas: u32, mode: Mode) -> Cluster {
+    let mut cluster = serving(replicas);
+    cluster.join_ingress();
+    cluster.load(1);
+    cluster.deploy("p", &[model(replicas, 2)]);
+    desired::rollout::set_mode(&mut cluster.desired, &name("p"), mode).unwrap();
+    let starts = cluster.short();
+    assert!(starts.iter().all(|command| command.starts_with("start p/model@2")), "{starts:?}");
+    for nth in 1..=starts.len() {
+        cluster.set(&format!("p-model-1-{}", replicas as usize + nth), ReplicaState::Ready);
+    }
+    assert!(cluster.short().is_empty());
+    assert_eq!(cluster.state.rollouts[&name("p")].phase, Phase::Trial);
+    cluster
+}
+
+impl Cluster {
+    /// The ingress has so many requests of `p` under way.
+    fn load(&mut self, ongoing: u64) {
+        let (id, session) = self.ingress();
+        let loads = [("p/model".parse().unwrap(), Load { ongoing, queued: 0 })];
+        self.see(Event::Loaded(id, session, loads.into()));
+    }
+
+    /// Calls of a revision of `p` ended.
+    fn count(&mut self, revision: u64, answered: u64, failed: u64) {
+        let (id, session) = self.ingress();
+        let deployments = [(name("model"), Outcomes { answered, failed })].into();
+        let tally = Tally { deployments, ..Tally::default() };
+        self.see(Event::Counted(id, session, [((name("p"), revision), tally)].into()));
+    }
+
+    fn ingress(&self) -> (IngressId, SessionId) {
+        let (id, ingress) = self.state.ingresses.iter().next().unwrap();
+        (id.clone(), ingress.session.unwrap())
+    }
+
+    /// Revision and thousandths of each variant of `p`.
+    fn variants(&self) -> Vec<(u64, u16, u16)> {
+        let route = self.state.routes.pipelines.iter().find(|route| route.name == name("p")).unwrap();
+        let variants = route.variants.iter();
+        variants.map(|v| (v.revision.stored.number, v.permille, v.shadow_permille)).collect()
+    }
+}
+
+#[test]
+fn a_trial_keeps_the_old_set_whole_and_ends_by_good_answers() {
+    let mut cluster = on_trial(3, Mode::Rolling);
+    assert_eq!(cluster.variants(), [(1, 900, 0), (2, 100, 0)]);
+    assert_eq!(cluster.routed("p").len(), 4);
+    cluster.count(1, 180, 0);
+    cluster.count(2, 19, 0);
+    assert!(cluster.short().is_empty());
+    cluster.count(2, 1, 0);
+    assert_eq!(cluster.short(), ["serve p@2", "retire p-model-1-2", "start p/model@2 n1"]);
+    assert_eq!(cluster.variants(), [(2, 1000, 0)]);
+}
+
+#[test]
+fn errors_lead_back_at_once_and_the_verdict_stays() {
+    let mut cluster = on_trial(3, Mode::Rolling);
+    cluster.count(1, 180, 0);
+    cluster.count(2, 10, 10);
+    assert_eq!(cluster.short(), ["retire p-model-1-4"]);
+    assert_eq!(cluster.variants(), [(1, 1000, 0)]);
+    assert_eq!(cluster.routed("p").len(), 3, "the old set is whole");
+    cluster.obey();
+    let status = &cluster.status().pipelines[0];
+    assert_eq!((status.state, status.revision, status.newest_revision), (PipelineState::Ready, 1, 2));
+    assert_eq!(status.verdicts[0].reason, "10 of 20 calls of `model` failed, before it 0 of 180");
+    assert!(status.rollout.is_none());
+    cluster.restart_head();
+    assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 1, "it is what is wanted, also later");
+}
+
+#[test]
+fn a_verdict_is_in_force_before_the_store_has_it_and_told_again() {
+    let mut cluster = on_trial(2, Mode::Rolling);
+    let desired = cluster.desired.clone();
+    cluster.count(2, 0, 20);
+    cluster.short();
+    cluster.desired = desired;
+    assert!(cluster.short().is_empty(), "not yet");
+    assert_eq!(cluster.variants(), [(1, 1000, 0)]);
+    cluster.pass(2.0);
+    cluster.short();
+    assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 1, "the store was told again");
+}
+
+#[test]
+fn errors_after_everything_has_moved_bring_the_old_revision_back() {
+    let mut cluster = serving(2);
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.obey();
+    cluster.join_ingress();
+    assert_eq!(cluster.state.rollouts[&name("p")].phase, Phase::Watching);
+    cluster.count(2, 10, 10);
+    assert_eq!(cluster.short(), ["start p/model@1 n1"], "the bad one serves until the good one can");
+    assert_eq!(cluster.variants(), [(2, 1000, 0)]);
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(1, 1000, 0)]);
+    assert_eq!(cluster.routed("p").len(), 2);
+    assert_eq!(cluster.status().pipelines[0].state, PipelineState::Ready);
+    assert!(cluster.state.rollouts.is_empty());
+}
+
+#[test]
+fn watching_ends_by_itself() {
+    let mut cluster = serving(2);
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.obey();
+    assert!(
+        cluster.desired.pipelines[&name("p")].rollout.is_none(),
+        "the store knows that it has taken over"
+    );
+    cluster.pass(29.9);
+    cluster.short();
+    assert_eq!(cluster.state.rollouts.len(), 1);
+    cluster.pass(0.2);
+    cluster.short();
+    assert!(cluster.state.rollouts.is_empty());
+}
+
+#[test]
+fn a_canary_has_its_part_until_it_is_promoted() {
+    let mut cluster = on_trial(4, Mode::Canary { permille: 300 });
+    assert_eq!(cluster.variants(), [(1, 700, 0), (2, 300, 0)]);
+    assert_eq!(cluster.routed("p").len(), 6, "two of four beside four");
+    cluster.count(2, 1000, 0);
+    cluster.pass(3600.0);
+    assert!(cluster.short().is_empty());
+    let status = &cluster.status().pipelines[0];
+    assert_eq!((status.state, status.serving_revision), (PipelineState::Ready, Some(1)));
+    desired::rollout::promote(&mut cluster.desired, &name("p")).unwrap();
+    assert!(cluster.short().contains(&"serve p@2".to_owned()));
+    cluster.obey();
+    assert_eq!(cluster.routed("p").len(), 4);
+}
+
+#[test]
+fn a_canary_that_is_aborted_leaves_the_old_set_as_it_was() {
+    let mut cluster = on_trial(2, Mode::Canary { permille: 100 });
+    let (revision, to) = desired::rollout::abortable(&cluster.desired, &name("p")).unwrap();
+    assert_eq!((revision, to), (2, 1));
+    let verdict = Verdict { outcome: Outcome::Aborted, reason: "by hand".into(), at_ms: 1 };
+    desired::rollout::go_back(&mut cluster.desired, &name("p"), revision, to, verdict);
+    assert_eq!(cluster.short(), ["retire p-model-1-3"]);
+    assert_eq!(cluster.variants(), [(1, 1000, 0)]);
+    assert_eq!(cluster.routed("p"), ["p-model-1-1", "p-model-1-2"]);
+}
+
+#[test]
+fn a_shadow_answers_nobody() {
+    let cluster = on_trial(2, Mode::Shadow { permille: 500 });
+    assert_eq!(cluster.variants(), [(1, 1000, 0), (2, 0, 500)]);
+    let route = &cluster.state.routes.pipelines[0].deployments[0];
+    let serves: Vec<_> = route.replicas.iter().map(|replica| replica.serves.clone()).collect();
+    assert_eq!(serves, [vec![1], vec![1], vec![2]]);
+}
+
+#[test]
+fn a_second_update_on_top_replaces_the_first() {
+    let mut cluster = on_trial(2, Mode::Rolling);
+    cluster.deploy("p", &[model(2, 3)]);
+    let commands = cluster.short();
+    assert!(commands.contains(&"retire p-model-1-3".to_owned()), "{commands:?}");
+    assert!(commands.iter().any(|command| command.starts_with("start p/model@3")), "{commands:?}");
+    assert_eq!(cluster.variants(), [(1, 1000, 0)]);
+    cluster.load(0);
+    cluster.obey();
+    cluster.pass(0.3);
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(3, 1000, 0)]);
+    assert_eq!(cluster.desired.pipelines[&name("p")].rollout, None);
+}
+
+#[test]
+fn a_head_restarted_during_a_trial_serves_the_old_revision_and_begins_the_trial_again() {
+    let mut cluster = on_trial(2, Mode::Rolling);
+    let reports: Vec<_> = ["n1", "n2"]
+        .map(|node| {
+            let node = &cluster.state.nodes[&NodeId::from(node)];
+            node.replicas.iter().map(|(id, replica)| as_report(id, replica)).collect::<Vec<_>>()
+        })
+        .into();
+    cluster.restart_head();
+    for (node, reports) in ["n1", "n2"].into_iter().zip(reports) {
+        cluster.join_with(node, 64, 0, reports);
+    }
+    cluster.join_ingress();
+    cluster.load(1);
+    cluster.pass(4.0);
+    cluster.short();
+    assert_eq!(cluster.variants(), [(1, 900, 0), (2, 100, 0)]);
+}
+
+#[test]
+fn an_idle_pipeline_moves_after_a_moment() {
+    let mut cluster = on_trial(1, Mode::Rolling);
+    cluster.load(0);
+    cluster.pass(0.2);
+    assert!(cluster.short().is_empty());
+    cluster.pass(0.1);
+    assert_eq!(cluster.short(), ["serve p@2", "retire p-model-1-1"]);
+}
