@@ -86,7 +86,8 @@ impl Ingress {
         let (leave_sender, leave) = watch::channel(None);
         let hello = Hello { id: config.id, name: config.name, address };
         let route_watch = tokio::spawn(routes::watch(config.head, hello, routes.clone(), leave_sender));
-        let edge = Edge { routes, limits: config.limits, budget: Arc::default() };
+        let edge =
+            Edge { routes, limits: config.limits, budget: Arc::default(), shadows: http::Shadows::default() };
         let server = Server::start(listener, Arc::new(edge));
         Ok(Self { address, server, leave, _route_watch: AbortOnDropHandle::new(route_watch) })
     }

@@ -210,8 +210,8 @@ async fn routes_survive_the_head_and_a_bad_plan_keeps_the_one_before() {
     let hello = setup.head.hello().unwrap();
     assert_eq!((&*hello.ingress_id, &*hello.address), ("ingress-1", &*setup.ingress.address().to_string()));
     let mut bad = table(2, ECHO, "echo", &[("echo-1", worker.address)]);
-    bad.pipelines[0].revision = 2;
-    bad.pipelines[0].source = "name = \"echo\"\nnonsense = true\n".to_owned();
+    bad.pipelines[0].variants[0].revision = 2;
+    bad.pipelines[0].variants[0].source = "name = \"echo\"\nnonsense = true\n".to_owned();
     setup.head.push(bad).await;
     assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
     let Setup { head, ingress, client } = setup;
@@ -233,7 +233,7 @@ async fn a_new_revision_takes_over_and_a_deleted_pipeline_is_404() {
         "echo",
         &[("echo-1", worker.address)],
     );
-    next.pipelines[0].revision = 2;
+    next.pipelines[0].variants[0].revision = 2;
     setup.head.push(next).await;
     let response = setup.post_echo().send().await.unwrap();
     assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"said": "hello"}));

@@ -13,10 +13,12 @@ use millstream_proto::{NodeId, ReplicaId};
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
 use super::ejection::Outcome;
-use super::pool::{Admission, Grant, Key, Pool, PoolLimits, Reach, Ticket};
+use super::outcomes::CallCounts;
+use super::pool::{Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Ticket, Wish};
 use super::router::Locality;
 use crate::clock;
 
@@ -32,6 +34,8 @@ pub(crate) struct Target {
     pub address: Arc<str>,
     /// How near it is.
     pub locality: Locality,
+    /// The revision that it was started for.
+    pub revision: u64,
     /// Sends calls to it.
     pub client: Arc<dyn ReplicaClient>,
 }
@@ -46,6 +50,10 @@ pub(crate) struct NewTarget {
     pub address: Arc<str>,
     /// How near it is.
     pub locality: Locality,
+    /// The revision that it was started for.
+    pub revision: u64,
+    /// The routed revisions that it serves; empty for one that helps out.
+    pub serves: SmallVec<[u64; 2]>,
     /// Sends calls to it.
     pub client: Arc<dyn ReplicaClient>,
 }
@@ -115,6 +123,8 @@ struct Shared {
     /// All calls on the way, those to replicas that have left the routes included.
     ongoing: u64,
     wake_at: Option<Instant>,
+    /// What the head has not been told yet.
+    counts: CallCounts,
     rng: SmallRng,
 }
 
@@ -130,6 +140,7 @@ impl Deployment {
             next_key: 0,
             ongoing: 0,
             wake_at: None,
+            counts: CallCounts::default(),
             rng: SmallRng::from_os_rng(),
         };
         Arc::new_cyclic(|me| Self { name, shared: Mutex::new(shared), queue_formed, me: me.clone() })
@@ -151,6 +162,11 @@ impl Deployment {
         Load { ongoing: shared.ongoing, queued: shared.pool.num_queued() as u64 }
     }
 
+    /// How calls ended since this was last asked.
+    pub(crate) fn take_counts(&self) -> CallCounts {
+        std::mem::take(&mut self.shared.lock().counts)
+    }
+
     /// Its replicas.
     pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
         self.shared.lock().targets.clone()
@@ -163,44 +179,54 @@ impl Deployment {
 
     /// Puts settings and replicas of a new route table in force: when this returns, no call is bound to a replica
     /// that it does not name.
-    pub(crate) fn update(&self, settings: Option<DeploymentSettings>, replicas: Vec<NewTarget>) {
+    pub(crate) fn update(
+        &self,
+        settings: Option<DeploymentSettings>,
+        replicas: Vec<NewTarget>,
+        parts: &[Part],
+    ) {
         let mut shared = self.shared.lock();
         if let Some(settings) = settings {
             shared.idempotent = settings.idempotent;
             shared.pool.set_limits(settings.limits);
         }
         let old = std::mem::take(&mut shared.targets);
+        let mut members = Vec::with_capacity(replicas.len());
         for replica in replicas {
+            let serves = replica.serves.clone();
             let same = |target: &&Arc<Target>| target.id == replica.id && target.address == replica.address;
             let target = old.iter().find(same).cloned().unwrap_or_else(|| {
                 let key = shared.next_key;
                 shared.next_key += 1;
-                let NewTarget { id, node_id, address, locality, client } = replica;
-                Arc::new(Target { key, id, node_id, address, locality, client })
+                let NewTarget { id, node_id, address, locality, revision, client, .. } = replica;
+                Arc::new(Target { key, id, node_id, address, locality, revision, client })
             });
+            members.push(Member { key: target.key, locality: target.locality, serves });
             shared.targets.push(target);
         }
-        let keys: Vec<_> = shared.targets.iter().map(|target| (target.key, target.locality)).collect();
         let Shared { pool, rng, .. } = &mut *shared;
-        let grants = pool.set_replicas(&keys, clock::now(), rng);
+        let grants = pool.set_replicas(members, parts, clock::now(), rng);
         self.deliver(&mut shared, grants);
     }
 
-    /// Waits for a place in a replica that is not to be avoided.
+    /// Waits for a place in a replica as the wish says.
     ///
     /// # Errors
     /// [`Shed`] when the queue is full.
-    pub(crate) async fn acquire(&self, avoid: &[Key]) -> Result<Permit, Shed> {
+    pub(crate) async fn acquire(&self, wish: Wish<'_>) -> Result<Permit, Shed> {
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
             let Shared { pool, rng, .. } = &mut *shared;
-            let (admission, grants) = pool.request(avoid, clock::now(), rng);
+            let (admission, grants) = pool.request(wish, clock::now(), rng);
             if !grants.is_empty() {
                 self.deliver(&mut shared, grants);
             }
             match admission {
                 Admission::Send(key) => return Ok(self.permit(&mut shared, key)),
-                Admission::Shed { retry_after_s } => return Err(Shed { retry_after_s }),
+                Admission::Shed { retry_after_s } => {
+                    shared.counts.shed += 1;
+                    return Err(Shed { retry_after_s });
+                }
                 Admission::Wait(ticket) => {
                     let (sender, receiver) = oneshot::channel();
                     shared.waiters.insert(ticket, sender);
@@ -268,9 +294,11 @@ impl Deployment {
         self.deliver(&mut shared, grants);
     }
 
-    fn release(&self, key: Key, outcome: Outcome) {
+    fn release(&self, target: &Target, outcome: Outcome) {
+        let key = target.key;
         let mut shared = self.shared.lock();
         shared.ongoing -= 1;
+        shared.counts.count(target.revision, outcome);
         let Shared { pool, rng, .. } = &mut *shared;
         let grants = pool.finish(key, outcome, clock::now(), rng);
         if !grants.is_empty() || pool.num_queued() > 0 {
@@ -311,14 +339,14 @@ impl Permit {
     /// Gives the place back.
     pub(crate) fn finish(mut self, outcome: Outcome) {
         self.open = false;
-        self.deployment.release(self.target.key, outcome);
+        self.deployment.release(&self.target, outcome);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.open {
-            self.deployment.release(self.target.key, Outcome::Abandoned);
+            self.deployment.release(&self.target, Outcome::Abandoned);
         }
     }
 }

@@ -4,10 +4,12 @@
 mod admission;
 mod deployment;
 mod ejection;
+mod outcomes;
 mod pool;
 mod router;
 
 pub(crate) use deployment::{Deployment, DeploymentSettings, Load, NewTarget, Permit, Shed};
 pub(crate) use ejection::Outcome;
-pub(crate) use pool::{Key, Reach};
+pub(crate) use outcomes::{CallCounts, Outcomes};
+pub(crate) use pool::{Key, Reach, Wish};
 pub(crate) use router::Locality;

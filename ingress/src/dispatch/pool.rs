@@ -56,6 +56,48 @@ pub(crate) struct Grant {
     pub key: Key,
 }
 
+/// What a call asks of the replica that it goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wish<'a> {
+    /// Replicas that it must not go to.
+    pub avoid: &'a [Key],
+    /// The revision that its request runs on; `None` for a request of another pipeline.
+    pub revision: Option<u64>,
+    /// The request's draw in thousandths: of the replicas of two revisions, all its calls go to those of one.
+    pub draw: u16,
+}
+
+impl<'a> Wish<'a> {
+    /// Any replica but these.
+    #[cfg(test)]
+    pub(crate) fn avoiding(avoid: &'a [Key]) -> Self {
+        Self { avoid, revision: None, draw: 0 }
+    }
+}
+
+/// Replicas of which a call should get one, as long as one of them is in rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// Those that serve this revision.
+    Serving(u64),
+    /// Older ones that help out until enough new ones are ready.
+    Helping,
+}
+
+/// A replica of a new route table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Its key.
+    pub key: Key,
+    /// How near it is.
+    pub locality: Locality,
+    /// The routed revisions that it serves; empty for one that helps out.
+    pub serves: SmallVec<[u64; 2]>,
+}
+
+/// A routed revision and its thousandths of the requests.
+pub(crate) type Part = (u64, u16);
+
 /// Which replicas a request may still go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -71,9 +113,17 @@ pub(crate) enum Reach {
 struct Replica {
     key: Key,
     locality: Locality,
+    serves: SmallVec<[u64; 2]>,
     ongoing: u32,
     full_until: Option<Instant>,
     health: Health,
+}
+
+/// A request that waits.
+#[derive(Debug, Clone, PartialEq)]
+struct Waiting {
+    avoid: SmallVec<[Key; 2]>,
+    group: Option<Group>,
 }
 
 /// See the module.
@@ -81,8 +131,10 @@ struct Replica {
 pub(crate) struct Pool {
     limits: PoolLimits,
     replicas: Vec<Replica>,
-    /// Waiting requests with the replicas that they avoid.
-    queue: BTreeMap<Ticket, Vec<Key>>,
+    /// The routed revisions, where replicas serve different ones; else empty, and calls may go anywhere.
+    parts: SmallVec<[Part; 2]>,
+    /// Waiting requests, in the order of service.
+    queue: BTreeMap<Ticket, Waiting>,
     next_ticket: Ticket,
     drain_rate: DrainRate,
 }
@@ -93,6 +145,7 @@ impl Pool {
         Self {
             limits,
             replicas: Vec::new(),
+            parts: SmallVec::new(),
             queue: BTreeMap::new(),
             next_ticket: 0,
             drain_rate: DrainRate::UNKNOWN,
@@ -109,19 +162,24 @@ impl Pool {
         self.limits = limits;
     }
 
-    /// Replaces the replicas. Those that stay keep their counts and health.
+    /// Replaces the replicas and the routed revisions. Replicas that stay keep their counts and health.
     pub(crate) fn set_replicas(
         &mut self,
-        replicas: &[(Key, Locality)],
+        replicas: Vec<Member>,
+        parts: &[Part],
         now: Instant,
         rng: &mut impl Rng,
     ) -> Vec<Grant> {
+        let mixed = replicas.windows(2).any(|pair| pair[0].serves != pair[1].serves);
+        self.parts = if mixed { parts.into() } else { SmallVec::new() };
         let old = std::mem::take(&mut self.replicas);
         self.replicas = replicas
-            .iter()
-            .map(|&(key, locality)| {
-                let fresh = Replica { key, locality, ongoing: 0, full_until: None, health: Health::FRESH };
-                old.iter().find(|replica| replica.key == key).cloned().unwrap_or(fresh)
+            .into_iter()
+            .map(|Member { key, locality, serves }| match old.iter().find(|replica| replica.key == key) {
+                Some(replica) => Replica { serves, ..replica.clone() },
+                None => {
+                    Replica { key, locality, serves, ongoing: 0, full_until: None, health: Health::FRESH }
+                }
             })
             .collect();
         self.keep_one_in_rotation();
@@ -156,18 +214,19 @@ impl Pool {
     /// Admits, queues or sheds a request. The grants are for requests that waited before.
     pub(crate) fn request(
         &mut self,
-        avoid: &[Key],
+        wish: Wish<'_>,
         now: Instant,
         rng: &mut impl Rng,
     ) -> (Admission, Vec<Grant>) {
+        let group = self.group(wish);
         if self.queue.is_empty()
-            && let Some(key) = self.pick(avoid, now, rng)
+            && let Some(key) = self.pick(wish.avoid, group, now, rng)
         {
             return (Admission::Send(key), Vec::new());
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.queue.insert(ticket, avoid.to_vec());
+        self.queue.insert(ticket, Waiting { avoid: wish.avoid.into(), group });
         let mut grants = self.pump(now, rng);
         if let Some(position) = grants.iter().position(|grant| grant.ticket == ticket) {
             let grant = grants.remove(position);
@@ -214,12 +273,13 @@ impl Pool {
     pub(crate) fn pump(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
         let mut grants = Vec::new();
         let mut next = 0;
-        while let Some((&ticket, avoid)) = self.queue.range(next..).next() {
-            let avoid = avoid.clone();
-            if let Some(key) = self.pick(&avoid, now, rng) {
+        while let Some((&ticket, Waiting { avoid, group })) = self.queue.range(next..).next() {
+            let (avoid, group) = (avoid.clone(), *group);
+            let anywhere = avoid.is_empty() && group.is_none();
+            if let Some(key) = self.pick(&avoid, group, now, rng) {
                 self.queue.remove(&ticket);
                 grants.push(Grant { ticket, key });
-            } else if avoid.is_empty() || !self.replicas.iter().any(|replica| self.can_take(replica, now)) {
+            } else if anywhere || !self.replicas.iter().any(|replica| self.can_take(replica, now)) {
                 break;
             }
             next = ticket + 1;
@@ -254,12 +314,35 @@ impl Pool {
         room && open
     }
 
-    /// Chooses a replica and books a place in it.
-    fn pick(&mut self, avoid: &[Key], now: Instant, rng: &mut impl Rng) -> Option<Key> {
+    /// Which replicas a call should get one of; `None` where all serve the same.
+    fn group(&self, wish: Wish<'_>) -> Option<Group> {
+        if self.parts.is_empty() {
+            return None;
+        }
+        let revision = wish.revision.or_else(|| {
+            let mut below = 0;
+            self.parts.iter().find_map(|&(revision, permille)| {
+                below += permille;
+                (wish.draw < below).then_some(revision)
+            })
+        })?;
+        let serving = self.replicas.iter().filter(|replica| replica.serves.contains(&revision)).count();
+        let helping = self.replicas.iter().filter(|replica| replica.serves.is_empty()).count();
+        let share = usize::from(wish.draw) * (serving + helping) < serving * 1000;
+        (serving > 0).then_some(if share { Group::Serving(revision) } else { Group::Helping })
+    }
+
+    /// Chooses a replica and books a place in it. The group binds while one of its replicas is in rotation.
+    fn pick(&mut self, avoid: &[Key], group: Option<Group>, now: Instant, rng: &mut impl Rng) -> Option<Key> {
+        let group = group.filter(|&group| {
+            let open = |replica: &Replica| replica.health.is_in() && !avoid.contains(&replica.key);
+            self.replicas.iter().any(|replica| replica.is_in(group) && open(replica))
+        });
         let able: SmallVec<[usize; 8]> = (0..self.replicas.len())
             .filter(|&index| {
                 let replica = &self.replicas[index];
-                self.can_take(replica, now) && !avoid.contains(&replica.key)
+                let wanted = group.is_none_or(|group| replica.is_in(group));
+                wanted && self.can_take(replica, now) && !avoid.contains(&replica.key)
             })
             .collect();
         // A probe that is due goes first, or an ejected replica would never come back under light load.
@@ -283,6 +366,13 @@ impl Pool {
 }
 
 impl Replica {
+    fn is_in(&self, group: Group) -> bool {
+        match group {
+            Group::Serving(revision) => self.serves.contains(&revision),
+            Group::Helping => self.serves.is_empty(),
+        }
+    }
+
     fn candidate(&self) -> Candidate {
         Candidate { ongoing: self.ongoing, locality: self.locality }
     }

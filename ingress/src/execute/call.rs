@@ -13,13 +13,16 @@ use super::budget::Retrying;
 use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
 use crate::clock;
-use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed};
+use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed, Wish};
 use crate::routes::Pipeline;
 
 /// Carries out a call to its end.
 pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) -> CallEnd {
+    let deployment = &pipeline.targets[call.target];
+    let own = deployment.name().pipeline == *pipeline.plan.name();
     let mut performance = Performance {
-        deployment: &pipeline.targets[call.target],
+        deployment,
+        revision: own.then_some(pipeline.revision),
         call: &call,
         cx,
         own_deadline: call.timeout.map(|timeout| clock::now() + timeout),
@@ -38,6 +41,8 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
 
 struct Performance<'a> {
     deployment: &'a Deployment,
+    /// The revision that the request runs on, where it says something about this deployment.
+    revision: Option<u64>,
     call: &'a StageCall,
     cx: &'a Context,
     /// When the stage's own timeout is over; the request's deadline is the executor's to keep.
@@ -123,7 +128,8 @@ impl Performance<'_> {
     async fn acquire(&self) -> Result<Permit, CallError> {
         let deployment = self.deployment;
         let avoid = self.avoided();
-        match self.within(noted_while_waiting(self.cx, deployment.name(), deployment.acquire(&avoid))).await {
+        let wish = Wish { avoid: &avoid, revision: self.revision, draw: self.cx.draw };
+        match self.within(noted_while_waiting(self.cx, deployment.name(), deployment.acquire(wish))).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(Shed { retry_after_s })) => {
                 self.cx.notes.lock().retry_after_s = Some(retry_after_s);

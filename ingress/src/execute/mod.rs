@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub deadline: Instant,
     /// The ingress's budget for retries.
     pub budget: Arc<RetryBudget>,
+    /// The request's draw in thousandths: where replicas of two revisions answer, all its calls go to one's.
+    pub draw: u16,
     /// Where parts of the answer go, when the client asked for them.
     pub parts: Option<mpsc::Sender<Part>>,
     /// What the call layer learnt for the answer's sake.

@@ -16,9 +16,10 @@ use super::headers;
 use super::pipeline_call::{self, EndLog};
 use super::problem::Problem;
 use super::read_body::let_go;
+use super::shadow::Shadows;
 use crate::execute::{Failure, RetryBudget};
 use crate::limits::{HttpLimits, RequestLimits};
-use crate::routes::{RouteTable, Routes};
+use crate::routes::{Route, RouteTable, Routes};
 
 /// What all connections share.
 pub(crate) struct Edge {
@@ -28,6 +29,8 @@ pub(crate) struct Edge {
     pub limits: HttpLimits,
     /// Bounds retries.
     pub budget: Arc<RetryBudget>,
+    /// Runs copies of requests.
+    pub shadows: Shadows,
 }
 
 /// Answers a request. Dropping the future (the client has left) stops the work on every hop.
@@ -76,7 +79,7 @@ async fn respond(
     if let Some(own) = path.strip_prefix("/-/") {
         return own_page(edge, own, &head.method);
     }
-    let pipeline = {
+    let route = {
         let table = edge.routes.current();
         let table = table.as_ref().ok_or_else(Problem::starting)?;
         table.by_path.get(path).cloned().ok_or_else(|| no_route(path))?
@@ -84,7 +87,7 @@ async fn respond(
     if head.method != Method::POST {
         return Err(Problem::method_not_allowed("POST"));
     }
-    pipeline_call::call(edge, pipeline, (head, body), request_id, in_flight).await
+    pipeline_call::call(edge, &route, (head, body), request_id, in_flight).await
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap, limits: &RequestLimits) -> Result<(), Problem> {
@@ -148,8 +151,17 @@ struct RoutesPage {
 struct PipelinePage {
     name: String,
     route: Option<String>,
+    /// The revision that serves.
     revision: u64,
+    variants: Vec<VariantPage>,
     deployments: Vec<DeploymentPage>,
+}
+
+#[derive(Serialize)]
+struct VariantPage {
+    revision: u64,
+    traffic_ratio: f64,
+    shadow_ratio: f64,
 }
 
 #[derive(Serialize)]
@@ -165,17 +177,34 @@ struct ReplicaPage {
     id: String,
     node: String,
     address: String,
+    revision: u64,
 }
 
 impl RoutesPage {
     fn of(table: &RouteTable) -> Self {
-        let pipelines = table.by_name.values().map(|pipeline| PipelinePage {
-            name: pipeline.plan.name().to_string(),
-            route: pipeline.plan.route().map(str::to_owned),
-            revision: pipeline.revision,
-            deployments: pipeline.targets.iter().map(|deployment| DeploymentPage::of(deployment)).collect(),
-        });
+        let pipelines = table.by_name.values().map(|route| PipelinePage::of(route));
         Self { version: table.version, pipelines: pipelines.collect() }
+    }
+}
+
+impl PipelinePage {
+    fn of(route: &Route) -> Self {
+        let serving = &route.variants[0];
+        let variants = route.parts.iter().enumerate().map(|(index, part)| VariantPage {
+            revision: part.revision,
+            traffic_ratio: f64::from(part.permille) / 1000.0,
+            shadow_ratio: match route.shadow {
+                Some((shadow, permille)) if shadow == index => f64::from(permille) / 1000.0,
+                _ => 0.0,
+            },
+        });
+        Self {
+            name: serving.plan.name().to_string(),
+            route: serving.plan.route().map(str::to_owned),
+            revision: serving.revision,
+            variants: variants.collect(),
+            deployments: serving.targets.iter().map(|deployment| DeploymentPage::of(deployment)).collect(),
+        }
     }
 }
 
@@ -186,6 +215,7 @@ impl DeploymentPage {
             id: target.id.to_string(),
             node: target.node_id.to_string(),
             address: target.address.to_string(),
+            revision: target.revision,
         });
         Self {
             full_name: deployment.name().to_string(),

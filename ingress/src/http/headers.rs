@@ -7,11 +7,16 @@ use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use millstream_proto::RequestId;
 
 use super::problem::Problem;
+use crate::routes::split::Asked;
 
 /// The id of a request, accepted or made, and always answered.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
 /// How long a request may take: `250ms`, `2s`, a bare number of seconds.
 pub(crate) const REQUEST_TIMEOUT: &str = "x-request-timeout";
+/// The revision that a request is to run on (`stable`, `canary` or a number), and in the response the one it ran on.
+pub(crate) const REVISION: &str = "x-revision";
+/// Requests with one key run on one revision while two take requests.
+pub(crate) const STICKY_KEY: &str = "x-sticky-key";
 /// Longest request id that is accepted.
 const MAX_ID_LENGTH: usize = 128;
 /// Longest number in a timeout.
@@ -48,6 +53,19 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> 
         Problem::malformed(format!(
             "header `{REQUEST_TIMEOUT}` is `{found}`; give a time above zero such as `250ms`, `2s` or `2` (seconds)"
         ))
+    })
+}
+
+/// The revision that the client asks for.
+///
+/// # Errors
+/// A problem (400) when the header names none.
+pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<Asked>, Problem> {
+    let Some(value) = headers.get(REVISION) else { return Ok(None) };
+    let asked = value.to_str().ok().and_then(Asked::parse);
+    asked.map(Some).ok_or_else(|| {
+        let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]).into_owned();
+        Problem::malformed(format!("header `{REVISION}` is `{found}`; give `stable`, `canary` or a number"))
     })
 }
 

@@ -10,7 +10,9 @@ mod pipeline_call;
 mod problem;
 mod read_body;
 mod server;
+mod shadow;
 mod sse;
 
 pub(crate) use edge::Edge;
 pub(crate) use server::{Server, bind};
+pub(crate) use shadow::Shadows;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use millstream_proto::{RequestId, Value};
 use tokio::sync::mpsc;
@@ -16,11 +16,12 @@ use super::connection::InFlight;
 use super::edge::Edge;
 use super::problem::Problem;
 use super::read_body::read_body;
+use super::shadow::{Copy, Original};
 use super::{headers, sse};
 use crate::clock;
-use crate::execute::{Context, Notes, execute};
+use crate::execute::{Context, Failure, Notes, execute};
 use crate::limits::RequestLimits;
-use crate::routes::Pipeline;
+use crate::routes::{Pipeline, Route, split};
 
 /// Runs a pipeline. Takes the body once the head has been found good.
 ///
@@ -28,7 +29,7 @@ use crate::routes::Pipeline;
 /// The problem to answer with.
 pub(crate) async fn call(
     edge: &Edge,
-    pipeline: Arc<Pipeline>,
+    route: &Route,
     (head, body): (&Parts, &mut Option<Incoming>),
     request_id: &RequestId,
     in_flight: InFlight,
@@ -36,6 +37,7 @@ pub(crate) async fn call(
     let arrived = clock::now();
     headers::check_content(&head.headers)?;
     let asked = headers::timeout(&head.headers)?;
+    let (pipeline, draw) = choose(route, &head.headers)?;
     let limits = &edge.limits.request;
     let deadline = arrived + allowed(asked, pipeline.plan.timeout(), limits);
     let body = match body.take() {
@@ -43,33 +45,75 @@ pub(crate) async fn call(
         None => Bytes::new(),
     };
     let parsed = pipeline.plan.parse_request(&body)?;
+    let copy = route.shadow.and_then(|(index, permille)| {
+        let copied = rand::random_range(0..1000) < permille;
+        let original = Original { body: &body, request_id, deadline, draw };
+        edge.shadows.begin(route.variants.get(index).filter(|_| copied)?, &original)
+    });
     drop(body);
     let mut context = Context {
         request_id: request_id.clone(),
         deadline,
         budget: edge.budget.clone(),
+        draw,
         parts: None,
         notes: parking_lot::Mutex::new(Notes::default()),
     };
-    if parsed.stream || headers::accepts_events(&head.headers) {
+    let mut response = if parsed.stream || headers::accepts_events(&head.headers) {
         let (parts, receiver) = mpsc::channel(sse::MAX_WAITING_PARTS);
         context.parts = Some(parts);
-        let task = AbortOnDropHandle::new(tokio::spawn(own(pipeline, parsed.fields, context)));
+        let pipeline = pipeline.clone();
+        let work = async move { counted(&pipeline, &parsed.fields, &context, copy).await };
+        let task = AbortOnDropHandle::new(tokio::spawn(work));
         let keep_alive = limits.stream_keep_alive;
         let running = sse::Running { parts: receiver, task, request_id: request_id.clone(), keep_alive };
-        return sse::respond(running, in_flight).await;
-    }
-    let response = execute(&pipeline, &parsed.fields, &context).await?;
-    Ok(answer::json(&response))
+        sse::respond(running, in_flight).await?
+    } else {
+        answer::json(&counted(pipeline, &parsed.fields, &context, copy).await?)
+    };
+    response.headers_mut().insert(headers::REVISION, pipeline.revision_header.clone());
+    Ok(response)
 }
 
-/// The execution as a future that owns what it works on.
-async fn own(
-    pipeline: Arc<Pipeline>,
-    fields: Value,
-    context: Context,
-) -> Result<Value, crate::execute::Failure> {
-    execute(&pipeline, &fields, &context).await
+/// The revision that the request runs on, and its draw.
+fn choose<'a>(route: &'a Route, headers: &HeaderMap) -> Result<(&'a Arc<Pipeline>, u16), Problem> {
+    let serving = &route.variants[0];
+    let asked = headers::revision(headers)?;
+    let draw = match headers.get(headers::STICKY_KEY) {
+        Some(key) => split::draw_of(serving.plan.name().as_str(), key.as_bytes()),
+        None => rand::random_range(0..1000),
+    };
+    match split::choose(&route.parts, asked, draw) {
+        Some(index) => Ok((&route.variants[index], draw)),
+        None => {
+            let there: Vec<_> = route.parts.iter().map(|part| part.revision.to_string()).collect();
+            let there = there.join(" and ");
+            Err(Problem::not_found(format!(
+                "header `{}` asks for a revision that takes no requests; revision {there} does",
+                headers::REVISION
+            )))
+        }
+    }
+}
+
+/// Executes the request, counts how it ended, and lets a copy compare.
+async fn counted(
+    pipeline: &Pipeline,
+    fields: &Value,
+    context: &Context,
+    copy: Option<Copy>,
+) -> Result<Value, Failure> {
+    let result = execute(pipeline, fields, context).await;
+    match &result {
+        Ok(answer) => {
+            pipeline.counts.answered();
+            if let Some(copy) = copy {
+                copy.compare(answer);
+            }
+        }
+        Err(failure) => pipeline.counts.failed(failure.class),
+    }
+    result
 }
 
 /// How long a request may take: what the client asks for, else what the pipeline says, within the limits.

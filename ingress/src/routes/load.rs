@@ -1,12 +1,13 @@
 //! What the head is told about requests at this ingress: a plain function of the loads before and now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_pipelines::FullName;
+use millstream_pipelines::{FullName, Name};
 use millstream_proto::v1;
 
-use crate::dispatch::{Deployment, Load};
+use super::table::Route;
+use crate::dispatch::{CallCounts, Deployment, Load, Outcomes};
 
 /// Loads by deployment; those without any request are left out.
 pub(crate) type DeploymentLoads = BTreeMap<FullName, Load>;
@@ -17,20 +18,64 @@ pub(crate) fn loads_of<'a>(deployments: impl Iterator<Item = &'a Arc<Deployment>
     loads.filter(|(_, load)| *load != Load::default()).map(|(name, load)| (name.clone(), load)).collect()
 }
 
-/// The report that follows `before`: all loads, and zeros for those that ended. `None` while there is nothing to say.
-pub(crate) fn report(before: &DeploymentLoads, now: &DeploymentLoads) -> Option<v1::LoadReport> {
-    if before.is_empty() && now.is_empty() {
+/// How calls and requests ended since the last report.
+#[derive(Debug, Default)]
+pub(crate) struct Endings {
+    calls: BTreeMap<FullName, CallCounts>,
+    requests: Vec<v1::PipelineReport>,
+}
+
+impl Endings {
+    /// Takes what was counted.
+    pub(crate) fn take<'a>(
+        deployments: impl Iterator<Item = &'a Arc<Deployment>>,
+        routes: &BTreeMap<Name, Arc<Route>>,
+    ) -> Self {
+        let calls = deployments.filter_map(|deployment| {
+            let counts = deployment.take_counts();
+            (!counts.is_empty()).then(|| (deployment.name().clone(), counts))
+        });
+        let requests = routes.iter().filter_map(|(name, route)| {
+            let variants = || route.variants.iter();
+            let outcomes: Vec<_> =
+                variants().filter_map(|variant| variant.counts.take_outcomes(variant.revision)).collect();
+            let shadow = variants().filter_map(|variant| variant.counts.take_shadow(variant.revision)).next();
+            let any = !outcomes.is_empty() || shadow.is_some();
+            any.then(|| v1::PipelineReport { pipeline: name.to_string(), outcomes, shadow })
+        });
+        Self { calls: calls.collect(), requests: requests.collect() }
+    }
+}
+
+/// The report that follows `before`: all loads, zeros for those that ended, and how calls and requests ended. `None` while
+/// there is nothing to say.
+pub(crate) fn report(
+    before: &DeploymentLoads,
+    now: &DeploymentLoads,
+    mut endings: Endings,
+) -> Option<v1::LoadReport> {
+    let quiet = endings.calls.is_empty() && endings.requests.is_empty();
+    if before.is_empty() && now.is_empty() && quiet {
         return None;
     }
-    let ended = before.keys().filter(|name| !now.contains_key(*name)).map(|name| (name, Load::default()));
-    let deployments = now.iter().map(|(name, load)| (name, *load)).chain(ended);
-    let deployments = deployments.map(|(name, load)| v1::DeploymentLoad {
-        pipeline: name.pipeline.to_string(),
-        deployment: name.deployment.to_string(),
-        ongoing: load.ongoing,
-        queued: load.queued,
+    let names: BTreeSet<_> = before.keys().chain(now.keys()).chain(endings.calls.keys()).cloned().collect();
+    let deployments = names.into_iter().map(|name| {
+        let load = now.get(&name).copied().unwrap_or_default();
+        let counts = endings.calls.remove(&name).unwrap_or_default();
+        let outcomes = counts.by_revision.iter().map(|&(revision, outcomes)| {
+            let Outcomes { answered, failed } = outcomes;
+            v1::Outcomes { revision, answered, failed }
+        });
+        v1::DeploymentLoad {
+            pipeline: name.pipeline.to_string(),
+            deployment: name.deployment.to_string(),
+            ongoing: load.ongoing,
+            queued: load.queued,
+            outcomes: outcomes.collect(),
+            shed: counts.shed,
+        }
     });
-    Some(v1::LoadReport { deployments: deployments.collect() })
+    Some(v1::LoadReport { deployments: deployments.collect(), pipelines: endings.requests })
 }
 
 #[cfg(test)]
@@ -49,10 +94,10 @@ mod tests {
             (loads(&[]), loads(&[]), None),
             (loads(&[]), loads(&[("a/b", 1, 0)]), Some(vec![("b", 1, 0)])),
             (loads(&[("a/b", 1, 0)]), loads(&[("a/b", 1, 0)]), Some(vec![("b", 1, 0)])),
-            (loads(&[("a/b", 1, 0)]), loads(&[("a/c", 0, 2)]), Some(vec![("c", 0, 2), ("b", 0, 0)])),
+            (loads(&[("a/b", 1, 0)]), loads(&[("a/c", 0, 2)]), Some(vec![("b", 0, 0), ("c", 0, 2)])),
         ];
         for (before, now, expected) in table {
-            let told = report(&before, &now).map(|report| report.deployments);
+            let told = report(&before, &now, Endings::default()).map(|report| report.deployments);
             let told = told.as_ref().map(|list| {
                 list.iter()
                     .map(|load| (load.deployment.as_str(), load.ongoing, load.queued))
@@ -60,5 +105,14 @@ mod tests {
             });
             assert_eq!(told, expected);
         }
+    }
+
+    #[test]
+    fn what_ended_between_two_reports_is_told_although_nothing_is_under_way() {
+        let mut counts = CallCounts::default();
+        counts.count(3, crate::dispatch::Outcome::Answered);
+        let calls = [("a/b".parse().unwrap(), counts)].into();
+        let told = report(&loads(&[]), &loads(&[]), Endings { calls, requests: Vec::new() }).unwrap();
+        assert_eq!(told.deployments[0].outcomes, [v1::Outcomes { revision: 3, answered: 1, failed: 0 }]);
     }
 }

@@ -7,23 +7,74 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use millstream_pipelines::{Faults, FullName, Name, Plan};
 use millstream_proto::v1;
 use millstream_proto::{NodeId, ReplicaId};
 use tokio::sync::Notify;
 
-use super::load::{DeploymentLoads, loads_of};
+use super::counts::RequestCounts;
+use super::load::{DeploymentLoads, Endings, loads_of};
+use super::split::Part;
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
 use crate::transport::Transports;
 
-/// A pipeline, ready to take requests.
+/// One revision of a pipeline, ready to take requests.
 pub(crate) struct Pipeline {
     /// Its compiled form.
     pub plan: Arc<Plan>,
     /// The revision that it was compiled from.
     pub revision: u64,
+    /// The revision, as a response header says it.
+    pub revision_header: HeaderValue,
     /// What its stages call; [`millstream_pipelines::StageCall::target`] indexes it.
     pub targets: Box<[Arc<Deployment>]>,
+    /// How its requests ended.
+    pub counts: Arc<RequestCounts>,
+}
+
+/// The revisions of a pipeline that requests of one path, or of its name, run on.
+pub(crate) struct Route {
+    /// The revisions, the one that serves first.
+    pub variants: Box<[Arc<Pipeline>]>,
+    /// Their parts of the requests, in the same order.
+    pub parts: Box<[Part]>,
+    /// The index of a revision that gets copies, and the thousandths of the requests that it gets copies of.
+    pub shadow: Option<(usize, u16)>,
+}
+
+impl Route {
+    /// `variants` is not empty.
+    fn new(variants: &[Variant]) -> Self {
+        let part =
+            |variant: &Variant| Part { revision: variant.pipeline.revision, permille: variant.permille };
+        let shadow = variants.iter().position(|variant| variant.shadow_permille > 0);
+        Self {
+            variants: variants.iter().map(|variant| variant.pipeline.clone()).collect(),
+            parts: variants.iter().map(part).collect(),
+            shadow: shadow.map(|index| (index, variants[index].shadow_permille)),
+        }
+    }
+}
+
+impl Route {
+    /// The same revisions again, for a table whose own cannot be used.
+    fn kept(&self) -> impl Iterator<Item = Planned> {
+        self.variants.iter().zip(&self.parts).map(|(pipeline, part)| Planned {
+            plan: pipeline.plan.clone(),
+            revision: pipeline.revision,
+            permille: part.permille,
+            shadow_permille: 0,
+        })
+    }
+}
+
+/// A revision and its part of the requests.
+#[derive(Clone)]
+struct Variant {
+    pipeline: Arc<Pipeline>,
+    permille: u16,
+    shadow_permille: u16,
 }
 
 /// One version of what this ingress serves.
@@ -31,11 +82,19 @@ pub(crate) struct RouteTable {
     /// The head's number of it.
     pub version: u64,
     /// By HTTP path.
-    pub by_path: HashMap<Box<str>, Arc<Pipeline>>,
+    pub by_path: HashMap<Box<str>, Arc<Route>>,
     /// By name.
-    pub by_name: BTreeMap<Name, Arc<Pipeline>>,
+    pub by_name: BTreeMap<Name, Arc<Route>>,
     /// Every deployment that has replicas or is called, those of other pipelines included.
     deployments: BTreeMap<FullName, Arc<Deployment>>,
+}
+
+impl RouteTable {
+    /// The revision of that pipeline and number.
+    fn find(&self, name: &Name, revision: u64) -> Option<&Arc<Pipeline>> {
+        let route = self.by_name.get(name)?;
+        route.variants.iter().find(|pipeline| pipeline.revision == revision)
+    }
 }
 
 /// Holds the table in force and makes the next one. Only the route watch changes it.
@@ -66,41 +125,72 @@ impl Routes {
         self.current.load().as_ref().map(|table| loads_of(table.deployments.values())).unwrap_or_default()
     }
 
+    /// How calls and requests ended since this was last asked.
+    pub(crate) fn take_endings(&self) -> Endings {
+        self.current
+            .load()
+            .as_ref()
+            .map(|table| Endings::take(table.deployments.values(), &table.by_name))
+            .unwrap_or_default()
+    }
+
     /// Puts a table in force: when this returns, no call is bound to a replica that it does not name.
     pub(crate) async fn apply(&self, table: v1::RouteTable) {
         let old = self.current.load_full();
         let plans = plans_of(&table, old.as_deref()).await;
         let mut deployments = self.deployments_of(&table, &plans, old.as_deref());
         let mut by_name = BTreeMap::new();
-        let mut by_path: HashMap<Box<str>, Arc<Pipeline>> = HashMap::new();
-        for (name, (plan, revision)) in plans {
-            let targets = plan.targets().iter();
-            let targets =
-                targets.map(|target| self.deployment(&mut deployments, target, old.as_deref())).collect();
-            let pipeline = Arc::new(Pipeline { plan, revision, targets });
-            if let Some(path) = pipeline.plan.route() {
-                let taken = by_path.insert(path.into(), pipeline.clone());
-                if let Some(other) = taken {
-                    let other = other.plan.name().clone();
+        let mut by_path: HashMap<Box<str>, Vec<Variant>> = HashMap::new();
+        for (name, plans) in plans {
+            let variants: Vec<_> =
+                plans.into_iter().map(|plan| self.variant(&mut deployments, plan, old.as_deref())).collect();
+            for variant in &variants {
+                let Some(path) = variant.pipeline.plan.route() else { continue };
+                let there = by_path.entry(path.into()).or_default();
+                if let Some(other) = there.iter().find(|there| *there.pipeline.plan.name() != name) {
+                    let other = other.pipeline.plan.name();
                     tracing::error!(pipeline = %name, %other, path, "two pipelines have one route, the later one serves");
+                    there.retain(|there| *there.pipeline.plan.name() == name);
                 }
+                there.push(variant.clone());
             }
-            by_name.insert(name, pipeline);
+            if !variants.is_empty() {
+                by_name.insert(name, Arc::new(Route::new(&variants)));
+            }
         }
-        let version = table.version;
+        let by_path = by_path.into_iter().map(|(path, variants)| (path, Arc::new(Route::new(&variants))));
+        let (version, by_path) = (table.version, by_path.collect());
         self.current.store(Some(Arc::new(RouteTable { version, by_path, by_name, deployments })));
+    }
+
+    fn variant(
+        &self,
+        deployments: &mut BTreeMap<FullName, Arc<Deployment>>,
+        planned: Planned,
+        old: Option<&RouteTable>,
+    ) -> Variant {
+        let Planned { plan, revision, permille, shadow_permille } = planned;
+        let targets = plan.targets().iter();
+        let targets = targets.map(|target| self.deployment(deployments, target, old)).collect();
+        let known = old.and_then(|old| old.find(plan.name(), revision));
+        let counts = known.map(|known| known.counts.clone()).unwrap_or_default();
+        let revision_header = HeaderValue::from(revision);
+        let pipeline = Arc::new(Pipeline { plan, revision, revision_header, targets, counts });
+        Variant { pipeline, permille, shadow_permille }
     }
 
     /// Updates every deployment that the table knows, and empties those that it no longer knows.
     fn deployments_of(
         &self,
         table: &v1::RouteTable,
-        plans: &BTreeMap<Name, (Arc<Plan>, u64)>,
+        plans: &BTreeMap<Name, Vec<Planned>>,
         old: Option<&RouteTable>,
     ) -> BTreeMap<FullName, Arc<Deployment>> {
         let mut deployments = BTreeMap::new();
         let mut addresses = HashSet::new();
         for route in &table.pipelines {
+            let parts: Vec<_> =
+                route.variants.iter().map(|variant| (variant.revision, permille(variant.permille))).collect();
             for deployment in &route.deployments {
                 let Ok(full_name) = format!("{}/{}", route.name, deployment.deployment).parse::<FullName>()
                 else {
@@ -111,18 +201,21 @@ impl Routes {
                     );
                     continue;
                 };
-                let spec = plans.get(&full_name.pipeline).and_then(|(plan, _)| {
-                    plan.deployments().get(&full_name.deployment).map(DeploymentSettings::from)
-                });
+                // The settings of the revision that serves; those of the newest where it has no such deployment.
+                let specs = plans.get(&full_name.pipeline).into_iter().flatten();
+                let spec = specs
+                    .filter_map(|planned| planned.plan.deployments().get(&full_name.deployment))
+                    .map(DeploymentSettings::from)
+                    .next();
                 let replicas =
                     deployment.replicas.iter().map(|replica| self.new_target(replica)).collect::<Vec<_>>();
                 addresses.extend(replicas.iter().map(|replica| replica.address.clone()));
-                self.deployment(&mut deployments, &full_name, old).update(spec, replicas);
+                self.deployment(&mut deployments, &full_name, old).update(spec, replicas, &parts);
             }
         }
         for (name, deployment) in old.into_iter().flat_map(|old| &old.deployments) {
             if !deployments.contains_key(name) {
-                deployment.update(None, Vec::new());
+                deployment.update(None, Vec::new(), &[]);
             }
         }
         self.transports.retain(&addresses);
@@ -133,7 +226,15 @@ impl Routes {
         let node_id = NodeId::new(&*replica.node_id);
         let address: Arc<str> = replica.address.as_str().into();
         let (client, locality) = self.transports.client(&node_id, &address);
-        NewTarget { id: ReplicaId::new(&*replica.replica_id), node_id, address, locality, client }
+        NewTarget {
+            id: ReplicaId::new(&*replica.replica_id),
+            node_id,
+            address,
+            locality,
+            revision: replica.revision,
+            serves: replica.serves.iter().copied().collect(),
+            client,
+        }
     }
 
     /// The deployment of that name: the one there was, else a new one that waits for replicas.
@@ -149,33 +250,50 @@ impl Routes {
     }
 }
 
-/// The plan and revision that each pipeline of the table serves: compiled once per revision; where a text does not
-/// compile, the one before.
-async fn plans_of(table: &v1::RouteTable, old: Option<&RouteTable>) -> BTreeMap<Name, (Arc<Plan>, u64)> {
+/// A revision with its plan and its part of the requests.
+struct Planned {
+    plan: Arc<Plan>,
+    revision: u64,
+    permille: u16,
+    shadow_permille: u16,
+}
+
+fn permille(part: u32) -> u16 {
+    u16::try_from(part).unwrap_or(1000).min(1000)
+}
+
+/// The revisions that each pipeline of the table runs on: compiled once per revision; where no text compiles, what there
+/// was before.
+async fn plans_of(table: &v1::RouteTable, old: Option<&RouteTable>) -> BTreeMap<Name, Vec<Planned>> {
     let mut plans = BTreeMap::new();
     for route in &table.pipelines {
         let Ok(name) = route.name.parse::<Name>() else {
             tracing::warn!(pipeline = route.name, "a pipeline's name is no name");
             continue;
         };
-        let before = old.and_then(|old| old.by_name.get(&name));
-        let before = before.map(|pipeline| (pipeline.plan.clone(), pipeline.revision));
-        if let Some(same) = before.clone().filter(|(_, revision)| *revision == route.revision) {
-            plans.insert(name, same);
-            continue;
+        let mut planned = Vec::new();
+        for variant in &route.variants {
+            let v1::Variant { revision, permille: part, shadow_permille, .. } = *variant;
+            let known = old.and_then(|old| old.find(&name, revision)).map(|known| known.plan.clone());
+            let plan = match known {
+                Some(plan) => plan,
+                None => match compile(&variant.file_name, &variant.source).await {
+                    Ok(plan) => Arc::new(plan),
+                    Err(faults) => {
+                        tracing::error!(pipeline = %name, revision, error = %faults, "a plan does not compile, requests run on another revision");
+                        continue;
+                    }
+                },
+            };
+            let (permille, shadow_permille) = (permille(part), permille(shadow_permille));
+            planned.push(Planned { plan, revision, permille, shadow_permille });
         }
-        match compile(&route.file_name, &route.source).await {
-            Ok(plan) => {
-                plans.insert(name, (Arc::new(plan), route.revision));
-            }
-            Err(faults) => {
-                let revision = route.revision;
-                tracing::error!(pipeline = %name, revision, error = %faults, "a plan does not compile, the one before serves on");
-                if let Some(before) = before {
-                    plans.insert(name, before);
-                }
-            }
+        if planned.is_empty() {
+            planned.extend(
+                old.and_then(|old| old.by_name.get(&name)).into_iter().flat_map(|route| route.kept()),
+            );
         }
+        plans.insert(name, planned);
     }
     plans
 }

@@ -138,7 +138,7 @@ impl Session<'_> {
         outbound: &mpsc::Sender<ingress_message::Body>,
     ) -> Result<(), Error> {
         let now = self.routes.loads();
-        if let Some(report) = report(told, &now) {
+        if let Some(report) = report(told, &now, self.routes.take_endings()) {
             outbound.send(ingress_message::Body::Load(report)).await?;
         }
         *told = now;

@@ -181,13 +181,19 @@ pub(crate) fn table(
         replica_id: (*id).to_owned(),
         node_id: format!("node-of-{address}"),
         address: address.to_string(),
+        revision: 1,
+        serves: vec![1],
     });
     let route = v1::DeploymentRoute { deployment: deployment.to_owned(), replicas: replicas.collect() };
     let pipeline = v1::PipelineRoute {
-        file_name: format!("{name}.toml"),
+        variants: vec![v1::Variant {
+            revision: 1,
+            file_name: format!("{name}.toml"),
+            source: source.to_owned(),
+            permille: 1000,
+            shadow_permille: 0,
+        }],
         name,
-        revision: 1,
-        source: source.to_owned(),
         deployments: vec![route],
     };
     v1::RouteTable { version, pipelines: vec![pipeline] }

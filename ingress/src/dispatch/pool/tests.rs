@@ -13,15 +13,23 @@ const LIMITS: PoolLimits = PoolLimits { max_ongoing: 2, max_queued: Some(3), nea
 fn pool_of(keys: &[Key]) -> (Pool, Instant, SmallRng) {
     let (now, mut rng) = (crate::clock::now(), SmallRng::seed_from_u64(3));
     let mut pool = Pool::new(LIMITS);
-    let replicas: Vec<_> = keys.iter().map(|&key| (key, Locality::Remote)).collect();
-    assert!(pool.set_replicas(&replicas, now, &mut rng).is_empty());
+    assert!(pool.set_replicas(members(keys), &[], now, &mut rng).is_empty());
     (pool, now, rng)
+}
+
+/// Replicas that serve revision 1.
+fn members(keys: &[Key]) -> Vec<Member> {
+    keys.iter().map(|&key| member(key, &[1])).collect()
+}
+
+fn member(key: Key, serves: &[u64]) -> Member {
+    Member { key, locality: Locality::Remote, serves: serves.into() }
 }
 
 #[test]
 fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
-    let admissions: Vec<_> = (0..6).map(|_| pool.request(&[], now, &mut rng).0).collect();
+    let admissions: Vec<_> = (0..6).map(|_| pool.request(Wish::avoiding(&[]), now, &mut rng).0).collect();
     use Admission::{Send, Wait};
     assert_eq!(admissions[..5], [Send(0), Send(0), Wait(0), Wait(1), Wait(2)]);
     assert!(matches!(admissions[5], Admission::Shed { retry_after_s: 1..=60 }));
@@ -34,16 +42,16 @@ fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
 fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
     let (mut pool, now, mut rng) = pool_of(&[]);
     assert_eq!(pool.reach(&[]), Reach::Empty);
-    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Wait(0));
-    assert_eq!(pool.set_replicas(&[(5, Locality::Remote)], now, &mut rng), [Grant { ticket: 0, key: 5 }]);
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Wait(0));
+    assert_eq!(pool.set_replicas(members(&[5]), &[], now, &mut rng), [Grant { ticket: 0, key: 5 }]);
 }
 
 #[test]
 fn a_replica_that_said_full_is_left_alone_for_a_moment() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
-    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Send(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(0));
     pool.finish(0, Outcome::Full, now, &mut rng);
-    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Wait(1 - 1));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Wait(1 - 1));
     let wake = pool.next_wake().unwrap();
     assert_eq!(wake, now + FULL_BACKOFF);
     assert_eq!(pool.pump(wake, &mut rng), [Grant { ticket: 0, key: 0 }]);
@@ -53,10 +61,10 @@ fn a_replica_that_said_full_is_left_alone_for_a_moment() {
 fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
     for _ in 0..4 {
-        assert!(matches!(pool.request(&[], now, &mut rng).0, Admission::Send(_)));
+        assert!(matches!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(_)));
     }
-    assert_eq!(pool.request(&[0], now, &mut rng).0, Admission::Wait(0));
-    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Wait(1));
+    assert_eq!(pool.request(Wish::avoiding(&[0]), now, &mut rng).0, Admission::Wait(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Wait(1));
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 1, key: 0 }]);
     assert_eq!(pool.finish(1, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 1 }]);
     assert_eq!(pool.reach(&[0]), Reach::Open);
@@ -64,31 +72,74 @@ fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
 }
 
 #[test]
+fn calls_keep_to_replicas_of_their_revision_while_one_is_in_rotation() {
+    let (mut pool, now, mut rng) = pool_of(&[]);
+    pool.set_replicas(vec![member(0, &[1]), member(1, &[2])], &[(1, 900), (2, 100)], now, &mut rng);
+    let on = |revision, draw| Wish { avoid: &[], revision, draw };
+    for (wish, key) in [(on(Some(1), 950), 0), (on(Some(2), 0), 1), (on(None, 0), 0), (on(None, 950), 1)] {
+        assert_eq!(pool.request(wish, now, &mut rng).0, Admission::Send(key), "{wish:?}");
+    }
+    assert_eq!(pool.request(on(Some(2), 0), now, &mut rng).0, Admission::Wait(0), "its replica is full");
+    pool.finish(0, Outcome::Answered, now, &mut rng);
+    assert_eq!(pool.num_queued(), 1, "room elsewhere is not for it");
+    assert_eq!(pool.request(on(Some(1), 0), now, &mut rng).0, Admission::Send(0), "and it holds up nobody");
+    let grants = pool.finish(1, Outcome::Transport, now, &mut rng);
+    assert!(grants.is_empty());
+    let grants = pool.finish(0, Outcome::Answered, now, &mut rng);
+    assert_eq!(grants, [Grant { ticket: 0, key: 0 }], "its own is ejected: better another than none");
+    let avoiding = Wish { avoid: &[0], ..on(Some(1), 0) };
+    assert!(
+        matches!(pool.request(avoiding, now, &mut rng).0, Admission::Wait(_)),
+        "a retry may go to the other"
+    );
+    assert!(!pool.set_replicas(vec![member(0, &[1]), member(2, &[2])], &[], now, &mut rng).is_empty());
+}
+
+#[test]
+fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old_ones() {
+    let (mut pool, now, mut rng) = pool_of(&[]);
+    pool.limits.max_ongoing = 100;
+    let replicas = vec![member(0, &[2]), member(1, &[]), member(2, &[]), member(3, &[])];
+    pool.set_replicas(replicas, &[(2, 1000)], now, &mut rng);
+    for (draw, new) in [(0, true), (249, true), (250, false), (999, false)] {
+        for _ in 0..10 {
+            let wish = Wish { avoid: &[], revision: Some(2), draw };
+            let Admission::Send(key) = pool.request(wish, now, &mut rng).0 else { panic!("there is room") };
+            assert_eq!(key == 0, new, "{draw}");
+        }
+    }
+}
+
+#[test]
 fn an_ejected_replica_gets_one_probe_and_comes_back() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
-    while pool.request(&[1], now, &mut rng).0 != Admission::Send(0) {}
+    while pool.request(Wish::avoiding(&[1]), now, &mut rng).0 != Admission::Send(0) {}
     pool.finish(0, Outcome::Transport, now, &mut rng);
     for _ in 0..2 {
-        assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Send(1));
+        assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(1));
     }
-    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Wait(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Wait(0));
     let wake = pool.next_wake().unwrap();
     assert!((1000..=1200).contains(&(wake - now).as_millis()));
     assert_eq!(pool.pump(wake, &mut rng), [Grant { ticket: 0, key: 0 }]);
-    assert_eq!(pool.request(&[], wake, &mut rng).0, Admission::Wait(1), "one probe at a time");
+    assert_eq!(
+        pool.request(Wish::avoiding(&[]), wake, &mut rng).0,
+        Admission::Wait(1),
+        "one probe at a time"
+    );
     let back = pool.finish(0, Outcome::Answered, wake, &mut rng);
     assert_eq!(back, [Grant { ticket: 1, key: 0 }]);
-    assert_eq!(pool.request(&[], wake, &mut rng).0, Admission::Send(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), wake, &mut rng).0, Admission::Send(0));
 }
 
 #[test]
 fn the_last_replica_is_never_ejected_even_when_the_others_leave() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
-    while pool.request(&[1], now, &mut rng).0 != Admission::Send(0) {}
+    while pool.request(Wish::avoiding(&[1]), now, &mut rng).0 != Admission::Send(0) {}
     pool.finish(0, Outcome::Transport, now, &mut rng);
-    pool.set_replicas(&[(0, Locality::Remote)], now, &mut rng);
+    pool.set_replicas(members(&[0]), &[], now, &mut rng);
     for _ in 0..2 {
-        assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Send(0));
+        assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(0));
         pool.finish(0, Outcome::Transport, now, &mut rng);
     }
 }
@@ -149,7 +200,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Request { avoid } => {
-                    let (admission, grants) = pool.request(&avoid, now, &mut rng);
+                    let wish = Wish { draw: (seed % 1000) as u16, ..Wish::avoiding(&avoid) };
+                    let (admission, grants) = pool.request(wish, now, &mut rng);
                     ledger.granted(&grants);
                     match admission {
                         Admission::Send(key) => {
@@ -172,10 +224,11 @@ proptest! {
                 }
                 Step::Replicas(keys) => {
                     // As in the real life of keys: one that left does not come back while calls are on the way.
-                    let keys: Vec<_> = keys.into_iter().map(|key| (key, Locality::Remote)).collect();
                     let known = |key: Key| pool.replicas.iter().any(|replica| replica.key == key);
-                    if keys.iter().all(|&(key, _)| known(key) || !ledger.sent.contains(&key)) {
-                        let grants = pool.set_replicas(&keys, now, &mut rng);
+                    if keys.iter().all(|&key| known(key) || !ledger.sent.contains(&key)) {
+                        // Even keys serve another revision than odd ones.
+                        let members = keys.iter().map(|&key| member(key, &[1 + u64::from(key % 2)])).collect();
+                        let grants = pool.set_replicas(members, &[(1, 500), (2, 500)], now, &mut rng);
                         ledger.granted(&grants);
                     }
                 }

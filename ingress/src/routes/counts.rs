@@ -1,0 +1,83 @@
+//! How requests on one revision of a pipeline ended since the head was last told. Counters, shared by all requests.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millstream_proto::ErrorClass;
+use millstream_proto::v1;
+
+/// Counts of one revision; they outlive route tables.
+#[derive(Debug, Default)]
+pub(crate) struct RequestCounts {
+    answered: AtomicU64,
+    failed: AtomicU64,
+    compared: AtomicU64,
+    different: AtomicU64,
+    copies_failed: AtomicU64,
+}
+
+impl RequestCounts {
+    /// A request had its response.
+    pub(crate) fn answered(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request failed. What the client is to blame for, and a queue that is full, say nothing about the revision.
+    pub(crate) fn failed(&self, class: ErrorClass) {
+        use ErrorClass::{DeadlineExceeded, Internal, Unavailable};
+        if matches!(class, Internal | Unavailable | DeadlineExceeded) {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A copy ended: whether its answer was the client's, `None` when it failed.
+    pub(crate) fn compared(&self, same: Option<bool>) {
+        let counter = match same {
+            None => &self.copies_failed,
+            Some(_) => &self.compared,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if same == Some(false) {
+            self.different.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was counted of requests since this was last asked.
+    pub(crate) fn take_outcomes(&self, revision: u64) -> Option<v1::Outcomes> {
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        let (answered, failed) = (take(&self.answered), take(&self.failed));
+        (answered + failed > 0).then_some(v1::Outcomes { revision, answered, failed })
+    }
+
+    /// What was counted of copies since this was last asked.
+    pub(crate) fn take_shadow(&self, revision: u64) -> Option<v1::ShadowOutcomes> {
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        let (compared, different, failed) =
+            (take(&self.compared), take(&self.different), take(&self.copies_failed));
+        let any = compared + failed > 0;
+        any.then_some(v1::ShadowOutcomes { revision, compared, different, failed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_told_once() {
+        let counts = RequestCounts::default();
+        assert_eq!((counts.take_outcomes(1), counts.take_shadow(1)), (None, None));
+        counts.answered();
+        for class in
+            [ErrorClass::Internal, ErrorClass::Invalid, ErrorClass::Overloaded, ErrorClass::Cancelled]
+        {
+            counts.failed(class);
+        }
+        for same in [Some(true), Some(false), None] {
+            counts.compared(same);
+        }
+        assert_eq!(counts.take_outcomes(3), Some(v1::Outcomes { revision: 3, answered: 1, failed: 1 }));
+        let shadow = v1::ShadowOutcomes { revision: 3, compared: 2, different: 1, failed: 1 };
+        assert_eq!(counts.take_shadow(3), Some(shadow));
+        assert_eq!((counts.take_outcomes(3), counts.take_shadow(3)), (None, None));
+    }
+}

@@ -1,0 +1,98 @@
+//! Which revision of a pipeline a request runs on, as plain functions: by weight, by what the client asks for, the same
+//! for all requests with one key.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+/// A routed revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its number.
+    pub revision: u64,
+    /// Thousandths of the requests.
+    pub permille: u16,
+}
+
+/// What a client asks for by the header `x-revision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The revision that serves.
+    Stable,
+    /// The one that is on trial beside it.
+    Canary,
+    /// This one.
+    Number(u64),
+}
+
+impl Asked {
+    /// Reads the header's value.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "stable" => Some(Self::Stable),
+            "canary" => Some(Self::Canary),
+            number => number.parse().ok().map(Self::Number),
+        }
+    }
+}
+
+/// The index of the revision that a request runs on, the serving one being the first; `None` when the one asked for is
+/// not routed. `draw` is random, or made from a key ([`draw_of`]): 0 to 999.
+pub(crate) fn choose(parts: &[Part], asked: Option<Asked>, draw: u16) -> Option<usize> {
+    match asked {
+        Some(Asked::Stable) => Some(0),
+        Some(Asked::Canary) => (parts.len() > 1).then_some(1),
+        Some(Asked::Number(number)) => parts.iter().position(|part| part.revision == number),
+        None => {
+            let mut below = 0;
+            let hit = parts.iter().position(|part| {
+                below += part.permille;
+                draw < below
+            });
+            // Routes may name one revision only for those who ask for it.
+            Some(hit.unwrap_or(0))
+        }
+    }
+}
+
+/// A draw that is the same for every request of this pipeline with this key, at every ingress.
+pub(crate) fn draw_of(pipeline: &str, key: &[u8]) -> u16 {
+    let mut hasher = DefaultHasher::new();
+    (pipeline, key).hash(&mut hasher);
+    u16::try_from(hasher.finish() % 1000).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STABLE: Part = Part { revision: 7, permille: 900 };
+    const CANARY: Part = Part { revision: 8, permille: 100 };
+
+    #[test]
+    fn weights_decide_unless_the_client_does() {
+        let table = [
+            (&[STABLE, CANARY][..], None, 0, Some(0)),
+            (&[STABLE, CANARY], None, 899, Some(0)),
+            (&[STABLE, CANARY], None, 900, Some(1)),
+            (&[STABLE, CANARY], None, 999, Some(1)),
+            (&[STABLE], None, 999, Some(0)),
+            (&[STABLE, CANARY], Some("stable"), 999, Some(0)),
+            (&[STABLE, CANARY], Some("canary"), 0, Some(1)),
+            (&[STABLE, CANARY], Some("8"), 0, Some(1)),
+            (&[STABLE, CANARY], Some("9"), 0, None),
+            (&[STABLE], Some("canary"), 0, None),
+        ];
+        for (parts, asked, draw, expected) in table {
+            let asked = asked.map(|text| Asked::parse(text).unwrap());
+            assert_eq!(choose(parts, asked, draw), expected, "{asked:?} {draw}");
+        }
+        assert_eq!(Asked::parse("newest"), None);
+    }
+
+    #[test]
+    fn a_key_always_draws_the_same_and_keys_spread() {
+        let draws: Vec<_> = (0..10_000).map(|n: u32| draw_of("p", &n.to_le_bytes())).collect();
+        assert_eq!(draws[17], draw_of("p", &17_u32.to_le_bytes()));
+        let canary = draws.iter().filter(|&&draw| draw >= 900).count();
+        assert!((900..1100).contains(&canary), "{canary}");
+    }
+}
