@@ -28,6 +28,7 @@ use crate::api::node_service::NodeServer;
 use crate::api::route_service::RouteServer;
 use crate::clock::Clock;
 use crate::desired::catalog::Catalog;
+use crate::explain::log::{self, EventLog};
 use crate::leader;
 use crate::lock::{DataDirLock, LockError};
 use crate::shared::{Feed, Shared};
@@ -119,6 +120,7 @@ impl Head {
         let term = leader::begin_term(&store, 0).await.map_err(|error| store_error(&error))?;
         let dynamic: Arc<dyn Store> = Arc::new(store.clone());
         let catalog = Catalog::load(Arc::clone(&dynamic)).await.map_err(|error| store_error(&error))?;
+        let events = EventLog::load(&*dynamic).await.map_err(|error| store_error(&error))?;
         let closing = CancellationToken::new();
         let shared = Arc::new(Shared {
             name: config.name,
@@ -126,6 +128,7 @@ impl Head {
             clock: Clock::start(),
             store: dynamic,
             catalog,
+            events,
             admin_token: AdminToken::new(&config.admin_token),
             epoch: AtomicU64::new(term.epoch),
             reconciler: ArcSwapOption::empty(),
@@ -143,6 +146,7 @@ impl Head {
         let servers = vec![
             tokio::spawn(serve_grpc(Arc::clone(&shared), control)),
             tokio::spawn(serve_http(Arc::clone(&shared), dashboard, dashboard_address)),
+            tokio::spawn(log::keep(Arc::clone(&shared))),
         ];
         tracing::info!(epoch = term.epoch, control = %control_address, "head leads");
         Ok(Self {

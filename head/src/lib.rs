@@ -12,6 +12,7 @@ mod api;
 pub mod autoscaler;
 mod clock;
 pub mod desired;
+pub mod explain;
 mod head;
 mod leader;
 mod lock;

@@ -14,6 +14,7 @@ use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::api::auth::AdminToken;
 use crate::clock::Clock;
 use crate::desired::catalog::Catalog;
+use crate::explain::log::EventLog;
 use crate::reconcile::SessionId;
 use crate::reconcile::routes::RouteTable;
 use crate::store::Store;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) catalog: Catalog,
+    /// What was decided lately, and why.
+    pub(crate) events: EventLog,
     pub(crate) admin_token: AdminToken,
     /// The current term.
     pub(crate) epoch: AtomicU64,

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod deploy_plan;
+pub mod event;
 mod ids;
 pub mod status;
 mod wire;

@@ -83,6 +83,10 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Show nodes, pipelines and replicas.
     Status(StatusArgs),
+    /// See, promote, abort or undo how a new revision takes over.
+    Rollout(RolloutArgs),
+    /// Tell why: every scaling, placement and rollout decision, with what it was made of.
+    Explain(ExplainArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -188,6 +192,70 @@ pub(crate) struct DeployArgs {
     /// How long to wait until they are ready.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
+    /// Give the new revision this part of the requests until `cluster rollout promote` or `abort`.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "shadow")]
+    pub(crate) canary: Option<u16>,
+    /// Give the new revision copies of this part of the requests, whose answers nobody sees but which are compared,
+    /// until `cluster rollout promote` or `abort`.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, num_args = 0..=1, default_missing_value = "100%")]
+    pub(crate) shadow: Option<u16>,
+    /// Print what would start, stop and change, and change nothing.
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(crate) dry_run: bool,
+}
+
+/// Flags of `cluster rollout`.
+#[derive(Debug, Args)]
+pub(crate) struct RolloutArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) action: RolloutAction,
+}
+
+/// What can be done with rollouts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutAction {
+    /// Show how revisions take over, and why others do not serve.
+    Status {
+        /// The pipeline; all of them without it.
+        #[arg(value_name = "PIPELINE")]
+        name: Option<String>,
+        /// Show it again at each change, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Let the canary or shadow take over.
+    Promote {
+        /// The pipeline.
+        #[arg(value_name = "PIPELINE")]
+        name: String,
+    },
+    /// Take back the revision that takes over; the one before serves on.
+    Abort {
+        /// The pipeline.
+        #[arg(value_name = "PIPELINE")]
+        name: String,
+    },
+    /// Go back to the revision before, or to the one given.
+    Undo {
+        /// The pipeline.
+        #[arg(value_name = "PIPELINE")]
+        name: String,
+        /// The revision to go back to.
+        #[arg(long, value_name = "REVISION")]
+        to: Option<u64>,
+    },
+}
+
+/// Flags of `cluster explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// A deployment (`rag/embedder`) or a pipeline (`rag`); everything without it.
+    #[arg(value_name = "TARGET", default_value = "")]
+    pub(crate) target: String,
+    /// Only what was decided since then.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) since: Option<Duration>,
 }
 
 /// Flags of `cluster validate`.
@@ -212,6 +280,20 @@ pub(crate) struct StatusArgs {
     /// Show it again at each change, until Ctrl-C.
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+/// Thousandths out of `10%` or `0.5%`.
+fn parse_percent(text: &str) -> Result<u16, String> {
+    let help = || format!("`{text}` is no part of the requests; write 0.1% to 100%, such as 10%");
+    let number = text.strip_suffix('%').ok_or_else(help)?;
+    let percent: f64 = number.trim().parse().map_err(|_| help())?;
+    let permille = (percent * 10.0).round();
+    if !(1.0..=1000.0).contains(&permille) {
+        return Err(help());
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 1 to 1000")]
+    let permille = permille as u16;
+    Ok(permille)
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -244,6 +326,17 @@ mod tests {
             roles(&["cluster", "up", "--join", "a:1", "--roles", "ingress,worker"]),
             [Role::Ingress, Role::Worker]
         );
+    }
+
+    #[test]
+    fn parts_of_the_requests_are_percents() {
+        assert_eq!(
+            ["10%", "0.1%", "33.3 %", "100%"].map(|text| parse_percent(text).unwrap()),
+            [100, 1, 333, 1000]
+        );
+        for text in ["10", "0%", "100.1%", "-5%", "NaN%", "inf%", "%", ""] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
     }
 
     #[test]

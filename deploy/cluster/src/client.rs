@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use millstream_proto::deploy_plan::DeployPlan;
+use millstream_proto::event::Event;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1;
 use millstream_proto::v1::control_service_client::ControlServiceClient;
@@ -86,6 +88,38 @@ impl Client {
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
+    /// What deploying would do.
+    pub(crate) async fn plan_deploy(&mut self, request: v1::DeployRequest) -> Result<DeployPlan, Failure> {
+        let answer = self.service.plan_deploy(request).await.map_err(|status| self.failure(&status))?;
+        parse(&answer.into_inner().json)
+    }
+
+    /// Lets a canary or a shadow take over; gives its revision.
+    pub(crate) async fn promote_rollout(&mut self, name: &str) -> Result<u64, Failure> {
+        let answer = self.service.promote_rollout(v1::RolloutRequest { name: name.to_owned() }).await;
+        answer.map(|answer| answer.into_inner().revision).map_err(|status| self.failure(&status))
+    }
+
+    /// Takes back the revision that takes over; gives the one that serves.
+    pub(crate) async fn abort_rollout(&mut self, name: &str) -> Result<u64, Failure> {
+        let answer = self.service.abort_rollout(v1::RolloutRequest { name: name.to_owned() }).await;
+        answer.map(|answer| answer.into_inner().revision).map_err(|status| self.failure(&status))
+    }
+
+    /// Goes back to an earlier revision; gives the one that is wanted now.
+    pub(crate) async fn undo_rollout(&mut self, name: &str, to: Option<u64>) -> Result<u64, Failure> {
+        let request = v1::UndoRolloutRequest { name: name.to_owned(), to_revision: to };
+        let answer = self.service.undo_rollout(request).await;
+        answer.map(|answer| answer.into_inner().revision).map_err(|status| self.failure(&status))
+    }
+
+    /// What was decided lately about a target.
+    pub(crate) async fn explain(&mut self, target: &str, since_ms: u64) -> Result<Vec<Event>, Failure> {
+        let request = v1::ExplainRequest { target: target.to_owned(), since_ms };
+        let answer = self.service.explain(request).await.map_err(|status| self.failure(&status))?;
+        parse(&answer.into_inner().json)
+    }
+
     /// Removes a pipeline.
     pub(crate) async fn delete(&mut self, name: &str) -> Result<(), Failure> {
         let answer = self.service.delete(v1::DeleteRequest { name: name.to_owned() }).await;
@@ -162,7 +196,11 @@ impl StatusWatch {
 }
 
 fn parse_status(answer: &v1::StatusResponse) -> Result<ClusterStatus, Failure> {
-    serde_json::from_str(&answer.json).map_err(|error| {
+    parse(&answer.json)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Failure> {
+    serde_json::from_str(json).map_err(|error| {
         Failure::failed(format!("the cluster speaks another version of this command's language: {error}"))
     })
 }

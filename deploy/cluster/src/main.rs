@@ -53,6 +53,8 @@ fn run(cli: Cli) -> Result<(), exit::Failure> {
             Command::Validate(args) => commands::validate::run(&global, &args).await,
             Command::Delete(args) => commands::delete::run(&global, &args).await,
             Command::Status(args) => commands::status::run(&global, &args).await,
+            Command::Rollout(args) => commands::rollout::run(&global, &args).await,
+            Command::Explain(args) => commands::explain::run(&global, &args).await,
             Command::Completions { .. } => Ok(()),
         }
     });

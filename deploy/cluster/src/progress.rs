@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use millstream_proto::ReplicaId;
-use millstream_proto::status::{ClusterStatus, DeploymentStatus, PipelineState, ReplicaState, ReplicaStatus};
+use millstream_proto::status::{
+    ClusterStatus, DeploymentStatus, PipelineState, PipelineStatus, ReplicaState, ReplicaStatus, RolloutMode,
+    RolloutPhase,
+};
 
 use crate::client::StatusWatch;
 use crate::exit::Failure;
@@ -76,13 +79,28 @@ fn verdict(status: &ClusterStatus, wanted: &[(String, u64)]) -> Verdict {
             return Verdict::Waiting;
         };
         let serving = pipeline.serving_revision.is_some_and(|serving| serving >= *revision);
+        if let Some(verdict) = pipeline.verdicts.iter().find(|verdict| verdict.revision == *revision) {
+            let outcome = verdict.outcome.replace('_', " ");
+            let reason = &verdict.reason;
+            failures.push(format!("revision {revision} of `{name}` was {outcome}: {reason}"));
+            continue;
+        }
         match pipeline.state {
             PipelineState::Failed => failures.push(failure_text(name, &pipeline.deployments)),
-            PipelineState::Ready if serving => {}
+            PipelineState::Ready if serving || stands_beside(pipeline, *revision) => {}
             _ => return Verdict::Waiting,
         }
     }
     if failures.is_empty() { Verdict::Ready } else { Verdict::Failed(failures.join("\n")) }
+}
+
+/// Whether it is a canary or a shadow that has its part of the requests.
+fn stands_beside(pipeline: &PipelineStatus, revision: u64) -> bool {
+    pipeline.rollout.as_ref().is_some_and(|rollout| {
+        rollout.revision == revision
+            && rollout.mode != RolloutMode::Rolling
+            && rollout.phase == RolloutPhase::Trial
+    })
 }
 
 fn failure_text(pipeline: &str, deployments: &[DeploymentStatus]) -> String {
@@ -179,8 +197,6 @@ fn describe(replica: &ReplicaStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use millstream_proto::status::PipelineStatus;
-
     use super::*;
 
     fn status(state: PipelineState, serving_revision: Option<u64>) -> ClusterStatus {
@@ -193,8 +209,11 @@ mod tests {
                 name: "rag".into(),
                 route: None,
                 revision: 2,
+                newest_revision: 2,
                 serving_revision,
                 state,
+                rollout: None,
+                verdicts: vec![],
                 deployments: vec![DeploymentStatus {
                     name: "e".into(),
                     full_name: "rag/e".into(),

@@ -12,6 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use super::node_session_actor::NodeSessionMsg;
 use crate::clock;
 use crate::desired::{self, Desired, Outcome, Verdict};
+use crate::explain;
 use crate::members;
 use crate::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
 use crate::reconcile::{Command, SessionId, State, routes, status::status, step};
@@ -210,6 +211,9 @@ impl ReconcilerActor {
     fn look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
         let decided = step(&state.desired, &state.state, &self.shared.timing, now);
         for command in &decided.commands {
+            if let Some((subject, decision)) = explain::event_of(command, &state.state) {
+                self.shared.events.note(subject, decision);
+            }
             state.state.carry_out(command, now);
             self.send(myself, state, command);
         }
@@ -220,6 +224,9 @@ impl ReconcilerActor {
             }
         }
         if !state.state.stopping {
+            for (subject, decision) in explain::pending_events(&state.state.pending, &decided.pending) {
+                self.shared.events.note(subject, decision);
+            }
             state.state.pending = decided.pending;
         }
         if let Some(table) = routes::publish(&mut state.state, &state.desired, &self.shared.timing, now) {

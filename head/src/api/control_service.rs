@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use millstream_pipelines::Name;
+use millstream_proto::event::Decision;
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
-    DeleteRequest, DeleteResponse, DeployRequest, DeployResponse, ListPipelinesRequest,
-    ListPipelinesResponse, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline,
+    DeleteRequest, DeleteResponse, DeployRequest, DeployResponse, ExplainRequest, ExplainResponse,
+    ListPipelinesRequest, ListPipelinesResponse, PlanDeployResponse, RolloutRequest, RolloutResponse,
+    ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
 };
 use tonic::{Request, Response, Status};
 
+use super::rollouts;
 use crate::actors::reconciler_actor::ReconcilerMsg;
-use crate::clock::unix_ms;
 use crate::desired::catalog;
 use crate::desired::change::{Candidate, Refusal};
-use crate::desired::{Compiled, Desired, Mode};
+use crate::desired::{Compiled, Mode};
+use crate::explain::Subject;
 use crate::shared::{Restarting, Shared};
 use crate::store;
 
@@ -36,33 +39,59 @@ impl ControlService for ControlServer {
     type WatchStatusStream = BoxStream<'static, Result<StatusResponse, Status>>;
 
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<DeployResponse>, Status> {
-        let DeployRequest { file_name, source, source_dir } = request.into_inner();
-        if source.len() > MAX_SOURCE_BYTES {
-            return Err(Status::invalid_argument(format!(
-                "{file_name}: the file has {} bytes; {MAX_SOURCE_BYTES} are allowed",
-                source.len()
-            )));
-        }
-        let candidate = compile(file_name, source, source_dir).await?;
+        let (candidate, mode) = candidate(request.into_inner()).await?;
         let name = candidate.compiled.name.to_string();
-        let deployed = self.shared.catalog.deploy(candidate, Mode::Rolling, unix_ms()).await;
-        let (revision, changed, desired) = deployed.map_err(|error| refused(&error))?;
-        if changed {
-            tracing::info!(pipeline = name, revision, "pipeline deployed");
-            self.apply(desired).await?;
-        }
+        let (revision, changed) = rollouts::deploy(&self.shared, candidate, mode).await?;
         Ok(Response::new(DeployResponse { name, revision, changed }))
     }
 
+    async fn plan_deploy(
+        &self,
+        request: Request<DeployRequest>,
+    ) -> Result<Response<PlanDeployResponse>, Status> {
+        let (candidate, mode) = candidate(request.into_inner()).await?;
+        let json = rollouts::plan(&self.shared, candidate, mode).await?;
+        Ok(Response::new(PlanDeployResponse { json }))
+    }
+
+    async fn promote_rollout(
+        &self,
+        request: Request<RolloutRequest>,
+    ) -> Result<Response<RolloutResponse>, Status> {
+        let name = name(&request.into_inner().name)?;
+        let revision = rollouts::promote(&self.shared, &name).await?;
+        Ok(Response::new(RolloutResponse { revision }))
+    }
+
+    async fn abort_rollout(
+        &self,
+        request: Request<RolloutRequest>,
+    ) -> Result<Response<RolloutResponse>, Status> {
+        let name = name(&request.into_inner().name)?;
+        let revision = rollouts::abort(&self.shared, &name).await?;
+        Ok(Response::new(RolloutResponse { revision }))
+    }
+
+    async fn undo_rollout(
+        &self,
+        request: Request<UndoRolloutRequest>,
+    ) -> Result<Response<RolloutResponse>, Status> {
+        let UndoRolloutRequest { name: of, to_revision } = request.into_inner();
+        let revision = rollouts::undo(&self.shared, &name(&of)?, to_revision).await?;
+        Ok(Response::new(RolloutResponse { revision }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let json = rollouts::explain(&self.shared, &request.into_inner())?;
+        Ok(Response::new(ExplainResponse { json }))
+    }
+
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let name: Name = request
-            .into_inner()
-            .name
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let name = name(&request.into_inner().name)?;
         let desired = self.shared.catalog.delete(&name).await.map_err(|error| refused(&error))?;
         tracing::info!(pipeline = %name, "pipeline deleted");
-        self.apply(desired).await?;
+        self.shared.events.note(Subject::Pipeline(name), Decision::Deleted);
+        rollouts::apply(&self.shared, desired).await;
         Ok(Response::new(DeleteResponse {}))
     }
 
@@ -105,18 +134,29 @@ impl ControlService for ControlServer {
     }
 }
 
-impl ControlServer {
-    /// Tells the reconciler what people ask for now. It is stored already: a reconciler that is being restarted reads
-    /// it itself.
-    async fn apply(&self, desired: Arc<Desired>) -> Result<(), Status> {
-        match self.shared.ask(|reply| ReconcilerMsg::DesiredChanged(desired, reply)).await {
-            Ok(()) | Err(Restarting) => Ok(()),
-        }
+fn name(text: &str) -> Result<Name, Status> {
+    text.parse().map_err(|error| Status::invalid_argument(format!("{error}")))
+}
+
+/// Checks what is to be deployed, and how it is to take over.
+async fn candidate(request: DeployRequest) -> Result<(Candidate, Mode), Status> {
+    let DeployRequest { file_name, source, source_dir, beside } = request;
+    if source.len() > MAX_SOURCE_BYTES {
+        return Err(Status::invalid_argument(format!(
+            "{file_name}: the file has {} bytes; {MAX_SOURCE_BYTES} are allowed",
+            source.len()
+        )));
     }
+    let mode = rollouts::mode(beside)?;
+    Ok((compile(file_name, source, source_dir).await?, mode))
 }
 
 /// Compiles a text on a blocking thread: it may be long.
-async fn compile(file_name: String, source: String, source_dir: String) -> Result<Candidate, Status> {
+pub(crate) async fn compile(
+    file_name: String,
+    source: String,
+    source_dir: String,
+) -> Result<Candidate, Status> {
     let compiled = tokio::task::spawn_blocking(move || -> Result<_, String> {
         let compiled = Compiled::from_text(&file_name, &source)?;
         Ok(Candidate { file_name, source, source_dir, compiled })
@@ -128,7 +168,7 @@ async fn compile(file_name: String, source: String, source_dir: String) -> Resul
     }
 }
 
-fn refused(error: &catalog::Error) -> Status {
+pub(crate) fn refused(error: &catalog::Error) -> Status {
     let text = error.to_string();
     match error {
         catalog::Error::Refused(Refusal::Invalid(_)) => Status::invalid_argument(text),
@@ -141,7 +181,7 @@ fn refused(error: &catalog::Error) -> Status {
     }
 }
 
-fn restarting(error: Restarting) -> Status {
+pub(crate) fn restarting(error: Restarting) -> Status {
     Status::unavailable(error.to_string())
 }
 

@@ -114,6 +114,12 @@ pub(crate) fn loads(report: v1::LoadReport) -> std::collections::BTreeMap<FullNa
     report.deployments.into_iter().filter_map(load).collect()
 }
 
+/// Requests that an ingress turned away since its last report.
+pub(crate) fn shed(report: &v1::LoadReport) -> impl Iterator<Item = (FullName, u64)> {
+    let shed = report.deployments.iter().filter(|load| load.shed > 0);
+    shed.filter_map(|load| Some((full_name(&load.pipeline, &load.deployment).ok()?, load.shed)))
+}
+
 /// How requests and calls ended at an ingress since its last report, by pipeline and revision.
 pub(crate) fn counted(report: &v1::LoadReport) -> Counted {
     let mut counted = Counted::new();

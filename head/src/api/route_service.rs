@@ -145,6 +145,9 @@ async fn read(
         let event = match message.body {
             Some(Body::Ack(ack)) => Event::Acked(id.clone(), session, ack.version),
             Some(Body::Load(load)) => {
+                for (deployment, requests) in decode::shed(&load) {
+                    shared.events.note_shed(deployment, requests);
+                }
                 let counted = decode::counted(&load);
                 if !counted.is_empty() && !observe(Event::Counted(id.clone(), session, counted)) {
                     break;

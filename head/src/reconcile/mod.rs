@@ -7,6 +7,7 @@
 mod book;
 mod deployment;
 pub mod observe;
+pub mod rehearse;
 pub mod routes;
 mod state;
 pub mod status;

@@ -96,6 +96,7 @@ impl Control {
 
     pub async fn deploy(&mut self, source: &str) -> Result<v1::DeployResponse, Status> {
         let request = v1::DeployRequest {
+            beside: None,
             file_name: "p.toml".into(),
             source: source.into(),
             source_dir: "/pipelines".into(),

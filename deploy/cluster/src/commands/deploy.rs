@@ -3,23 +3,33 @@
 use std::time::Duration;
 
 use millstream_proto::v1::DeployResponse;
+use millstream_proto::v1::deploy_request::Beside;
 use serde_json::json;
 
 use crate::cli::{DeployArgs, Global};
 use crate::client::Client;
-use crate::commands::{PipelineFile, read_files};
+use crate::commands::{PipelineFile, deploy_plan, read_files};
 use crate::exit::Failure;
 use crate::{progress, style};
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failure> {
-    let files = read_files(&args.files, global)?;
+    let mut files = read_files(&args.files, global)?;
+    let beside = match (args.canary, args.shadow) {
+        (Some(permille), _) => Some(Beside::CanaryPermille(permille.into())),
+        (None, Some(permille)) => Some(Beside::ShadowPermille(permille.into())),
+        (None, None) => None,
+    };
+    files.iter_mut().for_each(|file| file.request.beside = beside);
     let mut client = Client::connect(global).await?;
+    if args.dry_run {
+        return deploy_plan::run(global, &mut client, files).await;
+    }
     let answers = store(&mut client, files).await?;
     if !args.no_wait {
         wait(&mut client, &answers, args.timeout).await?;
     }
-    report(global, &answers, args.no_wait);
+    report(global, &answers, args);
     Ok(())
 }
 
@@ -46,7 +56,8 @@ pub(crate) async fn wait(
     progress::until_ready(&mut watch, &wanted, timeout).await
 }
 
-fn report(global: &Global, answers: &[DeployResponse], no_wait: bool) {
+fn report(global: &Global, answers: &[DeployResponse], args: &DeployArgs) {
+    let no_wait = args.no_wait;
     if global.json {
         let pipelines: Vec<_> = answers
             .iter()
@@ -61,6 +72,9 @@ fn report(global: &Global, answers: &[DeployResponse], no_wait: bool) {
         let what = match (answer.changed, no_wait) {
             (false, _) => "is unchanged",
             (true, true) => "is stored",
+            (true, false) if args.canary.or(args.shadow).is_some() => {
+                "runs beside the one that serves; `cluster rollout promote` or `abort` decides"
+            }
             (true, false) => "is ready",
         };
         println!("{} revision {} {}", style::strong(&answer.name), answer.revision, style::good(what));

@@ -2,7 +2,10 @@
 
 pub(crate) mod delete;
 pub(crate) mod deploy;
+mod deploy_plan;
 pub(crate) mod down;
+pub(crate) mod explain;
+pub(crate) mod rollout;
 pub(crate) mod status;
 pub(crate) mod validate;
 
@@ -54,6 +57,7 @@ pub(crate) fn compile(name: &str, text: &str, folder: &Path) -> Result<PipelineF
         file_name: name.to_owned(),
         source: text.to_owned(),
         source_dir: folder.display().to_string(),
+        beside: None,
     };
     Ok(PipelineFile { plan, request })
 }

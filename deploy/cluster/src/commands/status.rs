@@ -225,8 +225,11 @@ mod tests {
                 name: "rag".into(),
                 route: Some("/rag".into()),
                 revision: 2,
+                newest_revision: 2,
                 serving_revision: None,
                 state: PipelineState::Failed,
+                rollout: None,
+                verdicts: vec![],
                 deployments: vec![DeploymentStatus {
                     name: "embedder".into(),
                     full_name: "rag/embedder".into(),

@@ -1,0 +1,83 @@
+//! `cluster explain`: the last decisions as sentences, or as JSON.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use millstream_proto::event::{Decision, Event};
+
+use crate::cli::{ExplainArgs, Global};
+use crate::client::Client;
+use crate::exit::Failure;
+use crate::style;
+
+/// Runs the command.
+pub(crate) async fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
+    let mut client = Client::connect(global).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = args.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+    let events = client.explain(&args.target, u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).await?;
+    if events.is_empty() {
+        known(&mut client, &args.target).await?;
+    }
+    if global.json {
+        println!("{}", serde_json::json!({ "events": events }));
+    } else if events.is_empty() {
+        println!("nothing was decided about it in that time");
+    } else {
+        events.iter().for_each(|event| println!("{}", line(event)));
+    }
+    Ok(())
+}
+
+/// A target without events may be a slip of the pen.
+async fn known(client: &mut Client, target: &str) -> Result<(), Failure> {
+    let status = client.status().await?;
+    let mut names = Vec::new();
+    for pipeline in &status.pipelines {
+        names.push(pipeline.name.clone());
+        names.extend(pipeline.deployments.iter().map(|deployment| deployment.full_name.clone()));
+    }
+    if target.is_empty() || names.iter().any(|name| name == target) {
+        return Ok(());
+    }
+    let there = if names.is_empty() {
+        "nothing is deployed".into()
+    } else {
+        format!("there are {}", names.join(", "))
+    };
+    Err(Failure::refused(format!("there is no pipeline or deployment `{target}`; {there}")))
+}
+
+fn line(event: &Event) -> String {
+    let at = UNIX_EPOCH + Duration::from_millis(event.at_ms);
+    let at = humantime::format_rfc3339_seconds(at);
+    let sentence = event.decision.to_string();
+    let sentence = match event.decision {
+        Decision::RolledBack { .. } | Decision::Evicted { .. } | Decision::Alarm { raised: true } => {
+            style::bad(sentence)
+        }
+        Decision::Pending { .. } | Decision::Shed { .. } | Decision::Aborted { .. } => style::warn(sentence),
+        _ => sentence,
+    };
+    format!("{at}  {}  {sentence}", style::strong(event.subject()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_when_what_and_why() {
+        owo_colors::set_override(false);
+        let event = Event {
+            sequence: 1,
+            at_ms: 1_764_000_000_000,
+            pipeline: Some("rag".into()),
+            deployment: Some("embedder".into()),
+            decision: Decision::Pending { reasons: vec!["a: needs a GPU, has none".into()] },
+        };
+        assert_eq!(
+            line(&event),
+            "2025-11-24T16:00:00Z  rag/embedder  a wanted replica fits nowhere: a: needs a GPU, has none"
+        );
+    }
+}

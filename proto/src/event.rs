@@ -1,0 +1,322 @@
+//! What the head decided, and why: the JSON of `cluster explain --json`, and the sentences of `cluster explain`.
+//! More kinds and keys may come; these keep their names and meaning.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Grows with each event.
+    pub sequence: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The pipeline that it is about; absent when it is about the whole cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// The deployment in the pipeline; absent when it is about all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// What was decided, by which rule, from what.
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
+impl Event {
+    /// Whom it is about: `rag/embedder`, `rag` or `cluster`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        match (&self.pipeline, &self.deployment) {
+            (Some(pipeline), Some(deployment)) => format!("{pipeline}/{deployment}"),
+            (Some(pipeline), None) => pipeline.clone(),
+            (None, _) => "cluster".to_owned(),
+        }
+    }
+
+    /// Whether it concerns `rag/embedder`, `rag`, or, with an empty target, anything. What is about a whole pipeline or
+    /// the cluster concerns their parts.
+    #[must_use]
+    pub fn concerns(&self, target: &str) -> bool {
+        let (pipeline, deployment) = match target.split_once('/') {
+            Some((pipeline, deployment)) => (pipeline, Some(deployment)),
+            None => (target, None),
+        };
+        let fits = |mine: &Option<String>, wanted: &str| mine.as_deref().is_none_or(|mine| mine == wanted);
+        target.is_empty()
+            || fits(&self.pipeline, pipeline)
+                && deployment.is_none_or(|wanted| fits(&self.deployment, wanted))
+    }
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Decision {
+    /// A text was stored as a new revision.
+    Deployed {
+        /// Its number.
+        revision: u64,
+    },
+    /// The pipeline was deleted.
+    Deleted,
+    /// Another number of replicas is wanted.
+    Scaled {
+        /// Replicas wanted before.
+        from: u32,
+        /// Replicas wanted now.
+        to: u32,
+        /// The rule that fired, in words.
+        rule: String,
+        /// What it fired upon.
+        inputs: ScaleInputs,
+    },
+    /// A replica was given a place and is started.
+    Placed {
+        /// The replica.
+        replica: String,
+        /// Name of its node.
+        node: String,
+        /// The revision it is started for.
+        revision: u64,
+        /// Shares of devices: index and thousandths.
+        gpus: Vec<(u32, u32)>,
+    },
+    /// A wanted replica fits nowhere.
+    Pending {
+        /// What is missing, by node.
+        reasons: Vec<String>,
+    },
+    /// Every wanted replica has a place again.
+    NoLongerPending,
+    /// A replica leaves.
+    Retired {
+        /// The replica.
+        replica: String,
+        /// Name of its node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// A node is lost; what it had is placed elsewhere.
+    Evicted {
+        /// Name of the node.
+        node: String,
+        /// How many replicas it had.
+        replicas: u64,
+    },
+    /// A revision begins to take over, goes a step further, or is done.
+    Rollout {
+        /// The revision.
+        revision: u64,
+        /// The revision that it takes over from.
+        baseline: u64,
+        /// What happens.
+        step: RolloutStep,
+    },
+    /// A revision was taken back by the head.
+    RolledBack {
+        /// The revision.
+        revision: u64,
+        /// The one that serves instead.
+        to: u64,
+        /// Why.
+        reason: String,
+    },
+    /// People took a revision back.
+    Aborted {
+        /// The revision.
+        revision: u64,
+        /// The one that serves instead.
+        to: u64,
+    },
+    /// People let a canary or a shadow take over.
+    Promoted {
+        /// The revision.
+        revision: u64,
+    },
+    /// Requests were turned away because the queue was full.
+    Shed {
+        /// How many.
+        requests: u64,
+        /// In how long a time.
+        over_ms: u64,
+    },
+    /// Half of the nodes look dead at once, or no longer do.
+    Alarm {
+        /// Whether it is so.
+        raised: bool,
+    },
+}
+
+/// What a change of the number of replicas was made of.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ScaleInputs {
+    /// Ongoing requests, waiting ones included, averaged over `look_back`.
+    pub ongoing: f64,
+    /// Requests that waited at that moment.
+    pub queued: u64,
+    /// Replicas that were ready.
+    pub ready: u32,
+    /// Replicas that were starting.
+    pub starting: u32,
+    /// Ongoing requests per replica aimed at.
+    pub target_ongoing_requests: f64,
+    /// Replicas that the load asks for, within bounds.
+    pub wanted: u32,
+    /// `min_replicas` or `max_replicas`, when that bound held the number.
+    pub bounded_by: Option<String>,
+}
+
+/// A step of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutStep {
+    /// Its first replicas start.
+    Begun,
+    /// A part of the requests runs on it; the old replicas are whole.
+    Trial,
+    /// Half of the requests run on it: the trial saw failures, too few to judge by.
+    Half,
+    /// All requests run on it; old replicas leave.
+    Moving,
+    /// All old replicas are gone.
+    Moved,
+    /// It is over.
+    Over,
+}
+
+impl fmt::Display for Decision {
+    /// A sentence without the full stop.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deployed { revision } => write!(f, "revision {revision} was deployed"),
+            Self::Deleted => f.write_str("was deleted"),
+            Self::Scaled { from, to, rule, inputs } => {
+                let direction = if to > from { "up" } else { "down" };
+                write!(f, "scaled {direction} from {from} to {to} replicas: {rule}; {inputs}")
+            }
+            Self::Placed { replica, node, revision, gpus } => {
+                write!(f, "replica {replica} of revision {revision} is started on {node}")?;
+                for (index, milli) in gpus {
+                    write!(f, ", {:.3} of GPU {index}", f64::from(*milli) / 1000.0)?;
+                }
+                Ok(())
+            }
+            Self::Pending { reasons } => {
+                write!(f, "a wanted replica fits nowhere: {}", reasons.join("; "))
+            }
+            Self::NoLongerPending => f.write_str("every wanted replica has a place again"),
+            Self::Retired { replica, node, reason } => {
+                write!(f, "replica {replica} on {node} leaves: {reason}")
+            }
+            Self::Evicted { node, replicas } => {
+                write!(f, "node {node} is lost, its {replicas} replicas are placed elsewhere")
+            }
+            Self::Rollout { revision, baseline, step } => match step {
+                RolloutStep::Begun => write!(f, "revision {revision} starts beside revision {baseline}"),
+                RolloutStep::Trial => {
+                    write!(f, "revision {revision} is on trial, revision {baseline} keeps all its replicas")
+                }
+                RolloutStep::Half => write!(
+                    f,
+                    "revision {revision} gets half of the requests: its trial saw failures, too few to judge by"
+                ),
+                RolloutStep::Moving => {
+                    write!(f, "requests run on revision {revision}, revision {baseline} leaves")
+                }
+                RolloutStep::Moved => write!(f, "revision {revision} has replaced revision {baseline}"),
+                RolloutStep::Over => write!(f, "the rollout of revision {revision} is over"),
+            },
+            Self::RolledBack { revision, to, reason } => {
+                write!(f, "revision {revision} was rolled back to revision {to}: {reason}")
+            }
+            Self::Aborted { revision, to } => {
+                write!(f, "revision {revision} was aborted, revision {to} serves")
+            }
+            Self::Promoted { revision } => write!(f, "revision {revision} was promoted"),
+            Self::Shed { requests, over_ms } => {
+                let seconds = over_ms.div_ceil(1000);
+                write!(f, "{requests} requests were turned away within {seconds} s: the queue was full")
+            }
+            Self::Alarm { raised: true } => f.write_str(
+                "half of the nodes look dead at once: replicas are not replaced until they come back",
+            ),
+            Self::Alarm { raised: false } => f.write_str("enough nodes are back"),
+        }
+    }
+}
+
+impl fmt::Display for ScaleInputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ongoing, queued, ready, starting, target_ongoing_requests, wanted, bounded_by } = self;
+        write!(
+            f,
+            "{ongoing:.1} ongoing requests on average, {queued} waiting, {ready} replicas ready, {starting} starting; \
+             at {target_ongoing_requests} a replica that asks for {wanted}"
+        )?;
+        match bounded_by {
+            Some(bound) => write!(f, " (held by {bound})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_concerns_its_deployment_its_pipeline_and_what_is_above() {
+        let event = |pipeline: Option<&str>, deployment: Option<&str>| Event {
+            sequence: 1,
+            at_ms: 0,
+            pipeline: pipeline.map(Into::into),
+            deployment: deployment.map(Into::into),
+            decision: Decision::Deleted,
+        };
+        let table = [
+            (event(Some("rag"), Some("embedder")), "rag/embedder", true),
+            (event(Some("rag"), Some("embedder")), "rag", true),
+            (event(Some("rag"), Some("embedder")), "", true),
+            (event(Some("rag"), Some("embedder")), "rag/reranker", false),
+            (event(Some("rag"), None), "rag/embedder", true),
+            (event(None, None), "rag/embedder", true),
+            (event(Some("other"), None), "rag", false),
+        ];
+        for (event, target, expected) in table {
+            assert_eq!(event.concerns(target), expected, "{} {target}", event.subject());
+        }
+    }
+
+    #[test]
+    fn decisions_are_sentences_for_people_and_flat_json_for_programs() {
+        let inputs = ScaleInputs {
+            ongoing: 11.96,
+            queued: 4,
+            ready: 1,
+            target_ongoing_requests: 2.0,
+            wanted: 3,
+            bounded_by: Some("max_replicas".into()),
+            ..ScaleInputs::default()
+        };
+        let rule = "more replicas were wished for during upscale_delay".to_owned();
+        let decision = Decision::Scaled { from: 1, to: 3, rule, inputs };
+        assert_eq!(
+            decision.to_string(),
+            "scaled up from 1 to 3 replicas: more replicas were wished for during upscale_delay; 12.0 ongoing requests on \
+             average, 4 waiting, 1 replicas ready, 0 starting; at 2 a replica that asks for 3 (held by max_replicas)"
+        );
+        let event = Event {
+            sequence: 7,
+            at_ms: 9,
+            pipeline: Some("rag".into()),
+            deployment: None,
+            decision: Decision::RolledBack { revision: 2, to: 1, reason: "why".into() },
+        };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["kind"], "rolled_back");
+        assert_eq!(json["revision"], 2);
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+}
