@@ -7,8 +7,10 @@
     reason = "a test helper's errors are anyhow's, and it may panic"
 )]
 
+mod load;
 mod process;
 mod wait;
 
+pub use load::{Ended, Load};
 pub use process::{Cluster, Node, UpOptions, cluster_binary, run_cluster};
 pub use wait::{eventually, within};

@@ -15,6 +15,7 @@ use crate::rollout::ChangeKind;
 use crate::testing::{compiled, name, spec};
 use crate::timing::Timing;
 
+mod rehearsal;
 mod rollouts;
 
 /// What people ask for, what is observed, and a clock.

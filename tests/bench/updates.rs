@@ -1,0 +1,116 @@
+//! Twenty updates of one pipeline under continuous load: good ones, ones that never get ready, ones that fail half of
+//! their calls, ones on top of each other. Prints what became of the requests; the goal is that none fails.
+//! `cargo build --release && cargo run --release -p millstream-tests --bin bench-updates`
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use millstream_tests::{Cluster, Load, UpOptions};
+use serde_json::json;
+
+/// What an update is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Good,
+    NeverReady,
+    BadAfterReady,
+    OnTop,
+}
+
+const UPDATES: [Kind; 20] = {
+    use Kind::{BadAfterReady, Good, NeverReady, OnTop};
+    [
+        Good,
+        BadAfterReady,
+        OnTop,
+        OnTop,
+        Good,
+        NeverReady,
+        Good,
+        OnTop,
+        OnTop,
+        OnTop,
+        Good,
+        BadAfterReady,
+        Good,
+        Good,
+        NeverReady,
+        OnTop,
+        Good,
+        BadAfterReady,
+        OnTop,
+        Good,
+    ]
+};
+
+fn text(number: usize, kind: Kind) -> String {
+    let fail_ratio = if kind == Kind::BadAfterReady { "fail_ratio = 0.5" } else { "" };
+    let broken = match kind {
+        Kind::NeverReady => {
+            "[deployments.broken]\ntask = \"embed\"\nengine = \"candle\"\nmodel = \"file:nowhere\""
+        }
+        _ => "",
+    };
+    format!(
+        r#"
+name = "p"
+route = "/p"
+[request]
+text = "text"
+[deployments.model]
+engine = "echo"
+delay = "5ms"
+cpus = {}
+autoscaling = {{ min_replicas = 2, max_replicas = 2 }}
+{fail_ratio}
+[stages.out]
+use = "model"
+inputs = {{ text = "request.text" }}
+[response]
+text = "out.text"
+{broken}
+"#,
+        10.0_f64.recip() / 100.0 * (number + 1) as f64
+    )
+}
+
+fn main() -> Result<()> {
+    let mut cluster =
+        Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(text(0, Kind::Good)))?;
+    cluster.join("left", &[])?;
+    cluster.join("right", &[])?;
+    cluster.wait_ready();
+    let load = Load::start(&cluster, "/p", &json!({"text": "x"}), 8, |answer| answer["text"] == "x");
+    let start = Instant::now();
+    println!("| update | kind | took | outcome |\n| --- | --- | --- | --- |");
+    for (index, kind) in UPDATES.into_iter().enumerate() {
+        let path = cluster.folder().join("next.toml");
+        fs::write(&path, text(index + 1, kind))?;
+        let path = path.display().to_string();
+        let line: &[&str] =
+            if kind == Kind::OnTop { &["deploy", &path, "--no-wait"] } else { &["deploy", &path] };
+        let begun = Instant::now();
+        let output = cluster.command(line);
+        let bad = matches!(kind, Kind::NeverReady | Kind::BadAfterReady);
+        let outcome = match (output.status.success(), kind) {
+            (true, Kind::OnTop) => "stored",
+            (true, _) => "serves",
+            (false, _) => "rolled back",
+        };
+        println!("| {} | {kind:?} | {:.1} s | {outcome} |", index + 1, begun.elapsed().as_secs_f64());
+        ensure!(output.status.success() != bad, "{}", String::from_utf8_lossy(&output.stderr));
+        if kind == Kind::OnTop {
+            // The next one comes while this one is under way.
+            std::thread::sleep(Duration::from_millis(400));
+        }
+    }
+    let ended = load.stop();
+    let rate = ended.answered as f64 / start.elapsed().as_secs_f64();
+    println!(
+        "\n{} requests answered ({rate:.0}/s), {} shed, {} failed; goal: 0 failed",
+        ended.answered, ended.shed, ended.failed
+    );
+    ended.texts.iter().for_each(|text| println!("  {text}"));
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! New revisions under load: good ones, ones that never get ready, ones that fail; canaries, shadows, going back; and what
+//! `cluster explain` and a dry run say about it.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::Result;
+use millstream_tests::{Cluster, Load, UpOptions, eventually, within};
+use serde_json::{Value, json};
+
+/// An echo that says which version it is. `extra` goes into its deployment, `more` to the file's end.
+fn echo(version: u32, extra: &str, more: &str) -> String {
+    format!(
+        r#"
+name = "p"
+route = "/p"
+[request]
+text = "text"
+[deployments.model]
+engine = "echo"
+delay = "5ms"
+autoscaling = {{ min_replicas = 2, max_replicas = 2 }}
+{extra}
+[stages.out]
+use = "model"
+inputs = {{ text = "request.text", version = "{version}" }}
+[response]
+text = "out.text"
+version = "out.version"
+{more}
+"#
+    )
+}
+
+/// A revision whose replicas cannot be kept from the one before: their settings differ.
+fn version(version: u32) -> String {
+    echo(version, &format!("cpus = {}", 0.01 + 0.001 * f64::from(version)), "")
+}
+
+/// One that answers half of its calls.
+fn failing(number: u32) -> String {
+    echo(number, "fail_ratio = 0.5", "")
+}
+
+/// One that never gets ready.
+fn broken(number: u32) -> String {
+    echo(number, "", "[deployments.broken]\ntask = \"embed\"\nengine = \"candle\"\nmodel = \"file:nowhere\"")
+}
+
+fn write(cluster: &Cluster, text: &str) -> PathBuf {
+    let path = cluster.folder().join("next.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn deploy(cluster: &Cluster, text: &str, flags: &[&str]) -> Output {
+    let path = write(cluster, text).display().to_string();
+    let mut line = vec!["deploy", path.as_str()];
+    line.extend(flags);
+    cluster.command(&line)
+}
+
+fn ok(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn text_of(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
+}
+
+fn call(cluster: &Cluster, headers: &[(&str, &str)]) -> (u16, String, Value) {
+    let mut request = cluster.http().post(cluster.url("/p")).json(&json!({"text": "x"}));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().unwrap();
+    let revision = answer.headers().get("x-revision").map(|value| value.to_str().unwrap().to_owned());
+    (answer.status().as_u16(), revision.unwrap_or_default(), answer.json().unwrap())
+}
+
+fn rollout(cluster: &Cluster) -> Value {
+    cluster.status()["pipelines"][0]["rollout"].clone()
+}
+
+fn two_workers(pipeline: &str) -> Result<Cluster> {
+    let options = UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(pipeline);
+    let mut cluster = Cluster::up(&options)?;
+    cluster.join("left", &[])?;
+    cluster.join("right", &[])?;
+    cluster.wait_ready();
+    Ok(cluster)
+}
+
+#[test]
+fn updates_under_load_fail_no_request_and_bad_ones_are_rolled_back() -> Result<()> {
+    let cluster = two_workers(&version(1))?;
+    let load = Load::start(&cluster, "/p", &json!({"text": "x"}), 4, |answer| answer["text"] == "x");
+    eventually("calls go on", || (load.answered() > 50).then_some(()));
+    ok(&deploy(&cluster, &version(2), &[]));
+
+    let failed = deploy(&cluster, &broken(3), &[]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text_of(&failed.stderr));
+    let said = text_of(&failed.stderr);
+    assert!(
+        said.contains("revision 3 of `p` was rolled back") && said.contains("did not start in 3 tries"),
+        "{said}"
+    );
+
+    let failed = deploy(&cluster, &failing(4), &[]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text_of(&failed.stderr));
+    assert!(text_of(&failed.stderr).contains("calls of `model` failed"), "{}", text_of(&failed.stderr));
+
+    // On top of each other: the last one counts.
+    for number in 5..8 {
+        ok(&deploy(&cluster, &version(number), &["--no-wait"]));
+    }
+    ok(&deploy(&cluster, &version(8), &[]));
+    let before = load.answered();
+    eventually("calls go on", || (load.answered() > before + 50).then_some(()));
+    let ended = load.stop();
+    assert_eq!((ended.failed, ended.shed), (0, 0), "of {}: {:?}", ended.answered, ended.texts);
+    assert_eq!(call(&cluster, &[]).2["version"], 8);
+
+    let status = &cluster.status()["pipelines"][0];
+    assert_eq!(status["serving_revision"], status["revision"]);
+    let verdicts: Vec<_> =
+        status["verdicts"].as_array().unwrap().iter().map(|v| v["revision"].clone()).collect();
+    assert_eq!(verdicts, [4, 3]);
+    let told = text_of(&cluster.command(&["explain", "p", "--since", "10m"]).stdout);
+    for sentence in [
+        "revision 2 is on trial, revision 1 keeps all its replicas",
+        "revision 2 has replaced revision 1",
+        "revision 3 was rolled back to revision 2: a replica of `p/broken` did not start in 3 tries",
+        "revision 4 was rolled back to revision 2",
+        "p/model  replica",
+    ] {
+        assert!(told.contains(sentence), "`{sentence}` is not in\n{told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_canary_gets_its_part_is_asked_for_by_name_and_promoted() -> Result<()> {
+    let cluster = Cluster::serving(&version(1))?;
+    ok(&deploy(&cluster, &version(2), &["--canary", "30%"]));
+    let (mut canary, total) = (0, 400);
+    for _ in 0..total {
+        let (status, revision, answer) = call(&cluster, &[]);
+        assert_eq!(status, 200);
+        assert_eq!(answer["version"].to_string(), revision, "plan and header agree");
+        canary += u32::from(revision == "2");
+    }
+    assert!((60..180).contains(&canary), "{canary} of {total}");
+    assert_eq!(call(&cluster, &[("x-revision", "canary")]).1, "2");
+    assert_eq!(call(&cluster, &[("x-revision", "stable")]).1, "1");
+    assert_eq!(call(&cluster, &[("x-revision", "2")]).1, "2");
+    assert_eq!(call(&cluster, &[("x-revision", "7")]).0, 404);
+    assert_eq!(call(&cluster, &[("x-revision", "newest")]).0, 400);
+    let sticky = |key: &str| call(&cluster, &[("x-sticky-key", key)]).1;
+    let first: Vec<_> = (0..20).map(|user| sticky(&format!("user-{user}"))).collect();
+    assert!(first.contains(&"1".to_owned()) && first.contains(&"2".to_owned()), "{first:?}");
+    for (user, revision) in first.iter().enumerate() {
+        assert_eq!(&sticky(&format!("user-{user}")), revision);
+    }
+    let shown = text_of(&cluster.command(&["rollout", "status", "p"]).stdout);
+    assert!(
+        shown.contains("revision 2 is a canary beside 1") && shown.contains("30.0% of the requests"),
+        "{shown}"
+    );
+
+    ok(&cluster.command(&["rollout", "promote", "p"]));
+    within(Duration::from_secs(20), "the canary has taken over", || {
+        (cluster.status()["pipelines"][0]["serving_revision"] == 2).then_some(())
+    });
+    assert_eq!(call(&cluster, &[]).1, "2");
+
+    ok(&cluster.command(&["rollout", "undo", "p"]));
+    within(Duration::from_secs(20), "the revision before serves again", || {
+        (call(&cluster, &[]).2["version"] == 1).then_some(())
+    });
+    Ok(())
+}
+
+#[test]
+fn a_shadow_is_compared_and_aborted() -> Result<()> {
+    let cluster = Cluster::serving(&version(1))?;
+    ok(&deploy(&cluster, &version(2), &["--shadow"]));
+    for _ in 0..50 {
+        assert_eq!(call(&cluster, &[]).1, "1", "a shadow answers nobody");
+    }
+    let compared = within(Duration::from_secs(10), "the copies are compared", || {
+        let rollout = rollout(&cluster);
+        (rollout["compared"].as_u64()? >= 40).then_some(rollout)
+    });
+    assert_eq!(compared["compared"], compared["different"], "they say another version");
+    assert_eq!((&compared["mode"], &compared["shadow_failed"]), (&json!("shadow"), &json!(0)));
+    ok(&cluster.command(&["rollout", "abort", "p"]));
+    within(Duration::from_secs(10), "the shadow is gone", || rollout(&cluster).is_null().then_some(()));
+    assert_eq!(cluster.status()["pipelines"][0]["verdicts"][0]["outcome"], "aborted");
+    Ok(())
+}
+
+#[test]
+fn a_verdict_survives_a_kill_of_the_head() -> Result<()> {
+    let mut cluster = two_workers(&version(1))?;
+    let failed = deploy(&cluster, &broken(2), &[]);
+    assert_eq!(failed.status.code(), Some(1));
+    cluster.restart_leader(UpOptions::new().args(&["--roles", "head,ingress"]))?;
+    cluster.wait_ready();
+    let status = &cluster.status()["pipelines"][0];
+    assert_eq!((&status["revision"], &status["serving_revision"]), (&json!(1), &json!(1)), "{status}");
+    assert_eq!(status["verdicts"][0]["revision"], 2);
+    let told = cluster.command(&["explain", "p", "--json"]);
+    let told: Value = serde_json::from_slice(&told.stdout)?;
+    let kinds: Vec<_> =
+        told["events"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
+    assert!(kinds.contains(&json!("rolled_back")), "{kinds:?}");
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_tells_what_would_happen_and_changes_nothing() -> Result<()> {
+    let cluster = Cluster::serving(&version(1))?;
+    let plan = |text: &str| -> Value {
+        let output = deploy(&cluster, text, &["--dry-run", "--json"]);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["plans"][0].clone()
+    };
+    let replaced = plan(&version(2));
+    let model = &replaced["deployments"][0];
+    assert_eq!((&replaced["revision"], &model["change"]), (&json!(2), &json!("replaced")), "{replaced}");
+    assert_eq!(model["starts"].as_array().unwrap().len(), 2);
+    assert_eq!(model["stops"].as_array().unwrap().len(), 2);
+    let in_place = plan(&version(1).replace("delay", "max_ongoing_requests = 9\ndelay"));
+    assert_eq!(in_place["deployments"][0]["change"], "in_place", "{in_place}");
+    assert_eq!(in_place["deployments"][0]["updates"].as_array().unwrap().len(), 2);
+    let huge = plan(&version(1).replace("delay", "cpus = 4000\ndelay").replace("cpus = 0.011\n", ""));
+    assert!(huge["deployments"][0]["pending"][0].to_string().contains("needs 4000 cores"), "{huge}");
+    assert_eq!(plan(&version(1))["changed"], false);
+    let text = text_of(&deploy(&cluster, &version(2), &["--dry-run"]).stdout);
+    assert!(
+        text.contains("p would become revision 2") && text.contains("p/model needs new replicas"),
+        "{text}"
+    );
+    assert_eq!(cluster.status()["pipelines"][0]["newest_revision"], 1);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_reason() -> Result<()> {
+    let cluster = Cluster::serving(&version(1))?;
+    let table: [(&[&str], i32, &str); 7] = [
+        (&["rollout", "promote", "p"], 5, "no rollout of `p` is under way"),
+        (&["rollout", "abort", "p"], 5, "no rollout of `p` is under way"),
+        (&["rollout", "undo", "p"], 5, "no revision before 1"),
+        (&["rollout", "undo", "p", "--to", "9"], 5, "revision 9 of `p` is not kept; there are 1"),
+        (&["rollout", "status", "q"], 5, "no pipeline `q`"),
+        (&["rollout", "promote", "q"], 5, "no pipeline `q`"),
+        (&["explain", "p/nothing"], 5, "there are p, p/model"),
+    ];
+    for (line, code, text) in table {
+        let output = cluster.command(line);
+        let said = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{line:?}: {said}");
+        assert!(said.contains(text), "{line:?}: {said}");
+    }
+    let over = deploy(&cluster, &version(2), &["--canary", "101%"]);
+    assert_eq!(over.status.code(), Some(2));
+    assert!(text_of(&over.stderr).contains("write 0.1% to 100%"), "{}", text_of(&over.stderr));
+    let first =
+        deploy(&cluster, &version(1).replace("\"p\"", "\"q\"").replace("/p", "/q"), &["--canary", "5%"]);
+    assert_eq!(first.status.code(), Some(5));
+    assert!(text_of(&first.stderr).contains("has none yet"), "{}", text_of(&first.stderr));
+    let status = cluster.status();
+    assert_eq!(status["pipelines"].as_array().unwrap().len(), 1, "nothing was stored");
+    Ok(())
+}
