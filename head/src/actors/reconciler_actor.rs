@@ -313,6 +313,8 @@ async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, chan
         }
         Err(error) => tracing::warn!(%pipeline, revision, %error, "the end of a rollout is not stored yet"),
     }
+    // Why it went back is kept as surely as that it did.
+    shared.events.flush(&*shared.store).await;
 }
 
 /// Whoever asked may have left meanwhile.

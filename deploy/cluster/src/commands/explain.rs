@@ -15,7 +15,8 @@ pub(crate) async fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failu
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let since = args.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
     let events = client.explain(&args.target, u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).await?;
-    if events.is_empty() {
+    // What is about the whole pipeline or the cluster concerns a target that is a slip of the pen too.
+    if events.iter().all(|event| event.subject() != args.target) {
         known(&mut client, &args.target).await?;
     }
     if global.json {
@@ -28,7 +29,7 @@ pub(crate) async fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failu
     Ok(())
 }
 
-/// A target without events may be a slip of the pen.
+/// Refuses a target that nothing has the name of.
 async fn known(client: &mut Client, target: &str) -> Result<(), Failure> {
     let status = client.status().await?;
     let mut names = Vec::new();
