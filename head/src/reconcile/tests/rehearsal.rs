@@ -28,7 +28,7 @@ fn a_plan_tells_what_then_happens() {
     let mut cluster = serving(3);
     cluster.join_ingress();
     assert_eq!(counts(&cluster.plan(&[model(3, 2)])), (DeploymentChange::Replaced, 3, 3, 0));
-    assert_eq!(counts(&cluster.plan(&[model(2, 1)])), (DeploymentChange::InPlace, 0, 1, 2));
+    assert_eq!(counts(&cluster.plan(&[model(2, 1)])), (DeploymentChange::InPlace, 0, 1, 3));
     let unchanged = cluster.plan(&[model(3, 1)]);
     assert!(!unchanged.changed);
     assert_eq!(counts(&unchanged), (DeploymentChange::Unchanged, 0, 0, 0));
