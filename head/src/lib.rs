@@ -16,14 +16,18 @@ mod head;
 mod leader;
 mod lock;
 mod members;
+pub mod metrics;
 pub mod reconcile;
 pub mod scheduler;
+pub mod series;
 mod shared;
 pub mod store;
+mod telemetry;
 #[cfg(test)]
 mod testing;
 mod timing;
 
-pub use head::{Config, Head, StartError};
+pub use api::own_site::own_site_only;
+pub use head::{Config, Head, MetricsPage, StartError};
 pub use lock::{DataDirLock, LockError};
 pub use timing::Timing;

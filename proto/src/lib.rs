@@ -6,6 +6,7 @@
 
 pub mod call;
 mod ids;
+pub mod metric;
 pub mod status;
 mod wire;
 

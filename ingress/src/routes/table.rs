@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::load::{DeploymentLoads, loads_of};
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
+use crate::metrics::RequestMeter;
 use crate::transport::Transports;
 
 /// A pipeline, ready to take requests.
@@ -24,6 +25,8 @@ pub(crate) struct Pipeline {
     pub revision: u64,
     /// What its stages call; [`millstream_pipelines::StageCall::target`] indexes it.
     pub targets: Box<[Arc<Deployment>]>,
+    /// Counts its requests.
+    pub meter: RequestMeter,
 }
 
 /// One version of what this ingress serves.
@@ -77,7 +80,8 @@ impl Routes {
             let targets = plan.targets().iter();
             let targets =
                 targets.map(|target| self.deployment(&mut deployments, target, old.as_deref())).collect();
-            let pipeline = Arc::new(Pipeline { plan, revision, targets });
+            let meter = RequestMeter::of(name.as_str());
+            let pipeline = Arc::new(Pipeline { plan, revision, targets, meter });
             if let Some(path) = pipeline.plan.route() {
                 let taken = by_path.insert(path.into(), pipeline.clone());
                 if let Some(other) = taken {
