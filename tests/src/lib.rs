@@ -8,6 +8,7 @@
 )]
 
 mod process;
+pub mod prometheus;
 mod wait;
 
 pub use process::{Cluster, Node, UpOptions, cluster_binary, run_cluster};

@@ -24,9 +24,13 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the parts of a process may record, in the order of the documentation.
 pub(super) fn definitions() -> impl Iterator<Item = &'static Definition> {
-    [millstream_ingress::metrics::ALL, millstream_head::metrics::ALL, millstream_worker::metrics::ALL]
-        .into_iter()
-        .flatten()
+    let parts = [
+        millstream_ingress::metrics::ALL,
+        millstream_head::metrics::ALL,
+        millstream_worker::metrics::ALL,
+        process_metrics::ALL,
+    ];
+    parts.into_iter().flatten()
 }
 
 /// Installs the recorder, once in a process, and keeps it; gives what `/metrics` answers.
@@ -90,7 +94,7 @@ mod tests {
     #[test]
     fn names_follow_prometheus_rules_and_are_declared_once() {
         let mut seen = BTreeSet::new();
-        for definition in definitions().chain(process_metrics::ALL) {
+        for definition in definitions() {
             let name = definition.name;
             assert!(seen.insert(name), "`{name}` is declared twice");
             assert!(name.starts_with("millstream_"), "{name}");
@@ -144,6 +148,32 @@ mod tests {
         let page = handle.render();
         for line in ["le=\"0.0001\"} 0", "le=\"0.00025\"} 1", "le=\"60\"} 1", "le=\"+Inf\"} 1"] {
             assert!(page.contains(line), "{line} in\n{page}");
+        }
+    }
+
+    /// `docs/metrics.md` lists what is recorded, in this order; run with `UPDATE_DOCS=1` to write the table anew.
+    #[test]
+    fn the_documentation_lists_every_metric_as_it_is() {
+        const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        const START: &str = "<!-- table: written by a test -->\n";
+        const END: &str = "<!-- end of table -->";
+        let mut table = "| name | kind | labels | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+        for Definition { name, kind, help, labels } in definitions() {
+            let kind = match kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            table += &format!("| `{name}` | {kind} | {labels} | {help} |\n");
+        }
+        let text = std::fs::read_to_string(PATH).unwrap();
+        let (before, rest) = text.split_once(START).expect("the table's start");
+        let (now, after) = rest.split_once(END).expect("the table's end");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PATH, format!("{before}{START}{table}{END}{after}")).unwrap();
+        } else {
+            assert_eq!(now, table, "run this test with UPDATE_DOCS=1, and look at what it writes");
         }
     }
 }
