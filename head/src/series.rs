@@ -272,7 +272,10 @@ mod tests {
         history.observe(3, many(0..MAX_SERIES - 10));
         history.observe(4, many(5000..5020).into_iter().chain(many(0..MAX_SERIES - 10)));
         assert_eq!(history.num_series(), MAX_SERIES);
-        let fresh = read(&history, 1, 1).iter().filter(|(name, _)| name.starts_with("s50")).count();
+        let fresh = read(&history, 1, 1)
+            .iter()
+            .filter(|(name, _)| name.len() == 5 && name.starts_with("s50"))
+            .count();
         assert_eq!(fresh, 10, "those that came while all others went on were left out");
     }
 }

@@ -123,7 +123,7 @@ impl Page {
         name: &'a str,
         labels: &'a [(&'a str, &'a str)],
     ) -> impl Iterator<Item = &'a Sample> {
-        let fits = |sample: &&Sample| {
+        let fits = move |sample: &&Sample| {
             sample.name == name
                 && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|is| is == value))
         };

@@ -80,12 +80,12 @@ fn scrape(address: &str) -> Page {
 /// A cluster of two nodes with three declared devices: `alpha` has a quarter of one on each node.
 fn two_nodes() -> Result<Cluster> {
     let gpus = ["--gpu-memory", "80GiB", "--gpu-model", "H100"];
-    let mut cluster =
-        Cluster::up(&UpOptions::new().args(&["--node-name", "one", "--gpus", "2"]).args(&gpus))?;
-    cluster.join("two", &[&["--gpus", "1"][..], &gpus].concat())?;
     let shares =
         "gpus = 0.25\nmax_replicas_per_node = 1\nautoscaling = { min_replicas = 2, max_replicas = 2 }";
-    deploy(&cluster, &echo("alpha", shares), &[])?;
+    let options = UpOptions::new().args(&["--node-name", "one", "--gpus", "2"]).args(&gpus);
+    let mut cluster = Cluster::up(&options.pipeline(echo("alpha", shares)))?;
+    cluster.join("two", &[&["--gpus", "1"][..], &gpus].concat())?;
+    cluster.wait_ready();
     Ok(cluster)
 }
 
@@ -154,8 +154,11 @@ fn every_process_tells_what_was_done_to_it() -> Result<()> {
     // The dashboard's page is of the same process; the other process has numbers of its own only.
     let dashboard = scrape(&address(&mut cluster.leader, "dashboard"));
     assert_eq!(dashboard.sum("millstream_requests_total", &[]), 12.0);
-    let other = scrape(&address(&mut cluster.joined[0], "admin"));
-    assert_eq!(other.one("millstream_replica_ongoing_requests", &alpha), Some(0.0));
+    let joined = address(&mut cluster.joined[0], "admin");
+    let other = eventually("the worker has looked at its replicas", || {
+        let page = scrape(&joined);
+        (page.one("millstream_replica_ongoing_requests", &alpha) == Some(0.0)).then_some(page)
+    });
     assert!(
         !other.families.contains_key("millstream_nodes")
             && !other.families.contains_key("millstream_requests_total")
@@ -178,9 +181,7 @@ fn status_shows_the_shares_of_every_device() -> Result<()> {
         let holder = booked["holders"][0]["replica"].as_str().context("a holder")?;
         assert!(holder.starts_with("alpha-mirror-"), "{holder}");
     }
-    let deployment = &status["pipelines"][0]["deployments"];
-    let alpha = deployment.as_array().and_then(|all| all.iter().find(|it| it["full_name"] == "alpha/mirror"));
-    let alpha = alpha.or_else(|| status["pipelines"][1]["deployments"].get(0)).context("alpha")?;
+    let alpha = &status["pipelines"][0]["deployments"][0];
     for key in ["target_replicas", "desired_replicas", "ready_replicas"] {
         assert_eq!(alpha[key], 2, "{alpha}");
     }
