@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use millstream_proto::v1::control_service_server::ControlServiceServer;
 use millstream_proto::v1::node_service_server::NodeServiceServer;
 use millstream_proto::v1::route_service_server::RouteServiceServer;
+use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,7 +27,7 @@ use crate::api::control_service::ControlServer;
 use crate::api::dashboard;
 use crate::api::node_service::NodeServer;
 use crate::api::route_service::RouteServer;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_ms};
 use crate::desired::catalog::Catalog;
 use crate::explain::log::{self, EventLog};
 use crate::leader;
@@ -34,6 +35,8 @@ use crate::lock::{DataDirLock, LockError};
 use crate::shared::{Feed, Shared};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::timed::Timed;
+use crate::telemetry;
 use crate::timing::Timing;
 
 /// A peer that answers nothing for this long and [`KEEPALIVE_TIMEOUT`] is gone.
@@ -58,7 +61,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The admin token that control calls must carry.
     pub admin_token: String,
+    /// What `/metrics` on the dashboard address answers; without it there is nothing at that path.
+    pub metrics: Option<MetricsPage>,
 }
+
+/// Renders the metrics of this process in Prometheus's text form.
+pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Why a head did not start.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +126,7 @@ impl Head {
         let control = bind(config.control, "workers, ingresses and the command", "--control").await?;
         let dashboard = bind(config.dashboard, "the dashboard", "--dashboard").await?;
         let term = leader::begin_term(&store, 0).await.map_err(|error| store_error(&error))?;
-        let dynamic: Arc<dyn Store> = Arc::new(store.clone());
+        let dynamic: Arc<dyn Store> = Arc::new(Timed(Arc::new(store.clone())));
         let catalog = Catalog::load(Arc::clone(&dynamic)).await.map_err(|error| store_error(&error))?;
         let events = EventLog::load(&*dynamic).await.map_err(|error| store_error(&error))?;
         let closing = CancellationToken::new();
@@ -137,6 +145,9 @@ impl Head {
             stop: watch::Sender::new(None),
             closing: closing.clone(),
             last_session: AtomicU64::new(0),
+            history: Mutex::default(),
+            started_unix_ms: unix_ms(),
+            metrics_page: config.metrics,
         });
         let (actor, actor_end) = HeadActor::spawn(None, HeadActor { shared: Arc::clone(&shared) }, term)
             .await
@@ -147,6 +158,7 @@ impl Head {
             tokio::spawn(serve_grpc(Arc::clone(&shared), control)),
             tokio::spawn(serve_http(Arc::clone(&shared), dashboard, dashboard_address)),
             tokio::spawn(log::keep(Arc::clone(&shared))),
+            tokio::spawn(telemetry::observe(Arc::clone(&shared))),
         ];
         tracing::info!(epoch = term.epoch, control = %control_address, "head leads");
         Ok(Self {
@@ -289,6 +301,7 @@ mod tests {
             dashboard: any,
             data_dir: dir.path().to_owned(),
             admin_token: "secret".into(),
+            metrics: None,
         };
         let head = Head::start(config).await.unwrap();
         let first = head.shared.status().await.unwrap().epoch;

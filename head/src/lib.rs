@@ -17,15 +17,19 @@ mod head;
 mod leader;
 mod lock;
 mod members;
+pub mod metrics;
 pub mod reconcile;
 pub mod rollout;
 pub mod scheduler;
+pub mod series;
 mod shared;
 pub mod store;
+mod telemetry;
 #[cfg(test)]
 mod testing;
 mod timing;
 
-pub use head::{Config, Head, StartError};
+pub use api::own_site::own_site_only;
+pub use head::{Config, Head, MetricsPage, StartError};
 pub use lock::{DataDirLock, LockError};
 pub use timing::Timing;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use millstream_proto::status::ClusterStatus;
+use parking_lot::Mutex;
 use ractor::{ActorRef, RpcReplyPort, call_t};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +16,10 @@ use crate::api::auth::AdminToken;
 use crate::clock::Clock;
 use crate::desired::catalog::Catalog;
 use crate::explain::log::EventLog;
+use crate::head::MetricsPage;
 use crate::reconcile::SessionId;
 use crate::reconcile::routes::RouteTable;
+use crate::series::History;
 use crate::store::Store;
 use crate::timing::Timing;
 
@@ -63,6 +66,12 @@ pub(crate) struct Shared {
     /// Ends every stream when the head closes.
     pub(crate) closing: CancellationToken,
     pub(crate) last_session: AtomicU64,
+    /// The last hour of the cluster's numbers; locked for microseconds, never across an await.
+    pub(crate) history: Mutex<History>,
+    /// When the clock began, in milliseconds since the Unix epoch.
+    pub(crate) started_unix_ms: u64,
+    /// What `/metrics` answers.
+    pub(crate) metrics_page: Option<MetricsPage>,
 }
 
 impl Shared {

@@ -9,6 +9,7 @@ mod dispatch;
 mod execute;
 mod http;
 mod limits;
+pub mod metrics;
 mod routes;
 mod transport;
 
@@ -23,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::http::{Edge, Server};
 pub use crate::limits::{ConnectionLimits, HttpLimits, RequestLimits};
+use crate::metrics::RequestMeter;
 use crate::routes::{Hello, Routes};
 use crate::transport::Transports;
 
@@ -86,8 +88,9 @@ impl Ingress {
         let (leave_sender, leave) = watch::channel(None);
         let hello = Hello { id: config.id, name: config.name, address };
         let route_watch = tokio::spawn(routes::watch(config.head, hello, routes.clone(), leave_sender));
-        let edge =
-            Edge { routes, limits: config.limits, budget: Arc::default(), shadows: http::Shadows::default() };
+        let unrouted = RequestMeter::of_none();
+        let (budget, shadows) = (Arc::default(), http::Shadows::default());
+        let edge = Edge { routes, limits: config.limits, budget, shadows, unrouted };
         let server = Server::start(listener, Arc::new(edge));
         Ok(Self { address, server, leave, _route_watch: AbortOnDropHandle::new(route_watch) })
     }

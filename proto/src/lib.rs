@@ -8,6 +8,7 @@ pub mod call;
 pub mod deploy_plan;
 pub mod event;
 mod ids;
+pub mod metric;
 pub mod status;
 mod wire;
 

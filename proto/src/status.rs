@@ -22,6 +22,17 @@ pub struct ClusterStatus {
     pub pipelines: Vec<PipelineStatus>,
 }
 
+impl ClusterStatus {
+    /// The same without what changes by the mere passing of time: what a watch compares.
+    #[must_use]
+    pub fn without_ages(mut self) -> Self {
+        for node in &mut self.nodes {
+            node.last_seen_ms_ago = 0;
+        }
+        self
+    }
+}
+
 /// A machine that runs a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -47,6 +58,9 @@ pub struct NodeStatus {
     pub labels: BTreeMap<String, String>,
     /// Its devices.
     pub gpus: Vec<GpuStatus>,
+    /// Milliseconds since it last said that it lives.
+    #[serde(default)]
+    pub last_seen_ms_ago: u64,
 }
 
 /// What a node may be given.
@@ -74,6 +88,9 @@ pub struct GpuStatus {
     pub memory_bytes: u64,
     /// Part of the device that is not booked, 0 to 1.
     pub free_share: f64,
+    /// Part of the device that is booked, 0 to 1.
+    #[serde(default)]
+    pub booked_share: f64,
     /// Who holds which part.
     pub holders: Vec<GpuHolder>,
 }
@@ -226,8 +243,14 @@ pub struct DeploymentStatus {
     pub name: String,
     /// `pipeline/deployment`.
     pub full_name: String,
-    /// Replicas wanted.
+    /// Replicas wanted, as decided.
     pub target_replicas: u32,
+    /// Replicas that the requests of this moment ask for, within the bounds; the target follows with its delays.
+    #[serde(default)]
+    pub desired_replicas: u32,
+    /// Ongoing requests per replica that the autoscaler aims at.
+    #[serde(default)]
+    pub target_ongoing_requests: f64,
     /// Replicas ready, of the newest revision.
     pub ready_replicas: u32,
     /// Requests at its replicas.

@@ -9,6 +9,7 @@
 
 mod load;
 mod process;
+pub mod prometheus;
 mod wait;
 
 pub use load::{Ended, Load};

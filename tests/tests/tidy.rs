@@ -12,6 +12,8 @@ const CORE: &[&str] = &[
     "head/src/scheduler",
     "head/src/reconcile",
     "head/src/autoscaler.rs",
+    "head/src/series.rs",
+    "head/src/api/series.rs",
     "ingress/src/dispatch/admission.rs",
     "ingress/src/dispatch/ejection.rs",
     "ingress/src/dispatch/router.rs",

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::metrics::Histogram;
 use millstream_engine::{Call, Engine, LoadArgs, LoadError, Progress, SteppingEngine};
 use millstream_pipelines::Task;
 use millstream_values::{CallError, ErrorClass};
@@ -17,11 +18,11 @@ use crate::batcher::{self, Fate, Room, Waiting};
 use crate::client::not_serving;
 use crate::clock;
 use crate::engines::Engines;
-use crate::models;
 use crate::order::Order;
 use crate::panics::panic_text;
 use crate::slots::Slots;
 use crate::table::{Feed, Handle, Runner, Tasks};
+use crate::{metrics, models};
 
 /// What the thread tells its replica's actor.
 pub(crate) enum EngineEvent {
@@ -65,7 +66,8 @@ pub(crate) fn spawn(job: Job) -> std::io::Result<()> {
 
 fn run(job: &Job) {
     let (sender, receiver) = unbounded_channel();
-    let mut inbox = Inbox { receiver, waiting: VecDeque::new(), task: job.order.spec.task };
+    let mut inbox =
+        Inbox { receiver, waiting: VecDeque::new(), task: job.order.spec.task, sizes: Histogram::noop() };
     let outcome = catch_unwind(AssertUnwindSafe(|| live(job, sender, &mut inbox)));
     let failure = match outcome {
         Ok(Ok(Life::HandedOver)) => return,
@@ -106,6 +108,7 @@ fn live(job: &Job, sender: UnboundedSender<Feed>, inbox: &mut Inbox) -> Result<L
             (job.tell)(EngineEvent::Doing("warming up".to_owned()));
             engine.warm_up()?;
             ready(Runner::Thread(sender), engine.memory_bytes());
+            inbox.sizes = metrics::batch_sizes(job.order.full_name());
             let max_size = usize::try_from(job.order.spec.batch.max_size).unwrap_or(usize::MAX);
             serve(&mut *engine, inbox, max_size);
             Ok(Life::Stopped)
@@ -143,6 +146,8 @@ struct Inbox {
     receiver: UnboundedReceiver<Feed>,
     waiting: VecDeque<Call>,
     task: Task,
+    /// Counts batches by their inputs.
+    sizes: Histogram,
 }
 
 /// What came in.
@@ -181,10 +186,14 @@ impl Inbox {
             cancelled: call.is_cancelled(),
         };
         let fates = batcher::next(self.waiting.iter().map(look), room, clock::now());
-        let mut batch = Vec::new();
+        let (mut batch, mut size) = (Vec::new(), 0_u32);
         for (fate, call) in fates.into_iter().zip(std::mem::take(&mut self.waiting)) {
             match fate {
-                Fate::Run => batch.push(call),
+                Fate::Run => {
+                    let inputs = batcher::num_inputs(task, &call.inputs);
+                    size = size.saturating_add(u32::try_from(inputs).unwrap_or(u32::MAX));
+                    batch.push(call);
+                }
                 Fate::Wait => self.waiting.push_back(call),
                 Fate::Cancelled => drop(call),
                 Fate::Expired => {
@@ -192,6 +201,9 @@ impl Inbox {
                     call.reply.finish(Err(CallError::not_started(ErrorClass::DeadlineExceeded, text)));
                 }
             }
+        }
+        if size > 0 {
+            self.sizes.record(size);
         }
         batch
     }

@@ -37,6 +37,7 @@ mod epoch;
 mod head_link;
 mod identity;
 mod lifecycle;
+pub mod metrics;
 mod models;
 mod order;
 mod panics;

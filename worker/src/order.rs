@@ -65,6 +65,13 @@ impl TryFrom<v1::StartReplica> for Order {
     }
 }
 
+impl Order {
+    /// `pipeline/deployment`.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}/{}", self.pipeline, self.deployment)
+    }
+}
+
 /// A replica as it is now.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Report {

@@ -22,12 +22,16 @@ use crate::clock;
 use crate::engines::Engines;
 use crate::head_link::{HeadLink, HeadLinkArgs, HeadLinkMsg};
 use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};
+use crate::metrics::{self, DeploymentNumbers};
 use crate::order::{self, Order, Report};
 use crate::replica_actor::{ReplicaActor, ReplicaArgs, ReplicaMsg};
 use crate::table::ReplicaTable;
 
 /// Delays before a head link that died is started again.
 const LINK_BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
+
+/// How often the gauges are set.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the replicas of this node share.
 pub(crate) struct Node {
@@ -63,6 +67,8 @@ pub(crate) enum WorkerMsg {
     Inventory(u64),
     /// By its own timer: start the head link again.
     RestartLink,
+    /// By its own timer, each second: set the gauges.
+    Measure,
     /// By [`Worker::drain`](crate::Worker::drain): stop all replicas, then the link; answered when both are gone.
     Leave {
         /// How long calls may take to finish.
@@ -98,6 +104,7 @@ impl Actor for WorkerActor {
         args: WorkerArgs,
     ) -> Result<WorkerState, ActorProcessingErr> {
         myself.cast(WorkerMsg::RestartLink)?;
+        myself.send_interval(MEASURE_INTERVAL, || WorkerMsg::Measure);
         Ok(WorkerState {
             node: args.node,
             lifecycle: Lifecycle::default(),
@@ -123,6 +130,7 @@ impl Actor for WorkerActor {
                 state.tell_head(HeadLinkMsg::Inventory { session, replicas });
             }
             WorkerMsg::RestartLink => state.start_link(&myself).await,
+            WorkerMsg::Measure => metrics::set(&state.numbers()),
             WorkerMsg::Leave { drain, done } => {
                 state.leavers.push(done);
                 state.react(&myself, Event::StopAll { drain }).await;
@@ -152,12 +160,28 @@ impl Actor for WorkerActor {
 }
 
 impl WorkerState {
+    /// Its replicas in numbers, by deployment.
+    fn numbers(&self) -> BTreeMap<String, DeploymentNumbers> {
+        let ongoing: BTreeMap<_, _> = self.node.table.ongoing().into_iter().collect();
+        let mut numbers: BTreeMap<String, DeploymentNumbers> = BTreeMap::new();
+        for report in self.lifecycle.reports() {
+            let of_deployment = numbers.entry(report.order.full_name()).or_default();
+            of_deployment.ongoing += ongoing.get(&report.order.id).map_or(0, |count| *count as u64);
+            of_deployment.memory_bytes += report.memory_bytes;
+        }
+        numbers
+    }
+
     /// Decides and carries out, until nothing more follows.
     async fn react(&mut self, myself: &ActorRef<WorkerMsg>, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
+            let again = matches!(event, Event::RetryDue(..));
             let actions = self.lifecycle.decide(event, clock::now(), &mut rand::rng());
             for action in actions {
+                if let (true, Action::Spawn(order, _)) = (again, &action) {
+                    metrics::restarted(order.full_name());
+                }
                 events.extend(self.carry_out(myself, action).await);
             }
         }

@@ -126,6 +126,9 @@ pub(crate) struct UpArgs {
     /// HTTP address of the dashboard and REST.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8265")]
     pub(crate) dashboard: SocketAddr,
+    /// HTTP address of this process's /metrics; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) admin: SocketAddr,
     /// gRPC address for replica traffic.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) worker: SocketAddr,

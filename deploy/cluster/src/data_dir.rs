@@ -26,6 +26,9 @@ pub(crate) struct Endpoints {
     pub(crate) dashboard: Option<SocketAddr>,
     /// gRPC for replica traffic, if this process has that role.
     pub(crate) worker: Option<SocketAddr>,
+    /// HTTP for /metrics of this process; not there in a file of an older version.
+    #[serde(default)]
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 /// A folder that belongs to one process of the cluster.
@@ -150,6 +153,7 @@ mod tests {
             control: "127.0.0.1:7400".into(),
             dashboard: None,
             worker: None,
+            admin: Some(([127, 0, 0, 1], 9464).into()),
         };
         dir.write_endpoints(&endpoints).unwrap();
         assert_eq!(dir.endpoints().unwrap(), Some(endpoints));

@@ -217,6 +217,8 @@ mod tests {
                 deployments: vec![DeploymentStatus {
                     name: "e".into(),
                     full_name: "rag/e".into(),
+                    desired_replicas: 1,
+                    target_ongoing_requests: 2.0,
                     target_replicas: 1,
                     ready_replicas: 0,
                     ongoing: 0,

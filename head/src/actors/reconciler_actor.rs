@@ -10,14 +10,13 @@ use millstream_proto::status::ClusterStatus;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use super::node_session_actor::NodeSessionMsg;
-use crate::clock;
 use crate::desired::{self, Desired, Outcome, Verdict};
-use crate::explain;
-use crate::members;
+use crate::reconcile::numbers::{Numbers, numbers};
 use crate::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
 use crate::reconcile::{Command, SessionId, State, routes, status::status, step};
 use crate::rollout::{self, ChangeKind};
 use crate::shared::Shared;
+use crate::{clock, explain, members, metrics};
 
 /// Reconciles.
 pub(crate) struct ReconcilerActor {
@@ -44,6 +43,8 @@ pub(crate) enum ReconcilerMsg {
     Concluded(Arc<Desired>),
     /// From anybody: the cluster as it is now.
     Status(RpcReplyPort<ClusterStatus>),
+    /// From the head's telemetry, each second: the cluster in numbers.
+    Numbers(RpcReplyPort<Numbers>),
     /// From the control service: tell every ingress and worker to drain and end. May be repeated.
     Shutdown(Duration, RpcReplyPort<()>),
     /// From the head, before its process ends: decide nothing any more. May be repeated.
@@ -114,6 +115,9 @@ impl Actor for ReconcilerActor {
             ReconcilerMsg::Status(reply) => {
                 let ReconcilerState { state, desired, .. } = state;
                 answer(reply, status(&self.shared.name, desired, state, &self.shared.timing, now));
+            }
+            ReconcilerMsg::Numbers(reply) => {
+                answer(reply, numbers(&state.desired, &state.state, &self.shared.timing, now));
             }
             ReconcilerMsg::Shutdown(drain, reply) => {
                 self.shut_down(state, drain);
@@ -215,6 +219,7 @@ impl ReconcilerActor {
                 self.shared.events.note(subject, decision);
             }
             state.state.carry_out(command, now);
+            metrics::count_command(command);
             self.send(myself, state, command);
         }
         for (deployment, reasons) in &decided.pending {
@@ -228,6 +233,7 @@ impl ReconcilerActor {
                 self.shared.events.note(subject, decision);
             }
             state.state.pending = decided.pending;
+            state.state.unplaced = decided.unplaced;
         }
         if let Some(table) = routes::publish(&mut state.state, &state.desired, &self.shared.timing, now) {
             tracing::debug!(version = table.version, "new route table");

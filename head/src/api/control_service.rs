@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use millstream_pipelines::Name;
 use millstream_proto::event::Decision;
+use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     DeleteRequest, DeleteResponse, DeployRequest, DeployResponse, ExplainRequest, ExplainResponse,
@@ -186,15 +187,18 @@ pub(crate) fn restarting(error: Restarting) -> Status {
 }
 
 async fn status(shared: &Shared) -> Result<StatusResponse, Status> {
-    let status = shared.status().await.map_err(restarting)?;
-    let json = serde_json::to_string(&status).map_err(|error| Status::internal(error.to_string()))?;
+    response(&shared.status().await.map_err(restarting)?)
+}
+
+fn response(status: &ClusterStatus) -> Result<StatusResponse, Status> {
+    let json = serde_json::to_string(status).map_err(|error| Status::internal(error.to_string()))?;
     Ok(StatusResponse { json })
 }
 
 /// The status now and at each change, not more often than the timing says; what looks the same is not sent again.
 fn watch(shared: Arc<Shared>) -> BoxStream<'static, Result<StatusResponse, Status>> {
     let changes = shared.changes.subscribe();
-    stream::unfold((shared, changes, None::<String>), async |(shared, mut changes, last)| {
+    stream::unfold((shared, changes, None::<Option<ClusterStatus>>), async |(shared, mut changes, last)| {
         loop {
             if last.is_some() {
                 tokio::select! {
@@ -206,15 +210,17 @@ fn watch(shared: Arc<Shared>) -> BoxStream<'static, Result<StatusResponse, Statu
                     changed = changes.changed() => changed.ok()?,
                 }
             }
-            match status(&shared).await {
-                Ok(status) if last.as_ref() == Some(&status.json) => {}
-                Ok(status) => {
-                    let json = Some(status.json.clone());
-                    return Some((Ok(status), (shared, changes, json)));
+            let Ok(status) = shared.status().await else {
+                if last.is_some() {
+                    // The reconciler is being restarted.
+                    continue;
                 }
-                // The reconciler is being restarted.
-                Err(_) if last.is_some() => {}
-                Err(error) => return Some((Err(error), (shared, changes, Some(String::new())))),
+                return Some((Err(restarting(Restarting)), (shared, changes, Some(None))));
+            };
+            let answer = response(&status);
+            let news = Some(Some(status.without_ages()));
+            if news != last {
+                return Some((answer, (shared, changes, news)));
             }
         }
     })

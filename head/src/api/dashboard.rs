@@ -1,77 +1,73 @@
-//! The dashboard's address: the status for programs, a sign of life. Pages of other sites are kept out.
+//! The dashboard's address: status, history and metrics for programs, a sign of life. Pages of other sites are kept out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
 
-use super::auth::{TOKEN_HINT, is_own_host, is_own_origin};
+use super::auth::TOKEN_HINT;
+use super::own_site::{own_site_only, problem, problem_with, text};
+use super::series;
 use crate::shared::Shared;
 
-/// What the handlers need.
-#[derive(Clone)]
-struct Web {
-    shared: Arc<Shared>,
-    bound: SocketAddr,
-}
+/// The content type of Prometheus's text form.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The routes, for a listener bound to `bound`.
 pub(crate) fn router(shared: Arc<Shared>, bound: SocketAddr) -> Router {
-    let web = Web { shared, bound };
-    Router::new()
+    let router = Router::new()
         .route("/api/status", get(status))
+        .route("/api/series", get(history))
+        .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok"))
         .fallback(async || {
-            problem(StatusCode::NOT_FOUND, "there is nothing at this address; try `/api/status`")
+            let detail = "there is nothing at this address; try `/api/status`, `/api/series` or `/metrics`";
+            problem(StatusCode::NOT_FOUND, detail)
         })
-        .layer(middleware::from_fn_with_state(web.clone(), own_site_only))
-        .with_state(web)
+        .with_state(shared);
+    own_site_only(router, bound)
 }
 
-/// Refuses requests to another host name or from another site's page.
-async fn own_site_only(State(web): State<Web>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    // HTTP/2 has the authority in the URI.
-    let host =
-        text(headers, header::HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str()));
-    let Some(host) = host.filter(|host| is_own_host(host, web.bound)) else {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "the `Host` header names another host; use the address as it was printed",
-        );
-    };
-    if !is_own_origin(text(headers, header::ORIGIN), host) {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "the `Origin` header names another site; pages of other sites may not call",
-        );
-    }
-    next.run(request).await
-}
-
-async fn status(State(web): State<Web>, headers: HeaderMap) -> Response {
-    if !web.shared.admin_token.admits(text(&headers, header::AUTHORIZATION)) {
+async fn status(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    if !shared.admin_token.admits(text(&headers, header::AUTHORIZATION)) {
         return problem(StatusCode::UNAUTHORIZED, TOKEN_HINT);
     }
-    match web.shared.status().await {
+    match shared.status().await {
         Ok(status) => Json(status).into_response(),
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
+async fn history(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    parameters: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    if !shared.admin_token.admits(text(&headers, header::AUTHORIZATION)) {
+        return problem(StatusCode::UNAUTHORIZED, TOKEN_HINT);
+    }
+    let Ok(Query(parameters)) = parameters else {
+        return problem(StatusCode::BAD_REQUEST, "the query is not `name=value&name=value` in UTF-8");
+    };
+    match series::Query::parse(&parameters) {
+        Ok(query) => {
+            let answer = series::answer(&shared.history.lock(), &query, shared.started_unix_ms);
+            Json(answer).into_response()
+        }
+        Err(faults) => {
+            problem_with(StatusCode::BAD_REQUEST, "parameters are at fault; see `errors`", &faults)
+        }
+    }
 }
 
-/// An error as `application/problem+json`.
-fn problem(status: StatusCode, detail: &str) -> Response {
-    let title = status.canonical_reason().unwrap_or("error");
-    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+/// Needs no token: there are names and numbers in it, nothing of requests.
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    match &shared.metrics_page {
+        Some(page) => ([(header::CONTENT_TYPE, METRICS_TYPE)], page()).into_response(),
+        None => problem(StatusCode::NOT_FOUND, "this process records no metrics"),
+    }
 }

@@ -5,5 +5,7 @@ pub(crate) mod control_service;
 pub(crate) mod dashboard;
 pub(crate) mod decode;
 pub(crate) mod node_service;
+pub(crate) mod own_site;
 pub(crate) mod rollouts;
 pub(crate) mod route_service;
+pub(crate) mod series;

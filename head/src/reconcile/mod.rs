@@ -6,6 +6,7 @@
 
 mod book;
 mod deployment;
+pub mod numbers;
 pub mod observe;
 pub mod rehearse;
 pub mod routes;
@@ -27,6 +28,7 @@ use crate::rollout;
 use crate::scheduler::Share;
 pub use state::{
     Booking, Conclusion, Device, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId, State,
+    Unplaced,
 };
 pub use step::{Step, step};
 
@@ -95,6 +97,27 @@ pub enum Command {
         /// Whether it is so.
         raised: bool,
     },
+}
+
+impl Command {
+    /// Its kind, as it stands in labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Settle => "settle",
+            Self::Serve { .. } => "serve",
+            Self::Rollout(_) => "rollout",
+            Self::ForgetPipeline { .. } => "forget_pipeline",
+            Self::Start(_) => "start",
+            Self::Update(_) => "update",
+            Self::Retire { .. } => "retire",
+            Self::Stop { .. } => "stop",
+            Self::GiveUp { .. } => "give_up",
+            Self::ForgetNode { .. } => "forget_node",
+            Self::ForgetIngress { .. } => "forget_ingress",
+            Self::Alarm { .. } => "alarm",
+        }
+    }
 }
 
 /// A replica to start, or to tell of new settings.

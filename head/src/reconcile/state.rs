@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Reason;
 use super::routes::RouteTable;
 use crate::rollout::Rollout;
-use crate::scheduler::Share;
+use crate::scheduler::{Lack, Share};
 
 /// One stream of a worker or an ingress; events of older streams are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,7 +50,12 @@ pub struct State {
     pub alarm: bool,
     /// Why wanted replicas have no place.
     pub pending: BTreeMap<FullName, Vec<String>>,
+    /// How many wanted replicas have no place, by what is missing.
+    pub unplaced: Unplaced,
 }
+
+/// Replicas without a place, counted by deployment and by what is missing.
+pub type Unplaced = BTreeMap<FullName, BTreeMap<Lack, u32>>;
 
 /// What a pipeline's requests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -11,9 +11,10 @@ use millstream_proto::status::{
 };
 
 use super::deployment::target;
+use super::numbers::DeploymentNumbers;
 use super::state::{Node, State};
 use super::view::{Health, Seen, View, free};
-use crate::desired::{Desired, Mode, Outcome, Pipeline, Revision, Verdict};
+use crate::desired::{Desired, Mode, Outcome, Pipeline, Verdict};
 use crate::rollout::{Outcomes, Phase, Tally};
 use crate::scheduler::WHOLE_DEVICE;
 use crate::timing::Timing;
@@ -64,18 +65,14 @@ fn node_status(id: &NodeId, node: &Node, timing: &Timing, now: Duration) -> Node
             model: gpu.model.clone(),
             memory_bytes: gpu.memory_bytes,
             free_share: ratio(left.free_milli),
+            booked_share: ratio(WHOLE_DEVICE.saturating_sub(left.free_milli)),
             holders: holders.collect(),
         }
     });
-    let live = node.health(timing, now) == Health::Live;
     NodeStatus {
         name: node.name.clone(),
         id: id.clone(),
-        state: match node.draining {
-            _ if !live => NodeState::Lost,
-            true => NodeState::Draining,
-            false => NodeState::Ready,
-        },
+        state: node_state(node, timing, now),
         address: node.address.clone(),
         pid: node.pid,
         cpu_milli: node.resources.cpu_milli,
@@ -84,24 +81,34 @@ fn node_status(id: &NodeId, node: &Node, timing: &Timing, now: Duration) -> Node
         free_memory_bytes: left.free_memory_bytes,
         labels: node.labels.clone(),
         gpus: gpus.collect(),
+        last_seen_ms_ago: u64::try_from(now.saturating_sub(node.last_seen).as_millis()).unwrap_or(u64::MAX),
     }
 }
 
-fn ratio(milli: u32) -> f64 {
+pub(super) fn node_state(node: &Node, timing: &Timing, now: Duration) -> NodeState {
+    let live = node.health(timing, now) == Health::Live;
+    match node.draining {
+        _ if !live => NodeState::Lost,
+        true => NodeState::Draining,
+        false => NodeState::Ready,
+    }
+}
+
+pub(super) fn ratio(milli: u32) -> f64 {
     f64::from(milli) / f64::from(WHOLE_DEVICE)
 }
 
 /// One pipeline and what surrounds it.
-struct Scope<'a> {
-    state: &'a State,
-    view: &'a View<'a>,
-    name: &'a millstream_pipelines::Name,
-    pipeline: &'a Pipeline,
-    now: Duration,
+pub(super) struct Scope<'a> {
+    pub(super) state: &'a State,
+    pub(super) view: &'a View<'a>,
+    pub(super) name: &'a millstream_pipelines::Name,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) now: Duration,
 }
 
 impl Scope<'_> {
-    fn full_name(&self, deployment: &millstream_pipelines::Name) -> FullName {
+    pub(super) fn full_name(&self, deployment: &millstream_pipelines::Name) -> FullName {
         FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
     }
 
@@ -109,33 +116,17 @@ impl Scope<'_> {
         let wanted = self.pipeline.wanted();
         let serving = self.serving();
         let shown = wanted.and_then(|wanted| wanted.compiled.as_ref().ok());
-        let mut deployments: Vec<_> = shown
-            .into_iter()
-            .flat_map(|compiled| &compiled.deployments)
-            .map(|(deployment, spec)| {
-                let deployment = self.full_name(deployment);
-                self.deployment_status(&deployment, wanted, target(&self.state.targets, &deployment, spec))
-            })
-            .collect();
-        // Deployments of older revisions, for as long as they have replicas.
-        let others = self.replicas().map(|seen| &seen.replica.deployment);
-        let mut gone: Vec<_> =
-            others.filter(|name| deployments.iter().all(|d| d.full_name != name.to_string())).collect();
-        gone.sort();
-        gone.dedup();
-        let gone: Vec<_> = gone.into_iter().map(|name| self.deployment_status(name, None, 0)).collect();
-        deployments.extend(gone);
-        deployments.sort_by(|a, b| a.name.cmp(&b.name));
+        let deployments = self.numbers().into_iter().map(|numbers| self.deployment_status(numbers));
         PipelineStatus {
             name: self.name.to_string(),
             route: shown.and_then(|compiled| compiled.route.clone()),
             revision: self.pipeline.wanted,
             newest_revision: self.pipeline.newest,
             serving_revision: serving,
-            state: self.pipeline_state(wanted.map(AsRef::as_ref), serving),
+            state: self.pipeline_state(),
             rollout: self.rollout_status(),
             verdicts: self.verdicts(),
-            deployments,
+            deployments: deployments.collect(),
         }
     }
 
@@ -161,10 +152,13 @@ impl Scope<'_> {
         asked && rollout.is_some_and(|rollout| rollout.phase == Phase::Trial)
     }
 
-    fn pipeline_state(&self, wanted: Option<&Revision>, serving: Option<u64>) -> PipelineState {
-        let Some((newest, Ok(compiled))) = wanted.map(|wanted| (wanted, &wanted.compiled)) else {
+    /// How its wanted revision does.
+    pub(super) fn pipeline_state(&self) -> PipelineState {
+        let Some((newest, Ok(compiled))) = self.pipeline.wanted().map(|wanted| (wanted, &wanted.compiled))
+        else {
             return PipelineState::Failed;
         };
+        let serving = self.serving();
         let failed = self
             .replicas()
             .any(|seen| seen.replica.leaving.is_none() && seen.serves(newest) && seen.cannot_start());
@@ -224,36 +218,29 @@ impl Scope<'_> {
     }
 
     /// All replicas of the pipeline, those on their way out included.
-    fn replicas(&self) -> impl Iterator<Item = &Seen<'_>> {
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &Seen<'_>> {
         let staying = self.view.of_pipeline(self.name);
         let leaving = self.view.leaving.iter().filter(|seen| seen.replica.deployment.pipeline == *self.name);
         staying.flat_map(|(_, replicas)| replicas).chain(leaving)
     }
 
-    fn deployment_status(
-        &self,
-        full_name: &FullName,
-        newest: Option<&std::sync::Arc<Revision>>,
-        target: usize,
-    ) -> DeploymentStatus {
+    fn deployment_status(&self, numbers: DeploymentNumbers) -> DeploymentStatus {
+        let full_name = &numbers.deployment;
         let mut replicas: Vec<_> = self
             .replicas()
             .filter(|seen| seen.replica.deployment == *full_name)
             .map(replica_status)
             .collect();
         replicas.sort_by(|a, b| a.id.cmp(&b.id));
-        let ready = newest.map_or(0, |newest| self.view.num_ready(full_name, newest));
-        let load = |part: fn(&super::state::Load) -> u64| -> u64 {
-            let loads = self.state.ingresses.values().filter_map(|ingress| ingress.loads.get(full_name));
-            loads.map(part).sum()
-        };
         DeploymentStatus {
             name: full_name.deployment.to_string(),
             full_name: full_name.to_string(),
-            target_replicas: u32::try_from(target).unwrap_or(u32::MAX),
-            ready_replicas: u32::try_from(ready).unwrap_or(u32::MAX),
-            ongoing: load(|load| load.ongoing),
-            queued: load(|load| load.queued),
+            target_replicas: numbers.target_replicas,
+            desired_replicas: numbers.desired_replicas,
+            target_ongoing_requests: numbers.target_ongoing_requests,
+            ready_replicas: numbers.ready_replicas,
+            ongoing: numbers.ongoing,
+            queued: numbers.queued,
             replicas,
             pending: self.state.pending.get(full_name).cloned().unwrap_or_default(),
         }
@@ -276,11 +263,10 @@ fn millis(duration: Duration) -> u64 {
 
 fn replica_status(seen: &Seen<'_>) -> ReplicaStatus {
     let replica = seen.replica;
-    let leaving = replica.leaving.is_some() && replica.state != ReplicaState::Failed;
     ReplicaStatus {
         id: seen.id.clone(),
         node: seen.node.name.clone(),
-        state: if leaving { ReplicaState::Draining } else { replica.state },
+        state: shown_state(seen),
         pid: replica.pid,
         revision: replica.revision,
         ongoing: replica.ongoing,
@@ -288,4 +274,10 @@ fn replica_status(seen: &Seen<'_>) -> ReplicaStatus {
         error: replica.error.clone(),
         restarts: replica.restarts,
     }
+}
+
+/// A replica on its way out drains, whatever its worker has said last.
+pub(super) fn shown_state(seen: &Seen<'_>) -> ReplicaState {
+    let leaving = seen.replica.leaving.is_some() && seen.replica.state != ReplicaState::Failed;
+    if leaving { ReplicaState::Draining } else { seen.replica.state }
 }

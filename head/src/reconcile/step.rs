@@ -8,11 +8,11 @@ use millstream_proto::ReplicaId;
 use serde::Serialize;
 
 use super::deployment::{self, Context, Crowd, Wanted};
-use super::state::{Leaving, State};
+use super::state::{Leaving, State, Unplaced};
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
 use crate::desired::Desired;
-use crate::scheduler::{self, Request, Strategy};
+use crate::scheduler::{self, Lack, Request, Strategy};
 use crate::timing::Timing;
 
 /// How long a replica may stop beyond its drain time before it is told again.
@@ -27,6 +27,8 @@ pub struct Step {
     pub commands: Vec<Command>,
     /// Why wanted replicas have no place, for people: a reason per node.
     pub pending: BTreeMap<FullName, Vec<String>>,
+    /// How many they are, by what is missing.
+    pub unplaced: Unplaced,
 }
 
 /// Compares what is desired with what runs. The caller books each command ([`State::carry_out`]) and carries it out.
@@ -123,6 +125,8 @@ fn start(
         }));
     }
     for pending in solution.pending {
+        let unplaced = step.unplaced.entry(requests[pending.request].deployment.clone()).or_default();
+        *unplaced.entry(Lack::of(&pending.reasons)).or_default() += 1;
         let reasons = pending.reasons.into_iter().map(|(node, missing)| {
             let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
             format!("{node}: {}", missing.join("; "))

@@ -70,6 +70,79 @@ pub enum Missing {
     },
 }
 
+/// What kind of thing is missing, for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Lack {
+    /// Cores.
+    Cpu,
+    /// Memory.
+    Memory,
+    /// A device, or a share of one.
+    Gpu,
+    /// Memory on a device.
+    GpuMemory,
+    /// A device of an accepted model.
+    Accelerator,
+    /// A label.
+    Label,
+    /// Room below `max_replicas_per_node`.
+    ReplicasPerNode,
+    /// Any node at all that takes replicas.
+    Node,
+}
+
+impl Lack {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::Cpu,
+        Self::Memory,
+        Self::Gpu,
+        Self::GpuMemory,
+        Self::Accelerator,
+        Self::Label,
+        Self::ReplicasPerNode,
+        Self::Node,
+    ];
+
+    /// As it stands in labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Gpu => "gpu",
+            Self::GpuMemory => "gpu_memory",
+            Self::Accelerator => "accelerator",
+            Self::Label => "label",
+            Self::ReplicasPerNode => "replicas_per_node",
+            Self::Node => "node",
+        }
+    }
+
+    /// What the node that comes nearest lacks first: the one with the fewest things missing.
+    #[must_use]
+    pub fn of(reasons: &[(String, Vec<Missing>)]) -> Self {
+        let nearest = reasons.iter().map(|(_, missing)| missing).min_by_key(|missing| missing.len());
+        nearest.and_then(|missing| missing.first()).map_or(Self::Node, Missing::lack)
+    }
+}
+
+impl Missing {
+    /// What kind of thing it is.
+    #[must_use]
+    pub fn lack(&self) -> Lack {
+        match self {
+            Self::Cpu { .. } => Lack::Cpu,
+            Self::Memory { .. } => Lack::Memory,
+            Self::Label { .. } => Lack::Label,
+            Self::ReplicasPerNode { .. } => Lack::ReplicasPerNode,
+            Self::NoGpu | Self::GpuShare { .. } | Self::WholeGpus { .. } => Lack::Gpu,
+            Self::Accelerator { .. } => Lack::Accelerator,
+            Self::GpuMemory { .. } => Lack::GpuMemory,
+        }
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

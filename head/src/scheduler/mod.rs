@@ -13,7 +13,7 @@ use millstream_pipelines::{Demand, Device, FullName, GpuDemand};
 use millstream_proto::NodeId;
 use serde::{Deserialize, Serialize};
 
-pub use fit::Missing;
+pub use fit::{Lack, Missing};
 
 /// Thousandths in a whole device.
 pub const WHOLE_DEVICE: u32 = 1000;

@@ -5,6 +5,7 @@
 
 pub mod conformance;
 pub mod embedded;
+pub(crate) mod timed;
 
 use std::time::Duration;
 

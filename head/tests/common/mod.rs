@@ -49,6 +49,7 @@ pub async fn try_start(dir: &Path) -> Result<Head, StartError> {
         control: any,
         dashboard: any,
         data_dir: dir.to_owned(),
+        metrics: None,
         admin_token: TOKEN.into(),
     };
     Head::start_with(config, fast()).await

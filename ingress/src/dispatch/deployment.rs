@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_pipelines::{DeploymentSpec, FullName};
 use millstream_proto::call::ReplicaClient;
@@ -21,6 +21,7 @@ use super::outcomes::CallCounts;
 use super::pool::{Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Ticket, Wish};
 use super::router::Locality;
 use crate::clock;
+use crate::metrics::CallMeter;
 
 /// A replica as the routes name it, and how to reach it.
 pub(crate) struct Target {
@@ -108,6 +109,7 @@ pub(crate) struct Shed {
 /// See the module.
 pub(crate) struct Deployment {
     name: FullName,
+    meter: CallMeter,
     shared: Mutex<Shared>,
     /// Told when a queue starts to form.
     queue_formed: Arc<Notify>,
@@ -143,12 +145,18 @@ impl Deployment {
             counts: CallCounts::default(),
             rng: SmallRng::from_os_rng(),
         };
-        Arc::new_cyclic(|me| Self { name, shared: Mutex::new(shared), queue_formed, me: me.clone() })
+        let meter = CallMeter::of(&name);
+        Arc::new_cyclic(|me| Self { name, meter, shared: Mutex::new(shared), queue_formed, me: me.clone() })
     }
 
     /// Its full name.
     pub(crate) fn name(&self) -> &FullName {
         &self.name
+    }
+
+    /// Counts its calls.
+    pub(crate) fn meter(&self) -> &CallMeter {
+        &self.meter
     }
 
     /// Whether a call that has started may be run again elsewhere.
@@ -222,9 +230,15 @@ impl Deployment {
                 self.deliver(&mut shared, grants);
             }
             match admission {
-                Admission::Send(key) => return Ok(self.permit(&mut shared, key)),
+                Admission::Send(key) => {
+                    let permit = self.permit(&mut shared, key);
+                    drop(shared);
+                    self.meter.waited(Duration::ZERO);
+                    return Ok(permit);
+                }
                 Admission::Shed { retry_after_s } => {
                     shared.counts.shed += 1;
+                    self.meter.shed();
                     return Err(Shed { retry_after_s });
                 }
                 Admission::Wait(ticket) => {
@@ -238,8 +252,10 @@ impl Deployment {
                 }
             }
         };
+        let since = clock::now();
         let mut waiting = Waiting { deployment: self, ticket, receiver };
         let permit = (&mut waiting.receiver).await;
+        self.meter.waited(clock::now().saturating_duration_since(since));
         Ok(permit.expect("a waiter's sender is dropped only by sending or by the waiter itself"))
     }
 
@@ -250,7 +266,7 @@ impl Deployment {
         let deployment =
             self.me.upgrade().expect("a deployment lives in an Arc, and somebody calls through it");
         let target = target.expect("the pool and the targets are changed together, under one lock");
-        Permit { deployment, target, open: true }
+        Permit { deployment, target, since: clock::now(), open: true }
     }
 
     fn deliver(&self, shared: &mut Shared, grants: Vec<Grant>) {
@@ -294,16 +310,18 @@ impl Deployment {
         self.deliver(&mut shared, grants);
     }
 
-    fn release(&self, target: &Target, outcome: Outcome) {
-        let key = target.key;
+    /// Gives a place back; gives the time at which it did.
+    fn release(&self, target: &Target, outcome: Outcome) -> Instant {
+        let (key, now) = (target.key, clock::now());
         let mut shared = self.shared.lock();
         shared.ongoing -= 1;
         shared.counts.count(target.revision, outcome);
         let Shared { pool, rng, .. } = &mut *shared;
-        let grants = pool.finish(key, outcome, clock::now(), rng);
+        let grants = pool.finish(key, outcome, now, rng);
         if !grants.is_empty() || pool.num_queued() > 0 {
             self.deliver(&mut shared, grants);
         }
+        now
     }
 }
 
@@ -327,6 +345,8 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Permit {
     deployment: Arc<Deployment>,
     target: Arc<Target>,
+    /// When the place was taken.
+    since: Instant,
     open: bool,
 }
 
@@ -338,15 +358,20 @@ impl Permit {
 
     /// Gives the place back.
     pub(crate) fn finish(mut self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Outcome) {
         self.open = false;
-        self.deployment.release(&self.target, outcome);
+        let elapsed = self.deployment.release(&self.target, outcome).saturating_duration_since(self.since);
+        self.deployment.meter.ended(outcome, elapsed);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.open {
-            self.deployment.release(&self.target, Outcome::Abandoned);
+            self.end(Outcome::Abandoned);
         }
     }
 }

@@ -14,6 +14,7 @@ use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
 use crate::clock;
 use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed, Wish};
+use crate::metrics::RetryReason;
 use crate::routes::Pipeline;
 
 /// Carries out a call to its end.
@@ -71,8 +72,11 @@ impl Performance<'_> {
             };
             match retry::decide(&error, self.attempt_so_far()) {
                 Decision::GiveUp => return Err(error),
-                Decision::Requeue => {}
-                Decision::Elsewhere => self.absent.push(key),
+                Decision::Requeue => self.deployment.meter().retried(RetryReason::Full),
+                Decision::Elsewhere => {
+                    self.deployment.meter().retried(RetryReason::NotStarted);
+                    self.absent.push(key);
+                }
                 Decision::RetryStarted => self.count_started(key),
                 Decision::RetryStartedLater => {
                     self.count_started(key);
@@ -89,6 +93,7 @@ impl Performance<'_> {
     }
 
     fn count_started(&mut self, key: Key) {
+        self.deployment.meter().retried(RetryReason::Started);
         self.started_retries += 1;
         self.failed_on.push(key);
     }

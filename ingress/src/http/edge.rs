@@ -13,12 +13,13 @@ use serde::Serialize;
 use super::answer::{self, EdgeBody};
 use super::connection::InFlight;
 use super::headers;
-use super::pipeline_call::{self, EndLog};
+use super::pipeline_call::{self, RequestEnd};
 use super::problem::Problem;
 use super::read_body::let_go;
 use super::shadow::Shadows;
 use crate::execute::{Failure, RetryBudget};
 use crate::limits::{HttpLimits, RequestLimits};
+use crate::metrics::RequestMeter;
 use crate::routes::{Route, RouteTable, Routes};
 
 /// What all connections share.
@@ -31,25 +32,30 @@ pub(crate) struct Edge {
     pub budget: Arc<RetryBudget>,
     /// Runs copies of requests.
     pub shadows: Shadows,
+    /// Counts requests that no pipeline takes.
+    pub unrouted: RequestMeter,
 }
 
 /// Answers a request. Dropping the future (the client has left) stops the work on every hop.
 pub(crate) async fn answer(
-    edge: &Edge,
+    edge: &Arc<Edge>,
     request: Request<Incoming>,
     in_flight: InFlight,
 ) -> Response<EdgeBody> {
     let (head, body) = request.into_parts();
     let mut body = Some(body);
     let request_id = headers::request_id(&head.headers);
-    let log = EndLog::new(&request_id);
-    let work = AssertUnwindSafe(respond(edge, &head, &mut body, &request_id, in_flight));
+    let mut end = RequestEnd::new(request_id.clone(), edge.clone());
+    let work = AssertUnwindSafe(respond(edge, &head, &mut body, &end, in_flight));
     let result = work.catch_unwind().await.unwrap_or_else(|_| Err(panicked(&request_id)));
     let mut response = result.unwrap_or_else(|problem| problem.into_response(&request_id, head.version));
     if let Some(unread) = body {
         let_go(unread);
     }
-    log.answered(response.status());
+    end.answered(response.status());
+    if let EdgeBody::Events(events) = response.body_mut() {
+        events.ends_with(end);
+    }
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
@@ -71,12 +77,13 @@ async fn respond(
     edge: &Edge,
     head: &Parts,
     body: &mut Option<Incoming>,
-    request_id: &RequestId,
+    end: &RequestEnd,
     in_flight: InFlight,
 ) -> Result<Response<EdgeBody>, Problem> {
     check_head(&head.uri, &head.headers, &edge.limits.request)?;
     let path = head.uri.path();
     if let Some(own) = path.strip_prefix("/-/") {
+        end.is_own_page();
         return own_page(edge, own, &head.method);
     }
     let route = {
@@ -84,10 +91,11 @@ async fn respond(
         let table = table.as_ref().ok_or_else(Problem::starting)?;
         table.by_path.get(path).cloned().ok_or_else(|| no_route(path))?
     };
+    end.is_for(route.variants[0].clone());
     if head.method != Method::POST {
         return Err(Problem::method_not_allowed("POST"));
     }
-    pipeline_call::call(edge, &route, (head, body), request_id, in_flight).await
+    pipeline_call::call(edge, &route, (head, body), end.request_id(), in_flight).await
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap, limits: &RequestLimits) -> Result<(), Problem> {

@@ -1,6 +1,6 @@
 //! `POST {route}`: JSON in, a pipeline's response out, as JSON or as server-sent events.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use super::{headers, sse};
 use crate::clock;
 use crate::execute::{Context, Failure, Notes, execute};
 use crate::limits::RequestLimits;
+use crate::metrics::CLIENT_LEFT;
 use crate::routes::{Pipeline, Route, split};
 
 /// Runs a pipeline. Takes the body once the head has been found good.
@@ -121,33 +122,67 @@ fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &Request
     asked.or(pipeline).unwrap_or(limits.default_deadline).min(limits.max_deadline)
 }
 
-/// Tells the log how a request ended; a client that left before it did is 499.
-pub(crate) struct EndLog<'a> {
-    request_id: &'a RequestId,
-    /// `None` when nobody listens at this level: the clock is not asked for nothing.
-    started: Option<Instant>,
+/// Counts a request's end and tells the log; a client that left before it did is 499. It goes with the answer: a stream
+/// ends with its last event.
+pub(crate) struct RequestEnd {
+    request_id: RequestId,
+    started: Instant,
     status: u16,
+    served: OnceLock<Served>,
+    edge: Arc<Edge>,
 }
 
-impl<'a> EndLog<'a> {
+/// What a request turned out to be for.
+enum Served {
+    /// A pipeline.
+    Pipeline(Arc<Pipeline>),
+    /// A page of the ingress's own, which is not counted.
+    OwnPage,
+}
+
+impl RequestEnd {
     /// A request that starts now.
-    pub(crate) fn new(request_id: &'a RequestId) -> Self {
-        let started = tracing::enabled!(tracing::Level::DEBUG).then(clock::now);
-        Self { request_id, started, status: 499 }
+    pub(crate) fn new(request_id: RequestId, edge: Arc<Edge>) -> Self {
+        let started = clock::now();
+        Self { request_id, started, status: CLIENT_LEFT, served: OnceLock::new(), edge }
     }
 
-    /// It has an answer.
-    pub(crate) fn answered(mut self, status: http::StatusCode) {
+    /// The request's id.
+    pub(crate) fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// It is for this pipeline.
+    pub(crate) fn is_for(&self, pipeline: Arc<Pipeline>) {
+        let _ = self.served.set(Served::Pipeline(pipeline));
+    }
+
+    /// It asks for a page of the ingress's own.
+    pub(crate) fn is_own_page(&self) {
+        let _ = self.served.set(Served::OwnPage);
+    }
+
+    /// It has an answer, whole or up to its first event.
+    pub(crate) fn answered(&mut self, status: http::StatusCode) {
         self.status = status.as_u16();
     }
+
+    /// Its stream has begun and has not come to its end: a client that leaves now is one that left.
+    pub(crate) fn streams(&mut self) {
+        self.status = CLIENT_LEFT;
+    }
 }
 
-impl Drop for EndLog<'_> {
+impl Drop for RequestEnd {
     fn drop(&mut self) {
-        let Some(started) = self.started else { return };
-        let (request_id, status) = (self.request_id, self.status);
-        let elapsed_ms = clock::now().duration_since(started).as_millis();
-        tracing::debug!(%request_id, status, elapsed_ms, "request ended");
+        let elapsed = clock::now().saturating_duration_since(self.started);
+        match self.served.get() {
+            Some(Served::Pipeline(pipeline)) => pipeline.meter.ended(self.status, elapsed),
+            Some(Served::OwnPage) => {}
+            None => self.edge.unrouted.ended(self.status, elapsed),
+        }
+        let (request_id, status) = (&self.request_id, self.status);
+        tracing::debug!(%request_id, status, elapsed_ms = elapsed.as_millis(), "request ended");
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use millstream_proto::{ErrorClass, RequestId, Value};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::answer::{EdgeBody, to_json};
 use super::connection::InFlight;
+use super::pipeline_call::RequestEnd;
 use super::problem::Problem;
 use crate::clock;
 use crate::execute::{Failure, Part};
@@ -62,6 +63,8 @@ pub(crate) struct EventStream {
     first: Option<Bytes>,
     silence: Pin<Box<Sleep>>,
     ended: bool,
+    /// Counts the request when the stream ends.
+    end: Option<RequestEnd>,
     _in_flight: InFlight,
 }
 
@@ -83,7 +86,8 @@ pub(crate) async fn respond(
         None => (done(&joined((&mut running.task).await)?), true),
     };
     let silence = Box::pin(tokio::time::sleep(running.keep_alive));
-    let stream = EventStream { running, first: Some(first.into()), silence, ended, _in_flight: in_flight };
+    let stream =
+        EventStream { running, first: Some(first.into()), silence, ended, end: None, _in_flight: in_flight };
     let mut response = Response::new(EdgeBody::Events(Box::new(stream)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -94,6 +98,14 @@ pub(crate) async fn respond(
 }
 
 impl EventStream {
+    /// The request ends with this stream: with 200 when everything went out, else as it failed or was left.
+    pub(crate) fn ends_with(&mut self, mut end: RequestEnd) {
+        if !self.ended {
+            end.streams();
+        }
+        self.end = Some(end);
+    }
+
     /// The next bytes of the stream; `None` at its end.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
@@ -107,10 +119,16 @@ impl EventStream {
             Poll::Ready(None) => {
                 let result = ready!(Pin::new(&mut self.running.task).poll(cx));
                 self.ended = true;
-                let bytes = match joined(result) {
-                    Ok(value) => done(&value),
-                    Err(failure) => event("error", &Problem::from(failure).to_json(&self.running.request_id)),
+                let (status, bytes) = match joined(result) {
+                    Ok(value) => (StatusCode::OK, done(&value)),
+                    Err(failure) => {
+                        let problem = Problem::from(failure);
+                        (problem.status(), event("error", &problem.to_json(&self.running.request_id)))
+                    }
                 };
+                if let Some(end) = &mut self.end {
+                    end.answered(status);
+                }
                 Poll::Ready(Some(bytes.into()))
             }
             Poll::Pending => {

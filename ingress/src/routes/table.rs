@@ -17,6 +17,7 @@ use super::counts::RequestCounts;
 use super::load::{DeploymentLoads, Endings, loads_of};
 use super::split::Part;
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
+use crate::metrics::RequestMeter;
 use crate::transport::Transports;
 
 /// One revision of a pipeline, ready to take requests.
@@ -31,6 +32,8 @@ pub(crate) struct Pipeline {
     pub targets: Box<[Arc<Deployment>]>,
     /// How its requests ended.
     pub counts: Arc<RequestCounts>,
+    /// Counts its requests.
+    pub meter: RequestMeter,
 }
 
 /// The revisions of a pipeline that requests of one path, or of its name, run on.
@@ -175,7 +178,8 @@ impl Routes {
         let known = old.and_then(|old| old.find(plan.name(), revision));
         let counts = known.map(|known| known.counts.clone()).unwrap_or_default();
         let revision_header = HeaderValue::from(revision);
-        let pipeline = Arc::new(Pipeline { plan, revision, revision_header, targets, counts });
+        let meter = RequestMeter::of(plan.name().as_str());
+        let pipeline = Arc::new(Pipeline { plan, revision, revision_header, targets, counts, meter });
         Variant { pipeline, permille, shadow_permille }
     }
 

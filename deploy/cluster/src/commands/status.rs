@@ -49,8 +49,15 @@ fn render(status: &ClusterStatus) -> String {
     section(
         &mut text,
         "nodes",
-        ["NAME", "STATE", "ADDRESS", "CPU", "MEMORY", "GPUS"],
+        ["NAME", "STATE", "SEEN", "ADDRESS", "CPU", "MEMORY"],
         status.nodes.iter().map(node_row),
+    );
+    let devices = status.nodes.iter().flat_map(|node| node.gpus.iter().map(move |gpu| (node, gpu)));
+    section(
+        &mut text,
+        "devices",
+        ["NODE", "GPU", "MODEL", "MEMORY", "BOOKED", "FREE", "HOLDERS"],
+        devices.map(|(node, gpu)| device_row(node, gpu)),
     );
     section(
         &mut text,
@@ -68,7 +75,7 @@ fn render(status: &ClusterStatus) -> String {
     section(
         &mut text,
         "deployments",
-        ["NAME", "READY", "ONGOING", "QUEUED", "NOTE"],
+        ["NAME", "READY", "TARGET", "DESIRED", "ONGOING", "QUEUED", "NOTE"],
         deployments().map(deployment_row),
     );
     section(
@@ -120,19 +127,29 @@ fn node_row(node: &NodeStatus) -> [String; 6] {
     [
         node.name.clone(),
         state,
+        format!("{} ago", seconds(node.last_seen_ms_ago)),
         node.address.clone(),
         format!("{} of {} free", cores(node.free_cpu_milli), cores(node.cpu_milli)),
         format!("{} of {} free", ByteSize(node.free_memory_bytes), ByteSize(node.memory_bytes)),
-        node.gpus.iter().map(gpu_text).collect::<Vec<_>>().join("\n"),
     ]
 }
 
-fn gpu_text(gpu: &GpuStatus) -> String {
-    let mut text = format!("{}: {} {:.3} free", gpu.index, gpu.model, gpu.free_share);
-    for holder in &gpu.holders {
-        let _ = write!(text, "\n   {:.3} {}", holder.share, holder.replica);
-    }
-    text
+/// Tenths of seconds as long as that says something.
+fn seconds(ms: u64) -> String {
+    if ms < 60_000 { format!("{}.{}s", ms / 1000, ms % 1000 / 100) } else { format!("{}s", ms / 1000) }
+}
+
+fn device_row(node: &NodeStatus, gpu: &GpuStatus) -> [String; 7] {
+    let holders = gpu.holders.iter().map(|holder| format!("{:.3} {}", holder.share, holder.replica));
+    [
+        node.name.clone(),
+        gpu.index.to_string(),
+        gpu.model.clone(),
+        ByteSize(gpu.memory_bytes).to_string(),
+        format!("{:.3}", gpu.booked_share),
+        format!("{:.3}", gpu.free_share),
+        holders.collect::<Vec<_>>().join("\n"),
+    ]
 }
 
 fn cores(milli: u64) -> String {
@@ -159,10 +176,12 @@ fn pipeline_row(pipeline: &PipelineStatus) -> [String; 5] {
     ]
 }
 
-fn deployment_row(deployment: &DeploymentStatus) -> [String; 5] {
+fn deployment_row(deployment: &DeploymentStatus) -> [String; 7] {
     [
         deployment.full_name.clone(),
-        format!("{}/{}", deployment.ready_replicas, deployment.target_replicas),
+        deployment.ready_replicas.to_string(),
+        deployment.target_replicas.to_string(),
+        deployment.desired_replicas.to_string(),
         deployment.ongoing.to_string(),
         deployment.queued.to_string(),
         deployment.pending.join("\n"),
@@ -217,8 +236,10 @@ mod tests {
                     model: "H100".into(),
                     memory_bytes: 1 << 36,
                     free_share: 0.75,
+                    booked_share: 0.25,
                     holders: vec![GpuHolder { replica: "rag-embedder-1".into(), share: 0.25 }],
                 }],
+                last_seen_ms_ago: 1250,
             }],
             ingresses: vec![],
             pipelines: vec![PipelineStatus {
@@ -234,6 +255,8 @@ mod tests {
                     name: "embedder".into(),
                     full_name: "rag/embedder".into(),
                     target_replicas: 2,
+                    desired_replicas: 3,
+                    target_ongoing_requests: 2.0,
                     ready_replicas: 0,
                     ongoing: 0,
                     queued: 0,

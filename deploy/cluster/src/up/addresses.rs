@@ -7,7 +7,7 @@ use crate::exit::Failure;
 
 /// Checks the addresses of the roles that will listen; names every flag at fault.
 pub(crate) fn check(args: &UpArgs, roles: &[Role]) -> Result<(), Failure> {
-    let mut listeners: Vec<(&str, SocketAddr)> = Vec::new();
+    let mut listeners: Vec<(&str, SocketAddr)> = vec![("--admin", args.admin)];
     if roles.contains(&Role::Head) {
         listeners.extend([("--control", args.control), ("--dashboard", args.dashboard)]);
     }
@@ -52,6 +52,9 @@ mod tests {
         assert!(!check_line(&["cluster", "up", "--ingress", "0.0.0.0:8000"]));
         assert!(check_line(&["cluster", "up", "--ingress", "0.0.0.0:8000", "--insecure"]));
         assert!(check_line(&["cluster", "up", "--ingress", "[::1]:8000"]));
+        // Every process has an admin address, whatever its roles.
+        assert!(!check_line(&["cluster", "up", "--join", "127.0.0.1:1", "--admin", "0.0.0.0:9464"]));
+        assert!(check_line(&["cluster", "up", "--admin", "0.0.0.0:9464", "--insecure"]));
         // A role that is not played does not listen.
         assert!(check_line(&["cluster", "up", "--join", "127.0.0.1:1", "--ingress", "0.0.0.0:8000"]));
     }

@@ -44,6 +44,7 @@ pub(crate) fn listening(global: &Global, endpoints: &Endpoints, joined: Option<&
         ("requests", endpoints.ingress.map(|address| format!("http://{address}"))),
         ("control", joined.is_none().then(|| endpoints.control.clone())),
         ("dashboard", endpoints.dashboard.map(|address| format!("http://{address}"))),
+        ("metrics", endpoints.admin.map(|address| format!("http://{address}/metrics"))),
         ("replica traffic", endpoints.worker.map(|address| address.to_string())),
     ];
     for (what, address) in lines {

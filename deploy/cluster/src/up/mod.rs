@@ -6,9 +6,12 @@
 //! ```
 
 mod addresses;
+mod admin;
 mod banner;
 mod parts;
+mod process_metrics;
 mod signals;
+mod telemetry;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use millstream_head::Head;
+use millstream_head::{Head, MetricsPage};
 use millstream_ingress::{Ingress, LocalWorker};
 use millstream_proto::IngressId;
 use millstream_worker::{DeclaredGpu, Worker};
@@ -12,12 +12,15 @@ use crate::bundled;
 use crate::cli::{Role, UpArgs};
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
+use crate::up::admin::Admin;
+use crate::up::telemetry;
 
 /// What runs in this process.
 pub(crate) struct Parts {
     head: Option<Head>,
     worker: Option<Worker>,
     ingress: Option<Ingress>,
+    admin: Admin,
     control: String,
 }
 
@@ -29,8 +32,10 @@ impl Parts {
         node_name: &str,
         data_dir: &DataDir,
     ) -> Result<Self, Failure> {
+        let metrics = telemetry::start()?;
+        let admin = Admin::start(args.admin, metrics.clone()).await?;
         let head = if roles.contains(&Role::Head) {
-            Some(start_head(args, node_name, data_dir).await?)
+            Some(start_head(args, node_name, data_dir, metrics).await?)
         } else {
             None
         };
@@ -49,7 +54,7 @@ impl Parts {
         } else {
             None
         };
-        Ok(Self { head, worker, ingress, control })
+        Ok(Self { head, worker, ingress, admin, control })
     }
 
     /// Whether this process has the head.
@@ -66,6 +71,7 @@ impl Parts {
             control: self.control.clone(),
             dashboard: self.head.as_ref().map(Head::dashboard_address),
             worker: self.worker.as_ref().map(Worker::address),
+            admin: Some(self.admin.address()),
         }
     }
 
@@ -108,13 +114,19 @@ impl Parts {
     }
 }
 
-async fn start_head(args: &UpArgs, node_name: &str, data_dir: &DataDir) -> Result<Head, Failure> {
+async fn start_head(
+    args: &UpArgs,
+    node_name: &str,
+    data_dir: &DataDir,
+    metrics: MetricsPage,
+) -> Result<Head, Failure> {
     let config = millstream_head::Config {
         name: node_name.to_owned(),
         control: args.control,
         dashboard: args.dashboard,
         data_dir: data_dir.path().to_owned(),
         admin_token: data_dir.admin_token()?,
+        metrics: Some(metrics),
     };
     Head::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }

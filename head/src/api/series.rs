@@ -1,0 +1,253 @@
+//! `GET /api/series`: the last hour of the cluster's numbers. Parameters are checked as a whole, all faults at once.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Serialize;
+
+use crate::series::{CAPACITY, History, Key, Metric};
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Query {
+    /// Only deployments of this pipeline.
+    pipeline: Option<String>,
+    /// Only this deployment: its full name, or with `pipeline` its name alone.
+    deployment: Option<String>,
+    /// Only this node.
+    node: Option<String>,
+    /// Only this metric.
+    metric: Option<Metric>,
+    /// How far back, in seconds.
+    since_s: u64,
+    /// Seconds per value.
+    step_s: u64,
+}
+
+/// A parameter and what is wrong with it.
+pub(crate) type Fault = (String, String);
+
+const DEFAULT_SINCE_S: u64 = 600;
+const PARAMETERS: [&str; 6] = ["pipeline", "deployment", "node", "metric", "since", "step"];
+
+impl Query {
+    /// Reads the parameters, in any order, each at most once.
+    ///
+    /// # Errors
+    /// All faults.
+    pub(crate) fn parse(parameters: &[(String, String)]) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut given: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, value) in parameters {
+            if !PARAMETERS.contains(&name.as_str()) {
+                faults.push((name.clone(), format!("is no parameter; there are {}", PARAMETERS.join(", "))));
+            } else if given.insert(name, value).is_some() {
+                faults.push((name.clone(), "is given twice; give it once".to_owned()));
+            }
+        }
+        let text = |name: &str| given.get(name).map(|value| (*value).to_owned());
+        let metric = given.get("metric").and_then(|name| {
+            let metric = Metric::named(name);
+            if metric.is_none() {
+                let names = Metric::ALL.map(|(_, name)| name).join(", ");
+                faults.push(("metric".to_owned(), format!("`{name}` is no metric; there are {names}")));
+            }
+            metric
+        });
+        let mut seconds = |name: &str, default: u64| match given.get(name) {
+            None => default,
+            Some(text) => parse_seconds(text).unwrap_or_else(|| {
+                let help = "write whole seconds from 1s to 1h, such as `30s`, `10m` or `1h`";
+                faults.push((name.to_owned(), format!("`{text}` is no duration; {help}")));
+                default
+            }),
+        };
+        let since_s = seconds("since", DEFAULT_SINCE_S);
+        let step_s = seconds("step", 1);
+        if step_s > since_s && faults.iter().all(|(name, _)| name != "step" && name != "since") {
+            faults.push(("step".to_owned(), "is longer than `since`; make it shorter".to_owned()));
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self {
+            pipeline: text("pipeline"),
+            deployment: text("deployment"),
+            node: text("node"),
+            metric,
+            since_s,
+            step_s,
+        })
+    }
+
+    fn wants(&self, key: &Key) -> bool {
+        if self.metric.is_some_and(|metric| metric != key.metric) {
+            return false;
+        }
+        if key.metric == Metric::GpuBooked {
+            let of_deployments = self.pipeline.is_some() || self.deployment.is_some();
+            return self.node.as_ref().map_or(!of_deployments, |node| *node == key.subject);
+        }
+        let Some((pipeline, deployment)) = key.subject.split_once('/') else { return false };
+        let named =
+            |wanted: &String| *wanted == key.subject || self.pipeline.is_some() && wanted == deployment;
+        self.pipeline.as_ref().is_none_or(|wanted| wanted == pipeline)
+            && self.deployment.as_ref().is_none_or(named)
+            && (self.node.is_none() || self.pipeline.is_some() || self.deployment.is_some())
+    }
+}
+
+/// `90s`, `10m`, `1h`, within the history.
+fn parse_seconds(text: &str) -> Option<u64> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    let seconds = number.parse::<u64>().ok()?.checked_mul(factor)?;
+    (1..=CAPACITY).contains(&seconds).then_some(seconds)
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Answer {
+    /// When the first value's step begins, in milliseconds since the Unix epoch.
+    start_unix_ms: u64,
+    /// Milliseconds per value.
+    step_ms: u64,
+    /// The series, by metric and name.
+    series: Vec<Series>,
+}
+
+/// One series of the answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Series {
+    metric: Metric,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    /// Means over each step, the oldest first; null where nothing was observed.
+    values: Vec<Option<f32>>,
+}
+
+/// Reads the history. `zero_unix_ms` is when its second 0 began.
+pub(crate) fn answer(history: &History, query: &Query, zero_unix_ms: u64) -> Answer {
+    let range: Range<u64> = history.range(query.since_s, query.step_s);
+    let found = history.read(range.clone(), query.step_s, |key| query.wants(key));
+    let series = found.into_iter().map(|(key, values)| {
+        let of_node = key.metric == Metric::GpuBooked;
+        let pipeline = key.subject.split_once('/').map(|(pipeline, _)| pipeline.to_owned());
+        Series {
+            metric: key.metric,
+            pipeline: pipeline.filter(|_| !of_node),
+            deployment: (!of_node).then(|| key.subject.clone()),
+            node: of_node.then(|| key.subject.clone()),
+            values,
+        }
+    });
+    Answer {
+        start_unix_ms: zero_unix_ms + range.start * 1000,
+        step_ms: query.step_s * 1000,
+        series: series.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(parameters: &[(&str, &str)]) -> Result<Query, Vec<Fault>> {
+        let owned: Vec<_> = parameters.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Query::parse(&owned)
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let bad = [
+            ("since", "2h"),
+            ("step", "fast"),
+            ("metric", "rps"),
+            ("color", "red"),
+            ("node", "a"),
+            ("node", "b"),
+        ];
+        let faults = parse(&bad).unwrap_err();
+        let names: Vec<_> = faults.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["color", "node", "metric", "since", "step"]);
+    }
+
+    #[test]
+    fn durations_are_whole_seconds_within_the_history() {
+        let table = [
+            ("1s", Some(1)),
+            ("10m", Some(600)),
+            ("1h", Some(3600)),
+            ("60m", Some(3600)),
+            ("0s", None),
+            ("3601s", None),
+            ("1.5s", None),
+            ("10", None),
+            ("", None),
+            ("-1s", None),
+            ("99999999999999999999s", None),
+            ("500ms", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_seconds(text), expected, "{text}");
+        }
+        assert_eq!(parse(&[("since", "10s"), ("step", "1m")]).unwrap_err()[0].0, "step");
+    }
+
+    #[test]
+    fn series_are_chosen_by_what_is_asked() {
+        let mut history = History::default();
+        let key = |metric, subject: &str| (Key { metric, subject: subject.to_owned() }, 1.0);
+        history.observe(
+            5,
+            [
+                key(Metric::Ongoing, "rag/embedder"),
+                key(Metric::Ready, "rag/embedder"),
+                key(Metric::Ready, "rag/reranker"),
+                key(Metric::Ready, "echo/embedder"),
+                key(Metric::GpuBooked, "a"),
+                key(Metric::GpuBooked, "b"),
+            ],
+        );
+        let table: &[(&[(&str, &str)], usize)] = &[
+            (&[], 6),
+            (&[("pipeline", "rag")], 3),
+            (&[("deployment", "rag/embedder")], 2),
+            (&[("pipeline", "rag"), ("deployment", "embedder")], 2),
+            (&[("deployment", "embedder")], 0),
+            (&[("metric", "ready")], 3),
+            (&[("metric", "gpu_booked"), ("node", "b")], 1),
+            (&[("node", "b")], 1),
+            (&[("pipeline", "nobody")], 0),
+        ];
+        for (parameters, expected) in table {
+            let answer = answer(&history, &parse(parameters).unwrap(), 0);
+            assert_eq!(answer.series.len(), *expected, "{parameters:?}");
+        }
+    }
+
+    #[test]
+    fn the_answer_says_when_its_first_value_begins() {
+        let mut history = History::default();
+        for second in 10..20 {
+            history.observe(second, [(Key { metric: Metric::Queued, subject: "a/b".to_owned() }, 2.0)]);
+        }
+        let query = parse(&[("since", "10s"), ("step", "5s")]).unwrap();
+        let answer = serde_json::to_value(answer(&history, &query, 1_000_000)).unwrap();
+        let expected = serde_json::json!({
+            "start_unix_ms": 1_010_000, "step_ms": 5000,
+            "series": [{"metric": "queued", "pipeline": "a", "deployment": "a/b", "values": [2.0, 2.0]}],
+        });
+        assert_eq!(answer, expected);
+    }
+}

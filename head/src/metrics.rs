@@ -1,0 +1,209 @@
+//! What a head counts: names, meanings, labels. Gauges are set each second from the [`Numbers`] of the cluster and held
+//! nowhere, so that what has vanished is no longer set, and leaves the recorder when it has been idle for a while.
+
+use std::time::Duration;
+
+use ::metrics::{counter, gauge, histogram};
+use millstream_pipelines::FullName;
+use millstream_proto::metric::{Definition, Kind, SECONDS};
+use millstream_proto::status::{NodeState, PipelineState, ReplicaState};
+
+use crate::reconcile::Command;
+use crate::reconcile::numbers::{DeploymentNumbers, NodeNumbers, Numbers};
+use crate::scheduler::Lack;
+
+/// A gauge of deployments.
+const fn of_deployments(name: &'static str, help: &'static str) -> Definition {
+    Definition { name, kind: Kind::Gauge, help, labels: &["deployment"] }
+}
+
+const ONGOING: Definition = of_deployments(
+    "millstream_ongoing_requests",
+    "Requests sent to replicas and not yet answered, as all ingresses count them.",
+);
+const QUEUED: Definition = of_deployments(
+    "millstream_queued_requests",
+    "Requests that wait at all ingresses for a place in a replica.",
+);
+const TARGET_ONGOING: Definition = of_deployments(
+    "millstream_target_ongoing_requests",
+    "Ongoing requests per replica that the autoscaler aims at (`target_ongoing_requests`).",
+);
+const TARGET: Definition =
+    of_deployments("millstream_target_replicas", "Replicas wanted, as the autoscaler has decided.");
+const DESIRED: Definition = of_deployments(
+    "millstream_desired_replicas",
+    "Replicas that the requests of this moment ask for, within the bounds; the target follows with its averages and delays.",
+);
+const READY: Definition =
+    of_deployments("millstream_ready_replicas", "Replicas of the newest revision that take calls.");
+const REPLICAS: Definition = Definition {
+    name: "millstream_replicas",
+    kind: Kind::Gauge,
+    help: "Replicas of every revision, by state.",
+    labels: &["deployment", "state"],
+};
+const PENDING: Definition = Definition {
+    name: "millstream_pending_placements",
+    kind: Kind::Gauge,
+    help: "Wanted replicas that have no place, by what the node that comes nearest lacks first.",
+    labels: &["deployment", "reason"],
+};
+const SCALE_DECISIONS: Definition = Definition {
+    name: "millstream_scale_decisions_total",
+    kind: Kind::Counter,
+    help: "Changes of the target of a deployment, by the rule that decided.",
+    labels: &["deployment", "reason"],
+};
+const ROLLOUT: Definition = Definition {
+    name: "millstream_rollout_state",
+    kind: Kind::Gauge,
+    help: "1 for the state that the pipeline's newest revision is in, 0 for the others.",
+    labels: &["pipeline", "state"],
+};
+const NODES: Definition = Definition {
+    name: "millstream_nodes",
+    kind: Kind::Gauge,
+    help: "Nodes that are or were connected, by state.",
+    labels: &["state"],
+};
+const HEARTBEAT_AGE: Definition = Definition {
+    name: "millstream_node_heartbeat_age_seconds",
+    kind: Kind::Gauge,
+    help: "Time since a node last said that it lives.",
+    labels: &["node"],
+};
+const GPU_BOOKED: Definition = Definition {
+    name: "millstream_gpu_share_booked_ratio",
+    kind: Kind::Gauge,
+    help: "Part of a device that replicas hold, 0 to 1.",
+    labels: &["node", "gpu"],
+};
+const GPU_FREE: Definition = Definition {
+    name: "millstream_gpu_share_free_ratio",
+    kind: Kind::Gauge,
+    help: "Part of a device that is not booked, 0 to 1.",
+    labels: &["node", "gpu"],
+};
+const COMMANDS: Definition = Definition {
+    name: "millstream_commands_total",
+    kind: Kind::Counter,
+    help: "Commands of the reconciler that were carried out, by kind.",
+    labels: &["kind"],
+};
+const STORE_DURATION: Definition = Definition {
+    name: "millstream_store_duration_seconds",
+    kind: Kind::Histogram(SECONDS),
+    help: "Time that the store took, by operation; failed ones included.",
+    labels: &["operation"],
+};
+
+/// Everything that a head counts.
+pub const ALL: &[Definition] = &[
+    ONGOING,
+    QUEUED,
+    TARGET_ONGOING,
+    TARGET,
+    DESIRED,
+    READY,
+    REPLICAS,
+    PENDING,
+    SCALE_DECISIONS,
+    ROLLOUT,
+    NODES,
+    HEARTBEAT_AGE,
+    GPU_BOOKED,
+    GPU_FREE,
+    COMMANDS,
+    STORE_DURATION,
+];
+
+/// States of replicas that a head can see; one that has stopped is gone.
+const REPLICA_STATES: [(ReplicaState, &str); 4] = [
+    (ReplicaState::Starting, "starting"),
+    (ReplicaState::Ready, "ready"),
+    (ReplicaState::Draining, "draining"),
+    (ReplicaState::Failed, "failed"),
+];
+
+const PIPELINE_STATES: [(PipelineState, &str); 4] = [
+    (PipelineState::Starting, "starting"),
+    (PipelineState::Ready, "ready"),
+    (PipelineState::Degraded, "degraded"),
+    (PipelineState::Failed, "failed"),
+];
+
+const NODE_STATES: [(NodeState, &str); 4] = [
+    (NodeState::Ready, "ready"),
+    (NodeState::Cordoned, "cordoned"),
+    (NodeState::Draining, "draining"),
+    (NodeState::Lost, "lost"),
+];
+
+/// Sets every gauge of the head.
+pub(crate) fn set(numbers: &Numbers) {
+    numbers.deployments.iter().for_each(set_deployment);
+    for (pipeline, now) in &numbers.pipelines {
+        for (state, word) in PIPELINE_STATES {
+            let value = f64::from(u8::from(*now == state));
+            gauge!(ROLLOUT.name, "pipeline" => pipeline.to_string(), "state" => word).set(value);
+        }
+    }
+    for (state, word) in NODE_STATES {
+        let count = numbers.nodes.iter().filter(|node| node.state == state).count();
+        gauge!(NODES.name, "state" => word).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    }
+    numbers.nodes.iter().for_each(set_node);
+}
+
+fn set_deployment(numbers: &DeploymentNumbers) {
+    let name = numbers.deployment.to_string();
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 requests")]
+    let values = [
+        (ONGOING, numbers.ongoing as f64),
+        (QUEUED, numbers.queued as f64),
+        (TARGET_ONGOING, numbers.target_ongoing_requests),
+        (TARGET, numbers.target_replicas.into()),
+        (DESIRED, numbers.desired_replicas.into()),
+        (READY, numbers.ready_replicas.into()),
+    ];
+    for (definition, value) in values {
+        gauge!(definition.name, "deployment" => name.clone()).set(value);
+    }
+    for (state, word) in REPLICA_STATES {
+        let count = numbers.replicas.get(&state).copied().unwrap_or(0);
+        gauge!(REPLICAS.name, "deployment" => name.clone(), "state" => word).set(f64::from(count));
+    }
+    for lack in Lack::ALL {
+        let count = numbers.unplaced.get(&lack).copied().unwrap_or(0);
+        gauge!(PENDING.name, "deployment" => name.clone(), "reason" => lack.as_str()).set(f64::from(count));
+    }
+}
+
+fn set_node(node: &NodeNumbers) {
+    gauge!(HEARTBEAT_AGE.name, "node" => node.name.clone()).set(node.silence.as_secs_f64());
+    for (index, booked) in &node.devices {
+        let labels = [("node", node.name.clone()), ("gpu", index.to_string())];
+        gauge!(GPU_BOOKED.name, &labels).set(*booked);
+        gauge!(GPU_FREE.name, &labels).set(1.0 - booked);
+    }
+}
+
+/// A command is being carried out.
+pub(crate) fn count_command(command: &Command) {
+    counter!(COMMANDS.name, "kind" => command.kind()).increment(1);
+}
+
+/// The autoscaler has changed a target; `reason` is the rule's word.
+#[expect(
+    dead_code,
+    reason = "called where the command that changes a target is carried out, once there is one"
+)]
+pub(crate) fn count_scale_decision(deployment: &FullName, reason: &'static str) {
+    counter!(SCALE_DECISIONS.name, "deployment" => deployment.to_string(), "reason" => reason).increment(1);
+}
+
+/// The store has done something.
+pub(crate) fn store_took(operation: &'static str, elapsed: Duration) {
+    histogram!(STORE_DURATION.name, "operation" => operation).record(elapsed.as_secs_f64());
+}

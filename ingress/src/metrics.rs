@@ -1,0 +1,189 @@
+//! What an ingress counts: names, meanings, labels, and the handles that the request path holds. Handles are made when a
+//! route table is put in force, so that a request looks nothing up and allocates nothing for being counted.
+
+use std::time::Duration;
+
+use ::metrics::{Counter, Histogram, counter, histogram};
+use millstream_pipelines::FullName;
+use millstream_proto::metric::{Definition, Kind, SECONDS};
+
+use crate::dispatch::Outcome;
+
+const REQUESTS: Definition = Definition {
+    name: "millstream_requests_total",
+    kind: Kind::Counter,
+    help: "Requests that ended, by pipeline (empty: no pipeline has the route) and class of status; 499 is a client that left.",
+    labels: &["pipeline", "class"],
+};
+const REQUEST_DURATION: Definition = Definition {
+    name: "millstream_request_duration_seconds",
+    kind: Kind::Histogram(SECONDS),
+    help: "Time from a request's head to its answer, or to the last byte of a stream.",
+    labels: &["pipeline", "class"],
+};
+const QUEUE_WAIT: Definition = Definition {
+    name: "millstream_queue_wait_seconds",
+    kind: Kind::Histogram(SECONDS),
+    help: "Time that a call waited at this ingress for a place in a replica; 0 for one that found a place at once.",
+    labels: &["deployment"],
+};
+const CALL_DURATION: Definition = Definition {
+    name: "millstream_call_duration_seconds",
+    kind: Kind::Histogram(SECONDS),
+    help: "Time from sending a call to a replica to its end.",
+    labels: &["deployment"],
+};
+const CALLS: Definition = Definition {
+    name: "millstream_calls_total",
+    kind: Kind::Counter,
+    help: "Calls sent to replicas that ended: answered (by the model, or refused for the caller's own fault), full (the replica had no room), failed (the replica's fault), unreachable, timed_out, abandoned (nobody waits any more).",
+    labels: &["deployment", "outcome"],
+};
+const RETRIES: Definition = Definition {
+    name: "millstream_retries_total",
+    kind: Kind::Counter,
+    help: "Calls sent again: full (the replica had no room), not_started (it was not there), started (it may have run).",
+    labels: &["deployment", "reason"],
+};
+const SHED_CALLS: Definition = Definition {
+    name: "millstream_shed_calls_total",
+    kind: Kind::Counter,
+    help: "Calls turned away because the deployment's queue was full.",
+    labels: &["deployment"],
+};
+
+/// Everything that an ingress counts.
+pub const ALL: &[Definition] =
+    &[REQUESTS, REQUEST_DURATION, QUEUE_WAIT, CALL_DURATION, CALLS, RETRIES, SHED_CALLS];
+
+/// Classes of statuses, as they stand in labels.
+const CLASSES: [&str; 4] = ["2xx", "4xx", "499", "5xx"];
+
+/// The place of a status among [`CLASSES`].
+fn class_of(status: u16) -> usize {
+    match status {
+        499 => 2,
+        400..=498 => 1,
+        500.. => 3,
+        _ => 0,
+    }
+}
+
+/// Counts the requests of one pipeline.
+pub(crate) struct RequestMeter {
+    ended: [(Counter, Histogram); CLASSES.len()],
+}
+
+impl RequestMeter {
+    /// For the requests of that pipeline.
+    pub(crate) fn of(pipeline: &str) -> Self {
+        let handles = |class: &'static str| {
+            (
+                counter!(REQUESTS.name, "pipeline" => pipeline.to_owned(), "class" => class),
+                histogram!(REQUEST_DURATION.name, "pipeline" => pipeline.to_owned(), "class" => class),
+            )
+        };
+        Self { ended: CLASSES.map(handles) }
+    }
+
+    /// For requests that no pipeline takes.
+    pub(crate) fn of_none() -> Self {
+        Self::of("")
+    }
+
+    /// A request ended.
+    pub(crate) fn ended(&self, status: u16, elapsed: Duration) {
+        let (counter, histogram) = &self.ended[class_of(status)];
+        counter.increment(1);
+        histogram.record(elapsed.as_secs_f64());
+    }
+}
+
+/// The status of a client that left; never sent.
+pub(crate) const CLIENT_LEFT: u16 = 499;
+
+/// Why a call is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryReason {
+    /// The replica had no room.
+    Full,
+    /// The replica was not there.
+    NotStarted,
+    /// The replica failed; the call may have run.
+    Started,
+}
+
+/// Counts the calls of one deployment.
+pub(crate) struct CallMeter {
+    queue_wait: Histogram,
+    duration: Histogram,
+    outcomes: [Counter; 6],
+    retries: [Counter; 3],
+    shed: Counter,
+}
+
+impl CallMeter {
+    /// For the calls of that deployment.
+    pub(crate) fn of(deployment: &FullName) -> Self {
+        let name = || deployment.to_string();
+        let outcomes = ["answered", "full", "failed", "unreachable", "timed_out", "abandoned"];
+        let reasons = ["full", "not_started", "started"];
+        Self {
+            queue_wait: histogram!(QUEUE_WAIT.name, "deployment" => name()),
+            duration: histogram!(CALL_DURATION.name, "deployment" => name()),
+            outcomes: outcomes.map(|it| counter!(CALLS.name, "deployment" => name(), "outcome" => it)),
+            retries: reasons.map(|it| counter!(RETRIES.name, "deployment" => name(), "reason" => it)),
+            shed: counter!(SHED_CALLS.name, "deployment" => name()),
+        }
+    }
+
+    /// A call got its place in a replica.
+    pub(crate) fn waited(&self, wait: Duration) {
+        self.queue_wait.record(wait.as_secs_f64());
+    }
+
+    /// A call that was sent has ended.
+    pub(crate) fn ended(&self, outcome: Outcome, elapsed: Duration) {
+        let index = match outcome {
+            Outcome::Answered => 0,
+            Outcome::Full => 1,
+            Outcome::Failed => 2,
+            Outcome::Transport => 3,
+            Outcome::TimedOut => 4,
+            Outcome::Abandoned => 5,
+        };
+        self.outcomes[index].increment(1);
+        self.duration.record(elapsed.as_secs_f64());
+    }
+
+    /// A call is sent again.
+    pub(crate) fn retried(&self, reason: RetryReason) {
+        self.retries[reason as usize].increment(1);
+    }
+
+    /// A call was turned away.
+    pub(crate) fn shed(&self) {
+        self.shed.increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_one_class() {
+        let table = [
+            (200, "2xx"),
+            (204, "2xx"),
+            (400, "4xx"),
+            (422, "4xx"),
+            (499, "499"),
+            (500, "5xx"),
+            (504, "5xx"),
+        ];
+        for (status, class) in table {
+            assert_eq!(CLASSES[class_of(status)], class, "{status}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What a cluster tells of itself: /metrics of every process, read strictly and by a real Prometheus, the history, and the
+//! status, against what was done to it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use millstream_tests::prometheus::Page;
+use millstream_tests::{Cluster, Node, UpOptions, eventually, within};
+use reqwest::Url;
+use serde_json::{Value, json};
+
+/// Label keys of all metrics, `le` of histograms included.
+const KEYS: [&str; 12] = [
+    "class",
+    "deployment",
+    "gpu",
+    "kind",
+    "le",
+    "node",
+    "operation",
+    "outcome",
+    "pipeline",
+    "reason",
+    "state",
+    "version",
+];
+
+/// An echo under this name, with more settings of its deployment.
+fn echo(name: &str, extra: &str) -> String {
+    format!(
+        r#"
+name = "{name}"
+route = "/{name}"
+[request]
+text = "text"
+[deployments.mirror]
+engine = "echo"
+{extra}
+[stages.out]
+use = "mirror"
+inputs = {{ text = "request.text" }}
+[response]
+text = "out.text"
+"#
+    )
+}
+
+/// Where a process listens.
+fn address(node: &mut Node, what: &str) -> String {
+    node.endpoints()[what].as_str().unwrap_or_default().to_owned()
+}
+
+fn text_of(address: &str) -> String {
+    let answer = reqwest::blocking::get(format!("http://{address}/metrics")).expect("the address answers");
+    assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    answer.text().expect("text")
+}
+
+/// A process's page, read strictly.
+fn scrape(address: &str) -> Page {
+    let page = Page::parse(&text_of(address)).unwrap_or_else(|error| panic!("{error:#}"));
+    let samples = page.families.values().flat_map(|family| &family.samples);
+    let keys: BTreeSet<_> =
+        samples.clone().flat_map(|sample| sample.labels.keys().map(String::as_str)).collect();
+    assert!(keys.iter().all(|key| KEYS.contains(key)), "{keys:?}");
+    assert!(
+        page.families.iter().all(|(name, family)| name.starts_with("millstream_") && family.help.len() > 20)
+    );
+    assert!(samples.count() < 2000, "the number of series is bounded");
+    page
+}
+
+/// A cluster of two nodes with three declared devices: `alpha` has a quarter of one on each node.
+fn two_nodes() -> Result<Cluster> {
+    let gpus = ["--gpu-memory", "80GiB", "--gpu-model", "H100"];
+    let shares =
+        "gpus = 0.25\nmax_replicas_per_node = 1\nautoscaling = { min_replicas = 2, max_replicas = 2 }";
+    let options = UpOptions::new().args(&["--node-name", "one", "--gpus", "2"]).args(&gpus);
+    let mut cluster = Cluster::up(&options.pipeline(echo("alpha", shares)))?;
+    cluster.join("two", &[&["--gpus", "1"][..], &gpus].concat())?;
+    cluster.wait_ready();
+    Ok(cluster)
+}
+
+fn deploy(cluster: &Cluster, pipeline: &str, flags: &[&str]) -> Result<()> {
+    let file = cluster.folder().join("deployed.toml");
+    fs::write(&file, pipeline)?;
+    let file = file.display().to_string();
+    let output = cluster.command(&[&["deploy", &file][..], flags].concat());
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn send(cluster: &Cluster, path: &str, body: &Value, times: u32, expected: u16) -> Result<()> {
+    for _ in 0..times {
+        let (status, answer) = cluster.post(path, body)?;
+        ensure!(status == expected, "{status}: {answer}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_process_tells_what_was_done_to_it() -> Result<()> {
+    let mut cluster = two_nodes()?;
+    send(&cluster, "/alpha", &json!({"text": "x"}), 7, 200)?;
+    send(&cluster, "/alpha", &json!({"txet": "x"}), 3, 422)?;
+    send(&cluster, "/nobody", &json!({}), 2, 404)?;
+    // A demand that fits nowhere.
+    deploy(&cluster, &echo("huge", "gpus = 4"), &["--no-wait"])?;
+
+    let admin = address(&mut cluster.leader, "admin");
+    let page = eventually("the head has noticed everything", || {
+        let page = scrape(&admin);
+        let pending =
+            page.one("millstream_pending_placements", &[("deployment", "huge/mirror"), ("reason", "gpu")]);
+        (pending == Some(1.0) && page.one("millstream_nodes", &[("state", "ready")]) == Some(2.0))
+            .then_some(page)
+    });
+    let requests =
+        |pipeline, class| page.one("millstream_requests_total", &[("pipeline", pipeline), ("class", class)]);
+    assert_eq!(requests("alpha", "2xx"), Some(7.0));
+    assert_eq!(requests("alpha", "4xx"), Some(3.0));
+    assert_eq!(requests("alpha", "5xx"), Some(0.0));
+    assert_eq!(requests("", "4xx"), Some(2.0));
+    let alpha = [("deployment", "alpha/mirror")];
+    assert_eq!(page.sum("millstream_calls_total", &alpha), 7.0);
+    assert_eq!(page.one("millstream_call_duration_seconds_count", &alpha), Some(7.0));
+    assert_eq!(page.one("millstream_queue_wait_seconds_count", &alpha), Some(7.0));
+    assert_eq!(page.sum("millstream_request_duration_seconds_count", &[("pipeline", "alpha")]), 10.0);
+    for (name, expected) in [("target", 2.0), ("desired", 2.0), ("ready", 2.0)] {
+        assert_eq!(page.one(&format!("millstream_{name}_replicas"), &alpha), Some(expected), "{name}");
+    }
+    assert_eq!(page.one("millstream_replicas", &[alpha[0], ("state", "ready")]), Some(2.0));
+    assert_eq!(page.one("millstream_rollout_state", &[("pipeline", "alpha"), ("state", "ready")]), Some(1.0));
+    assert_eq!(page.sum("millstream_rollout_state", &[("pipeline", "alpha")]), 1.0);
+    assert_eq!(page.sum("millstream_gpu_share_booked_ratio", &[]), 0.5);
+    assert_eq!(page.sum("millstream_gpu_share_free_ratio", &[]), 2.5);
+    for node in ["one", "two"] {
+        let age = page.one("millstream_node_heartbeat_age_seconds", &[("node", node)]);
+        assert!(age.is_some_and(|age| (0.0..3.0).contains(&age)), "{age:?}");
+    }
+    assert!(page.sum("millstream_commands_total", &[("kind", "start")]) >= 2.0);
+    assert!(page.sum("millstream_store_duration_seconds_count", &[("operation", "commit")]) >= 1.0);
+    assert!(page.sum("millstream_process_resident_memory_bytes", &[]) > 1e6);
+    assert!(page.sum("millstream_process_cpu_seconds_total", &[]) > 0.0);
+
+    // The dashboard's page is of the same process; the other process has numbers of its own only.
+    let dashboard = scrape(&address(&mut cluster.leader, "dashboard"));
+    assert_eq!(dashboard.sum("millstream_requests_total", &[]), 12.0);
+    let joined = address(&mut cluster.joined[0], "admin");
+    let other = eventually("the worker has looked at its replicas", || {
+        let page = scrape(&joined);
+        (page.one("millstream_replica_ongoing_requests", &alpha) == Some(0.0)).then_some(page)
+    });
+    assert!(
+        !other.families.contains_key("millstream_nodes")
+            && !other.families.contains_key("millstream_requests_total")
+    );
+    Ok(())
+}
+
+#[test]
+fn status_shows_the_shares_of_every_device() -> Result<()> {
+    let cluster = two_nodes()?;
+    let status = cluster.status();
+    let nodes = status["nodes"].as_array().context("nodes")?;
+    assert_eq!(nodes.len(), 2);
+    for node in nodes {
+        assert!(node["last_seen_ms_ago"].as_u64().is_some_and(|age| age < 3000), "{node}");
+        let booked = &node["gpus"][0];
+        assert_eq!(booked["model"], "H100");
+        assert_eq!(booked["memory_bytes"], 80_u64 << 30);
+        assert_eq!((&booked["booked_share"], &booked["free_share"]), (&json!(0.25), &json!(0.75)));
+        let holder = booked["holders"][0]["replica"].as_str().context("a holder")?;
+        assert!(holder.starts_with("alpha-mirror-"), "{holder}");
+    }
+    let alpha = &status["pipelines"][0]["deployments"][0];
+    for key in ["target_replicas", "desired_replicas", "ready_replicas"] {
+        assert_eq!(alpha[key], 2, "{alpha}");
+    }
+    assert_eq!(alpha["target_ongoing_requests"], 2.0);
+    let table = String::from_utf8(cluster.command(&["status"]).stdout)?;
+    assert_eq!(table.matches("H100").count(), 3, "{table}");
+    assert_eq!(table.matches("0.250 alpha-mirror-").count(), 2, "{table}");
+    Ok(())
+}
+
+#[test]
+fn what_waits_and_what_left_is_seen_while_it_is_so() -> Result<()> {
+    let mut cluster = Cluster::serving(&echo("slow", "delay = \"4s\"\nmax_ongoing_requests = 2"))?;
+    let (admin, dashboard) =
+        (address(&mut cluster.leader, "admin"), address(&mut cluster.leader, "dashboard"));
+    let slow = [("deployment", "slow/mirror")];
+    thread::scope(|scope| {
+        let callers: Vec<_> =
+            (0..5).map(|_| scope.spawn(|| cluster.post("/slow", &json!({"text": "x"})))).collect();
+        within(Duration::from_secs(4), "two calls run and three wait", || {
+            let page = scrape(&admin);
+            let is = |name, expected| page.one(name, &slow) == Some(expected);
+            (is("millstream_ongoing_requests", 2.0) && is("millstream_queued_requests", 3.0)).then_some(())
+        });
+        for caller in callers {
+            let (status, answer) = caller.join().expect("no panic").expect("an answer");
+            assert_eq!(status, 200, "{answer}");
+        }
+    });
+    let impatient = reqwest::blocking::Client::builder().timeout(Duration::from_millis(300)).build()?;
+    assert!(impatient.post(cluster.url("/slow")).json(&json!({"text": "x"})).send().is_err());
+    eventually("the client that left is counted", || {
+        let page = scrape(&admin);
+        let left = page.one("millstream_requests_total", &[("pipeline", "slow"), ("class", "499")]);
+        let abandoned = page.one("millstream_calls_total", &[slow[0], ("outcome", "abandoned")]);
+        (left == Some(1.0) && abandoned == Some(1.0)).then_some(())
+    });
+    // Three waited for the two before them; the last for four of them.
+    assert!(scrape(&admin).sum("millstream_queue_wait_seconds_sum", &slow) > 10.0);
+
+    let token = fs::read_to_string(cluster.leader.data_dir().join("admin.token"))?;
+    let series = |query: &str| cluster.http().get(format!("http://{dashboard}/api/series?{query}"));
+    assert_eq!(series("").send()?.status(), 401);
+    let answer: Value = series("metric=ongoing&since=1m").bearer_auth(&token).send()?.json()?;
+    assert_eq!(answer["series"][0]["deployment"], "slow/mirror");
+    let values = answer["series"][0]["values"].as_array().context("values")?;
+    assert!(values.contains(&json!(2.0)), "{answer}");
+    let bad = series("since=2h&step=x&what=1").bearer_auth(&token).send()?;
+    assert_eq!(
+        (bad.status().as_u16(), &bad.headers()["content-type"].to_str()?),
+        (400, &"application/problem+json")
+    );
+    assert_eq!(bad.json::<Value>()?["errors"].as_array().map(Vec::len), Some(3));
+
+    let foreign =
+        cluster.http().get(format!("http://{admin}/metrics")).header("host", "evil.example").send()?;
+    assert_eq!(foreign.status(), 403);
+    Ok(())
+}
+
+#[test]
+fn what_was_deleted_leaves_and_what_crashed_is_counted() -> Result<()> {
+    let mut cluster = Cluster::serving(&echo("gone", "crash_on = \"boom\""))?;
+    let admin = address(&mut cluster.leader, "admin");
+    let _ = cluster.post("/gone", &json!({"text": "boom"}))?;
+    let gone = [("deployment", "gone/mirror")];
+    eventually("the replica was started again", || {
+        (scrape(&admin).sum("millstream_replica_restarts_total", &gone) >= 1.0).then_some(())
+    });
+    assert!(scrape(&admin).one("millstream_ready_replicas", &gone).is_some());
+    assert!(cluster.command(&["delete", "gone"]).status.success());
+    let page = eventually("its gauges are gone", || {
+        let page = scrape(&admin);
+        let gauges = page.families.values().filter(|family| family.kind == "gauge");
+        let labels = gauges.flat_map(|family| &family.samples).flat_map(|sample| sample.labels.values());
+        labels.into_iter().all(|value| !value.starts_with("gone")).then_some(page)
+    });
+    assert!(page.sum("millstream_requests_total", &[("pipeline", "gone")]) >= 1.0, "counters stay");
+    Ok(())
+}
+
+/// A process that is killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if found.is_err() {
+        eprintln!("skipped: `{program}` is not installed (Debian: apt-get install prometheus)");
+    }
+    found.is_ok()
+}
+
+/// The shipped configuration in a folder, for these targets, in a hurry.
+fn configuration(folder: &Path, targets: &[String]) -> Result<String> {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus");
+    let text = fs::read_to_string(format!("{shipped}/prometheus.yml"))?;
+    let with_targets = text.replace(r#"["127.0.0.1:9464"]"#, &format!("{targets:?}"));
+    ensure!(with_targets != text, "the shipped file has another target by now");
+    let path = folder.join("prometheus.yml");
+    fs::write(&path, with_targets.replace(": 5s", ": 1s"))?;
+    fs::copy(format!("{shipped}/rules.yml"), folder.join("rules.yml"))?;
+    Ok(path.display().to_string())
+}
+
+/// Fails when promtool finds anything at all.
+fn promtool(args: &[&str], input: &str) -> Result<()> {
+    let mut child = Command::new("promtool")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn a_real_prometheus_scrapes_the_cluster() -> Result<()> {
+    if !is_installed("prometheus") || !is_installed("promtool") {
+        return Ok(());
+    }
+    let mut cluster = two_nodes()?;
+    send(&cluster, "/alpha", &json!({"text": "x"}), 5, 200)?;
+    let targets = [address(&mut cluster.leader, "admin"), address(&mut cluster.joined[0], "admin")];
+    for target in &targets {
+        promtool(&["check", "metrics"], &text_of(target))?;
+    }
+    let config = configuration(cluster.folder(), &targets)?;
+    promtool(&["check", "config", &config], "")?;
+    // Free a moment ago; Prometheus does not tell which port it picked.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let data = cluster.folder().join("prometheus");
+    let log = fs::File::create(cluster.folder().join("prometheus.log"))?;
+    let prometheus = Command::new("prometheus")
+        .arg(format!("--config.file={config}"))
+        .arg(format!("--storage.tsdb.path={}", data.display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()?;
+    let _prometheus = Killed(prometheus);
+    let query = |query: &str| -> Option<f64> {
+        let url =
+            Url::parse_with_params(&format!("http://127.0.0.1:{port}/api/v1/query"), [("query", query)]);
+        let answer: Value = cluster.http().get(url.ok()?).send().ok()?.json().ok()?;
+        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    };
+    let is = |what: &str, text: &str, expected: f64| {
+        eventually(what, || (query(text) == Some(expected)).then_some(()));
+    };
+    is("both processes are up", r#"sum(up{job="millstream"})"#, 2.0);
+    is("requests were scraped", r#"sum(millstream_requests_total{pipeline="alpha",class="2xx"})"#, 5.0);
+    is(
+        "ongoing requests were recorded",
+        r#"deployment:millstream_ongoing_requests:max{deployment="alpha/mirror"}"#,
+        0.0,
+    );
+    is(
+        "ready replicas were recorded",
+        r#"deployment:millstream_ready_replicas:max{deployment="alpha/mirror"}"#,
+        2.0,
+    );
+    Ok(())
+}
