@@ -113,7 +113,8 @@ impl Scope<'_> {
         let newest = self.pipeline.newest();
         let serving = self.serving();
         let shown = newest.and_then(|newest| newest.compiled.as_ref().ok());
-        let deployments = self.numbers().into_iter().map(|numbers| self.deployment_status(numbers));
+        let deployments = self.numbers();
+        let deployments = deployments.iter().map(|numbers| self.deployment_status(numbers));
         PipelineStatus {
             name: self.name.to_string(),
             route: shown.and_then(|compiled| compiled.route.clone()),
@@ -168,7 +169,7 @@ impl Scope<'_> {
         staying.flat_map(|(_, replicas)| replicas).chain(leaving)
     }
 
-    fn deployment_status(&self, numbers: DeploymentNumbers) -> DeploymentStatus {
+    fn deployment_status(&self, numbers: &DeploymentNumbers) -> DeploymentStatus {
         let full_name = &numbers.deployment;
         let mut replicas: Vec<_> = self
             .replicas()
