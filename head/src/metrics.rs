@@ -6,10 +6,10 @@ use std::time::Duration;
 use ::metrics::{counter, gauge, histogram};
 use millstream_pipelines::FullName;
 use millstream_proto::metric::{Definition, Kind, SECONDS};
-use millstream_proto::status::{NodeState, PipelineState, ReplicaState};
+use millstream_proto::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};
 
 use crate::reconcile::Command;
-use crate::reconcile::numbers::{DeploymentNumbers, NodeNumbers, Numbers};
+use crate::reconcile::numbers::{DeploymentNumbers, NodeNumbers, Numbers, PipelineNumbers};
 use crate::scheduler::Lack;
 
 /// A gauge of deployments.
@@ -61,6 +61,12 @@ const ROLLOUT: Definition = Definition {
     help: "1 for the state that the pipeline's newest revision is in, 0 for the others.",
     labels: &["pipeline", "state"],
 };
+const ROLLOUT_PHASE: Definition = Definition {
+    name: "millstream_rollout_phase",
+    kind: Kind::Gauge,
+    help: "1 for the phase that the pipeline's rollout is in, 0 for the others; `none` while no revision takes over.",
+    labels: &["pipeline", "phase"],
+};
 const NODES: Definition = Definition {
     name: "millstream_nodes",
     kind: Kind::Gauge,
@@ -110,6 +116,7 @@ pub const ALL: &[Definition] = &[
     PENDING,
     SCALE_DECISIONS,
     ROLLOUT,
+    ROLLOUT_PHASE,
     NODES,
     HEARTBEAT_AGE,
     GPU_BOOKED,
@@ -133,6 +140,14 @@ const PIPELINE_STATES: [(PipelineState, &str); 4] = [
     (PipelineState::Failed, "failed"),
 ];
 
+const ROLLOUT_PHASES: [(Option<RolloutPhase>, &str); 5] = [
+    (None, "none"),
+    (Some(RolloutPhase::Starting), "starting"),
+    (Some(RolloutPhase::Trial), "trial"),
+    (Some(RolloutPhase::Moving), "moving"),
+    (Some(RolloutPhase::Watching), "watching"),
+];
+
 const NODE_STATES: [(NodeState, &str); 4] = [
     (NodeState::Ready, "ready"),
     (NodeState::Cordoned, "cordoned"),
@@ -143,10 +158,14 @@ const NODE_STATES: [(NodeState, &str); 4] = [
 /// Sets every gauge of the head.
 pub(crate) fn set(numbers: &Numbers) {
     numbers.deployments.iter().for_each(set_deployment);
-    for (pipeline, now) in &numbers.pipelines {
+    for PipelineNumbers { pipeline, state: now, phase } in &numbers.pipelines {
         for (state, word) in PIPELINE_STATES {
             let value = f64::from(u8::from(*now == state));
             gauge!(ROLLOUT.name, "pipeline" => pipeline.to_string(), "state" => word).set(value);
+        }
+        for (of, word) in ROLLOUT_PHASES {
+            let value = f64::from(u8::from(*phase == of));
+            gauge!(ROLLOUT_PHASE.name, "pipeline" => pipeline.to_string(), "phase" => word).set(value);
         }
     }
     for (state, word) in NODE_STATES {

@@ -44,7 +44,7 @@ pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str
 
 /// An error as `application/problem+json`.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
-    problem_of(status, document(status, detail))
+    problem_of(status, &document(status, detail))
 }
 
 /// An error with all faults of the request: the parameter and what is wrong with it.
@@ -52,7 +52,7 @@ pub(super) fn problem_with(status: StatusCode, detail: &str, faults: &[(String, 
     let mut document = document(status, detail);
     document["errors"] =
         faults.iter().map(|(path, message)| json!({ "path": path, "message": message })).collect();
-    problem_of(status, document)
+    problem_of(status, &document)
 }
 
 fn document(status: StatusCode, detail: &str) -> Value {
@@ -60,6 +60,6 @@ fn document(status: StatusCode, detail: &str) -> Value {
     json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail })
 }
 
-fn problem_of(status: StatusCode, document: Value) -> Response {
+fn problem_of(status: StatusCode, document: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/problem+json")], document.to_string()).into_response()
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_pipelines::{Autoscaling, FullName, Name};
-use millstream_proto::status::{NodeState, PipelineState, ReplicaState};
+use millstream_proto::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};
 
 use super::deployment::target;
 use super::state::{Load, State};
-use super::status::{Scope, node_state, ratio, shown_state};
+use super::status::{Scope, node_state, ratio, shown_phase, shown_state};
 use super::view::{View, free};
 use crate::autoscaler;
 use crate::desired::Desired;
@@ -21,10 +21,21 @@ use crate::timing::Timing;
 pub struct Numbers {
     /// Deployments, by name.
     pub deployments: Vec<DeploymentNumbers>,
-    /// How each pipeline's wanted revision does, by name.
-    pub pipelines: Vec<(Name, PipelineState)>,
+    /// Pipelines, by name.
+    pub pipelines: Vec<PipelineNumbers>,
     /// Nodes, by id.
     pub nodes: Vec<NodeNumbers>,
+}
+
+/// How a pipeline does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PipelineNumbers {
+    /// Which.
+    pub pipeline: Name,
+    /// How its wanted revision does.
+    pub state: PipelineState,
+    /// How far its rollout is; `None` while no revision takes over.
+    pub phase: Option<RolloutPhase>,
 }
 
 /// A deployment in numbers.
@@ -71,7 +82,11 @@ pub fn numbers(desired: &Desired, state: &State, timing: &Timing, now: Duration)
     for (name, pipeline) in &desired.pipelines {
         let scope = Scope { state, view: &view, name, pipeline, now };
         all.deployments.extend(scope.numbers());
-        all.pipelines.push((name.clone(), scope.pipeline_state()));
+        all.pipelines.push(PipelineNumbers {
+            pipeline: name.clone(),
+            state: scope.pipeline_state(),
+            phase: state.rollouts.get(name).map(|rollout| shown_phase(rollout.phase)),
+        });
     }
     let nodes = state.nodes.iter().map(|(id, node)| NodeNumbers {
         name: node.name.clone(),

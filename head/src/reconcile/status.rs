@@ -116,7 +116,8 @@ impl Scope<'_> {
         let wanted = self.pipeline.wanted();
         let serving = self.serving();
         let shown = wanted.and_then(|wanted| wanted.compiled.as_ref().ok());
-        let deployments = self.numbers().into_iter().map(|numbers| self.deployment_status(numbers));
+        let deployments = self.numbers();
+        let deployments = deployments.iter().map(|numbers| self.deployment_status(numbers));
         PipelineStatus {
             name: self.name.to_string(),
             route: shown.and_then(|compiled| compiled.route.clone()),
@@ -182,12 +183,7 @@ impl Scope<'_> {
         Some(RolloutStatus {
             revision: rollout.revision,
             baseline: rollout.baseline,
-            phase: match rollout.phase {
-                Phase::Starting => RolloutPhase::Starting,
-                Phase::Trial | Phase::Half => RolloutPhase::Trial,
-                Phase::Moving => RolloutPhase::Moving,
-                Phase::Watching => RolloutPhase::Watching,
-            },
+            phase: shown_phase(rollout.phase),
             mode: match mode {
                 Mode::Rolling => RolloutMode::Rolling,
                 Mode::Canary { .. } => RolloutMode::Canary,
@@ -224,7 +220,7 @@ impl Scope<'_> {
         staying.flat_map(|(_, replicas)| replicas).chain(leaving)
     }
 
-    fn deployment_status(&self, numbers: DeploymentNumbers) -> DeploymentStatus {
+    fn deployment_status(&self, numbers: &DeploymentNumbers) -> DeploymentStatus {
         let full_name = &numbers.deployment;
         let mut replicas: Vec<_> = self
             .replicas()
@@ -244,6 +240,16 @@ impl Scope<'_> {
             replicas,
             pending: self.state.pending.get(full_name).cloned().unwrap_or_default(),
         }
+    }
+}
+
+/// A phase as people see it.
+pub(super) fn shown_phase(phase: Phase) -> RolloutPhase {
+    match phase {
+        Phase::Starting => RolloutPhase::Starting,
+        Phase::Trial | Phase::Half => RolloutPhase::Trial,
+        Phase::Moving => RolloutPhase::Moving,
+        Phase::Watching => RolloutPhase::Watching,
     }
 }
 

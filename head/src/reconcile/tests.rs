@@ -762,3 +762,43 @@ proptest! {
         prop_assert_eq!(num_replicas, 3);
     }
 }
+
+/// One deployment that wants three replicas, one to a node, each with a quarter of a device; two nodes have one.
+#[test]
+fn the_numbers_are_those_of_the_status() {
+    let mut cluster = Cluster::new();
+    let mut wants = spec("model");
+    wants.demand.gpus = GpuDemand::Share(250);
+    wants.device = On::Gpu;
+    wants.demand.max_replicas_per_node = Some(1);
+    (wants.autoscaling.min_replicas, wants.autoscaling.max_replicas) = (3, 5);
+    cluster.deploy("p", &[wants]);
+    for node in ["a", "b"] {
+        cluster.join_with(node, 4, 2, vec![]);
+    }
+    let step = step(&cluster.desired, &cluster.state, &cluster.timing, cluster.now);
+    for command in &step.commands {
+        cluster.state.carry_out(command, cluster.now);
+    }
+    (cluster.state.pending, cluster.state.unplaced) = (step.pending, step.unplaced);
+    cluster.now += Duration::from_millis(1500);
+
+    let Cluster { desired, state, timing, now, .. } = &cluster;
+    let numbers = numbers::numbers(desired, state, timing, *now);
+    let status = status::status("head", desired, state, timing, *now);
+    let (deployment, shown) = (&numbers.deployments[0], &status.pipelines[0].deployments[0]);
+    assert_eq!(
+        (deployment.target_replicas, deployment.desired_replicas, deployment.ready_replicas),
+        (3, 3, 0)
+    );
+    assert_eq!((shown.target_replicas, shown.desired_replicas, shown.ready_replicas), (3, 3, 0));
+    assert_eq!(deployment.replicas, BTreeMap::from([(ReplicaState::Starting, 2)]));
+    assert_eq!(deployment.unplaced, BTreeMap::from([(crate::scheduler::Lack::ReplicasPerNode, 1)]));
+    assert_eq!(numbers.pipelines[0].1, status.pipelines[0].state);
+    for (node, shown) in numbers.nodes.iter().zip(&status.nodes) {
+        assert_eq!(node.silence, Duration::from_millis(shown.last_seen_ms_ago));
+        let booked: Vec<_> = shown.gpus.iter().map(|gpu| (gpu.index, gpu.booked_share)).collect();
+        assert_eq!((&node.devices, node.silence.as_millis()), (&booked, 1500));
+        assert_eq!(booked, [(0, 0.25), (1, 0.0)]);
+    }
+}
