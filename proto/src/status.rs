@@ -148,6 +148,15 @@ pub struct DeploymentStatus {
     pub replicas: Vec<ReplicaStatus>,
     /// Why wanted replicas have no place, a reason per node; empty when all have one.
     pub pending: Vec<String>,
+    /// Fewest replicas.
+    #[serde(default)]
+    pub min_replicas: u32,
+    /// Most replicas.
+    #[serde(default)]
+    pub max_replicas: u32,
+    /// Replicas that the requests ask for at the moment; becomes the target when it stays so.
+    #[serde(default)]
+    pub desired_replicas: u32,
 }
 
 /// One running copy of a deployment.

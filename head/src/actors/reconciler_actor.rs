@@ -13,7 +13,7 @@ use super::node_session_actor::NodeSessionMsg;
 use crate::desired::Desired;
 use crate::members;
 use crate::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
-use crate::reconcile::{Command, SessionId, State, routes, status::status, step};
+use crate::reconcile::{Command, Scale, SessionId, State, routes, scale, status::status, step, wake};
 use crate::shared::Shared;
 
 /// Reconciles.
@@ -67,6 +67,9 @@ pub(crate) struct ReconcilerState {
     sessions: BTreeMap<NodeId, (SessionId, ActorRef<NodeSessionMsg>)>,
     /// Whether a look after an event is queued: a burst of events is looked at once.
     look_queued: bool,
+    /// When the last look was, and when the passing of time alone asks for the next one.
+    looked_at: Duration,
+    look_at: Duration,
 }
 
 impl Actor for ReconcilerActor {
@@ -82,7 +85,15 @@ impl Actor for ReconcilerActor {
         myself.send_interval(self.shared.timing.tick, || ReconcilerMsg::Look(Trigger::Tick));
         myself.cast(ReconcilerMsg::Look(Trigger::Event))?;
         let ReconcilerArgs { state, desired } = args;
-        Ok(ReconcilerState { state, desired, sessions: BTreeMap::new(), look_queued: true })
+        let (looked_at, look_at) = (Duration::ZERO, Duration::ZERO);
+        Ok(ReconcilerState {
+            state,
+            desired,
+            sessions: BTreeMap::new(),
+            look_queued: true,
+            looked_at,
+            look_at,
+        })
     }
 
     async fn handle(
@@ -102,7 +113,10 @@ impl Actor for ReconcilerActor {
             }
             ReconcilerMsg::Observe(event) => self.observe(&myself, state, event),
             ReconcilerMsg::DesiredChanged(desired, reply) => {
+                let commands = scale::rebound(&mut state.state, &state.desired, &desired);
                 state.desired = desired;
+                scale::forget_unwanted(&mut state.state, &state.desired);
+                self.carry_out(state, &commands, now);
                 self.queue_look(&myself, state);
                 answer(reply, ());
             }
@@ -122,12 +136,11 @@ impl Actor for ReconcilerActor {
                 state.state.epoch = state.state.epoch.max(epoch);
                 self.queue_look(&myself, state);
             }
-            ReconcilerMsg::Look(trigger) => {
-                if trigger == Trigger::Event {
-                    state.look_queued = false;
-                }
+            ReconcilerMsg::Look(Trigger::Event) => {
+                state.look_queued = false;
                 self.look(&myself, state, now);
             }
+            ReconcilerMsg::Look(Trigger::Tick) => self.tick(&myself, state, now),
             ReconcilerMsg::Inspect(reply) => answer(reply, Box::new(state.state.clone())),
         }
         Ok(())
@@ -177,9 +190,11 @@ impl ReconcilerActor {
     }
 
     fn observe(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, event: Event) {
-        let effect = observe(&mut state.state, &state.desired, event, self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let revives = wake::revives(&state.state, &self.shared.timing, &event, now);
+        let effect = observe(&mut state.state, &state.desired, event, now);
         self.shared.changes.send_modify(|changes| *changes += 1);
-        if effect == Effect::Structure {
+        if revives || effect == Effect::Structure {
             self.queue_look(myself, state);
         }
     }
@@ -190,12 +205,36 @@ impl ReconcilerActor {
         }
     }
 
-    fn look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
-        let decided = step(&state.desired, &state.state, &self.shared.timing, now);
-        for command in &decided.commands {
+    /// Looks only when a time that was known beforehand has come: an idle cluster costs nothing.
+    fn tick(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
+        let timing = &self.shared.timing;
+        if state.look_at <= now {
+            // Heartbeats may have moved it meanwhile.
+            state.look_at = wake::next_look(&state.state, &state.desired, timing, state.looked_at);
+        }
+        if state.look_at <= now {
+            self.look(myself, state, now);
+        } else if state.state.next_scale().is_some_and(|at| at <= now) {
+            let commands = scale::scale(&mut state.state, &state.desired, now);
+            self.carry_out(state, &commands, now);
+            if !commands.is_empty() {
+                self.look(myself, state, now);
+            }
+        }
+    }
+
+    fn carry_out(&self, state: &mut ReconcilerState, commands: &[Command], now: Duration) {
+        for command in commands {
             state.state.carry_out(command, now);
             self.send(state, command);
         }
+    }
+
+    fn look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
+        let scaled = scale::scale(&mut state.state, &state.desired, now);
+        self.carry_out(state, &scaled, now);
+        let decided = step(&state.desired, &state.state, &self.shared.timing, now);
+        self.carry_out(state, &decided.commands, now);
         for (deployment, reasons) in &decided.pending {
             // A head that starts has no nodes for a moment.
             if !state.state.nodes.is_empty() && state.state.pending.get(deployment) != Some(reasons) {
@@ -204,6 +243,7 @@ impl ReconcilerActor {
         }
         if !state.state.stopping {
             state.state.pending = decided.pending;
+            state.state.take_census(decided.census, now);
         }
         if let Some(table) = routes::publish(&mut state.state, &state.desired, &self.shared.timing, now) {
             tracing::debug!(version = table.version, "new route table");
@@ -216,6 +256,8 @@ impl ReconcilerActor {
         if !decided.commands.is_empty() {
             self.queue_look(myself, state);
         }
+        state.looked_at = now;
+        state.look_at = wake::next_look(&state.state, &state.desired, &self.shared.timing, now);
         self.shared.changes.send_modify(|changes| *changes += 1);
     }
 
@@ -295,6 +337,11 @@ fn log(command: &Command) {
             );
         }
         Command::Alarm { raised: false } => tracing::info!("enough nodes are back"),
+        Command::Scale(scale) => {
+            let Scale { deployment, from, to, rule, inputs, .. } = &**scale;
+            let (ongoing, queued, ready) = (inputs.ongoing, inputs.queued, inputs.ready);
+            tracing::info!(%deployment, from, to, %rule, ongoing, queued, ready, "scaling");
+        }
         Command::Settle | Command::ForgetNode { .. } | Command::ForgetIngress { .. } => {}
     }
 }

@@ -73,6 +73,7 @@ impl State {
                 self.ingresses.remove(ingress);
             }
             Command::Alarm { raised } => self.alarm = *raised,
+            Command::Scale(scale) => self.book_scale(scale, now),
         }
     }
 

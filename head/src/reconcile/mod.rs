@@ -8,10 +8,12 @@ mod book;
 mod deployment;
 pub mod observe;
 pub mod routes;
+pub mod scale;
 mod state;
 pub mod status;
 mod step;
 mod view;
+pub mod wake;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use millstream_proto::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
 use crate::scheduler::Share;
+pub use scale::{Census, Scale};
 pub use state::{
     Booking, Device, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId, State,
 };
@@ -85,6 +88,8 @@ pub enum Command {
         /// Whether it is so.
         raised: bool,
     },
+    /// A deployment is to have another number of replicas.
+    Scale(Box<Scale>),
 }
 
 /// A replica to start, or to tell of new settings.

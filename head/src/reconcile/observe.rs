@@ -8,6 +8,7 @@ use millstream_proto::status::ReplicaState;
 use millstream_proto::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
+use super::scale;
 use super::state::{Booking, Ingress, Leaving, Load, Node, Replica, Resources, SessionId, State};
 use crate::desired::Desired;
 use crate::scheduler::Share;
@@ -157,6 +158,7 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
             Effect::Structure
         }
         Event::IngressJoined { id, session, name, address, pid } => {
+            state.forget_loads(&id, now);
             let session = Some(session);
             let ingress =
                 Ingress { name, address, pid, session, since: now, acked: 0, loads: BTreeMap::new() };
@@ -168,17 +170,13 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
             ingress.acked = ingress.acked.max(version);
             Effect::Structure
         }
-        Event::Loaded(id, session, loads) => {
-            if let Some(ingress) = ingress_of(state, &id, session) {
-                ingress.loads = loads;
-            }
-            Effect::Numbers
-        }
+        Event::Loaded(id, session, loads) => scale::load(state, desired, (&id, session), loads, now),
         Event::IngressLeft(id, session) => {
             let Some(ingress) = ingress_of(state, &id, session) else { return Effect::Numbers };
             ingress.session = None;
             ingress.since = now;
             ingress.loads.clear();
+            state.forget_loads(&id, now);
             Effect::Structure
         }
     }

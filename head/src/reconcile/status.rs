@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use millstream_pipelines::FullName;
-use millstream_proto::NodeId;
+use millstream_pipelines::{Autoscaling, DeploymentSpec, FullName};
 use millstream_proto::status::{
     ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeState, NodeStatus,
     PipelineState, PipelineStatus, ReplicaState, ReplicaStatus,
 };
+use millstream_proto::{IngressId, NodeId};
 
 use super::deployment::target;
 use super::state::{Node, State};
 use super::view::{Health, Seen, View, free};
+use crate::autoscaler::Scaler;
 use crate::desired::{Desired, Pipeline, Revision};
 use crate::scheduler::WHOLE_DEVICE;
 use crate::timing::Timing;
@@ -111,7 +112,9 @@ impl Scope<'_> {
             .flat_map(|compiled| &compiled.deployments)
             .map(|(deployment, spec)| {
                 let deployment = self.full_name(deployment);
-                self.deployment_status(&deployment, newest, target(&self.state.targets, &deployment, spec))
+                let target = target(&self.state.targets, &deployment, spec);
+                let status = self.deployment_status(&deployment, newest, target);
+                with_scaling(status, self.state.scalers.get(&deployment), &spec.autoscaling)
             })
             .collect();
         // Deployments of older revisions, for as long as they have replicas.
@@ -137,7 +140,11 @@ impl Scope<'_> {
     fn serving(&self) -> Option<u64> {
         let serving = self.state.serving.get(self.name)?.revision;
         let compiled = self.pipeline.revisions.get(&serving)?.compiled.as_ref().ok()?;
-        let answers = |deployment| {
+        // A deployment that may have no replica answers all the same: its calls wait until one has started.
+        let answers = |(deployment, spec): (&millstream_pipelines::Name, &std::sync::Arc<DeploymentSpec>)| {
+            if spec.autoscaling.min_replicas == 0 {
+                return true;
+            }
             let deployment = self.full_name(deployment);
             let routes = self.state.routes.pipelines.iter().find(|route| route.name == *self.name);
             let route = routes.and_then(|route| {
@@ -145,7 +152,7 @@ impl Scope<'_> {
             });
             route.is_some_and(|route| !route.replicas.is_empty())
         };
-        compiled.deployments.keys().all(answers).then_some(serving)
+        compiled.deployments.iter().all(answers).then_some(serving)
     }
 
     fn pipeline_state(&self, newest: Option<&Revision>, serving: Option<u64>) -> PipelineState {
@@ -200,7 +207,25 @@ impl Scope<'_> {
             queued: load(|load| load.queued),
             replicas,
             pending: self.state.pending.get(full_name).cloned().unwrap_or_default(),
+            min_replicas: 0,
+            max_replicas: 0,
+            desired_replicas: u32::try_from(target).unwrap_or(u32::MAX),
         }
+    }
+}
+
+/// Adds what the autoscaler knows.
+fn with_scaling(
+    status: DeploymentStatus,
+    scaler: Option<&Scaler<IngressId>>,
+    settings: &Autoscaling,
+) -> DeploymentStatus {
+    let wish = scaler.and_then(|scaler| scaler.scaling.wish);
+    DeploymentStatus {
+        min_replicas: settings.min_replicas,
+        max_replicas: settings.max_replicas,
+        desired_replicas: wish.map_or(status.target_replicas, |wish| wish.wanted),
+        ..status
     }
 }
 

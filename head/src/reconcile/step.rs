@@ -8,6 +8,7 @@ use millstream_proto::ReplicaId;
 use serde::Serialize;
 
 use super::deployment::{self, Context, Crowd, Wanted};
+use super::scale::{self, Census};
 use super::state::{Leaving, State};
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
@@ -27,6 +28,8 @@ pub struct Step {
     pub commands: Vec<Command>,
     /// Why wanted replicas have no place, for people: a reason per node.
     pub pending: BTreeMap<FullName, Vec<String>>,
+    /// Replicas of deployments that may scale.
+    pub census: BTreeMap<FullName, Census>,
 }
 
 /// Compares what is desired with what runs. The caller books each command ([`State::carry_out`]) and carries it out.
@@ -42,6 +45,12 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
             return step;
         }
         step.commands.push(Command::Settle);
+        let adopted = scale::adopt(state, desired, &view);
+        if !adopted.is_empty() {
+            // The rest is decided by these.
+            step.commands.extend(adopted);
+            return step;
+        }
     }
     if view.mass_loss != state.alarm {
         step.commands.push(Command::Alarm { raised: view.mass_loss });
@@ -67,18 +76,23 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     start(desired, state, timing, now, &wanted, &mut step);
     stop(desired, state, timing, now, &view, &mut step);
     keep_house(state, timing, now, &view, &mut step);
+    step.census = scale::census(state, desired, &view);
     step
 }
 
 /// Whether every deployment has all its replicas ready: then there is nothing to wait for.
 fn runs_as_wanted(desired: &Desired, state: &State, view: &View<'_>) -> bool {
-    desired.pipelines.iter().all(|(name, pipeline)| {
-        pipeline.newest().is_some_and(|newest| {
-            let targets = &state.targets;
-            let context = Context { name, pipeline, view, crowd: &Crowd::new(), serving: None, targets };
-            context.has_ready(newest, |deployment, spec| context.target(&context.full_name(deployment), spec))
+    // How many replicas a deployment that scales had is not known before all have said what runs.
+    scale::all_fixed(desired)
+        && desired.pipelines.iter().all(|(name, pipeline)| {
+            pipeline.newest().is_some_and(|newest| {
+                let targets = &state.targets;
+                let context = Context { name, pipeline, view, crowd: &Crowd::new(), serving: None, targets };
+                context.has_ready(newest, |deployment, spec| {
+                    context.target(&context.full_name(deployment), spec)
+                })
+            })
         })
-    })
 }
 
 /// Finds places for what is wanted.

@@ -14,6 +14,8 @@ use crate::desired::change::{Candidate, Deployed, deploy};
 use crate::testing::{compiled, name, spec};
 use crate::timing::Timing;
 
+mod scaling;
+
 /// What people ask for, what is observed, and a clock.
 struct Cluster {
     desired: Desired,
@@ -116,6 +118,7 @@ impl Cluster {
             Command::ForgetNode { node } => format!("forget {node}"),
             Command::ForgetIngress { ingress } => format!("forget {ingress}"),
             Command::Alarm { raised } => format!("alarm {raised}"),
+            Command::Scale(scale) => format!("scale {} {}-{}", scale.deployment, scale.from, scale.to),
         };
         self.settle().into_iter().map(text).collect()
     }

@@ -286,8 +286,8 @@ impl Ingress {
     }
 
     pub async fn load(&self, pipeline: &str, deployment: &str, ongoing: u64, queued: u64) {
-        let load =
-            v1::DeploymentLoad { pipeline: pipeline.into(), deployment: deployment.into(), ongoing, queued };
+        let (pipeline, deployment) = (pipeline.into(), deployment.into());
+        let load = v1::DeploymentLoad { pipeline, deployment, ongoing, queued, arrived: 0 };
         let body = Some(v1::ingress_message::Body::Load(v1::LoadReport { deployments: vec![load] }));
         self.said.send(v1::IngressMessage { body }).await.unwrap();
     }

@@ -68,7 +68,7 @@ fn render(status: &ClusterStatus) -> String {
     section(
         &mut text,
         "deployments",
-        ["NAME", "READY", "ONGOING", "QUEUED", "NOTE"],
+        ["NAME", "READY", "RANGE", "ONGOING", "QUEUED", "NOTE"],
         deployments().map(deployment_row),
     );
     section(
@@ -159,10 +159,15 @@ fn pipeline_row(pipeline: &PipelineStatus) -> [String; 5] {
     ]
 }
 
-fn deployment_row(deployment: &DeploymentStatus) -> [String; 5] {
+fn deployment_row(deployment: &DeploymentStatus) -> [String; 6] {
+    let range = match (deployment.min_replicas, deployment.max_replicas) {
+        (min, max) if min == max => "fixed".to_owned(),
+        (min, max) => format!("{min}-{max}"),
+    };
     [
         deployment.full_name.clone(),
         format!("{}/{}", deployment.ready_replicas, deployment.target_replicas),
+        range,
         deployment.ongoing.to_string(),
         deployment.queued.to_string(),
         deployment.pending.join("\n"),
@@ -236,6 +241,9 @@ mod tests {
                     queued: 0,
                     replicas: vec![replica],
                     pending: vec!["node `a`: 1 GPU wanted, 0.75 free".into()],
+                    min_replicas: 1,
+                    max_replicas: 8,
+                    desired_replicas: 2,
                 }],
             }],
         };
