@@ -47,6 +47,12 @@ pub enum Refusal {
     /// There is no such pipeline.
     #[error("there is no pipeline `{0}`; `cluster status` lists those there are")]
     NotFound(Name),
+    /// There is no such deployment; the text lists those there are.
+    #[error("{0}")]
+    NoDeployment(String),
+    /// Bounds on replicas that make no sense.
+    #[error("{0}")]
+    Bounds(String),
 }
 
 /// Decides what deploying `candidate` does.
@@ -110,6 +116,7 @@ impl Desired {
         {
             dropped.push(number);
         }
+        self.keep_scales(name);
         dropped
     }
 
@@ -117,6 +124,7 @@ impl Desired {
     pub fn remove(&mut self, name: &Name) {
         if let Some(pipeline) = self.pipelines.remove(name) {
             self.deleted.insert(name.clone(), pipeline.newest);
+            self.scales.retain(|scaled, _| scaled.pipeline != *name);
         }
     }
 }
