@@ -53,6 +53,8 @@ fn run(cli: Cli) -> Result<(), exit::Failure> {
             Command::Validate(args) => commands::validate::run(&global, &args).await,
             Command::Delete(args) => commands::delete::run(&global, &args).await,
             Command::Status(args) => commands::status::run(&global, &args).await,
+            Command::Scale(args) => commands::scale::run(&global, &args).await,
+            Command::Simulate(args) => commands::simulate::run(&global, &args.what),
             Command::Completions { .. } => Ok(()),
         }
     });

@@ -3,6 +3,8 @@
 pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod down;
+pub(crate) mod scale;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod validate;
 
