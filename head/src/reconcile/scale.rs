@@ -157,7 +157,7 @@ pub fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<Command
             let (deployment, to, inputs) = (name.clone(), decision.scaling.target, decision.inputs);
             let scale = Scale { deployment, from, to, rule, inputs, settings: settings.clone() };
             commands.push(Command::Scale(Box::new(scale)));
-        } else if scaler.is_dormant() {
+        } else if scaler.is_dormant() && decision.scaling.target == settings.min_replicas {
             dormant.push(name.clone());
         }
     }
@@ -183,7 +183,8 @@ pub fn rebound(state: &mut State, before: &Desired, after: &Desired) -> Vec<Comm
             let from = state.target_of(&deployment, &old.autoscaling);
             let to = bound(settings, from);
             if to != from {
-                let (rule, inputs, settings) = (Rule::Bounds, Inputs::default(), settings.clone());
+                let inputs = counted(state.census.get(&deployment), to);
+                let (rule, settings) = (Rule::Bounds, settings.clone());
                 let scale = Scale { deployment, from, to, rule, inputs, settings };
                 commands.push(Command::Scale(Box::new(scale)));
             } else if settings.min_replicas != from {
@@ -243,15 +244,27 @@ pub(super) fn adopt(state: &State, desired: &Desired, view: &View<'_>) -> Vec<Co
             continue;
         };
         let from = state.target_of(deployment, settings);
-        let to = bound(settings, u32::try_from(replicas.len()).unwrap_or(u32::MAX));
+        let to = bound(settings, count(replicas.len()));
         if to != from {
             let (deployment, rule) = ((*deployment).clone(), Rule::Adopted);
-            let (inputs, settings) = (Inputs::default(), settings.clone());
+            let found =
+                Census { ready: count(replicas.iter().filter(|seen| seen.is_ready()).count()), starting: 0 };
+            let (inputs, settings) = (counted(Some(&found), to), settings.clone());
             let scale = Scale { deployment, from, to, rule, inputs, settings };
             commands.push(Command::Scale(Box::new(scale)));
         }
     }
     commands
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Inputs of a change that no request asked for.
+fn counted(census: Option<&Census>, wanted: u32) -> Inputs {
+    let Census { ready, starting } = census.copied().unwrap_or_default();
+    Inputs { ready, starting, unbounded: wanted, wanted, ..Inputs::default() }
 }
 
 /// Whether every deployment of what is asked for has a fixed number of replicas.

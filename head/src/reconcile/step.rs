@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use millstream_pipelines::FullName;
 use millstream_proto::ReplicaId;
+use millstream_proto::status::ReplicaState;
 use serde::Serialize;
 
 use super::deployment::{self, Context, Crowd, Wanted};
 use super::scale::{self, Census};
-use super::state::{Leaving, State};
+use super::state::{Leaving, Node, Replica, State};
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
 use crate::desired::Desired;
@@ -55,10 +56,7 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     if view.mass_loss != state.alarm {
         step.commands.push(Command::Alarm { raised: view.mass_loss });
     }
-    let mut crowd = Crowd::new();
-    for seen in view.staying.values().flatten() {
-        *crowd.entry(seen.node_id).or_default() += 1;
-    }
+    let crowd: Crowd<'_> = state.nodes.iter().map(|(id, node)| (id, num_staying(node))).collect();
     let mut wanted = Vec::new();
     for (name, pipeline) in &desired.pipelines {
         let serving = state.serving.get(name).copied();
@@ -78,6 +76,12 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     keep_house(state, timing, now, &view, &mut step);
     step.census = scale::census(state, desired, &view);
     step
+}
+
+/// Replicas of a node that stay.
+fn num_staying(node: &Node) -> usize {
+    let stays = |replica: &&Replica| replica.leaving.is_none() && replica.state != ReplicaState::Draining;
+    node.replicas.values().filter(stays).count()
 }
 
 /// Whether every deployment has all its replicas ready: then there is nothing to wait for.

@@ -64,9 +64,10 @@ impl Run {
     }
 }
 
-fn delays(config: Autoscaling, up_s: u64, down_s: u64) -> Autoscaling {
-    let (upscale_delay, downscale_delay) = (Duration::from_secs(up_s), Duration::from_secs(down_s));
-    Autoscaling { upscale_delay, downscale_delay, ..config }
+fn delays(mut config: Autoscaling, up_s: u64, down_s: u64) -> Autoscaling {
+    config.upscale_delay = Duration::from_secs(up_s);
+    config.downscale_delay = Duration::from_secs(down_s);
+    config
 }
 
 #[test]

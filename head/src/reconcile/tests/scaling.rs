@@ -100,6 +100,27 @@ fn from_zero_at_the_first_waiting_request_and_back_to_zero_when_idle() {
 }
 
 #[test]
+fn a_target_above_the_minimum_is_watched_until_its_replicas_are_counted_again() {
+    let (mut cluster, ingress, session) = Cluster::scaling(&[elastic("model", 0)]);
+    let from = (&ingress, session);
+    cluster.hold(from, 4.0, &[("model", 6, 0)]);
+    assert_eq!(cluster.num_replicas("model"), 3);
+    cluster.load(from, &[]);
+    cluster.pass(3.0);
+    scale::scale(&mut cluster.state, &cluster.desired, cluster.now);
+    cluster.pass(60.0);
+    // The target moves, and is looked at before the replicas that leave are counted.
+    for command in scale::scale(&mut cluster.state, &cluster.desired, cluster.now) {
+        cluster.state.carry_out(&command, cluster.now);
+    }
+    assert_eq!(scale::scale(&mut cluster.state, &cluster.desired, cluster.now), []);
+    cluster.grow();
+    assert_eq!(cluster.grow(), [], "idle from here on");
+    cluster.pass(301.0);
+    assert_eq!(cluster.grow(), [("model".to_owned(), 0, Rule::IdleToZero)]);
+}
+
+#[test]
 fn a_step_of_load_scales_within_a_second_and_its_end_after_a_minute() {
     let (mut cluster, ingress, session) = Cluster::scaling(&[elastic("model", 1)]);
     let from = (&ingress, session);
