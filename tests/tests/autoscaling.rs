@@ -1,5 +1,7 @@
 //! Autoscaling in real processes: from zero, up, down, to zero; bounds set by hand; bad input; the simulation.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::thread;
 use std::time::{Duration, Instant};
 
