@@ -23,6 +23,7 @@ pub mod rollout;
 pub mod scheduler;
 pub mod series;
 mod shared;
+pub mod simulate;
 pub mod store;
 mod telemetry;
 #[cfg(test)]

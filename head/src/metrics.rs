@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use ::metrics::{counter, gauge, histogram};
-use millstream_pipelines::FullName;
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};
 
@@ -211,15 +210,11 @@ fn set_node(node: &NodeNumbers) {
 /// A command is being carried out.
 pub(crate) fn count_command(command: &Command) {
     counter!(COMMANDS.name, "kind" => command.kind()).increment(1);
-}
-
-/// The autoscaler has changed a target; `reason` is the rule's word.
-#[expect(
-    dead_code,
-    reason = "called where the command that changes a target is carried out, once there is one"
-)]
-pub(crate) fn count_scale_decision(deployment: &FullName, reason: &'static str) {
-    counter!(SCALE_DECISIONS.name, "deployment" => deployment.to_string(), "reason" => reason).increment(1);
+    if let Command::Scale(scale) = command {
+        let labels =
+            [("deployment", scale.deployment.to_string()), ("reason", scale.rule.as_str().to_owned())];
+        counter!(SCALE_DECISIONS.name, &labels).increment(1);
+    }
 }
 
 /// The store has done something.

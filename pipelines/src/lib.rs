@@ -8,6 +8,7 @@
 mod check;
 pub mod expr;
 mod fault;
+mod formula;
 mod name;
 mod ops;
 mod plan;
@@ -18,6 +19,7 @@ mod spec;
 pub mod types;
 
 pub use fault::{Color, Fault, Faults};
+pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
 pub use plan::{FieldFault, Plan, Request, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall};

@@ -261,6 +261,12 @@ pub struct DeploymentStatus {
     pub replicas: Vec<ReplicaStatus>,
     /// Why wanted replicas have no place, a reason per node; empty when all have one.
     pub pending: Vec<String>,
+    /// Fewest replicas.
+    #[serde(default)]
+    pub min_replicas: u32,
+    /// Most replicas.
+    #[serde(default)]
+    pub max_replicas: u32,
 }
 
 /// One running copy of a deployment.

@@ -87,6 +87,10 @@ pub(crate) enum Command {
     Rollout(RolloutArgs),
     /// Tell why: every scaling, placement and rollout decision, with what it was made of.
     Explain(ExplainArgs),
+    /// Set how many replicas a deployment has, or between which numbers it scales, in place of its file.
+    Scale(ScaleArgs),
+    /// Ask the decision code what would happen, on a virtual clock; needs no cluster.
+    Simulate(SimulateArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -283,6 +287,41 @@ pub(crate) struct StatusArgs {
     /// Show it again at each change, until Ctrl-C.
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+/// Flags of `cluster scale`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct ScaleArgs {
+    /// The deployment.
+    #[arg(value_name = "PIPELINE/DEPLOYMENT")]
+    pub(crate) deployment: String,
+    /// Exactly this many replicas: the same as --min N --max N.
+    #[arg(long, value_name = "N", group = "what", conflicts_with_all = ["min", "max", "reset"])]
+    pub(crate) replicas: Option<u32>,
+    /// Fewest replicas; 0 lets it idle to none.
+    #[arg(long, value_name = "N", group = "what")]
+    pub(crate) min: Option<u32>,
+    /// Most replicas.
+    #[arg(long, value_name = "N", group = "what")]
+    pub(crate) max: Option<u32>,
+    /// Go back to what the file says.
+    #[arg(long, group = "what", conflicts_with_all = ["min", "max"])]
+    pub(crate) reset: bool,
+}
+
+/// Flags of `cluster simulate`.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    #[command(subcommand)]
+    pub(crate) what: Simulate,
+}
+
+/// What can be simulated.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Simulate {
+    /// Replay a trace of requests against the autoscaler: what it costs, how long requests wait.
+    Autoscaling(crate::commands::simulate::autoscaling::AutoscalingArgs),
 }
 
 /// Thousandths out of `10%` or `0.5%`.

@@ -126,6 +126,12 @@ impl Client {
         answer.map(|_| ()).map_err(|status| self.failure(&status))
     }
 
+    /// Sets a deployment's bounds; gives those in force.
+    pub(crate) async fn scale(&mut self, request: v1::ScaleRequest) -> Result<v1::ScaleResponse, Failure> {
+        let answer = self.service.scale(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
     /// The cluster as it is now.
     pub(crate) async fn status(&mut self) -> Result<ClusterStatus, Failure> {
         let answer =

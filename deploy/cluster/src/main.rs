@@ -55,6 +55,8 @@ fn run(cli: Cli) -> Result<(), exit::Failure> {
             Command::Status(args) => commands::status::run(&global, &args).await,
             Command::Rollout(args) => commands::rollout::run(&global, &args).await,
             Command::Explain(args) => commands::explain::run(&global, &args).await,
+            Command::Scale(args) => commands::scale::run(&global, &args).await,
+            Command::Simulate(args) => commands::simulate::run(&global, &args.what),
             Command::Completions { .. } => Ok(()),
         }
     });

@@ -225,6 +225,9 @@ mod tests {
                     queued: 0,
                     replicas: vec![],
                     pending: vec!["node `a`: 2 GPUs wanted, 0 there".into()],
+                    min_replicas: 1,
+                    max_replicas: 1,
+                    desired_replicas: 1,
                 }],
             }],
         }

@@ -13,7 +13,7 @@ use super::node_session_actor::NodeSessionMsg;
 use crate::desired::{self, Desired, Outcome, Verdict};
 use crate::reconcile::numbers::{Numbers, numbers};
 use crate::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
-use crate::reconcile::{Command, SessionId, State, routes, status::status, step};
+use crate::reconcile::{Command, Scale, SessionId, State, routes, scale, status::status, step, wake};
 use crate::rollout::{self, ChangeKind};
 use crate::shared::Shared;
 use crate::{clock, explain, members, metrics};
@@ -73,6 +73,9 @@ pub(crate) struct ReconcilerState {
     sessions: BTreeMap<NodeId, (SessionId, ActorRef<NodeSessionMsg>)>,
     /// Whether a look after an event is queued: a burst of events is looked at once.
     look_queued: bool,
+    /// When the last look was, and when the passing of time alone asks for the next one.
+    looked_at: Duration,
+    look_at: Duration,
 }
 
 impl Actor for ReconcilerActor {
@@ -88,7 +91,15 @@ impl Actor for ReconcilerActor {
         myself.send_interval(self.shared.timing.tick, || ReconcilerMsg::Look(Trigger::Tick));
         myself.cast(ReconcilerMsg::Look(Trigger::Event))?;
         let ReconcilerArgs { state, desired } = args;
-        Ok(ReconcilerState { state, desired, sessions: BTreeMap::new(), look_queued: true })
+        let (looked_at, look_at) = (Duration::ZERO, Duration::ZERO);
+        Ok(ReconcilerState {
+            state,
+            desired,
+            sessions: BTreeMap::new(),
+            look_queued: true,
+            looked_at,
+            look_at,
+        })
     }
 
     async fn handle(
@@ -131,12 +142,11 @@ impl Actor for ReconcilerActor {
                 state.state.epoch = state.state.epoch.max(epoch);
                 self.queue_look(&myself, state);
             }
-            ReconcilerMsg::Look(trigger) => {
-                if trigger == Trigger::Event {
-                    state.look_queued = false;
-                }
+            ReconcilerMsg::Look(Trigger::Event) => {
+                state.look_queued = false;
                 self.look(&myself, state, now);
             }
+            ReconcilerMsg::Look(Trigger::Tick) => self.tick(&myself, state, now),
             ReconcilerMsg::Inspect(reply) => answer(reply, Box::new(state.state.clone())),
         }
         Ok(())
@@ -186,9 +196,11 @@ impl ReconcilerActor {
     }
 
     fn observe(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, event: Event) {
-        let effect = observe(&mut state.state, &state.desired, event, self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let revives = wake::revives(&state.state, &self.shared.timing, &event, now);
+        let effect = observe(&mut state.state, &state.desired, event, now);
         self.shared.changes.send_modify(|changes| *changes += 1);
-        if effect == Effect::Structure {
+        if revives || effect == Effect::Structure {
             self.queue_look(myself, state);
         }
     }
@@ -201,7 +213,11 @@ impl ReconcilerActor {
         desired: Arc<Desired>,
     ) {
         if desired.generation > state.desired.generation {
+            let now = self.shared.clock.now();
+            let commands = scale::rebound(&mut state.state, &state.desired, &desired);
             state.desired = desired;
+            scale::forget_unwanted(&mut state.state, &state.desired);
+            self.carry_out(myself, state, &commands, now);
             self.queue_look(myself, state);
         }
     }
@@ -212,9 +228,32 @@ impl ReconcilerActor {
         }
     }
 
-    fn look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
-        let decided = step(&state.desired, &state.state, &self.shared.timing, now);
-        for command in &decided.commands {
+    /// Looks only when a time that was known beforehand has come: an idle cluster costs nothing.
+    fn tick(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
+        let timing = &self.shared.timing;
+        if state.look_at <= now {
+            // Heartbeats may have moved it meanwhile.
+            state.look_at = wake::next_look(&state.state, &state.desired, timing, state.looked_at);
+        }
+        if state.look_at <= now {
+            self.look(myself, state, now);
+        } else if state.state.next_scale().is_some_and(|at| at <= now) {
+            let commands = scale::scale(&mut state.state, &state.desired, now);
+            self.carry_out(myself, state, &commands, now);
+            if !commands.is_empty() {
+                self.look(myself, state, now);
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        myself: &ActorRef<ReconcilerMsg>,
+        state: &mut ReconcilerState,
+        commands: &[Command],
+        now: Duration,
+    ) {
+        for command in commands {
             if let Some((subject, decision)) = explain::event_of(command, &state.state) {
                 self.shared.events.note(subject, decision);
             }
@@ -222,6 +261,13 @@ impl ReconcilerActor {
             metrics::count_command(command);
             self.send(myself, state, command);
         }
+    }
+
+    fn look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
+        let scaled = scale::scale(&mut state.state, &state.desired, now);
+        self.carry_out(myself, state, &scaled, now);
+        let decided = step(&state.desired, &state.state, &self.shared.timing, now);
+        self.carry_out(myself, state, &decided.commands, now);
         for (deployment, reasons) in &decided.pending {
             // A head that starts has no nodes for a moment.
             if !state.state.nodes.is_empty() && state.state.pending.get(deployment) != Some(reasons) {
@@ -234,6 +280,7 @@ impl ReconcilerActor {
             }
             state.state.pending = decided.pending;
             state.state.unplaced = decided.unplaced;
+            state.state.take_census(decided.census, now);
         }
         if let Some(table) = routes::publish(&mut state.state, &state.desired, &self.shared.timing, now) {
             tracing::debug!(version = table.version, "new route table");
@@ -246,6 +293,8 @@ impl ReconcilerActor {
         if !decided.commands.is_empty() {
             self.queue_look(myself, state);
         }
+        state.looked_at = now;
+        state.look_at = wake::next_look(&state.state, &state.desired, &self.shared.timing, now);
         self.shared.changes.send_modify(|changes| *changes += 1);
     }
 
@@ -364,6 +413,11 @@ fn log(command: &Command) {
             );
         }
         Command::Alarm { raised: false } => tracing::info!("enough nodes are back"),
+        Command::Scale(scale) => {
+            let Scale { deployment, from, to, rule, inputs, .. } = &**scale;
+            let (ongoing, queued, ready) = (inputs.ongoing, inputs.queued, inputs.ready);
+            tracing::info!(%deployment, from, to, %rule, ongoing, queued, ready, "scaling");
+        }
         Command::Settle
         | Command::ForgetNode { .. }
         | Command::ForgetIngress { .. }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use millstream_pipelines::Name;
+use millstream_pipelines::{FullName, Name};
 use millstream_proto::event::Decision;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     DeleteRequest, DeleteResponse, DeployRequest, DeployResponse, ExplainRequest, ExplainResponse,
     ListPipelinesRequest, ListPipelinesResponse, PlanDeployResponse, RolloutRequest, RolloutResponse,
-    ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
+    ScaleRequest, ScaleResponse, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse,
+    StoredPipeline, UndoRolloutRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -20,7 +21,7 @@ use super::rollouts;
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::desired::catalog;
 use crate::desired::change::{Candidate, Refusal};
-use crate::desired::{Compiled, Mode};
+use crate::desired::{Compiled, Mode, Pipeline, scale};
 use crate::explain::Subject;
 use crate::shared::{Restarting, Shared};
 use crate::store;
@@ -94,6 +95,28 @@ impl ControlService for ControlServer {
         self.shared.events.note(Subject::Pipeline(name), Decision::Deleted);
         rollouts::apply(&self.shared, desired).await;
         Ok(Response::new(DeleteResponse {}))
+    }
+
+    async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ScaleResponse>, Status> {
+        let ScaleRequest { deployment, min_replicas, max_replicas, reset } = request.into_inner();
+        let name: FullName = deployment.parse().map_err(|_| {
+            Status::not_found(format!("`{deployment}` is no deployment; write it as PIPELINE/DEPLOYMENT"))
+        })?;
+        let request = match reset {
+            true => scale::ScaleRequest::Reset,
+            false => scale::ScaleRequest::Bounds(min_replicas, max_replicas),
+        };
+        let scaled = self.shared.catalog.scale(&name, request).await;
+        let (changed, desired) = scaled.map_err(|error| refused(&error))?;
+        let wanted = desired.pipelines.get(&name.pipeline).and_then(Pipeline::wanted);
+        let settings = wanted.and_then(|wanted| wanted.spec(&name.deployment)).cloned();
+        let (min_replicas, max_replicas) =
+            settings.map_or((0, 0), |spec| (spec.autoscaling.min_replicas, spec.autoscaling.max_replicas));
+        if changed {
+            tracing::info!(deployment = %name, min_replicas, max_replicas, "bounds on replicas changed");
+            rollouts::apply(&self.shared, desired).await;
+        }
+        Ok(Response::new(ScaleResponse { min_replicas, max_replicas, changed }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
@@ -173,8 +196,10 @@ pub(crate) fn refused(error: &catalog::Error) -> Status {
     let text = error.to_string();
     match error {
         catalog::Error::Refused(Refusal::Invalid(_)) => Status::invalid_argument(text),
-        catalog::Error::Refused(Refusal::InUse(_) | Refusal::NotNow(_)) => Status::failed_precondition(text),
-        catalog::Error::Refused(Refusal::NotFound(_)) => Status::not_found(text),
+        catalog::Error::Refused(Refusal::InUse(_) | Refusal::NotNow(_) | Refusal::Bounds(_)) => {
+            Status::failed_precondition(text)
+        }
+        catalog::Error::Refused(Refusal::NotFound(_) | Refusal::NoDeployment(_)) => Status::not_found(text),
         catalog::Error::Store(store::Error::Full) => Status::resource_exhausted(text),
         catalog::Error::Store(store::Error::Conflict { .. }) => Status::aborted(text),
         catalog::Error::Store(_) => Status::unavailable(text),

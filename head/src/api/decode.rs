@@ -109,7 +109,7 @@ pub(crate) fn report(report: v1::ReplicaReport) -> Result<Report, Error> {
 pub(crate) fn loads(report: v1::LoadReport) -> std::collections::BTreeMap<FullName, Load> {
     let load = |load: v1::DeploymentLoad| {
         let name = full_name(&load.pipeline, &load.deployment).ok()?;
-        Some((name, Load { ongoing: load.ongoing, queued: load.queued }))
+        Some((name, Load { ongoing: load.ongoing, queued: load.queued, arrived: load.arrived }))
     };
     report.deployments.into_iter().filter_map(load).collect()
 }

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_pipelines::Name;
+use millstream_pipelines::{FullName, Name};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::change::{self, Candidate, Deployed, Refusal};
+use super::scale::{self, ScaleOverride, ScaleRequest};
 use super::{Compiled, Desired, Mode, Pipeline, Revision, StoredRevision, StoredRollout, Verdict, rollout};
 use crate::store::{self, Expected, Store, Version, Write};
 
@@ -16,6 +17,8 @@ use crate::store::{self, Expected, Store, Version, Write};
 const PIPELINES: &str = "pipelines/";
 /// Keys of revisions: `revisions/NAME/NUMBER`.
 const REVISIONS: &str = "revisions/";
+/// Keys of bounds that people have set: `scales/PIPELINE/DEPLOYMENT`.
+const SCALES: &str = "scales/";
 /// How often a change is tried when somebody else gets in between.
 const MAX_ATTEMPTS: usize = 5;
 
@@ -124,6 +127,7 @@ impl Catalog {
             writes.extend(
                 dropped.iter().map(|&number| Write::delete(revision_key(&name, number), Expected::Any)),
             );
+            writes.extend(dropped_scales(&current.desired, &desired));
             if self.commit(&mut current, &name, desired, writes).await? {
                 return Ok((number, true, Arc::clone(&current.desired)));
             }
@@ -143,6 +147,7 @@ impl Catalog {
             let mut writes: Vec<_> =
                 revisions.map(|&number| Write::delete(revision_key(name, number), Expected::Any)).collect();
             let newest = pipeline.as_ref().map_or(0, |pipeline| pipeline.newest);
+            writes.extend(dropped_scales(&current.desired, &desired));
             writes.push(put_head(name, &StoredHead::deleted(newest), current.versions.get(name)));
             if self.commit(&mut current, name, desired, writes).await? {
                 return Ok(Arc::clone(&current.desired));
@@ -177,6 +182,32 @@ impl Catalog {
         Err(store::Error::Conflict { key: format!("{PIPELINES}{name}") }.into())
     }
 
+    /// Sets or resets a deployment's bounds; gives whether that changed anything, and what people ask for now.
+    pub(crate) async fn scale(
+        &self,
+        name: &FullName,
+        request: ScaleRequest,
+    ) -> Result<(bool, Arc<Desired>), Error> {
+        let mut current = self.current.lock().await;
+        let pipeline = &name.pipeline;
+        for _ in 1..MAX_ATTEMPTS {
+            let desired = scale::scale(&current.desired, name, request)?;
+            if desired == *current.desired {
+                return Ok((false, Arc::clone(&current.desired)));
+            }
+            // The head is written as it was: who changes the pipeline at the same time is found out.
+            let head = StoredHead::of(&desired.pipelines[pipeline]);
+            let mut writes = vec![put_head(pipeline, &head, current.versions.get(pipeline))];
+            writes.extend(dropped_scales(&current.desired, &desired));
+            let set = desired.scales.get(name);
+            writes.extend(set.map(|set| Write::put(scale_key(name), Expected::Any, to_json(set))));
+            if self.commit(&mut current, pipeline, desired, writes).await? {
+                return Ok((true, Arc::clone(&current.desired)));
+            }
+        }
+        Err(store::Error::Conflict { key: scale_key(name) }.into())
+    }
+
     /// Commits; false (and everything read again) when somebody else was faster.
     async fn commit(
         &self,
@@ -209,6 +240,16 @@ fn put_head(name: &Name, head: &StoredHead, version: Option<&Version>) -> Write 
 
 fn revision_key(name: &Name, number: u64) -> String {
     format!("{REVISIONS}{name}/{number:020}")
+}
+
+fn scale_key(name: &FullName) -> String {
+    format!("{SCALES}{name}")
+}
+
+/// Bounds that are no longer set.
+fn dropped_scales(before: &Desired, after: &Desired) -> Vec<Write> {
+    let dropped = before.scales.keys().filter(|name| !after.scales.contains_key(*name));
+    dropped.map(|name| Write::delete(scale_key(name), Expected::Any)).collect()
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {
@@ -249,6 +290,16 @@ async fn read(store: &dyn Store, generation: u64) -> Result<Current, Error> {
         }
         if let Some(pipeline) = desired.pipelines.get_mut(&name) {
             pipeline.revisions.insert(stored.number, Arc::new(Revision { stored, compiled }));
+        }
+    }
+    for entry in store.list(SCALES).await?.entries {
+        let rest = &entry.key[SCALES.len()..];
+        let name: FullName = rest
+            .parse()
+            .map_err(|error| Error::Unreadable { key: entry.key.clone(), reason: format!("{error}") })?;
+        let stored: ScaleOverride = from_json(&entry.key, &entry.value)?;
+        if desired.pipelines.contains_key(&name.pipeline) {
+            desired.set_scale(name, stored);
         }
     }
     current.desired = Arc::new(desired);
@@ -309,6 +360,31 @@ mod tests {
         assert_eq!(one.deploy(candidate("a"), Mode::Rolling, 1).await.unwrap().0, 1);
         assert_eq!(other.deploy(candidate("b"), Mode::Rolling, 1).await.unwrap().0, 2);
         assert_eq!(one.deploy(candidate("c"), Mode::Rolling, 1).await.unwrap().0, 3);
+    }
+
+    #[tokio::test]
+    async fn bounds_that_people_set_are_stored_and_leave_with_their_pipeline() {
+        const TEXT: &str = "name = \"p\"\n[deployments.model]\nengine = \"echo\"\n";
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
+        let catalog = Catalog::load(Arc::clone(&store)).await.unwrap();
+        let compiled = Compiled::from_text("p.toml", TEXT).unwrap();
+        let candidate =
+            Candidate { file_name: "p.toml".into(), source: TEXT.into(), source_dir: "/".into(), compiled };
+        catalog.deploy(candidate.clone(), Mode::Rolling, 1).await.unwrap();
+        let full: FullName = "p/model".parse().unwrap();
+        let request = ScaleRequest::Bounds(Some(2), Some(5));
+        assert!(catalog.scale(&full, request).await.unwrap().0);
+        assert!(!catalog.scale(&full, request).await.unwrap().0, "the same again changes nothing");
+        let loaded = Catalog::load(Arc::clone(&store)).await.unwrap();
+        assert_eq!(loaded.desired().await, catalog.desired().await);
+        let newest = loaded.desired().await.pipelines[&name("p")].wanted().cloned().unwrap();
+        assert_eq!(newest.spec(&name("model")).unwrap().autoscaling.max_replicas, 5);
+        assert!(catalog.scale(&full, ScaleRequest::Reset).await.unwrap().0);
+        assert_eq!(num_keys(&*store, SCALES).await, 0);
+        catalog.scale(&full, request).await.unwrap();
+        catalog.delete(&name("p")).await.unwrap();
+        assert_eq!(num_keys(&*store, SCALES).await, 0);
     }
 
     #[tokio::test]

@@ -50,6 +50,12 @@ pub enum Refusal {
     /// There is no such pipeline.
     #[error("there is no pipeline `{0}`; `cluster status` lists those there are")]
     NotFound(Name),
+    /// There is no such deployment; the text lists those there are.
+    #[error("{0}")]
+    NoDeployment(String),
+    /// Bounds on replicas that make no sense.
+    #[error("{0}")]
+    Bounds(String),
 }
 
 /// Decides what deploying `candidate` does.
@@ -111,13 +117,16 @@ impl Desired {
         });
         pipeline.supersede(number);
         pipeline.revisions.insert(number, revision);
-        pipeline.drop_old()
+        let dropped = pipeline.drop_old();
+        self.keep_scales(name);
+        dropped
     }
 
     /// Removes a pipeline; its revision numbers stay used.
     pub fn remove(&mut self, name: &Name) {
         if let Some(pipeline) = self.pipelines.remove(name) {
             self.deleted.insert(name.clone(), pipeline.newest);
+            self.scales.retain(|scaled, _| scaled.pipeline != *name);
         }
     }
 }

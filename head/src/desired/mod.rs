@@ -4,6 +4,7 @@
 pub(crate) mod catalog;
 pub mod change;
 pub mod rollout;
+pub mod scale;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use millstream_pipelines::{DeploymentSpec, FullName, Name, Plan};
 use serde::{Deserialize, Serialize};
 
 pub use rollout::{Mode, Outcome, StoredRollout, Verdict};
+pub use scale::ScaleOverride;
 
 /// Revisions kept of a pipeline.
 pub const MAX_REVISIONS: usize = 10;
@@ -25,6 +27,8 @@ pub struct Desired {
     pub pipelines: BTreeMap<Name, Pipeline>,
     /// The last revision number of each pipeline that was deleted: numbers are never used again.
     pub deleted: BTreeMap<Name, u64>,
+    /// Bounds that people have set beside the files.
+    pub scales: BTreeMap<FullName, ScaleOverride>,
 }
 
 /// A pipeline and which of its revisions is wanted.

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use millstream_pipelines::{FullName, Name};
 use millstream_proto::NodeId;
-use millstream_proto::event::{Decision, RolloutStep};
+use millstream_proto::event::{Decision, RolloutStep, ScaleInputs};
 
+use crate::autoscaler::Inputs;
 use crate::reconcile::{Command, State};
 use crate::rollout::{ChangeKind, Phase};
 
@@ -31,6 +32,21 @@ pub fn event_of(command: &Command, state: &State) -> Option<(Subject, Decision)>
     let node_name =
         |id: &NodeId| state.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone());
     Some(match command {
+        Command::Scale(scale) => {
+            let Inputs { ongoing, queued, ready, starting, wanted, bounded_by, .. } = scale.inputs;
+            let inputs = ScaleInputs {
+                ongoing,
+                queued,
+                ready,
+                starting,
+                target_ongoing_requests: scale.settings.target_ongoing_requests,
+                wanted,
+                bounded_by: bounded_by.map(|bound| bound.to_string()),
+            };
+            let rule = scale.rule.to_string();
+            let decision = Decision::Scaled { from: scale.from, to: scale.to, rule, inputs };
+            (Subject::Deployment(scale.deployment.clone()), decision)
+        }
         Command::Start(order) => {
             let gpus = order.gpus.iter().map(|share| (share.index, share.milli)).collect();
             let decision = Decision::Placed {

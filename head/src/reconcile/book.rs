@@ -49,6 +49,8 @@ impl State {
                 self.rollouts.remove(pipeline);
                 self.conclusions.remove(pipeline);
                 self.targets.retain(|deployment, _| deployment.pipeline != *pipeline);
+                self.scalers.retain(|deployment, _| deployment.pipeline != *pipeline);
+                self.census.retain(|deployment, _| deployment.pipeline != *pipeline);
             }
             Command::Start(order) => self.start(order),
             Command::Update(order) => {
@@ -81,6 +83,7 @@ impl State {
                 self.ingresses.remove(ingress);
             }
             Command::Alarm { raised } => self.alarm = *raised,
+            Command::Scale(scale) => self.book_scale(scale, now),
         }
     }
 

@@ -153,6 +153,9 @@ impl Context<'_> {
     /// Replicas beyond `keep` leave: those that are not ready first, then those on the emptiest nodes.
     fn retire_surplus(&self, replicas: &[&Seen<'_>], keep: usize, needs: &mut Needs) {
         let surplus = replicas.len().saturating_sub(keep);
+        if surplus == 0 {
+            return;
+        }
         let mut order = replicas.to_vec();
         order.sort_by_key(|seen| {
             let crowd = self.crowd.get(seen.node_id).copied().unwrap_or(0);

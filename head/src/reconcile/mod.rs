@@ -10,11 +10,13 @@ pub mod numbers;
 pub mod observe;
 pub mod rehearse;
 pub mod routes;
+pub mod scale;
 mod state;
 pub mod status;
 mod step;
 mod takeover;
 mod view;
+pub mod wake;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use serde::Serialize;
 
 use crate::rollout;
 use crate::scheduler::Share;
+pub use scale::{Census, Scale};
 pub use state::{
     Booking, Conclusion, Device, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId, State,
     Unplaced,
@@ -97,6 +100,8 @@ pub enum Command {
         /// Whether it is so.
         raised: bool,
     },
+    /// A deployment is to have another number of replicas.
+    Scale(Box<Scale>),
 }
 
 impl Command {
@@ -107,6 +112,7 @@ impl Command {
             Self::Settle => "settle",
             Self::Serve { .. } => "serve",
             Self::Rollout(_) => "rollout",
+            Self::Scale(_) => "scale",
             Self::ForgetPipeline { .. } => "forget_pipeline",
             Self::Start(_) => "start",
             Self::Update(_) => "update",

@@ -49,6 +49,10 @@ pub struct DeploymentNumbers {
     pub queued: u64,
     /// Ongoing requests per replica that the autoscaler aims at.
     pub target_ongoing_requests: f64,
+    /// Fewest replicas.
+    pub min_replicas: u32,
+    /// Most replicas.
+    pub max_replicas: u32,
     /// Replicas wanted, as decided.
     pub target_replicas: u32,
     /// Replicas that the requests of this moment ask for, before averages and delays.
@@ -149,6 +153,8 @@ impl Scope<'_> {
             ongoing,
             queued,
             target_ongoing_requests: autoscaling.map_or(0.0, |config| config.target_ongoing_requests),
+            min_replicas: autoscaling.map_or(0, |config| config.min_replicas),
+            max_replicas: autoscaling.map_or(0, |config| config.max_replicas),
             target_replicas: u32::try_from(target).unwrap_or(u32::MAX),
             desired_replicas: autoscaling.map_or(0, |config| desired_replicas(config, ongoing + queued)),
             ready_replicas: u32::try_from(ready).unwrap_or(u32::MAX),

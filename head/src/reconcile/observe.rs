@@ -8,6 +8,7 @@ use millstream_proto::status::ReplicaState;
 use millstream_proto::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
+use super::scale;
 use super::state::{Booking, Ingress, Leaving, Load, Node, Replica, Resources, SessionId, State};
 use crate::desired::Desired;
 use crate::rollout::{Phase, Tally};
@@ -163,6 +164,7 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
             Effect::Structure
         }
         Event::IngressJoined { id, session, name, address, pid } => {
+            state.forget_loads(&id, now);
             let session = Some(session);
             let ingress =
                 Ingress { name, address, pid, session, since: now, acked: 0, loads: BTreeMap::new() };
@@ -174,12 +176,7 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
             ingress.acked = ingress.acked.max(version);
             Effect::Structure
         }
-        Event::Loaded(id, session, loads) => {
-            if let Some(ingress) = ingress_of(state, &id, session) {
-                ingress.loads = loads;
-            }
-            Effect::Numbers
-        }
+        Event::Loaded(id, session, loads) => scale::load(state, desired, (&id, session), loads, now),
         Event::Counted(id, session, counted) => match ingress_of(state, &id, session) {
             Some(_) => count(state, &counted),
             None => Effect::Numbers,
@@ -189,6 +186,7 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
             ingress.session = None;
             ingress.since = now;
             ingress.loads.clear();
+            state.forget_loads(&id, now);
             Effect::Structure
         }
     }

@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use super::Reason;
 use super::routes::RouteTable;
+use super::scale::Census;
+pub use crate::autoscaler::Load;
+use crate::autoscaler::Scaler;
 use crate::rollout::Rollout;
 use crate::scheduler::{Lack, Share};
 
@@ -36,6 +39,10 @@ pub struct State {
     pub conclusions: BTreeMap<Name, Conclusion>,
     /// How many replicas the autoscaler has decided on, by deployment; one that is not here has its minimum.
     pub targets: BTreeMap<FullName, u32>,
+    /// Requests and wishes of deployments that have requests, or more replicas than their minimum.
+    pub scalers: BTreeMap<FullName, Scaler<IngressId>>,
+    /// Replicas of deployments that may scale, as the last look saw them.
+    pub census: BTreeMap<FullName, Census>,
     /// The newest route table; version 0 before the first one.
     pub routes: RouteTable,
     /// Whether workers had time to report after the head's start; before, nothing is decided.
@@ -202,13 +209,4 @@ pub struct Ingress {
     pub acked: u64,
     /// Its last load report.
     pub loads: BTreeMap<FullName, Load>,
-}
-
-/// Requests of a deployment at one ingress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Load {
-    /// Sent to replicas, not yet answered.
-    pub ongoing: u64,
-    /// Waiting.
-    pub queued: u64,
 }

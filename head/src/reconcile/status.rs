@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_pipelines::FullName;
+use millstream_pipelines::{DeploymentSpec, FullName};
 use millstream_proto::NodeId;
 use millstream_proto::status::{
     ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeState, NodeStatus,
@@ -135,7 +135,11 @@ impl Scope<'_> {
     fn serving(&self) -> Option<u64> {
         let serving = self.state.serving.get(self.name)?.revision;
         let compiled = self.pipeline.revisions.get(&serving)?.compiled.as_ref().ok()?;
-        let answers = |deployment| {
+        // A deployment that may have no replica answers all the same: its calls wait until one has started.
+        let answers = |(deployment, spec): (&millstream_pipelines::Name, &std::sync::Arc<DeploymentSpec>)| {
+            if spec.autoscaling.min_replicas == 0 {
+                return true;
+            }
             let deployment = self.full_name(deployment);
             let routes = self.state.routes.pipelines.iter().find(|route| route.name == *self.name);
             let route = routes.and_then(|route| {
@@ -143,7 +147,7 @@ impl Scope<'_> {
             });
             route.is_some_and(|route| !route.replicas.is_empty())
         };
-        compiled.deployments.keys().all(answers).then_some(serving)
+        compiled.deployments.iter().all(answers).then_some(serving)
     }
 
     /// Whether a canary or a shadow stands where people wanted it: that is as it should be.
@@ -239,6 +243,8 @@ impl Scope<'_> {
             queued: numbers.queued,
             replicas,
             pending: self.state.pending.get(full_name).cloned().unwrap_or_default(),
+            min_replicas: numbers.min_replicas,
+            max_replicas: numbers.max_replicas,
         }
     }
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use millstream_pipelines::FullName;
 use millstream_proto::ReplicaId;
+use millstream_proto::status::ReplicaState;
 use serde::Serialize;
 
 use super::deployment::{self, Context, Crowd, Wanted};
-use super::state::{Leaving, State, Unplaced};
+use super::scale::{self, Census};
+use super::state::{Leaving, Node, Replica, State, Unplaced};
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
 use crate::desired::Desired;
@@ -29,6 +31,8 @@ pub struct Step {
     pub pending: BTreeMap<FullName, Vec<String>>,
     /// How many they are, by what is missing.
     pub unplaced: Unplaced,
+    /// Replicas of deployments that may scale.
+    pub census: BTreeMap<FullName, Census>,
 }
 
 /// Compares what is desired with what runs. The caller books each command ([`State::carry_out`]) and carries it out.
@@ -45,14 +49,17 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
             return step;
         }
         step.commands.push(Command::Settle);
+        let adopted = scale::adopt(state, desired, &view);
+        if !adopted.is_empty() {
+            // The rest is decided by these.
+            step.commands.extend(adopted);
+            return step;
+        }
     }
     if view.mass_loss != state.alarm {
         step.commands.push(Command::Alarm { raised: view.mass_loss });
     }
-    let mut crowd = Crowd::new();
-    for seen in view.staying.values().flatten() {
-        *crowd.entry(seen.node_id).or_default() += 1;
-    }
+    let crowd: Crowd<'_> = state.nodes.iter().map(|(id, node)| (id, num_staying(node))).collect();
     let mut wanted = Vec::new();
     for (name, pipeline) in &desired.pipelines {
         let context = Context { name, pipeline, view: &view, crowd: &crowd, state, timing, now };
@@ -68,18 +75,29 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     start(desired, state, timing, now, &wanted, &mut step);
     stop(desired, state, timing, now, &view, &mut step);
     keep_house(desired, state, timing, now, &view, &mut step);
+    step.census = scale::census(state, desired, &view);
     step
+}
+
+/// Replicas of a node that stay.
+fn num_staying(node: &Node) -> usize {
+    let stays = |replica: &&Replica| replica.leaving.is_none() && replica.state != ReplicaState::Draining;
+    node.replicas.values().filter(stays).count()
 }
 
 /// Whether every deployment has all its replicas ready: then there is nothing to wait for.
 fn runs_as_wanted(desired: &Desired, state: &State, view: &View<'_>, timing: &Timing) -> bool {
-    desired.pipelines.iter().all(|(name, pipeline)| {
-        let context =
-            Context { name, pipeline, view, crowd: &Crowd::new(), state, timing, now: Duration::ZERO };
-        context.wanted().is_some_and(|wanted| {
-            context.has_ready(wanted, |deployment, spec| context.target(&context.full_name(deployment), spec))
+    // How many replicas a deployment that scales had is not known before all have said what runs.
+    scale::all_fixed(desired)
+        && desired.pipelines.iter().all(|(name, pipeline)| {
+            let context =
+                Context { name, pipeline, view, crowd: &Crowd::new(), state, timing, now: Duration::ZERO };
+            context.wanted().is_some_and(|wanted| {
+                context.has_ready(wanted, |deployment, spec| {
+                    context.target(&context.full_name(deployment), spec)
+                })
+            })
         })
-    })
 }
 
 /// Finds places for what is wanted.

@@ -17,6 +17,7 @@ use crate::timing::Timing;
 
 mod rehearsal;
 mod rollouts;
+mod scaling;
 
 /// What people ask for, what is observed, and a clock.
 struct Cluster {
@@ -137,6 +138,7 @@ impl Cluster {
             Command::ForgetNode { node } => format!("forget {node}"),
             Command::ForgetIngress { ingress } => format!("forget {ingress}"),
             Command::Alarm { raised } => format!("alarm {raised}"),
+            Command::Scale(scale) => format!("scale {} {}-{}", scale.deployment, scale.from, scale.to),
         };
         self.settle().into_iter().map(text).filter(|text| !text.is_empty()).collect()
     }

@@ -1,6 +1,6 @@
 //! The state, seen from the deployments' side: one pass over all replicas per step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -87,6 +87,9 @@ impl<'a> View<'a> {
     pub(super) fn new(state: &'a State, timing: &Timing, now: Duration) -> Self {
         let mut view = View { staying: BTreeMap::new(), leaving: Vec::new(), mass_loss: false };
         let (mut live, mut lost) = (0, 0);
+        // Ten thousand replicas find their deployment by hash; only the deployments are sorted, once.
+        let mut places: HashMap<&FullName, usize> = HashMap::new();
+        let mut staying: Vec<(&FullName, Vec<Seen<'a>>)> = Vec::new();
         for (node_id, node) in &state.nodes {
             let health = node.health(timing, now);
             match health {
@@ -99,10 +102,15 @@ impl<'a> View<'a> {
                 if replica.leaving.is_some() || replica.state == ReplicaState::Draining {
                     view.leaving.push(seen);
                 } else {
-                    view.staying.entry(&replica.deployment).or_default().push(seen);
+                    let place = *places.entry(&replica.deployment).or_insert_with(|| {
+                        staying.push((&replica.deployment, Vec::new()));
+                        staying.len() - 1
+                    });
+                    staying[place].1.push(seen);
                 }
             }
         }
+        view.staying = staying.into_iter().collect();
         // One lost node is a lost node; several at once, and half of all, is more likely a fault of the network.
         view.mass_loss = lost >= 2 && lost >= live;
         view

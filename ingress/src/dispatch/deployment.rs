@@ -97,6 +97,8 @@ pub(crate) struct Load {
     pub ongoing: u64,
     /// Waiting here.
     pub queued: u64,
+    /// All that ever came.
+    pub arrived: u64,
 }
 
 /// The queue is full.
@@ -124,6 +126,8 @@ struct Shared {
     next_key: Key,
     /// All calls on the way, those to replicas that have left the routes included.
     ongoing: u64,
+    /// All calls that ever came.
+    arrived: u64,
     wake_at: Option<Instant>,
     /// What the head has not been told yet.
     counts: CallCounts,
@@ -141,6 +145,7 @@ impl Deployment {
             waiters: HashMap::new(),
             next_key: 0,
             ongoing: 0,
+            arrived: 0,
             wake_at: None,
             counts: CallCounts::default(),
             rng: SmallRng::from_os_rng(),
@@ -167,7 +172,7 @@ impl Deployment {
     /// Its requests at this ingress.
     pub(crate) fn load(&self) -> Load {
         let shared = self.shared.lock();
-        Load { ongoing: shared.ongoing, queued: shared.pool.num_queued() as u64 }
+        Load { ongoing: shared.ongoing, queued: shared.pool.num_queued() as u64, arrived: shared.arrived }
     }
 
     /// How calls ended since this was last asked.
@@ -224,6 +229,7 @@ impl Deployment {
     pub(crate) async fn acquire(&self, wish: Wish<'_>) -> Result<Permit, Shed> {
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
+            shared.arrived += 1;
             let Shared { pool, rng, .. } = &mut *shared;
             let (admission, grants) = pool.request(wish, clock::now(), rng);
             if !grants.is_empty() {

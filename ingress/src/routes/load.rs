@@ -9,10 +9,10 @@ use millstream_proto::v1;
 use super::table::Route;
 use crate::dispatch::{CallCounts, Deployment, Load, Outcomes};
 
-/// Loads by deployment; those without any request are left out.
+/// Loads by deployment; those that never had a request are left out.
 pub(crate) type DeploymentLoads = BTreeMap<FullName, Load>;
 
-/// The loads of those deployments that have any.
+/// The loads of those deployments that ever had any.
 pub(crate) fn loads_of<'a>(deployments: impl Iterator<Item = &'a Arc<Deployment>>) -> DeploymentLoads {
     let loads = deployments.map(|deployment| (deployment.name(), deployment.load()));
     loads.filter(|(_, load)| *load != Load::default()).map(|(name, load)| (name.clone(), load)).collect()
@@ -47,60 +47,77 @@ impl Endings {
     }
 }
 
-/// The report that follows `before`: all loads, zeros for those that ended, and how calls and requests ended. `None` while
-/// there is nothing to say.
+/// The report that follows `before`: all loads, those that came and went meanwhile, zeros for those that ended, and how
+/// calls and requests ended. `None` while there is nothing to say.
 pub(crate) fn report(
     before: &DeploymentLoads,
     now: &DeploymentLoads,
     mut endings: Endings,
 ) -> Option<v1::LoadReport> {
-    let quiet = endings.calls.is_empty() && endings.requests.is_empty();
-    if before.is_empty() && now.is_empty() && quiet {
-        return None;
-    }
+    let has_any = |load: Load| load.ongoing > 0 || load.queued > 0;
+    let load_of = |loads: &DeploymentLoads, name: &FullName| loads.get(name).copied().unwrap_or_default();
     let names: BTreeSet<_> = before.keys().chain(now.keys()).chain(endings.calls.keys()).cloned().collect();
-    let deployments = names.into_iter().map(|name| {
-        let load = now.get(&name).copied().unwrap_or_default();
-        let counts = endings.calls.remove(&name).unwrap_or_default();
+    let deployments = names.into_iter().filter_map(|name| {
+        let (told, load) = (load_of(before, &name), load_of(now, &name));
+        // A deployment that left the routes and came back counts from the start.
+        let arrived = load.arrived.checked_sub(told.arrived).unwrap_or(load.arrived);
+        let counts = endings.calls.remove(&name);
+        if counts.is_none() && !has_any(load) && !has_any(told) && arrived == 0 {
+            return None;
+        }
+        let counts = counts.unwrap_or_default();
         let outcomes = counts.by_revision.iter().map(|&(revision, outcomes)| {
             let Outcomes { answered, failed } = outcomes;
             v1::Outcomes { revision, answered, failed }
         });
-        v1::DeploymentLoad {
+        Some(v1::DeploymentLoad {
             pipeline: name.pipeline.to_string(),
             deployment: name.deployment.to_string(),
             ongoing: load.ongoing,
             queued: load.queued,
             outcomes: outcomes.collect(),
             shed: counts.shed,
-        }
+            arrived,
+        })
     });
-    Some(v1::LoadReport { deployments: deployments.collect(), pipelines: endings.requests })
+    let deployments: Vec<_> = deployments.collect();
+    let any = !deployments.is_empty() || !endings.requests.is_empty();
+    any.then_some(v1::LoadReport { deployments, pipelines: endings.requests })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn loads(list: &[(&str, u64, u64)]) -> DeploymentLoads {
+    fn loads(list: &[(&str, u64, u64, u64)]) -> DeploymentLoads {
         list.iter()
-            .map(|&(name, ongoing, queued)| (name.parse().unwrap(), Load { ongoing, queued }))
+            .map(|&(name, ongoing, queued, arrived)| {
+                (name.parse().unwrap(), Load { ongoing, queued, arrived })
+            })
             .collect()
     }
 
     #[test]
-    fn a_report_tells_what_there_is_and_once_what_ended() {
+    fn a_report_tells_what_there_is_what_came_and_went_and_once_what_ended() {
         let table = [
             (loads(&[]), loads(&[]), None),
-            (loads(&[]), loads(&[("a/b", 1, 0)]), Some(vec![("b", 1, 0)])),
-            (loads(&[("a/b", 1, 0)]), loads(&[("a/b", 1, 0)]), Some(vec![("b", 1, 0)])),
-            (loads(&[("a/b", 1, 0)]), loads(&[("a/c", 0, 2)]), Some(vec![("b", 0, 0), ("c", 0, 2)])),
+            (loads(&[]), loads(&[("a/b", 1, 0, 1)]), Some(vec![("b", 1, 0, 1)])),
+            (loads(&[("a/b", 1, 0, 1)]), loads(&[("a/b", 1, 0, 1)]), Some(vec![("b", 1, 0, 0)])),
+            (
+                loads(&[("a/b", 1, 0, 1)]),
+                loads(&[("a/c", 0, 2, 2)]),
+                Some(vec![("b", 0, 0, 0), ("c", 0, 2, 2)]),
+            ),
+            (loads(&[("a/b", 1, 0, 1)]), loads(&[("a/b", 0, 0, 1)]), Some(vec![("b", 0, 0, 0)])),
+            (loads(&[("a/b", 0, 0, 1)]), loads(&[("a/b", 0, 0, 1)]), None),
+            (loads(&[("a/b", 0, 0, 1)]), loads(&[("a/b", 0, 0, 4)]), Some(vec![("b", 0, 0, 3)])),
+            (loads(&[("a/b", 0, 0, 9)]), loads(&[("a/b", 0, 0, 1)]), Some(vec![("b", 0, 0, 1)])),
         ];
         for (before, now, expected) in table {
             let told = report(&before, &now, Endings::default()).map(|report| report.deployments);
             let told = told.as_ref().map(|list| {
                 list.iter()
-                    .map(|load| (load.deployment.as_str(), load.ongoing, load.queued))
+                    .map(|load| (load.deployment.as_str(), load.ongoing, load.queued, load.arrived))
                     .collect::<Vec<_>>()
             });
             assert_eq!(told, expected);

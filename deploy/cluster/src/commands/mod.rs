@@ -6,6 +6,8 @@ mod deploy_plan;
 pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod rollout;
+pub(crate) mod scale;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod validate;
 

@@ -75,7 +75,7 @@ fn render(status: &ClusterStatus) -> String {
     section(
         &mut text,
         "deployments",
-        ["NAME", "READY", "TARGET", "DESIRED", "ONGOING", "QUEUED", "NOTE"],
+        ["NAME", "READY", "TARGET", "DESIRED", "RANGE", "ONGOING", "QUEUED", "NOTE"],
         deployments().map(deployment_row),
     );
     section(
@@ -176,12 +176,17 @@ fn pipeline_row(pipeline: &PipelineStatus) -> [String; 5] {
     ]
 }
 
-fn deployment_row(deployment: &DeploymentStatus) -> [String; 7] {
+fn deployment_row(deployment: &DeploymentStatus) -> [String; 8] {
+    let range = match (deployment.min_replicas, deployment.max_replicas) {
+        (min, max) if min == max => "fixed".to_owned(),
+        (min, max) => format!("{min}-{max}"),
+    };
     [
         deployment.full_name.clone(),
         deployment.ready_replicas.to_string(),
         deployment.target_replicas.to_string(),
         deployment.desired_replicas.to_string(),
+        range,
         deployment.ongoing.to_string(),
         deployment.queued.to_string(),
         deployment.pending.join("\n"),
@@ -262,6 +267,9 @@ mod tests {
                     queued: 0,
                     replicas: vec![replica],
                     pending: vec!["node `a`: 1 GPU wanted, 0.75 free".into()],
+                    min_replicas: 1,
+                    max_replicas: 8,
+                    desired_replicas: 2,
                 }],
             }],
         };

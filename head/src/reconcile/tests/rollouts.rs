@@ -9,7 +9,7 @@ use crate::rollout::{Outcomes, Phase, Tally};
 fn on_trial(replicas: u32, mode: Mode) -> Cluster {
     let mut cluster = serving(replicas);
     cluster.join_ingress();
-    cluster.load(1);
+    cluster.under_way(1);
     cluster.deploy("p", &[model(replicas, 2)]);
     desired::rollout::set_mode(&mut cluster.desired, &name("p"), mode).unwrap();
     let starts = cluster.short();
@@ -24,9 +24,9 @@ fn on_trial(replicas: u32, mode: Mode) -> Cluster {
 
 impl Cluster {
     /// The ingress has so many requests of `p` under way.
-    fn load(&mut self, ongoing: u64) {
+    fn under_way(&mut self, ongoing: u64) {
         let (id, session) = self.ingress();
-        let loads = [("p/model".parse().unwrap(), Load { ongoing, queued: 0 })];
+        let loads = [("p/model".parse().unwrap(), Load { ongoing, queued: 0, arrived: 0 })];
         self.see(Event::Loaded(id, session, loads.into()));
     }
 
@@ -174,7 +174,7 @@ fn a_second_update_on_top_replaces_the_first() {
     assert!(commands.contains(&"retire p-model-1-3".to_owned()), "{commands:?}");
     assert!(commands.iter().any(|command| command.starts_with("start p/model@3")), "{commands:?}");
     assert_eq!(cluster.variants(), [(1, 1000, 0)]);
-    cluster.load(0);
+    cluster.under_way(0);
     cluster.obey();
     cluster.pass(0.3);
     cluster.obey();
@@ -196,7 +196,7 @@ fn a_head_restarted_during_a_trial_serves_the_old_revision_and_begins_the_trial_
         cluster.join_with(node, 64, 0, reports);
     }
     cluster.join_ingress();
-    cluster.load(1);
+    cluster.under_way(1);
     cluster.pass(4.0);
     cluster.short();
     assert_eq!(cluster.variants(), [(1, 900, 0), (2, 100, 0)]);
@@ -205,7 +205,7 @@ fn a_head_restarted_during_a_trial_serves_the_old_revision_and_begins_the_trial_
 #[test]
 fn an_idle_pipeline_moves_after_a_moment() {
     let mut cluster = on_trial(1, Mode::Rolling);
-    cluster.load(0);
+    cluster.under_way(0);
     cluster.pass(0.2);
     assert!(cluster.short().is_empty());
     cluster.pass(0.1);

@@ -47,6 +47,23 @@ fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
 }
 
 #[test]
+fn a_replica_that_comes_takes_part_of_the_queue_that_caused_it() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    for _ in 0..5 {
+        pool.request(Wish::avoiding(&[]), now, &mut rng);
+    }
+    assert_eq!(pool.num_queued(), 3);
+    let both = members(&[0, 1]);
+    let grants = pool.set_replicas(both, &[], now, &mut rng);
+    assert_eq!(
+        grants,
+        [Grant { ticket: 0, key: 1 }, Grant { ticket: 1, key: 1 }],
+        "in order, to the new one"
+    );
+    assert_eq!(pool.num_queued(), 1);
+}
+
+#[test]
 fn a_replica_that_said_full_is_left_alone_for_a_moment() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
     assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(0));

@@ -2,14 +2,47 @@
 
 use std::time::Duration;
 
-use crate::Autoscaling;
 use crate::fault::FaultSink;
-use crate::raw::{RawValue, Reader, did_you_mean};
+use crate::raw::{RawValue, Reader, Syntax, did_you_mean, parse};
+use crate::{Autoscaling, Faults};
 
 const MAX_REPLICAS: u32 = 10_000;
 /// Most replicas of `autoscaling = "auto"`.
 const AUTO_MAX_REPLICAS: u32 = 100;
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a lone table is read as the value of.
+const KEY: &str = "autoscaling";
+
+impl Autoscaling {
+    /// Reads settings that stand alone, as a pipeline's file would have them: `{ max_replicas = 8 }`, `"auto"`, the
+    /// keys without braces, or the whole `autoscaling = …`. `name` is what messages call the text.
+    ///
+    /// # Errors
+    /// All faults.
+    pub fn from_text(name: &str, text: &str) -> Result<Self, Faults> {
+        let trimmed = text.trim();
+        let document = match trimmed {
+            "auto" => format!("{KEY} = \"auto\""),
+            _ if trimmed.starts_with(['{', '"', '\'']) => format!("{KEY} = {trimmed}"),
+            _ if trimmed.starts_with(KEY) || trimmed.starts_with('[') => trimmed.to_owned(),
+            _ if trimmed.contains('\n') => format!("[{KEY}]\n{trimmed}"),
+            _ => format!("{KEY} = {{ {trimmed} }}"),
+        };
+        let mut faults = FaultSink::new(&document);
+        let (table, syntax) = parse(&mut faults);
+        let mut found = Self::default();
+        if syntax == Syntax::Sound {
+            let mut reader = Reader::file(&table);
+            found = autoscaling(&mut reader, &mut faults);
+            reader.finish(&mut faults);
+        }
+        match faults.into_faults(name) {
+            None => Ok(found),
+            Some(faults) => Err(faults),
+        }
+    }
+}
 
 /// Reads the key; without it there is one replica.
 pub(super) fn autoscaling(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Autoscaling {
@@ -65,4 +98,67 @@ pub(super) fn autoscaling(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) ->
     };
     keys.finish(faults);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        let faults = Autoscaling::from_text("flag", text).unwrap_err().faults;
+        faults.into_iter().map(|fault| format!("{}; {}", fault.message, fault.help)).collect()
+    }
+
+    #[test]
+    fn settings_alone_are_read_however_they_are_written() {
+        for text in [
+            "{ min_replicas = 0, max_replicas = 40 }",
+            "min_replicas = 0, max_replicas = 40",
+            "min_replicas = 0\nmax_replicas = 40\n",
+            "autoscaling = { min_replicas = 0, max_replicas = 40 }",
+            "[autoscaling]\nmin_replicas = 0\nmax_replicas = 40",
+        ] {
+            let found = Autoscaling::from_text("flag", text).unwrap();
+            assert_eq!((found.min_replicas, found.max_replicas), (0, 40), "{text}");
+        }
+        for text in ["auto", "\"auto\"", "autoscaling = \"auto\""] {
+            let found = Autoscaling::from_text("flag", text).unwrap();
+            assert_eq!((found.min_replicas, found.max_replicas), (1, 100), "{text}");
+        }
+        assert_eq!(Autoscaling::from_text("flag", "{}").unwrap(), Autoscaling::default());
+    }
+
+    #[test]
+    fn bad_settings_are_refused_with_place_and_fix_all_at_once() {
+        let text = "{ min_replicas = 5, max_replicas = 2, target_ongoing_requests = nan, look_back = 3, \
+                    upscaling_factor = -1, downscaling_factor = 0, replicas = 3 }";
+        let found = faults(text);
+        assert_eq!(found.len(), 6, "{found:#?}");
+        assert!(found[0].contains("`autoscaling.max_replicas` is `2`, less than `min_replicas`, which is 5"));
+        assert!(found[0].contains("set it to 5 or more, or lower `min_replicas`"));
+        let place = Autoscaling::from_text("flag", text).unwrap_err().faults[0].column;
+        assert_eq!(place, "autoscaling = { min_replicas = 5, max_replicas = ".len() + 1);
+    }
+
+    #[test]
+    fn each_number_has_its_range() {
+        for text in [
+            "{ min_replicas = -1 }",
+            "{ min_replicas = 0.5 }",
+            "{ max_replicas = 0 }",
+            "{ max_replicas = 10001 }",
+            "{ target_ongoing_requests = 0 }",
+            "{ target_ongoing_requests = -2.0 }",
+            "{ target_ongoing_requests = inf }",
+            "{ look_back = \"0s\" }",
+            "{ upscale_delay = \"-1s\" }",
+            "{ idle_timeout = \"25h\" }",
+            "{ upscaling_factor = nan }",
+            "\"automatic\"",
+            "{ min_replicas = 1",
+            "5",
+        ] {
+            assert_eq!(faults(text).len(), 1, "{text}: {:#?}", faults(text));
+        }
+    }
 }
