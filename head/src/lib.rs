@@ -19,6 +19,7 @@ mod members;
 pub mod reconcile;
 pub mod scheduler;
 mod shared;
+pub mod simulate;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,8 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::commands::simulate::SimulateArgs;
+
 /// Serves pipelines of models on a cluster: one TOML file in, HTTP calls out.
 #[derive(Debug, Parser)]
 #[command(name = "cluster", version, max_term_width = 110, after_help = EXIT_CODES)]
@@ -83,6 +85,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Show nodes, pipelines and replicas.
     Status(StatusArgs),
+    /// What the control plane would do with recorded work; needs no cluster.
+    Simulate(SimulateArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.

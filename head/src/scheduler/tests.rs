@@ -7,7 +7,10 @@ use millstream_proto::NodeId;
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
-use super::{FreeDevice, Missing, Node, Request, Share, Strategy, World, book, is_within_capacity, place};
+use super::{
+    FreeDevice, GroupId, Missing, Node, Request, Share, Solution, Strategy, Workload, World, book,
+    is_within_capacity,
+};
 use crate::testing::demand;
 
 fn node(name: &str, cores: u64, gpus: u32) -> Node {
@@ -29,7 +32,13 @@ fn request(deployment: &str, cores: u64, gpus: GpuDemand, strategy: Strategy) ->
         FullName { pipeline: "p".parse::<Name>().unwrap(), deployment: deployment.parse().unwrap() };
     let demand = Demand { gpus, ..demand(cores * 1000) };
     let device = if gpus == GpuDemand::None { Device::Cpu } else { Device::Gpu };
-    Request { deployment, demand, device, strategy }
+    Request { deployment, demand, device, strategy, group: None }
+}
+
+/// Places with the requests themselves as the workload.
+fn place(world: &World, requests: &[Request]) -> Solution {
+    let demands = requests.iter().map(|request| (&request.demand, request.device, 1));
+    super::place(world, &Workload::of(demands), requests)
 }
 
 /// Node names by request; `-` for pending.

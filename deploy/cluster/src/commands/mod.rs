@@ -3,6 +3,7 @@
 pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod down;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod validate;
 
