@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod defrag;
 mod ids;
 pub mod status;
 mod wire;

@@ -11,6 +11,7 @@ const CORE: &[&str] = &[
     "pipelines/src",
     "head/src/scheduler",
     "head/src/reconcile",
+    "head/src/simulate/placement",
     "head/src/autoscaler.rs",
     "ingress/src/dispatch/admission.rs",
     "ingress/src/dispatch/ejection.rs",

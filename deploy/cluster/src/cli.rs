@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::commands::defrag::DefragArgs;
 use crate::commands::simulate::SimulateArgs;
 
 /// Serves pipelines of models on a cluster: one TOML file in, HTTP calls out.
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Show nodes, pipelines and replicas.
     Status(StatusArgs),
+    /// Show which moves of replicas would make whole GPUs free.
+    Defrag(DefragArgs),
     /// What the control plane would do with recorded work; needs no cluster.
     Simulate(SimulateArgs),
     /// Print a completion script for a shell.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use millstream_proto::defrag::DefragPlan;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1;
 use millstream_proto::v1::control_service_client::ControlServiceClient;
@@ -119,6 +120,13 @@ impl Client {
         answer.map(|_| ()).map_err(|status| self.failure(&status))
     }
 
+    /// Which moves would make whole GPUs free.
+    pub(crate) async fn plan_defrag(&mut self) -> Result<DefragPlan, Failure> {
+        let answer = self.service.plan_defrag(v1::PlanDefragRequest {}).await;
+        let json = answer.map_err(|status| self.failure(&status))?.into_inner().json;
+        parse(&json)
+    }
+
     /// The address it is connected to.
     pub(crate) fn address(&self) -> &str {
         &self.address
@@ -162,7 +170,11 @@ impl StatusWatch {
 }
 
 fn parse_status(answer: &v1::StatusResponse) -> Result<ClusterStatus, Failure> {
-    serde_json::from_str(&answer.json).map_err(|error| {
+    parse(&answer.json)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Failure> {
+    serde_json::from_str(json).map_err(|error| {
         Failure::failed(format!("the cluster speaks another version of this command's language: {error}"))
     })
 }

@@ -53,6 +53,7 @@ fn run(cli: Cli) -> Result<(), exit::Failure> {
             Command::Validate(args) => commands::validate::run(&global, &args).await,
             Command::Delete(args) => commands::delete::run(&global, &args).await,
             Command::Status(args) => commands::status::run(&global, &args).await,
+            Command::Defrag(args) => commands::defrag::run(&global, &args).await,
             Command::Simulate(args) => commands::simulate::run(&global, &args),
             Command::Completions { .. } => Ok(()),
         }

@@ -7,6 +7,7 @@
 
 mod choose;
 mod cluster;
+pub mod defrag;
 mod fit;
 mod group;
 mod waste;
