@@ -59,5 +59,6 @@ pub(crate) fn compiled(pipeline: &str, specs: impl IntoIterator<Item = Deploymen
         route: Some(format!("/{pipeline}")),
         deployments: specs.into_iter().map(|spec| (spec.name.clone(), Arc::new(spec))).collect(),
         uses: [].into(),
+        all_or_nothing: false,
     }
 }

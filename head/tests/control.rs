@@ -24,6 +24,7 @@ async fn every_control_call_needs_the_token() {
         client.watch_status(v1::StatusRequest {}).await.err(),
         client.list_pipelines(v1::ListPipelinesRequest {}).await.err(),
         client.shutdown(v1::ShutdownRequest::default()).await.err(),
+        client.plan_defrag(v1::PlanDefragRequest {}).await.err(),
     ];
     for refused in refusals {
         let refused = refused.expect("refused");

@@ -9,7 +9,7 @@ use millstream_values::Value;
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
 use crate::request::Schema;
-use crate::{DeploymentSpec, Faults, FullName, Name};
+use crate::{DeploymentSpec, Faults, FullName, Name, Placement};
 
 mod graph;
 
@@ -37,6 +37,7 @@ pub(crate) struct PlanParts {
     /// The deployments that stages call; [`Work::Call`] indexes it.
     pub(crate) targets: Vec<FullName>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) placement: Placement,
     /// A stage's place in this list is its index everywhere.
     pub(crate) stages: Vec<StagePlan>,
     /// The response body, field by field; empty without `[response]`.
@@ -156,6 +157,12 @@ impl Plan {
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.parts.timeout
+    }
+
+    /// How its replicas are placed (`[placement]`).
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.parts.placement
     }
 
     /// Whether the response has a field that can stream.

@@ -158,6 +158,13 @@ pub enum GpuDemand {
     Whole(u32),
 }
 
+/// How the replicas of a pipeline are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Placement {
+    /// Whether the first replicas of all its deployments start together or not at all.
+    pub all_or_nothing: bool,
+}
+
 /// How calls run together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {

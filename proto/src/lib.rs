@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod defrag;
 pub mod deploy_plan;
 pub mod event;
 mod ids;

@@ -9,6 +9,8 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::commands::defrag::DefragArgs;
+
 /// Serves pipelines of models on a cluster: one TOML file in, HTTP calls out.
 #[derive(Debug, Parser)]
 #[command(name = "cluster", version, max_term_width = 110, after_help = EXIT_CODES)]
@@ -89,7 +91,9 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Set how many replicas a deployment has, or between which numbers it scales, in place of its file.
     Scale(ScaleArgs),
-    /// Ask the decision code what would happen, on a virtual clock; needs no cluster.
+    /// Show which moves of replicas would make whole GPUs free.
+    Defrag(DefragArgs),
+    /// Ask the decision code what would happen, on a virtual clock or a recorded workload; needs no cluster.
     Simulate(SimulateArgs),
     /// Print a completion script for a shell.
     Completions {
@@ -322,6 +326,8 @@ pub(crate) struct SimulateArgs {
 pub(crate) enum Simulate {
     /// Replay a trace of requests against the autoscaler: what it costs, how long requests wait.
     Autoscaling(crate::commands::simulate::autoscaling::AutoscalingArgs),
+    /// How much of a cluster's GPU gets work when tasks arrive in random order until they ask for more than there is.
+    Placement(crate::commands::simulate::placement::PlacementArgs),
 }
 
 /// Thousandths out of `10%` or `0.5%`.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use millstream_proto::defrag::DefragPlan;
 use millstream_proto::deploy_plan::DeployPlan;
 use millstream_proto::event::Event;
 use millstream_proto::status::ClusterStatus;
@@ -157,6 +158,13 @@ impl Client {
         let drain_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
         let answer = self.service.shutdown(v1::ShutdownRequest { drain_ms }).await;
         answer.map(|_| ()).map_err(|status| self.failure(&status))
+    }
+
+    /// Which moves would make whole GPUs free.
+    pub(crate) async fn plan_defrag(&mut self) -> Result<DefragPlan, Failure> {
+        let answer = self.service.plan_defrag(v1::PlanDefragRequest {}).await;
+        let json = answer.map_err(|status| self.failure(&status))?.into_inner().json;
+        parse(&json)
     }
 
     /// The address it is connected to.

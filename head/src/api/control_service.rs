@@ -11,9 +11,9 @@ use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     DeleteRequest, DeleteResponse, DeployRequest, DeployResponse, ExplainRequest, ExplainResponse,
-    ListPipelinesRequest, ListPipelinesResponse, PlanDeployResponse, RolloutRequest, RolloutResponse,
-    ScaleRequest, ScaleResponse, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse,
-    StoredPipeline, UndoRolloutRequest,
+    ListPipelinesRequest, ListPipelinesResponse, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
+    RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, ShutdownRequest, ShutdownResponse,
+    StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -23,6 +23,7 @@ use crate::desired::catalog;
 use crate::desired::change::{Candidate, Refusal};
 use crate::desired::{Compiled, Mode, Pipeline, scale};
 use crate::explain::Subject;
+use crate::reconcile::defrag;
 use crate::shared::{Restarting, Shared};
 use crate::store;
 
@@ -155,6 +156,20 @@ impl ControlService for ControlServer {
         self.shared.ask(|reply| ReconcilerMsg::Shutdown(drain, reply)).await.map_err(restarting)?;
         self.shared.stop.send_replace(Some(drain));
         Ok(Response::new(ShutdownResponse {}))
+    }
+
+    async fn plan_defrag(
+        &self,
+        _: Request<PlanDefragRequest>,
+    ) -> Result<Response<PlanDefragResponse>, Status> {
+        let state = self.shared.ask(ReconcilerMsg::Inspect).await.map_err(restarting)?;
+        let desired = self.shared.catalog.desired().await;
+        let (timing, now) = (self.shared.timing.clone(), self.shared.clock.now());
+        // It may be long on a large cluster, and must not hold up the reconciler.
+        let plan = tokio::task::spawn_blocking(move || defrag::plan(&desired, &state, &timing, now));
+        let plan = plan.await.map_err(|_| Status::internal("finding the moves failed; please report it"))?;
+        let json = serde_json::to_string(&plan).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(PlanDefragResponse { json }))
     }
 }
 

@@ -110,6 +110,8 @@ pub struct Compiled {
     pub deployments: BTreeMap<Name, Arc<DeploymentSpec>>,
     /// Deployments of other pipelines that it calls.
     pub uses: BTreeSet<FullName>,
+    /// Whether its first replicas start together or not at all.
+    pub all_or_nothing: bool,
 }
 
 impl Compiled {
@@ -128,6 +130,7 @@ impl Compiled {
                 .map(|(name, spec)| (name.clone(), Arc::new(spec.clone())))
                 .collect(),
             uses: plan.targets().iter().filter(|target| target.pipeline != *plan.name()).cloned().collect(),
+            all_or_nothing: plan.placement().all_or_nothing,
         })
     }
 }

@@ -16,6 +16,7 @@ use super::view::{Seen, View};
 use super::{Command, Order, Reason};
 use crate::autoscaler;
 use crate::desired::{Mode, Pipeline, Revision};
+use crate::scheduler::GroupId;
 use crate::timing::Timing;
 
 /// Replicas to start, before they have places.
@@ -24,6 +25,8 @@ pub(super) struct Wanted {
     pub(super) deployment: FullName,
     pub(super) revision: u64,
     pub(super) count: usize,
+    /// Set when it starts together with others or not at all.
+    pub(super) group: Option<GroupId>,
 }
 
 /// What a pipeline needs.
@@ -65,6 +68,11 @@ pub(super) fn decide(context: &Context<'_>) -> Needs {
         }
     }
     context.retire_strangers(wanted, old.map(AsRef::as_ref), &mut needs);
+    // Only the first start: what is lost later is replaced as it fits.
+    if compiled.all_or_nothing && context.view.of_pipeline(context.name).next().is_none() {
+        let group = GroupId(context.name.to_string());
+        needs.start.iter_mut().for_each(|wanted| wanted.group = Some(group.clone()));
+    }
     needs
 }
 
@@ -189,7 +197,7 @@ impl Needs {
     fn want(&mut self, deployment: &FullName, revision: &Revision, count: usize) {
         if count > 0 {
             let revision = revision.stored.number;
-            self.start.push(Wanted { deployment: deployment.clone(), revision, count });
+            self.start.push(Wanted { deployment: deployment.clone(), revision, count, group: None });
         }
     }
 }

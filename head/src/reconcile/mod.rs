@@ -5,6 +5,7 @@
 //! them only passes events in and sends commands out.
 
 mod book;
+pub mod defrag;
 mod deployment;
 pub mod numbers;
 pub mod observe;

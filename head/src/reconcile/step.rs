@@ -14,7 +14,7 @@ use super::state::{Leaving, Node, Replica, State, Unplaced};
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
 use crate::desired::Desired;
-use crate::scheduler::{self, Lack, Request, Strategy};
+use crate::scheduler::{self, Lack, Request, Strategy, Workload};
 use crate::timing::Timing;
 
 /// How long a replica may stop beyond its drain time before it is told again.
@@ -125,9 +125,11 @@ fn start(
             demand: spec.demand.clone(),
             device: spec.device,
             strategy: Strategy::Spread,
+            group: wanted.group.clone(),
         })
         .collect();
-    let solution = scheduler::place(&world(state, timing, now), &requests);
+    let workload = workload(desired, state, &requests);
+    let solution = scheduler::place(&world(state, timing, now), &workload, &requests);
     for (last, placement) in (state.last_replica + 1..).zip(solution.placements) {
         let (wanted, (revision, spec)) = known[placement.request];
         let FullName { pipeline, deployment } = &wanted.deployment;
@@ -150,14 +152,36 @@ fn start(
             format!("{node}: {}", missing.join("; "))
         });
         let mut reasons: Vec<_> = reasons.collect();
-        if reasons.is_empty() {
+        let waits = pending
+            .blocked
+            .as_ref()
+            .is_some_and(|blocked| reasons.is_empty() && blocked.by != requests[pending.request].deployment);
+        if reasons.is_empty() && !waits {
             reasons.push(match state.nodes.len() {
                 0 => "no node is connected; start one with `cluster up --join HEAD`".into(),
                 count => format!("none of {count} nodes takes replicas: each is lost or draining"),
             });
         }
+        if let Some(blocked) = pending.blocked {
+            reasons.insert(0, blocked.to_string());
+        }
         step.pending.insert(requests[pending.request].deployment.clone(), reasons);
     }
+}
+
+/// What the scheduler may expect: the demands of all that is deployed, and of what is asked for now.
+fn workload(desired: &Desired, state: &State, requests: &[Request]) -> Workload {
+    let wanted = desired.pipelines.iter().filter_map(|(name, pipeline)| Some((name, pipeline.wanted()?)));
+    let deployed = wanted.flat_map(|(pipeline, wanted)| {
+        wanted.compiled.iter().flat_map(|compiled| &compiled.deployments).map(move |(deployment, spec)| {
+            let deployment = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };
+            // One that is to have none now will have some.
+            let target = deployment::target(&state.targets, &deployment, spec).max(1);
+            (&spec.demand, spec.device, target as u64)
+        })
+    });
+    let asked = requests.iter().map(|request| (&request.demand, request.device, 1));
+    Workload::of(deployed.chain(asked))
 }
 
 /// Replicas that left the routes stop once every ingress has confirmed it, or had time to.

@@ -620,6 +620,42 @@ fn gpu_shares_are_booked_and_what_has_no_place_says_why() {
 }
 
 #[test]
+fn an_all_or_nothing_pipeline_starts_when_all_of_it_fits_and_later_losses_are_replaced_one_by_one() {
+    let mut cluster = Cluster::new();
+    cluster.join_with("n1", 3, 0, vec![]);
+    let mut wanted = model(2, 1);
+    wanted.demand.cpu_milli = 2000;
+    let mut compiled = compiled("p", [wanted]);
+    compiled.all_or_nothing = true;
+    let candidate =
+        Candidate { file_name: "p.toml".into(), source: "p".into(), source_dir: "/".into(), compiled };
+    let Deployed::New(revision) = deploy(&cluster.desired, candidate, 1).unwrap() else { panic!("not new") };
+    cluster.desired.add(&name("p"), revision);
+    cluster.obey();
+    let deployment = cluster.status().pipelines[0].deployments[0].clone();
+    assert!(deployment.replicas.is_empty());
+    assert_eq!(
+        deployment.pending,
+        [
+            "all or nothing: the 2 replicas of `p` start together, and `p/model` has no place",
+            "n1: needs 2 cores, 1 free",
+        ]
+    );
+    cluster.join_with("n2", 3, 0, vec![]);
+    cluster.obey();
+    assert_eq!(cluster.status().pipelines[0].state, PipelineState::Ready);
+    // One lost replica does not take the other along.
+    cluster.leave("n2");
+    cluster.pass(20.0);
+    cluster.obey();
+    let deployment = cluster.status().pipelines[0].deployments[0].clone();
+    assert_eq!(
+        (deployment.ready_replicas, deployment.pending),
+        (1, vec!["n1: needs 2 cores, 1 free".to_owned()])
+    );
+}
+
+#[test]
 fn nothing_is_decided_while_the_cluster_shuts_down() {
     let mut cluster = serving(1);
     cluster.state.stopping = true;

@@ -147,11 +147,14 @@ impl<'a> View<'a> {
     }
 }
 
+/// Whether a node may be given replicas.
+pub(super) fn takes_replicas(node: &Node, timing: &Timing, now: Duration) -> bool {
+    node.session.is_some() && !node.draining && node.health(timing, now) == Health::Live
+}
+
 /// What the nodes that may be given work have free.
 pub(super) fn world(state: &State, timing: &Timing, now: Duration) -> World {
-    let placeable =
-        |node: &Node| node.session.is_some() && !node.draining && node.health(timing, now) == Health::Live;
-    let nodes = state.nodes.iter().filter(|(_, node)| placeable(node));
+    let nodes = state.nodes.iter().filter(|(_, node)| takes_replicas(node, timing, now));
     World { nodes: nodes.map(|(id, node)| free(id, node)).collect() }
 }
 

@@ -1,11 +1,12 @@
-//! Whether a node can take a replica, with which devices, and what is missing when it cannot.
+//! What is missing on a node that cannot take a replica.
 
 use std::fmt;
 
 use millstream_pipelines::{Demand, Device, GpuDemand};
 use serde::{Deserialize, Serialize};
 
-use super::{FreeDevice, Node, Request, Share, WHOLE_DEVICE};
+use super::workload::Gpus;
+use super::{FreeDevice, Node, Request};
 
 /// One thing that a node lacks for a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,19 +226,6 @@ impl Mode {
     }
 }
 
-/// The device parts that the request would get on the node (none in [`Mode::Cpu`]); `None` when it does not fit.
-pub(super) fn try_fit(node: &Node, request: &Request, mode: Mode) -> Option<Vec<Share>> {
-    let mut fits = true;
-    missing_without_gpus(node, request, |_| fits = false);
-    if !fits {
-        return None;
-    }
-    match mode {
-        Mode::Cpu => Some(Vec::new()),
-        Mode::Gpu => pick_devices(node, &request.demand),
-    }
-}
-
 /// Everything that the node lacks for the request; empty when it fits.
 pub(super) fn missing(node: &Node, request: &Request) -> Vec<Missing> {
     let mut all = Vec::new();
@@ -279,42 +267,20 @@ fn accepted<'a>(node: &'a Node, demand: &'a Demand) -> impl Iterator<Item = &'a 
     node.devices.iter().filter(accepts)
 }
 
-fn pick_devices(node: &Node, demand: &Demand) -> Option<Vec<Share>> {
-    let with_memory =
-        accepted(node, demand).filter(|device| device.free_memory_bytes >= demand.gpu_memory_bytes);
-    match demand.gpus {
-        GpuDemand::None => Some(Vec::new()),
-        // The fullest device that has the share: whole ones stay whole.
-        GpuDemand::Share(milli) => with_memory
-            .filter(|device| device.free_milli >= milli)
-            .min_by_key(|device| (device.free_milli, device.index))
-            .map(|device| vec![Share { index: device.index, milli }]),
-        GpuDemand::Whole(count) => {
-            let free = with_memory.filter(|device| device.free_milli == WHOLE_DEVICE).take(count as usize);
-            let shares: Vec<_> =
-                free.map(|device| Share { index: device.index, milli: WHOLE_DEVICE }).collect();
-            (shares.len() == count as usize).then_some(shares)
-        }
-    }
-}
-
 fn missing_gpus(node: &Node, demand: &Demand) -> Option<Missing> {
-    if pick_devices(node, demand).is_some() {
-        return None;
-    }
+    let Gpus { count: needed, milli: needed_milli } = Gpus::of(demand.gpus)?;
     if node.devices.is_empty() {
         return Some(Missing::NoGpu);
     }
-    let (needed_milli, needed) = match demand.gpus {
-        GpuDemand::None => return None,
-        GpuDemand::Share(milli) => (milli, 1),
-        GpuDemand::Whole(count) => (WHOLE_DEVICE, count),
-    };
+    let with_share = || accepted(node, demand).filter(|device| device.free_milli >= needed_milli);
+    let with_memory = with_share().filter(|device| device.free_memory_bytes >= demand.gpu_memory_bytes);
+    if with_memory.count() >= needed as usize {
+        return None;
+    }
     if accepted(node, demand).next().is_none() {
         let found = node.devices.iter().map(|device| device.model.clone()).collect();
         return Some(Missing::Accelerator { wanted: demand.accelerators.clone(), found });
     }
-    let with_share = || accepted(node, demand).filter(|device| device.free_milli >= needed_milli);
     let free = u32::try_from(with_share().count()).unwrap_or(u32::MAX);
     if free >= needed {
         let free_bytes = with_share().map(|device| device.free_memory_bytes).max().unwrap_or(0);

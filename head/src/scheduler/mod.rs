@@ -1,19 +1,28 @@
 //! Where replicas go: a pure function from what nodes have free and what replicas demand to placements, and reasons
 //! for what has no place. It never moves what is placed already.
 //!
-//! [`place`] walks the demands, larger ones first; `fit` says whether a node can take one and what is missing;
-//! `choose` prefers one of the nodes that can (and is where packing that knows about fragmentation belongs).
+//! [`place`] walks the demands, larger ones first, through a [`Cluster`], which knows what each node has free and what
+//! it would lose; `waste` measures that loss against the [`Workload`]; `choose` prefers one of the nodes; `group` keeps
+//! demands together; `fit` says what is missing where nothing fits.
 
 mod choose;
+mod cluster;
+pub mod defrag;
 mod fit;
+mod group;
+mod waste;
+mod workload;
 
 use std::collections::BTreeMap;
 
-use millstream_pipelines::{Demand, Device, FullName, GpuDemand};
+use millstream_pipelines::{Demand, Device, FullName};
 use millstream_proto::NodeId;
 use serde::{Deserialize, Serialize};
 
+pub use cluster::{Candidate, Cluster, Place};
 pub use fit::{Lack, Missing};
+pub use group::{Blocked, GroupId};
+pub use workload::Workload;
 
 /// Thousandths in a whole device.
 pub const WHOLE_DEVICE: u32 = 1000;
@@ -85,6 +94,8 @@ pub struct Request {
     pub device: Device,
     /// Apart from its like, or together.
     pub strategy: Strategy,
+    /// The group whose requests are placed together or not at all.
+    pub group: Option<GroupId>,
 }
 
 /// A part of a device.
@@ -112,8 +123,10 @@ pub struct Placement {
 pub struct Pending {
     /// Index into the requests.
     pub request: usize,
-    /// What is missing, by node, in the order of the nodes' names.
+    /// What is missing for it, by node, in the order of the nodes' names; empty when it waits for another of its group.
     pub reasons: Vec<(String, Vec<Missing>)>,
+    /// Its group, and which of that has no place.
+    pub blocked: Option<Blocked>,
 }
 
 /// What [`place`] gives.
@@ -125,33 +138,54 @@ pub struct Solution {
     pub pending: Vec<Pending>,
 }
 
-/// Finds places for requests. Larger demands go first; equal ones in the order given. O(requests × nodes).
+/// Finds places for requests. Larger demands go first; equal ones in the order given; a group goes as a whole, in the
+/// place of its largest demand, and has either places for all or for none. O(requests × nodes).
 #[must_use]
-pub fn place(world: &World, requests: &[Request]) -> Solution {
-    let mut nodes = world.nodes.clone();
-    nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let mut order: Vec<usize> = (0..requests.len()).collect();
-    order.sort_by_key(|&index| std::cmp::Reverse(size(&requests[index])));
+pub fn place(world: &World, workload: &Workload, requests: &[Request]) -> Solution {
+    let mut cluster = Cluster::new(world, workload);
     let mut solution = Solution::default();
-    for index in order {
-        let request = &requests[index];
-        match choose::best(&nodes, request) {
-            Some((node, gpus)) => {
-                let node = &mut nodes[node];
-                book(node, request, &gpus);
-                solution.placements.push(Placement { request: index, node: node.id.clone(), gpus });
+    for unit in group::units(requests) {
+        let mut places: Vec<(usize, Place<'_>)> = Vec::with_capacity(unit.requests.len());
+        let mut blocked = None;
+        for &index in &unit.requests {
+            match cluster.place(&requests[index]) {
+                Some(place) => places.push((index, place)),
+                None => {
+                    blocked = Some((index, reasons(&cluster, &requests[index])));
+                    break;
+                }
             }
-            None => {
-                let reasons =
-                    nodes.iter().map(|node| (node.name.clone(), fit::missing(node, request))).collect();
-                solution.pending.push(Pending { request: index, reasons });
+        }
+        match blocked {
+            None => solution.placements.extend(places.into_iter().map(|(request, place)| Placement {
+                request,
+                node: place.node.id.clone(),
+                gpus: place.gpus,
+            })),
+            Some((by, reasons)) => {
+                for (index, place) in places.iter().rev() {
+                    cluster.take_back(&requests[*index], place);
+                }
+                solution.pending.extend(group::pending(&unit, requests, by, &reasons));
             }
         }
     }
     solution.placements.sort_by_key(|placement| placement.request);
     solution.pending.sort_by_key(|pending| pending.request);
     debug_assert!(is_within_capacity(world, requests, &solution), "placements exceed what nodes have free");
+    debug_assert!(group::is_whole_or_not_at_all(requests, &solution), "a group is placed in part");
     solution
+}
+
+/// What is missing, by node.
+fn reasons(cluster: &Cluster<'_>, request: &Request) -> Vec<(String, Vec<Missing>)> {
+    cluster
+        .nodes()
+        .map(|node| {
+            let missing = fit::missing(&node, request);
+            (node.name, missing)
+        })
+        .collect()
 }
 
 /// Takes what a replica needs off what its node has free.
@@ -166,17 +200,6 @@ pub fn book(node: &mut Node, request: &Request, gpus: &[Share]) {
         }
     }
     *node.replicas.entry(request.deployment.clone()).or_default() += 1;
-}
-
-/// What makes a demand large: GPUs before device memory before cores before memory.
-fn size(request: &Request) -> (u64, u64, u64, u64) {
-    let demand = &request.demand;
-    let gpus = match (request.device, demand.gpus) {
-        (Device::Cpu, _) | (_, GpuDemand::None) => 0,
-        (_, GpuDemand::Share(milli)) => u64::from(milli),
-        (_, GpuDemand::Whole(count)) => u64::from(count) * u64::from(WHOLE_DEVICE),
-    };
-    (gpus, demand.gpu_memory_bytes, demand.cpu_milli, demand.memory_bytes)
 }
 
 /// The post-condition of [`place`]: what is booked on a node, it had free, and the limits per node hold.

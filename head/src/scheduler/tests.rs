@@ -7,7 +7,10 @@ use millstream_proto::NodeId;
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
-use super::{FreeDevice, Missing, Node, Request, Share, Strategy, World, book, is_within_capacity, place};
+use super::{
+    FreeDevice, GroupId, Missing, Node, Request, Share, Solution, Strategy, Workload, World, book,
+    is_within_capacity,
+};
 use crate::testing::demand;
 
 fn node(name: &str, cores: u64, gpus: u32) -> Node {
@@ -29,7 +32,13 @@ fn request(deployment: &str, cores: u64, gpus: GpuDemand, strategy: Strategy) ->
         FullName { pipeline: "p".parse::<Name>().unwrap(), deployment: deployment.parse().unwrap() };
     let demand = Demand { gpus, ..demand(cores * 1000) };
     let device = if gpus == GpuDemand::None { Device::Cpu } else { Device::Gpu };
-    Request { deployment, demand, device, strategy }
+    Request { deployment, demand, device, strategy, group: None }
+}
+
+/// Places with the requests themselves as the workload.
+fn place(world: &World, requests: &[Request]) -> Solution {
+    let demands = requests.iter().map(|request| (&request.demand, request.device, 1));
+    super::place(world, &Workload::of(demands), requests)
 }
 
 /// Node names by request; `-` for pending.
@@ -162,6 +171,89 @@ fn what_does_not_fit_says_what_is_missing_on_each_node() {
     );
 }
 
+/// The same requests as one group.
+fn group(name: &str, requests: impl IntoIterator<Item = Request>) -> Vec<Request> {
+    let of = |request| Request { group: Some(GroupId(name.into())), ..request };
+    requests.into_iter().map(of).collect()
+}
+
+#[test]
+fn a_group_has_places_for_all_or_for_none() {
+    let cores = |name, cores| request(name, cores, GpuDemand::None, Strategy::Spread);
+    let pair = || group("p", [cores("a", 3), cores("b", 2)]);
+    assert_eq!(places(&[node("n1", 3, 0), node("n2", 2, 0)], &pair()), ["n1", "n2"]);
+    assert_eq!(places(&[node("n1", 3, 0), node("n2", 1, 0)], &pair()), ["-", "-"]);
+    // What a group gave back goes to others, in the same solution.
+    let mut requests = pair();
+    requests.push(cores("c", 1));
+    requests.extend(group("q", [cores("d", 2)]));
+    assert_eq!(places(&[node("n1", 3, 0), node("n2", 1, 0)], &requests), ["-", "-", "n2", "n1"]);
+}
+
+#[test]
+fn a_group_without_place_says_which_of_it_has_none() {
+    let requests = group(
+        "p",
+        [
+            request("a", 1, GpuDemand::Whole(1), Strategy::Spread),
+            request("b", 9, GpuDemand::None, Strategy::Spread),
+        ],
+    );
+    let solution = place(&World { nodes: vec![node("n1", 8, 1)] }, &requests);
+    assert!(solution.placements.is_empty());
+    let told = solution
+        .pending
+        .iter()
+        .map(|p| (p.request, p.reasons.len(), p.blocked.as_ref().unwrap().to_string()));
+    let text = "all or nothing: the 2 replicas of `p` start together, and `p/b` has no place".to_owned();
+    assert_eq!(told.collect::<Vec<_>>(), [(0, 0, text.clone()), (1, 1, text)]);
+    assert_eq!(solution.pending[1].reasons[0].1[0].to_string(), "needs 9 cores, 7 free");
+}
+
+#[test]
+fn shares_go_where_the_workload_loses_least() {
+    // Quarters and halves come; a device with three quarters free is better used by a quarter than one with a half.
+    let mut nodes = [node("n1", 64, 1), node("n2", 64, 1), node("n3", 64, 1)];
+    nodes[0].devices[0].free_milli = 500;
+    nodes[1].devices[0].free_milli = 750;
+    let half = request("half", 1, GpuDemand::Share(500), Strategy::Pack);
+    let quarter = request("quarter", 1, GpuDemand::Share(250), Strategy::Pack);
+    assert_eq!(places(&nodes, &[half, quarter]), ["n1", "n2"]);
+}
+
+#[test]
+fn cores_beside_devices_are_kept_for_the_demands_of_those_devices() {
+    // Each GPU needs 8 cores: a replica without GPU goes where cores are left over, whatever the order of nodes.
+    let nodes = [node("n1", 16, 2), node("n2", 24, 2)];
+    let gpu = || request("gpu", 8, GpuDemand::Whole(1), Strategy::Pack);
+    let requests = [gpu(), gpu(), gpu(), gpu(), request("cpu", 8, GpuDemand::None, Strategy::Pack)];
+    let world = World { nodes: nodes.to_vec() };
+    let workload = Workload::of(requests.iter().map(|request| (&request.demand, request.device, 1)));
+    let solution = super::place(&world, &workload, &requests[4..]);
+    assert_eq!(solution.placements[0].node.as_str(), "n2");
+}
+
+#[test]
+fn models_that_others_cannot_do_without_are_left_to_them() {
+    let mut rare = node("n1", 64, 1);
+    rare.devices[0].model = "H100".into();
+    let nodes = [rare, node("n2", 64, 4)];
+    let any = request("any", 1, GpuDemand::Whole(1), Strategy::Pack);
+    let mut picky = request("picky", 1, GpuDemand::Whole(1), Strategy::Pack);
+    picky.demand.accelerators = vec!["h100".into()];
+    assert_eq!(places(&nodes, &[any, picky]), ["n2", "n1"]);
+}
+
+#[test]
+fn idle_nodes_are_used_last_when_packing() {
+    let mut used = node("n2", 8, 0);
+    used.replicas.insert("p/other".parse().unwrap(), 1);
+    let one = request("a", 1, GpuDemand::None, Strategy::Pack);
+    assert_eq!(places(&[node("n1", 4, 0), used.clone()], std::slice::from_ref(&one)), ["n2"]);
+    // Apart from its like it goes the other way.
+    assert_eq!(places(&[node("n1", 4, 0), used], &[Request { strategy: Strategy::Spread, ..one }]), ["n1"]);
+}
+
 fn any_node() -> impl proptest::strategy::Strategy<Value = Node> {
     (0..5u32, 0..6u64, 0..4u32, prop::collection::vec(0..=1000u32, 4)).prop_map(
         |(name, cores, gpus, free)| {
@@ -218,5 +310,38 @@ proptest! {
         }
         let pending: Vec<_> = solution.pending.iter().map(|p| requests[p.request].clone()).collect();
         prop_assert!(place(&after, &pending).placements.is_empty());
+    }
+
+    #[test]
+    fn groups_are_whole_and_those_without_place_leave_no_trace(
+        nodes in prop::collection::vec(any_node(), 0..6),
+        requests in prop::collection::vec((any_request(), 0..4u8), 0..20),
+    ) {
+        let mut nodes = nodes;
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        nodes.dedup_by(|a, b| a.id == b.id);
+        let world = World { nodes };
+        let grouped = |(request, group): (Request, u8)| {
+            // Some of each group, the others by themselves.
+            Request { group: (group > 0).then(|| GroupId(group.to_string())), ..request }
+        };
+        let requests: Vec<Request> = requests.into_iter().map(grouped).collect();
+        let workload = Workload::of(requests.iter().map(|request| (&request.demand, request.device, 1)));
+        let solution = super::place(&world, &workload, &requests);
+        prop_assert!(is_within_capacity(&world, &requests, &solution));
+        prop_assert_eq!(solution.placements.len() + solution.pending.len(), requests.len());
+        for pending in &solution.pending {
+            let group = &requests[pending.request].group;
+            prop_assert_eq!(group.is_some(), pending.blocked.is_some());
+            let member = |index: usize| group.is_some() && requests[index].group == *group;
+            prop_assert!(!solution.placements.iter().any(|placement| member(placement.request)));
+        }
+        // Without the requests that have no place the others get the same ones.
+        let placed: Vec<Request> = solution.placements.iter().map(|p| requests[p.request].clone()).collect();
+        let again = super::place(&world, &workload, &placed);
+        let seats = |solution: &Solution| {
+            solution.placements.iter().map(|p| (p.node.clone(), p.gpus.clone())).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(seats(&again), seats(&solution));
     }
 }

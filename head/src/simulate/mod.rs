@@ -1,3 +1,5 @@
-//! The decision code of the head on a virtual clock, for questions such as "what would these settings have cost?".
+//! What-if: the decisions of production on a virtual clock or a recorded workload, without a cluster. Nothing here decides;
+//! it feeds the very functions that the reconciler calls, and counts.
 
 pub mod autoscaling;
+pub mod placement;

@@ -10,7 +10,7 @@ use crate::expr::{Expression, Scope};
 use crate::fault::FaultSink;
 use crate::plan::PlanParts;
 use crate::raw::{Raw, RawTable, Reader};
-use crate::{DeploymentSpec, Name};
+use crate::{DeploymentSpec, Name, Placement};
 
 /// Longest deadline that a file may set.
 pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(600);
@@ -25,6 +25,7 @@ pub(super) fn check(file: &RawTable, faults: &mut FaultSink<'_>) -> PlanParts {
     let timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
     let request = request::schema(section(&mut table, "request", faults), faults);
     let deployments = deployments(&mut table, &name, faults);
+    let placement = placement(&mut table, faults);
     let stage_table = section(&mut table, "stages", faults);
     let response_table = section(&mut table, "response", faults);
     table.finish(faults);
@@ -42,6 +43,7 @@ pub(super) fn check(file: &RawTable, faults: &mut FaultSink<'_>) -> PlanParts {
         deployments: deployments.specs,
         targets: stages.targets,
         timeout,
+        placement,
         stages: stages.plans,
         response,
     }
@@ -134,6 +136,14 @@ fn deployments(table: &mut Reader<'_>, pipeline: &Name, faults: &mut FaultSink<'
         }
     }
     Deployments { pipeline: pipeline.clone(), specs, names }
+}
+
+/// How replicas are placed; without the table each by itself.
+fn placement(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Placement {
+    let Some(mut keys) = table.table("placement", faults) else { return Placement::default() };
+    let all_or_nothing = keys.bool("all_or_nothing", faults).unwrap_or_default();
+    keys.finish(faults);
+    Placement { all_or_nothing }
 }
 
 fn response(

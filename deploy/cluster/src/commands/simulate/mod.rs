@@ -1,6 +1,7 @@
-//! `cluster simulate`: the head's decision code on a virtual clock.
+//! `cluster simulate`: the head's decision code on a virtual clock or a recorded workload. Needs no cluster.
 
 pub(crate) mod autoscaling;
+pub(crate) mod placement;
 
 use crate::cli::{Global, Simulate};
 use crate::exit::Failure;
@@ -9,5 +10,6 @@ use crate::exit::Failure;
 pub(crate) fn run(global: &Global, what: &Simulate) -> Result<(), Failure> {
     match what {
         Simulate::Autoscaling(args) => autoscaling::run(global, args),
+        Simulate::Placement(args) => placement::run(global, args),
     }
 }
