@@ -102,11 +102,12 @@ fn one_replica(nodes: &Nodes, tasks: &Tasks) {
     times.sort_unstable();
     let at = |percent: usize| micros(times[(times.len() * percent / 100).min(times.len() - 1)]);
     println!(
-        "\none replica on {} nodes / {} GPUs with {} replicas, nothing cached: {:.0} µs median, {:.0} µs p99 ({num_placed} of {} placed)",
+        "\none replica on {} nodes / {} GPUs with {} replicas, nothing cached: {:.0} µs median, {:.0} µs p95, {:.0} µs p99 ({num_placed} of {} placed)",
         world.nodes.len(),
         world.nodes.iter().map(|node| node.devices.len()).sum::<usize>(),
         requests.len(),
         at(50),
+        at(95),
         at(99),
         times.len(),
     );

@@ -1,6 +1,8 @@
 //! The nodes while places are sought: what each has free, and for each demand what every node would lose by it,
 //! computed once and again only for the nodes that changed. One decision is then a walk over an array.
 
+use std::borrow::Cow;
+
 use millstream_pipelines::{Demand, FullName};
 
 use super::fit::Mode;
@@ -19,14 +21,12 @@ pub struct Cluster<'a> {
     models: Vec<String>,
     free_by_model: Vec<u64>,
     pressure: Vec<i64>,
-    lenses: Vec<(LensKey, Lens)>,
+    /// By the kinds of demands that a node serves.
+    lenses: Vec<(Vec<bool>, Lens)>,
     classes: Vec<Class<'a>>,
     /// Replicas by node, of the deployments that were asked for.
     likes: Vec<(&'a FullName, Vec<u32>)>,
 }
-
-/// Models of the devices, and which of the kinds of demands that name labels find them.
-type LensKey = (Vec<usize>, Vec<bool>);
 
 /// A node.
 #[derive(Debug)]
@@ -173,8 +173,12 @@ impl<'a> Cluster<'a> {
     }
 
     /// The nodes as they are now, by name: for reasons.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = Node> {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = Cow<'a, Node>> {
         self.slots.iter().enumerate().map(|(index, slot)| {
+            // One that was never given anything here is as it was.
+            if slot.version == 1 {
+                return Cow::Borrowed(slot.node);
+            }
             let mut node = slot.node.clone();
             node.free_cpu_milli = slot.free_cpu_milli;
             node.free_memory_bytes = slot.free_memory_bytes;
@@ -185,7 +189,7 @@ impl<'a> Cluster<'a> {
             for (deployment, counts) in self.likes.iter().filter(|(_, counts)| counts[index] > 0) {
                 node.replicas.insert((*deployment).clone(), counts[index]);
             }
-            node
+            Cow::Owned(node)
         })
     }
 
@@ -230,19 +234,18 @@ impl<'a> Cluster<'a> {
 
     fn lens(&mut self, node: &'a Node, devices: std::ops::Range<usize>) -> usize {
         let mut models: Vec<usize> = self.devices[devices].iter().map(|device| device.model).collect();
-        models.sort_unstable();
         models.dedup();
-        let finds_labels =
-            |kind: &Kind| kind.labels.iter().all(|(key, value)| node.labels.get(key) == Some(value));
-        let labelled = self.workload.kinds().iter().filter(|kind| !kind.labels.is_empty());
-        let key = (models, labelled.map(finds_labels).collect());
-        if let Some(index) = self.lenses.iter().position(|(known, _)| *known == key) {
+        let serves = |kind: &Kind| {
+            kind.labels.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+                && (kind.accelerators.is_empty()
+                    || models.iter().any(|model| kind.accepts(&self.models[*model])))
+        };
+        let serves: Vec<bool> = self.workload.kinds().iter().map(serves).collect();
+        if let Some(index) = self.lenses.iter().position(|(known, _)| *known == serves) {
             return index;
         }
-        let accepts =
-            |kind: &Kind| finds_labels(kind) && key.0.iter().any(|model| kind.accepts(&self.models[*model]));
-        let lens = Lens::new(self.workload, accepts);
-        self.lenses.push((key, lens));
+        let lens = Lens::new(self.workload, &serves);
+        self.lenses.push((serves, lens));
         self.lenses.len() - 1
     }
 

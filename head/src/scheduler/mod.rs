@@ -183,7 +183,7 @@ fn reasons(cluster: &Cluster<'_>, request: &Request) -> Vec<(String, Vec<Missing
         .nodes()
         .map(|node| {
             let missing = fit::missing(&node, request);
-            (node.name, missing)
+            (node.name.clone(), missing)
         })
         .collect()
 }

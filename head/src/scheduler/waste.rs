@@ -43,50 +43,43 @@ pub(super) struct Free {
 }
 
 impl Lens {
-    /// Makes the tables for the demands that `accepts` says a node's labels and models serve.
-    pub(super) fn new(workload: &Workload, accepts: impl Fn(&Kind) -> bool) -> Self {
+    /// Makes the tables for the demands that a node's labels and models serve; `serves` says so by kind.
+    /// O(kinds × sizes).
+    pub(super) fn new(workload: &Workload, serves: &[bool]) -> Self {
         let kinds = workload.kinds();
-        let served: Vec<&Kind> = kinds.iter().filter(|kind| accepts(kind)).collect();
-        let refused: i64 = kinds.iter().filter(|kind| !accepts(kind)).map(|kind| kind.frequency).sum();
-        let sorted = |mut values: Vec<u64>| {
-            values.sort_unstable();
-            values.dedup();
-            values
-        };
-        let cpu_steps = sorted(served.iter().map(|kind| kind.cpu_milli).collect());
-        let singles = || served.iter().filter(|kind| kind.gpus.count == 1);
-        let sizes = sorted(singles().map(|kind| kind.gpus.milli.into()).collect());
+        let served = || kinds.iter().zip(serves).filter(|(_, serves)| **serves).map(|(kind, _)| kind);
+        let cpu_steps = sorted(served().map(|kind| kind.cpu_milli));
+        let singles = served().filter(|kind| kind.gpus.count == 1);
+        let sizes = sorted(singles.map(|kind| u64::from(kind.gpus.milli)));
+        let counts = sorted(served().map(|kind| kind.gpus.count).filter(|count| *count > 1));
         let size_rank =
             (0..=u64::from(WHOLE_DEVICE)).map(|free| sizes.partition_point(|size| *size <= free)).collect();
         let num_ranks = sizes.len() + 1;
-        let rows = 0..=cpu_steps.len();
-        // In row r the demands with the r smallest numbers of cores fit.
-        let fits = |kind: &Kind, row: usize| row > 0 && kind.cpu_milli <= cpu_steps[row - 1];
-        let blocked = |row| {
-            refused + served.iter().filter(|kind| !fits(kind, row)).map(|kind| kind.frequency).sum::<i64>()
-        };
-        let mut too_large = Vec::new();
-        for row in rows.clone() {
-            for rank in 0..num_ranks {
-                let larger = singles().filter(|kind| {
-                    fits(kind, row) && sizes[rank..].first().is_some_and(|s| *s <= kind.gpus.milli.into())
-                });
-                too_large.push(larger.map(|kind| kind.frequency).sum());
+        let num_rows = cpu_steps.len() + 1;
+        let all: i64 = kinds.iter().map(|kind| kind.frequency).sum();
+        let mut blocked = vec![all; num_rows];
+        let mut too_large = vec![0; num_rows * num_ranks];
+        let mut several: Vec<_> = counts.iter().map(|count| (*count, vec![0; num_rows])).collect();
+        // First what each row adds: in row r the demands with the r smallest numbers of cores fit.
+        for kind in served() {
+            let row = cpu_steps.partition_point(|step| *step <= kind.cpu_milli);
+            blocked[row] -= kind.frequency;
+            if kind.gpus.count == 1 {
+                let rank = sizes.partition_point(|size| *size < u64::from(kind.gpus.milli));
+                too_large[row * num_ranks..][..=rank].iter_mut().for_each(|sum| *sum += kind.frequency);
+            } else if let Ok(at) = counts.binary_search(&kind.gpus.count) {
+                several[at].1[row] += kind.frequency;
             }
         }
-        let counts =
-            sorted(served.iter().map(|kind| u64::from(kind.gpus.count)).filter(|count| *count > 1).collect());
-        let several = counts.into_iter().map(|count| {
-            let of_row = |row| {
-                let same =
-                    served.iter().filter(|kind| u64::from(kind.gpus.count) == count && fits(kind, row));
-                same.map(|kind| kind.frequency).sum()
-            };
-            (u32::try_from(count).unwrap_or(u32::MAX), rows.clone().map(of_row).collect())
-        });
-        let several = several.collect();
-        let blocked = rows.clone().map(blocked).collect();
-        Self { size_rank, num_ranks, blocked, too_large, several, cores: Cores::new(kinds), cpu_steps }
+        // Then what all rows up to each add together.
+        for row in 1..num_rows {
+            blocked[row] += blocked[row - 1] - all;
+            for rank in 0..num_ranks {
+                too_large[row * num_ranks + rank] += too_large[(row - 1) * num_ranks + rank];
+            }
+            several.iter_mut().for_each(|(_, of_row)| of_row[row] += of_row[row - 1]);
+        }
+        Self { cpu_steps, size_rank, num_ranks, blocked, too_large, several, cores: Cores::new(kinds) }
     }
 
     /// The row of the tables for a node with so many free cores.
@@ -136,7 +129,7 @@ impl Cores {
         let (mut weights, mut per_core) = (vec![0; sorted.len() + 1], vec![0; sorted.len() + 1]);
         for (index, (cpu, gpu, weight)) in sorted.iter().enumerate().rev() {
             weights[index] = weights[index + 1] + weight;
-            let each = (i128::from(*weight) * i128::from(*gpu) << BITS) / i128::from(*cpu);
+            let each = ((i128::from(*weight) * i128::from(*gpu)) << BITS) / i128::from(*cpu);
             per_core[index] = per_core[index + 1] + each;
         }
         let demands = sorted.into_iter().map(|(cpu, gpu, _)| (cpu, gpu)).collect();
@@ -183,7 +176,64 @@ pub(super) fn pressure(workload: &Workload, models: &[String], free_milli: &[u64
     pressure
 }
 
+fn sorted<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.collect();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
 /// Amounts of GPU on one node are far below what would not fit.
 fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_pipelines::{Demand, Device, GpuDemand};
+
+    use super::*;
+    use crate::testing::demand;
+
+    /// The waste of a node with these devices, in thousandths of a device.
+    fn waste(workload: &Workload, cores: u64, devices: &[u32]) -> i64 {
+        let lens = Lens::new(workload, &vec![true; workload.kinds().len()]);
+        let free = Free {
+            cpu_milli: cores * 1000,
+            gpu_milli: devices.iter().map(|free| u64::from(*free)).sum(),
+            num_whole: devices.iter().map(|free| u32::from(*free == 1000)).sum(),
+        };
+        let row = lens.row(free.cpu_milli);
+        let of_devices: i64 = devices.iter().map(|free| lens.device(row, *free)).sum();
+        (lens.node(row, free) + of_devices) / ONE
+    }
+
+    #[test]
+    fn waste_by_table() {
+        let of = |cores: u64, gpus| Demand { gpus, ..demand(cores * 1000) };
+        let (half, pair) = (of(2, GpuDemand::Share(500)), of(8, GpuDemand::Whole(2)));
+        let both = Workload::of([(&half, Device::Gpu, 1), (&pair, Device::Gpu, 1)]);
+        // Halves fit everywhere, pairs where two devices are whole and 8 cores are left.
+        assert_eq!(waste(&both, 64, &[1000, 1000]), 0);
+        assert_eq!(waste(&both, 64, &[1000, 500]), 750);
+        assert_eq!(waste(&both, 64, &[400, 500]), (900 + 400) / 2 + 450 - 200 - 450 + 250);
+        let only = Workload::of([(&half, Device::Gpu, 1)]);
+        // Two cores for each half: with fewer the rest is stranded.
+        assert_eq!(waste(&only, 8, &[1000, 1000]), 0);
+        assert_eq!(waste(&only, 4, &[1000, 1000]), 1000);
+        // With none it is lost at once as well.
+        assert_eq!(waste(&only, 1, &[1000, 1000]), 2000 + 1750);
+        assert_eq!(waste(&Workload::default(), 0, &[1000]), 0);
+    }
+
+    #[test]
+    fn pressure_is_the_part_of_demand_over_the_part_of_supply() {
+        let any = Demand { gpus: GpuDemand::Whole(1), ..demand(1000) };
+        let picky = Demand { accelerators: vec!["H100".into()], ..any.clone() };
+        let workload = Workload::of([(&any, Device::Gpu, 9), (&picky, Device::Gpu, 1)]);
+        let models = ["a100".to_owned(), "h100".to_owned()];
+        assert_eq!(pressure(&workload, &models, &[8000, 2000]), [0, ONE / 10 * 5]);
+        assert_eq!(pressure(&workload, &models, &[9900, 100]), [0, ONE]);
+        assert_eq!(pressure(&workload, &models, &[9000, 0]), [0, ONE]);
+    }
 }

@@ -14,7 +14,11 @@ use std::collections::BTreeMap;
 use super::{Nodes, Task};
 
 /// Rounds of the search for prices.
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 600;
+/// What the search aims at, in parts of the best bound so far.
+const GOAL: f64 = 0.98;
+/// Thousandths of cores that count as much as one task in the search.
+const CORES_SCALE: f64 = 10_000.0;
 /// Parts of a device in the knapsack when sizes are whole multiples of it.
 const STEP_MILLI: u32 = 10;
 const WHOLE_MILLI: u32 = 1000;
@@ -64,48 +68,88 @@ impl Supply {
     }
 }
 
+/// Which tasks the search tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Those of different sizes and models; cores are left out, and several devices are as many single ones.
+    Sizes,
+    /// Those that ask for different amounts of anything.
+    All,
+}
+
 /// The bound for the tasks that have arrived, in thousandths of a device.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the capacity")]
 pub(super) fn upper_bound_milli(supply: &Supply, tasks: &[Task], arrived: &[u64]) -> u64 {
-    let kinds = kinds(supply, tasks, arrived);
+    // Few prices are found quickly; with all details the search goes on from them.
+    let rough = kinds(supply, tasks, arrived, Detail::Sizes);
+    let (rough_bound, rough_prices) = search(supply, &rough, vec![0.0; rough.len()]);
+    let fine = kinds(supply, tasks, arrived, Detail::All);
+    let price = |kind: &Kind| {
+        let same = |other: &Kind| other.milli == kind.milli && other.accepted == kind.accepted;
+        let found = rough.iter().zip(&rough_prices).find(|(other, _)| same(other));
+        found.map_or(0.0, |(_, price)| price * kind.count)
+    };
+    let (fine_bound, _) = search(supply, &fine, fine.iter().map(price).collect());
+    rough_bound.min(fine_bound).ceil() as u64
+}
+
+/// The lowest bound that is found from these prices on, and the prices that give it.
+fn search(supply: &Supply, kinds: &[Kind], mut lambda: Vec<f64>) -> (f64, Vec<f64>) {
     let asked: f64 = kinds.iter().map(|kind| kind.gpu * kind.arrived).sum();
     let mut best = asked.min(supply.capacity);
-    let mut lambda = vec![0.0; kinds.len()];
+    let mut best_prices = lambda.clone();
     let mut kappa = vec![0.0; supply.pools.len()];
-    for round in 0..ROUNDS {
+    let (mut speed, mut since_better) = (1.0, 0);
+    for _ in 0..ROUNDS {
         let mut bound: f64 = kinds.iter().zip(&lambda).map(|(kind, price)| kind.arrived * price).sum();
-        let mut used = vec![0.0; kinds.len()];
-        let mut cores_left = Vec::new();
+        // How the bound changes with each price: what there is less what is used.
+        let mut slope: Vec<f64> = kinds.iter().map(|kind| kind.arrived).collect();
+        let mut slope_of_cores = Vec::new();
         for (index, pool) in supply.pools.iter().enumerate() {
-            let (value, content) = knapsack(&kinds, &lambda, kappa[index], index);
+            let (value, content) = knapsack(kinds, &lambda, kappa[index], index);
             bound += pool.num_devices * value + kappa[index] * pool.cpu_milli;
             let mut cores = pool.cpu_milli;
             for (kind, uses) in content {
-                used[kind] += pool.num_devices * uses;
+                slope[kind] -= pool.num_devices * uses;
                 cores -= pool.num_devices * uses * kinds[kind].cpu_milli;
             }
-            cores_left.push(cores);
+            slope_of_cores.push(cores);
         }
-        best = best.min(bound);
-        // Shorter steps as it goes on; the size of each price's step follows the scale of what it prices.
-        let step = 0.5 / (1.0 + f64::from(round) / 8.0);
-        for ((price, kind), used) in lambda.iter_mut().zip(&kinds).zip(used) {
-            let excess = (used - kind.arrived) / (used + kind.arrived).max(1.0);
-            *price = (*price + step * kind.gpu * excess).clamp(0.0, kind.gpu);
+        since_better += 1;
+        if bound < best {
+            (best, since_better) = (bound, 0);
+            best_prices.clone_from(&lambda);
+        } else if since_better == 20 {
+            (speed, since_better) = (speed / 2.0, 0);
         }
-        for ((price, left), pool) in kappa.iter_mut().zip(cores_left).zip(&supply.pools) {
-            let excess = (-left / pool.cpu_milli.max(1.0)).clamp(-1.0, 1.0);
-            *price = (*price + step * 0.05 * excess).max(0.0);
+        // Polyak's step, towards a bound a little below the best one. Cores are priced per core of a thousand parts, so
+        // that both kinds of slope are of one size.
+        let scaled: f64 = slope.iter().map(|slope| slope * slope).sum::<f64>()
+            + slope_of_cores.iter().map(|slope| (slope / CORES_SCALE).powi(2)).sum::<f64>();
+        if scaled == 0.0 {
+            break;
+        }
+        let step = speed * (bound - GOAL * best) / scaled;
+        for ((price, kind), slope) in lambda.iter_mut().zip(kinds).zip(slope) {
+            *price = (*price - step * slope).clamp(0.0, kind.gpu);
+        }
+        for (price, slope) in kappa.iter_mut().zip(slope_of_cores) {
+            *price = (*price - step * slope / (CORES_SCALE * CORES_SCALE)).max(0.0);
         }
     }
-    best.ceil() as u64
+    (best, best_prices)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "tasks are far fewer than 2^52")]
-fn kinds(supply: &Supply, tasks: &[Task], arrived: &[u64]) -> Vec<Kind> {
+fn kinds(supply: &Supply, tasks: &[Task], arrived: &[u64], detail: Detail) -> Vec<Kind> {
     let mut counts: BTreeMap<(u64, u32, u32, &[String]), u64> = BTreeMap::new();
     for (task, count) in tasks.iter().zip(arrived).filter(|(task, _)| task.num_gpus > 0) {
-        *counts.entry((task.cpu_milli, task.num_gpus, task.gpu_milli, &task.models)).or_default() += count;
+        let key = match detail {
+            Detail::Sizes => (0, 1, task.gpu_milli, &task.models[..]),
+            Detail::All => (task.cpu_milli, task.num_gpus, task.gpu_milli, &task.models[..]),
+        };
+        let each = if detail == Detail::Sizes { u64::from(task.num_gpus) } else { 1 };
+        *counts.entry(key).or_default() += count * each;
     }
     let kind = |((cpu_milli, num_gpus, milli, models), count): ((u64, u32, u32, &[String]), u64)| Kind {
         cpu_milli: cpu_milli as f64,
