@@ -26,6 +26,7 @@ const KEYS: [&str; 12] = [
     "node",
     "operation",
     "outcome",
+    "phase",
     "pipeline",
     "reason",
     "state",

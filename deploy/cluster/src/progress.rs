@@ -227,7 +227,6 @@ mod tests {
                     pending: vec!["node `a`: 2 GPUs wanted, 0 there".into()],
                     min_replicas: 1,
                     max_replicas: 1,
-                    desired_replicas: 1,
                 }],
             }],
         }

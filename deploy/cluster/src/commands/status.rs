@@ -269,7 +269,6 @@ mod tests {
                     pending: vec!["node `a`: 1 GPU wanted, 0.75 free".into()],
                     min_replicas: 1,
                     max_replicas: 8,
-                    desired_replicas: 2,
                 }],
             }],
         };

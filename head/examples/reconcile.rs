@@ -1,5 +1,5 @@
 //! What it costs the head to look at a large cluster: time of one change, and memory taken on a tick when nothing
-//! happens. `cargo run --release -p millstream-tests --bin bench-reconcile`
+//! happens. `cargo run --release -p millstream-head --example reconcile`
 //!
 //! The clock is a number and the workers are values, as in the tests; what is timed is everything that the reconciler
 //! does, on one thread, between an event and its commands: observe, scale, step, book, publish, and when to look again.
