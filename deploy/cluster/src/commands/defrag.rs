@@ -42,7 +42,7 @@ fn print(plan: &DefragPlan) {
     }
     let device = |device: &DeviceRef| format!("{} GPU {}", device.node, device.index);
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     table.set_header(["MOVE", "REPLICA", "DEPLOYMENT", "SHARE", "FROM", "TO"]);
     for (number, made) in (1..).zip(&plan.moves) {
         table.add_row([

@@ -131,7 +131,7 @@ fn print(summary: &Summary, setup: &Setup<'_>) {
         if summary.seeds.len() == 1 { "" } else { "s" },
     );
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     let end = format!("{:.0}% ASKED", 100.0 * summary.ratio);
     table.set_header(["", "100% ASKED", end.as_str()]);
     let percent = |value: f64| format!("{value:.2}%");
