@@ -17,7 +17,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 /// Label keys of all metrics, `le` of histograms included.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "class",
     "deployment",
     "gpu",
