@@ -75,6 +75,7 @@ text = "out.text"
     )
 }
 
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
 fn main() -> Result<()> {
     let mut cluster =
         Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(text(0, Kind::Good)))?;
