@@ -18,6 +18,9 @@ use crate::rollout::{self, ChangeKind};
 use crate::shared::Shared;
 use crate::{clock, explain, members, metrics};
 
+/// A gap of that length between two ticks is one in which the process was stopped, or starved.
+const MIN_ABSENCE: Duration = Duration::from_secs(1);
+
 /// Reconciles.
 pub(crate) struct ReconcilerActor {
     pub(crate) shared: Arc<Shared>,
@@ -71,6 +74,8 @@ pub(crate) struct ReconcilerState {
     state: State,
     desired: Arc<Desired>,
     sessions: BTreeMap<NodeId, (SessionId, ActorRef<NodeSessionMsg>)>,
+    /// When this actor last did something; it ticks, so a long gap is one in which the process did not run.
+    alive_at: Duration,
     /// Whether a look after an event is queued: a burst of events is looked at once.
     look_queued: bool,
     /// When the last look was, and when the passing of time alone asks for the next one.
@@ -96,6 +101,7 @@ impl Actor for ReconcilerActor {
             state,
             desired,
             sessions: BTreeMap::new(),
+            alive_at: self.shared.clock.now(),
             look_queued: true,
             looked_at,
             look_at,
@@ -109,6 +115,14 @@ impl Actor for ReconcilerActor {
         state: &mut ReconcilerState,
     ) -> Result<(), ActorProcessingErr> {
         let now = self.shared.clock.now();
+        let gap = now.saturating_sub(std::mem::replace(&mut state.alive_at, now));
+        if gap >= MIN_ABSENCE {
+            tracing::warn!(
+                ?gap,
+                "the head did not run for a while; nobody else is taken for silent on that account"
+            );
+            state.state.was_absent(gap);
+        }
         match message {
             ReconcilerMsg::Join(registration, session, actor, reply) => {
                 let outcome = admit(&state.state, &registration, &self.shared.timing, now);

@@ -36,6 +36,14 @@ impl State {
         Self { epoch, settle_until, settled: settle_until.is_zero(), ..Self::default() }
     }
 
+    /// The head itself did not run for that long: what others would have said meanwhile is on its way, so nobody is taken
+    /// for silent on that account.
+    pub fn was_absent(&mut self, gap: Duration) {
+        for node in self.nodes.values_mut().filter(|node| node.session.is_some()) {
+            node.last_seen += gap;
+        }
+    }
+
     /// Books a command that is being carried out.
     pub fn carry_out(&mut self, command: &Command, now: Duration) {
         match command {

@@ -356,6 +356,18 @@ fn a_silent_node_gets_no_traffic_after_3_s_and_is_replaced_after_15_s() {
 }
 
 #[test]
+fn a_head_that_was_stopped_takes_nobody_for_silent_on_that_account() {
+    let mut cluster = serving(2);
+    cluster.now += Duration::from_secs(60);
+    cluster.state.was_absent(Duration::from_secs(60));
+    assert!(cluster.short().is_empty());
+    assert_eq!(cluster.routed("p").len(), 2);
+    cluster.now += Duration::from_secs_f64(3.1);
+    assert_eq!(cluster.short(), ["alarm true"]);
+    assert!(cluster.routed("p").is_empty(), "who is silent from now on is");
+}
+
+#[test]
 fn a_node_that_comes_back_in_time_keeps_its_replicas_and_later_they_are_surplus() {
     for (away, expected) in [(14.0, &[][..]), (16.0, &["retire p-model-1-1", "stop p-model-1-1"][..])] {
         let mut cluster = serving(2);
