@@ -1,4 +1,4 @@
-//! Why things are as they are: turns what was decided into events for people, and keeps the last of them ([`log`]).
+//! Why things are as they are: turns what was decided into events for people, and keeps the last of them (`log`).
 //!
 //! A command carries everything that it was decided from, so that an event needs nothing else; [`event_of`] is a plain
 //! function.
