@@ -3,9 +3,9 @@
 
 mod admission;
 mod deployment;
-mod ejection;
-mod pool;
-mod router;
+pub(crate) mod ejection;
+pub(crate) mod pool;
+pub(crate) mod router;
 
 pub(crate) use deployment::{Deployment, DeploymentSettings, Load, NewTarget, Permit, Shed};
 pub(crate) use ejection::Outcome;

@@ -18,13 +18,13 @@ use super::router::{self, Candidate, Locality};
 const FULL_BACKOFF: Duration = Duration::from_millis(20);
 
 /// A replica, for as long as it is in the routes; never used twice.
-pub(crate) type Key = u32;
+pub type Key = u32;
 /// A waiting request; the order of tickets is the order of service.
-pub(crate) type Ticket = u64;
+pub type Ticket = u64;
 
 /// What a deployment's settings say about admission and choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PoolLimits {
+pub struct PoolLimits {
     /// Calls in one replica at a time.
     pub max_ongoing: u32,
     /// Calls that wait; `None` for the default rule.
@@ -35,7 +35,7 @@ pub(crate) struct PoolLimits {
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub enum Admission {
     /// Send it to this replica now.
     Send(Key),
     /// It waits; a [`Grant`] with this ticket will name its replica.
@@ -49,7 +49,7 @@ pub(crate) enum Admission {
 
 /// A waiting request that is bound to a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Grant {
+pub struct Grant {
     /// Who waited.
     pub ticket: Ticket,
     /// Where it goes.
@@ -58,7 +58,7 @@ pub(crate) struct Grant {
 
 /// Which replicas a request may still go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// There are no replicas at all.
     Empty,
     /// At least one is not avoided.
@@ -78,7 +78,7 @@ struct Replica {
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Pool {
+pub struct Pool {
     limits: PoolLimits,
     replicas: Vec<Replica>,
     /// Waiting requests with the replicas that they avoid.
@@ -89,7 +89,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool without replicas.
-    pub(crate) fn new(limits: PoolLimits) -> Self {
+    pub fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
             replicas: Vec::new(),
@@ -100,17 +100,17 @@ impl Pool {
     }
 
     /// Number of waiting requests.
-    pub(crate) fn num_queued(&self) -> usize {
+    pub fn num_queued(&self) -> usize {
         self.queue.len()
     }
 
     /// Settings apply in place.
-    pub(crate) fn set_limits(&mut self, limits: PoolLimits) {
+    pub fn set_limits(&mut self, limits: PoolLimits) {
         self.limits = limits;
     }
 
     /// Replaces the replicas. Those that stay keep their counts and health.
-    pub(crate) fn set_replicas(
+    pub fn set_replicas(
         &mut self,
         replicas: &[(Key, Locality)],
         now: Instant,
@@ -143,7 +143,7 @@ impl Pool {
     }
 
     /// Which replicas a request that avoids some may go to.
-    pub(crate) fn reach(&self, avoid: &[Key]) -> Reach {
+    pub fn reach(&self, avoid: &[Key]) -> Reach {
         if self.replicas.is_empty() {
             Reach::Empty
         } else if self.replicas.iter().all(|replica| avoid.contains(&replica.key)) {
@@ -154,7 +154,7 @@ impl Pool {
     }
 
     /// Admits, queues or sheds a request. The grants are for requests that waited before.
-    pub(crate) fn request(
+    pub fn request(
         &mut self,
         avoid: &[Key],
         now: Instant,
@@ -184,12 +184,12 @@ impl Pool {
     }
 
     /// A waiting request was given up.
-    pub(crate) fn give_up(&mut self, ticket: Ticket) {
+    pub fn give_up(&mut self, ticket: Ticket) {
         self.queue.remove(&ticket);
     }
 
     /// A call that was sent has ended. Replicas that have left the routes are ignored.
-    pub(crate) fn finish(
+    pub fn finish(
         &mut self,
         key: Key,
         outcome: Outcome,
@@ -211,7 +211,7 @@ impl Pool {
     }
 
     /// Binds as many waiting requests as there is room for.
-    pub(crate) fn pump(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
+    pub fn pump(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
         let mut grants = Vec::new();
         let mut next = 0;
         while let Some((&ticket, avoid)) = self.queue.range(next..).next() {
@@ -229,7 +229,7 @@ impl Pool {
 
     /// When the passing of time alone may bind a waiting request: a full replica is asked again, or an ejected one
     /// is probed. `None` while nobody waits.
-    pub(crate) fn next_wake(&self) -> Option<Instant> {
+    pub fn next_wake(&self) -> Option<Instant> {
         if self.queue.is_empty() {
             return None;
         }
