@@ -85,6 +85,8 @@ pub struct Pool {
     queue: BTreeMap<Ticket, Vec<Key>>,
     next_ticket: Ticket,
     drain_rate: DrainRate,
+    /// When waiting requests were last tried: what was due by then binds none of them.
+    pumped_at: Option<Instant>,
 }
 
 impl Pool {
@@ -96,6 +98,7 @@ impl Pool {
             queue: BTreeMap::new(),
             next_ticket: 0,
             drain_rate: DrainRate::UNKNOWN,
+            pumped_at: None,
         }
     }
 
@@ -154,12 +157,7 @@ impl Pool {
     }
 
     /// Admits, queues or sheds a request. The grants are for requests that waited before.
-    pub fn request(
-        &mut self,
-        avoid: &[Key],
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> (Admission, Vec<Grant>) {
+    pub fn request(&mut self, avoid: &[Key], now: Instant, rng: &mut impl Rng) -> (Admission, Vec<Grant>) {
         if self.queue.is_empty()
             && let Some(key) = self.pick(avoid, now, rng)
         {
@@ -189,13 +187,7 @@ impl Pool {
     }
 
     /// A call that was sent has ended. Replicas that have left the routes are ignored.
-    pub fn finish(
-        &mut self,
-        key: Key,
-        outcome: Outcome,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> Vec<Grant> {
+    pub fn finish(&mut self, key: Key, outcome: Outcome, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
         self.drain_rate.observe(now);
         let others_in = self.replicas.iter().any(|replica| replica.key != key && replica.health.is_in());
         let others = if others_in { Others::InRotation } else { Others::None };
@@ -212,6 +204,7 @@ impl Pool {
 
     /// Binds as many waiting requests as there is room for.
     pub fn pump(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
+        self.pumped_at = Some(now);
         let mut grants = Vec::new();
         let mut next = 0;
         while let Some((&ticket, avoid)) = self.queue.range(next..).next() {
@@ -228,7 +221,8 @@ impl Pool {
     }
 
     /// When the passing of time alone may bind a waiting request: a full replica is asked again, or an ejected one
-    /// is probed. `None` while nobody waits.
+    /// is probed. `None` while nobody waits, and for what is due already: a replica that was due when requests were last
+    /// tried is one that they avoid.
     pub fn next_wake(&self) -> Option<Instant> {
         if self.queue.is_empty() {
             return None;
@@ -239,6 +233,7 @@ impl Pool {
                 Health::Out { until, .. } => Some(until),
                 Health::In { .. } | Health::Probing { .. } => replica.full_until,
             })
+            .filter(|due| self.pumped_at.is_none_or(|pumped_at| *due > pumped_at))
             .min()
     }
 

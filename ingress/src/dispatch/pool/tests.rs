@@ -50,6 +50,17 @@ fn a_replica_that_said_full_is_left_alone_for_a_moment() {
 }
 
 #[test]
+fn a_request_that_avoids_a_replica_whose_time_has_come_wakes_nobody() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    assert_eq!(pool.request(&[], now, &mut rng).0, Admission::Send(0));
+    pool.finish(0, Outcome::Full, now, &mut rng);
+    assert_eq!(pool.request(&[0], now, &mut rng).0, Admission::Wait(0));
+    let wake = pool.next_wake().unwrap();
+    assert_eq!(pool.pump(wake, &mut rng), []);
+    assert_eq!(pool.next_wake(), None, "or whoever waits for it would wake again and again at once");
+}
+
+#[test]
 fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
     for _ in 0..4 {
