@@ -164,8 +164,12 @@ fn stop(desired: &Desired, state: &State, timing: &Timing, now: Duration, view: 
 }
 
 /// Whether no ingress sends to replicas that the table of that version does not name. One whose stream broke a moment
-/// ago may still serve from an older table.
+/// ago may still serve from an older table; so may those of the head before, until they had time to dial this one.
 fn is_confirmed(state: &State, timing: &Timing, now: Duration, version: u64) -> bool {
+    let inherits = !state.settle_until.is_zero();
+    if inherits && now < state.settle_until + timing.ack_timeout.saturating_sub(timing.settle) {
+        return false;
+    }
     state.ingresses.values().all(|ingress| {
         let gone = ingress.session.is_none() && now.saturating_sub(ingress.since) >= timing.ack_timeout;
         gone || ingress.acked >= version

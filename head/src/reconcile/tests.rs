@@ -547,6 +547,18 @@ fn a_revision_that_cannot_start_leaves_the_old_one_whole_and_a_third_replaces_it
 }
 
 #[test]
+fn a_restarted_head_waits_for_ingresses_that_have_not_dialled_yet() {
+    let mut cluster = serving(1);
+    cluster.state.settle_until = cluster.now + cluster.timing.settle;
+    cluster.desired.remove(&name("p"));
+    assert_eq!(cluster.short(), ["retire p-model-1-1"]);
+    cluster.pass(4.9);
+    assert!(cluster.short().is_empty(), "an ingress of the head before may still send to it");
+    cluster.pass(0.1);
+    assert_eq!(cluster.short(), ["stop p-model-1-1"]);
+}
+
+#[test]
 fn a_revision_that_never_worked_gives_way_at_once() {
     let mut cluster = Cluster::new();
     cluster.join("n1");
