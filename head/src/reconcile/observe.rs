@@ -244,7 +244,9 @@ fn heartbeat(
 }
 
 fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Effect {
-    let unasked = node.replicas.get(&report.id).is_some_and(|replica| replica.leaving.is_none());
+    // One that drained already when its node joined was told to by the head before.
+    let known = node.replicas.get(&report.id);
+    let unasked = known.is_some_and(|it| it.leaving.is_none() && it.state != ReplicaState::Draining);
     if unasked && matches!(report.state, ReplicaState::Draining | ReplicaState::Stopped) {
         // Workers stop replicas by themselves only when they are about to end.
         node.draining = true;

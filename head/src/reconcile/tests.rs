@@ -559,6 +559,17 @@ fn a_restarted_head_waits_for_ingresses_that_have_not_dialled_yet() {
 }
 
 #[test]
+fn a_replica_that_the_head_before_stopped_does_not_make_its_node_one_that_leaves() {
+    let mut cluster = serving(1);
+    let (node, _, mut report) = cluster.find("p-model-1-1");
+    report.state = ReplicaState::Draining;
+    cluster.restart_head();
+    cluster.join_with(node.as_str(), 64, 0, vec![report]);
+    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    assert!(!cluster.state.nodes[&node].draining);
+}
+
+#[test]
 fn a_revision_that_never_worked_gives_way_at_once() {
     let mut cluster = Cluster::new();
     cluster.join("n1");
