@@ -292,6 +292,15 @@ fn adopt(desired: &Desired, report: &Report) -> Replica {
 
 /// What a replica of that revision was placed with; nothing when the revision is no longer known.
 fn booking(desired: &Desired, deployment: &FullName, revision: u64) -> Booking {
+    spec_of(desired, deployment, revision).map_or_else(Booking::default, |spec| Booking::of(&spec.demand))
+}
+
+/// The settings that a replica of that revision was placed with, as far as they matter for what it holds.
+pub(super) fn spec_of<'a>(
+    desired: &'a Desired,
+    deployment: &FullName,
+    revision: u64,
+) -> Option<&'a std::sync::Arc<millstream_pipelines::DeploymentSpec>> {
     let revisions = desired.pipelines.get(&deployment.pipeline).map(|pipeline| &pipeline.revisions);
     let by_number = revisions.and_then(|revisions| revisions.get(&revision));
     let serving = || {
@@ -300,9 +309,5 @@ fn booking(desired: &Desired, deployment: &FullName, revision: u64) -> Booking {
         };
         revisions?.values().map(AsRef::as_ref).find(served)
     };
-    let spec = by_number
-        .map(AsRef::as_ref)
-        .or_else(serving)
-        .and_then(|revision| revision.spec(&deployment.deployment));
-    spec.map_or_else(Booking::default, |spec| Booking::of(&spec.demand))
+    by_number.map(AsRef::as_ref).or_else(serving).and_then(|revision| revision.spec(&deployment.deployment))
 }

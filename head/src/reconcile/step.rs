@@ -8,7 +8,8 @@ use millstream_proto::ReplicaId;
 use serde::Serialize;
 
 use super::deployment::{self, Context, Crowd, Wanted};
-use super::state::{Leaving, State};
+use super::observe::spec_of;
+use super::state::{Booking, Leaving, Node, State};
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
 use crate::desired::Desired;
@@ -108,7 +109,9 @@ fn start(
             strategy: Strategy::Spread,
         })
         .collect();
-    let solution = scheduler::place(&world(state, timing, now), &requests);
+    let mut world = world(state, timing, now);
+    world.nodes.retain(|node| !state.nodes.get(&node.id).is_some_and(|node| holds_unknown(desired, node)));
+    let solution = scheduler::place(&world, &requests);
     for (last, placement) in (state.last_replica + 1..).zip(solution.placements) {
         let (wanted, (revision, spec)) = known[placement.request];
         let FullName { pipeline, deployment } = &wanted.deployment;
@@ -137,6 +140,15 @@ fn start(
         }
         step.pending.insert(requests[pending.request].deployment.clone(), reasons);
     }
+}
+
+/// Whether a node has a replica of which nobody knows what it holds: the head before started it, and people have deleted
+/// its pipeline. It is about to go; until then the node may have less free than it seems.
+fn holds_unknown(desired: &Desired, node: &Node) -> bool {
+    node.replicas.values().any(|replica| {
+        replica.booking == Booking::default()
+            && spec_of(desired, &replica.deployment, replica.revision).is_none()
+    })
 }
 
 /// Replicas that left the routes stop once every ingress has confirmed it, or had time to.

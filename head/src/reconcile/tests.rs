@@ -570,6 +570,22 @@ fn a_replica_that_the_head_before_stopped_does_not_make_its_node_one_that_leaves
 }
 
 #[test]
+fn a_node_with_a_replica_of_unknown_demand_gets_nothing_new() {
+    let mut cluster = serving(1);
+    let (node, _, report) = cluster.find("p-model-1-1");
+    cluster.restart_head();
+    cluster.desired.remove(&name("p"));
+    cluster.deploy("q", &[model(1, 1)]);
+    cluster.join_with(node.as_str(), 64, 0, vec![report]);
+    cluster.pass(6.0);
+    let commands = cluster.short();
+    assert!(commands.contains(&"stop p-model-1-1".to_owned()), "{commands:?}");
+    assert!(!commands.iter().any(|command| command.starts_with("start")), "{commands:?}");
+    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    assert_eq!(cluster.short(), [format!("start q/model@1 {node}")]);
+}
+
+#[test]
 fn a_revision_that_never_worked_gives_way_at_once() {
     let mut cluster = Cluster::new();
     cluster.join("n1");
