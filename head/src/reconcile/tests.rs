@@ -586,6 +586,19 @@ fn a_node_with_a_replica_of_unknown_demand_gets_nothing_new() {
 }
 
 #[test]
+fn a_node_that_was_lost_twice_under_one_name_is_one_lost_node() {
+    let mut cluster = serving(2);
+    cluster.join("n3");
+    let name = "n1".to_owned();
+    let old = cluster.state.nodes[&NodeId::from("n1")].clone();
+    // It came back without its disk while its old stream was not known to be broken, and was lost again.
+    cluster.pass(4.0);
+    cluster.state.nodes.insert("n1-again".into(), Node { name, session: None, ..old.clone() });
+    cluster.state.nodes.insert("n1".into(), Node { session: None, ..old });
+    assert!(!cluster.short().contains(&"alarm true".to_owned()), "one of three");
+}
+
+#[test]
 fn a_revision_that_never_worked_gives_way_at_once() {
     let mut cluster = Cluster::new();
     cluster.join("n1");
