@@ -547,6 +547,67 @@ fn a_revision_that_cannot_start_leaves_the_old_one_whole_and_a_third_replaces_it
 }
 
 #[test]
+fn an_update_on_top_of_one_that_is_half_way_keeps_as_many_as_were_asked() {
+    let mut cluster = serving(2);
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.short();
+    cluster.set("p-model-1-3", ReplicaState::Ready);
+    cluster.short();
+    assert_eq!(cluster.routed("p"), ["p-model-1-1", "p-model-1-3"], "one of each");
+    cluster.deploy("p", &[model(2, 3)]);
+    cluster.short();
+    assert_eq!(cluster.routed("p"), ["p-model-1-1", "p-model-1-3"], "the first one still stands in");
+    cluster.obey();
+    let status = cluster.status();
+    assert!(status.pipelines[0].deployments[0].replicas.iter().all(|replica| replica.revision == 3));
+    assert_eq!(cluster.routed("p").len(), 2);
+}
+
+#[test]
+fn what_serves_both_revisions_is_neither_started_twice_nor_given_up() {
+    let other = |version| DeploymentSpec { name: name("other"), ..model(1, version) };
+    let mut cluster = Cluster::new();
+    cluster.join("n1");
+    cluster.deploy("p", &[model(2, 1), other(1)]);
+    cluster.obey();
+    cluster.deploy("p", &[model(2, 1), other(2)]);
+    assert_eq!(cluster.short(), ["start p/other@2 n1"]);
+    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    cluster.join_with("n2", 64, 0, vec![]);
+    assert_eq!(cluster.short(), ["start p/model@1 n2"], "one, which serves both");
+}
+
+#[test]
+fn replicas_of_a_revision_that_is_no_longer_kept_stay_until_others_are_ready() {
+    let mut cluster = serving(2);
+    for limit in 9..20 {
+        let mut wider = model(2, 1);
+        wider.limits.max_ongoing_requests = limit;
+        cluster.deploy("p", &[wider]);
+        cluster.short();
+    }
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.short();
+    assert!(!cluster.desired.pipelines[&name("p")].revisions.contains_key(&1));
+    let started = cluster.state.nodes.values().flat_map(|node| &node.replicas);
+    let started = started.filter(|(_, it)| it.state == ReplicaState::Starting).map(|(id, _)| id.to_string());
+    let started: Vec<_> = started.collect();
+    cluster.set(&started[0], ReplicaState::Ready);
+    cluster.short();
+    assert_eq!(cluster.routed("p").len(), 2, "{:?}", cluster.routed("p"));
+}
+
+#[test]
+fn surplus_leaves_from_a_node_that_is_not_heard_before_it_leaves_from_another() {
+    let mut cluster = serving(2);
+    let on_1 = cluster.state.nodes[&NodeId::from("n1")].replicas.keys().next().unwrap().to_string();
+    cluster.leave("n1");
+    cluster.deploy("p", &[model(1, 1)]);
+    let commands = cluster.short();
+    assert!(commands.contains(&format!("retire {on_1}")), "{commands:?}");
+}
+
+#[test]
 fn a_restarted_head_waits_for_ingresses_that_have_not_dialled_yet() {
     let mut cluster = serving(1);
     cluster.state.settle_until = cluster.now + cluster.timing.settle;
