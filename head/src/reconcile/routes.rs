@@ -144,16 +144,13 @@ fn variants(state: &State, name: &Name, pipeline: &Pipeline) -> Option<Vec<Varia
     })
 }
 
-/// Ready replicas that serve a variant; while only one is left also older ones, which stay until enough of its own are
-/// ready.
+/// Ready replicas that serve a variant, and older ones, which stay until enough of the serving revision's own are ready.
 fn replicas(view: &View<'_>, deployment: &FullName, variants: &[Variant]) -> Vec<ReplicaRoute> {
     let route = |seen: &Seen<'_>| {
-        let serving = variants.iter().filter(|variant| seen.serves(&variant.revision));
-        let serves: Vec<_> = serving.map(|variant| variant.revision.stored.number).collect();
-        let helps_out = match variants {
-            [only] => seen.replica.revision < only.revision.stored.number,
-            _ => false,
-        };
+        let served = variants.iter().filter(|variant| seen.serves(&variant.revision));
+        let serves: Vec<_> = served.map(|variant| variant.revision.stored.number).collect();
+        let serving = variants.first().map_or(0, |variant| variant.revision.stored.number);
+        let helps_out = serves.is_empty() && seen.replica.revision < serving;
         (seen.is_ready() && (helps_out || !serves.is_empty())).then(|| ReplicaRoute {
             replica: seen.id.clone(),
             node: seen.node_id.clone(),
