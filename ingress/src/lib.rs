@@ -33,11 +33,15 @@ use crate::transport::Transports;
 #[doc(hidden)]
 pub mod decisions {
     pub use crate::dispatch::ejection::Outcome;
-    pub use crate::dispatch::pool::{Admission, Grant, Key, Pool, PoolLimits, Reach, Ticket};
+    pub use crate::dispatch::outcomes::{CallCounts, Outcomes};
+    pub use crate::dispatch::pool::{
+        Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Ticket, Wish,
+    };
     pub use crate::dispatch::router::Locality;
     pub use crate::execute::retry::{
         Attempt, Budget, Decision, Forwarded, Idempotent, backoff, decide, within_budget,
     };
+    pub use crate::routes::split::{Asked, Part as Weight, choose};
 }
 
 /// What an ingress is started with.

@@ -4,7 +4,7 @@
 mod admission;
 mod deployment;
 pub(crate) mod ejection;
-mod outcomes;
+pub(crate) mod outcomes;
 pub(crate) mod pool;
 pub(crate) mod router;
 

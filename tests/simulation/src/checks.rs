@@ -35,6 +35,10 @@ pub enum Rule {
     RoutesKept,
     /// A replica is told to stop only when no ingress sends to it, or had time to learn that.
     StopsAfterRoutes,
+    /// The parts of the requests that a pipeline's revisions get are all of them.
+    WholeOfRequests,
+    /// A revision that was convicted gets no requests, once the one before it serves.
+    ConvictedNotRouted,
     /// A table names no replica that its head has told to stop.
     StoppedNotNamed,
     /// Once faults end, the cluster becomes what is desired, and rests.

@@ -38,6 +38,10 @@ pub(crate) enum Event {
     Boot(Host),
     /// A client sends a request.
     Request,
+    /// The store takes how a rollout ended, as a head that still leads has said.
+    Conclude(Process, Box<millstream_head::rollout::Change>),
+    /// A head learns what the store has taken.
+    Concluded(Process, std::sync::Arc<millstream_head::desired::Desired>),
     /// After the faults: does the cluster rest where it should?
     Inspect,
 }
@@ -69,6 +73,8 @@ pub(crate) enum Timer {
     CallDone(u64),
     /// Ingress: dial the head.
     DialHead(u64),
+    /// Ingress: tell the head what there is, in this session.
+    ReportLoad(u64),
     /// Ingress: put a table in force that was confirmed already (only ever by mutation).
     ApplyLate(Box<millstream_head::reconcile::routes::RouteTable>),
     /// Ingress: dial a worker again.

@@ -1,6 +1,6 @@
-//! A head. Real: all that it decides (`observe`, `step`, `carry_out`, `publish`, what a deploy does). Modelled: what its
-//! actors and servers do around that: a look after each event and at each tick, sessions, whom a command is sent to, the
-//! feed of tables, the term and the settings it starts from.
+//! A head. Real: all that it decides (`observe`, `scale`, `step`, `carry_out`, `publish`, when time alone asks for a look, what
+//! a deploy or the end of a rollout does). Modelled: what its actors and servers do around that: a look after each event,
+//! sessions, whom a command is sent to, the feed of tables, the term and the settings it starts from, how long the store takes.
 //!
 //! A head that has been replaced goes on until it learns of it: that stands for a leader paused past its lease.
 
@@ -8,15 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_head::desired::Desired;
+use millstream_head::desired::{Desired, Revision};
 use millstream_head::reconcile::observe::{Effect, Event, Registration, admit, observe};
-use millstream_head::reconcile::{Command, SessionId, State, routes, step};
-use millstream_pipelines::FullName;
+use millstream_head::reconcile::{Command, SessionId, State, routes, scale, step, wake};
+use millstream_head::rollout::{Change, ChangeKind};
+use millstream_pipelines::{FullName, Name};
 use millstream_proto::{IngressId, NodeId, ReplicaId};
+use rand::Rng;
 
 use crate::Mutation;
 use crate::checks::{Rule, named};
-use crate::clock::{Process, Timer};
+use crate::clock::{Event as Happening, Process, Timer};
 use crate::cx::Cx;
 use crate::network::{self, ConnId, End, Message};
 
@@ -47,6 +49,9 @@ pub(crate) struct Head {
     last_session: u64,
     look_queued: bool,
     looks: (Duration, u32),
+    /// When the last look was, and when the passing of time alone asks for the next one; on its own clock.
+    looked_at: Duration,
+    look_at: Duration,
     /// When each replica was taken out of the routes, on this head's clock.
     retired: BTreeMap<ReplicaId, Duration>,
     stopped: BTreeSet<ReplicaId>,
@@ -86,6 +91,8 @@ impl Head {
             last_session: 0,
             look_queued: true,
             looks: (Duration::ZERO, 0),
+            looked_at: Duration::ZERO,
+            look_at: Duration::ZERO,
             retired: BTreeMap::new(),
             stopped: BTreeSet::new(),
             heard: BTreeMap::new(),
@@ -103,7 +110,7 @@ impl Head {
             Timer::Tick => {
                 let tick = cx.timing.tick;
                 cx.timer(self.process, tick, Timer::Tick);
-                self.look(cx);
+                self.tick(cx);
             }
             Timer::Look => {
                 self.look_queued = false;
@@ -128,6 +135,15 @@ impl Head {
                 }
             }
             Message::Hello(id) => self.hello(conn, from, id, cx),
+            Message::Load(loads, counted) => {
+                if let Some(stream) = self.ingress_streams.get(&conn) {
+                    let (id, session) = (stream.id.clone(), stream.session);
+                    if !counted.is_empty() {
+                        self.observe(Event::Counted(id.clone(), session, counted), cx);
+                    }
+                    self.observe(Event::Loaded(id, session, loads), cx);
+                }
+            }
             Message::Ack(version) => {
                 if let Some(stream) = self.ingress_streams.get(&conn) {
                     self.observe(Event::Acked(stream.id.clone(), stream.session, version), cx);
@@ -201,12 +217,27 @@ impl Head {
     }
 
     fn observe(&mut self, event: Event, cx: &mut Cx) {
-        if !matches!(event, Event::Heartbeat(..)) {
+        if !matches!(event, Event::Heartbeat(..) | Event::Loaded(..)) {
             cx.note(|| format!("head {} observes {}", self.state.epoch, brief(&event)));
         }
         let now = self.clock(cx);
-        if observe(&mut self.state, &self.desired, event, now) == Effect::Structure {
+        let revives = wake::revives(&self.state, &cx.timing, &event, now);
+        let effect = observe(&mut self.state, &self.desired, event, now);
+        if revives || effect == Effect::Structure {
             cx.checks.books(&self.state);
+            self.queue_look(cx);
+        }
+    }
+
+    /// The store has taken a change. Two may arrive in another order than they were stored in.
+    pub(crate) fn change_desired(&mut self, desired: &Arc<Desired>, cx: &mut Cx) {
+        if desired.generation > self.desired.generation {
+            let now = self.clock(cx);
+            let commands = scale::rebound(&mut self.state, &self.desired, desired);
+            self.desired = Arc::clone(desired);
+            scale::forget_unwanted(&mut self.state, &self.desired);
+            self.carry_out(&commands, now, cx);
+            cx.checks.dirty = true;
             self.queue_look(cx);
         }
     }
@@ -219,24 +250,59 @@ impl Head {
         }
     }
 
-    fn look(&mut self, cx: &mut Cx) {
+    /// Looks only when a time that was known beforehand has come.
+    fn tick(&mut self, cx: &mut Cx) {
         let now = self.clock(cx);
-        self.count_look(cx);
-        let decided = step(&self.desired, &self.state, &cx.timing, now);
-        for command in &decided.commands {
+        if self.look_at <= now {
+            // Heartbeats may have moved it meanwhile.
+            self.look_at = wake::next_look(&self.state, &self.desired, &cx.timing, self.looked_at);
+        }
+        if self.look_at <= now {
+            self.look(cx);
+        } else if self.state.next_scale().is_some_and(|at| at <= now) {
+            let commands = scale::scale(&mut self.state, &self.desired, now);
+            self.carry_out(&commands, now, cx);
+            if !commands.is_empty() {
+                self.look(cx);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, commands: &[Command], now: Duration, cx: &mut Cx) {
+        for command in commands {
             self.check(command, now, cx);
             self.state.carry_out(command, now);
             self.send(command, cx);
         }
+    }
+
+    fn look(&mut self, cx: &mut Cx) {
+        let now = self.clock(cx);
+        self.count_look(cx);
+        let scaled = scale::scale(&mut self.state, &self.desired, now);
+        self.carry_out(&scaled, now, cx);
+        let decided = step(&self.desired, &self.state, &cx.timing, now);
+        self.carry_out(&decided.commands, now, cx);
         if !decided.commands.is_empty() {
             cx.checks.books(&self.state);
             self.queue_look(cx);
         }
         self.state.pending = decided.pending;
+        self.state.unplaced = decided.unplaced;
+        self.state.take_census(decided.census, now);
+        self.publish(now, cx);
+        self.looked_at = now;
+        self.look_at = wake::next_look(&self.state, &self.desired, &cx.timing, now);
+        self.feed(cx);
+    }
+
+    fn publish(&mut self, now: Duration, cx: &mut Cx) {
+        let before = Arc::clone(&self.state.routes.pipelines);
         if let Some(table) = routes::publish(&mut self.state, &self.desired, &cx.timing, now) {
             cx.note(|| {
                 format!("head {} publishes {:x}: {:?}", self.state.epoch, table.version, named(&table))
             });
+            self.check_table(&before, cx);
             let again = named(&table).intersection(&self.stopped).next().cloned();
             if let Some(replica) = again {
                 cx.checks.fail(Rule::StoppedNotNamed, format!("{replica} in table {:x}", table.version));
@@ -244,7 +310,35 @@ impl Head {
             self.last_command = cx.now();
             cx.checks.dirty = true;
         }
-        self.feed(cx);
+    }
+
+    /// Parts of requests add up, and a revision that was convicted gets none, unless it serves already and the one before
+    /// it is not ready again.
+    fn check_table(&self, before: &[routes::PipelineRoute], cx: &mut Cx) {
+        for pipeline in self.state.routes.pipelines.iter() {
+            let variants = &pipeline.variants;
+            let sum: u32 = variants.iter().map(|variant| u32::from(variant.permille)).sum();
+            if sum != 1000 {
+                cx.checks.fail(Rule::WholeOfRequests, format!("{sum} thousandths of {}", pipeline.name));
+            }
+            let number = |variant: &routes::Variant| variant.revision.stored.number;
+            let known = before.iter().find(|known| known.name == pipeline.name);
+            let served = known.and_then(|known| known.variants.first()).map(number);
+            for (index, revision) in variants.iter().map(number).enumerate() {
+                let serves_on = index == 0 && served == Some(revision);
+                if self.is_convicted(&pipeline.name, revision) && !serves_on {
+                    let detail = format!("{}@{revision} was convicted, and is routed", pipeline.name);
+                    cx.checks.fail(Rule::ConvictedNotRouted, detail);
+                }
+            }
+        }
+    }
+
+    fn is_convicted(&self, pipeline: &Name, revision: u64) -> bool {
+        let told = self.state.conclusions.get(pipeline);
+        let here = told.is_some_and(|told| told.revision == revision && told.back.is_some());
+        let stored = self.desired.pipelines.get(pipeline);
+        here || stored.is_some_and(|stored| stored.verdicts.contains_key(&revision))
     }
 
     fn count_look(&mut self, cx: &mut Cx) {
@@ -270,7 +364,12 @@ impl Head {
 
     fn send(&mut self, command: &Command, cx: &mut Cx) {
         cx.note(|| format!("head {} decides {}", self.state.epoch, brief_command(command)));
-        let housekeeping = matches!(command, Command::ForgetNode { .. } | Command::ForgetIngress { .. });
+        let over = |change: &Change| change.kind == ChangeKind::End;
+        let housekeeping = match command {
+            Command::ForgetNode { .. } | Command::ForgetIngress { .. } => true,
+            Command::Rollout(change) => over(change),
+            _ => false,
+        };
         if !housekeeping {
             self.last_command = cx.now();
         }
@@ -303,11 +402,28 @@ impl Head {
                 cx.store.members.remove(node);
                 return;
             }
+            Command::Rollout(change) => {
+                if matches!(change.kind, ChangeKind::Complete | ChangeKind::RollBack { .. }) {
+                    self.conclude(change, cx);
+                }
+                return;
+            }
             _ => return,
         };
         if let Some((_, conn)) = self.nodes.get(node) {
             cx.send((*conn, End::Accepter), Message::Command(epoch, message));
         }
+    }
+
+    /// The store is told how a rollout ended: it takes a while, and sometimes it is lost.
+    fn conclude(&self, change: &Change, cx: &mut Cx) {
+        if cx.rng.random_range(0..8) == 0 {
+            cx.note(|| format!("the store does not take {change:?}"));
+            return;
+        }
+        let slow = cx.rng.random_range(0..6) == 0;
+        let wait = cx.between(1, if slow { 4_000 } else { 100 });
+        cx.agenda.after(wait, Happening::Conclude(self.process, Box::new(change.clone())));
     }
 
     /// A replica may be told to stop only when no ingress of this head sends to it, or had time to learn that.
@@ -357,34 +473,47 @@ impl Head {
         }
     }
 
-    /// How many replicas each deployment of a newest revision is to have.
+    /// How many replicas each deployment of what serves is to have, by what serves, what is wanted, and what it went back to.
     pub(crate) fn asked(&self) -> BTreeMap<FullName, usize> {
         let mut asked = BTreeMap::new();
         for (pipeline, there) in &self.desired.pipelines {
             // What never worked is nothing to protect.
-            if !self.state.serving.get(pipeline).is_some_and(|serving| serving.complete) {
+            let Some(serving) = self.state.serving.get(pipeline).filter(|serving| serving.complete) else {
                 continue;
-            }
-            let compiled = there.newest().and_then(|newest| newest.compiled.as_ref().ok());
-            for (deployment, spec) in compiled.into_iter().flat_map(|compiled| &compiled.deployments) {
+            };
+            let told = self.state.conclusions.get(pipeline).filter(|told| told.revision == there.wanted);
+            let back = told.and_then(|told| Some(told.back.as_ref()?.0)).unwrap_or(there.wanted);
+            let numbers = [serving.revision, there.wanted, back];
+            let revisions: Vec<_> =
+                numbers.iter().filter_map(|number| there.revisions.get(number)).collect();
+            let compiled = revisions.first().and_then(|serving| serving.compiled.as_ref().ok());
+            for deployment in compiled.into_iter().flat_map(|compiled| compiled.deployments.keys()) {
                 let name = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };
-                let bounds = &spec.autoscaling;
-                let target = self.state.targets.get(&name).copied().unwrap_or(bounds.min_replicas);
-                let target = target.clamp(bounds.min_replicas, bounds.max_replicas);
+                let target = |revision: &&Arc<Revision>| {
+                    let bounds = &revision.spec(deployment)?.autoscaling;
+                    let target = self.state.targets.get(&name).copied().unwrap_or(bounds.min_replicas);
+                    Some(target.clamp(bounds.min_replicas, bounds.max_replicas))
+                };
+                let targets: Option<Vec<u32>> = revisions.iter().map(target).collect();
+                let target = targets.and_then(|targets| targets.into_iter().min()).unwrap_or(0);
                 asked.insert(name, usize::try_from(target).unwrap_or(usize::MAX));
             }
         }
         asked
     }
 
-    /// The replicas that its table names, by deployment.
+    /// The replicas that its table names for the revision that serves, by deployment; those that help out included.
     pub(crate) fn named(&self) -> BTreeMap<FullName, Vec<ReplicaId>> {
         let mut all = BTreeMap::new();
         for pipeline in self.state.routes.pipelines.iter() {
             for route in &pipeline.deployments {
                 let deployment = route.deployment.clone();
                 let name = FullName { pipeline: pipeline.name.clone(), deployment };
-                all.insert(name, route.replicas.iter().map(|replica| replica.replica.clone()).collect());
+                let serving = pipeline.variants.first().map_or(0, |variant| variant.revision.stored.number);
+                let replicas = route.replicas.iter();
+                let replicas =
+                    replicas.filter(|replica| replica.serves.is_empty() || replica.serves.contains(&serving));
+                all.insert(name, replicas.map(|replica| replica.replica.clone()).collect());
             }
         }
         all

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_head::reconcile::Order;
-use millstream_head::reconcile::observe::{Registration, Report};
+use millstream_head::reconcile::observe::{Counted, Registration, Report};
+use millstream_head::reconcile::{Load, Order};
 use millstream_head::reconcile::routes::RouteTable;
+use millstream_pipelines::FullName;
 use millstream_proto::{CallError, IngressId, ReplicaId};
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -53,6 +54,8 @@ pub(crate) enum Message {
     Table(u64, RouteTable),
     /// Ingress to head: the table of that version is in force.
     Ack(u64),
+    /// Ingress to head: its requests, and how calls and requests ended.
+    Load(BTreeMap<FullName, Load>, Counted),
     /// Ingress to worker: run a call.
     Call { call: u64, replica: ReplicaId },
     /// Ingress to worker: nobody waits for that call any more.

@@ -128,6 +128,7 @@ impl Draft {
             route: Some(format!("/{}", self.name)),
             deployments: specs.collect(),
             uses: [].into(),
+            all_or_nothing: false,
         };
         let file_name = format!("{}.toml", self.name);
         Candidate { file_name, source: self.number.to_string(), source_dir: "/".into(), compiled }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_head::Timing;
+use millstream_head::desired::{self, Desired, Verdict};
+use millstream_head::rollout::{Change, ChangeKind};
 use millstream_proto::NodeId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -187,6 +189,8 @@ impl World {
             }
             Event::Operate(index) => self.operate(index),
             Event::Boot(host) => self.boot(host),
+            Event::Conclude(process, change) => self.conclude(process, *change),
+            Event::Concluded(process, desired) => self.concluded(process, desired),
             Event::Request => self.send_request(),
             Event::Inspect => self.inspect(),
         }
@@ -325,18 +329,52 @@ impl World {
     /// Deploys a draft, as the head that people are sent to.
     pub(crate) fn change_desired(
         &mut self,
-        change: impl FnOnce(&mut millstream_head::desired::Desired, &mut Draft) -> bool,
+        change: impl FnOnce(&mut Desired, &mut Draft) -> bool,
         pipeline: usize,
     ) {
         let mut desired = (*self.cx.store.desired).clone();
+        desired.generation += 1;
         let leader = self.cx.leader;
         let able = self.heads[leader].paused_until <= self.cx.now();
         let Some(head) = self.heads[leader].running.as_mut().filter(|_| able) else { return };
         if change(&mut desired, &mut self.drafts[pipeline]) {
             self.cx.store.desired = Arc::new(desired);
-            head.desired = Arc::clone(&self.cx.store.desired);
-            self.cx.checks.dirty = true;
-            head.queue_look(&mut self.cx);
+            let desired = Arc::clone(&self.cx.store.desired);
+            head.change_desired(&desired, &mut self.cx);
+        }
+    }
+
+    /// The store takes how a rollout ended; it takes nothing from a head that no longer leads.
+    fn conclude(&mut self, process: Process, change: Change) {
+        let leader = self.heads[self.cx.leader].running.as_ref();
+        if leader.is_none_or(|head| head.process != process) {
+            return;
+        }
+        let mut desired = (*self.cx.store.desired).clone();
+        desired.generation += 1;
+        let Change { pipeline, revision, baseline, kind } = change;
+        match kind {
+            ChangeKind::RollBack { reason } => {
+                let verdict = Verdict { outcome: desired::Outcome::RolledBack, reason, at_ms: 0 };
+                desired::rollout::go_back(&mut desired, &pipeline, revision, baseline, verdict);
+            }
+            _ => desired::rollout::complete(&mut desired, &pipeline, revision),
+        }
+        self.cx.store.desired = Arc::new(desired);
+        let desired = Arc::clone(&self.cx.store.desired);
+        let slow = self.cx.rng.random_range(0..8) == 0;
+        let wait = self.cx.between(0, if slow { 2_000 } else { 10 });
+        self.cx.agenda.after(wait, Event::Concluded(process, desired));
+    }
+
+    fn concluded(&mut self, process: Process, desired: Arc<Desired>) {
+        if let Some(until) = self.paused(process.host) {
+            self.cx.agenda.at(until, Event::Concluded(process, desired));
+            return;
+        }
+        let Host::Head(index) = process.host else { return };
+        if let Some(head) = current(&mut self.heads[index], process) {
+            head.change_desired(&desired, &mut self.cx);
         }
     }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use millstream_head::reconcile::routes::ReplicaRoute;
-use millstream_ingress::decisions::{Grant, Key, Locality, Pool, PoolLimits, Ticket};
+use millstream_ingress::decisions::{
+    CallCounts, Grant, Key, Locality, Member, Part, Pool, PoolLimits, Ticket,
+};
 use millstream_pipelines::DeploymentSpec;
 use millstream_proto::ReplicaId;
 
@@ -19,6 +21,8 @@ pub(super) struct Target {
     pub(super) key: Key,
     pub(super) id: ReplicaId,
     pub(super) address: String,
+    /// The revision that it was started for.
+    pub(super) revision: u64,
 }
 
 /// See the module.
@@ -28,6 +32,11 @@ pub(super) struct Deployment {
     pub(super) targets: Vec<Target>,
     pub(super) waiters: BTreeMap<Ticket, u64>,
     pub(super) idempotent: bool,
+    /// Calls that ever came, and those on the way, to replicas that have left the routes as well.
+    pub(super) arrived: u64,
+    pub(super) ongoing: u64,
+    /// How calls ended, as far as the head has not been told.
+    pub(super) counts: CallCounts,
     next_key: Key,
     wake_at: Option<Instant>,
 }
@@ -40,23 +49,31 @@ impl Deployment {
             targets: Vec::new(),
             waiters: BTreeMap::new(),
             idempotent: false,
+            arrived: 0,
+            ongoing: 0,
+            counts: CallCounts::default(),
             next_key: 0,
             wake_at: None,
         }
     }
 
     /// Takes the replicas of a new table; those that stay keep their keys.
-    fn retarget(&mut self, replicas: &[ReplicaRoute]) {
+    fn retarget(&mut self, replicas: &[ReplicaRoute]) -> Vec<Member> {
         let old = std::mem::take(&mut self.targets);
+        let mut members = Vec::new();
         for replica in replicas {
             let same = |target: &&Target| target.id == replica.replica && target.address == replica.address;
             let target = old.iter().find(same).cloned().unwrap_or_else(|| {
                 let key = self.next_key;
                 self.next_key += 1;
-                Target { key, id: replica.replica.clone(), address: replica.address.clone() }
+                let (id, address) = (replica.replica.clone(), replica.address.clone());
+                Target { key, id, address, revision: replica.revision }
             });
+            let serves = replica.serves.iter().copied().collect();
+            members.push(Member { key: target.key, locality: Locality::Remote, serves });
             self.targets.push(target);
         }
+        members
     }
 
     pub(super) fn target(&self, key: Key) -> Option<&Target> {
@@ -70,7 +87,7 @@ impl Ingress {
         &mut self,
         instance: Instance,
         spec: Option<&DeploymentSpec>,
-        replicas: &[ReplicaRoute],
+        (replicas, parts): (&[ReplicaRoute], &[Part]),
         cx: &mut Cx,
     ) {
         let now = cx.instant();
@@ -81,9 +98,8 @@ impl Ingress {
             let max_queued = spec.limits.max_queued_requests;
             deployment.pool.set_limits(PoolLimits { max_ongoing, max_queued, near_room: 2 });
         }
-        deployment.retarget(replicas);
-        let keys: Vec<_> = deployment.targets.iter().map(|target| (target.key, Locality::Remote)).collect();
-        let grants = deployment.pool.set_replicas(&keys, now, &mut cx.rng);
+        let members = deployment.retarget(replicas);
+        let grants = deployment.pool.set_replicas(members, parts, now, &mut cx.rng);
         self.deliver(instance, &grants, cx);
     }
 

@@ -1,19 +1,23 @@
-//! An ingress. Real: the pool of each deployment (admission, queue, choice, ejection), what is sent again, waits between
-//! rounds, the budget's rule. Modelled: the route watch (dial, hello, tables in force, then confirmed), streams to
-//! workers, and a request that calls the deployments of its pipeline one after the other.
+//! An ingress. Real: the pool of each deployment (admission, queue, choice, ejection), which revision a request runs on,
+//! what is sent again, waits between rounds, the budget's rule, which ends of calls count. Modelled: the route watch (dial,
+//! hello, tables in force, then confirmed, reports), streams to workers, and a request that calls the deployments of its
+//! revision one after the other. Copies for shadows are not sent.
 
 mod deployment;
+mod report;
 mod request;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_head::reconcile::routes::RouteTable;
-use millstream_pipelines::{FullName, Name};
+use millstream_ingress::decisions::{Outcomes, Part, Weight};
+use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_proto::IngressId;
 use rand::Rng;
 
 use self::deployment::Deployment;
+use self::report::Told;
 use self::request::{CallUnderWay, Request};
 use crate::Mutation;
 use crate::client::Outcome;
@@ -27,6 +31,15 @@ const MAX_REDIAL: Duration = Duration::from_secs(2);
 
 /// A deployment at this ingress, for as long as something refers to it; never used twice.
 pub(crate) type Instance = u64;
+
+/// What requests of a pipeline run on.
+#[derive(Debug, Default)]
+struct Route {
+    /// The revisions and their parts of the requests, the one that serves first.
+    weights: Vec<Weight>,
+    /// What requests on each of them call, in order.
+    targets: Vec<Vec<Instance>>,
+}
 
 /// The stream to a worker.
 #[derive(Debug, Default)]
@@ -45,8 +58,11 @@ pub(crate) struct Ingress {
     head_redial: Duration,
     deployments: BTreeMap<Instance, Deployment>,
     by_name: BTreeMap<FullName, Instance>,
-    /// What requests of each pipeline call, in order.
-    pipelines: BTreeMap<Name, Vec<Instance>>,
+    routes: BTreeMap<Name, Route>,
+    /// How requests ended, by pipeline and revision, as far as the head has not been told.
+    endings: BTreeMap<(Name, u64), Outcomes>,
+    /// What the head was told last in this session.
+    told: Told,
     last_instance: Instance,
     links: BTreeMap<usize, Link>,
     requests: BTreeMap<u64, Request>,
@@ -68,7 +84,9 @@ impl Ingress {
             head_redial: FIRST_REDIAL,
             deployments: BTreeMap::new(),
             by_name: BTreeMap::new(),
-            pipelines: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            endings: BTreeMap::new(),
+            told: Told::default(),
             last_instance: 0,
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -81,6 +99,7 @@ impl Ingress {
     pub(crate) fn timer(&mut self, timer: Timer, cx: &mut Cx) {
         match timer {
             Timer::DialHead(session) if session == self.head_session => self.dial_head(cx),
+            Timer::ReportLoad(session) if session == self.head_session => self.report_load(cx),
             Timer::ApplyLate(table) => self.apply(&table, cx),
             Timer::DialWorker(worker) => self.dial_worker(worker, cx),
             Timer::Wake(instance) => self.wake(instance, cx),
@@ -125,6 +144,8 @@ impl Ingress {
             Some(conn) => {
                 let id = IngressId::new(format!("{:?}", self.process));
                 cx.send((conn, End::Dialler), Message::Hello(id));
+                self.told = Told::default();
+                cx.timer(self.process, Duration::ZERO, Timer::ReportLoad(self.head_session));
             }
             None => self.head_lost(cx),
         }
@@ -161,23 +182,37 @@ impl Ingress {
     fn apply(&mut self, table: &RouteTable, cx: &mut Cx) {
         cx.checks.in_force(self.process, table);
         let old = std::mem::take(&mut self.by_name);
-        self.pipelines.clear();
+        self.routes.clear();
         for pipeline in table.pipelines.iter() {
-            let mut targets = Vec::new();
+            let variants = &pipeline.variants;
+            let parts: Vec<Part> =
+                variants.iter().map(|variant| (variant.revision.stored.number, variant.permille)).collect();
             for route in &pipeline.deployments {
                 let deployment = route.deployment.clone();
                 let name = FullName { pipeline: pipeline.name.clone(), deployment };
                 let instance = old.get(&name).copied().unwrap_or_else(|| self.fresh());
                 self.by_name.insert(name, instance);
-                targets.push(instance);
-                let spec = pipeline.revision.spec(&route.deployment).cloned();
-                self.update(instance, spec.as_deref(), &route.replicas, cx);
+                let spec = variants.iter().find_map(|variant| variant.revision.spec(&route.deployment));
+                let spec = spec.map(|spec| DeploymentSpec::clone(spec));
+                self.update(instance, spec.as_ref(), (&route.replicas, &parts), cx);
             }
-            self.pipelines.insert(pipeline.name.clone(), targets);
+            let mut route = Route::default();
+            for (variant, (revision, permille)) in variants.iter().zip(parts) {
+                let compiled = variant.revision.compiled.iter();
+                let deployments = compiled.flat_map(|compiled| compiled.deployments.keys());
+                let full = |deployment: &Name| FullName {
+                    pipeline: pipeline.name.clone(),
+                    deployment: deployment.clone(),
+                };
+                route.weights.push(Weight { revision, permille });
+                let targets = deployments.filter_map(|name| self.by_name.get(&full(name)).copied());
+                route.targets.push(targets.collect());
+            }
+            self.routes.insert(pipeline.name.clone(), route);
         }
         for (name, instance) in old {
             if !self.by_name.contains_key(&name) {
-                self.update(instance, None, &[], cx);
+                self.update(instance, None, (&[], &[]), cx);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_ingress::decisions::{
     Admission, Attempt, Budget, Decision, Forwarded, Idempotent, Key, Outcome as CallOutcome, Reach, Ticket,
-    backoff, decide, within_budget,
+    Wish, backoff, choose, decide, within_budget,
 };
 use millstream_pipelines::Name;
 use millstream_proto::{CallError, ErrorClass, Started};
@@ -29,6 +29,10 @@ enum Doing {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Request {
+    pipeline: Name,
+    /// The revision that it runs on, and its draw.
+    revision: u64,
+    draw: u16,
     targets: Vec<Instance>,
     stage: usize,
     doing: Doing,
@@ -45,6 +49,8 @@ pub(super) struct CallUnderWay {
     request: u64,
     instance: Instance,
     key: Key,
+    /// The revision that its replica was started for.
+    revision: u64,
     pub(super) conn: ConnId,
 }
 
@@ -67,12 +73,20 @@ fn outcome_of(result: &Result<(), CallError>) -> CallOutcome {
 impl Ingress {
     /// A client's request arrives.
     pub(crate) fn request(&mut self, request: u64, pipeline: &Name, deadline: Duration, cx: &mut Cx) {
-        let Some(targets) = self.pipelines.get(pipeline).cloned() else {
+        let draw = cx.rng.random_range(0..1000);
+        let chosen = self.routes.get(pipeline).and_then(|route| {
+            let index = choose(&route.weights, None, draw)?;
+            Some((route.weights.get(index)?.revision, route.targets.get(index)?.clone()))
+        });
+        let Some((revision, targets)) = chosen else {
             cx.client.answer(request, &Outcome::Unknown, &mut cx.checks);
             return;
         };
         let (failed_on, absent, doing) = (Vec::new(), Vec::new(), Doing::Waiting);
         let state = Request {
+            pipeline: pipeline.clone(),
+            revision,
+            draw,
             targets,
             stage: 0,
             doing,
@@ -94,12 +108,19 @@ impl Ingress {
         let instance = request.targets[request.stage];
         let avoid: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
         let Some(deployment) = self.deployments.get_mut(&instance) else { return };
-        let (admission, grants) = deployment.pool.request(&avoid, now, &mut cx.rng);
+        let wish = Wish { avoid: &avoid, revision: Some(request.revision), draw: request.draw };
+        deployment.arrived += 1;
+        let (admission, grants) = deployment.pool.request(wish, now, &mut cx.rng);
+        let mut queue_formed = false;
         if let Admission::Wait(ticket) = admission {
             request.doing = Doing::Queued(ticket);
             deployment.waiters.insert(ticket, id);
+            queue_formed = deployment.pool.num_queued() == 1;
         }
         self.deliver(instance, &grants, cx);
+        if queue_formed {
+            self.tell_load(cx);
+        }
         match admission {
             Admission::Send(key) => self.send_call(id, instance, key, cx),
             Admission::Shed { .. } => self.finish(id, &Outcome::Shed, cx),
@@ -108,8 +129,9 @@ impl Ingress {
     }
 
     pub(super) fn send_call(&mut self, id: u64, instance: Instance, key: Key, cx: &mut Cx) {
-        let deployment = self.deployments.get(&instance);
-        let Some(target) = deployment.and_then(|deployment| deployment.target(key)).cloned() else { return };
+        let Some(deployment) = self.deployments.get_mut(&instance) else { return };
+        let Some(target) = deployment.target(key).cloned() else { return };
+        deployment.ongoing += 1;
         cx.last_call += 1;
         let call = cx.last_call;
         let worker: usize = target.address.trim_start_matches("node-").parse().unwrap_or(usize::MAX);
@@ -118,7 +140,7 @@ impl Ingress {
             request.doing = Doing::Calling(call);
         }
         cx.checks.sends(self.process, &target.id);
-        let under_way = CallUnderWay { request: id, instance, key, conn: way.unwrap_or(0) };
+        let under_way = CallUnderWay { request: id, instance, key, revision: target.revision, conn: way.unwrap_or(0) };
         self.calls.insert(call, under_way);
         match way {
             Some(conn) => cx.send((conn, End::Dialler), Message::Call { call, replica: target.id }),
@@ -131,8 +153,9 @@ impl Ingress {
 
     /// A call has ended. One that nobody waits for is ignored.
     pub(super) fn replied(&mut self, call: u64, result: Result<(), CallError>, cx: &mut Cx) {
-        let Some(CallUnderWay { request: id, instance, key, .. }) = self.calls.remove(&call) else { return };
-        self.give_back(instance, key, outcome_of(&result), cx);
+        let Some(under_way) = self.calls.remove(&call) else { return };
+        self.give_back(&under_way, outcome_of(&result), cx);
+        let CallUnderWay { request: id, instance, key, .. } = under_way;
         let error = match result {
             Ok(()) => return self.stage_done(id, cx),
             Err(error) => error,
@@ -162,9 +185,12 @@ impl Ingress {
         self.before_next(id, instance, &error, cx);
     }
 
-    fn give_back(&mut self, instance: Instance, key: Key, outcome: CallOutcome, cx: &mut Cx) {
+    fn give_back(&mut self, call: &CallUnderWay, outcome: CallOutcome, cx: &mut Cx) {
         let now = cx.instant();
+        let CallUnderWay { instance, key, revision, .. } = *call;
         let Some(deployment) = self.deployments.get_mut(&instance) else { return };
+        deployment.ongoing -= 1;
+        deployment.counts.count(revision, outcome);
         let grants = deployment.pool.finish(key, outcome, now, &mut cx.rng);
         self.deliver(instance, &grants, cx);
     }
@@ -239,11 +265,17 @@ impl Ingress {
             return;
         }
         let Some(request) = self.requests.remove(&id) else { return };
-        if *outcome != Outcome::Answered {
-            cx.note(|| format!("request {id}: {outcome:?} while {:?}", request.doing));
-        }
-        cx.client.answer(id, outcome, &mut cx.checks);
         let instance = request.targets[request.stage.min(request.targets.len() - 1)];
+        if *outcome != Outcome::Answered {
+            cx.note(|| {
+                let Request { pipeline, revision, doing, .. } = &request;
+                format!("request {id} of {pipeline}@{revision}: {outcome:?} while {doing:?}")
+            });
+        }
+        self.count_ending(&request.pipeline, request.revision, outcome);
+        let gone = matches!(outcome, Outcome::Failed(_)) && !self.by_name.values().any(|it| *it == instance);
+        let outcome = if gone { &Outcome::Unknown } else { outcome };
+        cx.client.answer(id, outcome, &mut cx.checks);
         match request.doing {
             Doing::Queued(ticket) => {
                 if let Some(deployment) = self.deployments.get_mut(&instance) {
@@ -254,7 +286,7 @@ impl Ingress {
             Doing::Calling(call) => {
                 if let Some(there) = self.calls.remove(&call) {
                     cx.send((there.conn, End::Dialler), Message::Cancel(call));
-                    self.give_back(there.instance, there.key, CallOutcome::Abandoned, cx);
+                    self.give_back(&there, CallOutcome::Abandoned, cx);
                 }
             }
             Doing::Waiting => self.wait_for_retry.retain(|waiting| *waiting != id),
