@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use millstream_head::desired::Mode;
 use millstream_head::reconcile::status::status;
+use millstream_head::rollout::Phase;
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState};
 
 use crate::client::Strictness;
 use crate::clock::{Event, Host};
+use crate::head::Head;
 use crate::scenario::Room;
 use crate::world::World;
 
@@ -19,6 +22,8 @@ const REST: Duration = Duration::from_secs(12);
 /// How long after the faults somebody may still learn of a broken connection, or a node be given up; rest is looked for
 /// from then on.
 const NOTICED: Duration = Duration::from_secs(18);
+/// How long it must rest where requests may change something again: a deployment that scales, a rollout that is watched.
+const SOFT_REST: Duration = Duration::from_secs(3);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -36,15 +41,16 @@ impl World {
         match self.unrest() {
             None => {
                 let since = *self.rests_since.get_or_insert(now);
+                self.was_firm = self.is_firm();
                 if self.scenario.room == Room::Enough {
                     self.cx.client.strictness = Strictness::Strict;
                 }
-                if now - since >= REST {
+                if now - since >= if self.is_firm() { REST } else { SOFT_REST } {
                     self.finish();
                 }
             }
             Some(why) => {
-                if self.rests_since.take().is_some() {
+                if self.rests_since.take().is_some() && self.is_firm() && self.was_firm {
                     self.restless(&format!("it rested, and then: {why}"));
                 } else if now - healed_at >= BOUND {
                     self.restless(&why);
@@ -78,10 +84,38 @@ impl World {
         for index in 0..self.drafts.len() {
             if !self.drafts[index].is_sound() {
                 self.drafts[index].mend();
-                self.store_draft(index);
+                self.store_draft(index, Mode::Rolling);
             }
         }
         self.cx.agenda.after(LOOK, Event::Inspect);
+    }
+
+    /// Whether requests can change nothing any more.
+    fn is_firm(&self) -> bool {
+        let Some(head) = self.leader() else { return true };
+        let wanted = head.desired.pipelines.values().filter_map(|pipeline| pipeline.wanted());
+        let mut specs =
+            wanted.filter_map(|wanted| wanted.compiled.as_ref().ok()).flat_map(|it| it.deployments.values());
+        head.state.rollouts.is_empty()
+            && specs.all(|spec| spec.autoscaling.min_replicas == spec.autoscaling.max_replicas)
+    }
+
+    /// What takes over has not done so, or is not stored yet. A canary or a shadow may stand.
+    fn takes_over(&self, head: &Head) -> Option<String> {
+        if head.desired.generation != self.cx.store.desired.generation {
+            return Some("the head does not know all that is desired".into());
+        }
+        for (name, pipeline) in &head.desired.pipelines {
+            let mode = pipeline.rollout.map(|stored| stored.mode);
+            let phase = head.state.rollouts.get(name).map(|rollout| rollout.phase);
+            let stands = matches!(mode, Some(Mode::Canary { .. } | Mode::Shadow { .. }));
+            match (mode, phase) {
+                (None, None | Some(Phase::Watching)) => {}
+                (Some(_), Some(Phase::Trial | Phase::Half)) if stands => {}
+                _ => return Some(format!("{name} is in {phase:?} of {mode:?}")),
+            }
+        }
+        None
     }
 
     /// What is not yet as it should be.
@@ -103,14 +137,22 @@ impl World {
         if let Some(node) = status.nodes.iter().find(|node| node.state == NodeState::Draining) {
             return Some(format!("{} is draining", node.id));
         }
+        if let Some(why) = self.takes_over(head) {
+            return Some(why);
+        }
         let mut booked = BTreeSet::new();
         for pipeline in &status.pipelines {
             if pipeline.state != PipelineState::Ready {
                 return Some(format!("{} is {:?}", pipeline.name, pipeline.state));
             }
+            let stands = head.state.rollouts.iter();
+            let stands = stands
+                .filter(|(name, _)| name.as_str() == pipeline.name)
+                .any(|(_, rollout)| rollout.phase < Phase::Moving);
             for deployment in &pipeline.deployments {
                 let target = deployment.target_replicas;
-                if deployment.ready_replicas != target || deployment.replicas.len() != target as usize {
+                let exact = deployment.ready_replicas == target && deployment.replicas.len() == target as usize;
+                if !exact && !(stands && deployment.ready_replicas >= target) {
                     return Some(format!(
                         "{} has {:?} of {target}",
                         deployment.full_name, deployment.replicas

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use millstream_head::desired::change::{self, Deployed};
+use millstream_head::desired::scale::{self, ScaleRequest};
+use millstream_head::desired::{self, Desired, Mode, Verdict};
+use millstream_pipelines::FullName;
 
 use crate::clock::{Event, Host, Process, Timer};
-use crate::pipelines::Change;
+use crate::pipelines::{Change, Draft};
 use crate::scenario::{Op, Weather};
 use crate::world::World;
 
@@ -21,9 +24,18 @@ impl World {
         let op = self.scenario.script[index].1.clone();
         self.cx.note(|| format!("* {op:?}"));
         match op {
-            Op::Deploy { pipeline, change } => self.deploy(pipeline, change),
+            Op::Deploy { pipeline, change, mode } => self.deploy(pipeline, change, mode),
             Op::Delete { pipeline } => self.delete(pipeline),
-            Op::SetTarget { pipeline, target } => self.set_target(pipeline, target),
+            Op::Scale { pipeline, pick, bounds } => self.scale(pipeline, pick, bounds),
+            Op::SetMode { pipeline, mode } => self.change_desired(
+                |desired, draft| desired::rollout::set_mode(desired, &draft.name(), mode).is_ok(),
+                pipeline,
+            ),
+            Op::Promote { pipeline } => self.change_desired(
+                |desired, draft| desired::rollout::promote(desired, &draft.name()).is_ok(),
+                pipeline,
+            ),
+            Op::Abort { pipeline } => self.change_desired(abort, pipeline),
             Op::CrashReplica { worker, pick } => {
                 if self.workers[worker].paused_until <= self.cx.now()
                     && let Some(running) = &mut self.workers[worker].running
@@ -69,7 +81,7 @@ impl World {
         lasts.min(self.scenario.ends_at.saturating_sub(self.cx.now()))
     }
 
-    pub(crate) fn deploy(&mut self, pipeline: usize, change: Change) {
+    pub(crate) fn deploy(&mut self, pipeline: usize, change: Change, mode: Mode) {
         // Without a head that takes it, nothing is changed.
         let leader = &self.heads[self.cx.leader];
         if leader.running.is_none() || leader.paused_until > self.cx.now() {
@@ -77,16 +89,17 @@ impl World {
         }
         let rng = &mut self.cx.rng;
         self.drafts[pipeline].change(change, rng);
-        self.store_draft(pipeline);
+        self.store_draft(pipeline, mode);
     }
 
-    pub(crate) fn store_draft(&mut self, pipeline: usize) {
-        let deploy = |desired: &mut millstream_head::desired::Desired,
-                      draft: &mut crate::pipelines::Draft| {
+    pub(crate) fn store_draft(&mut self, pipeline: usize, mode: Mode) {
+        let deploy = |desired: &mut Desired, draft: &mut Draft| {
             let candidate = draft.candidate();
             match change::deploy(desired, candidate, 0) {
                 Ok(Deployed::New(revision)) => {
                     desired.add(&draft.name(), revision);
+                    // Beside nothing it takes over by itself.
+                    let _ = desired::rollout::set_mode(desired, &draft.name(), mode);
                     true
                 }
                 Ok(Deployed::Unchanged { .. }) | Err(_) => false,
@@ -96,8 +109,7 @@ impl World {
     }
 
     fn delete(&mut self, pipeline: usize) {
-        let delete = |desired: &mut millstream_head::desired::Desired,
-                      draft: &mut crate::pipelines::Draft| {
+        let delete = |desired: &mut Desired, draft: &mut Draft| {
             let known = change::delete(desired, &draft.name()).is_ok();
             desired.remove(&draft.name());
             known
@@ -109,17 +121,20 @@ impl World {
         self.change_desired(delete, pipeline);
     }
 
-    /// What the autoscaler would decide.
-    fn set_target(&mut self, pipeline: usize, target: u32) {
-        let leader = self.cx.leader;
-        let draft = &self.drafts[pipeline];
-        let Some(head) = &mut self.heads[leader].running else { return };
-        for deployment in draft.deployments() {
-            let pipeline = draft.name();
-            head.state.targets.insert(millstream_pipelines::FullName { pipeline, deployment }, target);
-        }
-        self.cx.checks.dirty = true;
-        head.queue_look(&mut self.cx);
+    /// Sets bounds beside the file, or lets the file count again.
+    fn scale(&mut self, pipeline: usize, pick: usize, bounds: Option<(u32, u32)>) {
+        let change = |desired: &mut Desired, draft: &mut Draft| {
+            let count = draft.deployments().count();
+            let Some((deployment, most)) = draft.deployments().nth(pick % count) else { return false };
+            let name = FullName { pipeline: draft.name(), deployment };
+            let request = match bounds {
+                Some((few, many)) => ScaleRequest::Bounds(Some(few.min(most)), Some(many.min(most))),
+                None => ScaleRequest::Reset,
+            };
+            let scaled = scale::scale(desired, &name, request);
+            scaled.map(|scaled| *desired = scaled).is_ok()
+        };
+        self.change_desired(change, pipeline);
     }
 
     fn kill_worker(&mut self, index: usize, (power, wipe): (bool, bool), down: Option<Duration>) {
@@ -245,6 +260,15 @@ impl World {
             self.cx.note(|| format!("{process:?} steps down"));
         }
     }
+}
+
+/// As the control service does when people abort a rollout.
+fn abort(desired: &mut Desired, draft: &mut Draft) -> bool {
+    let name = draft.name();
+    let Ok((revision, to)) = desired::rollout::abortable(desired, &name) else { return false };
+    let verdict = Verdict { outcome: desired::Outcome::Aborted, reason: "by hand".into(), at_ms: 0 };
+    desired::rollout::go_back(desired, &name, revision, to, verdict);
+    true
 }
 
 fn pause<P>(

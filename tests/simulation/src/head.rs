@@ -529,6 +529,16 @@ fn brief(event: &Event) -> String {
         Event::ReplicaChanged(node, _, report) => {
             format!("{} on {node} is {:?}, restarts {}", report.id, report.state, report.restarts)
         }
+        Event::Counted(_, _, counted) => {
+            let tallies = counted.iter().map(|((pipeline, revision), tally)| {
+                let of = |outcomes: &millstream_head::rollout::Outcomes| {
+                    format!("{}/{}", outcomes.failed, outcomes.total())
+                };
+                let calls: Vec<_> = tally.deployments.values().map(of).collect();
+                format!("{pipeline}@{revision} {} {}", of(&tally.requests), calls.join(" "))
+            });
+            format!("failures {}", tallies.collect::<Vec<_>>().join(", "))
+        }
         other => format!("{other:?}"),
     }
 }
@@ -542,6 +552,9 @@ fn brief_command(command: &Command) -> String {
             )
         }
         Command::Update(order) => format!("update {} to revision {}", order.replica, order.revision),
+        Command::Scale(scale) => {
+            format!("scale {} from {} to {}, {:?}", scale.deployment, scale.from, scale.to, scale.rule)
+        }
         other => format!("{other:?}"),
     }
 }

@@ -20,18 +20,30 @@ pub(crate) fn never_starts(spec: &DeploymentSpec) -> bool {
     spec.echo.as_ref().is_some_and(|echo| echo.crash_on.as_deref() == Some(NEVER))
 }
 
+/// Whether numbers of replicas follow the requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scaling {
+    /// People fix them.
+    Fixed,
+    /// They do, for some deployments.
+    Auto,
+}
+
 /// One deployment's settings, as far as a scenario varies them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
     cpu_milli: u64,
     gpu_milli: Option<u32>,
-    min_replicas: u32,
+    /// Fewest and most; they differ where the autoscaler decides.
+    replicas: (u32, u32),
     max_ongoing: u32,
     max_surge: u32,
     /// Whether its calls take long, so that replicas drain for a while.
     slow: bool,
     tensor: bool,
     never_starts: bool,
+    /// Part of the calls that fail, in thousandths.
+    failing: u16,
 }
 
 /// A change to a pipeline's settings.
@@ -47,6 +59,8 @@ pub(crate) enum Change {
     Task,
     /// Replicas that never get ready.
     Broken,
+    /// Replicas that get ready, and fail calls.
+    Bad,
     /// Another deployment.
     More,
     /// One deployment less, if there are two.
@@ -58,33 +72,34 @@ pub(crate) enum Change {
 pub(crate) struct Draft {
     name: String,
     deployments: BTreeMap<String, Shape>,
+    scaling: Scaling,
     /// Every deploy is another text.
     number: u64,
 }
 
 impl Draft {
-    pub(crate) fn new(index: usize, shares: Option<[u32; 2]>, rng: &mut SmallRng) -> Self {
+    pub(crate) fn new(index: usize, shares: Option<[u32; 2]>, scaling: Scaling, rng: &mut SmallRng) -> Self {
         let name = ["alpha", "beta"][index % 2].to_owned();
         let mut deployments = BTreeMap::new();
-        deployments.insert("first".to_owned(), Shape::draw(shares, rng));
+        deployments.insert("first".to_owned(), Shape::draw(shares, scaling, rng));
         if rng.random() {
-            deployments.insert("second".to_owned(), Shape::draw(None, rng));
+            deployments.insert("second".to_owned(), Shape::draw(None, scaling, rng));
         }
-        Self { name, deployments, number: 0 }
+        Self { name, deployments, scaling, number: 0 }
     }
 
     pub(crate) fn name(&self) -> Name {
         name(&self.name)
     }
 
-    /// Names of its deployments.
-    pub(crate) fn deployments(&self) -> impl Iterator<Item = Name> {
-        self.deployments.keys().map(|deployment| name(deployment))
+    /// Names of its deployments, and the most replicas that there is room for.
+    pub(crate) fn deployments(&self) -> impl Iterator<Item = (Name, u32)> {
+        self.deployments.iter().map(|(deployment, shape)| (name(deployment), shape.most()))
     }
 
     /// Whether all its replicas can start.
     pub(crate) fn is_sound(&self) -> bool {
-        !self.deployments.values().any(|shape| shape.never_starts)
+        !self.deployments.values().any(|shape| shape.never_starts || shape.failing > 0)
     }
 
     pub(crate) fn change(&mut self, change: Change, rng: &mut SmallRng) {
@@ -93,16 +108,22 @@ impl Draft {
         let shape = shape.expect("a draft has at least one deployment, and the index is below their number");
         // Whatever changes mends what is broken; the first revision is sound.
         shape.never_starts = change == Change::Broken && self.number > 0;
+        shape.failing =
+            if change == Change::Bad && self.number > 0 { rng.random_range(300..=1000) } else { 0 };
         match change {
             Change::InPlace => shape.max_ongoing = shape.draw_max_ongoing(rng),
-            Change::Count => shape.min_replicas = shape.draw_count(rng),
-            Change::Restart | Change::Broken => {
+            Change::Count => shape.replicas = shape.draw_count(self.scaling, rng),
+            Change::Restart | Change::Broken | Change::Bad => {
+                if change != Change::Restart {
+                    // What has no replicas proves nothing before it takes over.
+                    shape.replicas.0 = shape.replicas.0.max(1);
+                }
                 shape.cpu_milli = 100 * rng.random_range(1..=5);
                 shape.max_surge = rng.random_range(1..=2);
             }
             Change::Task => shape.tensor = !shape.tensor,
             Change::More => {
-                let second = Shape::draw(None, rng);
+                let second = Shape::draw(None, self.scaling, rng);
                 self.deployments.entry("second".to_owned()).or_insert(second);
             }
             Change::Fewer => drop(self.deployments.remove("second")),
@@ -112,7 +133,7 @@ impl Draft {
     /// Makes it one whose replicas can all start.
     pub(crate) fn mend(&mut self) {
         for shape in self.deployments.values_mut() {
-            shape.never_starts = false;
+            (shape.never_starts, shape.failing) = (false, 0);
         }
     }
 
@@ -140,19 +161,20 @@ fn name(text: &str) -> Name {
 }
 
 impl Shape {
-    fn draw(shares: Option<[u32; 2]>, rng: &mut SmallRng) -> Self {
+    fn draw(shares: Option<[u32; 2]>, scaling: Scaling, rng: &mut SmallRng) -> Self {
         let gpu_milli = shares.map(|shares| shares[rng.random_range(0..2)]);
         let mut shape = Self {
             cpu_milli: 100 * rng.random_range(1..=5),
             gpu_milli,
-            min_replicas: 1,
+            replicas: (1, 1),
             max_ongoing: 0,
             max_surge: rng.random_range(1..=2),
             slow: rng.random_ratio(1, 3),
             tensor: false,
             never_starts: false,
+            failing: 0,
         };
-        shape.min_replicas = shape.draw_count(rng);
+        shape.replicas = shape.draw_count(scaling, rng);
         shape.max_ongoing = shape.draw_max_ongoing(rng);
         shape
     }
@@ -162,12 +184,22 @@ impl Shape {
         rng.random_range(if self.slow { 12..=16 } else { 2..=8 })
     }
 
-    fn draw_count(&self, rng: &mut SmallRng) -> u32 {
-        rng.random_range(1..=if self.gpu_milli.is_some() { 2 } else { 3 })
+    /// The most replicas that there is room for.
+    fn most(&self) -> u32 {
+        if self.gpu_milli.is_some() { 2 } else { 4 }
+    }
+
+    fn draw_count(&self, scaling: Scaling, rng: &mut SmallRng) -> (u32, u32) {
+        let most = self.most();
+        if scaling == Scaling::Auto && rng.random() {
+            return (rng.random_range(0..=1), most);
+        }
+        let count = rng.random_range(1..=most.min(3));
+        (count, count)
     }
 
     fn spec(&self, name: Name) -> DeploymentSpec {
-        let max_replicas = if self.gpu_milli.is_some() { 2 } else { 4 };
+        let (min_replicas, max_replicas) = self.replicas;
         DeploymentSpec {
             name,
             task: if self.tensor { Task::Tensor } else { Task::Custom },
@@ -185,8 +217,10 @@ impl Shape {
             },
             batch: Batch { max_size: 1, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: vec![] },
             autoscaling: Autoscaling {
-                min_replicas: self.min_replicas,
+                min_replicas,
                 max_replicas,
+                downscale_delay: Duration::from_secs(6),
+                idle_timeout: Duration::from_secs(8),
                 ..Autoscaling::default()
             },
             limits: Limits {
@@ -199,7 +233,7 @@ impl Shape {
             },
             echo: Some(Echo {
                 delay: Duration::from_millis(if self.slow { 2_000 } else { 200 }),
-                fail_ratio: 0.0,
+                fail_ratio: f64::from(self.failing) / 1000.0,
                 crash_on: self.never_starts.then(|| NEVER.to_owned()),
             }),
             signature: BTreeMap::new(),

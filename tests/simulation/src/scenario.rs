@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
+use millstream_head::desired::Mode;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::checks::Capacity;
 use crate::clock::Host;
 use crate::network::Latency;
-use crate::pipelines::Change;
+use crate::pipelines::{Change, Scaling};
 
-/// Deploys in a script. Only the last ten revisions of a pipeline are kept, the one that serves or not: with more deploys
-/// while none gets ready, what serves would be forgotten.
-const MAX_DEPLOYS: usize = 8;
+/// Deploys in a script.
+const MAX_DEPLOYS: usize = 12;
 
 /// What kind of misfortune a run is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +45,27 @@ pub(crate) enum Op {
     Deploy {
         pipeline: usize,
         change: Change,
+        mode: Mode,
     },
     Delete {
         pipeline: usize,
     },
-    /// The autoscaler's decision.
-    SetTarget {
+    /// Fewest and most replicas of a deployment, beside the file; `None`: as the file says.
+    Scale {
         pipeline: usize,
-        target: u32,
+        pick: usize,
+        bounds: Option<(u32, u32)>,
+    },
+    /// How the wanted revision takes over, as people say when they deploy it or later.
+    SetMode {
+        pipeline: usize,
+        mode: Mode,
+    },
+    Promote {
+        pipeline: usize,
+    },
+    Abort {
+        pipeline: usize,
     },
     CrashReplica {
         worker: usize,
@@ -115,6 +128,7 @@ pub(crate) struct Scenario {
     pub(crate) num_ingresses: usize,
     pub(crate) num_pipelines: usize,
     pub(crate) latency: Latency,
+    pub(crate) scaling: Scaling,
     pub(crate) tick: Duration,
     pub(crate) failing_calls: u32,
     /// When the script is over and everything heals.
@@ -136,11 +150,12 @@ impl Scenario {
         let ms = Duration::from_millis;
         let usual = ms(rng.random_range(1..=20));
         let late = matches!(weather, Network | Storm);
+        let auto = room == Room::Enough && rng.random_ratio(1, 3);
         let latency = Latency { usual, one_in: if late { 40 } else { 0 }, tail: ms(1_500) };
         let ends_at = Duration::from_secs(rng.random_range(30..=70));
-        let draw = Draw { weather, num_nodes, num_ingresses, num_pipelines };
+        let draw = Draw { weather, auto, num_nodes, num_ingresses, num_pipelines };
         let mut script: Vec<_> = (0..num_pipelines)
-            .map(|pipeline| (ms(10), Op::Deploy { pipeline, change: Change::InPlace }))
+            .map(|pipeline| (ms(10), Op::Deploy { pipeline, change: Change::InPlace, mode: Mode::Rolling }))
             .collect();
         // The first revision gets ready before it is changed.
         let mut at = ms(rng.random_range(6_000..10_000));
@@ -161,7 +176,8 @@ impl Scenario {
             num_ingresses,
             num_pipelines,
             latency,
-            tick: ms([250, 500][rng.random_range(0..2)]),
+            scaling: if auto { Scaling::Auto } else { Scaling::Fixed },
+            tick: ms([100, 250][rng.random_range(0..2)]),
             failing_calls: if weather == Storm { 5 } else { 0 },
             ends_at,
             script,
@@ -172,6 +188,7 @@ impl Scenario {
 /// What a script is drawn from.
 struct Draw {
     weather: Weather,
+    auto: bool,
     num_nodes: usize,
     num_ingresses: usize,
     num_pipelines: usize,
@@ -187,20 +204,40 @@ impl Draw {
     }
 
     fn change(&self, rng: &mut SmallRng) -> Op {
-        use Change::{Broken, Count, Fewer, InPlace, More, Restart, Task};
+        use Change::{Bad, Broken, Count, Fewer, InPlace, More, Restart, Task};
         // Requests that are on their way when a deployment goes away wait for it in vain: calm runs keep all.
-        let fewer = if self.weather == Weather::Calm { Count } else { Fewer };
-        let changes = [InPlace, Count, Count, Restart, Restart, Restart, Task, Broken, More, fewer];
-        Op::Deploy { pipeline: self.pipeline(rng), change: changes[rng.random_range(0..changes.len())] }
+        let calm = self.weather == Weather::Calm;
+        let fewer = if calm { Count } else { Fewer };
+        // With as few requests as here, a bad revision may take over before enough of them failed.
+        let bad = if calm { Restart } else { Bad };
+        let changes = [InPlace, Count, Count, Restart, Restart, bad, bad, Task, Broken, More, fewer];
+        let change = changes[rng.random_range(0..changes.len())];
+        let mode = if rng.random_ratio(1, 4) { Self::mode(rng) } else { Mode::Rolling };
+        Op::Deploy { pipeline: self.pipeline(rng), change, mode }
     }
 
-    /// What people or the autoscaler want.
+    fn mode(rng: &mut SmallRng) -> Mode {
+        let permille = [50, 300, 500, 1000][rng.random_range(0..4)];
+        if rng.random_ratio(1, 3) { Mode::Shadow { permille } } else { Mode::Canary { permille } }
+    }
+
+    /// What people want.
     fn wish(&self, rng: &mut SmallRng) -> Option<Op> {
-        match rng.random_range(0..10) {
-            0 => Some(Op::Delete { pipeline: self.pipeline(rng) }),
-            1..=3 => Some(Op::SetTarget { pipeline: self.pipeline(rng), target: rng.random_range(1..=4) }),
+        let pipeline = self.pipeline(rng);
+        match rng.random_range(0..14) {
+            0 => Some(Op::Delete { pipeline }),
+            1 | 2 => Some(Op::Scale { pipeline, pick: rng.random_range(0..2), bounds: self.bounds(rng) }),
+            3 | 4 => Some(Op::Promote { pipeline }),
+            5 | 6 => Some(Op::Abort { pipeline }),
+            7 if rng.random() => Some(Op::SetMode { pipeline, mode: Self::mode(rng) }),
             _ => None,
         }
+    }
+
+    fn bounds(&self, rng: &mut SmallRng) -> Option<(u32, u32)> {
+        let most = rng.random_range(1..=4);
+        let fewest = if self.auto && rng.random() { rng.random_range(0..=1) } else { most };
+        rng.random_ratio(3, 4).then_some((fewest, most))
     }
 
     fn fault(&self, rng: &mut SmallRng) -> Option<Op> {

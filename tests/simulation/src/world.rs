@@ -23,7 +23,7 @@ use crate::worker::{Disk, Worker};
 use crate::{Mutation, Trace};
 
 /// How long a request may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(20);
 /// Events of a run, far beyond what any takes.
 const MAX_EVENTS: u64 = 300_000;
 /// How long after its deadline an answer may still come: its ingress may have been paused.
@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) healed_at: Option<Duration>,
     /// Since when everything is as it should be.
     pub(crate) rests_since: Option<Duration>,
+    /// Whether only the head could have ended that.
+    pub(crate) was_firm: bool,
     pub(crate) done: bool,
 }
 
@@ -74,7 +76,7 @@ impl World {
         let gpu_pipelines = rng.random_range(0..=scenario.num_pipelines);
         let shares = if scenario.room == Room::Tight { [400, 600] } else { [125, 250] };
         let drafts = (0..scenario.num_pipelines)
-            .map(|index| Draft::new(index, (index < gpu_pipelines).then_some(shares), &mut rng))
+            .map(|index| Draft::new(index, (index < gpu_pipelines).then_some(shares), scenario.scaling, &mut rng))
             .collect();
         let mut cx = Cx::new(rng, Network::new(scenario.latency), timing, mutation, trace);
         cx.failing_calls = scenario.failing_calls;
@@ -97,6 +99,7 @@ impl World {
             dead: Vec::new(),
             healed_at: None,
             rests_since: None,
+            was_firm: false,
             done: false,
             cx,
             scenario,

@@ -31,6 +31,8 @@ pub(super) struct Running {
     max_calls: usize,
     run_time: Duration,
     never_starts: bool,
+    /// Part of its calls that fail.
+    fail_ratio: f64,
 }
 
 impl Running {
@@ -55,6 +57,7 @@ impl Worker {
             max_calls: usize::try_from(spec.limits.max_ongoing_requests).unwrap_or(usize::MAX),
             run_time: spec.echo.as_ref().map_or(Duration::ZERO, |echo| echo.delay),
             never_starts: never_starts(spec),
+            fail_ratio: spec.echo.as_ref().map_or(0.0, |echo| echo.fail_ratio),
         };
         self.running.insert(order.id.clone(), running);
         let load = cx.between(50, 3_000);
@@ -174,7 +177,9 @@ impl Worker {
 
     pub(super) fn call_done(&mut self, call: u64, cx: &mut Cx) {
         let Some((conn, replica)) = self.calls.remove(&call) else { return };
-        let fails = cx.failing_calls > 0 && cx.rng.random_range(0..1000) < cx.failing_calls;
+        let ratio = self.running.get(&replica).map_or(0.0, |running| running.fail_ratio);
+        let bad = ratio > 0.0 && cx.rng.random::<f64>() < ratio;
+        let fails = bad || cx.failing_calls > 0 && cx.rng.random_range(0..1000) < cx.failing_calls;
         let result =
             if fails { Err(CallError::started(ErrorClass::Internal, "the engine failed")) } else { Ok(()) };
         cx.send((conn, End::Accepter), Message::Reply(call, result));
