@@ -67,6 +67,14 @@ pub(super) fn decide(context: &Context<'_>) -> Needs {
             None => context.move_over(&deployment, spec, wanted, &mut needs),
         }
     }
+    let of_old = old.and_then(|old| Some((old, old.compiled.as_ref().ok()?)));
+    for (old, (deployment, spec)) in
+        of_old.into_iter().flat_map(|(old, there)| there.deployments.iter().map(move |it| (old, it)))
+    {
+        if !compiled.deployments.contains_key(deployment) {
+            context.keep_whole(&context.full_name(deployment), spec, old, &mut needs);
+        }
+    }
     context.retire_strangers(wanted, old.map(AsRef::as_ref), &mut needs);
     // Only the first start: what is lost later is replaced as it fits.
     if compiled.all_or_nothing && context.view.of_pipeline(context.name).next().is_none() {
@@ -134,6 +142,14 @@ impl Context<'_> {
         self.retire_surplus(&current, target.max(of_old), |seen| seen.serves(old), needs);
     }
 
+    /// A deployment that the new revision no longer has keeps its number for as long as the old one serves.
+    fn keep_whole(&self, deployment: &FullName, spec: &DeploymentSpec, old: &Revision, needs: &mut Needs) {
+        let serving: Vec<_> = self.view.counted(deployment).filter(|seen| seen.serves(old)).collect();
+        let target = self.target(deployment, spec);
+        needs.want(deployment, old, target.saturating_sub(serving.len()));
+        self.retire_surplus(&serving, target, |_| true, needs);
+    }
+
     /// The newest revision serves: bring it to its number, let others leave as its replicas get ready.
     fn move_over(&self, deployment: &FullName, spec: &DeploymentSpec, newest: &Revision, needs: &mut Needs) {
         let all: Vec<_> = self.view.counted(deployment).collect();
@@ -142,8 +158,11 @@ impl Context<'_> {
         let target = self.target(deployment, spec);
         let missing = target.saturating_sub(current.len());
         let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
+        // Those of a revision that was convicted leave at once: they do not help out.
         let previous = |seen: &&Seen<'_>| {
-            seen.is_ready() && self.spec_of(seen).is_some_and(|old| is_interchangeable(old, spec))
+            seen.is_ready()
+                && !is_convicted(self.state, self.name, self.pipeline, seen.replica.revision)
+                && self.spec_of(seen).is_some_and(|old| is_interchangeable(old, spec))
         };
         let (able, unable): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = others.iter().copied().partition(previous);
         let keep = target.saturating_sub(num_ready).min(able.len());
@@ -235,13 +254,20 @@ impl Needs {
 
 /// How many replicas run beside those of the serving revision: for a canary or a shadow as many as its part of the
 /// requests needs.
-fn beside(mode: Mode, target: usize) -> usize {
+pub(super) fn beside(mode: Mode, target: usize) -> usize {
     match mode {
         Mode::Rolling => target,
         Mode::Canary { permille } | Mode::Shadow { permille } => {
             (target * usize::from(permille)).div_ceil(1000).clamp(target.min(1), target)
         }
     }
+}
+
+/// Whether a verdict is against a revision, in force here or stored.
+pub(super) fn is_convicted(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
+    let told = state.conclusions.get(name);
+    told.is_some_and(|told| told.revision == revision && told.back.is_some())
+        || pipeline.verdicts.contains_key(&revision)
 }
 
 /// Whether replicas of either settings can answer the same calls.

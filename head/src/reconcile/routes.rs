@@ -9,9 +9,11 @@ use millstream_pipelines::{FullName, Name};
 use millstream_proto::{NodeId, ReplicaId};
 use serde::Serialize;
 
+use super::deployment::is_convicted;
 use super::state::{Leaving, State};
 use super::view::{Seen, View};
 use crate::desired::{Desired, Pipeline, Revision};
+use crate::rollout::Phase;
 use crate::timing::Timing;
 
 /// Bits of a version that count tables within a term; the term stands above them, so that versions grow across
@@ -115,6 +117,7 @@ fn build(state: &State, desired: &Desired, timing: &Timing, now: Duration) -> Ve
                 &view,
                 &FullName { pipeline: name.clone(), deployment: deployment.clone() },
                 &variants,
+                |revision| helps_out(state, name, pipeline, revision),
             ),
         });
         let deployments = deployments.collect();
@@ -144,13 +147,28 @@ fn variants(state: &State, name: &Name, pipeline: &Pipeline) -> Option<Vec<Varia
     })
 }
 
-/// Ready replicas that serve a variant, and older ones, which stay until enough of the serving revision's own are ready.
-fn replicas(view: &View<'_>, deployment: &FullName, variants: &[Variant]) -> Vec<ReplicaRoute> {
+/// Whether replicas of a revision may answer in place of those of the serving one, until enough of these are ready: older
+/// ones may, and newer ones when requests have moved back from them, unless a verdict is against them.
+fn helps_out(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
+    let Some(serving) = state.serving.get(name) else { return false };
+    let moved_from = state
+        .rollouts
+        .get(name)
+        .is_some_and(|rollout| rollout.revision == serving.revision && rollout.phase == Phase::Moving);
+    (revision < serving.revision || moved_from) && !is_convicted(state, name, pipeline, revision)
+}
+
+/// Ready replicas that serve a variant, and others, which stay until enough of the serving revision's own are ready.
+fn replicas(
+    view: &View<'_>,
+    deployment: &FullName,
+    variants: &[Variant],
+    helps: impl Fn(u64) -> bool,
+) -> Vec<ReplicaRoute> {
     let route = |seen: &Seen<'_>| {
         let served = variants.iter().filter(|variant| seen.serves(&variant.revision));
         let serves: Vec<_> = served.map(|variant| variant.revision.stored.number).collect();
-        let serving = variants.first().map_or(0, |variant| variant.revision.stored.number);
-        let helps_out = serves.is_empty() && seen.replica.revision < serving;
+        let helps_out = serves.is_empty() && helps(seen.replica.revision);
         (seen.is_ready() && (helps_out || !serves.is_empty())).then(|| ReplicaRoute {
             replica: seen.id.clone(),
             node: seen.node_id.clone(),

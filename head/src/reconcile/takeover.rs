@@ -8,7 +8,7 @@ use std::sync::Arc;
 use millstream_pipelines::{DeploymentSpec, Name};
 
 use super::Command;
-use super::deployment::{Context, is_interchangeable};
+use super::deployment::{Context, beside, is_interchangeable};
 use super::state::Serving;
 use crate::desired::{Mode, Revision};
 use crate::rollout::{self, Change, ChangeKind, Next, Observed, Phase, Rollout, Trial};
@@ -129,7 +129,9 @@ impl<'a> Context<'a> {
     fn observed(&self, rollout: &Rollout, wanted: &Revision) -> Observed {
         let old = self.pipeline.revisions.get(&rollout.baseline);
         let needed = |name: &Name, spec: &DeploymentSpec| match old.and_then(|old| old.spec(name)) {
-            Some(old) if !is_interchangeable(old, spec) => self.target(&self.full_name(name), spec),
+            Some(old) if !is_interchangeable(old, spec) => {
+                beside(self.mode(), self.target(&self.full_name(name), spec))
+            }
             _ => self.target(&self.full_name(name), spec).min(1),
         };
         let replicas = || self.view.of_pipeline(self.name).flat_map(|(_, replicas)| replicas);

@@ -151,7 +151,8 @@ impl World {
                 .any(|(_, rollout)| rollout.phase < Phase::Moving);
             for deployment in &pipeline.deployments {
                 let target = deployment.target_replicas;
-                let exact = deployment.ready_replicas == target && deployment.replicas.len() == target as usize;
+                let exact =
+                    deployment.ready_replicas == target && deployment.replicas.len() == target as usize;
                 if !exact && !(stands && deployment.ready_replicas >= target) {
                     return Some(format!(
                         "{} has {:?} of {target}",

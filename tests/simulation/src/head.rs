@@ -271,6 +271,7 @@ impl Head {
     fn carry_out(&mut self, commands: &[Command], now: Duration, cx: &mut Cx) {
         for command in commands {
             self.check(command, now, cx);
+            self.excuse(command, cx);
             self.state.carry_out(command, now);
             self.send(command, cx);
         }
@@ -415,6 +416,16 @@ impl Head {
         }
     }
 
+    /// Replicas of a revision that was convicted leave before others are there.
+    fn excuse(&self, command: &Command, cx: &mut Cx) {
+        let Command::Serve { pipeline, revision, .. } = command else { return };
+        let before = self.state.routes.pipelines.iter().find(|route| route.name == *pipeline);
+        let served = before.and_then(|route| Some(route.variants.first()?.revision.stored.number));
+        if served.is_some_and(|served| served != *revision && self.is_convicted(pipeline, served)) {
+            cx.disturbed(Duration::ZERO);
+        }
+    }
+
     /// The store is told how a rollout ended: it takes a while, and sometimes it is lost.
     fn conclude(&self, change: &Change, cx: &mut Cx) {
         if cx.rng.random_range(0..8) == 0 {
@@ -484,8 +495,7 @@ impl Head {
             let told = self.state.conclusions.get(pipeline).filter(|told| told.revision == there.wanted);
             let back = told.and_then(|told| Some(told.back.as_ref()?.0)).unwrap_or(there.wanted);
             let numbers = [serving.revision, there.wanted, back];
-            let revisions: Vec<_> =
-                numbers.iter().filter_map(|number| there.revisions.get(number)).collect();
+            let revisions: Vec<_> = numbers.iter().filter_map(|number| there.revisions.get(number)).collect();
             let compiled = revisions.first().and_then(|serving| serving.compiled.as_ref().ok());
             for deployment in compiled.into_iter().flat_map(|compiled| compiled.deployments.keys()) {
                 let name = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };

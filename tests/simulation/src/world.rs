@@ -76,7 +76,9 @@ impl World {
         let gpu_pipelines = rng.random_range(0..=scenario.num_pipelines);
         let shares = if scenario.room == Room::Tight { [400, 600] } else { [125, 250] };
         let drafts = (0..scenario.num_pipelines)
-            .map(|index| Draft::new(index, (index < gpu_pipelines).then_some(shares), scenario.scaling, &mut rng))
+            .map(|index| {
+                Draft::new(index, (index < gpu_pipelines).then_some(shares), scenario.scaling, &mut rng)
+            })
             .collect();
         let mut cx = Cx::new(rng, Network::new(scenario.latency), timing, mutation, trace);
         cx.failing_calls = scenario.failing_calls;

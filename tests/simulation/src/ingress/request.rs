@@ -140,7 +140,8 @@ impl Ingress {
             request.doing = Doing::Calling(call);
         }
         cx.checks.sends(self.process, &target.id);
-        let under_way = CallUnderWay { request: id, instance, key, revision: target.revision, conn: way.unwrap_or(0) };
+        let under_way =
+            CallUnderWay { request: id, instance, key, revision: target.revision, conn: way.unwrap_or(0) };
         self.calls.insert(call, under_way);
         match way {
             Some(conn) => cx.send((conn, End::Dialler), Message::Call { call, replica: target.id }),
