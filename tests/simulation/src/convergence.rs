@@ -11,6 +11,7 @@ use millstream_proto::status::{NodeState, PipelineState, ReplicaState};
 use crate::client::Strictness;
 use crate::clock::{Event, Host};
 use crate::head::Head;
+use crate::pipelines::is_sound;
 use crate::scenario::Room;
 use crate::world::World;
 
@@ -82,7 +83,7 @@ impl World {
             self.boot(Host::Ingress(index));
         }
         for index in 0..self.drafts.len() {
-            if !self.drafts[index].is_sound() {
+            if !self.drafts[index].is_sound() || self.answers_badly(index) {
                 self.drafts[index].mend();
                 self.store_draft(index, Mode::Rolling);
             }
@@ -118,6 +119,18 @@ impl World {
         None
     }
 
+    /// Whether a revision takes requests, or may again, whose replicas fail calls or never start.
+    fn answers_badly(&self, index: usize) -> bool {
+        let pipeline = self.cx.store.desired.pipelines.get(&self.drafts[index].name());
+        pipeline.is_some_and(|pipeline| {
+            let baseline = pipeline.rollout.map(|stored| stored.baseline);
+            let numbers = baseline.into_iter().chain([pipeline.wanted]);
+            let revisions =
+                numbers.filter_map(|number| pipeline.revisions.get(&number)?.compiled.as_ref().ok());
+            revisions.flat_map(|compiled| compiled.deployments.values()).any(|spec| !is_sound(spec))
+        })
+    }
+
     /// What is not yet as it should be.
     fn unrest(&self) -> Option<String> {
         let Some(head) = self.leader() else { return Some("no head leads".into()) };
@@ -140,6 +153,14 @@ impl World {
         if let Some(why) = self.takes_over(head) {
             return Some(why);
         }
+        // What stands beside it has a number of its own; what serves is whole.
+        let named = head.named();
+        let short = |(name, asked): &(_, &usize)| named.get(name).map_or(0, Vec::len) < **asked;
+        if let Some((name, asked)) =
+            head.asked().iter().map(|(name, asked)| (name.clone(), asked)).find(short)
+        {
+            return Some(format!("{:?} of {name} serve, not {asked}", named.get(&name)));
+        }
         let mut booked = BTreeSet::new();
         for pipeline in &status.pipelines {
             if pipeline.state != PipelineState::Ready {
@@ -153,7 +174,7 @@ impl World {
                 let target = deployment.target_replicas;
                 let exact =
                     deployment.ready_replicas == target && deployment.replicas.len() == target as usize;
-                if !exact && !(stands && deployment.ready_replicas >= target) {
+                if !exact && !stands {
                     return Some(format!(
                         "{} has {:?} of {target}",
                         deployment.full_name, deployment.replicas

@@ -20,6 +20,11 @@ pub(crate) fn never_starts(spec: &DeploymentSpec) -> bool {
     spec.echo.as_ref().is_some_and(|echo| echo.crash_on.as_deref() == Some(NEVER))
 }
 
+/// Whether replicas of these settings get ready, and fail no calls.
+pub(crate) fn is_sound(spec: &DeploymentSpec) -> bool {
+    !never_starts(spec) && spec.echo.as_ref().is_none_or(|echo| echo.fail_ratio <= 0.0)
+}
+
 /// Whether numbers of replicas follow the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scaling {
