@@ -86,13 +86,11 @@ impl<'a> Context<'a> {
     /// The store may not have taken a conclusion: told again after a while.
     fn remind(&self, commands: &mut Vec<Command>) {
         let Some(told) = self.state.conclusions.get(self.name) else { return };
-        let open = self.pipeline.wanted == told.revision && self.pipeline.rollout.is_some();
-        if let Some(stored) = self.pipeline.rollout.filter(|_| open)
-            && self.now.saturating_sub(told.since) >= self.timing.rollout.retry
-        {
+        if told.is_open(self.pipeline) && self.now.saturating_sub(told.since) >= self.timing.rollout.retry {
+            let stored = self.pipeline.rollout.map(|stored| stored.baseline);
             let (baseline, kind) = match &told.back {
                 Some((to, reason)) => (*to, ChangeKind::RollBack { reason: reason.clone() }),
-                None => (stored.baseline, ChangeKind::Complete),
+                None => (stored.unwrap_or(told.revision), ChangeKind::Complete),
             };
             commands.push(self.change(told.revision, baseline, kind));
         }

@@ -281,3 +281,22 @@ fn on_the_way_back_from_a_sound_revision_its_replicas_help_out_and_those_of_a_co
         assert_eq!(cluster.routed("p").len(), 3);
     }
 }
+
+#[test]
+fn a_verdict_that_the_store_did_not_take_is_told_again_although_the_takeover_was_stored() {
+    let mut cluster = serving(2);
+    cluster.join_ingress();
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.obey();
+    assert!(cluster.desired.pipelines[&name("p")].rollout.is_none());
+    let lost = cluster.desired.clone();
+    cluster.count(2, 10, 10);
+    cluster.short();
+    cluster.desired = lost;
+    cluster.pass(1.9);
+    cluster.short();
+    assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 2);
+    cluster.pass(0.2);
+    cluster.short();
+    assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 1);
+}
