@@ -123,11 +123,11 @@ impl World {
     fn answers_badly(&self, index: usize) -> bool {
         let pipeline = self.cx.store.desired.pipelines.get(&self.drafts[index].name());
         pipeline.is_some_and(|pipeline| {
-            let baseline = pipeline.rollout.map(|stored| stored.baseline);
-            let numbers = baseline.into_iter().chain([pipeline.wanted]);
-            let revisions =
-                numbers.filter_map(|number| pipeline.revisions.get(&number)?.compiled.as_ref().ok());
-            revisions.flat_map(|compiled| compiled.deployments.values()).any(|spec| !is_sound(spec))
+            // Amid a takeover any of them may serve.
+            let may_serve = |number: &u64| *number == pipeline.wanted || pipeline.rollout.is_some();
+            let revisions = pipeline.revisions.iter().filter(|(number, _)| may_serve(number));
+            let compiled = revisions.filter_map(|(_, revision)| revision.compiled.as_ref().ok());
+            compiled.flat_map(|compiled| compiled.deployments.values()).any(|spec| !is_sound(spec))
         })
     }
 
