@@ -136,7 +136,7 @@ impl Cores {
         let (mut weights, mut per_core) = (vec![0; sorted.len() + 1], vec![0; sorted.len() + 1]);
         for (index, (cpu, gpu, weight)) in sorted.iter().enumerate().rev() {
             weights[index] = weights[index + 1] + weight;
-            let each = (i128::from(*weight) * i128::from(*gpu) << BITS) / i128::from(*cpu);
+            let each = ((i128::from(*weight) * i128::from(*gpu)) << BITS) / i128::from(*cpu);
             per_core[index] = per_core[index + 1] + each;
         }
         let demands = sorted.into_iter().map(|(cpu, gpu, _)| (cpu, gpu)).collect();
