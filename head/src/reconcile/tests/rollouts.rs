@@ -288,6 +288,8 @@ fn a_verdict_that_the_store_did_not_take_is_told_again_although_the_takeover_was
     cluster.join_ingress();
     cluster.deploy("p", &[model(2, 2)]);
     cluster.obey();
+    cluster.pass(0.3);
+    cluster.obey();
     assert!(cluster.desired.pipelines[&name("p")].rollout.is_none());
     let lost = cluster.desired.clone();
     cluster.count(2, 10, 10);
@@ -299,4 +301,21 @@ fn a_verdict_that_the_store_did_not_take_is_told_again_although_the_takeover_was
     cluster.pass(0.2);
     cluster.short();
     assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 1);
+}
+
+#[test]
+fn replicas_that_help_out_go_on_although_a_third_revision_can_use_them() {
+    let mut cluster = on_trial(3, Mode::Rolling);
+    cluster.pass(2.1);
+    assert!(cluster.short().contains(&"serve p@2".to_owned()));
+    let answering = |cluster: &Cluster| {
+        let replicas = &cluster.state.routes.pipelines[0].deployments[0].replicas;
+        replicas.iter().filter(|it| it.serves.is_empty() || it.serves.contains(&2)).count()
+    };
+    assert_eq!(answering(&cluster), 3);
+    cluster.deploy("p", &[model(3, 1)]);
+    desired::rollout::set_mode(&mut cluster.desired, &name("p"), Mode::Canary { permille: 100 }).unwrap();
+    cluster.short();
+    assert_eq!(cluster.variants(), [(2, 900, 0), (3, 100, 0)]);
+    assert_eq!(answering(&cluster), 3);
 }
