@@ -10,6 +10,7 @@ mod request;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millstream_head::desired::Revision;
 use millstream_head::reconcile::routes::RouteTable;
 use millstream_ingress::decisions::{Outcomes, Part, Weight};
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
@@ -24,6 +25,7 @@ use crate::client::Outcome;
 use crate::clock::{Host, Process, Timer};
 use crate::cx::Cx;
 use crate::network::{ConnId, End, Message};
+use crate::pipelines::is_sound;
 
 /// As in the ingress's route watch.
 const FIRST_REDIAL: Duration = Duration::from_millis(50);
@@ -39,6 +41,8 @@ struct Route {
     weights: Vec<Weight>,
     /// What requests on each of them call, in order.
     targets: Vec<Vec<Instance>>,
+    /// Whether it is sound.
+    sound: Vec<bool>,
 }
 
 /// The stream to a worker.
@@ -70,6 +74,10 @@ pub(crate) struct Ingress {
     /// Retries under way, and requests that wait for a place among them.
     retrying: u32,
     wait_for_retry: Vec<u64>,
+}
+
+fn compiled_specs(revision: &Revision) -> impl Iterator<Item = &DeploymentSpec> {
+    revision.compiled.iter().flat_map(|compiled| compiled.deployments.values()).map(AsRef::as_ref)
 }
 
 impl Ingress {
@@ -207,6 +215,8 @@ impl Ingress {
                 route.weights.push(Weight { revision, permille });
                 let targets = deployments.filter_map(|name| self.by_name.get(&full(name)).copied());
                 route.targets.push(targets.collect());
+                let mut specs = compiled_specs(&variant.revision);
+                route.sound.push(specs.all(is_sound));
             }
             self.routes.insert(pipeline.name.clone(), route);
         }

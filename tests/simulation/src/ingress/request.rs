@@ -33,6 +33,8 @@ pub(super) struct Request {
     /// The revision that it runs on, and its draw.
     revision: u64,
     draw: u16,
+    /// Whether replicas of that revision answer as they should.
+    sound: bool,
     targets: Vec<Instance>,
     stage: usize,
     doing: Doing,
@@ -76,9 +78,10 @@ impl Ingress {
         let draw = cx.rng.random_range(0..1000);
         let chosen = self.routes.get(pipeline).and_then(|route| {
             let index = choose(&route.weights, None, draw)?;
-            Some((route.weights.get(index)?.revision, route.targets.get(index)?.clone()))
+            let targets = route.targets.get(index)?.clone();
+            Some((route.weights.get(index)?.revision, targets, *route.sound.get(index)?))
         });
-        let Some((revision, targets)) = chosen else {
+        let Some((revision, targets, sound)) = chosen else {
             cx.client.answer(request, &Outcome::Unknown, &mut cx.checks);
             return;
         };
@@ -87,6 +90,7 @@ impl Ingress {
             pipeline: pipeline.clone(),
             revision,
             draw,
+            sound,
             targets,
             stage: 0,
             doing,
@@ -274,8 +278,10 @@ impl Ingress {
             });
         }
         self.count_ending(&request.pipeline, request.revision, outcome);
-        let gone = matches!(outcome, Outcome::Failed(_)) && !self.by_name.values().any(|it| *it == instance);
-        let outcome = if gone { &Outcome::Unknown } else { outcome };
+        // What a bad revision fails, or a deployment that went away meanwhile, is the fault of whoever deployed that.
+        let blamed = !request.sound || !self.by_name.values().any(|it| *it == instance);
+        let blamed = blamed && matches!(outcome, Outcome::Failed(_));
+        let outcome = if blamed { &Outcome::Unknown } else { outcome };
         cx.client.answer(id, outcome, &mut cx.checks);
         match request.doing {
             Doing::Queued(ticket) => {
