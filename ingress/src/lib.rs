@@ -28,6 +28,22 @@ use crate::metrics::RequestMeter;
 use crate::routes::{Hello, Routes};
 use crate::transport::Transports;
 
+/// What this crate decides, open to the simulation of a whole cluster: it runs this very code on a virtual clock, where
+/// the rest of this crate runs it on a real one. Nothing else is to be built on it.
+#[doc(hidden)]
+pub mod decisions {
+    pub use crate::dispatch::ejection::Outcome;
+    pub use crate::dispatch::outcomes::{CallCounts, Outcomes};
+    pub use crate::dispatch::pool::{
+        Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Ticket, Wish,
+    };
+    pub use crate::dispatch::router::Locality;
+    pub use crate::execute::retry::{
+        Attempt, Budget, Decision, Forwarded, Idempotent, backoff, decide, within_budget,
+    };
+    pub use crate::routes::split::{Asked, Part as Weight, choose};
+}
+
 /// What an ingress is started with.
 pub struct Config {
     /// Name of the node, for people.

@@ -10,17 +10,17 @@ const JITTER_RATIO: f64 = 0.25;
 
 /// A doubling delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     /// Nominal delay after the first failure.
-    pub(crate) first: Duration,
+    pub first: Duration,
     /// Nominal delays grow up to this.
-    pub(crate) max: Duration,
+    pub max: Duration,
 }
 
 impl Backoff {
     /// The delay before try number `failures` + 1, where `failures` in a row came before; 0 means no delay. At most
     /// the nominal delay, at least three quarters of it.
-    pub(crate) fn delay(&self, failures: u32, rng: &mut impl Rng) -> Duration {
+    pub fn delay(&self, failures: u32, rng: &mut impl Rng) -> Duration {
         self.nominal(failures).mul_f64(1.0 - rng.random_range(0.0..=JITTER_RATIO))
     }
 

@@ -3,13 +3,13 @@
 
 /// The highest epoch seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EpochGate {
+pub struct EpochGate {
     highest: u64,
 }
 
 /// What becomes of a message of some epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// Of the current leader: obey.
     Current,
     /// Of a new leader: remember its epoch, then obey.
@@ -20,17 +20,17 @@ pub(crate) enum Verdict {
 
 impl EpochGate {
     /// With what was remembered; 0 on a new node.
-    pub(crate) fn new(highest: u64) -> Self {
+    pub fn new(highest: u64) -> Self {
         Self { highest }
     }
 
     /// The highest epoch seen.
-    pub(crate) fn highest(self) -> u64 {
+    pub fn highest(self) -> u64 {
         self.highest
     }
 
     /// Judges a message and remembers a newer epoch.
-    pub(crate) fn admit(&mut self, epoch: u64) -> Verdict {
+    pub fn admit(&mut self, epoch: u64) -> Verdict {
         match epoch.cmp(&self.highest) {
             std::cmp::Ordering::Less => Verdict::Older,
             std::cmp::Ordering::Equal => Verdict::Current,

@@ -54,6 +54,17 @@ mod test_engine;
 mod testing;
 mod worker_actor;
 
+/// What this crate decides, open to the simulation of a whole cluster: it runs this very code on a virtual clock, where
+/// the actors of this crate run it on a real one. Nothing else is to be built on it.
+#[doc(hidden)]
+pub mod decisions {
+    pub use crate::backoff::Backoff;
+    pub use crate::epoch::{EpochGate, Verdict};
+    pub use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};
+    pub use crate::order::{GpuShare, Order, OrderError, Report};
+    pub use crate::restart::{Restart, RestartPolicy};
+}
+
 /// What leaving may take beyond the time that calls get: engines that end, the head that reads the last words.
 const LEAVE_GRACE: Duration = Duration::from_secs(7);
 /// How long streams of other processes may take to end once all replicas are gone.

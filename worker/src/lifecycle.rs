@@ -16,11 +16,11 @@ use crate::order::{Order, Report};
 use crate::restart::RestartPolicy;
 
 /// Which start of a replica; never used twice in a worker's life.
-pub(crate) type Incarnation = u64;
+pub type Incarnation = u64;
 
 /// All replicas of this node.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lifecycle {
+pub struct Lifecycle {
     policy: RestartPolicy,
     replicas: BTreeMap<ReplicaId, Replica>,
     last_incarnation: Incarnation,
@@ -37,7 +37,7 @@ struct Replica {
 
 /// What happened or is asked for.
 #[derive(Debug, Clone)]
-pub(crate) enum Event {
+pub enum Event {
     /// The head wants this replica here. One that exists goes on, with the order's settings.
     Start(Arc<Order>),
     /// The head no longer wants this replica.
@@ -71,7 +71,7 @@ pub(crate) enum Event {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Spawn a replica's actor.
     Spawn(Arc<Order>, Incarnation),
     /// Give a running replica's actor new settings.
@@ -102,7 +102,7 @@ pub(crate) enum Action {
 
 impl Lifecycle {
     /// Decides what follows from an event.
-    pub(crate) fn decide(&mut self, event: Event, now: Instant, rng: &mut impl Rng) -> Vec<Action> {
+    pub fn decide(&mut self, event: Event, now: Instant, rng: &mut impl Rng) -> Vec<Action> {
         match event {
             Event::Start(order) => self.start(order),
             Event::Stop { id, drain } => self.stop(&id, drain),
@@ -134,17 +134,17 @@ impl Lifecycle {
     }
 
     /// Every replica as it is now, by id.
-    pub(crate) fn reports(&self) -> impl Iterator<Item = &Report> {
+    pub fn reports(&self) -> impl Iterator<Item = &Report> {
         self.replicas.values().map(|replica| &replica.report)
     }
 
     /// How many replicas compute on the CPU, failed ones included: those that have a model and no device.
-    pub(crate) fn num_cpu_models(&self) -> usize {
+    pub fn num_cpu_models(&self) -> usize {
         self.reports().filter(|it| it.order.spec.model.is_some() && it.order.gpus.is_empty()).count()
     }
 
     /// How many replicas there are, failed ones included.
-    pub(crate) fn num_replicas(&self) -> usize {
+    pub fn num_replicas(&self) -> usize {
         self.replicas.len()
     }
 

@@ -10,30 +10,30 @@ use millstream_proto::{ReplicaId, v1};
 
 /// A replica that the head wants here.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Order {
+pub struct Order {
     /// The replica.
-    pub(crate) id: ReplicaId,
+    pub id: ReplicaId,
     /// Its pipeline's name.
-    pub(crate) pipeline: String,
+    pub pipeline: String,
     /// Its deployment's name in the pipeline.
-    pub(crate) deployment: String,
+    pub deployment: String,
     /// The revision that it serves.
-    pub(crate) revision: u64,
+    pub revision: u64,
     /// The deployment's settings.
-    pub(crate) spec: DeploymentSpec,
+    pub spec: DeploymentSpec,
     /// What relative `file:` models are relative to; may be empty.
-    pub(crate) source_dir: PathBuf,
+    pub source_dir: PathBuf,
     /// The parts of devices that it may use.
-    pub(crate) gpus: Vec<GpuShare>,
+    pub gpus: Vec<GpuShare>,
 }
 
 /// Part of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct GpuShare {
+pub struct GpuShare {
     /// Which device of this node.
-    pub(crate) index: u32,
+    pub index: u32,
     /// Thousandths of it.
-    pub(crate) milli: u32,
+    pub milli: u32,
 }
 
 /// An order that cannot be read: head and worker are of versions that do not fit.
@@ -42,7 +42,7 @@ pub(crate) struct GpuShare {
     "the head's settings of deployment `{deployment}` cannot be read: {source}; run the same version of `cluster` on \
      head and worker"
 )]
-pub(crate) struct OrderError {
+pub struct OrderError {
     deployment: String,
     source: serde_json::Error,
 }
@@ -74,19 +74,19 @@ impl Order {
 
 /// A replica as it is now.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Report {
+pub struct Report {
     /// What was ordered.
-    pub(crate) order: Arc<Order>,
+    pub order: Arc<Order>,
     /// Where it is in its life.
-    pub(crate) state: ReplicaState,
+    pub state: ReplicaState,
     /// What it is doing, for people.
-    pub(crate) doing: String,
+    pub doing: String,
     /// Why it failed, for operators.
-    pub(crate) error: String,
+    pub error: String,
     /// How often it was started again.
-    pub(crate) restarts: u32,
+    pub restarts: u32,
     /// Memory that its model holds, as far as the engine knows.
-    pub(crate) memory_bytes: u64,
+    pub memory_bytes: u64,
 }
 
 impl From<&Report> for v1::ReplicaReport {

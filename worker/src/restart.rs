@@ -9,11 +9,11 @@ use crate::backoff::Backoff;
 
 /// The rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RestartPolicy {
+pub struct RestartPolicy {
     /// Delays between failures in a row.
-    pub(crate) backoff: Backoff,
+    pub backoff: Backoff,
     /// A replica that was ready for this long before it failed counts as a first failure.
-    pub(crate) steady_after: Duration,
+    pub steady_after: Duration,
 }
 
 impl Default for RestartPolicy {
@@ -27,22 +27,17 @@ impl Default for RestartPolicy {
 
 /// What follows from a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Restart {
+pub struct Restart {
     /// Failures in a row, this one included.
-    pub(crate) failures: u32,
+    pub failures: u32,
     /// Time to wait before the next start.
-    pub(crate) delay: Duration,
+    pub delay: Duration,
 }
 
 impl RestartPolicy {
     /// Decides after a failure that follows `failures` others; `ready_for` is how long the replica had been ready,
     /// `None` when it never was.
-    pub(crate) fn after_failure(
-        &self,
-        failures: u32,
-        ready_for: Option<Duration>,
-        rng: &mut impl Rng,
-    ) -> Restart {
+    pub fn after_failure(&self, failures: u32, ready_for: Option<Duration>, rng: &mut impl Rng) -> Restart {
         let was_steady = ready_for.is_some_and(|time| time >= self.steady_after);
         let failures = if was_steady { 1 } else { failures.saturating_add(1) };
         Restart { failures, delay: self.backoff.delay(failures, rng) }

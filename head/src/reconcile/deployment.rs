@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
-use millstream_proto::NodeId;
+use millstream_proto::{NodeId, ReplicaId};
 
 use super::state::State;
 use super::view::{Seen, View};
@@ -67,6 +67,14 @@ pub(super) fn decide(context: &Context<'_>) -> Needs {
             None => context.move_over(&deployment, spec, wanted, &mut needs),
         }
     }
+    let of_old = old.and_then(|old| Some((old, old.compiled.as_ref().ok()?)));
+    for (old, (deployment, spec)) in
+        of_old.into_iter().flat_map(|(old, there)| there.deployments.iter().map(move |it| (old, it)))
+    {
+        if !compiled.deployments.contains_key(deployment) {
+            context.keep_whole(&context.full_name(deployment), spec, old, &mut needs);
+        }
+    }
     context.retire_strangers(wanted, old.map(AsRef::as_ref), &mut needs);
     // Only the first start: what is lost later is replaced as it fits.
     if compiled.all_or_nothing && context.view.of_pipeline(context.name).next().is_none() {
@@ -111,12 +119,15 @@ impl Context<'_> {
         let all: Vec<_> = self.view.counted(deployment).collect();
         let current: Vec<_> = all.iter().copied().filter(|seen| seen.serves(newest)).collect();
         let serving: Vec<_> = all.iter().copied().filter(|seen| seen.serves(old)).collect();
-        if let Some(old_spec) = old.spec(&deployment.deployment) {
-            needs.want(deployment, old, self.target(deployment, old_spec).saturating_sub(serving.len()));
-        }
+        let of_old = old.spec(&deployment.deployment).map_or(0, |spec| self.target(deployment, spec));
+        let missing_of_old = of_old.saturating_sub(serving.len());
+        needs.want(deployment, old, missing_of_old);
         let target = self.target(deployment, spec);
         let asked = beside(self.mode(), target);
-        let missing = asked.saturating_sub(current.len());
+        // What starts for the old revision may serve both.
+        let serves_both = newest.is_served_by(&deployment.deployment, old.stored.number);
+        let coming = if serves_both { missing_of_old } else { 0 };
+        let missing = asked.saturating_sub(current.len() + coming);
         let others = all.len() - current.len();
         let interchangeable =
             old.spec(&deployment.deployment).is_none_or(|old_spec| is_interchangeable(old_spec, spec));
@@ -127,10 +138,16 @@ impl Context<'_> {
             (target.max(others) + spec.limits.max_surge.max(1) as usize).saturating_sub(all.len())
         };
         needs.want(deployment, newest, missing.min(room));
-        // What both revisions use must be enough for both.
-        let keep =
-            target.max(old.spec(&deployment.deployment).map_or(0, |spec| self.target(deployment, spec)));
-        self.retire_surplus(&current, keep, needs);
+        // What both revisions use must be enough for both; what only the newest can use is not needed yet.
+        self.retire_surplus(&current, target.max(of_old), |seen| seen.serves(old), needs);
+    }
+
+    /// A deployment that the new revision no longer has keeps its number for as long as the old one serves.
+    fn keep_whole(&self, deployment: &FullName, spec: &DeploymentSpec, old: &Revision, needs: &mut Needs) {
+        let serving: Vec<_> = self.view.counted(deployment).filter(|seen| seen.serves(old)).collect();
+        let target = self.target(deployment, spec);
+        needs.want(deployment, old, target.saturating_sub(serving.len()));
+        self.retire_surplus(&serving, target, |_| true, needs);
     }
 
     /// The newest revision serves: bring it to its number, let others leave as its replicas get ready.
@@ -141,10 +158,11 @@ impl Context<'_> {
         let target = self.target(deployment, spec);
         let missing = target.saturating_sub(current.len());
         let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
+        // Those of a revision that was convicted leave at once: they do not help out.
         let previous = |seen: &&Seen<'_>| {
-            let revision = self.pipeline.revisions.get(&seen.replica.revision);
-            let old = revision.and_then(|revision| revision.spec(&deployment.deployment));
-            seen.is_ready() && old.is_some_and(|old| is_interchangeable(old, spec))
+            seen.is_ready()
+                && !is_convicted(self.state, self.name, self.pipeline, seen.replica.revision)
+                && self.spec_of(seen).is_some_and(|old| is_interchangeable(old, spec))
         };
         let (able, unable): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = others.iter().copied().partition(previous);
         let keep = target.saturating_sub(num_ready).min(able.len());
@@ -153,13 +171,29 @@ impl Context<'_> {
         needs.want(deployment, newest, missing.min(room));
         let leaving = able.into_iter().skip(keep).chain(unable);
         needs.commands.extend(leaving.map(|seen| retire(seen, Reason::Replaced)));
-        self.retire_surplus(&current, target, needs);
+        self.retire_surplus(&current, target, |_| true, needs);
         let told = current.iter().filter(|seen| seen.replica.settings_of != newest.stored.number);
         needs.commands.extend(told.filter_map(|seen| update(seen, newest)));
     }
 
-    /// Replicas beyond `keep` leave: those that are not ready first, then those on the emptiest nodes.
-    fn retire_surplus(&self, replicas: &[&Seen<'_>], keep: usize, needs: &mut Needs) {
+    /// The settings of a replica: those that it was started with, or, when its revision is no longer kept, those of a
+    /// revision that it serves, which differ only in what applies in place.
+    fn spec_of(&self, seen: &Seen<'_>) -> Option<&DeploymentSpec> {
+        let revisions = &self.pipeline.revisions;
+        let own = revisions.get(&seen.replica.revision);
+        let served = || revisions.values().find(|revision| seen.serves(revision));
+        own.or_else(served)?.spec(&seen.replica.deployment.deployment).map(AsRef::as_ref)
+    }
+
+    /// Replicas beyond `keep` leave, in this order: those whose node is not heard, those that serve nothing now, those that
+    /// are not ready, those on the emptiest nodes.
+    fn retire_surplus(
+        &self,
+        replicas: &[&Seen<'_>],
+        keep: usize,
+        serves: impl Fn(&Seen<'_>) -> bool,
+        needs: &mut Needs,
+    ) {
         let surplus = replicas.len().saturating_sub(keep);
         if surplus == 0 {
             return;
@@ -167,9 +201,24 @@ impl Context<'_> {
         let mut order = replicas.to_vec();
         order.sort_by_key(|seen| {
             let crowd = self.crowd.get(seen.node_id).copied().unwrap_or(0);
-            (seen.is_ready(), crowd, std::cmp::Reverse(seen.id))
+            // A node whose stream broke may be gone.
+            (seen.node.session.is_some(), serves(seen), seen.is_ready(), crowd, std::cmp::Reverse(seen.id))
         });
         needs.commands.extend(order.into_iter().take(surplus).map(|seen| retire(seen, Reason::Surplus)));
+    }
+
+    /// Replicas of revisions before the one that serves, which answer in place of those that it does not have ready yet:
+    /// another update came before the one before was over.
+    fn stand_ins(&self, deployment: &FullName, old: &Revision) -> Vec<&ReplicaId> {
+        let Some(spec) = old.spec(&deployment.deployment) else { return Vec::new() };
+        let before = |seen: &&Seen<'_>| {
+            seen.is_ready()
+                && seen.replica.revision < old.stored.number
+                && !seen.serves(old)
+                && self.spec_of(seen).is_some_and(|theirs| is_interchangeable(theirs, spec))
+        };
+        let missing = self.target(deployment, spec).saturating_sub(self.view.num_ready(deployment, old));
+        self.view.counted(deployment).filter(before).map(|seen| seen.id).take(missing).collect()
     }
 
     /// Replicas that neither revision knows leave: of revisions in between, of deployments that are gone.
@@ -180,10 +229,11 @@ impl Context<'_> {
             if old.is_none() && in_newest {
                 continue;
             }
+            let stand_ins = old.map_or_else(Vec::new, |old| self.stand_ins(deployment, old));
             let known = |seen: &Seen<'_>| {
                 let old =
                     old.is_some_and(|old| old.spec(&deployment.deployment).is_some() && seen.serves(old));
-                old || in_newest && seen.serves(newest)
+                old || in_newest && seen.serves(newest) || stand_ins.contains(&seen.id)
             };
             let reason = if in_newest { Reason::Replaced } else { Reason::Unwanted };
             needs
@@ -204,13 +254,20 @@ impl Needs {
 
 /// How many replicas run beside those of the serving revision: for a canary or a shadow as many as its part of the
 /// requests needs.
-fn beside(mode: Mode, target: usize) -> usize {
+pub(super) fn beside(mode: Mode, target: usize) -> usize {
     match mode {
         Mode::Rolling => target,
         Mode::Canary { permille } | Mode::Shadow { permille } => {
             (target * usize::from(permille)).div_ceil(1000).clamp(target.min(1), target)
         }
     }
+}
+
+/// Whether a verdict is against a revision, in force here or stored.
+pub(super) fn is_convicted(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
+    let told = state.conclusions.get(name);
+    told.is_some_and(|told| told.revision == revision && told.back.is_some())
+        || pipeline.verdicts.contains_key(&revision)
 }
 
 /// Whether replicas of either settings can answer the same calls.

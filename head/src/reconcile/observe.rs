@@ -267,7 +267,9 @@ fn heartbeat(
 }
 
 fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Effect {
-    let unasked = node.replicas.get(&report.id).is_some_and(|replica| replica.leaving.is_none());
+    // One that drained already when its node joined was told to by the head before.
+    let known = node.replicas.get(&report.id);
+    let unasked = known.is_some_and(|it| it.leaving.is_none() && it.state != ReplicaState::Draining);
     if unasked && matches!(report.state, ReplicaState::Draining | ReplicaState::Stopped) {
         // Workers stop replicas by themselves only when they are about to end.
         node.draining = true;
@@ -313,6 +315,15 @@ fn adopt(desired: &Desired, report: &Report) -> Replica {
 
 /// What a replica of that revision was placed with; nothing when the revision is no longer known.
 fn booking(desired: &Desired, deployment: &FullName, revision: u64) -> Booking {
+    spec_of(desired, deployment, revision).map_or_else(Booking::default, |spec| Booking::of(&spec.demand))
+}
+
+/// The settings that a replica of that revision was placed with, as far as they matter for what it holds.
+pub(super) fn spec_of<'a>(
+    desired: &'a Desired,
+    deployment: &FullName,
+    revision: u64,
+) -> Option<&'a std::sync::Arc<millstream_pipelines::DeploymentSpec>> {
     let revisions = desired.pipelines.get(&deployment.pipeline).map(|pipeline| &pipeline.revisions);
     let by_number = revisions.and_then(|revisions| revisions.get(&revision));
     let serving = || {
@@ -321,9 +332,5 @@ fn booking(desired: &Desired, deployment: &FullName, revision: u64) -> Booking {
         };
         revisions?.values().map(AsRef::as_ref).find(served)
     };
-    let spec = by_number
-        .map(AsRef::as_ref)
-        .or_else(serving)
-        .and_then(|revision| revision.spec(&deployment.deployment));
-    spec.map_or_else(Booking::default, |spec| Booking::of(&spec.demand))
+    by_number.map(AsRef::as_ref).or_else(serving).and_then(|revision| revision.spec(&deployment.deployment))
 }

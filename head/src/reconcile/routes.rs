@@ -9,9 +9,11 @@ use millstream_pipelines::{FullName, Name};
 use millstream_proto::{NodeId, ReplicaId};
 use serde::Serialize;
 
+use super::deployment::{is_convicted, is_interchangeable, target};
 use super::state::{Leaving, State};
 use super::view::{Seen, View};
 use crate::desired::{Desired, Pipeline, Revision};
+use crate::rollout::Phase;
 use crate::timing::Timing;
 
 /// Bits of a version that count tables within a term; the term stands above them, so that versions grow across
@@ -109,13 +111,15 @@ fn build(state: &State, desired: &Desired, timing: &Timing, now: Duration) -> Ve
         let revisions = variants.iter().map(|variant| &variant.revision);
         let compiled = revisions.filter_map(|revision| revision.compiled.as_ref().ok());
         let names: BTreeSet<_> = compiled.flat_map(|compiled| compiled.deployments.keys()).collect();
-        let deployments = names.into_iter().map(|deployment| DeploymentRoute {
-            deployment: deployment.clone(),
-            replicas: replicas(
-                &view,
-                &FullName { pipeline: name.clone(), deployment: deployment.clone() },
-                &variants,
-            ),
+        let helps = |revision| helps_out(state, name, pipeline, revision);
+        let deployments = names.into_iter().map(|deployment| {
+            let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
+            let mut replicas = replicas(&view, &full_name, &variants, helps);
+            if let [serving, on_trial] = &*variants {
+                let missing = missing(state, &view, &full_name, &serving.revision);
+                lend(&mut replicas, deployment, (serving, on_trial), missing, helps);
+            }
+            DeploymentRoute { deployment: deployment.clone(), replicas }
         });
         let deployments = deployments.collect();
         Some(PipelineRoute { name: name.clone(), variants, deployments })
@@ -144,16 +148,54 @@ fn variants(state: &State, name: &Name, pipeline: &Pipeline) -> Option<Vec<Varia
     })
 }
 
-/// Ready replicas that serve a variant; while only one is left also older ones, which stay until enough of its own are
-/// ready.
-fn replicas(view: &View<'_>, deployment: &FullName, variants: &[Variant]) -> Vec<ReplicaRoute> {
+/// Whether replicas of a revision may answer in place of those of the serving one, until enough of these are ready: older
+/// ones may, and newer ones when requests have moved back from them, unless a verdict is against them.
+fn helps_out(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
+    let Some(serving) = state.serving.get(name) else { return false };
+    let moved_from = state
+        .rollouts
+        .get(name)
+        .is_some_and(|rollout| rollout.revision == serving.revision && rollout.phase == Phase::Moving);
+    (revision < serving.revision || moved_from) && !is_convicted(state, name, pipeline, revision)
+}
+
+/// How many ready replicas of its own the serving revision lacks.
+fn missing(state: &State, view: &View<'_>, deployment: &FullName, serving: &Revision) -> usize {
+    let spec = serving.spec(&deployment.deployment);
+    let target = spec.map_or(0, |spec| target(&state.targets, deployment, spec));
+    target.saturating_sub(view.num_ready(deployment, serving))
+}
+
+/// Replicas that help the serving revision out go on doing so when the revision on trial can use them as well.
+fn lend(
+    replicas: &mut [ReplicaRoute],
+    deployment: &Name,
+    (serving, on_trial): (&Variant, &Variant),
+    missing: usize,
+    helps: impl Fn(u64) -> bool,
+) {
+    let specs = serving.revision.spec(deployment).zip(on_trial.revision.spec(deployment));
+    if !specs.is_some_and(|(serving, on_trial)| is_interchangeable(serving, on_trial)) {
+        return;
+    }
+    let serving = serving.revision.stored.number;
+    let able = |replica: &&mut ReplicaRoute| {
+        !replica.serves.is_empty() && !replica.serves.contains(&serving) && helps(replica.revision)
+    };
+    replicas.iter_mut().filter(able).take(missing).for_each(|replica| replica.serves.insert(0, serving));
+}
+
+/// Ready replicas that serve a variant, and others, which stay until enough of the serving revision's own are ready.
+fn replicas(
+    view: &View<'_>,
+    deployment: &FullName,
+    variants: &[Variant],
+    helps: impl Fn(u64) -> bool,
+) -> Vec<ReplicaRoute> {
     let route = |seen: &Seen<'_>| {
-        let serving = variants.iter().filter(|variant| seen.serves(&variant.revision));
-        let serves: Vec<_> = serving.map(|variant| variant.revision.stored.number).collect();
-        let helps_out = match variants {
-            [only] => seen.replica.revision < only.revision.stored.number,
-            _ => false,
-        };
+        let served = variants.iter().filter(|variant| seen.serves(&variant.revision));
+        let serves: Vec<_> = served.map(|variant| variant.revision.stored.number).collect();
+        let helps_out = serves.is_empty() && helps(seen.replica.revision);
         (seen.is_ready() && (helps_out || !serves.is_empty())).then(|| ReplicaRoute {
             replica: seen.id.clone(),
             node: seen.node_id.clone(),

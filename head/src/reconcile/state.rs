@@ -13,6 +13,7 @@ use super::routes::RouteTable;
 use super::scale::Census;
 pub use crate::autoscaler::Load;
 use crate::autoscaler::Scaler;
+use crate::desired::Pipeline;
 use crate::rollout::Rollout;
 use crate::scheduler::{Lack, Share};
 
@@ -82,6 +83,17 @@ pub struct Conclusion {
     pub back: Option<(u64, String)>,
     /// When the store was told last.
     pub since: Duration,
+}
+
+impl Conclusion {
+    /// Whether the store has not taken it yet, and can. It may have taken before that the revision has taken over.
+    pub(super) fn is_open(&self, pipeline: &Pipeline) -> bool {
+        pipeline.wanted == self.revision
+            && match &self.back {
+                Some((to, _)) => pipeline.revisions.contains_key(to),
+                None => pipeline.rollout.is_some(),
+            }
+    }
 }
 
 /// A node and what runs on it.

@@ -9,8 +9,9 @@ use millstream_proto::status::ReplicaState;
 use serde::Serialize;
 
 use super::deployment::{self, Context, Crowd, Wanted};
+use super::observe::spec_of;
 use super::scale::{self, Census};
-use super::state::{Leaving, Node, Replica, State, Unplaced};
+use super::state::{Booking, Leaving, Node, Replica, State, Unplaced};
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
 use crate::desired::Desired;
@@ -129,7 +130,9 @@ fn start(
         })
         .collect();
     let workload = workload(desired, state, &requests);
-    let solution = scheduler::place(&world(state, timing, now), &workload, &requests);
+    let mut world = world(state, timing, now);
+    world.nodes.retain(|node| !state.nodes.get(&node.id).is_some_and(|node| holds_unknown(desired, node)));
+    let solution = scheduler::place(&world, &workload, &requests);
     for (last, placement) in (state.last_replica + 1..).zip(solution.placements) {
         let (wanted, (revision, spec)) = known[placement.request];
         let FullName { pipeline, deployment } = &wanted.deployment;
@@ -184,6 +187,15 @@ fn workload(desired: &Desired, state: &State, requests: &[Request]) -> Workload 
     Workload::of(deployed.chain(asked))
 }
 
+/// Whether a node has a replica of which nobody knows what it holds: the head before started it, and people have deleted
+/// its pipeline. It is about to go; until then the node may have less free than it seems.
+fn holds_unknown(desired: &Desired, node: &Node) -> bool {
+    node.replicas.values().any(|replica| {
+        replica.booking == Booking::default()
+            && spec_of(desired, &replica.deployment, replica.revision).is_none()
+    })
+}
+
 /// Replicas that left the routes stop once every ingress has confirmed it, or had time to.
 fn stop(desired: &Desired, state: &State, timing: &Timing, now: Duration, view: &View<'_>, step: &mut Step) {
     for seen in &view.leaving {
@@ -209,8 +221,12 @@ fn stop(desired: &Desired, state: &State, timing: &Timing, now: Duration, view: 
 }
 
 /// Whether no ingress sends to replicas that the table of that version does not name. One whose stream broke a moment
-/// ago may still serve from an older table.
+/// ago may still serve from an older table; so may those of the head before, until they had time to dial this one.
 fn is_confirmed(state: &State, timing: &Timing, now: Duration, version: u64) -> bool {
+    let inherits = !state.settle_until.is_zero();
+    if inherits && now < state.settle_until + timing.ack_timeout.saturating_sub(timing.settle) {
+        return false;
+    }
     state.ingresses.values().all(|ingress| {
         let gone = ingress.session.is_none() && now.saturating_sub(ingress.since) >= timing.ack_timeout;
         gone || ingress.acked >= version

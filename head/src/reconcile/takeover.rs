@@ -8,7 +8,7 @@ use std::sync::Arc;
 use millstream_pipelines::{DeploymentSpec, Name};
 
 use super::Command;
-use super::deployment::{Context, is_interchangeable};
+use super::deployment::{Context, beside, is_interchangeable};
 use super::state::Serving;
 use crate::desired::{Mode, Revision};
 use crate::rollout::{self, Change, ChangeKind, Next, Observed, Phase, Rollout, Trial};
@@ -86,13 +86,11 @@ impl<'a> Context<'a> {
     /// The store may not have taken a conclusion: told again after a while.
     fn remind(&self, commands: &mut Vec<Command>) {
         let Some(told) = self.state.conclusions.get(self.name) else { return };
-        let open = self.pipeline.wanted == told.revision && self.pipeline.rollout.is_some();
-        if let Some(stored) = self.pipeline.rollout.filter(|_| open)
-            && self.now.saturating_sub(told.since) >= self.timing.rollout.retry
-        {
+        if told.is_open(self.pipeline) && self.now.saturating_sub(told.since) >= self.timing.rollout.retry {
+            let stored = self.pipeline.rollout.map(|stored| stored.baseline);
             let (baseline, kind) = match &told.back {
                 Some((to, reason)) => (*to, ChangeKind::RollBack { reason: reason.clone() }),
-                None => (stored.baseline, ChangeKind::Complete),
+                None => (stored.unwrap_or(told.revision), ChangeKind::Complete),
             };
             commands.push(self.change(told.revision, baseline, kind));
         }
@@ -129,7 +127,9 @@ impl<'a> Context<'a> {
     fn observed(&self, rollout: &Rollout, wanted: &Revision) -> Observed {
         let old = self.pipeline.revisions.get(&rollout.baseline);
         let needed = |name: &Name, spec: &DeploymentSpec| match old.and_then(|old| old.spec(name)) {
-            Some(old) if !is_interchangeable(old, spec) => self.target(&self.full_name(name), spec),
+            Some(old) if !is_interchangeable(old, spec) => {
+                beside(self.mode(), self.target(&self.full_name(name), spec))
+            }
             _ => self.target(&self.full_name(name), spec).min(1),
         };
         let replicas = || self.view.of_pipeline(self.name).flat_map(|(_, replicas)| replicas);

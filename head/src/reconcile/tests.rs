@@ -586,6 +586,119 @@ fn a_revision_that_cannot_start_leaves_the_old_one_whole_and_a_third_replaces_it
 }
 
 #[test]
+fn an_update_on_top_of_one_that_is_half_way_keeps_as_many_as_were_asked() {
+    let mut cluster = serving(2);
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.short();
+    cluster.set("p-model-1-3", ReplicaState::Ready);
+    cluster.short();
+    assert_eq!(cluster.routed("p"), ["p-model-1-1", "p-model-1-3"], "one of each");
+    cluster.deploy("p", &[model(2, 3)]);
+    cluster.short();
+    assert_eq!(cluster.routed("p"), ["p-model-1-1", "p-model-1-3"], "the first one still stands in");
+    cluster.obey();
+    let status = cluster.status();
+    assert!(status.pipelines[0].deployments[0].replicas.iter().all(|replica| replica.revision == 3));
+    assert_eq!(cluster.routed("p").len(), 2);
+}
+
+#[test]
+fn what_serves_both_revisions_is_neither_started_twice_nor_given_up() {
+    let other = |version| DeploymentSpec { name: name("other"), ..model(1, version) };
+    let mut cluster = Cluster::new();
+    cluster.join("n1");
+    cluster.deploy("p", &[model(2, 1), other(1)]);
+    cluster.obey();
+    cluster.deploy("p", &[model(2, 1), other(2)]);
+    assert_eq!(cluster.short(), ["start p/other@2 n1"]);
+    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    cluster.join_with("n2", 64, 0, vec![]);
+    assert_eq!(cluster.short(), ["start p/model@1 n2"], "one, which serves both");
+}
+
+#[test]
+fn replicas_of_a_revision_that_is_no_longer_kept_stay_until_others_are_ready() {
+    let mut cluster = serving(2);
+    for limit in 9..20 {
+        let mut wider = model(2, 1);
+        wider.limits.max_ongoing_requests = limit;
+        cluster.deploy("p", &[wider]);
+        cluster.short();
+    }
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.short();
+    assert!(!cluster.desired.pipelines[&name("p")].revisions.contains_key(&1));
+    let started = cluster.state.nodes.values().flat_map(|node| &node.replicas);
+    let started = started.filter(|(_, it)| it.state == ReplicaState::Starting).map(|(id, _)| id.to_string());
+    let started: Vec<_> = started.collect();
+    cluster.set(&started[0], ReplicaState::Ready);
+    cluster.short();
+    assert_eq!(cluster.routed("p").len(), 2, "{:?}", cluster.routed("p"));
+}
+
+#[test]
+fn surplus_leaves_from_a_node_that_is_not_heard_before_it_leaves_from_another() {
+    let mut cluster = serving(2);
+    let on_1 = cluster.state.nodes[&NodeId::from("n1")].replicas.keys().next().unwrap().to_string();
+    cluster.leave("n1");
+    cluster.deploy("p", &[model(1, 1)]);
+    let commands = cluster.short();
+    assert!(commands.contains(&format!("retire {on_1}")), "{commands:?}");
+}
+
+#[test]
+fn a_restarted_head_waits_for_ingresses_that_have_not_dialled_yet() {
+    let mut cluster = serving(1);
+    cluster.state.settle_until = cluster.now + cluster.timing.settle;
+    cluster.desired.remove(&name("p"));
+    assert_eq!(cluster.short(), ["retire p-model-1-1"]);
+    cluster.pass(4.9);
+    assert!(cluster.short().is_empty(), "an ingress of the head before may still send to it");
+    cluster.pass(0.1);
+    assert_eq!(cluster.short(), ["stop p-model-1-1"]);
+}
+
+#[test]
+fn a_replica_that_the_head_before_stopped_does_not_make_its_node_one_that_leaves() {
+    let mut cluster = serving(1);
+    let (node, _, mut report) = cluster.find("p-model-1-1");
+    report.state = ReplicaState::Draining;
+    cluster.restart_head();
+    cluster.join_with(node.as_str(), 64, 0, vec![report]);
+    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    assert!(!cluster.state.nodes[&node].draining);
+}
+
+#[test]
+fn a_node_with_a_replica_of_unknown_demand_gets_nothing_new() {
+    let mut cluster = serving(1);
+    let (node, _, report) = cluster.find("p-model-1-1");
+    cluster.restart_head();
+    cluster.desired.remove(&name("p"));
+    cluster.deploy("q", &[model(1, 1)]);
+    cluster.join_with(node.as_str(), 64, 0, vec![report]);
+    cluster.pass(6.0);
+    let commands = cluster.short();
+    assert!(commands.contains(&"stop p-model-1-1".to_owned()), "{commands:?}");
+    assert!(!commands.iter().any(|command| command.starts_with("start")), "{commands:?}");
+    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    assert_eq!(cluster.short(), [format!("start q/model@1 {node}")]);
+}
+
+#[test]
+fn a_node_that_was_lost_twice_under_one_name_is_one_lost_node() {
+    let mut cluster = serving(2);
+    cluster.join("n3");
+    let name = "n1".to_owned();
+    let old = cluster.state.nodes[&NodeId::from("n1")].clone();
+    // It came back without its disk while its old stream was not known to be broken, and was lost again.
+    cluster.pass(4.0);
+    cluster.state.nodes.insert("n1-again".into(), Node { name, session: None, ..old.clone() });
+    cluster.state.nodes.insert("n1".into(), Node { session: None, ..old });
+    assert!(!cluster.short().contains(&"alarm true".to_owned()), "one of three");
+}
+
+#[test]
 fn a_revision_that_never_worked_gives_way_at_once() {
     let mut cluster = Cluster::new();
     cluster.join("n1");

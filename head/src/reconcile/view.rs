@@ -1,6 +1,6 @@
 //! The state, seen from the deployments' side: one pass over all replicas per step.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -86,7 +86,8 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(state: &'a State, timing: &Timing, now: Duration) -> Self {
         let mut view = View { staying: BTreeMap::new(), leaving: Vec::new(), mass_loss: false };
-        let (mut live, mut lost) = (0, 0);
+        // A node that came back without its disk has another id; by its name it is one.
+        let (mut live, mut lost) = (0, BTreeSet::new());
         // Ten thousand replicas find their deployment by hash; only the deployments are sorted, once.
         let mut places: HashMap<&FullName, usize> = HashMap::new();
         let mut staying: Vec<(&FullName, Vec<Seen<'a>>)> = Vec::new();
@@ -94,7 +95,7 @@ impl<'a> View<'a> {
             let health = node.health(timing, now);
             match health {
                 Health::Live => live += 1,
-                _ if !node.replicas.is_empty() => lost += 1,
+                _ if !node.replicas.is_empty() => drop(lost.insert(node.name.as_str())),
                 _ => {}
             }
             for (id, replica) in &node.replicas {
@@ -112,7 +113,7 @@ impl<'a> View<'a> {
         }
         view.staying = staying.into_iter().collect();
         // One lost node is a lost node; several at once, and half of all, is more likely a fault of the network.
-        view.mass_loss = lost >= 2 && lost >= live;
+        view.mass_loss = lost.len() >= 2 && lost.len() >= live;
         view
     }
 

@@ -35,8 +35,7 @@ pub fn next_look(state: &State, desired: &Desired, timing: &Timing, looked_at: D
         state.rollouts.values().filter_map(|rollout| rollout::wake_at(rollout, &timing.rollout, looked_at));
     next = waits.fold(next, Duration::min);
     let is_open = |(name, told): &(&Name, &Conclusion)| {
-        let pipeline = desired.pipelines.get(*name);
-        pipeline.is_some_and(|pipeline| pipeline.wanted == told.revision && pipeline.rollout.is_some())
+        desired.pipelines.get(*name).is_some_and(|pipeline| told.is_open(pipeline))
     };
     let reminders =
         state.conclusions.iter().filter(is_open).map(|(_, told)| told.since + timing.rollout.retry);

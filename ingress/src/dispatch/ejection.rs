@@ -47,7 +47,7 @@ impl Health {
 
 /// How a call ended, as far as its replica is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It answered; an answer that blames the request is one too.
     Answered,
     /// It could not be reached, or vanished.

@@ -3,10 +3,10 @@
 
 mod admission;
 mod deployment;
-mod ejection;
-mod outcomes;
-mod pool;
-mod router;
+pub(crate) mod ejection;
+pub(crate) mod outcomes;
+pub(crate) mod pool;
+pub(crate) mod router;
 
 pub(crate) use deployment::{Deployment, DeploymentSettings, Load, NewTarget, Permit, Shed};
 pub(crate) use ejection::Outcome;

@@ -6,7 +6,7 @@ use super::ejection::Outcome;
 
 /// Endings that say something about a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Outcomes {
+pub struct Outcomes {
     /// With an answer, one that blames the request included.
     pub answered: u64,
     /// By a fault of the replica's or the server's.
@@ -15,7 +15,7 @@ pub(crate) struct Outcomes {
 
 /// Endings of one deployment's calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct CallCounts {
+pub struct CallCounts {
     /// By the revision that the replica was started for.
     pub by_revision: SmallVec<[(u64, Outcomes); 2]>,
     /// Calls that were turned away because the queue was full.
@@ -24,7 +24,7 @@ pub(crate) struct CallCounts {
 
 impl CallCounts {
     /// Counts the end of a call. One that its caller gave up, or that found no room, says nothing.
-    pub(crate) fn count(&mut self, revision: u64, outcome: Outcome) {
+    pub fn count(&mut self, revision: u64, outcome: Outcome) {
         let add = match outcome {
             Outcome::Answered => Outcomes { answered: 1, failed: 0 },
             Outcome::Transport | Outcome::Failed | Outcome::TimedOut => Outcomes { answered: 0, failed: 1 },
@@ -41,7 +41,7 @@ impl CallCounts {
     }
 
     /// Whether there is nothing to tell.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.by_revision.is_empty() && self.shed == 0
     }
 }

@@ -18,13 +18,13 @@ use super::router::{self, Candidate, Locality};
 const FULL_BACKOFF: Duration = Duration::from_millis(20);
 
 /// A replica, for as long as it is in the routes; never used twice.
-pub(crate) type Key = u32;
+pub type Key = u32;
 /// A waiting request; the order of tickets is the order of service.
-pub(crate) type Ticket = u64;
+pub type Ticket = u64;
 
 /// What a deployment's settings say about admission and choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PoolLimits {
+pub struct PoolLimits {
     /// Calls in one replica at a time.
     pub max_ongoing: u32,
     /// Calls that wait; `None` for the default rule.
@@ -35,7 +35,7 @@ pub(crate) struct PoolLimits {
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub enum Admission {
     /// Send it to this replica now.
     Send(Key),
     /// It waits; a [`Grant`] with this ticket will name its replica.
@@ -49,7 +49,7 @@ pub(crate) enum Admission {
 
 /// A waiting request that is bound to a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Grant {
+pub struct Grant {
     /// Who waited.
     pub ticket: Ticket,
     /// Where it goes.
@@ -58,7 +58,7 @@ pub(crate) struct Grant {
 
 /// What a call asks of the replica that it goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wish<'a> {
+pub struct Wish<'a> {
     /// Replicas that it must not go to.
     pub avoid: &'a [Key],
     /// The revision that its request runs on; `None` for a request of another pipeline.
@@ -86,7 +86,7 @@ enum Group {
 
 /// A replica of a new route table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
+pub struct Member {
     /// Its key.
     pub key: Key,
     /// How near it is.
@@ -96,11 +96,11 @@ pub(crate) struct Member {
 }
 
 /// A routed revision and its thousandths of the requests.
-pub(crate) type Part = (u64, u16);
+pub type Part = (u64, u16);
 
 /// Which replicas a request may still go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// There are no replicas at all.
     Empty,
     /// At least one is not avoided.
@@ -128,7 +128,7 @@ struct Waiting {
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Pool {
+pub struct Pool {
     limits: PoolLimits,
     replicas: Vec<Replica>,
     /// The routed revisions, where replicas serve different ones; else empty, and calls may go anywhere.
@@ -137,11 +137,13 @@ pub(crate) struct Pool {
     queue: BTreeMap<Ticket, Waiting>,
     next_ticket: Ticket,
     drain_rate: DrainRate,
+    /// When waiting requests were last tried: what was due by then binds none of them.
+    pumped_at: Option<Instant>,
 }
 
 impl Pool {
     /// A pool without replicas.
-    pub(crate) fn new(limits: PoolLimits) -> Self {
+    pub fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
             replicas: Vec::new(),
@@ -149,21 +151,22 @@ impl Pool {
             queue: BTreeMap::new(),
             next_ticket: 0,
             drain_rate: DrainRate::UNKNOWN,
+            pumped_at: None,
         }
     }
 
     /// Number of waiting requests.
-    pub(crate) fn num_queued(&self) -> usize {
+    pub fn num_queued(&self) -> usize {
         self.queue.len()
     }
 
     /// Settings apply in place.
-    pub(crate) fn set_limits(&mut self, limits: PoolLimits) {
+    pub fn set_limits(&mut self, limits: PoolLimits) {
         self.limits = limits;
     }
 
     /// Replaces the replicas and the routed revisions. Replicas that stay keep their counts and health.
-    pub(crate) fn set_replicas(
+    pub fn set_replicas(
         &mut self,
         replicas: Vec<Member>,
         parts: &[Part],
@@ -201,7 +204,7 @@ impl Pool {
     }
 
     /// Which replicas a request that avoids some may go to.
-    pub(crate) fn reach(&self, avoid: &[Key]) -> Reach {
+    pub fn reach(&self, avoid: &[Key]) -> Reach {
         if self.replicas.is_empty() {
             Reach::Empty
         } else if self.replicas.iter().all(|replica| avoid.contains(&replica.key)) {
@@ -212,12 +215,7 @@ impl Pool {
     }
 
     /// Admits, queues or sheds a request. The grants are for requests that waited before.
-    pub(crate) fn request(
-        &mut self,
-        wish: Wish<'_>,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> (Admission, Vec<Grant>) {
+    pub fn request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> (Admission, Vec<Grant>) {
         let group = self.group(wish);
         if self.queue.is_empty()
             && let Some(key) = self.pick(wish.avoid, group, now, rng)
@@ -243,18 +241,12 @@ impl Pool {
     }
 
     /// A waiting request was given up.
-    pub(crate) fn give_up(&mut self, ticket: Ticket) {
+    pub fn give_up(&mut self, ticket: Ticket) {
         self.queue.remove(&ticket);
     }
 
     /// A call that was sent has ended. Replicas that have left the routes are ignored.
-    pub(crate) fn finish(
-        &mut self,
-        key: Key,
-        outcome: Outcome,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> Vec<Grant> {
+    pub fn finish(&mut self, key: Key, outcome: Outcome, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
         self.drain_rate.observe(now);
         let others_in = self.replicas.iter().any(|replica| replica.key != key && replica.health.is_in());
         let others = if others_in { Others::InRotation } else { Others::None };
@@ -270,7 +262,8 @@ impl Pool {
     }
 
     /// Binds as many waiting requests as there is room for.
-    pub(crate) fn pump(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
+    pub fn pump(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
+        self.pumped_at = Some(now);
         let mut grants = Vec::new();
         let mut next = 0;
         while let Some((&ticket, Waiting { avoid, group })) = self.queue.range(next..).next() {
@@ -288,8 +281,9 @@ impl Pool {
     }
 
     /// When the passing of time alone may bind a waiting request: a full replica is asked again, or an ejected one
-    /// is probed. `None` while nobody waits.
-    pub(crate) fn next_wake(&self) -> Option<Instant> {
+    /// is probed. `None` while nobody waits, and for what is due already: a replica that was due when requests were last
+    /// tried is one that they avoid.
+    pub fn next_wake(&self) -> Option<Instant> {
         if self.queue.is_empty() {
             return None;
         }
@@ -299,6 +293,7 @@ impl Pool {
                 Health::Out { until, .. } => Some(until),
                 Health::In { .. } | Health::Probing { .. } => replica.full_until,
             })
+            .filter(|due| self.pumped_at.is_none_or(|pumped_at| *due > pumped_at))
             .min()
     }
 
@@ -327,7 +322,10 @@ impl Pool {
             })
         })?;
         let serving = self.replicas.iter().filter(|replica| replica.serves.contains(&revision)).count();
-        let helping = self.replicas.iter().filter(|replica| replica.serves.is_empty()).count();
+        // Older replicas help the revision that serves, not one that is on trial.
+        let is_serving = self.parts.first().is_some_and(|part| part.0 == revision);
+        let helpers = self.replicas.iter().filter(|replica| is_serving && replica.serves.is_empty());
+        let helping = helpers.count();
         let share = usize::from(wish.draw) * (serving + helping) < serving * 1000;
         (serving > 0).then_some(if share { Group::Serving(revision) } else { Group::Helping })
     }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 /// How near a replica is; nearer ones are preferred while they have room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Locality {
+pub enum Locality {
     /// A channel send away.
     SameProcess,
     /// Over the loopback.

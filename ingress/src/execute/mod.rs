@@ -6,7 +6,7 @@
 
 mod budget;
 mod call;
-mod retry;
+pub(crate) mod retry;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
 /// What is known when a call has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Attempt {
+pub struct Attempt {
     /// Retries after a failure that had started, so far.
     pub started_retries: u32,
     /// Whether parts of the answer have gone to the client.
@@ -31,28 +31,34 @@ pub(crate) struct Attempt {
 
 /// Whether parts of an answer have gone to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Forwarded {
+pub enum Forwarded {
+    /// Nothing yet.
     Nothing,
+    /// Some have: the answer cannot begin again.
     Parts,
 }
 
 /// Whether a deployment may run a call twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Idempotent {
+pub enum Idempotent {
+    /// It may.
     Yes,
+    /// It may not.
     No,
 }
 
 /// Whether the retry budget has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Budget {
+pub enum Budget {
+    /// It has.
     Left,
+    /// It has none.
     Spent,
 }
 
 /// What to do with a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub enum Decision {
     /// Nothing has run: queue again; a replica that is not there is not asked again until all others were.
     Elsewhere,
     /// The replica was full: queue again; it may be asked again when it has room.
@@ -67,7 +73,7 @@ pub(crate) enum Decision {
 }
 
 /// Decides on a failed call.
-pub(crate) fn decide(error: &CallError, attempt: Attempt) -> Decision {
+pub fn decide(error: &CallError, attempt: Attempt) -> Decision {
     if attempt.forwarded == Forwarded::Parts {
         return Decision::GiveUp;
     }
@@ -92,13 +98,13 @@ pub(crate) fn decide(error: &CallError, attempt: Attempt) -> Decision {
 }
 
 /// Wait before all replicas are asked again; `jitter` is random, 0 to 1.
-pub(crate) fn backoff(round: u32, jitter: f64) -> Duration {
+pub fn backoff(round: u32, jitter: f64) -> Duration {
     let wait = FIRST_BACKOFF.saturating_mul(1 << round.min(10)).min(MAX_BACKOFF);
     wait.mul_f64(0.5 + 0.5 * jitter)
 }
 
 /// Whether one more retry may run at the same time.
-pub(crate) fn within_budget(retrying: u32, active: u32) -> bool {
+pub fn within_budget(retrying: u32, active: u32) -> bool {
     retrying < MIN_BUDGET.max(active / REQUESTS_PER_RETRY)
 }
 

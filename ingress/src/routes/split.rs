@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// A routed revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Part {
+pub struct Part {
     /// Its number.
     pub revision: u64,
     /// Thousandths of the requests.
@@ -14,7 +14,7 @@ pub(crate) struct Part {
 
 /// What a client asks for by the header `x-revision`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub enum Asked {
     /// The revision that serves.
     Stable,
     /// The one that is on trial beside it.
@@ -36,7 +36,7 @@ impl Asked {
 
 /// The index of the revision that a request runs on, the serving one being the first; `None` when the one asked for is
 /// not routed. `draw` is random, or made from a key ([`draw_of`]): 0 to 999.
-pub(crate) fn choose(parts: &[Part], asked: Option<Asked>, draw: u16) -> Option<usize> {
+pub fn choose(parts: &[Part], asked: Option<Asked>, draw: u16) -> Option<usize> {
     match asked {
         Some(Asked::Stable) => Some(0),
         Some(Asked::Canary) => (parts.len() > 1).then_some(1),

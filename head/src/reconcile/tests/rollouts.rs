@@ -211,3 +211,111 @@ fn an_idle_pipeline_moves_after_a_moment() {
     cluster.pass(0.1);
     assert_eq!(cluster.short(), ["serve p@2", "retire p-model-1-1"]);
 }
+
+#[test]
+fn a_canary_that_answers_other_calls_waits_for_its_part_only_and_for_all_once_promoted() {
+    let mut cluster = serving(4);
+    cluster.join_ingress();
+    let mut other = model(4, 1);
+    other.task = Task::Tensor;
+    cluster.deploy("p", &[other]);
+    let mode = Mode::Canary { permille: 300 };
+    desired::rollout::set_mode(&mut cluster.desired, &name("p"), mode).unwrap();
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(1, 700, 0), (2, 300, 0)]);
+    assert_eq!(cluster.routed("p").len(), 6);
+    desired::rollout::promote(&mut cluster.desired, &name("p")).unwrap();
+    assert_eq!(cluster.short(), ["start p/model@2 n1", "start p/model@2 n2"]);
+    assert_eq!(cluster.variants()[0].0, 1, "until all of them can answer");
+    cluster.obey();
+    cluster.pass(2.1);
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(2, 1000, 0)]);
+}
+
+#[test]
+fn a_deployment_that_a_canary_no_longer_has_is_replaced_while_the_old_revision_serves() {
+    let mut cluster = Cluster::new();
+    cluster.join("n1");
+    cluster.join("n2");
+    cluster.join_ingress();
+    cluster.deploy("p", &[spec("model"), spec("second")]);
+    cluster.obey();
+    cluster.deploy("p", &[spec("model")]);
+    desired::rollout::set_mode(&mut cluster.desired, &name("p"), Mode::Canary { permille: 100 }).unwrap();
+    cluster.obey();
+    let second = cluster.routed("p").into_iter().find(|id| id.contains("second")).unwrap();
+    cluster.set(&second, ReplicaState::Stopped);
+    let commands = cluster.short();
+    assert!(commands.iter().any(|command| command.starts_with("start p/second@1")), "{commands:?}");
+}
+
+#[test]
+fn on_the_way_back_from_a_sound_revision_its_replicas_help_out_and_those_of_a_convicted_one_leave() {
+    for convicted in [false, true] {
+        let mut cluster = serving(3);
+        cluster.join_ingress();
+        cluster.deploy("p", &[model(3, 2)]);
+        cluster.obey();
+        cluster.pass(0.3);
+        cluster.obey();
+        assert_eq!((cluster.variants(), cluster.routed("p").len()), (vec![(2, 1000, 0)], 3));
+        let pipeline = cluster.desired.pipelines.get_mut(&name("p")).unwrap();
+        (pipeline.wanted, pipeline.rollout) = (1, None);
+        if convicted {
+            let verdict = Verdict { outcome: Outcome::RolledBack, reason: "bad".into(), at_ms: 1 };
+            pipeline.verdicts.insert(2, verdict);
+        }
+        cluster.state.rollouts.clear();
+        cluster.short();
+        let mut replicas = cluster.state.nodes.values().flat_map(|node| &node.replicas);
+        let starting = replicas.find(|(_, replica)| replica.state == ReplicaState::Starting);
+        let first = starting.unwrap().0.to_string();
+        cluster.set(&first, ReplicaState::Ready);
+        cluster.short();
+        cluster.pass(2.1);
+        cluster.short();
+        assert_eq!(cluster.variants(), [(1, 1000, 0)]);
+        assert_eq!(cluster.routed("p").len(), if convicted { 1 } else { 3 });
+        cluster.obey();
+        assert_eq!(cluster.routed("p").len(), 3);
+    }
+}
+
+#[test]
+fn a_verdict_that_the_store_did_not_take_is_told_again_although_the_takeover_was_stored() {
+    let mut cluster = serving(2);
+    cluster.join_ingress();
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.obey();
+    cluster.pass(0.3);
+    cluster.obey();
+    assert!(cluster.desired.pipelines[&name("p")].rollout.is_none());
+    let lost = cluster.desired.clone();
+    cluster.count(2, 10, 10);
+    cluster.short();
+    cluster.desired = lost;
+    cluster.pass(1.9);
+    cluster.short();
+    assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 2);
+    cluster.pass(0.2);
+    cluster.short();
+    assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 1);
+}
+
+#[test]
+fn replicas_that_help_out_go_on_although_a_third_revision_can_use_them() {
+    let mut cluster = on_trial(3, Mode::Rolling);
+    cluster.pass(2.1);
+    assert!(cluster.short().contains(&"serve p@2".to_owned()));
+    let answering = |cluster: &Cluster| {
+        let replicas = &cluster.state.routes.pipelines[0].deployments[0].replicas;
+        replicas.iter().filter(|it| it.serves.is_empty() || it.serves.contains(&2)).count()
+    };
+    assert_eq!(answering(&cluster), 3);
+    cluster.deploy("p", &[model(3, 1)]);
+    desired::rollout::set_mode(&mut cluster.desired, &name("p"), Mode::Canary { permille: 100 }).unwrap();
+    cluster.short();
+    assert_eq!(cluster.variants(), [(2, 900, 0), (3, 100, 0)]);
+    assert_eq!(answering(&cluster), 3);
+}

@@ -75,6 +75,17 @@ fn a_replica_that_said_full_is_left_alone_for_a_moment() {
 }
 
 #[test]
+fn a_request_that_avoids_a_replica_whose_time_has_come_wakes_nobody() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(0));
+    pool.finish(0, Outcome::Full, now, &mut rng);
+    assert_eq!(pool.request(Wish::avoiding(&[0]), now, &mut rng).0, Admission::Wait(0));
+    let wake = pool.next_wake().unwrap();
+    assert_eq!(pool.pump(wake, &mut rng), []);
+    assert_eq!(pool.next_wake(), None, "or whoever waits for it would wake again and again at once");
+}
+
+#[test]
 fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
     for _ in 0..4 {
@@ -116,14 +127,20 @@ fn calls_keep_to_replicas_of_their_revision_while_one_is_in_rotation() {
 fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old_ones() {
     let (mut pool, now, mut rng) = pool_of(&[]);
     pool.limits.max_ongoing = 100;
-    let replicas = vec![member(0, &[2]), member(1, &[]), member(2, &[]), member(3, &[])];
-    pool.set_replicas(replicas, &[(2, 1000)], now, &mut rng);
+    let mut replicas = vec![member(0, &[2]), member(1, &[]), member(2, &[]), member(3, &[])];
+    pool.set_replicas(replicas.clone(), &[(2, 1000)], now, &mut rng);
     for (draw, new) in [(0, true), (249, true), (250, false), (999, false)] {
         for _ in 0..10 {
             let wish = Wish { avoid: &[], revision: Some(2), draw };
             let Admission::Send(key) = pool.request(wish, now, &mut rng).0 else { panic!("there is room") };
             assert_eq!(key == 0, new, "{draw}");
         }
+    }
+    replicas.push(member(4, &[3]));
+    pool.set_replicas(replicas, &[(2, 900), (3, 100)], now, &mut rng);
+    for draw in [0, 500, 999] {
+        let wish = Wish { avoid: &[], revision: Some(3), draw };
+        assert_eq!(pool.request(wish, now, &mut rng).0, Admission::Send(4), "a trial is not helped");
     }
 }
 

@@ -1,0 +1,330 @@
+//! One request on its way: the model of how a call waits, is sent, and is sent again, around the real decisions.
+
+use std::time::Duration;
+
+use millstream_ingress::decisions::{
+    Admission, Attempt, Budget, Decision, Forwarded, Idempotent, Key, Outcome as CallOutcome, Reach, Ticket,
+    Wish, backoff, choose, decide, within_budget,
+};
+use millstream_pipelines::Name;
+use millstream_proto::{CallError, ErrorClass, Started};
+use rand::Rng;
+
+use super::{Ingress, Instance};
+use crate::Mutation;
+use crate::client::Outcome;
+use crate::clock::Timer;
+use crate::cx::Cx;
+use crate::network::{ConnId, End, Message};
+
+/// What a request is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Queued(Ticket),
+    Calling(u64),
+    /// Waits to ask again, or for a place in the budget.
+    Waiting,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Request {
+    pipeline: Name,
+    /// The revision that it runs on, and its draw.
+    revision: u64,
+    draw: u16,
+    /// Whether replicas of that revision answer as they should.
+    sound: bool,
+    targets: Vec<Instance>,
+    stage: usize,
+    doing: Doing,
+    failed_on: Vec<Key>,
+    absent: Vec<Key>,
+    rounds: u32,
+    started_retries: u32,
+    holds_retry: bool,
+}
+
+/// A call that was sent.
+#[derive(Debug)]
+pub(super) struct CallUnderWay {
+    request: u64,
+    instance: Instance,
+    key: Key,
+    /// The revision that its replica was started for.
+    revision: u64,
+    pub(super) conn: ConnId,
+}
+
+/// What a call gets whose connection broke.
+pub(super) fn broken() -> CallError {
+    CallError::started(ErrorClass::Unavailable, "the connection to the replica's worker broke")
+}
+
+/// As in the ingress: what a call's end says about its replica.
+fn outcome_of(result: &Result<(), CallError>) -> CallOutcome {
+    let Err(error) = result else { return CallOutcome::Answered };
+    match (error.class, error.started) {
+        (ErrorClass::Unavailable, _) | (ErrorClass::NotFound, Started::No) => CallOutcome::Transport,
+        (ErrorClass::Overloaded, Started::No) => CallOutcome::Full,
+        (ErrorClass::Internal, _) => CallOutcome::Failed,
+        _ => CallOutcome::Answered,
+    }
+}
+
+impl Ingress {
+    /// A client's request arrives.
+    pub(crate) fn request(&mut self, request: u64, pipeline: &Name, deadline: Duration, cx: &mut Cx) {
+        let draw = cx.rng.random_range(0..1000);
+        let chosen = self.routes.get(pipeline).and_then(|route| {
+            let index = choose(&route.weights, None, draw)?;
+            let targets = route.targets.get(index)?.clone();
+            Some((route.weights.get(index)?.revision, targets, *route.sound.get(index)?))
+        });
+        let Some((revision, targets, sound)) = chosen else {
+            cx.client.answer(request, &Outcome::Unknown, &mut cx.checks);
+            return;
+        };
+        let (failed_on, absent, doing) = (Vec::new(), Vec::new(), Doing::Waiting);
+        let state = Request {
+            pipeline: pipeline.clone(),
+            revision,
+            draw,
+            sound,
+            targets,
+            stage: 0,
+            doing,
+            failed_on,
+            absent,
+            rounds: 0,
+            started_retries: 0,
+            holds_retry: false,
+        };
+        self.requests.insert(request, state);
+        cx.timer(self.process, deadline, Timer::Deadline(request));
+        self.acquire(request, cx);
+    }
+
+    /// Asks for a place in a replica.
+    fn acquire(&mut self, id: u64, cx: &mut Cx) {
+        let now = cx.instant();
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let instance = request.targets[request.stage];
+        let avoid: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
+        let Some(deployment) = self.deployments.get_mut(&instance) else { return };
+        let wish = Wish { avoid: &avoid, revision: Some(request.revision), draw: request.draw };
+        deployment.arrived += 1;
+        let (admission, grants) = deployment.pool.request(wish, now, &mut cx.rng);
+        let mut queue_formed = false;
+        if let Admission::Wait(ticket) = admission {
+            request.doing = Doing::Queued(ticket);
+            deployment.waiters.insert(ticket, id);
+            queue_formed = deployment.pool.num_queued() == 1;
+        }
+        self.deliver(instance, &grants, cx);
+        if queue_formed {
+            self.tell_load(cx);
+        }
+        match admission {
+            Admission::Send(key) => self.send_call(id, instance, key, cx),
+            Admission::Shed { .. } => self.finish(id, &Outcome::Shed, cx),
+            Admission::Wait(_) => {}
+        }
+    }
+
+    pub(super) fn send_call(&mut self, id: u64, instance: Instance, key: Key, cx: &mut Cx) {
+        let Some(deployment) = self.deployments.get_mut(&instance) else { return };
+        let Some(target) = deployment.target(key).cloned() else { return };
+        deployment.ongoing += 1;
+        cx.last_call += 1;
+        let call = cx.last_call;
+        let worker: usize = target.address.trim_start_matches("node-").parse().unwrap_or(usize::MAX);
+        let way = self.way_to(worker, cx);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.doing = Doing::Calling(call);
+        }
+        cx.checks.sends(self.process, &target.id);
+        let under_way =
+            CallUnderWay { request: id, instance, key, revision: target.revision, conn: way.unwrap_or(0) };
+        self.calls.insert(call, under_way);
+        match way {
+            Some(conn) => cx.send((conn, End::Dialler), Message::Call { call, replica: target.id }),
+            None => {
+                let error = CallError::not_started(ErrorClass::Unavailable, "the worker cannot be reached");
+                self.replied(call, Err(error), cx);
+            }
+        }
+    }
+
+    /// A call has ended. One that nobody waits for is ignored.
+    pub(super) fn replied(&mut self, call: u64, result: Result<(), CallError>, cx: &mut Cx) {
+        let Some(under_way) = self.calls.remove(&call) else { return };
+        self.give_back(&under_way, outcome_of(&result), cx);
+        let CallUnderWay { request: id, instance, key, .. } = under_way;
+        let error = match result {
+            Ok(()) => return self.stage_done(id, cx),
+            Err(error) => error,
+        };
+        let attempt = self.attempt(id, instance);
+        let decision = decide(&error, attempt);
+        cx.note(|| format!("request {id}: {error} on {key}: {decision:?}"));
+        if cx.mutation == Mutation::IngressForgetsOnRetry && decision == Decision::RetryStarted {
+            self.requests.remove(&id);
+            return;
+        }
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        match decision {
+            Decision::GiveUp => return self.finish(id, &Outcome::Failed(error.to_string()), cx),
+            Decision::Requeue => {}
+            Decision::Elsewhere => request.absent.push(key),
+            Decision::RetryStarted | Decision::RetryStartedLater => {
+                request.started_retries += 1;
+                request.failed_on.push(key);
+            }
+        }
+        if decision == Decision::RetryStartedLater {
+            request.doing = Doing::Waiting;
+            self.wait_for_retry.push(id);
+            return;
+        }
+        self.before_next(id, instance, &error, cx);
+    }
+
+    fn give_back(&mut self, call: &CallUnderWay, outcome: CallOutcome, cx: &mut Cx) {
+        let now = cx.instant();
+        let CallUnderWay { instance, key, revision, .. } = *call;
+        let Some(deployment) = self.deployments.get_mut(&instance) else { return };
+        deployment.ongoing -= 1;
+        deployment.counts.count(revision, outcome);
+        let grants = deployment.pool.finish(key, outcome, now, &mut cx.rng);
+        self.deliver(instance, &grants, cx);
+    }
+
+    /// What the decision on a retry needs to know; takes the request's place in the budget.
+    fn attempt(&mut self, id: u64, instance: Instance) -> Attempt {
+        let active = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
+        let idempotent = self.deployments.get(&instance).is_some_and(|deployment| deployment.idempotent);
+        let (mut started_retries, mut holds) = (0, false);
+        if let Some(request) = self.requests.get_mut(&id) {
+            if !request.holds_retry && within_budget(self.retrying, active) {
+                request.holds_retry = true;
+                self.retrying += 1;
+            }
+            (started_retries, holds) = (request.started_retries, request.holds_retry);
+        }
+        Attempt {
+            started_retries,
+            forwarded: Forwarded::Nothing,
+            idempotent: if idempotent { Idempotent::Yes } else { Idempotent::No },
+            budget: if holds { Budget::Left } else { Budget::Spent },
+        }
+    }
+
+    /// Waits when every replica was asked in vain; fails when there is none left to ask.
+    fn before_next(&mut self, id: u64, instance: Instance, error: &CallError, cx: &mut Cx) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(deployment) = self.deployments.get(&instance) else { return };
+        if deployment.pool.reach(&request.failed_on) == Reach::AllAvoided {
+            return self.finish(id, &Outcome::Failed(error.to_string()), cx);
+        }
+        let avoided: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
+        if !request.absent.is_empty() && deployment.pool.reach(&avoided) == Reach::AllAvoided {
+            let wait = backoff(request.rounds, cx.rng.random());
+            request.rounds += 1;
+            request.absent.clear();
+            request.doing = Doing::Waiting;
+            cx.timer(self.process, wait, Timer::AskAgain(id));
+            return;
+        }
+        self.acquire(id, cx);
+    }
+
+    pub(super) fn ask_again(&mut self, id: u64, cx: &mut Cx) {
+        if self.requests.get(&id).is_some_and(|request| request.doing == Doing::Waiting) {
+            self.acquire(id, cx);
+        }
+    }
+
+    /// A stage is done: the next one begins with a clean slate, or the client gets its answer.
+    fn stage_done(&mut self, id: u64, cx: &mut Cx) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.stage += 1;
+        if request.stage == request.targets.len() {
+            return self.finish(id, &Outcome::Answered, cx);
+        }
+        request.failed_on.clear();
+        request.absent.clear();
+        (request.rounds, request.started_retries) = (0, 0);
+        let held = std::mem::take(&mut request.holds_retry);
+        if held {
+            self.free_retry(cx);
+        }
+        self.acquire(id, cx);
+    }
+
+    fn finish(&mut self, id: u64, outcome: &Outcome, cx: &mut Cx) {
+        let keeps = cx.mutation == Mutation::IngressKeepsLateRequests;
+        let late = matches!(outcome, Outcome::Failed(text) if text == LATE);
+        if keeps && late {
+            cx.client.answer(id, outcome, &mut cx.checks);
+            return;
+        }
+        let Some(request) = self.requests.remove(&id) else { return };
+        let instance = request.targets[request.stage.min(request.targets.len() - 1)];
+        if *outcome != Outcome::Answered {
+            cx.note(|| {
+                let Request { pipeline, revision, doing, .. } = &request;
+                format!("request {id} of {pipeline}@{revision}: {outcome:?} while {doing:?}")
+            });
+        }
+        self.count_ending(&request.pipeline, request.revision, outcome);
+        // What a bad revision fails, or a deployment that went away meanwhile, is the fault of whoever deployed that.
+        let blamed = !request.sound || !self.by_name.values().any(|it| *it == instance);
+        let blamed = blamed && matches!(outcome, Outcome::Failed(_));
+        let outcome = if blamed { &Outcome::Unknown } else { outcome };
+        cx.client.answer(id, outcome, &mut cx.checks);
+        match request.doing {
+            Doing::Queued(ticket) => {
+                if let Some(deployment) = self.deployments.get_mut(&instance) {
+                    deployment.pool.give_up(ticket);
+                    deployment.waiters.remove(&ticket);
+                }
+            }
+            Doing::Calling(call) => {
+                if let Some(there) = self.calls.remove(&call) {
+                    cx.send((there.conn, End::Dialler), Message::Cancel(call));
+                    self.give_back(&there, CallOutcome::Abandoned, cx);
+                }
+            }
+            Doing::Waiting => self.wait_for_retry.retain(|waiting| *waiting != id),
+        }
+        if request.holds_retry {
+            self.free_retry(cx);
+        }
+    }
+
+    /// A retry gives its place back: who waits for one takes it.
+    fn free_retry(&mut self, cx: &mut Cx) {
+        self.retrying = self.retrying.saturating_sub(1);
+        let active = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
+        if self.wait_for_retry.is_empty() || !within_budget(self.retrying, active) {
+            return;
+        }
+        let id = self.wait_for_retry.remove(0);
+        self.retrying += 1;
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.holds_retry = true;
+            let instance = request.targets[request.stage];
+            self.before_next(id, instance, &broken(), cx);
+        }
+    }
+
+    pub(super) fn time_is_over(&mut self, id: u64, cx: &mut Cx) {
+        if self.requests.contains_key(&id) {
+            self.finish(id, &Outcome::Failed(LATE.into()), cx);
+        }
+    }
+}
+
+/// What a client is told whose time is over.
+const LATE: &str = "the deadline has passed";

@@ -1,0 +1,305 @@
+//! What happens in a run, as data drawn from the seed: the cluster, and what people and misfortune do to it when. A run
+//! follows its script alone, so that a script can be made smaller while it still fails.
+
+use std::time::Duration;
+
+use millstream_head::desired::Mode;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::checks::Capacity;
+use crate::clock::Host;
+use crate::network::Latency;
+use crate::pipelines::{Change, Scaling};
+
+/// Deploys in a script.
+const MAX_DEPLOYS: usize = 12;
+
+/// What kind of misfortune a run is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// People change things, nothing breaks: no request may fail.
+    Calm,
+    /// Connections break, stall, part.
+    Network,
+    /// Nodes, replicas and ingresses die, pause, leave.
+    Deaths,
+    /// Heads die, pause, are replaced while they believe to lead; clocks jump.
+    Heads,
+    /// All of it.
+    Storm,
+}
+
+/// Whether all that is asked for has a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It has, also with one node dead and every pipeline there twice.
+    Enough,
+    /// It may not: replicas wait for places, and nothing may be booked twice.
+    Tight,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Op {
+    Deploy {
+        pipeline: usize,
+        change: Change,
+        mode: Mode,
+    },
+    Delete {
+        pipeline: usize,
+    },
+    /// Fewest and most replicas of a deployment, beside the file; `None`: as the file says.
+    Scale {
+        pipeline: usize,
+        pick: usize,
+        bounds: Option<(u32, u32)>,
+    },
+    /// How the wanted revision takes over, as people say when they deploy it or later.
+    SetMode {
+        pipeline: usize,
+        mode: Mode,
+    },
+    Promote {
+        pipeline: usize,
+    },
+    Abort {
+        pipeline: usize,
+    },
+    CrashReplica {
+        worker: usize,
+        pick: usize,
+    },
+    /// The worker's process dies; `power`: with its machine, so that peers learn of it by silence; `wipe`: its disk is
+    /// lost, so that it comes back as another node.
+    KillWorker {
+        worker: usize,
+        power: bool,
+        wipe: bool,
+        down: Option<Duration>,
+    },
+    LeaveWorker {
+        worker: usize,
+        down: Duration,
+    },
+    Pause {
+        host: Host,
+        lasts: Duration,
+    },
+    KillIngress {
+        ingress: usize,
+        down: Duration,
+    },
+    CrashHead {
+        down: Duration,
+    },
+    /// Another head begins a term; the old one goes on for a while.
+    TakeOver {
+        paused: bool,
+        overlap: Duration,
+    },
+    JumpClock {
+        by: Duration,
+    },
+    Break {
+        a: Host,
+        b: Host,
+    },
+    Stall {
+        a: Host,
+        b: Host,
+        lasts: Duration,
+    },
+    Partition {
+        a: Host,
+        b: Host,
+        lasts: Duration,
+    },
+}
+
+/// A run's cluster and script.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) weather: Weather,
+    pub(crate) room: Room,
+    pub(crate) nodes: Vec<Capacity>,
+    pub(crate) num_ingresses: usize,
+    pub(crate) num_pipelines: usize,
+    pub(crate) latency: Latency,
+    pub(crate) scaling: Scaling,
+    pub(crate) tick: Duration,
+    pub(crate) failing_calls: u32,
+    /// When the script is over and everything heals.
+    pub(crate) ends_at: Duration,
+    pub(crate) script: Vec<(Duration, Op)>,
+}
+
+impl Scenario {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let rng = &mut SmallRng::seed_from_u64(seed);
+        use Weather::{Calm, Deaths, Heads, Network, Storm};
+        let weather = [Calm, Network, Deaths, Heads, Storm][rng.random_range(0..5)];
+        let room = if rng.random_ratio(1, 8) { Room::Tight } else { Room::Enough };
+        let num_nodes = if room == Room::Tight { 3 } else { rng.random_range(4..=5) };
+        let cpu_milli = if room == Room::Tight { 1_200 } else { 4_000 };
+        let capacity = Capacity { cpu_milli, num_gpus: 1 };
+        let num_ingresses = rng.random_range(1..=2);
+        let num_pipelines = rng.random_range(1..=2);
+        let ms = Duration::from_millis;
+        let usual = ms(rng.random_range(1..=20));
+        let late = matches!(weather, Network | Storm);
+        let auto = room == Room::Enough && rng.random_ratio(1, 3);
+        let latency = Latency { usual, one_in: if late { 40 } else { 0 }, tail: ms(1_500) };
+        let ends_at = Duration::from_secs(rng.random_range(30..=70));
+        let draw = Draw { weather, auto, num_nodes, num_ingresses, num_pipelines };
+        let mut script: Vec<_> = (0..num_pipelines)
+            .map(|pipeline| (ms(10), Op::Deploy { pipeline, change: Change::InPlace, mode: Mode::Rolling }))
+            .collect();
+        // The first revision gets ready before it is changed.
+        let mut at = ms(rng.random_range(6_000..10_000));
+        let mut num_deploys = 1;
+        while at < ends_at {
+            let op = if rng.random_range(0..100) < 40 { draw.wish(rng) } else { draw.fault(rng) };
+            if op.is_some() || num_deploys < MAX_DEPLOYS {
+                num_deploys += usize::from(op.is_none());
+                script.push((at, op.unwrap_or_else(|| draw.change(rng))));
+            }
+            at += ms(rng.random_range(20..6_000));
+        }
+        Self {
+            seed,
+            weather,
+            room,
+            nodes: vec![capacity; num_nodes],
+            num_ingresses,
+            num_pipelines,
+            latency,
+            scaling: if auto { Scaling::Auto } else { Scaling::Fixed },
+            tick: ms([100, 250][rng.random_range(0..2)]),
+            failing_calls: if weather == Storm { 5 } else { 0 },
+            ends_at,
+            script,
+        }
+    }
+}
+
+/// What a script is drawn from.
+struct Draw {
+    weather: Weather,
+    auto: bool,
+    num_nodes: usize,
+    num_ingresses: usize,
+    num_pipelines: usize,
+}
+
+impl Draw {
+    fn pipeline(&self, rng: &mut SmallRng) -> usize {
+        rng.random_range(0..self.num_pipelines)
+    }
+
+    fn worker(&self, rng: &mut SmallRng) -> usize {
+        rng.random_range(0..self.num_nodes)
+    }
+
+    fn change(&self, rng: &mut SmallRng) -> Op {
+        use Change::{Bad, Broken, Count, Fewer, InPlace, More, Restart, Task};
+        // Requests that are on their way when a deployment goes away wait for it in vain: calm runs keep all.
+        let calm = self.weather == Weather::Calm;
+        let fewer = if calm { Count } else { Fewer };
+        // With as few requests as here, a bad revision may take over before enough of them failed.
+        let bad = if calm { Restart } else { Bad };
+        let changes = [InPlace, Count, Count, Restart, Restart, bad, bad, Task, Broken, More, fewer];
+        let change = changes[rng.random_range(0..changes.len())];
+        let mode = if rng.random_ratio(1, 4) { Self::mode(rng) } else { Mode::Rolling };
+        Op::Deploy { pipeline: self.pipeline(rng), change, mode }
+    }
+
+    fn mode(rng: &mut SmallRng) -> Mode {
+        let permille = [50, 300, 500, 1000][rng.random_range(0..4)];
+        if rng.random_ratio(1, 3) { Mode::Shadow { permille } } else { Mode::Canary { permille } }
+    }
+
+    /// What people want.
+    fn wish(&self, rng: &mut SmallRng) -> Option<Op> {
+        let pipeline = self.pipeline(rng);
+        match rng.random_range(0..14) {
+            0 => Some(Op::Delete { pipeline }),
+            1 | 2 => Some(Op::Scale { pipeline, pick: rng.random_range(0..2), bounds: self.bounds(rng) }),
+            3 | 4 => Some(Op::Promote { pipeline }),
+            5 | 6 => Some(Op::Abort { pipeline }),
+            7 if rng.random() => Some(Op::SetMode { pipeline, mode: Self::mode(rng) }),
+            _ => None,
+        }
+    }
+
+    fn bounds(&self, rng: &mut SmallRng) -> Option<(u32, u32)> {
+        let most = rng.random_range(1..=4);
+        let fewest = if self.auto && rng.random() { rng.random_range(0..=1) } else { most };
+        rng.random_ratio(3, 4).then_some((fewest, most))
+    }
+
+    fn fault(&self, rng: &mut SmallRng) -> Option<Op> {
+        let weather = match self.weather {
+            Weather::Storm => [Weather::Network, Weather::Deaths, Weather::Heads][rng.random_range(0..3)],
+            weather => weather,
+        };
+        match weather {
+            Weather::Network => Some(self.network_fault(rng)),
+            Weather::Deaths => Some(self.death(rng)),
+            Weather::Heads => Some(self.head_fault(rng)),
+            Weather::Calm | Weather::Storm => None,
+        }
+    }
+
+    fn network_fault(&self, rng: &mut SmallRng) -> Op {
+        let worker = Host::Worker(self.worker(rng));
+        let ingress = Host::Ingress(rng.random_range(0..self.num_ingresses));
+        let head = Host::Head(rng.random_range(0..2));
+        let (a, b) = [(head, worker), (head, ingress), (ingress, worker)][rng.random_range(0..3)];
+        let lasts = span(rng, 200, 25_000);
+        match rng.random_range(0..4) {
+            0 | 1 => Op::Break { a, b },
+            2 => Op::Stall { a, b, lasts },
+            _ => Op::Partition { a, b, lasts },
+        }
+    }
+
+    fn death(&self, rng: &mut SmallRng) -> Op {
+        let worker = self.worker(rng);
+        match rng.random_range(0..10) {
+            0..=3 => Op::CrashReplica { worker, pick: rng.random_range(0..8) },
+            4 | 5 => {
+                let down = rng.random_ratio(2, 3).then(|| span(rng, 100, 30_000));
+                let wipe = down.is_some() && rng.random_ratio(1, 4);
+                Op::KillWorker { worker, power: rng.random(), wipe, down }
+            }
+            6 => Op::LeaveWorker { worker, down: span(rng, 500, 10_000) },
+            7 => Op::Pause { host: Host::Worker(worker), lasts: span(rng, 500, 40_000) },
+            8 => {
+                let host = Host::Ingress(rng.random_range(0..self.num_ingresses));
+                Op::Pause { host, lasts: span(rng, 500, 15_000) }
+            }
+            _ => {
+                let ingress = rng.random_range(0..self.num_ingresses);
+                Op::KillIngress { ingress, down: span(rng, 100, 5_000) }
+            }
+        }
+    }
+
+    fn head_fault(&self, rng: &mut SmallRng) -> Op {
+        match rng.random_range(0..10) {
+            0..=3 => Op::CrashHead { down: span(rng, 50, 12_000) },
+            4..=6 => Op::TakeOver { paused: rng.random(), overlap: span(rng, 500, 12_000) },
+            7 | 8 => Op::Pause { host: Host::Head(0), lasts: span(rng, 500, 30_000) },
+            _ => Op::JumpClock { by: span(rng, 1_000, 60_000) },
+        }
+    }
+}
+
+/// A time between bounds in milliseconds; short ones are as likely as long ones.
+fn span(rng: &mut SmallRng, from: u64, to: u64) -> Duration {
+    let to = if rng.random() { to } else { from + (to - from) / 8 };
+    Duration::from_millis(rng.random_range(from..=to))
+}

@@ -1,0 +1,63 @@
+//! The rules can fail: each fault that is put into the code on purpose is found within a few seeds, by the rule that is
+//! there for it.
+
+use millstream_simulation::{Mutation, Rule, run};
+
+/// Seeds within which a fault must be found.
+const NUM_SEEDS: u64 = 200;
+
+/// The first seeds break one of the rules.
+fn is_caught(mutation: Mutation, rules: &[Rule]) {
+    for seed in 0..NUM_SEEDS {
+        if let Err(violation) = run(seed, mutation) {
+            assert!(rules.contains(&violation.rule), "found by another rule, {violation}");
+            return;
+        }
+    }
+    panic!("{mutation:?} went unnoticed in {NUM_SEEDS} seeds");
+}
+
+#[test]
+fn a_worker_that_obeys_older_terms_is_caught() {
+    is_caught(Mutation::WorkerObeysOlderTerms, &[Rule::NoOlderTermObeyed]);
+}
+
+#[test]
+fn an_ingress_that_confirms_before_it_applies_is_caught() {
+    is_caught(Mutation::IngressConfirmsFirst, &[Rule::RoutesKept, Rule::StopsAfterRoutes]);
+}
+
+#[test]
+fn an_ingress_that_forgets_requests_is_caught() {
+    is_caught(Mutation::IngressForgetsOnRetry, &[Rule::AnsweredOnce]);
+}
+
+#[test]
+fn an_ingress_that_answers_twice_is_caught() {
+    is_caught(Mutation::IngressKeepsLateRequests, &[Rule::AnsweredOnce]);
+}
+
+#[test]
+fn a_head_that_books_shares_twice_is_caught() {
+    is_caught(Mutation::HeadBooksSharesTwice, &[Rule::NodeNotOverbooked, Rule::BooksNotOverbooked]);
+}
+
+#[test]
+fn a_head_that_stops_replicas_at_once_is_caught() {
+    is_caught(Mutation::HeadStopsAtOnce, &[Rule::StopsAfterRoutes, Rule::EnoughServe]);
+}
+
+#[test]
+fn a_head_that_keeps_its_term_is_caught() {
+    is_caught(Mutation::HeadKeepsItsTerm, &[Rule::EpochsGrow]);
+}
+
+#[test]
+fn a_head_that_takes_starting_replicas_for_ready_is_caught() {
+    is_caught(Mutation::HeadTakesStartingForReady, &[Rule::EnoughServe]);
+}
+
+#[test]
+fn a_head_that_forgets_to_stop_replicas_is_caught() {
+    is_caught(Mutation::HeadForgetsToStop, &[Rule::Converges]);
+}
