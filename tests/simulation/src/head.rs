@@ -416,8 +416,14 @@ impl Head {
         }
     }
 
-    /// Replicas of a revision that was convicted leave before others are there.
+    /// Replicas of a revision that was convicted leave before others are there; so do those that it is on its way back
+    /// from when a third revision is deployed amid that: nothing tells them from replicas that have proven nothing.
     fn excuse(&self, command: &Command, cx: &mut Cx) {
+        if let Command::Rollout(Change { kind: ChangeKind::End, revision, baseline, .. }) = command
+            && revision < baseline
+        {
+            cx.disturbed(Duration::ZERO);
+        }
         let Command::Serve { pipeline, revision, .. } = command else { return };
         let before = self.state.routes.pipelines.iter().find(|route| route.name == *pipeline);
         let served = before.and_then(|route| Some(route.variants.first()?.revision.stored.number));
