@@ -4,6 +4,8 @@
 //!
 //! A head that has been replaced goes on until it learns of it: that stands for a leader paused past its lease.
 
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use millstream_head::desired::{Desired, Revision};
 use millstream_head::reconcile::observe::{Effect, Event, Registration, admit, observe};
 use millstream_head::reconcile::{Command, SessionId, State, routes, scale, step, wake};
 use millstream_head::rollout::{Change, ChangeKind};
-use millstream_pipelines::{FullName, Name};
+use millstream_pipelines::FullName;
 use millstream_proto::{IngressId, NodeId, ReplicaId};
 use rand::Rng;
 
@@ -313,35 +315,6 @@ impl Head {
         }
     }
 
-    /// Parts of requests add up, and a revision that was convicted gets none, unless it serves already and the one before
-    /// it is not ready again.
-    fn check_table(&self, before: &[routes::PipelineRoute], cx: &mut Cx) {
-        for pipeline in self.state.routes.pipelines.iter() {
-            let variants = &pipeline.variants;
-            let sum: u32 = variants.iter().map(|variant| u32::from(variant.permille)).sum();
-            if sum != 1000 {
-                cx.checks.fail(Rule::WholeOfRequests, format!("{sum} thousandths of {}", pipeline.name));
-            }
-            let number = |variant: &routes::Variant| variant.revision.stored.number;
-            let known = before.iter().find(|known| known.name == pipeline.name);
-            let served = known.and_then(|known| known.variants.first()).map(number);
-            for (index, revision) in variants.iter().map(number).enumerate() {
-                let serves_on = index == 0 && served == Some(revision);
-                if self.is_convicted(&pipeline.name, revision) && !serves_on {
-                    let detail = format!("{}@{revision} was convicted, and is routed", pipeline.name);
-                    cx.checks.fail(Rule::ConvictedNotRouted, detail);
-                }
-            }
-        }
-    }
-
-    fn is_convicted(&self, pipeline: &Name, revision: u64) -> bool {
-        let told = self.state.conclusions.get(pipeline);
-        let here = told.is_some_and(|told| told.revision == revision && told.back.is_some());
-        let stored = self.desired.pipelines.get(pipeline);
-        here || stored.is_some_and(|stored| stored.verdicts.contains_key(&revision))
-    }
-
     fn count_look(&mut self, cx: &mut Cx) {
         let (at, count) = self.looks;
         self.looks = if at == cx.now() { (at, count + 1) } else { (cx.now(), 0) };
@@ -416,16 +389,6 @@ impl Head {
         }
     }
 
-    /// Replicas of a revision that was convicted leave before others are there.
-    fn excuse(&self, command: &Command, cx: &mut Cx) {
-        let Command::Serve { pipeline, revision, .. } = command else { return };
-        let before = self.state.routes.pipelines.iter().find(|route| route.name == *pipeline);
-        let served = before.and_then(|route| Some(route.variants.first()?.revision.stored.number));
-        if served.is_some_and(|served| served != *revision && self.is_convicted(pipeline, served)) {
-            cx.disturbed(Duration::ZERO);
-        }
-    }
-
     /// The store is told how a rollout ended: it takes a while, and sometimes it is lost.
     fn conclude(&self, change: &Change, cx: &mut Cx) {
         if cx.rng.random_range(0..8) == 0 {
@@ -435,53 +398,6 @@ impl Head {
         let slow = cx.rng.random_range(0..6) == 0;
         let wait = cx.between(1, if slow { 4_000 } else { 100 });
         cx.agenda.after(wait, Happening::Conclude(self.process, Box::new(change.clone())));
-    }
-
-    /// A replica may be told to stop only when no ingress of this head sends to it, or had time to learn that.
-    fn check(&mut self, command: &Command, now: Duration, cx: &mut Cx) {
-        match command {
-            Command::Retire { replica, .. } => {
-                self.retired.insert(replica.clone(), now);
-                if cx.mutation == Mutation::HeadStopsAtOnce {
-                    self.check_stop(replica, now, cx);
-                }
-            }
-            Command::GiveUp { node } => {
-                // Should it come back, all is decided afresh.
-                let node = self.state.nodes.get(node);
-                for replica in node.into_iter().flat_map(|node| node.replicas.keys()) {
-                    self.stopped.remove(replica);
-                }
-            }
-            Command::Stop { replica, .. } => {
-                self.stopped.insert(replica.clone());
-                self.check_stop(replica, now, cx);
-            }
-            _ => {}
-        }
-    }
-
-    fn check_stop(&self, replica: &ReplicaId, now: Duration, cx: &mut Cx) {
-        let bound = cx.timing.ack_timeout;
-        // A worker refuses what a head says that has been replaced. One for which nothing is desired waits for nobody.
-        if self.state.epoch < cx.store.epoch || self.desired.pipelines.is_empty() {
-            return;
-        }
-        // One that this head did not take out of the routes was told to stop by the head before.
-        let Some(&retired) = self.retired.get(replica) else { return };
-        if now.saturating_sub(retired) >= bound {
-            return;
-        }
-        for ingress in cx.checks.ingresses() {
-            let open = self.ingress_streams.values().any(|stream| stream.process == ingress);
-            // One that has not said a word to this head may still dial: the bound runs from the head's start.
-            let heard = self.heard.get(&ingress).copied().unwrap_or_default();
-            let gone = !open && now.saturating_sub(heard) >= bound;
-            if !gone && cx.checks.may_send(ingress, replica) {
-                let detail = format!("{replica} is told to stop while {ingress:?} may send to it");
-                cx.checks.fail(Rule::StopsAfterRoutes, detail);
-            }
-        }
     }
 
     /// How many replicas each deployment of what serves is to have, by what serves, what is wanted, and what it went back to.
