@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use millstream_pipelines::{Demand, FullName};
 
-use super::fit::Mode;
+use super::fit::{Mode, accepts_model};
 use super::waste::{self, Free, Lens};
 use super::workload::{Gpus, Kind, Workload};
 use super::{Node, Request, Share, WHOLE_DEVICE, World, choose};
@@ -274,10 +274,7 @@ impl<'a> Cluster<'a> {
         if let Some(index) = self.classes.iter().position(known) {
             return index;
         }
-        let accepts = |model: &String| {
-            let accepted = &demand.accelerators;
-            accepted.is_empty() || accepted.iter().any(|name| name.eq_ignore_ascii_case(model))
-        };
+        let accepts = |model: &String| accepts_model(&demand.accelerators, model);
         self.classes.push(Class {
             demand,
             mode,

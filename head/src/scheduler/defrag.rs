@@ -9,6 +9,7 @@ use millstream_pipelines::{Demand, FullName};
 use millstream_proto::{NodeId, ReplicaId};
 use serde::{Deserialize, Serialize};
 
+use super::fit::accepts_model;
 use super::{Node, Share, WHOLE_DEVICE};
 
 /// A node with the replicas that may move.
@@ -177,9 +178,7 @@ impl Bench {
                 continue;
             }
             for (d, device) in node.devices.iter().enumerate() {
-                let accepted = demand.accelerators.is_empty()
-                    || demand.accelerators.iter().any(|model| model.eq_ignore_ascii_case(&device.model));
-                let able = accepted
+                let able = accepts_model(&demand.accelerators, &device.model)
                     && device.free_milli < WHOLE_DEVICE
                     && device.free_milli >= milli
                     && device.free_memory_bytes >= demand.gpu_memory_bytes;

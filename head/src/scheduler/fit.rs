@@ -258,13 +258,26 @@ fn missing_without_gpus(node: &Node, request: &Request, mut report: impl FnMut(M
     }
 }
 
+/// Whether one of these models (any, when there are none) is a device's. People write `A100` where a driver says `NVIDIA
+/// A100-SXM4-80GB`: whole words of its name are enough, in any case of letters.
+pub(super) fn accepts_model(accepted: &[String], model: &str) -> bool {
+    accepted.is_empty() || accepted.iter().any(|wanted| is_model(wanted, model))
+}
+
+fn is_model(wanted: &str, model: &str) -> bool {
+    let is_word_end = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+    let (wanted, model) = (wanted.as_bytes(), model.as_bytes());
+    !wanted.is_empty()
+        && model.windows(wanted.len()).enumerate().any(|(at, window)| {
+            window.eq_ignore_ascii_case(wanted)
+                && is_word_end(at.checked_sub(1).and_then(|before| model.get(before)))
+                && is_word_end(model.get(at + wanted.len()))
+        })
+}
+
 /// Devices of a model that the demand accepts.
 fn accepted<'a>(node: &'a Node, demand: &'a Demand) -> impl Iterator<Item = &'a FreeDevice> {
-    let accepts = |device: &&FreeDevice| {
-        demand.accelerators.is_empty()
-            || demand.accelerators.iter().any(|model| model.eq_ignore_ascii_case(&device.model))
-    };
-    node.devices.iter().filter(accepts)
+    node.devices.iter().filter(|device| accepts_model(&demand.accelerators, &device.model))
 }
 
 fn missing_gpus(node: &Node, demand: &Demand) -> Option<Missing> {
@@ -293,4 +306,29 @@ fn missing_gpus(node: &Node, demand: &Demand) -> Option<Missing> {
             Missing::GpuShare { wanted_milli: needed_milli, free_milli }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_accepted_by_whole_words_of_its_name() {
+        let table = [
+            ("H200", "NVIDIA H200", true),
+            ("nvidia h200", "NVIDIA H200", true),
+            ("A100", "NVIDIA A100-SXM4-80GB", true),
+            ("A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB", true),
+            ("A10", "NVIDIA A100-SXM4-80GB", false),
+            ("V100", "V100M16", false),
+            ("V100M16", "V100M16", true),
+            ("H100 NVL", "NVIDIA H100 NVL", true),
+            ("NVIDIA H200", "H200", false),
+            ("", "H200", false),
+        ];
+        for (wanted, model, expected) in table {
+            assert_eq!(accepts_model(&[wanted.to_owned()], model), expected, "{wanted} {model}");
+        }
+        assert!(accepts_model(&[], "T4"));
+    }
 }

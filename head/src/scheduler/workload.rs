@@ -7,6 +7,7 @@ use millstream_pipelines::{Demand, Device, GpuDemand};
 use serde::{Deserialize, Serialize};
 
 use super::WHOLE_DEVICE;
+use super::fit::accepts_model;
 
 /// One in fixed point: frequencies of demands are parts of it, so that sums over nodes are exact.
 pub(super) const ONE: i64 = 1 << 20;
@@ -95,7 +96,7 @@ impl Workload {
 impl Kind {
     /// Whether a device of that model (in lower case) will do.
     pub(super) fn accepts(&self, model: &str) -> bool {
-        self.accelerators.is_empty() || self.accelerators.iter().any(|accepted| accepted == model)
+        accepts_model(&self.accelerators, model)
     }
 }
 
