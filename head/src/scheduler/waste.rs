@@ -9,6 +9,7 @@
 //! nanoseconds whatever the number of demands. Memory and device memory decide what fits, not what is preferred.
 
 use super::WHOLE_DEVICE;
+use super::fit::accepts_model;
 use super::workload::{Kind, ONE, Workload};
 
 /// Fractional bits of the devices per core in [`Cores`].
@@ -165,7 +166,7 @@ pub(super) fn pressure(workload: &Workload, models: &[String], free_milli: &[u64
         }
     }
     for (list, weight) in lists {
-        let accepted = || models.iter().enumerate().filter(|(_, model)| list.contains(model));
+        let accepted = || models.iter().enumerate().filter(|(_, model)| accepts_model(list, model));
         let supply: u64 = accepted().map(|(index, _)| free_milli[index]).sum();
         let each = i128::from(weight) * i128::from(all) / i128::from(supply.max(1));
         for (index, _) in accepted() {

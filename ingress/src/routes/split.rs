@@ -35,7 +35,7 @@ impl Asked {
 }
 
 /// The index of the revision that a request runs on, the serving one being the first; `None` when the one asked for is
-/// not routed. `draw` is random, or made from a key ([`draw_of`]): 0 to 999.
+/// not routed. `draw` is random, or made from a key (`draw_of`): 0 to 999.
 pub fn choose(parts: &[Part], asked: Option<Asked>, draw: u16) -> Option<usize> {
     match asked {
         Some(Asked::Stable) => Some(0),

@@ -5,11 +5,11 @@
 //! or a delete does, the scheduler; a worker's fence between terms, the life of its replicas and when they start again;
 //! an ingress's pools (admission, queue, choice, ejection) and what it sends again.
 //!
-//! **Modelled**, because in production it sits in actors and streams: connections ([`network`]), the shells around
-//! the decisions ([`head`], [`worker`], [`ingress`]; each says what it mirrors), clients, the store, who leads. Electing a
+//! **Modelled**, because in production it sits in actors and streams: connections (`network`), the shells around
+//! the decisions (`head`, `worker`, `ingress`; each says what it mirrors), clients, the store, who leads. Electing a
 //! leader is not simulated: a script lets a second head begin a term while the first still believes to lead.
 //!
-//! [`checks`] has the rules that must always hold, `convergence` what must hold once faults end.
+//! `checks` has the rules that must always hold, `convergence` what must hold once faults end.
 #![forbid(unsafe_code)]
 
 mod checks;
