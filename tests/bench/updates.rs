@@ -6,7 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use millstream_tests::{Cluster, Load, UpOptions};
+use millstream_tests::{Cluster, Load, UpOptions, broken_revision, failing_revision, good_revision};
 use serde_json::json;
 
 /// What an update is.
@@ -44,35 +44,12 @@ const UPDATES: [Kind; 20] = {
     ]
 };
 
-fn text(number: usize, kind: Kind) -> String {
-    let fail_ratio = if kind == Kind::BadAfterReady { "fail_ratio = 0.5" } else { "" };
-    let broken = match kind {
-        Kind::NeverReady => {
-            "[deployments.broken]\ntask = \"embed\"\nengine = \"candle\"\nmodel = \"file:nowhere\""
-        }
-        _ => "",
-    };
-    format!(
-        r#"
-name = "p"
-route = "/p"
-[request]
-text = "text"
-[deployments.model]
-engine = "echo"
-delay = "5ms"
-cpus = {}
-autoscaling = {{ min_replicas = 2, max_replicas = 2 }}
-{fail_ratio}
-[stages.out]
-use = "model"
-inputs = {{ text = "request.text" }}
-[response]
-text = "out.text"
-{broken}
-"#,
-        10.0_f64.recip() / 100.0 * (number + 1) as f64
-    )
+fn text(number: u32, kind: Kind) -> String {
+    match kind {
+        Kind::Good | Kind::OnTop => good_revision(number),
+        Kind::NeverReady => broken_revision(number),
+        Kind::BadAfterReady => failing_revision(number),
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
@@ -85,9 +62,9 @@ fn main() -> Result<()> {
     let load = Load::start(&cluster, "/p", &json!({"text": "x"}), 8, |answer| answer["text"] == "x");
     let start = Instant::now();
     println!("| update | kind | took | outcome |\n| --- | --- | --- | --- |");
-    for (index, kind) in UPDATES.into_iter().enumerate() {
+    for (number, kind) in (1..).zip(UPDATES) {
         let path = cluster.folder().join("next.toml");
-        fs::write(&path, text(index + 1, kind))?;
+        fs::write(&path, text(number, kind))?;
         let path = path.display().to_string();
         let line: &[&str] =
             if kind == Kind::OnTop { &["deploy", &path, "--no-wait"] } else { &["deploy", &path] };
@@ -99,7 +76,7 @@ fn main() -> Result<()> {
             (true, _) => "serves",
             (false, _) => "rolled back",
         };
-        println!("| {} | {kind:?} | {:.1} s | {outcome} |", index + 1, begun.elapsed().as_secs_f64());
+        println!("| {} | {kind:?} | {:.1} s | {outcome} |", number, begun.elapsed().as_secs_f64());
         ensure!(output.status.success() != bad, "{}", String::from_utf8_lossy(&output.stderr));
         if kind == Kind::OnTop {
             // The next one comes while this one is under way.

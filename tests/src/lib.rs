@@ -10,8 +10,10 @@
 mod load;
 mod process;
 pub mod prometheus;
+mod revisions;
 mod wait;
 
 pub use load::{Ended, Load};
 pub use process::{Cluster, Node, UpOptions, cluster_binary, run_cluster};
+pub use revisions::{broken_revision, failing_revision, good_revision, revision};
 pub use wait::{eventually, within};

@@ -9,47 +9,11 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::Result;
-use millstream_tests::{Cluster, Load, UpOptions, eventually, within};
+use millstream_tests::{
+    Cluster, Load, UpOptions, broken_revision as broken, eventually, failing_revision as failing,
+    good_revision as version, revision as echo, within,
+};
 use serde_json::{Value, json};
-
-/// An echo that says which version it is. `extra` goes into its deployment, `more` to the file's end.
-fn echo(version: u32, extra: &str, more: &str) -> String {
-    format!(
-        r#"
-name = "p"
-route = "/p"
-[request]
-text = "text"
-[deployments.model]
-engine = "echo"
-delay = "5ms"
-autoscaling = {{ min_replicas = 2, max_replicas = 2 }}
-{extra}
-[stages.out]
-use = "model"
-inputs = {{ text = "request.text", version = "{version}" }}
-[response]
-text = "out.text"
-version = "out.version"
-{more}
-"#
-    )
-}
-
-/// A revision whose replicas cannot be kept from the one before: their settings differ.
-fn version(version: u32) -> String {
-    echo(version, &format!("cpus = {}", 0.01 + 0.001 * f64::from(version)), "")
-}
-
-/// One that answers half of its calls.
-fn failing(number: u32) -> String {
-    echo(number, "fail_ratio = 0.5", "")
-}
-
-/// One that never gets ready.
-fn broken(number: u32) -> String {
-    echo(number, "", "[deployments.broken]\ntask = \"embed\"\nengine = \"candle\"\nmodel = \"file:nowhere\"")
-}
 
 fn write(cluster: &Cluster, text: &str) -> PathBuf {
     let path = cluster.folder().join("next.toml");

@@ -15,6 +15,7 @@ use millstream_proto::v1::{
     RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, ShutdownRequest, ShutdownResponse,
     StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
 };
+use serde::Serialize;
 use tonic::{Request, Response, Status};
 
 use super::rollouts;
@@ -168,8 +169,7 @@ impl ControlService for ControlServer {
         // It may be long on a large cluster, and must not hold up the reconciler.
         let plan = tokio::task::spawn_blocking(move || defrag::plan(&desired, &state, &timing, now));
         let plan = plan.await.map_err(|_| Status::internal("finding the moves failed; please report it"))?;
-        let json = serde_json::to_string(&plan).map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(PlanDefragResponse { json }))
+        Ok(Response::new(PlanDefragResponse { json: to_json(&plan)? }))
     }
 }
 
@@ -230,9 +230,13 @@ async fn status(shared: &Shared) -> Result<StatusResponse, Status> {
     response(&shared.status().await.map_err(restarting)?)
 }
 
+/// What travels as JSON: one form for the command, REST and scripts.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Status> {
+    serde_json::to_string(value).map_err(|error| Status::internal(error.to_string()))
+}
+
 fn response(status: &ClusterStatus) -> Result<StatusResponse, Status> {
-    let json = serde_json::to_string(status).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(StatusResponse { json })
+    Ok(StatusResponse { json: to_json(status)? })
 }
 
 /// The status now and at each change, not more often than the timing says; what looks the same is not sent again.

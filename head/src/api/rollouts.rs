@@ -7,7 +7,7 @@ use millstream_proto::event::Decision;
 use millstream_proto::v1::{self, deploy_request::Beside};
 use tonic::Status;
 
-use super::control_service::{compile, refused, restarting};
+use super::control_service::{compile, refused, restarting, to_json};
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::clock;
 use crate::desired::change::{self, Candidate, Deployed};
@@ -106,13 +106,13 @@ pub(crate) async fn plan(shared: &Shared, candidate: Candidate, mode: Mode) -> R
     let rehearsed =
         tokio::task::spawn_blocking(move || rehearse((&before, &desired), &name, &state, &timing, now));
     let plan = rehearsed.await.map_err(|error| Status::internal(error.to_string()))?;
-    serde_json::to_string(&plan).map_err(|error| Status::internal(error.to_string()))
+    to_json(&plan)
 }
 
 /// What was decided lately about `target`.
 pub(crate) fn explain(shared: &Shared, request: &v1::ExplainRequest) -> Result<String, Status> {
     let events = shared.events.about(&request.target, request.since_ms);
-    serde_json::to_string(&events).map_err(|error| Status::internal(error.to_string()))
+    to_json(&events)
 }
 
 /// Tells the reconciler what people ask for now. It is stored already: a reconciler that is being restarted reads it

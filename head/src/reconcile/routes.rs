@@ -29,6 +29,17 @@ pub struct RouteTable {
     pub pipelines: Arc<Vec<PipelineRoute>>,
 }
 
+impl RouteTable {
+    /// A deployment's part of it. Both lists are in the order of names.
+    #[must_use]
+    pub fn deployment(&self, name: &FullName) -> Option<&DeploymentRoute> {
+        let pipeline = self.pipelines.binary_search_by(|route| route.name.cmp(&name.pipeline)).ok()?;
+        let deployments = &self.pipelines[pipeline].deployments;
+        let index = deployments.binary_search_by(|route| route.deployment.cmp(&name.deployment)).ok()?;
+        Some(&deployments[index])
+    }
+}
+
 /// A pipeline's part of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PipelineRoute {
@@ -137,7 +148,7 @@ fn variants(state: &State, name: &Name, pipeline: &Pipeline) -> Option<Vec<Varia
         let rollout = state.rollouts.get(name).filter(|rollout| rollout.baseline == serving.stored.number)?;
         let mode = pipeline.rollout?.mode;
         let (permille, shadow_permille) = (rollout.permille(mode), rollout.shadow_permille(mode));
-        let convicted = state.conclusions.get(name).is_some_and(|told| told.revision == rollout.revision);
+        let convicted = is_convicted(state, name, pipeline, rollout.revision);
         let revision =
             understood(&rollout.revision).filter(|_| !convicted && permille + shadow_permille > 0)?;
         Some(Variant { revision: Arc::clone(revision), permille, shadow_permille })

@@ -140,11 +140,7 @@ impl Scope<'_> {
             if spec.autoscaling.min_replicas == 0 {
                 return true;
             }
-            let deployment = self.full_name(deployment);
-            let routes = self.state.routes.pipelines.iter().find(|route| route.name == *self.name);
-            let route = routes.and_then(|route| {
-                route.deployments.iter().find(|route| route.deployment == deployment.deployment)
-            });
+            let route = self.state.routes.deployment(&self.full_name(deployment));
             route.is_some_and(|route| !route.replicas.is_empty())
         };
         compiled.deployments.iter().all(answers).then_some(serving)
