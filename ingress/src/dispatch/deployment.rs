@@ -218,8 +218,9 @@ impl Deployment {
             shared.targets.push(target);
         }
         let Shared { pool, rng, .. } = &mut *shared;
-        let grants = pool.set_replicas(members, parts, clock::now(), rng);
-        self.deliver(&mut shared, grants);
+        let now = clock::now();
+        let grants = pool.set_replicas(members, parts, now, rng);
+        self.deliver(&mut shared, grants, now);
     }
 
     /// Waits for a place in a replica as the wish says.
@@ -227,17 +228,18 @@ impl Deployment {
     /// # Errors
     /// [`Shed`] when the queue is full.
     pub(crate) async fn acquire(&self, wish: Wish<'_>) -> Result<Permit, Shed> {
+        let now = clock::now();
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
             shared.arrived += 1;
             let Shared { pool, rng, .. } = &mut *shared;
-            let (admission, grants) = pool.request(wish, clock::now(), rng);
+            let (admission, grants) = pool.request(wish, now, rng);
             if !grants.is_empty() {
-                self.deliver(&mut shared, grants);
+                self.deliver(&mut shared, grants, now);
             }
             match admission {
                 Admission::Send(key) => {
-                    let permit = self.permit(&mut shared, key);
+                    let permit = self.permit(&mut shared, key, now);
                     drop(shared);
                     self.meter.waited(Duration::ZERO);
                     return Ok(permit);
@@ -258,28 +260,27 @@ impl Deployment {
                 }
             }
         };
-        let since = clock::now();
         let mut waiting = Waiting { deployment: self, ticket, receiver };
         let permit = (&mut waiting.receiver).await;
-        self.meter.waited(clock::now().saturating_duration_since(since));
+        self.meter.waited(clock::now().saturating_duration_since(now));
         Ok(permit.expect("a waiter's sender is dropped only by sending or by the waiter itself"))
     }
 
     /// Makes the permit of a place that the pool has booked.
-    fn permit(&self, shared: &mut Shared, key: Key) -> Permit {
+    fn permit(&self, shared: &mut Shared, key: Key, now: Instant) -> Permit {
         shared.ongoing += 1;
         let target = shared.targets.iter().find(|target| target.key == key).cloned();
         let deployment =
             self.me.upgrade().expect("a deployment lives in an Arc, and somebody calls through it");
         let target = target.expect("the pool and the targets are changed together, under one lock");
-        Permit { deployment, target, since: clock::now(), open: true }
+        Permit { deployment, target, since: now, open: true }
     }
 
-    fn deliver(&self, shared: &mut Shared, grants: Vec<Grant>) {
+    fn deliver(&self, shared: &mut Shared, grants: Vec<Grant>, now: Instant) {
         for grant in grants {
             let sender =
                 shared.waiters.remove(&grant.ticket).expect("who gives up takes its ticket out of the pool");
-            let permit = self.permit(shared, grant.key);
+            let permit = self.permit(shared, grant.key, now);
             let sent = sender.send(permit);
             debug_assert!(sent.is_ok(), "a waiter leaves only under the lock");
             // Were it not so, dropping the permit here would wait for the lock that we hold.
@@ -312,8 +313,9 @@ impl Deployment {
             shared.wake_at = None;
         }
         let Shared { pool, rng, .. } = &mut *shared;
-        let grants = pool.pump(clock::now().max(at), rng);
-        self.deliver(&mut shared, grants);
+        let now = clock::now().max(at);
+        let grants = pool.pump(now, rng);
+        self.deliver(&mut shared, grants, now);
     }
 
     /// Gives a place back; gives the time at which it did.
@@ -325,7 +327,7 @@ impl Deployment {
         let Shared { pool, rng, .. } = &mut *shared;
         let grants = pool.finish(key, outcome, now, rng);
         if !grants.is_empty() || pool.num_queued() > 0 {
-            self.deliver(&mut shared, grants);
+            self.deliver(&mut shared, grants, now);
         }
         now
     }

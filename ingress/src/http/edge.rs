@@ -95,7 +95,7 @@ async fn respond(
     if head.method != Method::POST {
         return Err(Problem::method_not_allowed("POST"));
     }
-    pipeline_call::call(edge, &route, (head, body), end.request_id(), in_flight).await
+    pipeline_call::call(edge, &route, (head, body), end, in_flight).await
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap, limits: &RequestLimits) -> Result<(), Problem> {

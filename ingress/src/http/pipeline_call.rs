@@ -32,15 +32,15 @@ pub(crate) async fn call(
     edge: &Edge,
     route: &Route,
     (head, body): (&Parts, &mut Option<Incoming>),
-    request_id: &RequestId,
+    end: &RequestEnd,
     in_flight: InFlight,
 ) -> Result<Response<EdgeBody>, Problem> {
-    let arrived = clock::now();
+    let request_id = end.request_id();
     headers::check_content(&head.headers)?;
     let asked = headers::timeout(&head.headers)?;
     let (pipeline, draw) = choose(route, &head.headers)?;
     let limits = &edge.limits.request;
-    let deadline = arrived + allowed(asked, pipeline.plan.timeout(), limits);
+    let deadline = end.started + allowed(asked, pipeline.plan.timeout(), limits);
     let body = match body.take() {
         Some(body) => read_body(body, limits).await?,
         None => Bytes::new(),
