@@ -199,6 +199,9 @@ pub struct Autoscaling {
     pub upscaling_factor: f64,
     /// Damps steps down, above 0.
     pub downscaling_factor: f64,
+    /// How far ongoing requests may exceed what the target number of replicas aims at, as a part of it, before more
+    /// are wished for; only while none waits.
+    pub upscale_tolerance: f64,
 }
 
 /// One replica, whatever happens; what a file leaves out.
@@ -214,6 +217,7 @@ impl Default for Autoscaling {
             idle_timeout: Duration::from_secs(300),
             upscaling_factor: 1.0,
             downscaling_factor: 1.0,
+            upscale_tolerance: 0.2,
         }
     }
 }

@@ -1,9 +1,8 @@
 //! `cargo run --release -p millstream-tests --bin bench-autoscaling`: replays an hour of production traffic with our
 //! default delays and with a peer's, and prints what each costs and how long requests waited.
 //!
-//! At the same target the peer's averages of 30 s and delays of 10 minutes follow less of the noise of this steady hour,
-//! so that it often runs fewer replicas, and it pays with requests that wait long or are shed. Headroom for that is what
-//! a quick reaction saves: the third row of each combination is ours with a target higher by a quarter.
+//! Headroom is what a quick reaction saves besides: the third row of each combination is ours with a target higher by a
+//! quarter.
 
 use std::fs;
 use std::path::Path;

@@ -194,6 +194,9 @@ pub fn decide(config: &Autoscaling, scaling: &Scaling, observed: &Observed, now:
         return Decision { wake_at: Some(until), ..held(idle) };
     }
     let direction = match inputs.wanted.cmp(&target) {
+        std::cmp::Ordering::Greater if is_tolerated(config, target, &inputs) => {
+            return held(Scaling { target, wish: None, idle_since: None });
+        }
         std::cmp::Ordering::Greater => Direction::Up,
         std::cmp::Ordering::Less => Direction::Down,
         std::cmp::Ordering::Equal => return held(Scaling { target, wish: None, idle_since: None }),
@@ -209,6 +212,13 @@ pub fn decide(config: &Autoscaling, scaling: &Scaling, observed: &Observed, now:
     let wish = Wish { direction, since, wanted: inputs.wanted };
     let wishing = Scaling { target, wish: Some(wish), idle_since: None };
     Decision { wake_at: Some(since + delay), ..held(wishing) }
+}
+
+/// Whether the load is so little above what the target aims at that it may be noise: nobody waits, and the replicas
+/// have room for it. Without this a short average rides up on every peak of a steady load, and comes down slowly.
+/// Source: the tolerance of Kubernetes' horizontal pod autoscaler, 0.1 there, without the look at the queue.
+fn is_tolerated(config: &Autoscaling, target: u32, inputs: &Inputs) -> bool {
+    inputs.queued == 0 && inputs.raw <= f64::from(target) * (1.0 + config.upscale_tolerance)
 }
 
 /// What the first waiting request asks for.

@@ -124,6 +124,34 @@ fn the_latest_wish_is_applied() {
 }
 
 #[test]
+fn a_little_more_load_is_no_wish_while_nobody_waits() {
+    // (replicas, ongoing, waiting, tolerance) → target after the delay, with 10 aimed at per replica
+    let table = [
+        (10, 120, 0, 0.2, 10),
+        (10, 121, 0, 0.2, 13),
+        (10, 120, 1, 0.2, 12),
+        (10, 101, 0, 0.0, 11),
+        (1, 12, 0, 0.2, 1),
+        (1, 13, 0, 0.2, 2),
+    ];
+    for (replicas, ongoing, queued, upscale_tolerance, expected) in table {
+        let config = Autoscaling { upscale_tolerance, ..delays(config(1, 100, 10.0), 1, 600) };
+        let mut scaling = Scaling { target: replicas, ..Scaling::default() };
+        let observed = Observed {
+            ongoing: f64::from(ongoing),
+            ongoing_now: u64::from(ongoing),
+            queued,
+            ready: replicas,
+            ..Observed::default()
+        };
+        for second in 0..=1 {
+            scaling = decide(&config, &scaling, &observed, Duration::from_secs(second)).scaling;
+        }
+        assert_eq!(scaling.target, expected, "{replicas} {ongoing} {queued} {upscale_tolerance}");
+    }
+}
+
+#[test]
 fn replicas_on_their_way_are_not_asked_for_again() {
     let mut run = Run::new(delays(config(1, 200, 1.0), 0, 600), 1, Follow::Never);
     assert_eq!(run.step(0.0, 100).scaling.target, 100);

@@ -78,6 +78,7 @@ impl Policy {
                 downscale_delay: Duration::from_secs(600),
                 upscaling_factor: 1.0,
                 downscaling_factor: 1.0,
+                upscale_tolerance: 0.0,
                 ..given.clone()
             },
         }

@@ -95,6 +95,9 @@ pub(super) fn autoscaling(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) ->
         downscaling_factor: keys
             .number("downscaling_factor", 0.001..=1000.0, faults)
             .unwrap_or(defaults.downscaling_factor),
+        upscale_tolerance: keys
+            .number("upscale_tolerance", 0.0..=10.0, faults)
+            .unwrap_or(defaults.upscale_tolerance),
     };
     keys.finish(faults);
     found

@@ -196,6 +196,7 @@ fn spec(task: &str) -> Result<DeploymentSpec, Failure> {
             "min_replicas": 1, "max_replicas": 1, "target_ongoing_requests": 2.0, "look_back": zero,
             "upscale_delay": zero, "downscale_delay": zero, "idle_timeout": zero, "upscaling_factor": 1.0,
             "downscaling_factor": 1.0,
+            "upscale_tolerance": 0.2,
         },
         "limits": {
             "max_ongoing_requests": 64, "max_queued_requests": null, "drain_timeout": zero, "start_timeout": zero,
