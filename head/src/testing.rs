@@ -24,7 +24,7 @@ pub(crate) fn spec(deployment: &str) -> DeploymentSpec {
         model: None,
         device: Device::Cpu,
         demand: demand(100),
-        batch: Batch { max_size: 1, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: vec![] },
+        batch: Batch { max_size: 1, ..Batch::default() },
         autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 8,

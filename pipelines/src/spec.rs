@@ -37,12 +37,16 @@ pub struct DeploymentSpec {
 }
 
 impl DeploymentSpec {
-    /// Whether `other` needs new replicas, or differs only in settings that apply in place: autoscaling and limits.
-    /// Batch settings reach an engine when it loads, so they take new replicas, which costs no request either.
+    /// Whether `other` needs new replicas, or differs only in settings that apply in place: autoscaling, batching and
+    /// limits.
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> bool {
-        let in_place =
-            Self { autoscaling: other.autoscaling.clone(), limits: other.limits.clone(), ..self.clone() };
+        let in_place = Self {
+            autoscaling: other.autoscaling.clone(),
+            batch: other.batch.clone(),
+            limits: other.limits.clone(),
+            ..self.clone()
+        };
         in_place != *other
     }
 }
@@ -176,6 +180,22 @@ pub struct Batch {
     pub max_tokens: Option<u32>,
     /// Sizes at which a batch closes at once, ascending; empty for none.
     pub preferred_sizes: Vec<u32>,
+    /// `batch = "auto"`: size and wait are chosen, within `max_size`, so that a call is answered in that time; `max_wait`
+    /// and `preferred_sizes` play no part.
+    pub target_latency: Option<Duration>,
+}
+
+/// What a file leaves out.
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            max_size: 32,
+            max_wait: Duration::ZERO,
+            max_tokens: None,
+            preferred_sizes: Vec::new(),
+            target_latency: None,
+        }
+    }
 }
 
 /// How many replicas, and what moves the number. Rules in order: bounds, smoothing, delays.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};
 
+use crate::call::Priority;
 use crate::status::ReplicaState;
 use crate::v1;
 
@@ -233,6 +234,26 @@ const REPLICA_STATES: [(ReplicaState, v1::ReplicaState); 5] = [
     (ReplicaState::Stopped, v1::ReplicaState::Stopped),
     (ReplicaState::Failed, v1::ReplicaState::Failed),
 ];
+
+impl From<Priority> for v1::Priority {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::High => Self::High,
+            Priority::Normal => Self::Normal,
+            Priority::Low => Self::Low,
+        }
+    }
+}
+
+impl From<v1::Priority> for Priority {
+    fn from(priority: v1::Priority) -> Self {
+        match priority {
+            v1::Priority::High => Self::High,
+            v1::Priority::Normal => Self::Normal,
+            v1::Priority::Low => Self::Low,
+        }
+    }
+}
 
 impl From<ReplicaState> for v1::ReplicaState {
     fn from(state: ReplicaState) -> Self {

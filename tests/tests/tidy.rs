@@ -33,7 +33,8 @@ const CORE: &[&str] = &[
     "worker/src/lifecycle.rs",
     "worker/src/models.rs",
     "worker/src/backoff.rs",
-    "worker/src/batcher.rs",
+    "worker/batching/src/decide.rs",
+    "worker/batching/src/learn.rs",
     "worker/src/restart.rs",
 ];
 

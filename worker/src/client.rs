@@ -17,7 +17,7 @@ use tokio::runtime;
 
 use crate::clock;
 use crate::panics::panic_text;
-use crate::slots::{Refusal, Slots};
+use crate::slots::{Refusal, SharedSlot, Slots};
 use crate::table::{Feed, Handle, ReplicaTable, Runner, Tasks};
 
 /// Calls the replicas of this process.
@@ -46,11 +46,15 @@ impl WorkerClient {
             }
         };
         let (reply, pending) = call::channel();
-        let reply = reply.on_end(move || drop(slot));
         match &handle.runner {
             Runner::Thread(queue) => {
-                let CallRequest { inputs, deadline, answer, .. } = request;
-                let sent = queue.send(Feed::Call(Call { inputs, deadline, answer, reply }));
+                // A caller that leaves frees the place at once, whatever the engine is busy with.
+                let slot = SharedSlot::new(slot);
+                let at_end = slot.clone();
+                let reply = reply.on_end(move || at_end.give_back());
+                let pending = pending.on_drop(move || slot.give_back());
+                let CallRequest { inputs, deadline, answer, priority, .. } = request;
+                let sent = queue.send(Feed::Call(Call { inputs, deadline, answer, priority, reply }));
                 if let Err(unsent) = sent
                     && let Feed::Call(call) = unsent.0
                 {
@@ -58,7 +62,10 @@ impl WorkerClient {
                 }
                 pending
             }
-            Runner::Tasks(tasks) => self.run(tasks, &handle.slots, request, reply, pending),
+            Runner::Tasks(tasks) => {
+                let reply = reply.on_end(move || drop(slot));
+                self.run(tasks, &handle.slots, request, reply, pending)
+            }
         }
     }
 

@@ -2,22 +2,18 @@
 //! replica ends. A panic ends here: the calls in the engine end as `Unavailable`, the queued ones are given back as
 //! not started, the actor is told, and no other replica notices.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 
 use ::metrics::Histogram;
-use millstream_engine::{Call, Engine, LoadArgs, LoadError, Progress, SteppingEngine};
-use millstream_pipelines::Task;
-use millstream_values::{CallError, ErrorClass};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use millstream_engine::{Engine, LoadArgs, LoadError, Progress, SteppingEngine};
 use tokio_util::sync::CancellationToken;
 
-use crate::batcher::{self, Fate, Room, Waiting};
-use crate::client::not_serving;
 use crate::clock;
 use crate::engines::Engines;
+use crate::inbox::{Inbox, Received};
 use crate::order::Order;
 use crate::panics::panic_text;
 use crate::slots::Slots;
@@ -65,9 +61,8 @@ pub(crate) fn spawn(job: Job) -> std::io::Result<()> {
 }
 
 fn run(job: &Job) {
-    let (sender, receiver) = unbounded_channel();
-    let mut inbox =
-        Inbox { receiver, waiting: VecDeque::new(), task: job.order.spec.task, sizes: Histogram::noop() };
+    let (sender, receiver) = channel();
+    let mut inbox = Inbox::new(receiver);
     let outcome = catch_unwind(AssertUnwindSafe(|| live(job, sender, &mut inbox)));
     let failure = match outcome {
         Ok(Ok(Life::HandedOver)) => return,
@@ -76,7 +71,7 @@ fn run(job: &Job) {
         Err(panic) => Some(panic_text(&*panic)),
     };
     job.slots.close();
-    inbox.give_back();
+    inbox.give_back(&job.slots);
     (job.tell)(EngineEvent::Ended(failure));
 }
 
@@ -88,7 +83,7 @@ enum Life {
     Stopped,
 }
 
-fn live(job: &Job, sender: UnboundedSender<Feed>, inbox: &mut Inbox) -> Result<Life, LoadError> {
+fn live(job: &Job, sender: Sender<Feed>, inbox: &mut Inbox) -> Result<Life, LoadError> {
     let engine = load(job)?;
     if job.stop.is_cancelled() {
         return Ok(Life::Stopped);
@@ -108,9 +103,7 @@ fn live(job: &Job, sender: UnboundedSender<Feed>, inbox: &mut Inbox) -> Result<L
             (job.tell)(EngineEvent::Doing("warming up".to_owned()));
             engine.warm_up()?;
             ready(Runner::Thread(sender), engine.memory_bytes());
-            inbox.sizes = metrics::batch_sizes(job.order.full_name());
-            let max_size = usize::try_from(job.order.spec.batch.max_size).unwrap_or(usize::MAX);
-            serve(&mut *engine, inbox, max_size);
+            serve(&mut *engine, inbox, &metrics::batch_sizes(job.order.full_name()));
             Ok(Life::Stopped)
         }
     }
@@ -127,96 +120,24 @@ fn load(job: &Job) -> Result<Engine, LoadError> {
 }
 
 /// Feeds the engine until the replica ends. Blocks only while there is nothing to do.
-fn serve(engine: &mut dyn SteppingEngine, inbox: &mut Inbox, max_size: usize) {
+fn serve(engine: &mut dyn SteppingEngine, inbox: &mut Inbox, sizes: &Histogram) {
     let mut progress = Progress::Idle;
-    while inbox.receive(progress) == Received::News {
+    while inbox.receive(progress, clock::now()) == Received::News {
+        if let Some(batch) = inbox.new_batch() {
+            engine.set_batch(&batch);
+        }
         let room = match progress {
-            Progress::Idle => Room::Inputs(max_size),
-            Progress::Busy { room } => Room::Calls(room),
+            Progress::Idle | Progress::Waiting { .. } => usize::MAX,
+            Progress::Busy { room } => room,
         };
-        let calls = inbox.take(room);
-        if !calls.is_empty() || progress != Progress::Idle {
-            progress = engine.step(calls);
+        let calls = inbox.take(room, clock::now());
+        if calls.is_empty() && progress == Progress::Idle {
+            continue;
         }
-    }
-}
-
-/// Calls that wait for the engine.
-struct Inbox {
-    receiver: UnboundedReceiver<Feed>,
-    waiting: VecDeque<Call>,
-    task: Task,
-    /// Counts batches by their inputs.
-    sizes: Histogram,
-}
-
-/// What came in.
-#[derive(PartialEq, Eq)]
-enum Received {
-    /// Possibly calls; the engine goes on.
-    News,
-    /// The replica ends.
-    Stop,
-}
-
-impl Inbox {
-    /// Takes in what is there; waits for it only when engine and queue have nothing to do.
-    fn receive(&mut self, progress: Progress) -> Received {
-        if progress == Progress::Idle && self.waiting.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(Feed::Call(call)) => self.waiting.push_back(call),
-                Some(Feed::Stop) | None => return Received::Stop,
-            }
-        }
-        while let Ok(feed) = self.receiver.try_recv() {
-            match feed {
-                Feed::Call(call) => self.waiting.push_back(call),
-                Feed::Stop => return Received::Stop,
-            }
-        }
-        Received::News
-    }
-
-    /// Takes out the next batch; ends what has expired, drops what nobody waits for.
-    fn take(&mut self, room: Room) -> Vec<Call> {
-        let task = self.task;
-        let look = |call: &Call| Waiting {
-            num_inputs: batcher::num_inputs(task, &call.inputs),
-            deadline: call.deadline,
-            cancelled: call.is_cancelled(),
-        };
-        let fates = batcher::next(self.waiting.iter().map(look), room, clock::now());
-        let (mut batch, mut size) = (Vec::new(), 0_u32);
-        for (fate, call) in fates.into_iter().zip(std::mem::take(&mut self.waiting)) {
-            match fate {
-                Fate::Run => {
-                    let inputs = batcher::num_inputs(task, &call.inputs);
-                    size = size.saturating_add(u32::try_from(inputs).unwrap_or(u32::MAX));
-                    batch.push(call);
-                }
-                Fate::Wait => self.waiting.push_back(call),
-                Fate::Cancelled => drop(call),
-                Fate::Expired => {
-                    let text = "the deadline passed while the call waited for the model";
-                    call.reply.finish(Err(CallError::not_started(ErrorClass::DeadlineExceeded, text)));
-                }
-            }
-        }
-        if size > 0 {
-            self.sizes.record(size);
-        }
-        batch
-    }
-
-    /// Ends the queue: what no engine has seen may go elsewhere.
-    fn give_back(&mut self) {
-        self.receiver.close();
-        let refuse = |call: Call| call.reply.finish(Err(not_serving()));
-        self.waiting.drain(..).for_each(refuse);
-        while let Ok(feed) = self.receiver.try_recv() {
-            if let Feed::Call(call) = feed {
-                refuse(call);
-            }
+        let stepped = engine.step(calls);
+        progress = stepped.progress;
+        if let Ok(size @ 1..) = u32::try_from(stepped.num_inputs) {
+            sizes.record(size);
         }
     }
 }

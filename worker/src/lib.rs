@@ -27,7 +27,6 @@ use crate::table::ReplicaTable;
 use crate::worker_actor::{Node, WorkerActor, WorkerArgs, WorkerMsg};
 
 mod backoff;
-mod batcher;
 mod client;
 mod clock;
 mod echo;
@@ -36,6 +35,7 @@ mod engines;
 mod epoch;
 mod head_link;
 mod identity;
+mod inbox;
 mod lifecycle;
 pub mod metrics;
 mod models;

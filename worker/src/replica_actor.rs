@@ -52,7 +52,7 @@ pub(crate) enum ReplicaMsg {
     Engine(EngineEvent),
     /// By its own timer, once: `start_timeout` is over.
     StartTimedOut,
-    /// By the worker: settings that apply in place (limits). Twice is harmless.
+    /// By the worker: settings that apply in place (batching, limits). Twice is harmless.
     Apply(Arc<Order>),
     /// By the worker: finish the calls for at most so long, then end. Twice is harmless.
     Drain(Duration),
@@ -106,6 +106,13 @@ impl ReplicaState {
         self.args.node.table.remove(&self.args.order.id, handle);
         if let Runner::Thread(queue) = &handle.runner {
             let _ = queue.send(Feed::Stop);
+        }
+    }
+
+    /// Gives the engine's thread the batch settings; one that still loads gets them when it is ready.
+    fn set_batch(&self) {
+        if let Some(Runner::Thread(queue)) = self.handle.as_deref().map(|handle| &handle.runner) {
+            let _ = queue.send(Feed::Batch(self.args.order.spec.batch.clone()));
         }
     }
 
@@ -180,6 +187,7 @@ impl Actor for ReplicaActor {
             ReplicaMsg::Apply(order) => {
                 state.slots.set_max(order.spec.limits.max_ongoing_requests);
                 state.args.order = order;
+                state.set_batch();
             }
             ReplicaMsg::Drain(timeout) => drain(&myself, timeout, state),
             ReplicaMsg::Drained => end(&myself, state),
@@ -222,6 +230,7 @@ fn engine_event(
         (EngineEvent::Ready { handle, memory_bytes }, Phase::Starting) => {
             state.args.node.table.insert(&id, &handle);
             state.handle = Some(handle);
+            state.set_batch();
             state.phase = Phase::Ready;
             state.tell(Event::Ready { id, incarnation, memory_bytes });
         }

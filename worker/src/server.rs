@@ -153,12 +153,14 @@ impl Calls {
 }
 
 fn decode(start: v1::Start) -> Result<(ReplicaId, CallRequest), WireError> {
+    let priority = start.priority().into();
     let inputs = Map::try_from(start.inputs.ok_or(WireError::Missing("inputs"))?)?;
     let request = CallRequest {
         request_id: RequestId::from(start.request_id),
         inputs: Value::from(inputs),
         deadline: start.deadline_ms.and_then(|ms| clock::now().checked_add(Duration::from_millis(ms))),
         answer: if start.stream { Answer::Stream } else { Answer::Whole },
+        priority,
     };
     Ok((ReplicaId::from(start.replica_id), request))
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The bit that says that no more calls are taken; the others count the ongoing ones.
@@ -90,6 +91,23 @@ pub(crate) struct Slot {
     slots: Arc<Slots>,
 }
 
+/// A place that is given back once, by whoever comes first: the call's end, or its caller's leaving. What a caller that
+/// has left still has in the engine counts no more: the place is free for another call.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedSlot(Arc<Mutex<Option<Slot>>>);
+
+impl SharedSlot {
+    /// The place, to be held by both ends of a call.
+    pub(crate) fn new(slot: Slot) -> Self {
+        Self(Arc::new(Mutex::new(Some(slot))))
+    }
+
+    /// Gives the place back, unless that has been done.
+    pub(crate) fn give_back(&self) {
+        drop(self.0.lock().take());
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.slots.word.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
@@ -113,6 +131,20 @@ mod tests {
         drop(first);
         assert_eq!(slots.ongoing(), 1);
         assert!(slots.take().is_ok());
+    }
+
+    #[test]
+    fn a_shared_place_is_given_back_once() {
+        let slots = Slots::new(2);
+        let _other = slots.take().unwrap();
+        let (end, caller) = {
+            let slot = SharedSlot::new(slots.take().unwrap());
+            (slot.clone(), slot)
+        };
+        caller.give_back();
+        assert_eq!(slots.ongoing(), 1);
+        end.give_back();
+        assert_eq!(slots.ongoing(), 1);
     }
 
     #[test]

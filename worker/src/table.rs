@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use arc_swap::ArcSwap;
 use millstream_engine::{Call, ConcurrentEngine};
+use millstream_pipelines::Batch;
 use millstream_proto::ReplicaId;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::slots::Slots;
@@ -60,7 +61,7 @@ pub(crate) struct Handle {
 /// What runs a replica's calls.
 pub(crate) enum Runner {
     /// A thread that is fed through a queue; `slots` bounds it.
-    Thread(mpsc::UnboundedSender<Feed>),
+    Thread(Sender<Feed>),
     /// The async runtime.
     Tasks(Tasks),
 }
@@ -69,6 +70,8 @@ pub(crate) enum Runner {
 pub(crate) enum Feed {
     /// Work.
     Call(Call),
+    /// New batch settings.
+    Batch(Batch),
     /// End: what is under way is given up.
     Stop,
 }

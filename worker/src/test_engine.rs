@@ -3,7 +3,10 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
+use millstream_engine::{
+    Call, Engine, EngineFactory, LoadArgs, LoadError, Progress, Stepped, SteppingEngine,
+};
+use millstream_pipelines::Batch;
 use millstream_values::Value;
 
 /// A gate that steps or loads wait at while it is shut.
@@ -35,6 +38,8 @@ pub(crate) struct Probe {
     pub(crate) step_gate: Arc<Gate>,
     /// Sizes of the batches so far, each noted as its step begins.
     pub(crate) batches: Arc<Mutex<Vec<usize>>>,
+    /// `max_size` of every batch setting that was given.
+    pub(crate) settings: Arc<Mutex<Vec<u32>>>,
 }
 
 /// Makes step engines, under the name of an engine that files can ask for.
@@ -66,14 +71,19 @@ impl SteppingEngine for StepEngine {
         Ok(())
     }
 
-    fn step(&mut self, calls: Vec<Call>) -> Progress {
-        self.0.batches.lock().unwrap().push(calls.len());
+    fn step(&mut self, calls: Vec<Call>) -> Stepped {
+        let num_inputs = calls.len();
+        self.0.batches.lock().unwrap().push(num_inputs);
         self.0.step_gate.pass();
         for call in calls {
             assert_ne!(call.inputs.get("text").and_then(Value::as_text), Some("boom"));
             call.reply.finish(Ok(call.inputs));
         }
-        Progress::Idle
+        Stepped { progress: Progress::Idle, num_inputs }
+    }
+
+    fn set_batch(&mut self, batch: &Batch) {
+        self.0.settings.lock().unwrap().push(batch.max_size);
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -25,7 +25,7 @@ pub(crate) fn echo_spec(name: &str) -> DeploymentSpec {
             labels: BTreeMap::new(),
             max_replicas_per_node: None,
         },
-        batch: Batch { max_size: 4, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: vec![] },
+        batch: Batch { max_size: 4, ..Batch::default() },
         autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 8,

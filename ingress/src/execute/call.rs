@@ -153,6 +153,7 @@ impl Performance<'_> {
             inputs: self.call.inputs.clone(),
             deadline: Some(self.own_deadline.map_or(self.cx.deadline, |own| own.min(self.cx.deadline))),
             answer: if streams { Answer::Stream } else { Answer::Whole },
+            priority: self.cx.priority,
         };
         let target = permit.target();
         let mut pending = target.client.call(&target.id, request);

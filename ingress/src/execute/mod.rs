@@ -16,6 +16,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall};
+use millstream_proto::call::Priority;
 use millstream_proto::{ErrorClass, RequestId, Value};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     pub budget: Arc<RetryBudget>,
     /// The request's draw in thousandths: where replicas of two revisions answer, all its calls go to one's.
     pub draw: u16,
+    /// Who goes first where calls wait.
+    pub priority: Priority,
     /// Where parts of the answer go, when the client asked for them.
     pub parts: Option<mpsc::Sender<Part>>,
     /// What the call layer learnt for the answer's sake.

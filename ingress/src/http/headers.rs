@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use millstream_proto::RequestId;
+use millstream_proto::call::Priority;
 
 use super::problem::Problem;
 use crate::routes::split::Asked;
@@ -17,6 +18,8 @@ pub(crate) const REQUEST_TIMEOUT: &str = "x-request-timeout";
 pub(crate) const REVISION: &str = "x-revision";
 /// Requests with one key run on one revision while two take requests.
 pub(crate) const STICKY_KEY: &str = "x-sticky-key";
+/// Who goes first where requests wait: `high`, `normal` or `low`.
+pub(crate) const PRIORITY: &str = "x-priority";
 /// Longest request id that is accepted.
 const MAX_ID_LENGTH: usize = 128;
 /// Longest number in a timeout.
@@ -66,6 +69,19 @@ pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<Asked>, Problem> {
     asked.map(Some).ok_or_else(|| {
         let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]).into_owned();
         Problem::malformed(format!("header `{REVISION}` is `{found}`; give `stable`, `canary` or a number"))
+    })
+}
+
+/// The priority that the client asks for.
+///
+/// # Errors
+/// A problem (400) when the header names none.
+pub(crate) fn priority(headers: &HeaderMap) -> Result<Option<Priority>, Problem> {
+    let Some(value) = headers.get(PRIORITY) else { return Ok(None) };
+    let priority = value.to_str().ok().and_then(|name| Priority::from_name(name.trim()));
+    priority.map(Some).ok_or_else(|| {
+        let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]).into_owned();
+        Problem::malformed(format!("header `{PRIORITY}` is `{found}`; give `high`, `normal` or `low`"))
     })
 }
 

@@ -38,6 +38,7 @@ pub(crate) async fn call(
     let request_id = end.request_id();
     headers::check_content(&head.headers)?;
     let asked = headers::timeout(&head.headers)?;
+    let priority = headers::priority(&head.headers)?.unwrap_or_default();
     let (pipeline, draw) = choose(route, &head.headers)?;
     let limits = &edge.limits.request;
     let deadline = end.started + allowed(asked, pipeline.plan.timeout(), limits);
@@ -57,6 +58,7 @@ pub(crate) async fn call(
         deadline,
         budget: edge.budget.clone(),
         draw,
+        priority,
         parts: None,
         notes: parking_lot::Mutex::new(Notes::default()),
     };

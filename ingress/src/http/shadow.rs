@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use millstream_proto::call::Priority;
 use millstream_proto::{RequestId, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -60,6 +61,8 @@ impl Shadows {
             deadline: original.deadline,
             budget: self.budget.clone(),
             draw: original.draw,
+            // Copies go after all that somebody waits for.
+            priority: Priority::Low,
             parts: None,
             notes: parking_lot::Mutex::new(Notes::default()),
         };

@@ -102,6 +102,7 @@ impl ReplicaClient for RemoteWorker {
             inputs: Some(inputs),
             deadline_ms: None,
             stream: request.answer == Answer::Stream,
+            priority: v1::Priority::from(request.priority).into(),
         };
         let num_bytes = start.encoded_len();
         if num_bytes > MAX_CALL_BYTES {

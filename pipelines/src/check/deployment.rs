@@ -10,6 +10,7 @@ use crate::fault::FaultSink;
 use crate::raw::{Key, Raw, Reader};
 use crate::{DeploymentSpec, Echo, EngineKind, ModelRef, Name, Task, TensorType};
 
+mod batch;
 mod demand;
 mod limits;
 mod model;
@@ -45,7 +46,7 @@ pub(super) fn deployment(
     let task = task(&mut table, engine, faults);
     let model = model(&mut table, engine, faults);
     let (device, demand) = demand::demand(&mut table, engine, faults);
-    let batch = limits::batch(&mut table, faults);
+    let batch = batch::batch(&mut table, faults);
     let autoscaling = scaling::autoscaling(&mut table, faults);
     let limits = limits::limits(&mut table, engine, &batch, faults);
     let echo = echo(&mut table, engine, faults);

@@ -220,7 +220,7 @@ impl Shape {
                 labels: BTreeMap::new(),
                 max_replicas_per_node: None,
             },
-            batch: Batch { max_size: 1, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: vec![] },
+            batch: Batch { max_size: 1, ..Batch::default() },
             autoscaling: Autoscaling {
                 min_replicas,
                 max_replicas,

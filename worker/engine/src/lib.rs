@@ -1,7 +1,8 @@
 //! The contract between a replica and the engine that runs its model.
 //!
-//! The replica (in `millstream-worker`) owns queueing, batching, deadlines and the thread; an engine only loads a
-//! model and does the work that it is given. Engines know nothing of nodes, routes or the network.
+//! The replica (in `millstream-worker`) owns admission, queue and thread; an engine only loads a model and does the work
+//! that it is given. Engines that run batches implement `BatchEngine` of `millstream-batching`, which makes a
+//! [`SteppingEngine`] of them. Engines know nothing of nodes, routes or the network.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
@@ -10,8 +11,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_pipelines::DeploymentSpec;
-pub use millstream_proto::call::{Answer, Reply};
+use millstream_pipelines::{Batch, DeploymentSpec};
+pub use millstream_proto::call::{Answer, Priority, Reply};
 use millstream_proto::{CallError, ErrorClass, Value};
 
 /// What an engine gets to load a model.
@@ -63,11 +64,23 @@ pub trait SteppingEngine: Send {
 
     /// Takes new calls and does one unit of work: a whole batch, or one decoding step of every sequence under way.
     /// Each call is answered through its reply, now or in a later step; a cancelled one may be dropped unanswered.
-    /// Called with no calls only while the last answer was [`Progress::Busy`].
-    fn step(&mut self, calls: Vec<Call>) -> Progress;
+    /// Called with no calls only while the last answer was not [`Progress::Idle`].
+    fn step(&mut self, calls: Vec<Call>) -> Stepped;
+
+    /// Goes on with these batch settings, from the next step on.
+    fn set_batch(&mut self, batch: &Batch);
 
     /// Bytes of memory that the model holds, as far as the engine knows.
     fn memory_bytes(&self) -> u64;
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stepped {
+    /// What it leaves behind.
+    pub progress: Progress,
+    /// Inputs (or sequences) that ran together in it, 0 for none.
+    pub num_inputs: usize,
 }
 
 /// What a step leaves behind.
@@ -79,6 +92,11 @@ pub enum Progress {
     Busy {
         /// How many more calls the next step can take.
         room: usize,
+    },
+    /// Calls wait for company: call `step` again with the next ones, or at this instant.
+    Waiting {
+        /// When waiting is over.
+        until: Instant,
     },
 }
 
@@ -102,6 +120,8 @@ pub struct Call {
     pub deadline: Option<Instant>,
     /// Whether parts are wanted as they come.
     pub answer: Answer,
+    /// Who goes first.
+    pub priority: Priority,
     /// Where the answer goes; also tells whether the caller has left.
     pub reply: Reply,
 }

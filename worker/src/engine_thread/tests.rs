@@ -1,10 +1,10 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use millstream_engine::Answer;
+use millstream_engine::{Answer, Call, Priority};
 use millstream_pipelines::EngineKind;
 use millstream_proto::call::{self, CallEvent, PendingCall};
-use millstream_values::{Started, Value};
+use millstream_values::{CallError, ErrorClass, Started, Value};
 
 use super::*;
 use crate::test_engine::{Probe, StepFactory};
@@ -83,7 +83,7 @@ fn send(handle: &Handle, text: &str, deadline: Option<std::time::Instant>) -> Pe
     let Runner::Thread(queue) = &handle.runner else { panic!("expected a thread") };
     let (reply, pending) = call::channel();
     let inputs = Value::map([("text", Value::from(text))]);
-    assert!(queue.send(Feed::Call(Call { inputs, deadline, answer: Answer::Whole, reply })).is_ok());
+    assert!(queue.send(Feed::Call(Call { inputs, deadline, answer: Answer::Whole, priority: Priority::Normal, reply })).is_ok());
     pending
 }
 
@@ -95,7 +95,7 @@ fn failure(event: CallEvent) -> CallError {
 }
 
 #[tokio::test]
-async fn what_came_during_a_step_forms_the_next_batches() {
+async fn what_came_during_a_step_goes_into_the_next() {
     let bench = Bench::spawn(&stepping_spec());
     let handle = bench.ready();
     let mut calls = vec![bench.occupy(&handle, "first")];
@@ -104,7 +104,7 @@ async fn what_came_during_a_step_forms_the_next_batches() {
     for call in &mut calls {
         assert!(matches!(call.next().await, CallEvent::Done(_)));
     }
-    assert_eq!(*bench.probe.batches.lock().unwrap(), [1, 4, 2], "`max_size` is 4");
+    assert_eq!(*bench.probe.batches.lock().unwrap(), [1, 6]);
 }
 
 #[tokio::test]
@@ -136,6 +136,22 @@ async fn what_expired_or_left_while_waiting_never_runs() {
     assert!(matches!(inside.next().await, CallEvent::Done(_)));
     assert!(matches!(last.next().await, CallEvent::Done(_)));
     assert_eq!(*bench.probe.batches.lock().unwrap(), [1, 1]);
+}
+
+#[tokio::test]
+async fn settings_reach_an_engine_that_idles_or_works() {
+    let bench = Bench::spawn(&stepping_spec());
+    let handle = bench.ready();
+    let Runner::Thread(queue) = &handle.runner else { panic!("expected a thread") };
+    let set = |max_size| Feed::Batch(millstream_pipelines::Batch { max_size, ..Default::default() });
+    assert!(queue.send(set(5)).is_ok());
+    let mut inside = bench.occupy(&handle, "first");
+    assert!(queue.send(set(6)).is_ok());
+    let mut next = send(&handle, "next", None);
+    bench.probe.step_gate.open();
+    assert!(matches!(inside.next().await, CallEvent::Done(_)));
+    assert!(matches!(next.next().await, CallEvent::Done(_)));
+    assert_eq!(*bench.probe.settings.lock().unwrap(), [5, 6]);
 }
 
 #[tokio::test]

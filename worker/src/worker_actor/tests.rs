@@ -2,7 +2,7 @@
 
 use millstream_pipelines::{DeploymentSpec, Echo, EngineKind};
 use millstream_proto::RequestId;
-use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, ReplicaClient};
+use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, Priority, ReplicaClient};
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
 use super::*;
@@ -76,6 +76,7 @@ impl Bench {
 
 fn request(text: &str) -> CallRequest {
     CallRequest {
+        priority: Priority::Normal,
         request_id: RequestId::random(),
         inputs: Value::map([("text", Value::from(text))]),
         deadline: None,

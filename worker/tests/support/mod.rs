@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use millstream_pipelines::Echo;
 use millstream_proto::RequestId;
-use millstream_proto::call::{Answer, CallEvent, CallRequest, ReplicaClient};
+use millstream_proto::call::{Answer, CallEvent, CallRequest, Priority, ReplicaClient};
 use millstream_proto::v1::node_service_server::{NodeService, NodeServiceServer};
 use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
 use millstream_proto::v1::{self, head_message, node_message, reply_frame};
@@ -167,6 +167,7 @@ pub(crate) fn inputs(text: &str) -> Value {
 
 pub(crate) async fn call(client: &dyn ReplicaClient, replica: &str, text: &str) -> CallEvent {
     let request = CallRequest {
+        priority: Priority::Normal,
         request_id: RequestId::random(),
         inputs: inputs(text),
         deadline: Some(Instant::now() + Duration::from_secs(10)),
@@ -193,6 +194,7 @@ impl Caller {
         let value = v1::Value::from(&inputs(text));
         let Some(v1::value::Kind::Map(inputs)) = value.kind else { panic!("expected a map") };
         let start = v1::Start {
+            priority: v1::Priority::Normal.into(),
             replica_id: replica.into(),
             request_id: "r".into(),
             inputs: Some(inputs),

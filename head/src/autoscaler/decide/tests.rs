@@ -127,7 +127,7 @@ fn the_latest_wish_is_applied() {
 fn a_little_more_load_is_no_wish_while_nobody_waits() {
     // (replicas, ongoing, waiting, tolerance) → target after the delay, with 10 aimed at per replica
     let table = [
-        (10, 120, 0, 0.2, 10),
+        (10, 120_u32, 0, 0.2, 10),
         (10, 121, 0, 0.2, 13),
         (10, 120, 1, 0.2, 12),
         (10, 101, 0, 0.0, 11),

@@ -65,7 +65,7 @@ impl EngineFactory for CandleFactory {
         let model = TextModel::load(dir, args.spec.task)?;
         (args.progress)("loading weights");
         let encoder = BertEncoder::load(dir, &model, args.threads)?;
-        Ok(Engine::Stepping(Box::new(TextEngine::new(model, encoder, &args.spec.batch))))
+        Ok(Engine::Stepping(Box::new(TextEngine::new(model, encoder).batched(&args.spec.batch))))
     }
 }
 

@@ -107,7 +107,7 @@ fn a_call_past_its_deadline_or_without_its_caller_is_not_run() {
     late.deadline = Some(Instant::now());
     let (left, gone) = call(texts(&["beta"]));
     drop(gone);
-    assert_eq!(engine.step(vec![late, left]), Progress::Idle);
+    assert_eq!(engine.step(vec![late, left]).progress, Progress::Idle);
     let [CallEvent::Failed(error)] = &events(&mut pending)[..] else { panic!("expected a failure") };
     assert_eq!(error.class, ErrorClass::DeadlineExceeded);
 }

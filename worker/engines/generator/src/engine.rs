@@ -6,7 +6,8 @@
 
 use std::time::Instant;
 
-use millstream_engine::{Answer, Call, LoadError, Progress, Reply, SteppingEngine, invalid_input};
+use millstream_engine::{Answer, Call, LoadError, Progress, Reply, Stepped, SteppingEngine, invalid_input};
+use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Value};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -166,7 +167,7 @@ impl GeneratorEngine {
         if call.deadline.is_some_and(|deadline| deadline <= clock::now()) {
             return call.reply.finish(Err(too_late()));
         }
-        let Call { inputs, deadline, answer, reply } = call;
+        let Call { inputs, deadline, answer, reply, .. } = call;
         match self.prefill(&inputs) {
             Ok((request, cache, logits, max_tokens)) => {
                 let random = request.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
@@ -279,16 +280,23 @@ impl SteppingEngine for GeneratorEngine {
         .map_err(broken)
     }
 
-    fn step(&mut self, calls: Vec<Call>) -> Progress {
+    fn step(&mut self, calls: Vec<Call>) -> Stepped {
         self.drop_dead();
         for call in calls {
             self.start(call);
         }
+        let num_inputs = self.active.len();
         self.decode();
-        if self.active.is_empty() {
-            return Progress::Idle;
-        }
-        Progress::Busy { room: self.max_sequences.saturating_sub(self.active.len()) }
+        let progress = match self.active.len() {
+            0 => Progress::Idle,
+            active => Progress::Busy { room: self.max_sequences.saturating_sub(active) },
+        };
+        Stepped { progress, num_inputs }
+    }
+
+    /// `max_size` is the most sequences under way; those beyond a smaller one finish.
+    fn set_batch(&mut self, batch: &Batch) {
+        self.max_sequences = (batch.max_size as usize).max(1);
     }
 
     fn memory_bytes(&self) -> u64 {

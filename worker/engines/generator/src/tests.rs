@@ -73,13 +73,13 @@ fn requests_progress_together_and_each_gets_what_it_gets_alone() {
 fn a_call_that_comes_later_joins_and_room_shrinks() {
     let (_dir, mut engine) = engine();
     let (first, mut first_pending) = call(prompt("one", &[("max_tokens", 8.into())]));
-    assert_eq!(engine.step(vec![first]), Progress::Busy { room: 31 });
+    assert_eq!(engine.step(vec![first]).progress, Progress::Busy { room: 31 });
     let (second, mut second_pending) = call(prompt("two", &[("max_tokens", 3.into())]));
-    assert_eq!(engine.step(vec![second]), Progress::Busy { room: 30 });
+    assert_eq!(engine.step(vec![second]).progress, Progress::Busy { room: 30 });
     // The second has had two tokens by now: its third is its last.
-    assert_eq!(engine.step(Vec::new()), Progress::Busy { room: 31 });
+    assert_eq!(engine.step(Vec::new()).progress, Progress::Busy { room: 31 });
     assert_eq!(end_of(&events(&mut second_pending)[0]).0, 3);
-    while engine.step(Vec::new()) != Progress::Idle {}
+    while engine.step(Vec::new()).progress != Progress::Idle {}
     assert_eq!(end_of(&events(&mut first_pending)[0]).0, 8);
 }
 
@@ -89,9 +89,9 @@ fn parts_of_a_stream_are_the_whole_answer() {
     let sampling = [("max_tokens", 60.into()), ("temperature", 2.0.into()), ("seed", 11.into())];
     let (mut streamed, mut pending) = call(prompt("Grüße", &sampling));
     streamed.answer = Answer::Stream;
-    let mut progress = engine.step(vec![streamed]);
+    let mut progress = engine.step(vec![streamed]).progress;
     while progress != Progress::Idle {
-        progress = engine.step(Vec::new());
+        progress = engine.step(Vec::new()).progress;
     }
     let events = events(&mut pending);
     let (last, parts) = events.split_last().unwrap();
@@ -158,16 +158,16 @@ fn a_prompt_beyond_the_context_is_refused_with_both_numbers_and_one_near_it_cut_
 fn who_has_left_or_is_too_late_is_dropped_between_two_tokens() {
     let (_dir, mut engine) = engine();
     let (first, gone) = call(prompt("one", &[]));
-    assert_eq!(engine.step(vec![first]), Progress::Busy { room: 31 });
+    assert_eq!(engine.step(vec![first]).progress, Progress::Busy { room: 31 });
     drop(gone);
-    assert_eq!(engine.step(Vec::new()), Progress::Idle);
+    assert_eq!(engine.step(Vec::new()).progress, Progress::Idle);
 
     let (mut late, mut pending) = call(prompt("one", &[("max_tokens", 400.into())]));
     late.deadline = Some(Instant::now() + Duration::from_millis(15));
-    let mut progress = engine.step(vec![late]);
+    let mut progress = engine.step(vec![late]).progress;
     let mut steps = 1;
     while progress != Progress::Idle {
-        progress = engine.step(Vec::new());
+        progress = engine.step(Vec::new()).progress;
         steps += 1;
     }
     assert!(steps < 400);

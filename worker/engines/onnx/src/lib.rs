@@ -10,7 +10,6 @@
 #![forbid(unsafe_code)]
 
 mod bridge;
-mod clock;
 mod convert;
 mod external;
 mod factory;

@@ -1,4 +1,4 @@
-//! Which calls run together, and how their tensors are joined and split again. Pure.
+//! How tensors of several calls are joined and split again. Pure.
 
 use bytes::Bytes;
 use millstream_values::{Tensor, TensorError};
@@ -9,37 +9,7 @@ pub(crate) fn num_rows(tensors: &[Tensor]) -> Option<usize> {
     (rows > 0 && tensors.iter().all(|tensor| tensor.len() == Some(rows))).then_some(rows)
 }
 
-/// Groups calls whose tensors differ in the number of rows alone, at most `max_rows` rows in a group of several calls.
-/// Groups and their members keep the order of the calls; every call is in exactly one group.
-pub(crate) fn groups(calls: &[&[Tensor]], max_rows: usize) -> Vec<Vec<usize>> {
-    let mut groups: Vec<(Vec<usize>, usize)> = Vec::new();
-    for (at, tensors) in calls.iter().enumerate() {
-        let Some(rows) = num_rows(tensors) else {
-            groups.push((vec![at], usize::MAX));
-            continue;
-        };
-        let place = groups.iter_mut().find(|(members, taken)| {
-            taken.checked_add(rows).is_some_and(|total| total <= max_rows)
-                && same_rows(calls[members[0]], tensors)
-        });
-        match place {
-            Some((members, taken)) => {
-                members.push(at);
-                *taken += rows;
-            }
-            None => groups.push((vec![at], rows)),
-        }
-    }
-    groups.into_iter().map(|(members, _)| members).collect()
-}
-
-/// Whether the rows of two calls are alike.
-fn same_rows(a: &[Tensor], b: &[Tensor]) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|(a, b)| a.dtype() == b.dtype() && a.shape()[1..] == b.shape()[1..])
-}
-
-/// The calls' tensors one after the other along the first axis; all calls are of one group and there is at least one.
+/// The calls' tensors one after the other along the first axis; all calls have like rows and there is at least one.
 pub(crate) fn join(calls: &[&[Tensor]]) -> Result<Vec<Tensor>, TensorError> {
     let Some(first) = calls.first() else { return Ok(Vec::new()) };
     first
@@ -91,22 +61,6 @@ mod tests {
     fn call(rows: usize, width: usize) -> Vec<Tensor> {
         let values: Vec<i64> = (0..rows * width).map(|at| i64::try_from(at).unwrap()).collect();
         vec![Tensor::from_i64([rows, width], &values).unwrap()]
-    }
-
-    fn grouped(shapes: &[(usize, usize)], max_rows: usize) -> Vec<Vec<usize>> {
-        let calls: Vec<Vec<Tensor>> = shapes.iter().map(|&(rows, width)| call(rows, width)).collect();
-        groups(&calls.iter().map(Vec::as_slice).collect::<Vec<_>>(), max_rows)
-    }
-
-    #[test]
-    fn calls_with_like_rows_run_together_up_to_the_limit() {
-        assert!(grouped(&[], 8).is_empty());
-        assert_eq!(grouped(&[(1, 4), (2, 4), (1, 5), (1, 4)], 8), [vec![0, 1, 3], vec![2]]);
-        assert_eq!(grouped(&[(4, 4), (4, 4), (1, 4)], 8), [vec![0, 1], vec![2]]);
-        assert_eq!(grouped(&[(100, 4), (1, 4)], 8), [[0], [1]]);
-        assert_eq!(grouped(&[(0, 4), (1, 4)], 8), [[0], [1]]);
-        let scalar = [Tensor::from_i64([], &[1]).unwrap()];
-        assert_eq!(groups(&[&scalar, &scalar], 8), [[0], [1]]);
     }
 
     #[test]

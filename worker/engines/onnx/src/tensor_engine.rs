@@ -1,19 +1,20 @@
 //! `task = "tensor"`: any model, by its own input and output names.
 //!
-//! Calls of one step run together where that changes nothing: when the model leaves the first axis open everywhere and
-//! a trial at warm-up gave the same rows together as apart. A run of several calls that fails is repeated call by call.
+//! Calls run together where that changes nothing: when the model leaves the first axis open everywhere and a trial at
+//! warm-up gave the same rows together as apart. Calls then differ in their number of rows alone, and one with more rows
+//! than a batch holds runs in several.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use millstream_engine::{Call, LoadError, Progress, SteppingEngine, invalid_input};
-use millstream_pipelines::DeploymentSpec;
-use millstream_proto::call::Reply;
+use millstream_batching::{BatchEngine, Batched, Shape};
+use millstream_engine::{LoadError, invalid_input};
+use millstream_pipelines::{Batch, DeploymentSpec};
 use millstream_values::{CallError, DType, ErrorClass, Map, Tensor, Value};
 
-use crate::clock;
 use crate::convert::to_tensors;
 use crate::model::{Model, RunError};
-use crate::pack::{alike, groups, join, num_rows, split};
+use crate::pack::{alike, join, num_rows, split};
 use crate::port::{Dim, Port};
 
 /// A tensor model being served.
@@ -22,15 +23,14 @@ pub(crate) struct TensorEngine {
     /// What calls must bring: the model's inputs, narrowed by the declared signature.
     ports: Vec<Port>,
     output_names: Vec<Arc<str>>,
-    max_rows: usize,
-    /// Whether rows of several calls may run together; found out by [`warm_up`](SteppingEngine::warm_up).
+    /// Whether rows of several calls may run together; found out by [`warm_up`](BatchEngine::warm_up).
     joins: bool,
 }
 
-/// A checked call.
-struct Job {
+/// Rows of a call, in the order of the model's inputs.
+pub(crate) struct TensorPart {
+    index: usize,
     tensors: Vec<Tensor>,
-    reply: Reply,
 }
 
 impl TensorEngine {
@@ -51,58 +51,12 @@ impl TensorEngine {
             port.narrow(declared).map_err(LoadError::Unsupported)?;
         }
         let output_names = model.outputs.iter().map(|port| port.name.as_str().into()).collect();
-        let max_rows = (spec.batch.max_size as usize).max(1);
-        Ok(Self { model, ports, output_names, max_rows, joins: false })
+        Ok(Self { model, ports, output_names, joins: false })
     }
 
-    /// Checks a call; one that is wrong, too late or not waited for is done with here.
-    fn prepare(&self, call: Call) -> Option<Job> {
-        if call.is_cancelled() {
-            return None;
-        }
-        if call.deadline.is_some_and(|deadline| deadline <= clock::now()) {
-            let late = "the deadline passed before the model ran";
-            call.reply.finish(Err(CallError::started(ErrorClass::DeadlineExceeded, late)));
-            return None;
-        }
-        match to_tensors(&call.inputs, &self.ports) {
-            Ok(tensors) => Some(Job { tensors, reply: call.reply }),
-            Err(error) => {
-                call.reply.finish(Err(error));
-                None
-            }
-        }
-    }
-
-    /// Runs calls together and answers them; `false` leaves them all unanswered.
-    fn run_joined(&mut self, jobs: &mut Vec<Job>) -> bool {
-        let tensors: Vec<&[Tensor]> = jobs.iter().map(|job| &job.tensors[..]).collect();
-        let rows: Option<Vec<usize>> = tensors.iter().map(|tensors| num_rows(tensors)).collect();
-        let (Some(rows), Ok(joined)) = (rows, join(&tensors)) else { return false };
-        let parts = match self.model.run(&joined) {
-            Ok(outputs) => split(&outputs, &rows),
-            Err(_) => None,
-        };
-        let Some(parts) = parts else { return false };
-        for (job, outputs) in jobs.drain(..).zip(parts) {
-            job.reply.finish(Ok(self.answer(outputs)));
-        }
-        true
-    }
-
-    fn run_alone(&mut self, job: Job) {
-        if job.reply.is_cancelled() {
-            return;
-        }
-        let outcome =
-            self.model.run(&job.tensors).map(|outputs| self.answer(outputs)).map_err(|error| failed(&error));
-        job.reply.finish(outcome);
-    }
-
-    fn answer(&self, outputs: Vec<Tensor>) -> Value {
-        let map: Map =
-            self.output_names.iter().cloned().zip(outputs.into_iter().map(Value::Tensor)).collect();
-        map.into()
+    /// What serves calls with it.
+    pub(crate) fn batched(self, batch: &Batch) -> Batched<Self> {
+        Batched::new(self, batch.clone())
     }
 
     /// Whether the model leaves the first axis of everything open, so that it could be the calls'.
@@ -123,9 +77,14 @@ impl TensorEngine {
     }
 }
 
-impl SteppingEngine for TensorEngine {
-    fn warm_up(&mut self) -> Result<(), LoadError> {
-        if self.max_rows > 1 && self.rows_are_open() {
+impl BatchEngine for TensorEngine {
+    /// Outputs of each part, in the order of the parts.
+    type Call = Vec<Vec<Tensor>>;
+    type Part = TensorPart;
+    type Outcome = Vec<Vec<Tensor>>;
+
+    fn warm_up(&mut self, batch: &Batch) -> Result<(), LoadError> {
+        if batch.max_size > 1 && self.rows_are_open() {
             match self.try_joining() {
                 Ok(joins) => self.joins = joins,
                 Err(error) => tracing::debug!(error = error.reason(), "a trial batch did not run"),
@@ -147,28 +106,76 @@ impl SteppingEngine for TensorEngine {
         }
     }
 
-    fn step(&mut self, calls: Vec<Call>) -> Progress {
-        let jobs: Vec<Job> = calls.into_iter().filter_map(|call| self.prepare(call)).collect();
-        let groups = if self.joins {
-            let tensors: Vec<&[Tensor]> = jobs.iter().map(|job| &job.tensors[..]).collect();
-            groups(&tensors, self.max_rows)
-        } else {
-            (0..jobs.len()).map(|at| vec![at]).collect()
+    fn open(
+        &mut self,
+        inputs: Value,
+        max_size: usize,
+    ) -> Result<(Vec<Vec<Tensor>>, Vec<TensorPart>), CallError> {
+        let tensors = to_tensors(&inputs, &self.ports)?;
+        let rows = if self.joins { num_rows(&tensors).unwrap_or(0) } else { 0 };
+        let slices = (0..rows).step_by(max_size.max(1)).map(|start| {
+            let tensors = rows_of(&tensors, start, rows.min(start + max_size))?;
+            Some(TensorPart { index: start / max_size, tensors })
+        });
+        let parts = match slices.collect::<Option<Vec<_>>>() {
+            Some(parts) if rows > max_size => parts,
+            _ => vec![TensorPart { index: 0, tensors }],
         };
-        let mut jobs: Vec<Option<Job>> = jobs.into_iter().map(Some).collect();
-        for group in groups {
-            let mut members: Vec<Job> = group.into_iter().filter_map(|at| jobs[at].take()).collect();
-            members.retain(|job| !job.reply.is_cancelled());
-            if members.len() < 2 || !self.run_joined(&mut members) {
-                members.into_iter().for_each(|job| self.run_alone(job));
-            }
+        Ok((vec![Vec::new(); parts.len()], parts))
+    }
+
+    fn shape(&self, part: &TensorPart) -> Shape {
+        let rows = num_rows(&part.tensors);
+        let group = rows.filter(|_| self.joins).map(|_| row_shape(&part.tensors));
+        Shape { inputs: rows.unwrap_or(1), tokens: 0, group }
+    }
+
+    fn run(&mut self, parts: &[&TensorPart]) -> Result<Vec<Vec<Tensor>>, CallError> {
+        if let [part] = parts {
+            return self.model.run(&part.tensors).map(|outputs| vec![outputs]).map_err(|error| failed(&error));
         }
-        Progress::Idle
+        let tensors: Vec<&[Tensor]> = parts.iter().map(|part| &part.tensors[..]).collect();
+        let rows: Vec<usize> = tensors.iter().map(|tensors| num_rows(tensors).unwrap_or(0)).collect();
+        let joined = join(&tensors).map_err(|error| failed(&RunError::Failed(error.to_string())))?;
+        let outputs = self.model.run(&joined).map_err(|error| failed(&error))?;
+        split(&outputs, &rows).ok_or_else(|| {
+            failed(&RunError::Failed("an output does not have one row for each input row".to_owned()))
+        })
+    }
+
+    fn fill(
+        &self,
+        call: &mut Vec<Vec<Tensor>>,
+        part: &TensorPart,
+        outcome: &mut Vec<Vec<Tensor>>,
+        at: usize,
+    ) {
+        call[part.index] = std::mem::take(&mut outcome[at]);
+    }
+
+    fn close(&self, mut call: Vec<Vec<Tensor>>) -> Result<Value, CallError> {
+        let outputs = if call.len() == 1 {
+            call.swap_remove(0)
+        } else {
+            let parts: Vec<&[Tensor]> = call.iter().map(Vec::as_slice).collect();
+            join(&parts).map_err(|error| failed(&RunError::Failed(error.to_string())))?
+        };
+        let names = self.output_names.iter().cloned();
+        let map: Map = names.zip(outputs.into_iter().map(Value::Tensor)).collect();
+        Ok(map.into())
     }
 
     fn memory_bytes(&self) -> u64 {
         self.model.num_bytes
     }
+}
+
+/// What calls have in common that may run together: everything of their shapes but the number of rows. Their types are
+/// the ports'.
+fn row_shape(tensors: &[Tensor]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tensors.iter().for_each(|tensor| tensor.shape()[1..].hash(&mut hasher));
+    hasher.finish()
 }
 
 fn failed(error: &RunError) -> CallError {
@@ -259,8 +266,8 @@ mod tests {
         ] {
             let model = Model::open(&environment, &crate_dir.join(file), 1).unwrap();
             let (ports, output_names) = (model.inputs.clone(), Vec::new());
-            let mut engine = TensorEngine { model, ports, output_names, max_rows: 8, joins: false };
-            engine.warm_up().unwrap();
+            let mut engine = TensorEngine { model, ports, output_names, joins: false };
+            engine.warm_up(&Batch::default()).unwrap();
             assert_eq!(engine.joins, joins, "{file}");
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use candle_core::{Device as CandleDevice, Tensor};
-use millstream_engine::{Answer, Call, Progress, SteppingEngine};
+use millstream_engine::{Answer, Call, Priority, Progress, SteppingEngine};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
 };
@@ -120,12 +120,7 @@ pub fn spec(task: Task) -> DeploymentSpec {
             labels: Default::default(),
             max_replicas_per_node: None,
         },
-        batch: Batch {
-            max_size: 32,
-            max_wait: Duration::ZERO,
-            max_tokens: None,
-            preferred_sizes: Vec::new(),
-        },
+        batch: Batch::default(),
         autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 16,
@@ -143,15 +138,15 @@ pub fn spec(task: Task) -> DeploymentSpec {
 /// A call that wants its answer whole.
 pub fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call { inputs, deadline: None, answer: Answer::Whole, reply }, pending)
+    (Call { inputs, deadline: None, answer: Answer::Whole, priority: Priority::Normal, reply }, pending)
 }
 
 /// Steps the engine until all calls are answered; gives the last event of each.
 pub fn run(engine: &mut dyn SteppingEngine, inputs: Vec<Value>) -> Vec<CallEvent> {
     let (calls, pending): (Vec<_>, Vec<_>) = inputs.into_iter().map(call).unzip();
-    let mut progress = engine.step(calls);
+    let mut progress = engine.step(calls).progress;
     while progress != Progress::Idle {
-        progress = engine.step(Vec::new());
+        progress = engine.step(Vec::new()).progress;
     }
     pending.into_iter().map(|mut call| events(&mut call).pop().unwrap()).collect()
 }

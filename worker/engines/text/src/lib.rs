@@ -2,13 +2,12 @@
 //!
 //! An engine implements [`Encoder`]: token ids in, one row of numbers per text out. This crate does the rest:
 //! reading the model's tokenizer and settings as sentence-transformers writes them ([`TextModel`]), checking calls,
-//! running texts of several calls together by length, and building the answers ([`TextEngine`]).
+//! running texts of several calls together, and building the answers ([`TextEngine`]).
 #![forbid(unsafe_code)]
 
 mod answer;
 mod batch;
 mod call;
-mod clock;
 mod config;
 mod engine;
 mod files;
@@ -17,10 +16,10 @@ mod pool;
 mod tokens;
 
 pub use answer::{classified, embedded, ranked};
-pub use batch::{BatchLimits, TokenBatch, choose};
+pub use batch::TokenBatch;
 pub use call::{ClassifyCall, EmbedCall, RerankCall, TextCall};
 pub use config::{Activation, ModelConfig, Pooling, SentenceConfig};
-pub use engine::{Encoder, EncoderError, Rows, TextEngine};
+pub use engine::{Encoder, EncoderError, Rows, TextEngine, TextJob, TextPart};
 pub use files::{MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_json};
 pub use model::TextModel;
 pub use pool::{normalize, pool};

@@ -29,7 +29,7 @@ fn a_fixed_deployment_never_scales() {
 
 #[test]
 fn a_steady_load_gets_the_replicas_that_its_target_asks_for() {
-    let outcome = run(&steady(7, 300), &settings(1, 40));
+    let outcome = run(&steady(8, 300), &settings(1, 40));
     assert_eq!(outcome.max_replicas_used, 4);
     assert!(outcome.scale_events <= 4, "{outcome:?}");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_engine::{Answer, Call, Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
+use millstream_engine::{Answer, Call, Engine, EngineFactory, LoadArgs, LoadError, Priority, Progress, SteppingEngine};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
@@ -60,7 +60,7 @@ pub(crate) fn spec(task: Task, max_size: u32) -> DeploymentSpec {
             labels: std::collections::BTreeMap::new(),
             max_replicas_per_node: None,
         },
-        batch: Batch { max_size, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: Vec::new() },
+        batch: Batch { max_size, ..Batch::default() },
         autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 8,
@@ -95,15 +95,15 @@ pub(crate) fn tensor_engine(name: &str, max_size: u32) -> Option<Loaded> {
 
 pub(crate) fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call { inputs, deadline: None, answer: Answer::Whole, reply }, pending)
+    (Call { inputs, deadline: None, answer: Answer::Whole, priority: Priority::Normal, reply }, pending)
 }
 
 /// Hands all calls to one step, steps on until the engine idles, and gives the answers in order.
 pub(crate) fn run(engine: &mut Loaded, inputs: Vec<Value>) -> Vec<Result<Value, CallError>> {
     let (calls, pending): (Vec<Call>, Vec<PendingCall>) = inputs.into_iter().map(call).unzip();
-    let mut progress = engine.step(calls);
+    let mut progress = engine.step(calls).progress;
     while let Progress::Busy { .. } = progress {
-        progress = engine.step(Vec::new());
+        progress = engine.step(Vec::new()).progress;
     }
     pending.into_iter().map(finished).collect()
 }

@@ -164,7 +164,7 @@ fn calls_without_rows_or_waiters_or_time_do_no_harm() {
     let (mut late, late_pending) = call(x(&[[0.0; 3]]));
     late.deadline = Instant::now().checked_sub(Duration::from_millis(1));
     let (good, good_pending) = call(x(&[[0.0; 3]]));
-    assert_eq!(engine.step(vec![left, late, good]), Progress::Idle);
+    assert_eq!(engine.step(vec![left, late, good]).progress, Progress::Idle);
     assert_eq!(finished(late_pending).unwrap_err().class, ErrorClass::DeadlineExceeded);
     assert!(finished(good_pending).is_ok());
 }

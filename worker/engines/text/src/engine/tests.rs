@@ -2,9 +2,8 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use millstream_engine::Answer;
+use millstream_engine::{Answer, Call, Priority, Progress, SteppingEngine};
 use millstream_proto::call::{CallEvent, PendingCall, channel};
 
 use super::*;
@@ -44,13 +43,13 @@ impl Encoder for Counting {
 type Runs = Arc<Mutex<Vec<(usize, usize)>>>;
 
 /// An engine whose words are `a` to `f`, ids 2 to 7, with `config.json` of that text.
-fn engine(task: Task, max_size: u32, config: &str) -> (TextEngine<Counting>, Runs) {
+fn engine(task: Task, max_size: u32, config: &str) -> (Batched<TextEngine<Counting>>, Runs) {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path(), config);
     let model = TextModel::load(dir.path(), task).unwrap();
     let runs = Arc::<Mutex<Vec<(usize, usize)>>>::default();
-    let batch = Batch { max_size, max_wait: Duration::ZERO, max_tokens: None, preferred_sizes: Vec::new() };
-    let mut engine = TextEngine::new(model, Counting { task, runs: runs.clone() }, &batch);
+    let batch = Batch { max_size, ..Batch::default() };
+    let mut engine = TextEngine::new(model, Counting { task, runs: runs.clone() }).batched(&batch);
     engine.warm_up().unwrap();
     runs.lock().unwrap().clear();
     (engine, runs)
@@ -71,7 +70,7 @@ fn write_model(dir: &Path, config: &str) {
 
 fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call { inputs, deadline: None, answer: Answer::Whole, reply }, pending)
+    (Call { inputs, deadline: None, answer: Answer::Whole, priority: Priority::Normal, reply }, pending)
 }
 
 fn texts(of: &[&str]) -> Value {
@@ -87,11 +86,11 @@ fn finished(mut pending: PendingCall) -> Result<Value, CallError> {
     }
 }
 
-fn run(engine: &mut TextEngine<Counting>, inputs: Vec<Value>) -> Vec<Result<Value, CallError>> {
+fn run(engine: &mut Batched<TextEngine<Counting>>, inputs: Vec<Value>) -> Vec<Result<Value, CallError>> {
     let (calls, pending): (Vec<Call>, Vec<PendingCall>) = inputs.into_iter().map(call).unzip();
-    let mut progress = engine.step(calls);
+    let mut progress = engine.step(calls).progress;
     while let Progress::Busy { .. } = progress {
-        progress = engine.step(Vec::new());
+        progress = engine.step(Vec::new()).progress;
     }
     pending.into_iter().map(finished).collect()
 }
@@ -113,10 +112,10 @@ fn texts_of_several_calls_run_together_and_come_back_in_order() {
 fn a_call_larger_than_a_batch_is_run_in_parts_and_others_may_join() {
     let (mut engine, runs) = engine(Task::Embed, 2, "{}");
     let (large, large_pending) = call(texts(&["a", "b", "c", "d", "e"]));
-    assert_eq!(engine.step(vec![large]), Progress::Busy { room: 1 });
+    assert_eq!(engine.step(vec![large]).num_inputs, 2);
     let (small, small_pending) = call(texts(&["b"]));
-    assert_eq!(engine.step(vec![small]), Progress::Busy { room: 2 });
-    assert_eq!(engine.step(Vec::new()), Progress::Idle);
+    assert!(matches!(engine.step(vec![small]).progress, Progress::Busy { .. }));
+    assert_eq!(engine.step(Vec::new()).progress, Progress::Idle);
     assert_eq!(
         numbers(&finished(large_pending).unwrap()),
         [1.0, 2.0, 1.0, 3.0, 1.0, 4.0, 1.0, 5.0, 1.0, 6.0]
@@ -145,8 +144,8 @@ fn cancelled_and_late_calls_are_not_run() {
     let (left, pending) = call(texts(&["a"]));
     drop(pending);
     let (mut late, late_pending) = call(texts(&["a"]));
-    late.deadline = Some(clock::now());
-    assert_eq!(engine.step(vec![left, late]), Progress::Idle);
+    late.deadline = Some(std::time::Instant::now());
+    assert_eq!(engine.step(vec![left, late]).progress, Progress::Idle);
     assert_eq!(finished(late_pending).unwrap_err().class, ErrorClass::DeadlineExceeded);
     assert!(runs.lock().unwrap().is_empty());
 }
@@ -155,9 +154,9 @@ fn cancelled_and_late_calls_are_not_run() {
 fn a_caller_that_leaves_half_way_takes_its_texts_along() {
     let (mut engine, runs) = engine(Task::Embed, 2, "{}");
     let (large, pending) = call(texts(&["a", "b", "c", "d", "e"]));
-    assert!(matches!(engine.step(vec![large]), Progress::Busy { .. }));
+    assert!(matches!(engine.step(vec![large]).progress, Progress::Busy { .. }));
     drop(pending);
-    assert_eq!(engine.step(Vec::new()), Progress::Idle);
+    assert_eq!(engine.step(Vec::new()).progress, Progress::Idle);
     assert_eq!(runs.lock().unwrap().len(), 1);
 }
 

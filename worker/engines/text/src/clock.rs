@@ -1,8 +1,0 @@
-//! The one place where this crate reads the clock.
-
-use std::time::Instant;
-
-/// The present instant.
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
