@@ -35,7 +35,8 @@ pub mod decisions {
     pub use crate::dispatch::ejection::Outcome;
     pub use crate::dispatch::outcomes::{CallCounts, Outcomes};
     pub use crate::dispatch::pool::{
-        Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Ticket, Wish,
+        Admission, Claim, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, ShedReason,
+        Ticket, Wish,
     };
     pub use crate::dispatch::router::Locality;
     pub use crate::execute::retry::{

@@ -26,6 +26,7 @@ const CORE: &[&str] = &[
     "ingress/src/dispatch/ejection.rs",
     "ingress/src/dispatch/router.rs",
     "ingress/src/dispatch/pool.rs",
+    "ingress/src/dispatch/queue.rs",
     "ingress/src/execute/retry.rs",
     "ingress/src/http/activity.rs",
     "ingress/src/routes/load.rs",

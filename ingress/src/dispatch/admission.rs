@@ -34,7 +34,15 @@ pub(crate) fn retry_after_s(queued: usize, rate_per_s: f64, jitter: f64) -> u32 
     seconds
 }
 
-/// Answers per second, as a moving average.
+/// Whether a request that waits behind `ahead` others gets its place in time, by the rate at which they leave; nobody is
+/// turned away while nothing is known about it.
+pub(crate) fn is_in_time(ahead: usize, rate_per_s: f64, left: Duration) -> bool {
+    let ahead = f64::from(u32::try_from(ahead).unwrap_or(u32::MAX));
+    rate_per_s <= 0.0 || ahead / rate_per_s <= left.as_secs_f64()
+}
+
+/// Answers per second and replica while requests wait, as a moving average: with nobody waiting, answers come as
+/// requests do, which says nothing about how fast a queue would drain.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DrainRate {
     rate_per_s: f64,
@@ -46,15 +54,22 @@ impl DrainRate {
     /// Nothing measured yet.
     pub(crate) const UNKNOWN: Self = Self { rate_per_s: 0.0, answered: 0, window_start: None };
 
-    /// Counts an answer.
-    pub(crate) fn observe(&mut self, now: Instant) {
+    /// Nobody waits: what comes next is counted anew.
+    pub(crate) fn pause(&mut self) {
+        self.answered = 0;
+        self.window_start = None;
+    }
+
+    /// Counts an answer of one of so many replicas, while requests wait.
+    pub(crate) fn observe(&mut self, num_replicas: usize, now: Instant) {
         self.answered = self.answered.saturating_add(1);
         let start = *self.window_start.get_or_insert(now);
         let elapsed = now.saturating_duration_since(start);
         if elapsed < RATE_WINDOW {
             return;
         }
-        let newest = f64::from(self.answered) / elapsed.as_secs_f64();
+        let num_replicas = f64::from(u32::try_from(num_replicas).unwrap_or(u32::MAX).max(1));
+        let newest = f64::from(self.answered) / elapsed.as_secs_f64() / num_replicas;
         let known = self.rate_per_s > 0.0;
         self.rate_per_s =
             if known { self.rate_per_s + RATE_WEIGHT * (newest - self.rate_per_s) } else { newest };
@@ -62,9 +77,9 @@ impl DrainRate {
         self.window_start = Some(now);
     }
 
-    /// Answers per second; 0 while unknown.
-    pub(crate) fn per_second(&self) -> f64 {
-        self.rate_per_s
+    /// Answers per second of so many replicas; 0 while unknown.
+    pub(crate) fn per_second(&self, num_replicas: usize) -> f64 {
+        self.rate_per_s * f64::from(u32::try_from(num_replicas).unwrap_or(u32::MAX))
     }
 }
 
@@ -97,16 +112,28 @@ mod tests {
     }
 
     #[test]
+    fn who_would_come_too_late_is_told_at_once() {
+        let left = Duration::from_secs(2);
+        for (ahead, rate, expected) in
+            [(10, 5.0, true), (11, 5.0, false), (0, 0.1, true), (1000, 0.0, true), (usize::MAX, 1e9, false)]
+        {
+            assert_eq!(is_in_time(ahead, rate, left), expected, "{ahead} {rate}");
+        }
+    }
+
+    #[test]
     fn the_rate_follows_the_answers() {
         let mut rate = DrainRate::UNKNOWN;
         let start = crate::clock::now();
         for step in 0..=100u32 {
-            rate.observe(start + Duration::from_millis(10) * step);
+            rate.observe(2, start + Duration::from_millis(10) * step);
         }
-        assert!((95.0..110.0).contains(&rate.per_second()), "{}", rate.per_second());
+        assert!((95.0..110.0).contains(&rate.per_second(2)), "{}", rate.per_second(2));
+        assert!((190.0..220.0).contains(&rate.per_second(4)), "twice the replicas");
+        rate.pause();
         for step in 0..=20u32 {
-            rate.observe(start + Duration::from_secs(1) + Duration::from_millis(500) * step);
+            rate.observe(2, start + Duration::from_secs(9) + Duration::from_millis(500) * step);
         }
-        assert!((1.9..4.0).contains(&rate.per_second()), "{}", rate.per_second());
+        assert!((1.9..4.0).contains(&rate.per_second(2)), "{}", rate.per_second(2));
     }
 }

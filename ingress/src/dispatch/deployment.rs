@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::ejection::Outcome;
 use super::outcomes::CallCounts;
-use super::pool::{Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Ticket, Wish};
+use super::pool::{Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish};
 use super::router::Locality;
 use crate::clock;
 use crate::metrics::CallMeter;
@@ -101,13 +101,6 @@ pub(crate) struct Load {
     pub arrived: u64,
 }
 
-/// The queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shed {
-    /// When to come back.
-    pub retry_after_s: u32,
-}
-
 /// See the module.
 pub(crate) struct Deployment {
     name: FullName,
@@ -122,7 +115,7 @@ struct Shared {
     pool: Pool,
     idempotent: bool,
     targets: Vec<Arc<Target>>,
-    waiters: HashMap<Ticket, oneshot::Sender<Permit>>,
+    waiters: HashMap<Ticket, oneshot::Sender<Result<Permit, Shed>>>,
     next_key: Key,
     /// All calls on the way, those to replicas that have left the routes included.
     ongoing: u64,
@@ -226,14 +219,14 @@ impl Deployment {
     /// Waits for a place in a replica as the wish says.
     ///
     /// # Errors
-    /// [`Shed`] when the queue is full.
+    /// [`Shed`] when the queue is full, or the request would come too late.
     pub(crate) async fn acquire(&self, wish: Wish<'_>) -> Result<Permit, Shed> {
         let now = clock::now();
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
             shared.arrived += 1;
             let Shared { pool, rng, .. } = &mut *shared;
-            let (admission, grants) = pool.request(wish, now, rng);
+            let Requested { admission, grants, evicted } = pool.request(wish, now, rng);
             if !grants.is_empty() {
                 self.deliver(&mut shared, grants, now);
             }
@@ -244,14 +237,17 @@ impl Deployment {
                     self.meter.waited(Duration::ZERO);
                     return Ok(permit);
                 }
-                Admission::Shed { retry_after_s } => {
+                Admission::Shed(shed) => {
                     shared.counts.shed += 1;
                     self.meter.shed();
-                    return Err(Shed { retry_after_s });
+                    return Err(shed);
                 }
                 Admission::Wait(ticket) => {
                     let (sender, receiver) = oneshot::channel();
                     shared.waiters.insert(ticket, sender);
+                    if let Some((last, shed)) = evicted {
+                        self.evict(&mut shared, last, shed);
+                    }
                     self.schedule_wake(&mut shared);
                     if shared.pool.num_queued() == 1 {
                         self.queue_formed.notify_one();
@@ -261,9 +257,18 @@ impl Deployment {
             }
         };
         let mut waiting = Waiting { deployment: self, ticket, receiver };
-        let permit = (&mut waiting.receiver).await;
+        let place = (&mut waiting.receiver).await;
         self.meter.waited(clock::now().saturating_duration_since(now));
-        Ok(permit.expect("a waiter's sender is dropped only by sending or by the waiter itself"))
+        place.expect("a waiter's sender is dropped only by sending or by the waiter itself")
+    }
+
+    /// Turns a request away that waited.
+    fn evict(&self, shared: &mut Shared, ticket: Ticket, shed: Shed) {
+        shared.counts.shed += 1;
+        self.meter.shed();
+        if let Some(sender) = shared.waiters.remove(&ticket) {
+            let _ = sender.send(Err(shed));
+        }
     }
 
     /// Makes the permit of a place that the pool has booked.
@@ -281,7 +286,7 @@ impl Deployment {
             let sender =
                 shared.waiters.remove(&grant.ticket).expect("who gives up takes its ticket out of the pool");
             let permit = self.permit(shared, grant.key, now);
-            let sent = sender.send(permit);
+            let sent = sender.send(Ok(permit));
             debug_assert!(sent.is_ok(), "a waiter leaves only under the lock");
             // Were it not so, dropping the permit here would wait for the lock that we hold.
             std::mem::forget(sent);
@@ -337,7 +342,7 @@ impl Deployment {
 struct Waiting<'a> {
     deployment: &'a Deployment,
     ticket: Ticket,
-    receiver: oneshot::Receiver<Permit>,
+    receiver: oneshot::Receiver<Result<Permit, Shed>>,
 }
 
 impl Drop for Waiting<'_> {

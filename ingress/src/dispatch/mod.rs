@@ -1,15 +1,16 @@
 //! From a stage's call to a replica: admission, queue, choice, ejection. The decisions are plain functions of plain
-//! data ([`admission`], [`router`], [`ejection`], [`pool`]); [`deployment`] carries them out.
+//! data ([`admission`], [`router`], [`ejection`], [`queue`], [`pool`]); [`deployment`] carries them out.
 
 mod admission;
 mod deployment;
 pub(crate) mod ejection;
 pub(crate) mod outcomes;
 pub(crate) mod pool;
+mod queue;
 pub(crate) mod router;
 
-pub(crate) use deployment::{Deployment, DeploymentSettings, Load, NewTarget, Permit, Shed};
+pub(crate) use deployment::{Deployment, DeploymentSettings, Load, NewTarget, Permit};
 pub(crate) use ejection::Outcome;
 pub(crate) use outcomes::{CallCounts, Outcomes};
-pub(crate) use pool::{Key, Reach, Wish};
+pub(crate) use pool::{Claim, Key, Reach, Shed, ShedReason, Wish};
 pub(crate) use router::Locality;

@@ -1,10 +1,10 @@
 //! The replicas of one deployment and the requests that wait for them, as plain data: which call goes where, who
 //! waits, who is turned away. Time and randomness come in as arguments; what to do comes out.
 //!
-//! Requests are bound to a replica only when it has room (late binding), in the order in which they came. A waiting
-//! request that may not go to some replicas (it failed there) lets others pass rather than hold them up.
+//! Requests are bound to a replica only when it has room (late binding), in the order of the
+//! [queue](super::queue). A waiting request that may not go to some replicas (it failed there) lets others pass rather
+//! than hold them up. When the queue is full, the last of it is turned away, be it the one that comes or not.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -12,6 +12,8 @@ use smallvec::SmallVec;
 
 use super::admission::{self, DrainRate};
 use super::ejection::{self, Health, Others, Outcome};
+use super::queue::FairQueue;
+pub use super::queue::{Claim, Ticket};
 use super::router::{self, Candidate, Locality};
 
 /// How long a replica that said it is full is left alone, unless one of our calls on it ends before.
@@ -19,8 +21,6 @@ const FULL_BACKOFF: Duration = Duration::from_millis(20);
 
 /// A replica, for as long as it is in the routes; never used twice.
 pub type Key = u32;
-/// A waiting request; the order of tickets is the order of service.
-pub type Ticket = u64;
 
 /// What a deployment's settings say about admission and choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +41,36 @@ pub enum Admission {
     /// It waits; a [`Grant`] with this ticket will name its replica.
     Wait(Ticket),
     /// It is turned away.
-    Shed {
-        /// When to come back.
-        retry_after_s: u32,
-    },
+    Shed(Shed),
+}
+
+/// A request that is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shed {
+    /// When to come back.
+    pub retry_after_s: u32,
+    /// Why.
+    pub reason: ShedReason,
+}
+
+/// Why a request is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShedReason {
+    /// The queue is full.
+    Full,
+    /// So many are before it that its deadline would pass.
+    TooLate,
+}
+
+/// What a request leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requested {
+    /// What becomes of it.
+    pub admission: Admission,
+    /// Requests that waited before and go now.
+    pub grants: Vec<Grant>,
+    /// A request that waited and is turned away in its place.
+    pub evicted: Option<(Ticket, Shed)>,
 }
 
 /// A waiting request that is bound to a replica.
@@ -65,13 +91,17 @@ pub struct Wish<'a> {
     pub revision: Option<u64>,
     /// The request's draw in thousandths: of the replicas of two revisions, all its calls go to those of one.
     pub draw: u16,
+    /// What it may claim of the queue.
+    pub claim: Claim,
+    /// When a place is of no use any more.
+    pub deadline: Option<Instant>,
 }
 
 impl<'a> Wish<'a> {
     /// Any replica but these.
     #[cfg(test)]
     pub(crate) fn avoiding(avoid: &'a [Key]) -> Self {
-        Self { avoid, revision: None, draw: 0 }
+        Self { avoid, revision: None, draw: 0, claim: Claim::default(), deadline: None }
     }
 }
 
@@ -133,9 +163,7 @@ pub struct Pool {
     replicas: Vec<Replica>,
     /// The routed revisions, where replicas serve different ones; else empty, and calls may go anywhere.
     parts: SmallVec<[Part; 2]>,
-    /// Waiting requests, in the order of service.
-    queue: BTreeMap<Ticket, Waiting>,
-    next_ticket: Ticket,
+    queue: FairQueue<Waiting>,
     drain_rate: DrainRate,
     /// When waiting requests were last tried: what was due by then binds none of them.
     pumped_at: Option<Instant>,
@@ -148,8 +176,7 @@ impl Pool {
             limits,
             replicas: Vec::new(),
             parts: SmallVec::new(),
-            queue: BTreeMap::new(),
-            next_ticket: 0,
+            queue: FairQueue::new(),
             drain_rate: DrainRate::UNKNOWN,
             pumped_at: None,
         }
@@ -214,40 +241,62 @@ impl Pool {
         }
     }
 
-    /// Admits, queues or sheds a request. The grants are for requests that waited before.
-    pub fn request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> (Admission, Vec<Grant>) {
+    /// Admits, queues or sheds a request.
+    pub fn request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> Requested {
         let group = self.group(wish);
         if self.queue.is_empty()
             && let Some(key) = self.pick(wish.avoid, group, now, rng)
         {
-            return (Admission::Send(key), Vec::new());
+            return Requested { admission: Admission::Send(key), grants: Vec::new(), evicted: None };
         }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.queue.insert(ticket, Waiting { avoid: wish.avoid.into(), group });
+        let ticket = self.queue.push(wish.claim, Waiting { avoid: wish.avoid.into(), group });
         let mut grants = self.pump(now, rng);
         if let Some(position) = grants.iter().position(|grant| grant.ticket == ticket) {
             let grant = grants.remove(position);
-            return (Admission::Send(grant.key), grants);
+            return Requested { admission: Admission::Send(grant.key), grants, evicted: None };
+        }
+        let rate_per_s = self.drain_rate.per_second(self.replicas.len());
+        let left = wish.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let ahead = self.queue.num_before(ticket);
+        if left.is_some_and(|left| !admission::is_in_time(ahead, rate_per_s, left)) {
+            self.queue.remove(ticket);
+            let admission = Admission::Shed(self.shed(ShedReason::TooLate, rng));
+            return Requested { admission, grants, evicted: None };
         }
         let bound =
             admission::queue_bound(self.limits.max_queued, self.replicas.len(), self.limits.max_ongoing);
-        if self.queue.len() > bound {
-            self.queue.remove(&ticket);
-            let wait = admission::retry_after_s(self.queue.len(), self.drain_rate.per_second(), rng.random());
-            return (Admission::Shed { retry_after_s: wait }, grants);
+        let mut evicted = None;
+        if self.queue.len() > bound
+            && let Some(last) = self.queue.last()
+        {
+            self.queue.remove(last);
+            let shed = self.shed(ShedReason::Full, rng);
+            if last == ticket {
+                return Requested { admission: Admission::Shed(shed), grants, evicted };
+            }
+            evicted = Some((last, shed));
         }
-        (Admission::Wait(ticket), grants)
+        Requested { admission: Admission::Wait(ticket), grants, evicted }
+    }
+
+    /// What a request hears that is turned away now.
+    fn shed(&self, reason: ShedReason, rng: &mut impl Rng) -> Shed {
+        let rate_per_s = self.drain_rate.per_second(self.replicas.len());
+        Shed { retry_after_s: admission::retry_after_s(self.queue.len(), rate_per_s, rng.random()), reason }
     }
 
     /// A waiting request was given up.
     pub fn give_up(&mut self, ticket: Ticket) {
-        self.queue.remove(&ticket);
+        self.queue.remove(ticket);
     }
 
     /// A call that was sent has ended. Replicas that have left the routes are ignored.
     pub fn finish(&mut self, key: Key, outcome: Outcome, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
-        self.drain_rate.observe(now);
+        if self.queue.is_empty() {
+            self.drain_rate.pause();
+        } else {
+            self.drain_rate.observe(self.replicas.len(), now);
+        }
         let others_in = self.replicas.iter().any(|replica| replica.key != key && replica.health.is_in());
         let others = if others_in { Others::InRotation } else { Others::None };
         if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == key) {
@@ -265,17 +314,17 @@ impl Pool {
     pub fn pump(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<Grant> {
         self.pumped_at = Some(now);
         let mut grants = Vec::new();
-        let mut next = 0;
-        while let Some((&ticket, Waiting { avoid, group })) = self.queue.range(next..).next() {
+        let mut behind = None;
+        while let Some((place, Waiting { avoid, group })) = self.queue.next(behind) {
             let (avoid, group) = (avoid.clone(), *group);
             let anywhere = avoid.is_empty() && group.is_none();
             if let Some(key) = self.pick(&avoid, group, now, rng) {
-                self.queue.remove(&ticket);
-                grants.push(Grant { ticket, key });
+                self.queue.serve(place.ticket());
+                grants.push(Grant { ticket: place.ticket(), key });
             } else if anywhere || !self.replicas.iter().any(|replica| self.can_take(replica, now)) {
                 break;
             }
-            next = ticket + 1;
+            behind = Some(place);
         }
         grants
     }

@@ -13,7 +13,7 @@ use super::budget::Retrying;
 use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
 use crate::clock;
-use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed, Wish};
+use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed, ShedReason, Wish};
 use crate::metrics::RetryReason;
 use crate::routes::Pipeline;
 
@@ -125,6 +125,11 @@ impl Performance<'_> {
         Ok(())
     }
 
+    /// When the call is of no use any more.
+    fn deadline(&self) -> Instant {
+        self.own_deadline.map_or(self.cx.deadline, |own| own.min(self.cx.deadline))
+    }
+
     fn avoided(&self) -> Vec<Key> {
         self.failed_on.iter().chain(&self.absent).copied().collect()
     }
@@ -133,12 +138,24 @@ impl Performance<'_> {
     async fn acquire(&self) -> Result<Permit, CallError> {
         let deployment = self.deployment;
         let avoid = self.avoided();
-        let wish = Wish { avoid: &avoid, revision: self.revision, draw: self.cx.draw };
+        let wish = Wish {
+            avoid: &avoid,
+            revision: self.revision,
+            draw: self.cx.draw,
+            claim: self.cx.claim,
+            deadline: Some(self.deadline()),
+        };
         match self.within(noted_while_waiting(self.cx, deployment.name(), deployment.acquire(wish))).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(Shed { retry_after_s })) => {
+            Ok(Err(Shed { retry_after_s, reason })) => {
                 self.cx.notes.lock().retry_after_s = Some(retry_after_s);
-                let message = format!("the queue of `{}` is full", deployment.name());
+                let name = deployment.name();
+                let message = match reason {
+                    ShedReason::Full => format!("the queue of `{name}` is full"),
+                    ShedReason::TooLate => {
+                        format!("so many requests wait for `{name}` that this one's deadline would pass")
+                    }
+                };
                 Err(CallError::not_started(ErrorClass::Overloaded, message))
             }
             Err(()) => Err(self.timed_out(Started::No)),
@@ -151,9 +168,9 @@ impl Performance<'_> {
         let request = CallRequest {
             request_id: self.cx.request_id.clone(),
             inputs: self.call.inputs.clone(),
-            deadline: Some(self.own_deadline.map_or(self.cx.deadline, |own| own.min(self.cx.deadline))),
+            deadline: Some(self.deadline()),
             answer: if streams { Answer::Stream } else { Answer::Whole },
-            priority: self.cx.priority,
+            priority: self.cx.claim.priority,
         };
         let target = permit.target();
         let mut pending = target.client.call(&target.id, request);

@@ -16,12 +16,12 @@ use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall};
-use millstream_proto::call::Priority;
 use millstream_proto::{ErrorClass, RequestId, Value};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub(crate) use self::budget::RetryBudget;
+use crate::dispatch::Claim;
 use crate::routes::Pipeline;
 
 /// What the execution of one request needs beside the plan.
@@ -34,8 +34,8 @@ pub(crate) struct Context {
     pub budget: Arc<RetryBudget>,
     /// The request's draw in thousandths: where replicas of two revisions answer, all its calls go to one's.
     pub draw: u16,
-    /// Who goes first where calls wait.
-    pub priority: Priority,
+    /// What its calls may claim where they wait.
+    pub claim: Claim,
     /// Where parts of the answer go, when the client asked for them.
     pub parts: Option<mpsc::Sender<Part>>,
     /// What the call layer learnt for the answer's sake.

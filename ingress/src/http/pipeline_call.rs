@@ -19,6 +19,7 @@ use super::read_body::read_body;
 use super::shadow::{Copy, Original};
 use super::{headers, sse};
 use crate::clock;
+use crate::dispatch::Claim;
 use crate::execute::{Context, Failure, Notes, execute};
 use crate::limits::RequestLimits;
 use crate::metrics::CLIENT_LEFT;
@@ -58,7 +59,7 @@ pub(crate) async fn call(
         deadline,
         budget: edge.budget.clone(),
         draw,
-        priority,
+        claim: Claim { priority, ..Claim::default() },
         parts: None,
         notes: parking_lot::Mutex::new(Notes::default()),
     };

@@ -10,6 +10,7 @@ use millstream_proto::call::Priority;
 use millstream_proto::{RequestId, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::dispatch::Claim;
 use crate::execute::{Context, Notes, RetryBudget, execute};
 use crate::routes::Pipeline;
 
@@ -62,7 +63,7 @@ impl Shadows {
             budget: self.budget.clone(),
             draw: original.draw,
             // Copies go after all that somebody waits for.
-            priority: Priority::Low,
+            claim: Claim { priority: Priority::Low, ..Claim::default() },
             parts: None,
             notes: parking_lot::Mutex::new(Notes::default()),
         };

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use millstream_proto::call::Priority;
+
 use super::*;
 
 const LIMITS: PoolLimits = PoolLimits { max_ongoing: 2, max_queued: Some(3), near_room: 1 };
@@ -29,10 +31,10 @@ fn member(key: Key, serves: &[u64]) -> Member {
 #[test]
 fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
-    let admissions: Vec<_> = (0..6).map(|_| pool.request(Wish::avoiding(&[]), now, &mut rng).0).collect();
+    let admissions: Vec<_> = (0..6).map(|_| pool.request(Wish::avoiding(&[]), now, &mut rng).admission).collect();
     use Admission::{Send, Wait};
     assert_eq!(admissions[..5], [Send(0), Send(0), Wait(0), Wait(1), Wait(2)]);
-    assert!(matches!(admissions[5], Admission::Shed { retry_after_s: 1..=60 }));
+    assert!(matches!(admissions[5], Admission::Shed(Shed { retry_after_s: 1..=60, reason: ShedReason::Full })));
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 0 }]);
     pool.give_up(1);
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 2, key: 0 }]);
@@ -42,7 +44,7 @@ fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
 fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
     let (mut pool, now, mut rng) = pool_of(&[]);
     assert_eq!(pool.reach(&[]), Reach::Empty);
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Wait(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(0));
     assert_eq!(pool.set_replicas(members(&[5]), &[], now, &mut rng), [Grant { ticket: 0, key: 5 }]);
 }
 
@@ -66,9 +68,9 @@ fn a_replica_that_comes_takes_part_of_the_queue_that_caused_it() {
 #[test]
 fn a_replica_that_said_full_is_left_alone_for_a_moment() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
     pool.finish(0, Outcome::Full, now, &mut rng);
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Wait(1 - 1));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(1 - 1));
     let wake = pool.next_wake().unwrap();
     assert_eq!(wake, now + FULL_BACKOFF);
     assert_eq!(pool.pump(wake, &mut rng), [Grant { ticket: 0, key: 0 }]);
@@ -77,9 +79,9 @@ fn a_replica_that_said_full_is_left_alone_for_a_moment() {
 #[test]
 fn a_request_that_avoids_a_replica_whose_time_has_come_wakes_nobody() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
     pool.finish(0, Outcome::Full, now, &mut rng);
-    assert_eq!(pool.request(Wish::avoiding(&[0]), now, &mut rng).0, Admission::Wait(0));
+    assert_eq!(pool.request(Wish::avoiding(&[0]), now, &mut rng).admission, Admission::Wait(0));
     let wake = pool.next_wake().unwrap();
     assert_eq!(pool.pump(wake, &mut rng), []);
     assert_eq!(pool.next_wake(), None, "or whoever waits for it would wake again and again at once");
@@ -89,10 +91,10 @@ fn a_request_that_avoids_a_replica_whose_time_has_come_wakes_nobody() {
 fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
     for _ in 0..4 {
-        assert!(matches!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(_)));
+        assert!(matches!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(_)));
     }
-    assert_eq!(pool.request(Wish::avoiding(&[0]), now, &mut rng).0, Admission::Wait(0));
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Wait(1));
+    assert_eq!(pool.request(Wish::avoiding(&[0]), now, &mut rng).admission, Admission::Wait(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(1));
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 1, key: 0 }]);
     assert_eq!(pool.finish(1, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 1 }]);
     assert_eq!(pool.reach(&[0]), Reach::Open);
@@ -103,21 +105,21 @@ fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
 fn calls_keep_to_replicas_of_their_revision_while_one_is_in_rotation() {
     let (mut pool, now, mut rng) = pool_of(&[]);
     pool.set_replicas(vec![member(0, &[1]), member(1, &[2])], &[(1, 900), (2, 100)], now, &mut rng);
-    let on = |revision, draw| Wish { avoid: &[], revision, draw };
+    let on = |revision, draw| Wish { revision, draw, ..Wish::avoiding(&[]) };
     for (wish, key) in [(on(Some(1), 950), 0), (on(Some(2), 0), 1), (on(None, 0), 0), (on(None, 950), 1)] {
-        assert_eq!(pool.request(wish, now, &mut rng).0, Admission::Send(key), "{wish:?}");
+        assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(key), "{wish:?}");
     }
-    assert_eq!(pool.request(on(Some(2), 0), now, &mut rng).0, Admission::Wait(0), "its replica is full");
+    assert_eq!(pool.request(on(Some(2), 0), now, &mut rng).admission, Admission::Wait(0), "its replica is full");
     pool.finish(0, Outcome::Answered, now, &mut rng);
     assert_eq!(pool.num_queued(), 1, "room elsewhere is not for it");
-    assert_eq!(pool.request(on(Some(1), 0), now, &mut rng).0, Admission::Send(0), "and it holds up nobody");
+    assert_eq!(pool.request(on(Some(1), 0), now, &mut rng).admission, Admission::Send(0), "and it holds up nobody");
     let grants = pool.finish(1, Outcome::Transport, now, &mut rng);
     assert!(grants.is_empty());
     let grants = pool.finish(0, Outcome::Answered, now, &mut rng);
     assert_eq!(grants, [Grant { ticket: 0, key: 0 }], "its own is ejected: better another than none");
     let avoiding = Wish { avoid: &[0], ..on(Some(1), 0) };
     assert!(
-        matches!(pool.request(avoiding, now, &mut rng).0, Admission::Wait(_)),
+        matches!(pool.request(avoiding, now, &mut rng).admission, Admission::Wait(_)),
         "a retry may go to the other"
     );
     assert!(!pool.set_replicas(vec![member(0, &[1]), member(2, &[2])], &[], now, &mut rng).is_empty());
@@ -131,56 +133,56 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
     pool.set_replicas(replicas.clone(), &[(2, 1000)], now, &mut rng);
     for (draw, new) in [(0, true), (249, true), (250, false), (999, false)] {
         for _ in 0..10 {
-            let wish = Wish { avoid: &[], revision: Some(2), draw };
-            let Admission::Send(key) = pool.request(wish, now, &mut rng).0 else { panic!("there is room") };
+            let wish = Wish { revision: Some(2), draw, ..Wish::avoiding(&[]) };
+            let Admission::Send(key) = pool.request(wish, now, &mut rng).admission else { panic!("there is room") };
             assert_eq!(key == 0, new, "{draw}");
         }
     }
     replicas.push(member(4, &[3]));
     pool.set_replicas(replicas, &[(2, 900), (3, 100)], now, &mut rng);
     for draw in [0, 500, 999] {
-        let wish = Wish { avoid: &[], revision: Some(3), draw };
-        assert_eq!(pool.request(wish, now, &mut rng).0, Admission::Send(4), "a trial is not helped");
+        let wish = Wish { revision: Some(3), draw, ..Wish::avoiding(&[]) };
+        assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(4), "a trial is not helped");
     }
 }
 
 #[test]
 fn an_ejected_replica_gets_one_probe_and_comes_back() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
-    while pool.request(Wish::avoiding(&[1]), now, &mut rng).0 != Admission::Send(0) {}
+    while pool.request(Wish::avoiding(&[1]), now, &mut rng).admission != Admission::Send(0) {}
     pool.finish(0, Outcome::Transport, now, &mut rng);
     for _ in 0..2 {
-        assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(1));
+        assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(1));
     }
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Wait(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(0));
     let wake = pool.next_wake().unwrap();
     assert!((1000..=1200).contains(&(wake - now).as_millis()));
     assert_eq!(pool.pump(wake, &mut rng), [Grant { ticket: 0, key: 0 }]);
     assert_eq!(
-        pool.request(Wish::avoiding(&[]), wake, &mut rng).0,
+        pool.request(Wish::avoiding(&[]), wake, &mut rng).admission,
         Admission::Wait(1),
         "one probe at a time"
     );
     let back = pool.finish(0, Outcome::Answered, wake, &mut rng);
     assert_eq!(back, [Grant { ticket: 1, key: 0 }]);
-    assert_eq!(pool.request(Wish::avoiding(&[]), wake, &mut rng).0, Admission::Send(0));
+    assert_eq!(pool.request(Wish::avoiding(&[]), wake, &mut rng).admission, Admission::Send(0));
 }
 
 #[test]
 fn the_last_replica_is_never_ejected_even_when_the_others_leave() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
-    while pool.request(Wish::avoiding(&[1]), now, &mut rng).0 != Admission::Send(0) {}
+    while pool.request(Wish::avoiding(&[1]), now, &mut rng).admission != Admission::Send(0) {}
     pool.finish(0, Outcome::Transport, now, &mut rng);
     pool.set_replicas(members(&[0]), &[], now, &mut rng);
     for _ in 0..2 {
-        assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).0, Admission::Send(0));
+        assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
         pool.finish(0, Outcome::Transport, now, &mut rng);
     }
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Request { avoid: Vec<Key> },
+    Request { avoid: Vec<Key>, priority: usize, tenant: u32, left_ms: Option<u64> },
     Finish { nth: usize, outcome: usize },
     GiveUp { nth: usize },
     Replicas(BTreeSet<Key>),
@@ -189,7 +191,9 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => prop::collection::vec(0..4u32, 0..2).prop_map(|avoid| Step::Request { avoid }),
+        4 => (prop::collection::vec(0..4u32, 0..2), 0..3usize, 0..3u32, prop::option::of(0..3000u64)).prop_map(
+            |(avoid, priority, tenant, left_ms)| Step::Request { avoid, priority, tenant, left_ms }
+        ),
         3 => (any::<usize>(), 0..6usize).prop_map(|(nth, outcome)| Step::Finish { nth, outcome }),
         1 => any::<usize>().prop_map(|nth| Step::GiveUp { nth }),
         1 => prop::collection::btree_set(0..4u32, 0..4).prop_map(Step::Replicas),
@@ -233,17 +237,29 @@ proptest! {
         let mut ledger = Ledger::default();
         for step in steps {
             match step {
-                Step::Request { avoid } => {
-                    let wish = Wish { draw: (seed % 1000) as u16, ..Wish::avoiding(&avoid) };
-                    let (admission, grants) = pool.request(wish, now, &mut rng);
+                Step::Request { avoid, priority, tenant, left_ms } => {
+                    let wish = Wish {
+                        draw: (seed % 1000) as u16,
+                        claim: Claim { priority: Priority::ALL[priority], tenant, weight: tenant },
+                        deadline: left_ms.map(|left| now + Duration::from_millis(left)),
+                        ..Wish::avoiding(&avoid)
+                    };
+                    let Requested { admission, grants, evicted } = pool.request(wish, now, &mut rng);
                     ledger.granted(&grants);
+                    if let Some((ticket, _)) = evicted {
+                        prop_assert!(ledger.waiting.remove(&ticket).is_some(), "only who waits is evicted");
+                        prop_assert!(matches!(admission, Admission::Wait(_)));
+                    }
                     match admission {
                         Admission::Send(key) => {
                             prop_assert!(!avoid.contains(&key));
                             ledger.sent.push(key);
                         }
                         Admission::Wait(ticket) => { ledger.waiting.insert(ticket, avoid); }
-                        Admission::Shed { .. } => prop_assert!(pool.num_queued() >= 3),
+                        Admission::Shed(Shed { reason, .. }) => {
+                            prop_assert!(pool.num_queued() >= 3 || reason == ShedReason::TooLate);
+                            prop_assert!(reason == ShedReason::Full || left_ms.is_some());
+                        }
                     }
                 }
                 Step::Finish { nth, outcome } if !ledger.sent.is_empty() => {
@@ -283,4 +299,56 @@ proptest! {
             prop_assert_eq!(pool.num_queued(), ledger.waiting.len());
         }
     }
+}
+
+fn claiming(priority: Priority, tenant: u32) -> Wish<'static> {
+    Wish { claim: Claim { priority, tenant, weight: 1 }, ..Wish::avoiding(&[]) }
+}
+
+#[test]
+fn a_full_queue_turns_away_whoever_would_be_served_last() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    let mut ask = |pool: &mut Pool, priority, tenant| pool.request(claiming(priority, tenant), now, &mut rng);
+    for _ in 0..2 {
+        ask(&mut pool, Priority::Normal, 1);
+    }
+    let tickets: Vec<_> = (0..3)
+        .map(|_| match ask(&mut pool, Priority::Normal, 1).admission {
+            Admission::Wait(ticket) => ticket,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let urgent = ask(&mut pool, Priority::High, 1);
+    assert!(matches!(urgent.admission, Admission::Wait(_)));
+    assert!(matches!(urgent.evicted, Some((ticket, Shed { reason: ShedReason::Full, .. })) if ticket == tickets[2]));
+    let other = ask(&mut pool, Priority::Normal, 2);
+    assert!(matches!(other.evicted, Some((ticket, _)) if ticket == tickets[1]), "the heavy one pays: {other:?}");
+    let late = ask(&mut pool, Priority::Low, 3);
+    assert!(matches!(late.admission, Admission::Shed(_)) && late.evicted.is_none());
+    assert_eq!(pool.num_queued(), 3);
+}
+
+#[test]
+fn what_cannot_be_in_time_is_turned_away_at_once() {
+    let (mut pool, start, mut rng) = pool_of(&[0]);
+    pool.set_limits(PoolLimits { max_queued: Some(1000), ..LIMITS });
+    for _ in 0..102 {
+        pool.request(Wish::avoiding(&[]), start, &mut rng);
+    }
+    let within = |seconds, now| Wish { deadline: Some(now + Duration::from_secs(seconds)), ..Wish::avoiding(&[]) };
+    let unknown = pool.request(within(1, start), start, &mut rng);
+    assert!(matches!(unknown.admission, Admission::Wait(_)), "nothing is known of the rate yet");
+    let mut now = start;
+    for _ in 0..20 {
+        now += Duration::from_millis(100);
+        pool.finish(0, Outcome::Answered, now, &mut rng);
+    }
+    // 81 wait, and ten are answered in a second.
+    let late = pool.request(within(7, now), now, &mut rng).admission;
+    assert!(matches!(late, Admission::Shed(Shed { reason: ShedReason::TooLate, .. })), "{late:?}");
+    assert!(matches!(pool.request(within(10, now), now, &mut rng).admission, Admission::Wait(_)));
+    assert!(matches!(
+        pool.request(Wish { deadline: Some(now + Duration::from_secs(7)), ..claiming(Priority::High, 0) }, now, &mut rng).admission,
+        Admission::Wait(_)
+    ), "nobody is before it");
 }

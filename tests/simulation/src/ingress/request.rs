@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use millstream_ingress::decisions::{
-    Admission, Attempt, Budget, Decision, Forwarded, Idempotent, Key, Outcome as CallOutcome, Reach, Ticket,
-    Wish, backoff, choose, decide, within_budget,
+    Admission, Attempt, Budget, Claim, Decision, Forwarded, Idempotent, Key, Outcome as CallOutcome, Reach,
+    Requested, Ticket, Wish, backoff, choose, decide, within_budget,
 };
 use millstream_pipelines::Name;
+use millstream_proto::call::Priority;
 use millstream_proto::{CallError, ErrorClass, Started};
 use rand::Rng;
 
@@ -112,9 +113,19 @@ impl Ingress {
         let instance = request.targets[request.stage];
         let avoid: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
         let Some(deployment) = self.deployments.get_mut(&instance) else { return };
-        let wish = Wish { avoid: &avoid, revision: Some(request.revision), draw: request.draw };
+        let number = u32::from(request.draw);
+        let priority = Priority::ALL[number as usize % Priority::ALL.len()];
+        let claim = Claim { priority, tenant: number % 4, weight: 1 + number % 2 };
+        let wish = Wish {
+            avoid: &avoid,
+            revision: Some(request.revision),
+            draw: request.draw,
+            claim,
+            deadline: None,
+        };
         deployment.arrived += 1;
-        let (admission, grants) = deployment.pool.request(wish, now, &mut cx.rng);
+        let Requested { admission, grants, evicted } = deployment.pool.request(wish, now, &mut cx.rng);
+        let evicted = evicted.and_then(|(ticket, _)| deployment.waiters.remove(&ticket));
         let mut queue_formed = false;
         if let Admission::Wait(ticket) = admission {
             request.doing = Doing::Queued(ticket);
@@ -127,8 +138,11 @@ impl Ingress {
         }
         match admission {
             Admission::Send(key) => self.send_call(id, instance, key, cx),
-            Admission::Shed { .. } => self.finish(id, &Outcome::Shed, cx),
+            Admission::Shed(_) => self.finish(id, &Outcome::Shed, cx),
             Admission::Wait(_) => {}
+        }
+        if let Some(evicted) = evicted {
+            self.finish(evicted, &Outcome::Shed, cx);
         }
     }
 
