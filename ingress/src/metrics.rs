@@ -42,7 +42,7 @@ const CALLS: Definition = Definition {
 const RETRIES: Definition = Definition {
     name: "millstream_retries_total",
     kind: Kind::Counter,
-    help: "Calls sent again: full (the replica had no room), not_started (it was not there), started (it may have run).",
+    help: "Calls sent again: full (the replica had no room), not_started (it was not there), started (it may have run), hedged (it was slow, see `hedge`).",
     labels: &["deployment", "reason"],
 };
 const SHED_CALLS: Definition = Definition {
@@ -111,6 +111,8 @@ pub(crate) enum RetryReason {
     NotStarted,
     /// The replica failed; the call may have run.
     Started,
+    /// The replica was slow; the call runs in a second one too.
+    Hedged,
 }
 
 /// Counts the calls of one deployment.
@@ -118,7 +120,7 @@ pub(crate) struct CallMeter {
     queue_wait: Histogram,
     duration: Histogram,
     outcomes: [Counter; 6],
-    retries: [Counter; 3],
+    retries: [Counter; 4],
     shed: Counter,
 }
 
@@ -127,7 +129,7 @@ impl CallMeter {
     pub(crate) fn of(deployment: &FullName) -> Self {
         let name = || deployment.to_string();
         let outcomes = ["answered", "full", "failed", "unreachable", "timed_out", "abandoned"];
-        let reasons = ["full", "not_started", "started"];
+        let reasons = ["full", "not_started", "started", "hedged"];
         Self {
             queue_wait: histogram!(QUEUE_WAIT.name, "deployment" => name()),
             duration: histogram!(CALL_DURATION.name, "deployment" => name()),

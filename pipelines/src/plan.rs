@@ -9,7 +9,7 @@ use millstream_values::Value;
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
 use crate::request::Schema;
-use crate::{DeploymentSpec, Faults, FullName, Name, Placement};
+use crate::{DeploymentSpec, Faults, FullName, Hedge, Name, Placement};
 
 mod graph;
 
@@ -58,6 +58,7 @@ pub(crate) struct StagePlan {
     pub(crate) timeout: Option<Duration>,
     /// How often a failed call is made again.
     pub(crate) retries: u32,
+    pub(crate) hedge: Option<Hedge>,
     pub(crate) on_error: OnError,
 }
 

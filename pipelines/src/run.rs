@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use millstream_values::{CallError, ErrorClass, Map, Started, Value};
 
-use crate::Plan;
+use crate::{Hedge, Plan};
 use crate::expr::{Env, EvalError};
 use crate::plan::{OnError, Work};
 use stage::{Begun, begin};
@@ -43,6 +43,8 @@ pub struct StageCall {
     pub inputs: Value,
     /// Time the call may take, queueing included; report class `DeadlineExceeded` when it is over.
     pub timeout: Option<Duration>,
+    /// When to send it to a second replica as well.
+    pub hedge: Option<Hedge>,
     /// When the request streams: the response field that this call's `text` deltas belong to.
     pub streams: Option<Arc<str>>,
 }
@@ -223,6 +225,7 @@ impl Run {
             target,
             inputs,
             timeout: of.timeout,
+            hedge: of.hedge,
             streams: self.plan.graph.streams[stage].clone(),
         }));
         self.calls.push(CallState { stage, element, retries_left, inputs: kept, open: true });

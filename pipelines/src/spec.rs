@@ -198,6 +198,15 @@ impl Default for Batch {
     }
 }
 
+/// When a call that is not answered yet goes to a second replica as well; the first answer counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hedge {
+    /// After the time that so many percent of the deployment's recent calls took at most.
+    Percentile(u8),
+    /// After this time.
+    After(Duration),
+}
+
 /// How many replicas, and what moves the number. Rules in order: bounds, smoothing, delays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Autoscaling {

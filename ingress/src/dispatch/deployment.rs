@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
 use super::ejection::Outcome;
+use super::latency::Latencies;
 use super::outcomes::CallCounts;
 use super::pool::{Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish};
 use super::router::Locality;
@@ -124,6 +125,7 @@ struct Shared {
     wake_at: Option<Instant>,
     /// What the head has not been told yet.
     counts: CallCounts,
+    latencies: Latencies,
     rng: SmallRng,
 }
 
@@ -141,6 +143,7 @@ impl Deployment {
             arrived: 0,
             wake_at: None,
             counts: CallCounts::default(),
+            latencies: Latencies::NONE,
             rng: SmallRng::from_os_rng(),
         };
         let meter = CallMeter::of(&name);
@@ -262,6 +265,21 @@ impl Deployment {
         place.expect("a waiter's sender is dropped only by sending or by the waiter itself")
     }
 
+    /// A place in a replica if there is one at once and nobody waits for it; for calls that can do without.
+    pub(crate) fn try_acquire(&self, wish: Wish<'_>) -> Option<Permit> {
+        let now = clock::now();
+        let mut shared = self.shared.lock();
+        let Shared { pool, rng, .. } = &mut *shared;
+        let key = pool.try_request(wish, now, rng)?;
+        Some(self.permit(&mut shared, key, now))
+    }
+
+    /// How long so many percent of its recent calls took at most, from their place in a replica to their end; `None`
+    /// while too few have ended.
+    pub(crate) fn latency(&self, percent: u8) -> Option<Duration> {
+        self.shared.lock().latencies.quantile(percent)
+    }
+
     /// Turns a request away that waited.
     fn evict(&self, shared: &mut Shared, ticket: Ticket, shed: Shed) {
         shared.counts.shed += 1;
@@ -324,11 +342,14 @@ impl Deployment {
     }
 
     /// Gives a place back; gives the time at which it did.
-    fn release(&self, target: &Target, outcome: Outcome) -> Instant {
+    fn release(&self, target: &Target, outcome: Outcome, since: Instant) -> Instant {
         let (key, now) = (target.key, clock::now());
         let mut shared = self.shared.lock();
         shared.ongoing -= 1;
         shared.counts.count(target.revision, outcome);
+        if outcome == Outcome::Answered {
+            shared.latencies.record(now.saturating_duration_since(since));
+        }
         let Shared { pool, rng, .. } = &mut *shared;
         let grants = pool.finish(key, outcome, now, rng);
         if !grants.is_empty() || pool.num_queued() > 0 {
@@ -376,7 +397,8 @@ impl Permit {
 
     fn end(&mut self, outcome: Outcome) {
         self.open = false;
-        let elapsed = self.deployment.release(&self.target, outcome).saturating_duration_since(self.since);
+        let now = self.deployment.release(&self.target, outcome, self.since);
+        let elapsed = now.saturating_duration_since(self.since);
         self.deployment.meter.ended(outcome, elapsed);
     }
 }

@@ -4,6 +4,7 @@
 mod admission;
 mod deployment;
 pub(crate) mod ejection;
+mod latency;
 pub(crate) mod outcomes;
 pub(crate) mod pool;
 mod queue;

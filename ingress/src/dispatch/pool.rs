@@ -279,6 +279,12 @@ impl Pool {
         Requested { admission: Admission::Wait(ticket), grants, evicted }
     }
 
+    /// A place at once, or none: for a request that does not wait, and goes before nobody who does.
+    pub fn try_request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> Option<Key> {
+        let group = self.group(wish);
+        if self.queue.is_empty() { self.pick(wish.avoid, group, now, rng) } else { None }
+    }
+
     /// What a request hears that is turned away now.
     fn shed(&self, reason: ShedReason, rng: &mut impl Rng) -> Shed {
         let rate_per_s = self.drain_rate.per_second(self.replicas.len());

@@ -8,8 +8,10 @@ use std::time::Instant;
 use millstream_pipelines::{FullName, StageCall};
 use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
+use smallvec::smallvec;
 
 use super::budget::Retrying;
+use super::hedge::{Tries, Try};
 use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
 use crate::clock;
@@ -40,16 +42,16 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
     CallEnd { id: call.id, stage: call.stage, outcome, forwarded }
 }
 
-struct Performance<'a> {
-    deployment: &'a Deployment,
+pub(super) struct Performance<'a> {
+    pub(super) deployment: &'a Deployment,
     /// The revision that the request runs on, where it says something about this deployment.
     revision: Option<u64>,
-    call: &'a StageCall,
-    cx: &'a Context,
+    pub(super) call: &'a StageCall,
+    pub(super) cx: &'a Context,
     /// When the stage's own timeout is over; the request's deadline is the executor's to keep.
     own_deadline: Option<Instant>,
     /// Replicas on which the call may have run: never again.
-    failed_on: Vec<Key>,
+    pub(super) failed_on: Vec<Key>,
     /// Replicas that were not there: not again before the others were asked.
     absent: Vec<Key>,
     /// How often all replicas were asked in vain.
@@ -63,7 +65,7 @@ impl Performance<'_> {
     async fn run(&mut self) -> Result<Value, CallError> {
         loop {
             let permit = self.acquire().await?;
-            let (outcome, result) = self.attempt(&permit).await;
+            let (permit, outcome, result) = self.attempt(permit).await;
             let key = permit.target().key;
             permit.finish(outcome);
             let error = match result {
@@ -125,12 +127,28 @@ impl Performance<'_> {
         Ok(())
     }
 
+    /// What is asked of the deployment.
+    pub(super) fn wish<'w>(&self, avoid: &'w [Key]) -> Wish<'w> {
+        Wish {
+            avoid,
+            revision: self.revision,
+            draw: self.cx.draw,
+            claim: self.cx.claim,
+            deadline: Some(self.deadline()),
+        }
+    }
+
+    /// Whether parts of the answer go to the client as they come.
+    pub(super) fn streams(&self) -> bool {
+        self.call.streams.is_some() && self.cx.parts.is_some()
+    }
+
     /// When the call is of no use any more.
     fn deadline(&self) -> Instant {
         self.own_deadline.map_or(self.cx.deadline, |own| own.min(self.cx.deadline))
     }
 
-    fn avoided(&self) -> Vec<Key> {
+    pub(super) fn avoided(&self) -> Vec<Key> {
         self.failed_on.iter().chain(&self.absent).copied().collect()
     }
 
@@ -138,13 +156,7 @@ impl Performance<'_> {
     async fn acquire(&self) -> Result<Permit, CallError> {
         let deployment = self.deployment;
         let avoid = self.avoided();
-        let wish = Wish {
-            avoid: &avoid,
-            revision: self.revision,
-            draw: self.cx.draw,
-            claim: self.cx.claim,
-            deadline: Some(self.deadline()),
-        };
+        let wish = self.wish(&avoid);
         match self.within(noted_while_waiting(self.cx, deployment.name(), deployment.acquire(wish))).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(Shed { retry_after_s, reason })) => {
@@ -162,23 +174,39 @@ impl Performance<'_> {
         }
     }
 
-    /// Sends the call to a replica and waits for its end.
-    async fn attempt(&mut self, permit: &Permit) -> (Outcome, Result<Value, CallError>) {
-        let streams = self.call.streams.is_some() && self.cx.parts.is_some();
+    /// Sends the call to a replica and waits for its end, possibly in another one that was asked as well.
+    async fn attempt(&mut self, permit: Permit) -> (Permit, Outcome, Result<Value, CallError>) {
+        let mut pending = self.send(&permit);
+        let own_deadline = self.own_deadline;
+        let Some(after) = self.hedge_after() else {
+            return match within(own_deadline, self.collect(&mut pending)).await {
+                Ok(result) => (permit, outcome_of(&result), result),
+                Err(()) => (permit, Outcome::TimedOut, Err(self.timed_out(Started::Yes))),
+            };
+        };
+        let mut tries: Tries = smallvec![Try { permit, pending }];
+        match within(own_deadline, self.race(&mut tries, after)).await {
+            // What else is under way is given up.
+            Ok((index, result)) => (tries.swap_remove(index).permit, outcome_of(&result), result),
+            Err(()) => {
+                let first = tries.remove(0);
+                tries.into_iter().for_each(|other| other.permit.finish(Outcome::TimedOut));
+                (first.permit, Outcome::TimedOut, Err(self.timed_out(Started::Yes)))
+            }
+        }
+    }
+
+    /// Sends the call.
+    pub(super) fn send(&self, permit: &Permit) -> PendingCall {
         let request = CallRequest {
             request_id: self.cx.request_id.clone(),
             inputs: self.call.inputs.clone(),
             deadline: Some(self.deadline()),
-            answer: if streams { Answer::Stream } else { Answer::Whole },
+            answer: if self.streams() { Answer::Stream } else { Answer::Whole },
             priority: self.cx.claim.priority,
         };
         let target = permit.target();
-        let mut pending = target.client.call(&target.id, request);
-        let own_deadline = self.own_deadline;
-        match within(own_deadline, self.collect(&mut pending)).await {
-            Ok(result) => (outcome_of(&result), result),
-            Err(()) => (Outcome::TimedOut, Err(self.timed_out(Started::Yes))),
-        }
+        target.client.call(&target.id, request)
     }
 
     async fn collect(&mut self, pending: &mut PendingCall) -> Result<Value, CallError> {
@@ -228,7 +256,7 @@ async fn noted_while_waiting<T>(cx: &Context, name: &FullName, work: impl Future
 }
 
 /// What a call's end says about its replica.
-fn outcome_of(result: &Result<Value, CallError>) -> Outcome {
+pub(super) fn outcome_of(result: &Result<Value, CallError>) -> Outcome {
     let Err(error) = result else { return Outcome::Answered };
     match (error.class, error.started) {
         (ErrorClass::Unavailable, _) | (ErrorClass::NotFound, Started::No) => Outcome::Transport,

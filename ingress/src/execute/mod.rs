@@ -6,6 +6,7 @@
 
 mod budget;
 mod call;
+mod hedge;
 pub(crate) mod retry;
 
 use std::collections::HashMap;

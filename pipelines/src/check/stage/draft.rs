@@ -7,8 +7,8 @@ use crate::check::MAX_ENTRIES;
 use crate::check::pipeline::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use crate::fault::FaultSink;
 use crate::ops::Operator;
-use crate::raw::{Key, Raw, Reader, Span, closest, did_you_mean};
-use crate::{FullName, Name, Task};
+use crate::raw::{Key, Raw, Reader, Span, closest, did_you_mean, parse_duration};
+use crate::{FullName, Hedge, Name, Task};
 
 /// Names that mean something else in expressions, or in a body.
 const RESERVED: [&str; 14] = [
@@ -16,6 +16,8 @@ const RESERVED: [&str; 14] = [
     "else",
 ];
 
+/// Percentiles of recent calls that a hedge may wait for.
+const HEDGE_PERCENTILES: std::ops::RangeInclusive<u8> = 50..=99;
 /// Most tries after the first.
 const MAX_RETRIES: u32 = 5;
 
@@ -30,6 +32,7 @@ pub(super) struct Draft<'a> {
     pub(super) for_each: Option<ForEach<'a>>,
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
+    pub(super) hedge: Option<Hedge>,
     pub(super) on_error: Fallback<'a>,
 }
 
@@ -141,6 +144,7 @@ pub(super) fn draft<'a>(
         for_each: None,
         timeout: None,
         retries: 0,
+        hedge: None,
         on_error: Fallback::Fail,
     };
     let Some(mut table) = Reader::entry("stage", key, raw, faults) else { return draft };
@@ -150,9 +154,10 @@ pub(super) fn draft<'a>(
     draft.for_each = for_each(&mut table, faults);
     draft.timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
     draft.retries = table.int("retries", 0..=MAX_RETRIES, faults).unwrap_or(0);
+    draft.hedge = hedge(&mut table, faults);
     draft.on_error = on_error(&mut table, faults);
     if matches!(draft.target, Target::Operator(_)) {
-        for key in ["timeout", "retries"] {
+        for key in ["timeout", "retries", "hedge"] {
             if let Some((name, _)) = table.raw(key) {
                 let message =
                     format!("{} is given, but an operator runs at once and in place", table.label(key));
@@ -162,6 +167,23 @@ pub(super) fn draft<'a>(
     }
     table.finish(faults);
     draft
+}
+
+/// `hedge = "p95"`, or a time.
+fn hedge(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Option<Hedge> {
+    let (text, raw) = table.text("hedge", faults)?;
+    let percentile = text.strip_prefix('p').and_then(|number| number.parse().ok());
+    let after = || parse_duration(text).ok().filter(|after| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(after));
+    let found = match percentile {
+        Some(percent) => HEDGE_PERCENTILES.contains(&percent).then_some(Hedge::Percentile(percent)),
+        None => after().map(Hedge::After),
+    };
+    if found.is_none() {
+        let help = "write the percentile of recent calls after which a second one is sent, `\"p50\"` to `\"p99\"`, or a \
+                    time such as `\"40ms\"`";
+        faults.push(raw.span.clone(), format!("{} is `{text}`", table.label("hedge")), help);
+    }
+    found
 }
 
 fn target(table: &mut Reader<'_>, deployments: &Deployments, faults: &mut FaultSink<'_>) -> Target {

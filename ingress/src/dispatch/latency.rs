@@ -1,0 +1,106 @@
+//! How long recent calls of a deployment took, as quantiles: what a hedged call waits for before it is sent again.
+//!
+//! A histogram with four buckets to each doubling, so that a quantile is at most a quarter too high; older calls fade by
+//! halving. Counting is one addition.
+
+use std::time::Duration;
+
+const BUCKETS_PER_DOUBLING: u32 = 4;
+const NUM_BUCKETS: usize = 128;
+/// Calls after which all counts are halved.
+const FADE_AT: u32 = 1024;
+/// Calls below which nothing is said.
+const MIN_CALLS: u32 = 20;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Latencies {
+    counts: [u32; NUM_BUCKETS],
+    total: u32,
+}
+
+impl Latencies {
+    /// Nothing is known.
+    pub(crate) const NONE: Self = Self { counts: [0; NUM_BUCKETS], total: 0 };
+
+    /// Counts a call.
+    pub(crate) fn record(&mut self, took: Duration) {
+        if self.total >= FADE_AT {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.counts.iter().sum();
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.counts[bucket(micros)] += 1;
+        self.total += 1;
+    }
+
+    /// The time that so many percent of the calls took at most; `None` while too few have ended.
+    pub(crate) fn quantile(&self, percent: u8) -> Option<Duration> {
+        if self.total < MIN_CALLS {
+            return None;
+        }
+        let wanted = (u64::from(self.total) * u64::from(percent.min(100))).div_ceil(100);
+        let mut below = 0;
+        let found = self.counts.iter().position(|&count| {
+            below += u64::from(count);
+            below >= wanted
+        });
+        found.map(|bucket| Duration::from_micros(upper_bound(bucket)))
+    }
+}
+
+/// The bucket of a time: four to each doubling, by its first bits.
+fn bucket(micros: u64) -> usize {
+    let exponent = micros.ilog2();
+    let within = if exponent >= 2 { (micros >> (exponent - 2)) & 3 } else { (micros << (2 - exponent)) & 3 };
+    let index = u64::from(exponent * BUCKETS_PER_DOUBLING) + within;
+    usize::try_from(index).unwrap_or(NUM_BUCKETS).min(NUM_BUCKETS - 1)
+}
+
+/// The first time beyond a bucket, in microseconds.
+fn upper_bound(bucket: usize) -> u64 {
+    let bucket = bucket as u64 + 1;
+    let (exponent, within) = (bucket / u64::from(BUCKETS_PER_DOUBLING), bucket % u64::from(BUCKETS_PER_DOUBLING));
+    ((4 + within) << exponent).div_ceil(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn few_calls_say_nothing() {
+        let mut latencies = Latencies::NONE;
+        for _ in 0..19 {
+            latencies.record(Duration::from_millis(1));
+        }
+        assert_eq!(latencies.quantile(95), None);
+        latencies.record(Duration::from_millis(1));
+        assert!(latencies.quantile(95).is_some());
+    }
+
+    #[test]
+    fn old_calls_fade() {
+        let mut latencies = Latencies::NONE;
+        (0..5000).for_each(|_| latencies.record(Duration::from_secs(1)));
+        (0..5000).for_each(|_| latencies.record(Duration::from_millis(1)));
+        assert!(latencies.quantile(95).unwrap() < Duration::from_millis(2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_quantile_is_at_most_a_quarter_too_high(micros in prop::collection::vec(1_u64..10_000_000, 20..500), percent in 1_u8..=100) {
+            let mut latencies = Latencies::NONE;
+            micros.iter().for_each(|&micros| latencies.record(Duration::from_micros(micros)));
+            let mut sorted = micros.clone();
+            sorted.sort_unstable();
+            let rank = (sorted.len() * usize::from(percent)).div_ceil(100).max(1);
+            let exact = sorted[rank - 1];
+            let found = latencies.quantile(percent).unwrap().as_micros() as u64;
+            prop_assert!(found >= exact, "{} {}", found, exact);
+            prop_assert!(found <= exact + exact.div_ceil(4) + 1, "{} {}", found, exact);
+        }
+    }
+}
