@@ -7,6 +7,7 @@
 mod book;
 pub mod defrag;
 mod deployment;
+mod linger;
 pub mod numbers;
 pub mod observe;
 pub mod rehearse;

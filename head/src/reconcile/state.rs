@@ -36,6 +36,8 @@ pub struct State {
     pub serving: BTreeMap<Name, Serving>,
     /// Takeovers of one revision by another that are under way.
     pub rollouts: BTreeMap<Name, Rollout>,
+    /// When revisions that requests were sent to left the routes: requests may still be under way on them.
+    pub left: BTreeMap<Name, BTreeMap<u64, Duration>>,
     /// What the store has been told about rollouts; in force at once, and told again until the store has it.
     pub conclusions: BTreeMap<Name, Conclusion>,
     /// How many replicas the autoscaler has decided on, by deployment; one that is not here has its minimum.
