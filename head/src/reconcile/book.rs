@@ -59,6 +59,7 @@ impl State {
                 self.serving.remove(pipeline);
                 self.rollouts.remove(pipeline);
                 self.left.remove(pipeline);
+                self.ended.remove(pipeline);
                 self.conclusions.remove(pipeline);
                 self.targets.retain(|deployment, _| deployment.pipeline != *pipeline);
                 self.scalers.retain(|deployment, _| deployment.pipeline != *pipeline);

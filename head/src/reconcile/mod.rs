@@ -32,8 +32,8 @@ use crate::rollout;
 use crate::scheduler::Share;
 pub use scale::{Census, Scale};
 pub use state::{
-    Booking, Conclusion, Device, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId, State,
-    Unplaced,
+    Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId,
+    State, Unplaced,
 };
 pub use step::{Step, step};
 

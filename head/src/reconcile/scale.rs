@@ -202,7 +202,7 @@ pub fn rebound(state: &mut State, before: &Desired, after: &Desired) -> Vec<Comm
     commands
 }
 
-/// Forgets targets and histories of deployments that nobody asks for any more.
+/// Forgets targets, histories and counts of deployments that nobody asks for any more.
 pub fn forget_unwanted(state: &mut State, desired: &Desired) {
     let is_known = |name: &FullName| {
         let pipeline = desired.pipelines.get(&name.pipeline);
@@ -212,6 +212,11 @@ pub fn forget_unwanted(state: &mut State, desired: &Desired) {
     state.targets.retain(|name, _| is_known(name));
     state.scalers.retain(|name, _| is_known(name));
     state.census.retain(|name, _| is_known(name));
+    for (pipeline, ended) in &mut state.ended {
+        ended.calls.retain(|deployment, _| {
+            is_known(&FullName { pipeline: pipeline.clone(), deployment: deployment.clone() })
+        });
+    }
 }
 
 /// Replicas of every deployment that may scale, those included that only requests on other revisions call.

@@ -46,6 +46,8 @@ pub struct State {
     pub scalers: BTreeMap<FullName, Scaler<IngressId>>,
     /// Replicas of deployments that may scale, as the last look saw them.
     pub census: BTreeMap<FullName, Census>,
+    /// How many requests and calls have ended, by pipeline, since this head began to count.
+    pub ended: BTreeMap<Name, Ended>,
     /// The newest route table; version 0 before the first one.
     pub routes: RouteTable,
     /// Whether workers had time to report after the head's start; before, nothing is decided.
@@ -66,6 +68,15 @@ pub struct State {
 
 /// Replicas without a place, counted by deployment and by what is missing.
 pub type Unplaced = BTreeMap<FullName, BTreeMap<Lack, u32>>;
+
+/// Requests and calls that ended, with an answer or by a fault of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Ended {
+    /// Requests.
+    pub requests: u64,
+    /// Calls, by deployment.
+    pub calls: BTreeMap<Name, u64>,
+}
 
 /// What a pipeline's requests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -252,7 +252,8 @@ fn keep_house(
     step: &mut Step,
 ) {
     let known = state.serving.keys().chain(state.rollouts.keys()).chain(state.conclusions.keys());
-    let known = known.chain(state.targets.keys().map(|deployment| &deployment.pipeline));
+    let known =
+        known.chain(state.targets.keys().map(|deployment| &deployment.pipeline)).chain(state.ended.keys());
     let gone: BTreeSet<_> = known.filter(|name| !desired.pipelines.contains_key(*name)).collect();
     for pipeline in gone {
         step.commands.push(Command::ForgetPipeline { pipeline: pipeline.clone() });
