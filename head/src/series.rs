@@ -297,8 +297,10 @@ mod tests {
 
     #[test]
     fn counts_become_rates_also_when_a_second_was_missed_or_counting_began_anew() {
+        /// A time, the totals then, and the rates that follow.
+        type Row = (f32, &'static [(&'static str, u64)], &'static [(&'static str, f32)]);
         let mut rates = Rates::default();
-        let table: [(f32, &[(&str, u64)], &[(&str, f32)]); 6] = [
+        let table: [Row; 6] = [
             (10.0, &[("a", 100)], &[]),
             (11.0, &[("a", 107)], &[("a", 7.0)]),
             (13.0, &[("a", 107), ("b", 6)], &[("a", 0.0), ("b", 3.0)]),
