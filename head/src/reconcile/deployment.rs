@@ -77,12 +77,13 @@ pub(super) fn decide(context: &Context<'_>) -> Needs {
             context.keep_whole(&context.full_name(deployment), spec, old, &mut needs);
         }
     }
-    let lingering =
-        lingering(context.state, context.view, (context.name, context.pipeline), context.timing, context.now);
-    let known = |deployment: &Name| {
+    let known = |number| [wanted.stored.number, serving.revision].contains(&number);
+    let Context { name, pipeline, view, state, timing, now, .. } = *context;
+    let lingering = lingering(state, view, (name, pipeline), known, timing, now);
+    let has = |deployment: &Name| {
         compiled.deployments.contains_key(deployment) || old.is_some_and(|old| old.spec(deployment).is_some())
     };
-    context.keep_for_requests_under_way(&lingering, known, &mut needs);
+    context.keep_for_requests_under_way(&lingering, has, &mut needs);
     context.retire_strangers(wanted, old.map(AsRef::as_ref), &lingering, &mut needs);
     // Only the first start: what is lost later is replaced as it fits.
     if compiled.all_or_nothing && context.view.of_pipeline(context.name).next().is_none() {

@@ -2,7 +2,7 @@
 //! began with. Deployments that only such a plan calls stay, ready and routed, for as long as [`Timing`]'s watch after
 //! requests moved, and for as long as a rollout may lead back to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,25 +24,28 @@ fn may_be_under_way(since: Duration, timing: &Timing, now: Duration) -> bool {
 
 /// The revisions of a pipeline on which requests may be under way, by number: those that the last table names, those
 /// that it named a while ago, the one that a rollout may go back to; for a head that has just come to lead, all that
-/// have ready replicas.
+/// have ready replicas. Those in `known`, which are looked after anyway, are left out; so nothing is left as a rule.
 pub(super) fn lingering<'a>(
     state: &State,
     view: &View<'_>,
     (name, pipeline): (&Name, &'a Pipeline),
+    known: impl Fn(u64) -> bool,
     timing: &Timing,
     now: Duration,
 ) -> Vec<&'a Arc<Revision>> {
     let routed = state.routes.pipeline(name).into_iter().flat_map(|route| &route.variants);
-    let mut numbers: BTreeSet<u64> = routed.map(|variant| variant.revision.stored.number).collect();
+    let routed = routed.map(|variant| variant.revision.stored.number);
     let left = state.left.get(name).into_iter().flatten();
-    numbers
-        .extend(left.filter(|(_, since)| may_be_under_way(**since, timing, now)).map(|(number, _)| number));
+    let left = left.filter(|(_, since)| may_be_under_way(**since, timing, now)).map(|(number, _)| *number);
     let rollout = state.rollouts.get(name).filter(|rollout| rollout.phase >= Phase::Moving);
-    numbers.extend(rollout.map(|rollout| rollout.baseline));
-    if !state.settled {
-        let ready = view.of_pipeline(name).flat_map(|(_, replicas)| replicas).filter(|seen| seen.is_ready());
-        numbers.extend(ready.map(|seen| seen.replica.revision));
-    }
+    let baseline = rollout.map(|rollout| rollout.baseline);
+    let unsettled = (!state.settled).then(|| view.of_pipeline(name)).into_iter().flatten();
+    let ready = unsettled.flat_map(|(_, replicas)| replicas).filter(|seen| seen.is_ready());
+    let ready = ready.map(|seen| seen.replica.revision);
+    let mut numbers: Vec<u64> =
+        routed.chain(left).chain(baseline).chain(ready).filter(|number| !known(*number)).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
     numbers.iter().filter_map(|number| pipeline.revisions.get(number)).collect()
 }
 
@@ -52,11 +55,10 @@ pub(super) fn serves_any(seen: &Seen<'_>, revisions: &[&Arc<Revision>]) -> bool 
     revisions.iter().any(|revision| revision.spec(deployment).is_some() && seen.serves(revision))
 }
 
-/// The revisions that a table names, by pipeline.
-fn variants(table: &[PipelineRoute]) -> impl Iterator<Item = (&Name, u64)> {
-    table.iter().flat_map(|route| {
-        route.variants.iter().map(move |variant| (&route.name, variant.revision.stored.number))
-    })
+/// Whether a table names a revision.
+fn names(table: &[PipelineRoute], pipeline: &Name, revision: u64) -> bool {
+    let route = table.binary_search_by(|route| route.name.cmp(pipeline)).ok().map(|index| &table[index]);
+    route.is_some_and(|route| route.variants.iter().any(|it| it.revision.stored.number == revision))
 }
 
 impl State {
@@ -77,14 +79,15 @@ impl State {
         timing: &Timing,
         now: Duration,
     ) {
-        for (route, variant) in variants(&self.routes.pipelines) {
-            self.left.entry(route.clone()).or_default().insert(variant, now);
-        }
-        for (route, variant) in variants(next) {
-            self.left.get_mut(route).and_then(|left| left.remove(&variant));
+        for route in self.routes.pipelines.iter() {
+            for revision in route.variants.iter().map(|variant| variant.revision.stored.number) {
+                if !names(next, &route.name, revision) {
+                    self.left.entry(route.name.clone()).or_default().insert(revision, now);
+                }
+            }
         }
         self.left.retain(|name, left| {
-            left.retain(|_, since| may_be_under_way(*since, timing, now));
+            left.retain(|number, since| may_be_under_way(*since, timing, now) && !names(next, name, *number));
             !left.is_empty() && desired.pipelines.contains_key(name)
         });
     }

@@ -129,12 +129,13 @@ fn build(state: &State, desired: &Desired, timing: &Timing, now: Duration) -> Ve
         let revisions = variants.iter().map(|variant| &variant.revision);
         let compiled = revisions.filter_map(|revision| revision.compiled.as_ref().ok());
         let names: BTreeSet<_> = compiled.flat_map(|compiled| compiled.deployments.keys()).collect();
-        let lingering = lingering(state, &view, (name, pipeline), timing, now);
+        let known = |number| variants.iter().any(|variant| variant.revision.stored.number == number);
+        let lingering = lingering(state, &view, (name, pipeline), known, timing, now);
         let of_lingering = lingering.iter().filter_map(|revision| revision.compiled.as_ref().ok());
-        let all = of_lingering.flat_map(|compiled| compiled.deployments.keys()).chain(names.iter().copied());
-        let all: BTreeSet<_> = all.collect();
+        let of_lingering: BTreeSet<_> =
+            of_lingering.flat_map(|compiled| compiled.deployments.keys()).collect();
         let helps = |revision| helps_out(state, name, pipeline, revision);
-        let deployments = all.into_iter().map(|deployment| {
+        let deployments = names.union(&of_lingering).map(|&deployment| {
             let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
             if !names.contains(deployment) {
                 let replicas = left_behind(&view, &full_name, &lingering);
