@@ -157,7 +157,7 @@ const NODE_STATES: [(NodeState, &str); 4] = [
 /// Sets every gauge of the head.
 pub(crate) fn set(numbers: &Numbers) {
     numbers.deployments.iter().for_each(set_deployment);
-    for PipelineNumbers { pipeline, state: now, phase } in &numbers.pipelines {
+    for PipelineNumbers { pipeline, state: now, phase, .. } in &numbers.pipelines {
         for (state, word) in PIPELINE_STATES {
             let value = f64::from(u8::from(*now == state));
             gauge!(ROLLOUT.name, "pipeline" => pipeline.to_string(), "state" => word).set(value);

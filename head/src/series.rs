@@ -2,10 +2,11 @@
 //! lost when the head ends. Plain data; the time is an argument, in whole seconds.
 //!
 //! A ring has [`CAPACITY`] numbers of 4 bytes: 14.4 kB a series. At most [`MAX_SERIES`] series are kept, so at most 30 MB;
-//! a cluster of 10 deployments and 4 nodes has 54 series and 0.8 MB.
+//! a cluster of 10 deployments in 4 pipelines and 4 nodes with devices has 68 series and 1 MB.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ pub const CAPACITY: u64 = 3600;
 /// Most series. When more are observed, those that have ended give way; when none has, the new ones are left out.
 pub const MAX_SERIES: usize = 2048;
 
-/// What is kept of a deployment or a node.
+/// What is kept of a pipeline, a deployment or a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -30,20 +31,36 @@ pub enum Metric {
     Desired,
     /// Ready replicas of a deployment.
     Ready,
+    /// Requests of a pipeline that end in a second, with an answer or by a fault of ours.
+    RequestsPerSecond,
+    /// Calls of a deployment that do.
+    CallsPerSecond,
     /// Devices' worth of booked shares on a node: the sum over its devices.
     GpuBooked,
 }
 
 impl Metric {
     /// All, with their names.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Ongoing, "ongoing"),
         (Self::Queued, "queued"),
         (Self::Target, "target"),
         (Self::Desired, "desired"),
         (Self::Ready, "ready"),
+        (Self::RequestsPerSecond, "requests_per_second"),
+        (Self::CallsPerSecond, "calls_per_second"),
         (Self::GpuBooked, "gpu_booked"),
     ];
+
+    /// Whose numbers they are.
+    #[must_use]
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::RequestsPerSecond => Scope::Pipeline,
+            Self::GpuBooked => Scope::Node,
+            _ => Scope::Deployment,
+        }
+    }
 
     /// The one of that name.
     #[must_use]
@@ -52,7 +69,18 @@ impl Metric {
     }
 }
 
-/// Whose numbers a series has: a deployment's full name, or a node's name.
+/// Whose numbers a metric has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// A pipeline's.
+    Pipeline,
+    /// A deployment's.
+    Deployment,
+    /// A node's.
+    Node,
+}
+
+/// Whose numbers a series has: a pipeline's name, a deployment's full name, or a node's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// What.
@@ -191,6 +219,48 @@ pub fn samples(numbers: &Numbers) -> impl Iterator<Item = (Key, f32)> {
     deployments.chain(nodes)
 }
 
+/// What has ended in the cluster since the head began to count.
+pub fn totals(numbers: &Numbers) -> impl Iterator<Item = (Key, u64)> {
+    let calls = numbers.deployments.iter().map(|numbers| {
+        let subject = numbers.deployment.to_string();
+        (Key { metric: Metric::CallsPerSecond, subject }, numbers.calls_ended)
+    });
+    let requests = numbers.pipelines.iter().map(|numbers| {
+        let subject = numbers.pipeline.to_string();
+        (Key { metric: Metric::RequestsPerSecond, subject }, numbers.requests_ended)
+    });
+    calls.chain(requests)
+}
+
+/// Turns counts that only grow into what they grow by in a second.
+#[derive(Debug, Default)]
+pub struct Rates {
+    before: Option<(Duration, BTreeMap<Key, u64>)>,
+}
+
+impl Rates {
+    /// What the counts have grown by each second since the last time. Nothing at first: who begins to look does not know
+    /// how long that took.
+    pub fn observe(&mut self, now: Duration, totals: impl Iterator<Item = (Key, u64)>) -> Vec<(Key, f32)> {
+        let totals: BTreeMap<Key, u64> = totals.collect();
+        let mut rates = Vec::new();
+        if let Some((at, before)) = &self.before {
+            let elapsed = now.saturating_sub(*at).as_secs_f32();
+            if elapsed <= 0.0 {
+                return rates;
+            }
+            for (key, total) in &totals {
+                let known = before.get(key).copied().unwrap_or(0);
+                // A reconciler that was restarted counts from the start.
+                let grown = total.checked_sub(known).unwrap_or(*total);
+                rates.push((key.clone(), number(grown) / elapsed));
+            }
+        }
+        self.before = Some((now, totals));
+        rates
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "exact up to 16 million, and drawn in pixels")]
 fn number(count: u64) -> f32 {
     count as f32
@@ -223,6 +293,27 @@ mod tests {
         history.observe(103, [(key("a/b"), 9.0)]);
         let expected = vec![Some(1.0), Some(2.0), None, None, Some(4.0)];
         assert_eq!(read(&history, 5, 1), [("a/b".to_owned(), expected)]);
+    }
+
+    #[test]
+    fn counts_become_rates_also_when_a_second_was_missed_or_counting_began_anew() {
+        /// A time, the totals then, and the rates that follow.
+        type Row = (f32, &'static [(&'static str, u64)], &'static [(&'static str, f32)]);
+        let mut rates = Rates::default();
+        let table: [Row; 6] = [
+            (10.0, &[("a", 100)], &[]),
+            (11.0, &[("a", 107)], &[("a", 7.0)]),
+            (13.0, &[("a", 107), ("b", 6)], &[("a", 0.0), ("b", 3.0)]),
+            (13.5, &[("a", 110), ("b", 6)], &[("a", 6.0), ("b", 0.0)]),
+            (14.5, &[("a", 4)], &[("a", 4.0)]),
+            (14.5, &[("a", 9)], &[]),
+        ];
+        for (at, totals, expected) in table {
+            let totals = totals.iter().map(|(subject, total)| (key(subject), *total));
+            let found = rates.observe(Duration::from_secs_f32(at), totals);
+            let found: Vec<_> = found.iter().map(|(key, rate)| (key.subject.as_str(), *rate)).collect();
+            assert_eq!(found, expected, "{at}");
+        }
     }
 
     #[test]

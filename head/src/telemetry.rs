@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use crate::actors::reconciler_actor::ReconcilerMsg;
+use crate::metrics;
+use crate::series::{self, Rates};
 use crate::shared::Shared;
-use crate::{metrics, series};
 
 /// A second of the history.
 const STEP: Duration = Duration::from_secs(1);
@@ -16,6 +17,7 @@ const STEP: Duration = Duration::from_secs(1);
 pub(crate) async fn observe(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(STEP);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut rates = Rates::default();
     loop {
         tokio::select! {
             () = shared.closing.cancelled() => return,
@@ -24,8 +26,9 @@ pub(crate) async fn observe(shared: Arc<Shared>) {
         // A reconciler that is being restarted has nothing to tell.
         if let Ok(numbers) = shared.ask(ReconcilerMsg::Numbers).await {
             metrics::set(&numbers);
-            let second = shared.clock.now().as_secs();
-            shared.history.lock().observe(second, series::samples(&numbers));
+            let now = shared.clock.now();
+            let rates = rates.observe(now, series::totals(&numbers));
+            shared.history.lock().observe(now.as_secs(), series::samples(&numbers).chain(rates));
         }
     }
 }

@@ -15,5 +15,5 @@ mod wait;
 
 pub use load::{Ended, Load};
 pub use process::{Cluster, Node, UpOptions, cluster_binary, run_cluster};
-pub use revisions::{broken_revision, failing_revision, good_revision, revision};
+pub use revisions::{broken_revision, failing_revision, good_revision, revision, two_stages};
 pub use wait::{eventually, within};

@@ -45,6 +45,33 @@ pub fn broken_revision(version: u32) -> String {
     revision(version, &differing(version), broken)
 }
 
+/// Two stages, one after the other: on `first`, which takes its time, and on the deployment of that name. `second` is
+/// deployed only when it is called.
+#[must_use]
+pub fn two_stages(last: &str) -> String {
+    let second = if last == "second" { "[deployments.second]\nengine = \"echo\"" } else { "" };
+    format!(
+        r#"
+name = "p"
+route = "/p"
+[request]
+text = "text"
+[deployments.first]
+engine = "echo"
+delay = "3s"
+{second}
+[stages.slow]
+use = "first"
+inputs = {{ text = "request.text" }}
+[stages.out]
+use = "{last}"
+inputs = {{ text = "slow.text" }}
+[response]
+text = "out.text"
+"#
+    )
+}
+
 fn differing(version: u32) -> String {
     format!("cpus = {}", 0.01 + 0.001 * f64::from(version))
 }

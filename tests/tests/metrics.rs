@@ -230,6 +230,20 @@ fn what_waits_and_what_left_is_seen_while_it_is_so() -> Result<()> {
     assert_eq!(answer["series"][0]["deployment"], "slow/mirror");
     let values = answer["series"][0]["values"].as_array().context("values")?;
     assert!(values.contains(&json!(2.0)), "{answer}");
+    // Five requests were answered; the one whose client left is not counted.
+    let sum_of = |query: &str| -> Option<f64> {
+        let answer = series(query).bearer_auth(&token).send().ok()?.json::<Value>().ok()?;
+        let values = answer["series"][0]["values"].as_array()?;
+        Some(values.iter().filter_map(Value::as_f64).sum())
+    };
+    for query in
+        ["metric=requests_per_second&pipeline=slow", "metric=calls_per_second&deployment=slow/mirror"]
+    {
+        eventually("the requests that ended are in the history", || {
+            // Seconds may be longer or shorter than a second.
+            sum_of(query).filter(|sum| (2.0..10.0).contains(sum))
+        });
+    }
     let bad = series("since=2h&step=x&what=1").bearer_auth(&token).send()?;
     assert_eq!(
         (bad.status().as_u16(), &bad.headers()["content-type"].to_str()?),

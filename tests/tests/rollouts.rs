@@ -6,12 +6,13 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use millstream_tests::{
     Cluster, Load, UpOptions, broken_revision as broken, eventually, failing_revision as failing,
-    good_revision as version, revision as echo, within,
+    good_revision as version, revision as echo, two_stages, within,
 };
 use serde_json::{Value, json};
 
@@ -104,6 +105,31 @@ fn updates_under_load_fail_no_request_and_bad_ones_are_rolled_back() -> Result<(
     ] {
         assert!(told.contains(sentence), "`{sentence}` is not in\n{told}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_request_between_two_stages_ends_on_the_revision_that_it_began_with() -> Result<()> {
+    let cluster = Cluster::serving(&two_stages("second"))?;
+    let request = cluster.http().post(cluster.url("/p")).header("x-request-timeout", "20s");
+    let request = request.json(&json!({"text": "x"}));
+    let answer = thread::spawn(move || request.send());
+    let ongoing = |deployment: usize| {
+        cluster.status()["pipelines"][0]["deployments"][deployment]["ongoing"].as_u64().unwrap()
+    };
+    eventually("the request is in its first stage", || (ongoing(0) == 1).then_some(()));
+    // The second stage's deployment is gone from what is wanted before the request comes to it.
+    ok(&deploy(&cluster, &two_stages("first"), &[]));
+    assert_eq!(cluster.status()["pipelines"][0]["serving_revision"], 2);
+    assert!(!answer.is_finished(), "the request is still in its first stage");
+    let answer = answer.join().unwrap()?;
+    let (status, revision) = (answer.status(), answer.headers()["x-revision"].to_str()?.to_owned());
+    let text = answer.text()?;
+    assert_eq!((status.as_u16(), revision.as_str()), (200, "1"), "{text}");
+    assert_eq!(serde_json::from_str::<Value>(&text)?["text"], "x");
+    // Until errors of the new revision lead no longer back, the deployment is there.
+    let there = cluster.status()["pipelines"][0]["deployments"][1].clone();
+    assert_eq!((&there["name"], &there["replicas"][0]["state"]), (&json!("second"), &json!("ready")));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tonic::Status;
 use super::control_service::{compile, refused, restarting, to_json};
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::clock;
-use crate::desired::change::{self, Candidate, Deployed};
+use crate::desired::change::{self, After, Candidate};
 use crate::desired::{self, Desired, Mode, Outcome, Verdict};
 use crate::explain::Subject;
 use crate::reconcile::rehearse::rehearse;
@@ -94,13 +94,11 @@ pub(crate) async fn deploy(shared: &Shared, candidate: Candidate, mode: Mode) ->
 pub(crate) async fn plan(shared: &Shared, candidate: Candidate, mode: Mode) -> Result<String, Status> {
     let before = shared.catalog.desired().await;
     let name = candidate.compiled.name.clone();
-    let deployed = change::deploy(&before, candidate, clock::unix_ms());
-    let mut desired = Desired::clone(&before);
-    if let Deployed::New(revision) = deployed.map_err(|refusal| refused(&refusal.into()))? {
-        desired.add(&name, revision);
-        let set = desired::rollout::set_mode(&mut desired, &name, mode);
-        set.map_err(|refusal| refused(&refusal.into()))?;
-    }
+    let after = change::deploy_by(&before, candidate, mode, clock::unix_ms());
+    let desired = match after.map_err(|refusal| refused(&refusal.into()))? {
+        After::Unchanged { .. } => Desired::clone(&before),
+        After::Changed { desired, .. } => *desired,
+    };
     let state = shared.ask(ReconcilerMsg::Inspect).await.map_err(restarting)?;
     let (timing, now) = (shared.timing.clone(), shared.clock.now());
     let rehearsed =

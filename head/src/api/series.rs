@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::series::{CAPACITY, History, Key, Metric};
+use crate::series::{CAPACITY, History, Key, Metric, Scope};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Query {
-    /// Only deployments of this pipeline.
+    /// Only this pipeline and its deployments.
     pipeline: Option<String>,
     /// Only this deployment: its full name, or with `pipeline` its name alone.
     deployment: Option<String>,
@@ -84,16 +84,22 @@ impl Query {
         if self.metric.is_some_and(|metric| metric != key.metric) {
             return false;
         }
-        if key.metric == Metric::GpuBooked {
-            let of_deployments = self.pipeline.is_some() || self.deployment.is_some();
-            return self.node.as_ref().map_or(!of_deployments, |node| *node == key.subject);
+        let of_pipelines = self.pipeline.is_some() || self.deployment.is_some();
+        let wants_pipeline = |name: &str| {
+            self.pipeline.as_ref().is_none_or(|wanted| wanted == name)
+                && (self.node.is_none() || of_pipelines)
+        };
+        match key.metric.scope() {
+            Scope::Node => self.node.as_ref().map_or(!of_pipelines, |node| *node == key.subject),
+            Scope::Pipeline => self.deployment.is_none() && wants_pipeline(&key.subject),
+            Scope::Deployment => {
+                let Some((pipeline, deployment)) = key.subject.split_once('/') else { return false };
+                let named = |wanted: &String| {
+                    *wanted == key.subject || self.pipeline.is_some() && wanted == deployment
+                };
+                wants_pipeline(pipeline) && self.deployment.as_ref().is_none_or(named)
+            }
         }
-        let Some((pipeline, deployment)) = key.subject.split_once('/') else { return false };
-        let named =
-            |wanted: &String| *wanted == key.subject || self.pipeline.is_some() && wanted == deployment;
-        self.pipeline.as_ref().is_none_or(|wanted| wanted == pipeline)
-            && self.deployment.as_ref().is_none_or(named)
-            && (self.node.is_none() || self.pipeline.is_some() || self.deployment.is_some())
     }
 }
 
@@ -141,13 +147,14 @@ pub(crate) fn answer(history: &History, query: &Query, zero_unix_ms: u64) -> Ans
     let range: Range<u64> = history.range(query.since_s, query.step_s);
     let found = history.read(range.clone(), query.step_s, |key| query.wants(key));
     let series = found.into_iter().map(|(key, values)| {
-        let of_node = key.metric == Metric::GpuBooked;
-        let pipeline = key.subject.split_once('/').map(|(pipeline, _)| pipeline.to_owned());
+        let scope = key.metric.scope();
+        let pipeline = key.subject.split('/').next().map(str::to_owned);
+        let subject_of = |wanted: Scope| (scope == wanted).then(|| key.subject.clone());
         Series {
             metric: key.metric,
-            pipeline: pipeline.filter(|_| !of_node),
-            deployment: (!of_node).then(|| key.subject.clone()),
-            node: of_node.then(|| key.subject.clone()),
+            pipeline: pipeline.filter(|_| scope != Scope::Node),
+            deployment: subject_of(Scope::Deployment),
+            node: subject_of(Scope::Node),
             values,
         }
     });
@@ -215,16 +222,23 @@ mod tests {
                 key(Metric::Ready, "rag/embedder"),
                 key(Metric::Ready, "rag/reranker"),
                 key(Metric::Ready, "echo/embedder"),
+                key(Metric::CallsPerSecond, "rag/reranker"),
+                key(Metric::RequestsPerSecond, "rag"),
+                key(Metric::RequestsPerSecond, "echo"),
                 key(Metric::GpuBooked, "a"),
                 key(Metric::GpuBooked, "b"),
             ],
         );
         let table: &[(&[(&str, &str)], usize)] = &[
-            (&[], 6),
-            (&[("pipeline", "rag")], 3),
+            (&[], 9),
+            (&[("pipeline", "rag")], 5),
             (&[("deployment", "rag/embedder")], 2),
             (&[("pipeline", "rag"), ("deployment", "embedder")], 2),
             (&[("deployment", "embedder")], 0),
+            (&[("deployment", "rag")], 0),
+            (&[("metric", "requests_per_second")], 2),
+            (&[("metric", "requests_per_second"), ("pipeline", "rag")], 1),
+            (&[("metric", "calls_per_second"), ("pipeline", "rag")], 1),
             (&[("metric", "ready")], 3),
             (&[("metric", "gpu_booked"), ("node", "b")], 1),
             (&[("node", "b")], 1),
@@ -249,5 +263,21 @@ mod tests {
             "series": [{"metric": "queued", "pipeline": "a", "deployment": "a/b", "values": [2.0, 2.0]}],
         });
         assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn a_series_says_whose_it_is() {
+        let table = [
+            (Metric::RequestsPerSecond, "a", (Some("a"), None, None)),
+            (Metric::CallsPerSecond, "a/b", (Some("a"), Some("a/b"), None)),
+            (Metric::GpuBooked, "n", (None, None, Some("n"))),
+        ];
+        for (metric, subject, expected) in table {
+            let mut history = History::default();
+            history.observe(1, [(Key { metric, subject: subject.to_owned() }, 2.0)]);
+            let found = answer(&history, &parse(&[]).unwrap(), 0).series.remove(0);
+            let whose = (found.pipeline.as_deref(), found.deployment.as_deref(), found.node.as_deref());
+            assert_eq!(whose, expected, "{metric:?}");
+        }
     }
 }

@@ -8,9 +8,9 @@ use millstream_pipelines::{FullName, Name};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::change::{self, Candidate, Deployed, Refusal};
+use super::change::{self, After, Candidate, Refusal};
 use super::scale::{self, ScaleOverride, ScaleRequest};
-use super::{Compiled, Desired, Mode, Pipeline, Revision, StoredRevision, StoredRollout, Verdict, rollout};
+use super::{Compiled, Desired, Mode, Pipeline, Revision, StoredRevision, StoredRollout, Verdict};
 use crate::store::{self, Expected, Store, Version, Write};
 
 /// Keys of pipelines' heads: `pipelines/NAME`.
@@ -110,16 +110,14 @@ impl Catalog {
         let mut current = self.current.lock().await;
         let name = candidate.compiled.name.clone();
         for _ in 1..MAX_ATTEMPTS {
-            let revision = match change::deploy(&current.desired, candidate.clone(), now_ms)? {
-                Deployed::Unchanged { revision } => {
+            let after = change::deploy_by(&current.desired, candidate.clone(), mode, now_ms)?;
+            let (revision, desired, dropped) = match after {
+                After::Unchanged { revision } => {
                     return Ok((revision, false, Arc::clone(&current.desired)));
                 }
-                Deployed::New(revision) => revision,
+                After::Changed { revision, desired, dropped } => (revision, *desired, dropped),
             };
             let number = revision.stored.number;
-            let mut desired = Desired::clone(&current.desired);
-            let dropped = desired.add(&name, Arc::clone(&revision));
-            rollout::set_mode(&mut desired, &name, mode)?;
             let mut writes = vec![
                 put_head(&name, &StoredHead::of(&desired.pipelines[&name]), current.versions.get(&name)),
                 Write::put(revision_key(&name, number), Expected::Absent, to_json(&revision.stored)),
@@ -309,6 +307,7 @@ async fn read(store: &dyn Store, generation: u64) -> Result<Current, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::rollout;
     use crate::store::embedded::EmbeddedStore;
     use crate::testing::{compiled, name, spec};
 

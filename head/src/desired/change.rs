@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_pipelines::{DeploymentSpec, FullName, ModelRef, Name};
 
-use super::{Compiled, Desired, Pipeline, Revision, StoredRevision};
+use super::{Compiled, Desired, Mode, Pipeline, Revision, StoredRevision, rollout};
 
 /// Ranges kept in [`StoredRevision::reuses`]; replicas older than that are replaced.
 const MAX_RANGES: usize = 16;
@@ -89,6 +89,46 @@ pub fn deploy(desired: &Desired, candidate: Candidate, now_ms: u64) -> Result<De
         reuses,
     };
     Ok(Deployed::New(Arc::new(Revision { stored, compiled: Ok(candidate.compiled) })))
+}
+
+/// What a deploy comes to, with what people ask for after it.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// This very text is the wanted revision already.
+    Unchanged {
+        /// Its number.
+        revision: u64,
+    },
+    /// A new revision is wanted.
+    Changed {
+        /// The revision.
+        revision: Arc<Revision>,
+        /// What people ask for from now on.
+        desired: Box<Desired>,
+        /// Numbers of revisions that are no longer kept.
+        dropped: Vec<u64>,
+    },
+}
+
+/// Deploys on a copy of what people ask for; requests come to the new revision by `mode`.
+///
+/// # Errors
+/// As [`deploy`]; [`Refusal::NotNow`] for a canary or a shadow beside nothing.
+pub(crate) fn deploy_by(
+    desired: &Desired,
+    candidate: Candidate,
+    mode: Mode,
+    now_ms: u64,
+) -> Result<After, Refusal> {
+    let name = candidate.compiled.name.clone();
+    let revision = match deploy(desired, candidate, now_ms)? {
+        Deployed::Unchanged { revision } => return Ok(After::Unchanged { revision }),
+        Deployed::New(revision) => revision,
+    };
+    let mut desired = Box::new(desired.clone());
+    let dropped = desired.add(&name, Arc::clone(&revision));
+    rollout::set_mode(&mut desired, &name, mode)?;
+    Ok(After::Changed { revision, desired, dropped })
 }
 
 /// Decides whether a pipeline may be deleted.

@@ -47,7 +47,10 @@ impl State {
     /// Books a command that is being carried out.
     pub fn carry_out(&mut self, command: &Command, now: Duration) {
         match command {
-            Command::Settle => self.settled = true,
+            Command::Settle => {
+                self.settled = true;
+                self.linger_on_all(now);
+            }
             Command::Serve { pipeline, revision, complete } => {
                 self.serving.insert(pipeline.clone(), Serving { revision: *revision, complete: *complete });
             }
@@ -55,6 +58,8 @@ impl State {
             Command::ForgetPipeline { pipeline } => {
                 self.serving.remove(pipeline);
                 self.rollouts.remove(pipeline);
+                self.left.remove(pipeline);
+                self.ended.remove(pipeline);
                 self.conclusions.remove(pipeline);
                 self.targets.retain(|deployment, _| deployment.pipeline != *pipeline);
                 self.scalers.retain(|deployment, _| deployment.pipeline != *pipeline);

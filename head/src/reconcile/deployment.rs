@@ -6,11 +6,13 @@
 //! plan: then all new ones start first, and requests move when all are ready.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_proto::{NodeId, ReplicaId};
 
+use super::linger::{lingering, serves_any};
 use super::state::State;
 use super::view::{Seen, View};
 use super::{Command, Order, Reason};
@@ -75,7 +77,14 @@ pub(super) fn decide(context: &Context<'_>) -> Needs {
             context.keep_whole(&context.full_name(deployment), spec, old, &mut needs);
         }
     }
-    context.retire_strangers(wanted, old.map(AsRef::as_ref), &mut needs);
+    let known = |number| [wanted.stored.number, serving.revision].contains(&number);
+    let Context { name, pipeline, view, state, timing, now, .. } = *context;
+    let lingering = lingering(state, view, (name, pipeline), known, timing, now);
+    let has = |deployment: &Name| {
+        compiled.deployments.contains_key(deployment) || old.is_some_and(|old| old.spec(deployment).is_some())
+    };
+    context.keep_for_requests_under_way(&lingering, has, &mut needs);
+    context.retire_strangers(wanted, old.map(AsRef::as_ref), &lingering, &mut needs);
     // Only the first start: what is lost later is replaced as it fits.
     if compiled.all_or_nothing && context.view.of_pipeline(context.name).next().is_none() {
         let group = GroupId(context.name.to_string());
@@ -221,19 +230,29 @@ impl Context<'_> {
         self.view.counted(deployment).filter(before).map(|seen| seen.id).take(missing).collect()
     }
 
-    /// Replicas that neither revision knows leave: of revisions in between, of deployments that are gone.
-    fn retire_strangers(&self, newest: &Revision, old: Option<&Revision>, needs: &mut Needs) {
+    /// Replicas that neither revision knows leave: of revisions in between, of deployments that are gone and that no
+    /// request under way calls.
+    fn retire_strangers(
+        &self,
+        newest: &Revision,
+        old: Option<&Revision>,
+        lingering: &[&Arc<Revision>],
+        needs: &mut Needs,
+    ) {
         for (deployment, replicas) in self.view.of_pipeline(self.name) {
             let in_newest = newest.spec(&deployment.deployment).is_some();
             // `move_over` has seen to these already.
             if old.is_none() && in_newest {
                 continue;
             }
+            let in_old = old.is_some_and(|old| old.spec(&deployment.deployment).is_some());
+            let is_kept = |seen: &Seen<'_>| {
+                !in_newest && !in_old && serves_any(seen, lingering) && !seen.cannot_start()
+            };
             let stand_ins = old.map_or_else(Vec::new, |old| self.stand_ins(deployment, old));
             let known = |seen: &Seen<'_>| {
-                let old =
-                    old.is_some_and(|old| old.spec(&deployment.deployment).is_some() && seen.serves(old));
-                old || in_newest && seen.serves(newest) || stand_ins.contains(&seen.id)
+                let old = in_old && old.is_some_and(|old| seen.serves(old));
+                old || is_kept(seen) || in_newest && seen.serves(newest) || stand_ins.contains(&seen.id)
             };
             let reason = if in_newest { Reason::Replaced } else { Reason::Unwanted };
             needs
@@ -244,7 +263,7 @@ impl Context<'_> {
 }
 
 impl Needs {
-    fn want(&mut self, deployment: &FullName, revision: &Revision, count: usize) {
+    pub(super) fn want(&mut self, deployment: &FullName, revision: &Revision, count: usize) {
         if count > 0 {
             let revision = revision.stored.number;
             self.start.push(Wanted { deployment: deployment.clone(), revision, count, group: None });

@@ -7,6 +7,7 @@
 mod book;
 pub mod defrag;
 mod deployment;
+mod linger;
 pub mod numbers;
 pub mod observe;
 pub mod rehearse;
@@ -31,8 +32,8 @@ use crate::rollout;
 use crate::scheduler::Share;
 pub use scale::{Census, Scale};
 pub use state::{
-    Booking, Conclusion, Device, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId, State,
-    Unplaced,
+    Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId,
+    State, Unplaced,
 };
 pub use step::{Step, step};
 

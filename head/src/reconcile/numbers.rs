@@ -36,6 +36,8 @@ pub struct PipelineNumbers {
     pub state: PipelineState,
     /// How far its rollout is; `None` while no revision takes over.
     pub phase: Option<RolloutPhase>,
+    /// Requests that have ended since the head began to count.
+    pub requests_ended: u64,
 }
 
 /// A deployment in numbers.
@@ -47,6 +49,8 @@ pub struct DeploymentNumbers {
     pub ongoing: u64,
     /// Requests that wait at ingresses.
     pub queued: u64,
+    /// Calls that have ended since the head began to count.
+    pub calls_ended: u64,
     /// Ongoing requests per replica that the autoscaler aims at.
     pub target_ongoing_requests: f64,
     /// Fewest replicas.
@@ -90,6 +94,7 @@ pub fn numbers(desired: &Desired, state: &State, timing: &Timing, now: Duration)
             pipeline: name.clone(),
             state: scope.pipeline_state(),
             phase: state.rollouts.get(name).map(|rollout| shown_phase(rollout.phase)),
+            requests_ended: state.ended.get(name).map_or(0, |ended| ended.requests),
         });
     }
     let nodes = state.nodes.iter().map(|(id, node)| NodeNumbers {
@@ -149,9 +154,11 @@ impl Scope<'_> {
         let (ongoing, queued) = (load(|load| load.ongoing), load(|load| load.queued));
         let wanted = self.pipeline.wanted().filter(|_| autoscaling.is_some());
         let ready = wanted.map_or(0, |wanted| self.view.num_ready(&deployment, wanted));
+        let ended = self.state.ended.get(self.name).and_then(|ended| ended.calls.get(&deployment.deployment));
         DeploymentNumbers {
             ongoing,
             queued,
+            calls_ended: ended.copied().unwrap_or(0),
             target_ongoing_requests: autoscaling.map_or(0.0, |config| config.target_ongoing_requests),
             min_replicas: autoscaling.map_or(0, |config| config.min_replicas),
             max_replicas: autoscaling.map_or(0, |config| config.max_replicas),

@@ -178,7 +178,7 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
         }
         Event::Loaded(id, session, loads) => scale::load(state, desired, (&id, session), loads, now),
         Event::Counted(id, session, counted) => match ingress_of(state, &id, session) {
-            Some(_) => count(state, &counted),
+            Some(_) => count(state, desired, &counted),
             None => Effect::Numbers,
         },
         Event::IngressLeft(id, session) => {
@@ -192,10 +192,18 @@ pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration
     }
 }
 
-/// Counts what concerns rollouts under way, once their new revision has been given anything.
-fn count(state: &mut State, counted: &Counted) -> Effect {
+/// Counts what ended, and what concerns rollouts under way, once their new revision has been given anything.
+fn count(state: &mut State, desired: &Desired, counted: &Counted) -> Effect {
     let mut effect = Effect::Numbers;
     for ((pipeline, revision), tally) in counted {
+        // An ingress may not have heard yet of what is gone.
+        if desired.pipelines.contains_key(pipeline) {
+            let ended = state.ended.entry(pipeline.clone()).or_default();
+            ended.requests += tally.requests.total();
+            for (deployment, outcomes) in &tally.deployments {
+                *ended.calls.entry(deployment.clone()).or_default() += outcomes.total();
+            }
+        }
         let rollout = state.rollouts.get_mut(pipeline).filter(|rollout| {
             rollout.phase > Phase::Starting && [rollout.revision, rollout.baseline].contains(revision)
         });

@@ -31,8 +31,11 @@ pub fn rehearse(
     now: Duration,
 ) -> DeployPlan {
     let mut play = Play { desired: desired.clone(), state: state.clone(), now };
+    // No request is under way: what nobody asks for any more leaves at once.
+    let mut timing = timing.clone();
+    timing.rollout.watch = Duration::ZERO;
     play.prepare();
-    let (commands, pending) = play.run(timing);
+    let (commands, pending) = play.run(&timing);
     let (old, new) = (before.pipelines.get(name), desired.pipelines.get(name));
     let names = |pipeline: Option<&Pipeline>| {
         let compiled = pipeline.and_then(Pipeline::wanted).and_then(|wanted| wanted.compiled.as_ref().ok());

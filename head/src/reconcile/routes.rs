@@ -10,6 +10,7 @@ use millstream_proto::{NodeId, ReplicaId};
 use serde::Serialize;
 
 use super::deployment::{is_convicted, is_interchangeable, target};
+use super::linger::{lingering, serves_any};
 use super::state::{Leaving, State};
 use super::view::{Seen, View};
 use crate::desired::{Desired, Pipeline, Revision};
@@ -30,11 +31,16 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
+    /// A pipeline's part of it.
+    pub(super) fn pipeline(&self, name: &Name) -> Option<&PipelineRoute> {
+        let index = self.pipelines.binary_search_by(|route| route.name.cmp(name)).ok()?;
+        Some(&self.pipelines[index])
+    }
+
     /// A deployment's part of it. Both lists are in the order of names.
     #[must_use]
     pub fn deployment(&self, name: &FullName) -> Option<&DeploymentRoute> {
-        let pipeline = self.pipelines.binary_search_by(|route| route.name.cmp(&name.pipeline)).ok()?;
-        let deployments = &self.pipelines[pipeline].deployments;
+        let deployments = &self.pipeline(&name.pipeline)?.deployments;
         let index = deployments.binary_search_by(|route| route.deployment.cmp(&name.deployment)).ok()?;
         Some(&deployments[index])
     }
@@ -47,7 +53,7 @@ pub struct PipelineRoute {
     pub name: Name,
     /// The revisions that requests run on, the one that serves first.
     pub variants: Vec<Variant>,
-    /// Deployments of any of them, by name.
+    /// Deployments of any of them, and those that requests under way may still call, by name.
     pub deployments: Vec<DeploymentRoute>,
 }
 
@@ -101,6 +107,7 @@ pub fn publish(state: &mut State, desired: &Desired, timing: &Timing, now: Durat
         return None;
     }
     let pipelines = build(state, desired, timing, now);
+    state.note_left(&pipelines, desired, timing, now);
     let changed = state.routes.version == 0 || *state.routes.pipelines != pipelines;
     if changed {
         let version = (state.routes.version + 1).max((state.epoch << TABLES_PER_TERM_BITS) + 1);
@@ -122,9 +129,18 @@ fn build(state: &State, desired: &Desired, timing: &Timing, now: Duration) -> Ve
         let revisions = variants.iter().map(|variant| &variant.revision);
         let compiled = revisions.filter_map(|revision| revision.compiled.as_ref().ok());
         let names: BTreeSet<_> = compiled.flat_map(|compiled| compiled.deployments.keys()).collect();
+        let known = |number| variants.iter().any(|variant| variant.revision.stored.number == number);
+        let lingering = lingering(state, &view, (name, pipeline), known, timing, now);
+        let of_lingering = lingering.iter().filter_map(|revision| revision.compiled.as_ref().ok());
+        let of_lingering: BTreeSet<_> =
+            of_lingering.flat_map(|compiled| compiled.deployments.keys()).collect();
         let helps = |revision| helps_out(state, name, pipeline, revision);
-        let deployments = names.into_iter().map(|deployment| {
+        let deployments = names.union(&of_lingering).map(|&deployment| {
             let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
+            if !names.contains(deployment) {
+                let replicas = left_behind(&view, &full_name, &lingering);
+                return DeploymentRoute { deployment: deployment.clone(), replicas };
+            }
             let mut replicas = replicas(&view, &full_name, &variants, helps);
             if let [serving, on_trial] = &*variants {
                 let missing = missing(state, &view, &full_name, &serving.revision);
@@ -207,15 +223,31 @@ fn replicas(
         let served = variants.iter().filter(|variant| seen.serves(&variant.revision));
         let serves: Vec<_> = served.map(|variant| variant.revision.stored.number).collect();
         let helps_out = serves.is_empty() && helps(seen.replica.revision);
-        (seen.is_ready() && (helps_out || !serves.is_empty())).then(|| ReplicaRoute {
+        (seen.is_ready() && (helps_out || !serves.is_empty())).then(|| ReplicaRoute::of(seen, serves))
+    };
+    by_id(view.counted(deployment).filter_map(route))
+}
+
+/// Ready replicas of a deployment that no variant has, for requests that began on a revision that has it.
+fn left_behind(view: &View<'_>, deployment: &FullName, lingering: &[&Arc<Revision>]) -> Vec<ReplicaRoute> {
+    let answering = |seen: &&Seen<'_>| seen.is_ready() && serves_any(seen, lingering);
+    by_id(view.counted(deployment).filter(answering).map(|seen| ReplicaRoute::of(seen, Vec::new())))
+}
+
+fn by_id(replicas: impl Iterator<Item = ReplicaRoute>) -> Vec<ReplicaRoute> {
+    let mut replicas: Vec<_> = replicas.collect();
+    replicas.sort_by(|a, b| a.replica.cmp(&b.replica));
+    replicas
+}
+
+impl ReplicaRoute {
+    fn of(seen: &Seen<'_>, serves: Vec<u64>) -> Self {
+        Self {
             replica: seen.id.clone(),
             node: seen.node_id.clone(),
             address: seen.node.address.clone(),
             revision: seen.replica.revision,
             serves,
-        })
-    };
-    let mut replicas: Vec<_> = view.counted(deployment).filter_map(route).collect();
-    replicas.sort_by(|a, b| a.replica.cmp(&b.replica));
-    replicas
+        }
+    }
 }

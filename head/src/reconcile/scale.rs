@@ -2,7 +2,7 @@
 //!
 //! Only deployments that have requests, or more replicas than their minimum, have a [`Scaler`]; the others cost nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_pipelines::{Autoscaling, FullName};
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Command;
 use super::observe::Effect;
+use super::routes::RouteTable;
 use super::state::{SessionId, State};
 use super::view::View;
 use crate::autoscaler::{Inputs, Load, Rule, Scaler, bound};
@@ -42,10 +43,16 @@ pub struct Census {
     pub starting: u32,
 }
 
-/// The settings that a deployment is scaled by: the wanted revision's.
-fn settings<'a>(desired: &'a Desired, name: &FullName) -> Option<&'a Autoscaling> {
-    let newest = desired.pipelines.get(&name.pipeline)?.wanted()?;
-    newest.spec(&name.deployment).map(|spec| &spec.autoscaling)
+/// The settings that a deployment is scaled by: the wanted revision's; for one that only requests on other revisions
+/// call, those of the newest revision that has it.
+fn settings<'a>(desired: &'a Desired, routes: &RouteTable, name: &FullName) -> Option<&'a Autoscaling> {
+    let pipeline = desired.pipelines.get(&name.pipeline)?;
+    let wanted = pipeline.wanted().and_then(|wanted| wanted.spec(&name.deployment));
+    let others = || {
+        routes.deployment(name)?;
+        pipeline.revisions.values().rev().find_map(|revision| revision.spec(&name.deployment))
+    };
+    wanted.or_else(others).map(|spec| &spec.autoscaling)
 }
 
 /// Whether there is anything to decide under these settings.
@@ -107,9 +114,8 @@ pub(super) fn load(
     let left_out =
         before.keys().filter(|name| !loads.contains_key(*name)).map(|name| (name, Load::default()));
     for (name, load) in loads.iter().map(|(name, load)| (name, *load)).chain(left_out) {
-        let Some(settings) = settings(desired, name).filter(|settings| is_scalable(settings)) else {
-            continue;
-        };
+        let settings = settings(desired, &state.routes, name).filter(|settings| is_scalable(settings));
+        let Some(settings) = settings else { continue };
         let target = state.target_of(name, settings);
         if let Some(scaler) = state.scalers.get_mut(name) {
             scaler.record(id, load, settings.look_back, now);
@@ -139,12 +145,12 @@ pub fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<Command
         state.ingresses.values().filter(|ingress| ingress.session.is_some()).map(|ingress| ingress.since);
     let known_since = since.min().unwrap_or(now);
     let mut dormant = Vec::new();
-    let State { scalers, targets, census, .. } = state;
+    let State { scalers, targets, census, routes, .. } = state;
     for (name, scaler) in scalers {
         if scaler.look_at.is_none_or(|at| at > now) {
             continue;
         }
-        let Some(settings) = settings(desired, name) else {
+        let Some(settings) = settings(desired, routes, name) else {
             dormant.push(name.clone());
             continue;
         };
@@ -196,7 +202,7 @@ pub fn rebound(state: &mut State, before: &Desired, after: &Desired) -> Vec<Comm
     commands
 }
 
-/// Forgets targets and histories of deployments that nobody asks for any more.
+/// Forgets targets, histories and counts of deployments that nobody asks for any more.
 pub fn forget_unwanted(state: &mut State, desired: &Desired) {
     let is_known = |name: &FullName| {
         let pipeline = desired.pipelines.get(&name.pipeline);
@@ -206,9 +212,14 @@ pub fn forget_unwanted(state: &mut State, desired: &Desired) {
     state.targets.retain(|name, _| is_known(name));
     state.scalers.retain(|name, _| is_known(name));
     state.census.retain(|name, _| is_known(name));
+    for (pipeline, ended) in &mut state.ended {
+        ended.calls.retain(|deployment, _| {
+            is_known(&FullName { pipeline: pipeline.clone(), deployment: deployment.clone() })
+        });
+    }
 }
 
-/// Replicas of every deployment that may scale.
+/// Replicas of every deployment that may scale, those included that only requests on other revisions call.
 pub(super) fn census(state: &State, desired: &Desired, view: &View<'_>) -> BTreeMap<FullName, Census> {
     let mut found = BTreeMap::new();
     for (pipeline, asked) in &desired.pipelines {
@@ -216,14 +227,19 @@ pub(super) fn census(state: &State, desired: &Desired, view: &View<'_>) -> BTree
         let Ok(compiled) = &newest.compiled else { continue };
         let serving = state.serving.get(pipeline).and_then(|serving| asked.revisions.get(&serving.revision));
         let serving = serving.unwrap_or(newest);
-        for (deployment, spec) in &compiled.deployments {
-            if !is_scalable(&spec.autoscaling) {
+        let routed = state.routes.pipeline(pipeline).into_iter().flat_map(|route| &route.deployments);
+        let names: BTreeSet<_> =
+            compiled.deployments.keys().chain(routed.map(|route| &route.deployment)).collect();
+        for deployment in names {
+            let name = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };
+            if !settings(desired, &state.routes, &name).is_some_and(is_scalable) {
                 continue;
             }
-            let name = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };
+            let is_wanted = compiled.deployments.contains_key(deployment);
             let mut census = Census::default();
             for seen in view.counted(&name) {
-                let takes_requests = seen.serves(serving) || seen.replica.revision < serving.stored.number;
+                let takes_requests =
+                    !is_wanted || seen.serves(serving) || seen.replica.revision < serving.stored.number;
                 if seen.is_ready() && takes_requests {
                     census.ready += 1;
                 } else if seen.replica.state == millstream_proto::status::ReplicaState::Starting {
@@ -240,9 +256,8 @@ pub(super) fn census(state: &State, desired: &Desired, view: &View<'_>) -> BTree
 pub(super) fn adopt(state: &State, desired: &Desired, view: &View<'_>) -> Vec<Command> {
     let mut commands = Vec::new();
     for (deployment, replicas) in &view.staying {
-        let Some(settings) = settings(desired, deployment).filter(|settings| is_scalable(settings)) else {
-            continue;
-        };
+        let settings = settings(desired, &state.routes, deployment).filter(|settings| is_scalable(settings));
+        let Some(settings) = settings else { continue };
         let from = state.target_of(deployment, settings);
         let to = bound(settings, count(replicas.len()));
         if to != from {

@@ -36,6 +36,8 @@ pub struct State {
     pub serving: BTreeMap<Name, Serving>,
     /// Takeovers of one revision by another that are under way.
     pub rollouts: BTreeMap<Name, Rollout>,
+    /// When revisions that requests were sent to left the routes: requests may still be under way on them.
+    pub left: BTreeMap<Name, BTreeMap<u64, Duration>>,
     /// What the store has been told about rollouts; in force at once, and told again until the store has it.
     pub conclusions: BTreeMap<Name, Conclusion>,
     /// How many replicas the autoscaler has decided on, by deployment; one that is not here has its minimum.
@@ -44,6 +46,8 @@ pub struct State {
     pub scalers: BTreeMap<FullName, Scaler<IngressId>>,
     /// Replicas of deployments that may scale, as the last look saw them.
     pub census: BTreeMap<FullName, Census>,
+    /// How many requests and calls have ended, by pipeline, since this head began to count.
+    pub ended: BTreeMap<Name, Ended>,
     /// The newest route table; version 0 before the first one.
     pub routes: RouteTable,
     /// Whether workers had time to report after the head's start; before, nothing is decided.
@@ -64,6 +68,15 @@ pub struct State {
 
 /// Replicas without a place, counted by deployment and by what is missing.
 pub type Unplaced = BTreeMap<FullName, BTreeMap<Lack, u32>>;
+
+/// Requests and calls that ended, with an answer or by a fault of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Ended {
+    /// Requests.
+    pub requests: u64,
+    /// Calls, by deployment.
+    pub calls: BTreeMap<Name, u64>,
+}
 
 /// What a pipeline's requests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

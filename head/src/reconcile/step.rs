@@ -49,13 +49,13 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
         {
             return step;
         }
-        step.commands.push(Command::Settle);
         let adopted = scale::adopt(state, desired, &view);
         if !adopted.is_empty() {
-            // The rest is decided by these.
+            // The rest is decided by these, at the next look. Only then is anything published.
             step.commands.extend(adopted);
             return step;
         }
+        step.commands.push(Command::Settle);
     }
     if view.mass_loss != state.alarm {
         step.commands.push(Command::Alarm { raised: view.mass_loss });
@@ -252,7 +252,8 @@ fn keep_house(
     step: &mut Step,
 ) {
     let known = state.serving.keys().chain(state.rollouts.keys()).chain(state.conclusions.keys());
-    let known = known.chain(state.targets.keys().map(|deployment| &deployment.pipeline));
+    let known =
+        known.chain(state.targets.keys().map(|deployment| &deployment.pipeline)).chain(state.ended.keys());
     let gone: BTreeSet<_> = known.filter(|name| !desired.pipelines.contains_key(*name)).collect();
     for pipeline in gone {
         step.commands.push(Command::ForgetPipeline { pipeline: pipeline.clone() });

@@ -10,6 +10,7 @@ use millstream_pipelines::{DeploymentSpec, Name};
 use super::Command;
 use super::deployment::{Context, beside, is_interchangeable};
 use super::state::Serving;
+use super::view::Seen;
 use crate::desired::{Mode, Revision};
 use crate::rollout::{self, Change, ChangeKind, Next, Observed, Phase, Rollout, Trial};
 
@@ -134,6 +135,7 @@ impl<'a> Context<'a> {
         };
         let replicas = || self.view.of_pipeline(self.name).flat_map(|(_, replicas)| replicas);
         let all_ready = self.has_ready(wanted, |name, spec| self.target(&self.full_name(name), spec));
+        let is_orphan = |seen: &Seen<'_>| wanted.spec(&seen.replica.deployment.deployment).is_none();
         let unable = replicas().find(|seen| {
             seen.serves(wanted) && seen.cannot_start() && !old.is_some_and(|old| seen.serves(old))
         });
@@ -148,7 +150,8 @@ impl<'a> Context<'a> {
         Observed {
             mode: self.mode(),
             ready: self.has_ready(wanted, needed),
-            moved: all_ready && replicas().all(|seen| seen.serves(wanted)),
+            // What only the old one has stays for requests under way, and holds nothing up.
+            moved: all_ready && replicas().all(|seen| seen.serves(wanted) || is_orphan(seen)),
             cannot_start: unable.map(|seen| {
                 let error = &seen.replica.error;
                 let why = if error.is_empty() { "its process ended" } else { error };

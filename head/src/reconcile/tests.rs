@@ -15,6 +15,7 @@ use crate::rollout::ChangeKind;
 use crate::testing::{compiled, name, spec};
 use crate::timing::Timing;
 
+mod linger;
 mod rehearsal;
 mod rollouts;
 mod scaling;

@@ -34,6 +34,7 @@ pub fn next_look(state: &State, desired: &Desired, timing: &Timing, looked_at: D
     let waits =
         state.rollouts.values().filter_map(|rollout| rollout::wake_at(rollout, &timing.rollout, looked_at));
     next = waits.fold(next, Duration::min);
+    next = state.next_forgotten(timing, looked_at).map_or(next, |at| next.min(at));
     let is_open = |(name, told): &(&Name, &Conclusion)| {
         desired.pipelines.get(*name).is_some_and(|pipeline| told.is_open(pipeline))
     };

@@ -31,7 +31,8 @@ pub struct Timing {
     pub trial: Duration,
     /// A trial with failures that are too few to judge by ends after it. Default 8 s.
     pub max_trial: Duration,
-    /// How long errors are watched once everything has moved. Default 30 s.
+    /// How long errors are watched once everything has moved, and for how long a deployment that requests under way
+    /// alone may call stays once new ones no longer do. Default 30 s.
     pub watch: Duration,
     /// A verdict that the store did not take is given to it again after that time. Default 2 s.
     pub retry: Duration,
@@ -116,7 +117,7 @@ pub enum Phase {
     Half,
     /// All requests run on the new revision; old replicas leave as new ones get ready.
     Moving,
-    /// All old replicas are gone; errors still lead back.
+    /// All replicas that were replaced are gone; errors still lead back.
     Watching,
 }
 

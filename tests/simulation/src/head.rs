@@ -4,6 +4,7 @@
 //!
 //! A head that has been replaced goes on until it learns of it: that stands for a leader paused past its lease.
 
+mod mutations;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use millstream_head::desired::{Desired, Revision};
 use millstream_head::reconcile::observe::{Effect, Event, Registration, admit, observe};
-use millstream_head::reconcile::{Command, SessionId, State, routes, scale, step, wake};
+use millstream_head::reconcile::{Command, SessionId, State, scale, step, wake};
 use millstream_head::rollout::{Change, ChangeKind};
 use millstream_pipelines::FullName;
 use millstream_proto::{IngressId, NodeId, ReplicaId};
@@ -132,7 +133,7 @@ impl Head {
             }
             Message::Replica(report) => {
                 if let Some((node, session)) = self.node_streams.get(&conn).cloned() {
-                    let report = self.mutate(report, cx);
+                    let report = Self::mutate(report, cx);
                     self.observe(Event::ReplicaChanged(node, session, report), cx);
                 }
             }
@@ -153,18 +154,6 @@ impl Head {
             }
             _ => {}
         }
-    }
-
-    fn mutate(
-        &self,
-        mut report: millstream_head::reconcile::observe::Report,
-        cx: &Cx,
-    ) -> millstream_head::reconcile::observe::Report {
-        use millstream_proto::status::ReplicaState;
-        if cx.mutation == Mutation::HeadTakesStartingForReady && report.state == ReplicaState::Starting {
-            report.state = ReplicaState::Ready;
-        }
-        report
     }
 
     /// A stream is over.
@@ -301,11 +290,12 @@ impl Head {
 
     fn publish(&mut self, now: Duration, cx: &mut Cx) {
         let before = Arc::clone(&self.state.routes.pipelines);
-        if let Some(table) = routes::publish(&mut self.state, &self.desired, &cx.timing, now) {
+        let published = self.next_table(now, cx);
+        self.check_table(&before, cx);
+        if let Some(table) = published {
             cx.note(|| {
                 format!("head {} publishes {:x}: {:?}", self.state.epoch, table.version, named(&table))
             });
-            self.check_table(&before, cx);
             let again = named(&table).intersection(&self.stopped).next().cloned();
             if let Some(replica) = again {
                 cx.checks.fail(Rule::StoppedNotNamed, format!("{replica} in table {:x}", table.version));

@@ -53,6 +53,10 @@ pub enum Mutation {
     HeadTakesStartingForReady,
     /// A head that never tells replicas to stop.
     HeadForgetsToStop,
+    /// A head that gives a revision on trial its part beside the whole.
+    HeadSharesMoreThanAll,
+    /// A head that routes as if it had convicted nobody.
+    HeadRoutesTheConvicted,
 }
 
 /// Whether a run notes what happens.

@@ -205,12 +205,9 @@ impl Draw {
 
     fn change(&self, rng: &mut SmallRng) -> Op {
         use Change::{Bad, Broken, Count, Fewer, InPlace, More, Restart, Task};
-        // Requests that are on their way when a deployment goes away wait for it in vain: calm runs keep all.
-        let calm = self.weather == Weather::Calm;
-        let fewer = if calm { Count } else { Fewer };
         // With as few requests as here, a bad revision may take over before enough of them failed.
-        let bad = if calm { Restart } else { Bad };
-        let changes = [InPlace, Count, Count, Restart, Restart, bad, bad, Task, Broken, More, fewer];
+        let bad = if self.weather == Weather::Calm { Restart } else { Bad };
+        let changes = [InPlace, Count, Count, Restart, Restart, bad, bad, Task, Broken, More, Fewer];
         let change = changes[rng.random_range(0..changes.len())];
         let mode = if rng.random_ratio(1, 4) { Self::mode(rng) } else { Mode::Rolling };
         Op::Deploy { pipeline: self.pipeline(rng), change, mode }

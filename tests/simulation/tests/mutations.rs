@@ -58,6 +58,16 @@ fn a_head_that_takes_starting_replicas_for_ready_is_caught() {
 }
 
 #[test]
+fn a_head_that_shares_more_than_all_requests_is_caught() {
+    is_caught(Mutation::HeadSharesMoreThanAll, &[Rule::WholeOfRequests]);
+}
+
+#[test]
+fn a_head_that_routes_the_convicted_is_caught() {
+    is_caught(Mutation::HeadRoutesTheConvicted, &[Rule::ConvictedNotRouted]);
+}
+
+#[test]
 fn a_head_that_forgets_to_stop_replicas_is_caught() {
     is_caught(Mutation::HeadForgetsToStop, &[Rule::Converges]);
 }

@@ -319,3 +319,25 @@ fn replicas_that_help_out_go_on_although_a_third_revision_can_use_them() {
     assert_eq!(cluster.variants(), [(2, 900, 0), (3, 100, 0)]);
     assert_eq!(answering(&cluster), 3);
 }
+
+#[test]
+fn what_ends_is_counted_whether_or_not_a_rollout_is_under_way_and_forgotten_with_its_pipeline() {
+    let mut cluster = serving(1);
+    let (id, session) = cluster.join_ingress();
+    let ended = |cluster: &Cluster| {
+        let all = numbers::numbers(&cluster.desired, &cluster.state, &cluster.timing, cluster.now);
+        (all.pipelines[0].requests_ended, all.deployments[0].calls_ended)
+    };
+    assert_eq!(ended(&cluster), (0, 0));
+    cluster.count(1, 3, 1);
+    let tally = Tally { requests: Outcomes { answered: 2, failed: 1 }, ..Tally::default() };
+    let counted = || [((name("p"), 1), tally.clone()), ((name("q"), 1), tally.clone())].into();
+    cluster.see(Event::Counted(id.clone(), session, counted()));
+    cluster.count(9, 1, 0);
+    assert_eq!(ended(&cluster), (3, 5));
+    assert_eq!(cluster.state.ended.len(), 1, "nobody asks for `q`");
+    cluster.desired.remove(&name("p"));
+    cluster.see(Event::Counted(id, session, counted()));
+    cluster.short();
+    assert!(cluster.state.ended.is_empty());
+}

@@ -292,9 +292,8 @@ impl Ingress {
             });
         }
         self.count_ending(&request.pipeline, request.revision, outcome);
-        // What a bad revision fails, or a deployment that went away meanwhile, is the fault of whoever deployed that.
-        let blamed = !request.sound || !self.by_name.values().any(|it| *it == instance);
-        let blamed = blamed && matches!(outcome, Outcome::Failed(_));
+        // What a bad revision fails is the fault of whoever deployed that.
+        let blamed = !request.sound && matches!(outcome, Outcome::Failed(_));
         let outcome = if blamed { &Outcome::Unknown } else { outcome };
         cx.client.answer(id, outcome, &mut cx.checks);
         match request.doing {
