@@ -2,7 +2,7 @@
 //! a channel send, and one on another machine, where it is two messages on a stream.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_values::{CallError, ErrorClass, Value};
 use tokio::sync::mpsc;
@@ -22,6 +22,8 @@ pub struct CallRequest {
     pub answer: Answer,
     /// Who goes first where calls wait.
     pub priority: Priority,
+    /// Whether [`CallEvent::Timing`] is wanted.
+    pub timed: bool,
 }
 
 /// How the caller wants the answer.
@@ -72,10 +74,21 @@ impl Priority {
 pub enum CallEvent {
     /// A part of the answer: for `generate` a map `{text}` with the new text.
     Delta(Value),
+    /// Where the time went, just before the answer; only for calls that ask, from engines that know.
+    Timing(Timing),
     /// The whole answer.
     Done(Value),
     /// The call ended without an answer.
     Failed(CallError),
+}
+
+/// Where a call's time in its replica went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// From its arrival until it began to run: behind others, or for company.
+    pub waited: Duration,
+    /// From there to the answer.
+    pub ran: Duration,
 }
 
 /// Where calls to the replicas of one node go: in this process, or over the network.
@@ -162,6 +175,11 @@ impl Reply {
     /// Sends a part of the answer. What is sent to a caller that has left is dropped.
     pub fn delta(&self, part: Value) {
         let _ = self.sender.send(CallEvent::Delta(part));
+    }
+
+    /// Says where the time went.
+    pub fn timing(&self, timing: Timing) {
+        let _ = self.sender.send(CallEvent::Timing(timing));
     }
 
     /// Ends the call.

@@ -2,10 +2,11 @@
 //! missing or inconsistent is a [`WireError`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};
 
-use crate::call::Priority;
+use crate::call::{Priority, Timing};
 use crate::status::ReplicaState;
 use crate::v1;
 
@@ -234,6 +235,22 @@ const REPLICA_STATES: [(ReplicaState, v1::ReplicaState); 5] = [
     (ReplicaState::Stopped, v1::ReplicaState::Stopped),
     (ReplicaState::Failed, v1::ReplicaState::Failed),
 ];
+
+impl From<Timing> for v1::Timing {
+    fn from(timing: Timing) -> Self {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Self { waited_us: micros(timing.waited), ran_us: micros(timing.ran) }
+    }
+}
+
+impl From<v1::Timing> for Timing {
+    fn from(timing: v1::Timing) -> Self {
+        Self {
+            waited: Duration::from_micros(timing.waited_us),
+            ran: Duration::from_micros(timing.ran_us),
+        }
+    }
+}
 
 impl From<Priority> for v1::Priority {
     fn from(priority: Priority) -> Self {

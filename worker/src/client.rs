@@ -53,8 +53,9 @@ impl WorkerClient {
                 let at_end = slot.clone();
                 let reply = reply.on_end(move || at_end.give_back());
                 let pending = pending.on_drop(move || slot.give_back());
-                let CallRequest { inputs, deadline, answer, priority, .. } = request;
-                let sent = queue.send(Feed::Call(Call { inputs, deadline, answer, priority, reply }));
+                let CallRequest { inputs, deadline, answer, priority, timed, .. } = request;
+                let arrived = clock::now();
+                let sent = queue.send(Feed::Call(Call { inputs, arrived, deadline, answer, priority, timed, reply }));
                 if let Err(unsent) = sent
                     && let Feed::Call(call) = unsent.0
                 {

@@ -161,6 +161,7 @@ fn decode(start: v1::Start) -> Result<(ReplicaId, CallRequest), WireError> {
         deadline: start.deadline_ms.and_then(|ms| clock::now().checked_add(Duration::from_millis(ms))),
         answer: if start.stream { Answer::Stream } else { Answer::Whole },
         priority,
+        timed: start.timed,
     };
     Ok((ReplicaId::from(start.replica_id), request))
 }
@@ -170,6 +171,7 @@ async fn forward(call_id: u64, mut pending: PendingCall, writer: Writer) {
     loop {
         let (body, last) = match pending.next().await {
             CallEvent::Delta(part) => (reply_frame::Body::Delta((&part).into()), false),
+            CallEvent::Timing(timing) => (reply_frame::Body::Timing(timing.into()), false),
             CallEvent::Done(value) => (reply_frame::Body::Done((&value).into()), true),
             CallEvent::Failed(error) => (reply_frame::Body::Failed((&error).into()), true),
         };

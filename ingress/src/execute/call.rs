@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_pipelines::{FullName, StageCall};
-use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall};
+use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, Timing};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 use smallvec::smallvec;
 
@@ -23,6 +23,7 @@ use crate::routes::Pipeline;
 pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) -> CallEnd {
     let deployment = &pipeline.targets[call.target];
     let own = deployment.name().pipeline == *pipeline.plan.name();
+    let began = cx.timings.as_ref().map(|_| clock::now());
     let mut performance = Performance {
         deployment,
         revision: own.then_some(pipeline.revision),
@@ -35,8 +36,11 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         started_retries: 0,
         retry_place: None,
         forwarded: Forwarded::Nothing,
+        queued: Duration::ZERO,
+        told: None,
     };
     let outcome = performance.run().await;
+    performance.tell_timing(began);
     let forwarded = performance.forwarded;
     drop(performance);
     CallEnd { id: call.id, stage: call.stage, outcome, forwarded }
@@ -59,12 +63,20 @@ pub(super) struct Performance<'a> {
     started_retries: u32,
     retry_place: Option<Retrying<'a>>,
     forwarded: Forwarded,
+    /// How long it waited for places, where that is asked for.
+    queued: Duration,
+    /// What the replica that answered says about its time.
+    told: Option<Timing>,
 }
 
 impl Performance<'_> {
     async fn run(&mut self) -> Result<Value, CallError> {
         loop {
+            let asked = self.cx.timings.as_ref().map(|_| clock::now());
             let permit = self.acquire().await?;
+            if let Some(asked) = asked {
+                self.queued += clock::now().saturating_duration_since(asked);
+            }
             let (permit, outcome, result) = self.attempt(permit).await;
             let key = permit.target().key;
             permit.finish(outcome);
@@ -92,6 +104,14 @@ impl Performance<'_> {
             );
             self.before_next(error).await?;
         }
+    }
+
+    /// Says where the time of a call that began then went; all of what a replica says nothing about counts as running.
+    fn tell_timing(&self, began: Option<Instant>) {
+        let (Some(timings), Some(began)) = (&self.cx.timings, began) else { return };
+        let rest = clock::now().saturating_duration_since(began).saturating_sub(self.queued);
+        let told = self.told.unwrap_or(Timing { waited: Duration::ZERO, ran: rest });
+        timings.add(&self.call.stage, self.queued, told);
     }
 
     fn count_started(&mut self, key: Key) {
@@ -204,6 +224,7 @@ impl Performance<'_> {
             deadline: Some(self.deadline()),
             answer: if self.streams() { Answer::Stream } else { Answer::Whole },
             priority: self.cx.claim.priority,
+            timed: self.cx.timings.is_some(),
         };
         let target = permit.target();
         target.client.call(&target.id, request)
@@ -215,6 +236,7 @@ impl Performance<'_> {
                 CallEvent::Done(value) => return Ok(value),
                 CallEvent::Failed(error) => return Err(error),
                 CallEvent::Delta(part) => self.forward(&part).await,
+                CallEvent::Timing(timing) => self.told = Some(timing),
             }
         }
     }

@@ -78,7 +78,7 @@ async fn answer(pending: &mut PendingCall) -> Result<Value, CallError> {
         match pending.next().await {
             CallEvent::Done(value) => return Ok(value),
             CallEvent::Failed(error) => return Err(error),
-            CallEvent::Delta(_) => {}
+            CallEvent::Timing(_) | CallEvent::Delta(_) => {}
         }
     }
 }

@@ -8,6 +8,7 @@ mod budget;
 mod call;
 mod hedge;
 pub(crate) mod retry;
+mod timing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub(crate) use self::budget::RetryBudget;
+pub(crate) use self::timing::Timings;
 use crate::dispatch::Claim;
 use crate::routes::Pipeline;
 
@@ -39,6 +41,8 @@ pub(crate) struct Context {
     pub claim: Claim,
     /// Where parts of the answer go, when the client asked for them.
     pub parts: Option<mpsc::Sender<Part>>,
+    /// Where the time goes, when the client wants to know.
+    pub timings: Option<Timings>,
     /// What the call layer learnt for the answer's sake.
     pub notes: Mutex<Notes>,
 }

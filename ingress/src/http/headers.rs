@@ -20,6 +20,10 @@ pub(crate) const REVISION: &str = "x-revision";
 pub(crate) const STICKY_KEY: &str = "x-sticky-key";
 /// Who goes first where requests wait: `high`, `normal` or `low`.
 pub(crate) const PRIORITY: &str = "x-priority";
+/// Asks for [`SERVER_TIMING`] in the response.
+const WANTS_TIMING: &str = "x-server-timing";
+/// Where the time of a request went.
+pub(crate) const SERVER_TIMING: &str = "server-timing";
 /// Longest request id that is accepted.
 const MAX_ID_LENGTH: usize = 128;
 /// Longest number in a timeout.
@@ -70,6 +74,12 @@ pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<Asked>, Problem> {
         let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]).into_owned();
         Problem::malformed(format!("header `{REVISION}` is `{found}`; give `stable`, `canary` or a number"))
     })
+}
+
+/// Whether the client wants to know where the time goes.
+pub(crate) fn wants_timing(headers: &HeaderMap) -> bool {
+    let off = |value: &http::HeaderValue| matches!(value.as_bytes(), b"0" | b"false" | b"off");
+    headers.get(WANTS_TIMING).is_some_and(|value| !off(value))
 }
 
 /// The priority that the client asks for.

@@ -20,7 +20,7 @@ use super::shadow::{Copy, Original};
 use super::{headers, sse};
 use crate::clock;
 use crate::dispatch::Claim;
-use crate::execute::{Context, Failure, Notes, execute};
+use crate::execute::{Context, Failure, Notes, Timings, execute};
 use crate::limits::RequestLimits;
 use crate::metrics::CLIENT_LEFT;
 use crate::routes::{Pipeline, Route, split};
@@ -61,6 +61,7 @@ pub(crate) async fn call(
         draw,
         claim: Claim { priority, ..Claim::default() },
         parts: None,
+        timings: headers::wants_timing(&head.headers).then(Timings::default),
         notes: parking_lot::Mutex::new(Notes::default()),
     };
     let mut response = if parsed.stream || headers::accepts_events(&head.headers) {
@@ -73,7 +74,13 @@ pub(crate) async fn call(
         let running = sse::Running { parts: receiver, task, request_id: request_id.clone(), keep_alive };
         sse::respond(running, in_flight).await?
     } else {
-        answer::json(&counted(pipeline, &parsed.fields, &context, copy).await?)
+        let value = counted(pipeline, &parsed.fields, &context, copy).await?;
+        let mut response = answer::json(&value);
+        if let Some(timings) = &context.timings {
+            let total = clock::now().saturating_duration_since(end.started);
+            response.headers_mut().insert(headers::SERVER_TIMING, timings.header(total));
+        }
+        response
     };
     response.headers_mut().insert(headers::REVISION, pipeline.revision_header.clone());
     Ok(response)

@@ -65,6 +65,7 @@ impl Shadows {
             // Copies go after all that somebody waits for.
             claim: Claim { priority: Priority::Low, ..Claim::default() },
             parts: None,
+            timings: None,
             notes: parking_lot::Mutex::new(Notes::default()),
         };
         let (answer, original) = oneshot::channel();

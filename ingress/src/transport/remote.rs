@@ -103,6 +103,7 @@ impl ReplicaClient for RemoteWorker {
             deadline_ms: None,
             stream: request.answer == Answer::Stream,
             priority: v1::Priority::from(request.priority).into(),
+            timed: request.timed,
         };
         let num_bytes = start.encoded_len();
         if num_bytes > MAX_CALL_BYTES {
@@ -170,6 +171,12 @@ impl Link {
                 }
                 Err(error) => Err(not_ours(&error)),
             },
+            Some(reply_frame::Body::Timing(timing)) => {
+                if let Some(call) = self.state.lock().calls.get(&call_id) {
+                    call.reply.timing(timing.into());
+                }
+                return;
+            }
             Some(reply_frame::Body::Done(value)) => Value::try_from(value).map_err(|error| not_ours(&error)),
             Some(reply_frame::Body::Failed(failure)) => Err(failure.into()),
             None => Err(not_ours(&WireError::Missing("body"))),

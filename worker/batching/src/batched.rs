@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use millstream_engine::{Call, LoadError, Priority, Progress, Reply, Stepped, SteppingEngine};
+use millstream_engine::{Call, LoadError, Priority, Progress, Reply, Stepped, SteppingEngine, Timing};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Value};
 
@@ -90,8 +90,10 @@ struct Open<C> {
     deadline: Option<Instant>,
     /// Parts not yet filled in.
     left: usize,
-    /// Whether a part of it has been run.
-    has_started: bool,
+    arrived: Instant,
+    /// When a part of it was first run.
+    started: Option<Instant>,
+    is_timed: bool,
 }
 
 struct Queued<P> {
@@ -129,7 +131,7 @@ impl<E: BatchEngine> Batched<E> {
 
     /// Takes a call apart and queues its parts; gives the number of its inputs.
     fn open(&mut self, call: Call, now: Instant) -> usize {
-        let Call { inputs, deadline, priority, reply, .. } = call;
+        let Call { inputs, arrived, deadline, priority, timed, reply, .. } = call;
         let (call, parts) = match self.engine.open(inputs, self.batch.max_size.max(1) as usize) {
             Ok(opened) => opened,
             Err(error) => {
@@ -143,14 +145,14 @@ impl<E: BatchEngine> Batched<E> {
         }
         let id = self.next_call;
         self.next_call += 1;
-        self.calls.insert(id, Open { call, reply, deadline, left: parts.len(), has_started: false });
+        self.calls.insert(id, Open { call, reply, deadline, arrived, started: None, is_timed: timed, left: parts.len() });
         let place = self.queue.partition_point(|queued| queued.priority <= priority);
         let mut num_inputs = 0;
         let engine = &self.engine;
         let parts = parts.into_iter().map(|part| {
             let Shape { inputs, tokens, group } = engine.shape(&part);
             num_inputs += inputs;
-            let waiting = Waiting { call: id, inputs, tokens, group, since: now, due: false };
+            let waiting = Waiting { call: id, inputs, tokens, group, since: arrived.min(now), due: false };
             Queued { priority, waiting, part }
         });
         self.queue.splice(place..place, parts).for_each(drop);
@@ -168,9 +170,9 @@ impl<E: BatchEngine> Batched<E> {
             self.queue.retain(|queued| queued.waiting.call != id);
             let text = "the deadline passed before the model ran";
             let class = ErrorClass::DeadlineExceeded;
-            open.reply.finish(Err(match open.has_started {
-                true => CallError::started(class, text),
-                false => CallError::not_started(class, text),
+            open.reply.finish(Err(match open.started {
+                Some(_) => CallError::started(class, text),
+                None => CallError::not_started(class, text),
             }));
         }
     }
@@ -206,18 +208,18 @@ impl<E: BatchEngine> Batched<E> {
                 places.binary_search(&(place - 1)).is_ok()
             })
             .collect();
+        let start = (self.clock)();
         for part in &parts {
             if let Some(open) = self.calls.get_mut(&part.waiting.call) {
-                open.has_started = true;
+                open.started.get_or_insert(start);
             }
         }
         // A call that has begun is not to wait for company with its rest.
         for queued in &mut self.queue {
-            let has_started = self.calls.get(&queued.waiting.call).is_some_and(|open| open.has_started);
-            queued.waiting.due |= has_started;
+            let started = self.calls.get(&queued.waiting.call).and_then(|open| open.started);
+            queued.waiting.due |= started.is_some();
         }
         let num_inputs = parts.iter().map(|part| part.waiting.inputs).sum();
-        let start = (self.clock)();
         match self.engine.run(&parts.iter().map(|queued| &queued.part).collect::<Vec<_>>()) {
             Ok(outcome) => {
                 self.learned.ran(num_inputs, (self.clock)().saturating_duration_since(start));
@@ -263,6 +265,11 @@ impl<E: BatchEngine> Batched<E> {
             if open.left == 0
                 && let Some(open) = self.calls.remove(&id)
             {
+                if let Some(started) = open.started.filter(|_| open.is_timed) {
+                    let waited = started.saturating_duration_since(open.arrived);
+                    let ran = (self.clock)().saturating_duration_since(started);
+                    open.reply.timing(Timing { waited, ran });
+                }
                 open.reply.finish(self.engine.close(open.call));
             }
         }
@@ -306,7 +313,7 @@ impl<E: BatchEngine> SteppingEngine for Batched<E> {
 /// without an answer.
 impl<E: BatchEngine> Drop for Batched<E> {
     fn drop(&mut self) {
-        for open in std::mem::take(&mut self.calls).into_values().filter(|open| !open.has_started) {
+        for open in std::mem::take(&mut self.calls).into_values().filter(|open| open.started.is_none()) {
             open.reply.finish(Err(CallError::not_started(ErrorClass::Unavailable, NOT_SERVING)));
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_pipelines::{Batch, DeploymentSpec};
-pub use millstream_proto::call::{Answer, Priority, Reply};
+pub use millstream_proto::call::{Answer, Priority, Reply, Timing};
 use millstream_proto::{CallError, ErrorClass, Value};
 
 /// What an engine gets to load a model.
@@ -116,12 +116,16 @@ pub trait ConcurrentEngine: Send + Sync {
 pub struct Call {
     /// A map of inputs; names follow from the deployment's task.
     pub inputs: Value,
+    /// When it came to the replica.
+    pub arrived: Instant,
     /// Work past this instant is in vain.
     pub deadline: Option<Instant>,
     /// Whether parts are wanted as they come.
     pub answer: Answer,
     /// Who goes first.
     pub priority: Priority,
+    /// Whether the caller wants to know where the time went: [`Reply::timing`].
+    pub timed: bool,
     /// Where the answer goes; also tells whether the caller has left.
     pub reply: Reply,
 }

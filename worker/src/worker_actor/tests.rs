@@ -77,6 +77,7 @@ impl Bench {
 fn request(text: &str) -> CallRequest {
     CallRequest {
         priority: Priority::Normal,
+        timed: false,
         request_id: RequestId::random(),
         inputs: Value::map([("text", Value::from(text))]),
         deadline: None,

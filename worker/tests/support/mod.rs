@@ -168,6 +168,7 @@ pub(crate) fn inputs(text: &str) -> Value {
 pub(crate) async fn call(client: &dyn ReplicaClient, replica: &str, text: &str) -> CallEvent {
     let request = CallRequest {
         priority: Priority::Normal,
+        timed: false,
         request_id: RequestId::random(),
         inputs: inputs(text),
         deadline: Some(Instant::now() + Duration::from_secs(10)),
@@ -195,6 +196,7 @@ impl Caller {
         let Some(v1::value::Kind::Map(inputs)) = value.kind else { panic!("expected a map") };
         let start = v1::Start {
             priority: v1::Priority::Normal.into(),
+            timed: false,
             replica_id: replica.into(),
             request_id: "r".into(),
             inputs: Some(inputs),

@@ -4,9 +4,11 @@
 //! A sequence whose caller has left, or whose deadline has passed, is dropped between two tokens. What is said about a
 //! failure to operators is logged without prompts or answers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use millstream_engine::{Answer, Call, LoadError, Progress, Reply, Stepped, SteppingEngine, invalid_input};
+use millstream_engine::{
+    Answer, Call, LoadError, Progress, Reply, Stepped, SteppingEngine, Timing, invalid_input,
+};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Value};
 use rand::SeedableRng;
@@ -53,6 +55,8 @@ pub(crate) struct Sequence {
     max_tokens: usize,
     answer: Answer,
     deadline: Option<Instant>,
+    /// How long it waited and when it began, for a caller that wants to know.
+    timing: Option<(Duration, Instant)>,
     reply: Reply,
 }
 
@@ -142,6 +146,10 @@ impl Sequence {
             Finish::Stop => "stop",
             Finish::Length => "length",
         };
+        if let Some((waited, started)) = self.timing {
+            let ran = clock::now().saturating_duration_since(started);
+            self.reply.timing(Timing { waited, ran });
+        }
         self.reply.finish(Ok(Value::map([
             ("text", Value::from(self.text)),
             ("tokens", Value::Int(i64::try_from(self.num_tokens).unwrap_or(i64::MAX))),
@@ -167,7 +175,8 @@ impl GeneratorEngine {
         if call.deadline.is_some_and(|deadline| deadline <= clock::now()) {
             return call.reply.finish(Err(too_late()));
         }
-        let Call { inputs, deadline, answer, reply, .. } = call;
+        let Call { inputs, arrived, deadline, answer, timed, reply, .. } = call;
+        let started = clock::now();
         match self.prefill(&inputs) {
             Ok((request, cache, logits, max_tokens)) => {
                 let random = request.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
@@ -183,6 +192,7 @@ impl GeneratorEngine {
                     max_tokens,
                     answer,
                     deadline,
+                    timing: timed.then(|| (started.saturating_duration_since(arrived), started)),
                     reply,
                 };
                 if let Some(sequence) = self.advance(sequence, &logits) {

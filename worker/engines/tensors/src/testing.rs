@@ -138,7 +138,15 @@ pub fn spec(task: Task) -> DeploymentSpec {
 /// A call that wants its answer whole.
 pub fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call { inputs, deadline: None, answer: Answer::Whole, priority: Priority::Normal, reply }, pending)
+    (Call {
+            inputs,
+            arrived: std::time::Instant::now(),
+            deadline: None,
+            answer: Answer::Whole,
+            priority: Priority::Normal,
+            timed: false,
+            reply,
+        }, pending)
 }
 
 /// Steps the engine until all calls are answered; gives the last event of each.

@@ -95,7 +95,15 @@ pub(crate) fn tensor_engine(name: &str, max_size: u32) -> Option<Loaded> {
 
 pub(crate) fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call { inputs, deadline: None, answer: Answer::Whole, priority: Priority::Normal, reply }, pending)
+    (Call {
+            inputs,
+            arrived: std::time::Instant::now(),
+            deadline: None,
+            answer: Answer::Whole,
+            priority: Priority::Normal,
+            timed: false,
+            reply,
+        }, pending)
 }
 
 /// Hands all calls to one step, steps on until the engine idles, and gives the answers in order.
@@ -118,7 +126,7 @@ pub(crate) fn finished(mut pending: PendingCall) -> Result<Value, CallError> {
     match runtime.block_on(pending.next()) {
         CallEvent::Done(value) => Ok(value),
         CallEvent::Failed(error) => Err(error),
-        CallEvent::Delta(_) => panic!("a part from an engine that answers in one piece"),
+        CallEvent::Timing(_) | CallEvent::Delta(_) => panic!("a part from an engine that answers in one piece"),
     }
 }
 

@@ -70,7 +70,15 @@ fn write_model(dir: &Path, config: &str) {
 
 fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call { inputs, deadline: None, answer: Answer::Whole, priority: Priority::Normal, reply }, pending)
+    (Call {
+            inputs,
+            arrived: std::time::Instant::now(),
+            deadline: None,
+            answer: Answer::Whole,
+            priority: Priority::Normal,
+            timed: false,
+            reply,
+        }, pending)
 }
 
 fn texts(of: &[&str]) -> Value {
@@ -82,7 +90,7 @@ fn finished(mut pending: PendingCall) -> Result<Value, CallError> {
     match runtime.block_on(pending.next()) {
         CallEvent::Done(value) => Ok(value),
         CallEvent::Failed(error) => Err(error),
-        CallEvent::Delta(_) => panic!("a part of a whole answer"),
+        CallEvent::Timing(_) | CallEvent::Delta(_) => panic!("a part of a whole answer"),
     }
 }
 
