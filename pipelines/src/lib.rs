@@ -24,6 +24,6 @@ pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
 pub use plan::{FieldFault, Plan, Request, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall};
 pub use spec::{
-    Autoscaling, Batch, Demand, DeploymentSpec, Device, Echo, EngineKind, Hedge, GpuDemand, Limits, ModelRef,
+    Autoscaling, Batch, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand, Hedge, Limits, ModelRef,
     Placement, Task, TensorType,
 };

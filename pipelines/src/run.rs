@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use millstream_values::{CallError, ErrorClass, Map, Started, Value};
 
-use crate::{Hedge, Plan};
 use crate::expr::{Env, EvalError};
 use crate::plan::{OnError, Work};
+use crate::{Hedge, Plan};
 use stage::{Begun, begin};
 
 /// A call of this run; unique within it.

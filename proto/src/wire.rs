@@ -245,10 +245,7 @@ impl From<Timing> for v1::Timing {
 
 impl From<v1::Timing> for Timing {
     fn from(timing: v1::Timing) -> Self {
-        Self {
-            waited: Duration::from_micros(timing.waited_us),
-            ran: Duration::from_micros(timing.ran_us),
-        }
+        Self { waited: Duration::from_micros(timing.waited_us), ran: Duration::from_micros(timing.ran_us) }
     }
 }
 

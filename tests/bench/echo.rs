@@ -33,13 +33,13 @@ fn main() -> Result<()> {
     let mut cluster = Cluster::up(&UpOptions::new().file(format!("{root}/echo.toml")))?;
     cluster.wait_ready();
     let ready = start.elapsed();
-    let idle = pss_mib(cluster.leader.pid().as_raw_nonzero().get());
+    let idle = cluster.leader.pss_mib();
     let (mut axum, axum_address) = start_axum()?;
     let ours_address: SocketAddr =
         cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (floor, ours) = runtime.block_on(measure(axum_address, ours_address))?;
-    let loaded = pss_mib(cluster.leader.pid().as_raw_nonzero().get());
+    let loaded = cluster.leader.pss_mib();
     axum.kill()?;
     axum.wait()?;
     report(&floor, &ours, ready, idle, loaded);
@@ -118,14 +118,6 @@ async fn call(connection: &mut SendRequest<Full<Bytes>>, body: &Bytes) -> Result
     let elapsed = start.elapsed().as_secs_f64();
     anyhow::ensure!(status == 200, "{status}: {}", String::from_utf8_lossy(&bytes));
     Ok(elapsed)
-}
-
-/// Proportional set size of a process: memory that is its own, shared pages by their part.
-fn pss_mib(pid: i32) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default();
-    let kib: f64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(f64::NAN);
-    kib / 1024.0
 }
 
 fn quantile(sorted: &[f64], percent: usize) -> f64 {

@@ -167,6 +167,17 @@ impl Node {
         Pid::from_child(&self.child)
     }
 
+    /// Memory of the process (PSS): its own, and its part of what it shares.
+    #[must_use]
+    pub fn pss_mib(&self) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid().as_raw_nonzero()));
+        let text = text.unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default();
+        let kib: f64 =
+            line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(f64::NAN);
+        kib / 1024.0
+    }
+
     /// Its data directory.
     #[must_use]
     pub fn data_dir(&self) -> &Path {

@@ -83,8 +83,11 @@ fn a_client_that_asks_hears_where_the_time_went() -> Result<()> {
     assert!(!ask("0")?.headers().contains_key("server-timing"));
     let answer = ask("1")?;
     let header = answer.headers()["server-timing"].to_str()?.to_owned();
-    let parts: Vec<(&str, f64)> =
-        header.split(", ").map(|part| part.split_once(";dur=").unwrap()).map(|(name, ms)| (name, ms.parse().unwrap())).collect();
+    let parts: Vec<(&str, f64)> = header
+        .split(", ")
+        .map(|part| part.split_once(";dur=").unwrap())
+        .map(|(name, ms)| (name, ms.parse().unwrap()))
+        .collect();
     let names: Vec<&str> = parts.iter().map(|part| part.0).collect();
     assert_eq!(names, ["embed-queue", "embed-batch", "embed-run", "total"], "{header}");
     assert!(parts[1].1 >= 290.0, "it waited for company: {header}");

@@ -87,7 +87,8 @@ fn who_would_come_too_late_is_told_so_at_once() -> Result<()> {
 
 #[test]
 fn a_stuck_replica_is_passed_by_a_second_call() -> Result<()> {
-    let spread = "delay = \"5ms\"\nmax_replicas_per_node = 1\nautoscaling = { min_replicas = 2, max_replicas = 2 }";
+    let spread =
+        "delay = \"5ms\"\nmax_replicas_per_node = 1\nautoscaling = { min_replicas = 2, max_replicas = 2 }";
     let pipeline = echo(spread, "hedge = \"100ms\"");
     let mut cluster = Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(pipeline))?;
     cluster.join("left", &[])?;

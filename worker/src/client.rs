@@ -55,7 +55,15 @@ impl WorkerClient {
                 let pending = pending.on_drop(move || slot.give_back());
                 let CallRequest { inputs, deadline, answer, priority, timed, .. } = request;
                 let arrived = clock::now();
-                let sent = queue.send(Feed::Call(Call { inputs, arrived, deadline, answer, priority, timed, reply }));
+                let sent = queue.send(Feed::Call(Call {
+                    inputs,
+                    arrived,
+                    deadline,
+                    answer,
+                    priority,
+                    timed,
+                    reply,
+                }));
                 if let Err(unsent) = sent
                     && let Feed::Call(call) = unsent.0
                 {

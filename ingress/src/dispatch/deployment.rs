@@ -19,7 +19,9 @@ use tokio::sync::{Notify, oneshot};
 use super::ejection::Outcome;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
-use super::pool::{Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish};
+use super::pool::{
+    Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish,
+};
 use super::router::Locality;
 use crate::clock;
 use crate::metrics::CallMeter;

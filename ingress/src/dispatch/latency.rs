@@ -60,7 +60,8 @@ fn bucket(micros: u64) -> usize {
 /// The first time beyond a bucket, in microseconds.
 fn upper_bound(bucket: usize) -> u64 {
     let bucket = bucket as u64 + 1;
-    let (exponent, within) = (bucket / u64::from(BUCKETS_PER_DOUBLING), bucket % u64::from(BUCKETS_PER_DOUBLING));
+    let (exponent, within) =
+        (bucket / u64::from(BUCKETS_PER_DOUBLING), bucket % u64::from(BUCKETS_PER_DOUBLING));
     ((4 + within) << exponent).div_ceil(4)
 }
 

@@ -145,7 +145,10 @@ impl<E: BatchEngine> Batched<E> {
         }
         let id = self.next_call;
         self.next_call += 1;
-        self.calls.insert(id, Open { call, reply, deadline, arrived, started: None, is_timed: timed, left: parts.len() });
+        self.calls.insert(
+            id,
+            Open { call, reply, deadline, arrived, started: None, is_timed: timed, left: parts.len() },
+        );
         let place = self.queue.partition_point(|queued| queued.priority <= priority);
         let mut num_inputs = 0;
         let engine = &self.engine;

@@ -83,8 +83,7 @@ pub fn next<T>(
     let at = |place: usize| look(&queue[place]);
     let forming = form(queue.len(), &at, limits);
     let oldest = forming.parts.iter().map(|&place| at(place).since).min().unwrap_or(now);
-    let is_over =
-        now >= oldest + limits.max_wait || forming.parts.iter().any(|&place| at(place).due);
+    let is_over = now >= oldest + limits.max_wait || forming.parts.iter().any(|&place| at(place).due);
     if !forming.is_closed && !is_over && forming.preferred.is_none() {
         return Some(Next::WaitUntil(oldest + limits.max_wait));
     }

@@ -83,15 +83,19 @@ fn send(handle: &Handle, text: &str, deadline: Option<std::time::Instant>) -> Pe
     let Runner::Thread(queue) = &handle.runner else { panic!("expected a thread") };
     let (reply, pending) = call::channel();
     let inputs = Value::map([("text", Value::from(text))]);
-    assert!(queue.send(Feed::Call(Call {
-        inputs,
-        arrived: crate::clock::now(),
-        deadline,
-        answer: Answer::Whole,
-        priority: Priority::Normal,
-        timed: false,
-        reply,
-    })).is_ok());
+    assert!(
+        queue
+            .send(Feed::Call(Call {
+                inputs,
+                arrived: crate::clock::now(),
+                deadline,
+                answer: Answer::Whole,
+                priority: Priority::Normal,
+                timed: false,
+                reply,
+            }))
+            .is_ok()
+    );
     pending
 }
 

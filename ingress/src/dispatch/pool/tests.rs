@@ -31,10 +31,14 @@ fn member(key: Key, serves: &[u64]) -> Member {
 #[test]
 fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
-    let admissions: Vec<_> = (0..6).map(|_| pool.request(Wish::avoiding(&[]), now, &mut rng).admission).collect();
+    let admissions: Vec<_> =
+        (0..6).map(|_| pool.request(Wish::avoiding(&[]), now, &mut rng).admission).collect();
     use Admission::{Send, Wait};
     assert_eq!(admissions[..5], [Send(0), Send(0), Wait(0), Wait(1), Wait(2)]);
-    assert!(matches!(admissions[5], Admission::Shed(Shed { retry_after_s: 1..=60, reason: ShedReason::Full })));
+    assert!(matches!(
+        admissions[5],
+        Admission::Shed(Shed { retry_after_s: 1..=60, reason: ShedReason::Full })
+    ));
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 0 }]);
     pool.give_up(1);
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 2, key: 0 }]);
@@ -109,10 +113,18 @@ fn calls_keep_to_replicas_of_their_revision_while_one_is_in_rotation() {
     for (wish, key) in [(on(Some(1), 950), 0), (on(Some(2), 0), 1), (on(None, 0), 0), (on(None, 950), 1)] {
         assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(key), "{wish:?}");
     }
-    assert_eq!(pool.request(on(Some(2), 0), now, &mut rng).admission, Admission::Wait(0), "its replica is full");
+    assert_eq!(
+        pool.request(on(Some(2), 0), now, &mut rng).admission,
+        Admission::Wait(0),
+        "its replica is full"
+    );
     pool.finish(0, Outcome::Answered, now, &mut rng);
     assert_eq!(pool.num_queued(), 1, "room elsewhere is not for it");
-    assert_eq!(pool.request(on(Some(1), 0), now, &mut rng).admission, Admission::Send(0), "and it holds up nobody");
+    assert_eq!(
+        pool.request(on(Some(1), 0), now, &mut rng).admission,
+        Admission::Send(0),
+        "and it holds up nobody"
+    );
     let grants = pool.finish(1, Outcome::Transport, now, &mut rng);
     assert!(grants.is_empty());
     let grants = pool.finish(0, Outcome::Answered, now, &mut rng);
@@ -134,7 +146,9 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
     for (draw, new) in [(0, true), (249, true), (250, false), (999, false)] {
         for _ in 0..10 {
             let wish = Wish { revision: Some(2), draw, ..Wish::avoiding(&[]) };
-            let Admission::Send(key) = pool.request(wish, now, &mut rng).admission else { panic!("there is room") };
+            let Admission::Send(key) = pool.request(wish, now, &mut rng).admission else {
+                panic!("there is room")
+            };
             assert_eq!(key == 0, new, "{draw}");
         }
     }
@@ -320,9 +334,14 @@ fn a_full_queue_turns_away_whoever_would_be_served_last() {
         .collect();
     let urgent = ask(&mut pool, Priority::High, 1);
     assert!(matches!(urgent.admission, Admission::Wait(_)));
-    assert!(matches!(urgent.evicted, Some((ticket, Shed { reason: ShedReason::Full, .. })) if ticket == tickets[2]));
+    assert!(
+        matches!(urgent.evicted, Some((ticket, Shed { reason: ShedReason::Full, .. })) if ticket == tickets[2])
+    );
     let other = ask(&mut pool, Priority::Normal, 2);
-    assert!(matches!(other.evicted, Some((ticket, _)) if ticket == tickets[1]), "the heavy one pays: {other:?}");
+    assert!(
+        matches!(other.evicted, Some((ticket, _)) if ticket == tickets[1]),
+        "the heavy one pays: {other:?}"
+    );
     let late = ask(&mut pool, Priority::Low, 3);
     assert!(matches!(late.admission, Admission::Shed(_)) && late.evicted.is_none());
     assert_eq!(pool.num_queued(), 3);
@@ -335,7 +354,8 @@ fn what_cannot_be_in_time_is_turned_away_at_once() {
     for _ in 0..102 {
         pool.request(Wish::avoiding(&[]), start, &mut rng);
     }
-    let within = |seconds, now| Wish { deadline: Some(now + Duration::from_secs(seconds)), ..Wish::avoiding(&[]) };
+    let within =
+        |seconds, now| Wish { deadline: Some(now + Duration::from_secs(seconds)), ..Wish::avoiding(&[]) };
     let unknown = pool.request(within(1, start), start, &mut rng);
     assert!(matches!(unknown.admission, Admission::Wait(_)), "nothing is known of the rate yet");
     let mut now = start;
@@ -347,8 +367,16 @@ fn what_cannot_be_in_time_is_turned_away_at_once() {
     let late = pool.request(within(7, now), now, &mut rng).admission;
     assert!(matches!(late, Admission::Shed(Shed { reason: ShedReason::TooLate, .. })), "{late:?}");
     assert!(matches!(pool.request(within(10, now), now, &mut rng).admission, Admission::Wait(_)));
-    assert!(matches!(
-        pool.request(Wish { deadline: Some(now + Duration::from_secs(7)), ..claiming(Priority::High, 0) }, now, &mut rng).admission,
-        Admission::Wait(_)
-    ), "nobody is before it");
+    assert!(
+        matches!(
+            pool.request(
+                Wish { deadline: Some(now + Duration::from_secs(7)), ..claiming(Priority::High, 0) },
+                now,
+                &mut rng
+            )
+            .admission,
+            Admission::Wait(_)
+        ),
+        "nobody is before it"
+    );
 }

@@ -20,7 +20,11 @@ pub(super) fn batch(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Batch
     let is_auto = table.raw("batch").is_some_and(|(_, raw)| matches!(raw.value, RawValue::Text(_)));
     if let (Some(span), false) = (beside, is_auto) {
         let message = format!("{} is set without `batch = \"auto\"`", table.label("target_latency"));
-        faults.push(span, message, "add `batch = \"auto\"`, or write it into the table: `batch = { target_latency = \"40ms\" }`");
+        faults.push(
+            span,
+            message,
+            "add `batch = \"auto\"`, or write it into the table: `batch = { target_latency = \"40ms\" }`",
+        );
     }
     let auto = Batch {
         max_size: AUTO_MAX_SIZE,
@@ -43,7 +47,8 @@ pub(super) fn batch(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Batch
     if target_latency.is_some() {
         for key in ["max_wait", "preferred_sizes"] {
             if let Some((_, raw)) = keys.raw(key) {
-                let message = format!("{} does not go with `target_latency`, which chooses it", keys.label(key));
+                let message =
+                    format!("{} does not go with `target_latency`, which chooses it", keys.label(key));
                 faults.push(raw.span.clone(), message, "leave one of the two out");
             }
         }
@@ -126,7 +131,10 @@ mod tests {
         for (settings, expected) in [
             ("target_latency = \"40ms\"", "is set without `batch = \"auto\"`"),
             ("batch = \"atuo\"", "is `atuo`"),
-            ("batch = { target_latency = \"40ms\", max_wait = \"1ms\" }", "does not go with `target_latency`"),
+            (
+                "batch = { target_latency = \"40ms\", max_wait = \"1ms\" }",
+                "does not go with `target_latency`",
+            ),
             ("batch = { target_latency = \"0ms\" }", "target_latency"),
         ] {
             let faults = batch_of(settings).unwrap_err();

@@ -247,11 +247,7 @@ fn a_panic_gives_back_what_had_not_begun() {
 /// A device with a high price for each run: `auto` learns to wait for company, and stops when nobody comes.
 #[test]
 fn auto_learns_when_company_pays() {
-    let auto = Batch {
-        max_size: 64,
-        target_latency: Some(Duration::from_millis(200)),
-        ..Batch::default()
-    };
+    let auto = Batch { max_size: 64, target_latency: Some(Duration::from_millis(200)), ..Batch::default() };
     let mut bench = Bench::taking(Duration::from_millis(20), auto);
     let mut pending = Vec::new();
     let mut send = |bench: &mut Bench, numbers: &[i64]| {

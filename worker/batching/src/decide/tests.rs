@@ -88,8 +88,7 @@ fn texts(lengths: &[usize], now: Instant) -> Vec<Waiting> {
 #[test]
 fn the_first_runs_with_its_neighbours_in_length() {
     let now = start();
-    let limits =
-        Limits { max_size: 4, max_tokens: 1000, max_wait: Duration::ZERO, preferred_sizes: &[] };
+    let limits = Limits { max_size: 4, max_tokens: 1000, max_wait: Duration::ZERO, preferred_sizes: &[] };
     let table: [(&[usize], &[usize]); 5] = [
         (&[10], &[0]),
         (&[10, 200, 12, 11], &[0, 2, 3]),

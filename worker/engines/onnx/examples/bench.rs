@@ -143,15 +143,18 @@ fn run(engine: &mut dyn SteppingEngine, inputs: Vec<Value>) {
         .into_iter()
         .map(|inputs| {
             let (reply, pending) = channel();
-            (Call {
-            inputs,
-            arrived: std::time::Instant::now(),
-            deadline: None,
-            answer: Answer::Whole,
-            priority: Priority::Normal,
-            timed: false,
-            reply,
-        }, pending)
+            (
+                Call {
+                    inputs,
+                    arrived: std::time::Instant::now(),
+                    deadline: None,
+                    answer: Answer::Whole,
+                    priority: Priority::Normal,
+                    timed: false,
+                    reply,
+                },
+                pending,
+            )
         })
         .unzip();
     let mut progress = engine.step(calls).progress;

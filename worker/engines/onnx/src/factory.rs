@@ -73,7 +73,9 @@ impl EngineFactory for OnnxFactory {
         (args.progress)(&format!("loading {}", file.file_name().unwrap_or_default().display()));
         let model = Model::open(&environment, &file, args.threads.max(1))?;
         let Some(text) = text else {
-            return Ok(Engine::Stepping(Box::new(TensorEngine::new(model, args.spec)?.batched(&args.spec.batch))));
+            return Ok(Engine::Stepping(Box::new(
+                TensorEngine::new(model, args.spec)?.batched(&args.spec.batch),
+            )));
         };
         let encoder = OnnxEncoder::new(model, &text)?;
         Ok(Engine::Stepping(Box::new(TextEngine::new(text, encoder).batched(&args.spec.batch))))

@@ -132,7 +132,11 @@ impl BatchEngine for TensorEngine {
 
     fn run(&mut self, parts: &[&TensorPart]) -> Result<Vec<Vec<Tensor>>, CallError> {
         if let [part] = parts {
-            return self.model.run(&part.tensors).map(|outputs| vec![outputs]).map_err(|error| failed(&error));
+            return self
+                .model
+                .run(&part.tensors)
+                .map(|outputs| vec![outputs])
+                .map_err(|error| failed(&error));
         }
         let tensors: Vec<&[Tensor]> = parts.iter().map(|part| &part.tensors[..]).collect();
         let rows: Vec<usize> = tensors.iter().map(|tensors| num_rows(tensors).unwrap_or(0)).collect();

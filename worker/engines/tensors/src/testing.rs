@@ -138,7 +138,8 @@ pub fn spec(task: Task) -> DeploymentSpec {
 /// A call that wants its answer whole.
 pub fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call {
+    (
+        Call {
             inputs,
             arrived: std::time::Instant::now(),
             deadline: None,
@@ -146,7 +147,9 @@ pub fn call(inputs: Value) -> (Call, PendingCall) {
             priority: Priority::Normal,
             timed: false,
             reply,
-        }, pending)
+        },
+        pending,
+    )
 }
 
 /// Steps the engine until all calls are answered; gives the last event of each.

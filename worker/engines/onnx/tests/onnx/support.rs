@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_engine::{Answer, Call, Engine, EngineFactory, LoadArgs, LoadError, Priority, Progress, SteppingEngine};
+use millstream_engine::{
+    Answer, Call, Engine, EngineFactory, LoadArgs, LoadError, Priority, Progress, SteppingEngine,
+};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
@@ -95,7 +97,8 @@ pub(crate) fn tensor_engine(name: &str, max_size: u32) -> Option<Loaded> {
 
 pub(crate) fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call {
+    (
+        Call {
             inputs,
             arrived: std::time::Instant::now(),
             deadline: None,
@@ -103,7 +106,9 @@ pub(crate) fn call(inputs: Value) -> (Call, PendingCall) {
             priority: Priority::Normal,
             timed: false,
             reply,
-        }, pending)
+        },
+        pending,
+    )
 }
 
 /// Hands all calls to one step, steps on until the engine idles, and gives the answers in order.
@@ -126,7 +131,9 @@ pub(crate) fn finished(mut pending: PendingCall) -> Result<Value, CallError> {
     match runtime.block_on(pending.next()) {
         CallEvent::Done(value) => Ok(value),
         CallEvent::Failed(error) => Err(error),
-        CallEvent::Timing(_) | CallEvent::Delta(_) => panic!("a part from an engine that answers in one piece"),
+        CallEvent::Timing(_) | CallEvent::Delta(_) => {
+            panic!("a part from an engine that answers in one piece")
+        }
     }
 }
 

@@ -70,7 +70,8 @@ fn write_model(dir: &Path, config: &str) {
 
 fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (Call {
+    (
+        Call {
             inputs,
             arrived: std::time::Instant::now(),
             deadline: None,
@@ -78,7 +79,9 @@ fn call(inputs: Value) -> (Call, PendingCall) {
             priority: Priority::Normal,
             timed: false,
             reply,
-        }, pending)
+        },
+        pending,
+    )
 }
 
 fn texts(of: &[&str]) -> Value {
