@@ -101,14 +101,14 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn count(&self, answer: Result<Answer>, took: Duration) {
+    fn count(&self, answer: Option<Answer>, took: Duration) {
         let ms = took.as_secs_f64() * 1e3;
         match answer {
-            Ok(Answer { status: 200, .. }) => {
+            Some(Answer { status: 200, .. }) => {
                 self.good.fetch_add(1, Ordering::Relaxed);
                 self.good_ms.lock().push(ms);
             }
-            Ok(Answer { status: 503 | 429, has_retry_after }) => {
+            Some(Answer { status: 503 | 429, has_retry_after }) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 self.without_retry_after.fetch_add(u64::from(!has_retry_after), Ordering::Relaxed);
                 self.refused_ms.lock().push(ms);
@@ -174,7 +174,7 @@ async fn offer(address: &str, rate_per_s: f64, duration: Duration) -> Result<Out
                 {
                     caller = again;
                 }
-                outcome.count(answer, sent.elapsed());
+                outcome.count(answer.ok(), sent.elapsed());
             }
         }));
     }

@@ -99,7 +99,7 @@ mod tests {
             sorted.sort_unstable();
             let rank = (sorted.len() * usize::from(percent)).div_ceil(100).max(1);
             let exact = sorted[rank - 1];
-            let found = latencies.quantile(percent).unwrap().as_micros() as u64;
+            let found = u64::try_from(latencies.quantile(percent).unwrap().as_micros()).unwrap();
             prop_assert!(found >= exact, "{} {}", found, exact);
             prop_assert!(found <= exact + exact.div_ceil(4) + 1, "{} {}", found, exact);
         }

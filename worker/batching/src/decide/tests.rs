@@ -32,10 +32,13 @@ fn decide(queue: &[Waiting], limits: &Limits<'_>, now: Instant) -> Result<Vec<us
     }
 }
 
+/// Calls, limits, and what is decided.
+type Case<'a> = (&'a [(usize, u64, u64)], &'a Limits<'a>, Result<Vec<usize>, u64>);
+
 #[test]
 fn batches_close_when_they_are_full_preferred_unfit_or_old() {
     let now = start();
-    let table: &[(&[(usize, u64, u64)], &Limits<'_>, Result<Vec<usize>, u64>)] = &[
+    let table: &[Case<'_>] = &[
         // a preferred size at once; a larger one too; anything else waits its time
         (&[(6, 0, 0)], &PREFERRING, Ok(vec![0])),
         (&[(1, 0, 0), (1, 0, 0)], &PREFERRING, Ok(vec![0, 1])),
