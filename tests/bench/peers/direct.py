@@ -26,6 +26,7 @@ def main():
 
     reference = call()
     cold = time.monotonic() - start
+    pss = next(line for line in open("/proc/self/smaps_rollup") if line.startswith("Pss:"))
     for _ in range(10):
         call()
     times, cpu = [], time.process_time()
@@ -45,7 +46,6 @@ def main():
             call(batch)
             done += batch
         throughput[str(concurrency)] = done / (time.monotonic() - begin)
-    pss = next(line for line in open("/proc/self/smaps_rollup") if line.startswith("Pss:"))
     print(json.dumps({
         "reference": reference if isinstance(reference, list) else reference.tolist(),
         "cold_start_s": cold,

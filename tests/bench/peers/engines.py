@@ -17,7 +17,7 @@ TITLES = {
     "triton": "Triton, Python backend",
     "bentoml": "BentoML",
     "ray": "Ray Serve",
-    "ray-fast": "Ray Serve, throughput switches",
+    "ray-fast": "Ray Serve, throughput switches and HAProxy",
 }
 PEERS = ["fastapi", "triton", "bentoml", "ray", "ray-fast"]
 
@@ -101,7 +101,7 @@ def start(engine, workload, setup, port):
         env |= {"BENCH_RAY_DIR": f"/tmp/bench-ray-{os.getpid()}", "RAY_USAGE_STATS_ENABLED": "0",
                 "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
         if engine == "ray-fast":
-            env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
+            env |= {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
         return Start([python, HERE / "serve_ray.py", port], url, env)
     assert engine == "triton", engine
     url = f"http://127.0.0.1:{port}/v2/models/bench/infer"

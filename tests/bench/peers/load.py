@@ -3,7 +3,19 @@
 import json
 import subprocess
 
-TIMEOUT = "10s"
+# Long enough for 80 callers of the heaviest workload: an error then says something about the server.
+TIMEOUT = "30s"
+# A generator that takes so much longer than its run hangs.
+SLACK_S = 120
+
+
+def report_of(command, seconds):
+    """The JSON that a generator prints."""
+    command = [str(part) for part in command]
+    output = subprocess.run(command, capture_output=True, text=True, timeout=seconds + SLACK_S)
+    if output.returncode != 0:
+        raise RuntimeError(f"{command[0].rsplit('/', 1)[-1]} failed: {output.stderr.strip()[-500:]}")
+    return json.loads(output.stdout)
 
 
 class Oha:
@@ -19,13 +31,11 @@ class Oha:
 
     def run(self, url, body_file, seconds, rate=None, concurrency=None):
         command = [self.binary, "--no-tui", "--output-format", "json", "-z", f"{seconds}s", "-t", TIMEOUT]
-        command += ["-w", "--stats-success-breakdown", "-m", "POST", "-T", "application/json", "-D", body_file, "-c", str(concurrency or 50)]
+        command += ["-w", "--stats-success-breakdown", "-m", "POST", "-T", "application/json", "-D", body_file]
+        command += ["-c", str(concurrency or 50)]
         if rate:
             command += ["-q", str(rate), "--latency-correction"]
-        output = subprocess.run([str(part) for part in [*command, url]], capture_output=True, text=True)
-        if output.returncode != 0:
-            raise RuntimeError(f"oha failed: {output.stderr.strip()[-500:]}")
-        report = json.loads(output.stdout)
+        report = report_of([*command, url], seconds)
         statuses = report.get("statusCodeDistribution") or {}
         errors = {key: count for key, count in (report.get("errorDistribution") or {}).items() if "deadline" not in key}
         good = statuses.get("200", 0)
@@ -58,10 +68,7 @@ class ClusterBench:
         command = [self.binary, "bench", url, "--json", "--body", body_file, "--duration", f"{seconds}s"]
         command += ["--warm-up", "0s", "--timeout", TIMEOUT]
         command += ["--rate", str(rate)] if rate else ["--concurrency", str(concurrency)]
-        output = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-        if output.returncode != 0:
-            raise RuntimeError(f"cluster bench failed: {output.stderr.strip()[-500:]}")
-        report = json.loads(output.stdout)
+        report = report_of(command, seconds)
         latency = report["latency_ms"] or {}
         good = report["status"]["2xx"]
         bad_statuses = [key for key, count in report["status"].items() if count and key != "2xx"]

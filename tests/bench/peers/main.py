@@ -60,6 +60,8 @@ def settings_of(chosen):
         "quick": quick,
         "threads": chosen.threads,
         "concurrency": [1, 10, 40, 80],
+        "rates": {workload.name: workload.rate for workload in workloads.WORKLOADS},
+        "timeout": load.TIMEOUT,
         "seconds": 3 if quick else 8,
         "low_seconds": 5 if quick else 20,
         "warm_up": 1 if quick else 3,
@@ -88,8 +90,8 @@ class Kept:
         path.with_suffix(".new").rename(path)
 
     def forget(self):
-        for path in self.folder.glob("*.json"):
-            path.unlink()
+        for path in [*self.folder.glob("*.json"), self.folder / "about"]:
+            path.unlink(missing_ok=True)
 
 
 def prepare(chosen, target):
@@ -119,6 +121,19 @@ def prepare(chosen, target):
     setup = engines.Setup(release, peers, models, ROOT / "pipelines" / "models" / "tabular-classifier",
                           target / "bench" / "scratch", chosen.threads)
     return setup, generator, chosen_engines, missing
+
+
+def with_what_is_kept(path, about):
+    """What is told of a run that goes on. Figures of other versions or another generator must not share its table."""
+    if not path.exists():
+        return about
+    before = json.loads(path.read_text())
+    pairs = [(key, before[key], about[key]) for key in ("generator", "build") if key in before]
+    pairs += [(name, version, about["versions"].get(name, version)) for name, version in before["versions"].items()]
+    changed = [f"{name}: {old}, now {new}" for name, old, new in pairs if old != new]
+    if changed:
+        raise SystemExit(f"tests/bench: the runs that are kept were made otherwise ({'; '.join(changed)}); --fresh forgets them")
+    return {**about, "versions": {**before["versions"], **about["versions"]}}
 
 
 def measure_all(chosen, settings, setup, generator, chosen_engines, kept):
@@ -194,9 +209,11 @@ def main():
             "python": ".".join(map(str, sys.version_info[:3])),
             "generator": f"{generator.name} {generator.version()}",
             "versions": {"millstream": ours, **versions},
+            "build": hashlib.sha256((setup.release / "cluster").read_bytes()).hexdigest()[:12],
             "left_out": missing,
             "note": chosen.note,
         }
+        about = with_what_is_kept(about_path, about)
         about_path.write_text(json.dumps(about))
         measure_all(chosen, settings, setup, generator, chosen_engines, kept)
     if not about_path.exists():

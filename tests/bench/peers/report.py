@@ -38,7 +38,7 @@ def markdown(result):
     lines.append(
         f"{about['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; {settings['threads']} threads for a model in "
         f"every engine; medians of {about['repeats']} runs in turn"
-        f"{', short ones (`--quick`)' if settings['quick'] else ''}; load from {about['generator']}; Python {about['python']}.\n"
+        f"{', short ones (`--quick`)' if settings['quick'] else ''}; load from {about['generator']}, which gives a request up after {settings['timeout']}; Python {about['python']}.\n"
     )
     lines += [f"- {engines.TITLES[name]}: {text}" for name, text in about["versions"].items()]
     lines += [f"- {engines.TITLES[name]}: left out: {text}" for name, text in about["left_out"].items()]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 FEATURES = [index * 0.5 for index in range(42)]
 QUESTION = "How long may a replica take to drain before it is stopped?"
-# 33 tokens of all-MiniLM-L6-v2 each, give or take one.
+# 33 tokens of all-MiniLM-L6-v2 each.
 TEXTS = [
     f"A replica that drains number {index} finishes its ongoing requests and takes no new ones, for at most thirty "
     "seconds, after which the worker stops it for good."
@@ -31,7 +31,7 @@ WORKLOADS = [
     Workload("tabular-batched", "tabular ONNX, one row, batching on", {"features": [FEATURES]}, 50, batching=True),
     Workload("embed-1", "all-MiniLM-L6-v2, 1 text", {"texts": TEXTS[:1]}, 10, batching=True),
     Workload("embed-8", "all-MiniLM-L6-v2, 8 texts", {"texts": TEXTS[:8]}, 4, batching=True),
-    Workload("pipeline", "embed 17, top 8, rerank 8, keep 3", {"question": QUESTION, "documents": TEXTS}, 4),
+    Workload("pipeline", "embed 17, top 8, rerank 8, keep 3", {"question": QUESTION, "documents": TEXTS}, 2),
 ]
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
