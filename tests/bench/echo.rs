@@ -5,20 +5,19 @@
 //! floats. One keep-alive connection each, closed loop, rounds in turn, so that a machine that drifts drifts for both.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
-use axum::Json;
-use axum::routing::post;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
-use millstream_tests::{Cluster, UpOptions};
+use millstream_tests::{Cluster, UpOptions, axum_echo};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 const ROUNDS: usize = 10;
 const REQUESTS_PER_ROUND: usize = 2_000;
@@ -26,7 +25,8 @@ const WARM_UP: usize = 2_000;
 
 fn main() -> Result<()> {
     if env::args().nth(1).as_deref() == Some("--axum") {
-        return axum_echo();
+        let file = env::args().nth(2).context("no file to write the address to")?;
+        return axum_echo::serve(Path::new(&file));
     }
     let start = Instant::now();
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/examples");
@@ -44,24 +44,6 @@ fn main() -> Result<()> {
     axum.wait()?;
     report(&floor, &ours, ready, idle, loaded);
     Ok(())
-}
-
-/// The floor: axum with a typed body, nothing else.
-fn axum_echo() -> Result<()> {
-    #[derive(serde::Serialize, serde::Deserialize)]
-    struct Features {
-        features: Vec<f32>,
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let app = axum::Router::new().route("/echo", post(|Json(body): Json<Features>| async { Json(body) }));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        fs::write(
-            env::args().nth(2).context("no file to write the address to")?,
-            listener.local_addr()?.to_string(),
-        )?;
-        axum::serve(listener, app).await.context("serving")
-    })
 }
 
 fn start_axum() -> Result<(Child, SocketAddr)> {

@@ -7,6 +7,7 @@
     reason = "a test helper's errors are anyhow's, and it may panic"
 )]
 
+pub mod axum_echo;
 mod load;
 mod process;
 pub mod prometheus;

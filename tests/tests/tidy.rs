@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 /// Modules that decide: plain functions of state and time. Paths are files, or folders with all their files.
 const CORE: &[&str] = &[
     "pipelines/src",
+    "deploy/cluster/src/commands/bench/pace.rs",
+    "deploy/cluster/src/commands/bench/record.rs",
     "head/src/scheduler",
     "head/src/reconcile",
     "head/src/autoscaler",

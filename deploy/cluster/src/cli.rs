@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::commands::bench::BenchArgs;
 use crate::commands::defrag::DefragArgs;
 
 /// Serves pipelines of models on a cluster: one TOML file in, HTTP calls out.
@@ -95,6 +96,8 @@ pub(crate) enum Command {
     Defrag(DefragArgs),
     /// Ask the decision code what would happen, on a virtual clock or a recorded workload; needs no cluster.
     Simulate(SimulateArgs),
+    /// Send HTTP requests at a rate and tell how long the answers took; needs no cluster, any server will do.
+    Bench(BenchArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.

@@ -58,6 +58,7 @@ fn run(cli: Cli) -> Result<(), exit::Failure> {
             Command::Scale(args) => commands::scale::run(&global, &args).await,
             Command::Defrag(args) => commands::defrag::run(&global, &args).await,
             Command::Simulate(args) => commands::simulate::run(&global, &args.what),
+            Command::Bench(args) => commands::bench::run(&global, &args).await,
             Command::Completions { .. } => Ok(()),
         }
     });

@@ -1,5 +1,6 @@
 //! One file per command that talks to a running cluster, and what they share.
 
+pub(crate) mod bench;
 pub(crate) mod defrag;
 pub(crate) mod delete;
 pub(crate) mod deploy;
