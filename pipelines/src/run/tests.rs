@@ -51,6 +51,7 @@ impl Builder {
             for_each: None,
             timeout: None,
             retries: 0,
+            cache: None,
             on_error: OnError::Fail,
         });
         self

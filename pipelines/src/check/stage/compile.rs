@@ -92,6 +92,7 @@ impl<'a> Compiler<'a> {
             for_each,
             timeout: draft.timeout,
             retries: draft.retries,
+            cache: draft.cache,
             on_error,
         });
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Deployments, expression_texts};
+use super::{Deployments, cache, expression_texts};
 use crate::check::MAX_ENTRIES;
 use crate::check::pipeline::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use crate::fault::FaultSink;
 use crate::ops::Operator;
 use crate::raw::{Key, Raw, Reader, Span, closest, did_you_mean};
-use crate::{FullName, Name, Task};
+use crate::{Cache, FullName, Name, Task};
 
 /// Names that mean something else in expressions, or in a body.
 const RESERVED: [&str; 14] = [
@@ -30,6 +30,7 @@ pub(super) struct Draft<'a> {
     pub(super) for_each: Option<ForEach<'a>>,
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
+    pub(super) cache: Option<Cache>,
     pub(super) on_error: Fallback<'a>,
 }
 
@@ -141,6 +142,7 @@ pub(super) fn draft<'a>(
         for_each: None,
         timeout: None,
         retries: 0,
+        cache: None,
         on_error: Fallback::Fail,
     };
     let Some(mut table) = Reader::entry("stage", key, raw, faults) else { return draft };
@@ -150,9 +152,10 @@ pub(super) fn draft<'a>(
     draft.for_each = for_each(&mut table, faults);
     draft.timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
     draft.retries = table.int("retries", 0..=MAX_RETRIES, faults).unwrap_or(0);
+    draft.cache = cache::cache(&mut table, &draft.target, deployments, faults);
     draft.on_error = on_error(&mut table, faults);
     if matches!(draft.target, Target::Operator(_)) {
-        for key in ["timeout", "retries"] {
+        for key in ["timeout", "retries", "cache"] {
             if let Some((name, _)) = table.raw(key) {
                 let message =
                     format!("{} is given, but an operator runs at once and in place", table.label(key));
