@@ -27,6 +27,8 @@ const CORE: &[&str] = &[
     "ingress/src/dispatch/router.rs",
     "ingress/src/dispatch/pool.rs",
     "ingress/src/execute/retry.rs",
+    "ingress/src/execute/cache/fingerprint.rs",
+    "ingress/src/execute/cache/size.rs",
     "ingress/src/http/activity.rs",
     "ingress/src/routes/load.rs",
     "worker/src/epoch.rs",

@@ -10,6 +10,7 @@ use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 
 use super::budget::Retrying;
+use super::cache::{Fresh, Place};
 use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
 use crate::clock;
@@ -33,8 +34,12 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         started_retries: 0,
         retry_place: None,
         forwarded: Forwarded::Nothing,
+        answered_by: None,
     };
-    let outcome = performance.run().await;
+    let outcome = match Place::of(pipeline, &call, cx) {
+        None => performance.run().await,
+        Some(place) => performance.run_through(place).await,
+    };
     let forwarded = performance.forwarded;
     drop(performance);
     CallEnd { id: call.id, stage: call.stage, outcome, forwarded }
@@ -57,6 +62,8 @@ struct Performance<'a> {
     started_retries: u32,
     retry_place: Option<Retrying<'a>>,
     forwarded: Forwarded,
+    /// The replica whose answer it is.
+    answered_by: Option<Key>,
 }
 
 impl Performance<'_> {
@@ -67,7 +74,10 @@ impl Performance<'_> {
             let key = permit.target().key;
             permit.finish(outcome);
             let error = match result {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.answered_by = Some(key);
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             match retry::decide(&error, self.attempt_so_far()) {
@@ -90,6 +100,19 @@ impl Performance<'_> {
             );
             self.before_next(error).await?;
         }
+    }
+
+    /// The same, unless there is an answer already or soon. Waiting for that of an equal call is part of the timeout.
+    async fn run_through(&mut self, place: Place<'_>) -> Result<Value, CallError> {
+        let (deployment, revision, deadline) = (self.deployment, place.revision, self.own_deadline);
+        let performance = &mut *self;
+        let call = move || async move {
+            let value = performance.run().await?;
+            let kept = performance.answered_by.is_some_and(|key| deployment.is_of(key, revision));
+            Ok(Fresh { value, revision: kept.then_some(revision) })
+        };
+        let answered = within(deadline, place.answer(call)).await;
+        answered.unwrap_or_else(|()| Err(self.timed_out(Started::No)))
     }
 
     fn count_started(&mut self, key: Key) {

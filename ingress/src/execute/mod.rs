@@ -5,6 +5,7 @@
 //! sibling stage stop the work on every hop.
 
 mod budget;
+mod cache;
 mod call;
 pub(crate) mod retry;
 
@@ -22,7 +23,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub(crate) use self::budget::RetryBudget;
+pub(crate) use self::cache::StageCache;
 use crate::routes::Pipeline;
+use crate::tenant::Tenant;
 
 /// What the execution of one request needs beside the plan.
 pub(crate) struct Context {
@@ -36,10 +39,23 @@ pub(crate) struct Context {
     pub draw: u16,
     /// Who goes first where calls wait.
     pub priority: Priority,
+    /// Whose it is: kept answers are not shared with others.
+    pub tenant: Tenant,
+    /// Whether kept answers may be used.
+    pub caching: Caching,
     /// Where parts of the answer go, when the client asked for them.
     pub parts: Option<mpsc::Sender<Part>>,
     /// What the call layer learnt for the answer's sake.
     pub notes: Mutex<Notes>,
+}
+
+/// Whether kept answers may be used, and answers be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// Where the file says so.
+    Allowed,
+    /// Every call is made.
+    Bypassed,
 }
 
 /// Off the fast path: written when a call waits or is shed.

@@ -19,10 +19,11 @@ use super::read_body::read_body;
 use super::shadow::{Copy, Original};
 use super::{headers, sse};
 use crate::clock;
-use crate::execute::{Context, Failure, Notes, execute};
+use crate::execute::{Caching, Context, Failure, Notes, execute};
 use crate::limits::RequestLimits;
 use crate::metrics::CLIENT_LEFT;
 use crate::routes::{Pipeline, Route, split};
+use crate::tenant::Tenant;
 
 /// Runs a pipeline. Takes the body once the head has been found good.
 ///
@@ -59,6 +60,8 @@ pub(crate) async fn call(
         budget: edge.budget.clone(),
         draw,
         priority,
+        tenant: Tenant::ANONYMOUS,
+        caching: Caching::Allowed,
         parts: None,
         notes: parking_lot::Mutex::new(Notes::default()),
     };
