@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 use std::time::Duration;
@@ -157,15 +156,13 @@ fn a_revision_answers_with_its_own_and_what_goes_frees_its_answers() -> Result<(
     assert_eq!(caching.calls(), 1.0);
     let one_answer = eventually("it is measured", || caching.bytes().filter(|&bytes| bytes > 0.0));
     let file = caching.cluster.folder().join("next.toml");
-    // The replicas stay: only the delay of new ones would differ, and the stage's inputs are the same.
+    // New replicas, as their settings differ; the stage and its inputs are the same.
     fs::write(&file, pipeline(2, r#"{ ttl = "10m", scope = "all" }"#, "1ms"))?;
     let output = caching.cluster.command(&["deploy", file.to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let before = caching.calls();
     eventually("the new revision answers", || (caching.ask("x")["number"] == 2).then_some(()));
-    let mut numbers: BTreeMap<u64, u32> = BTreeMap::new();
     eventually("its own answer is kept", || {
-        *numbers.entry(caching.ask("x")["number"].as_u64().unwrap()).or_default() += 1;
         let [hits, ..] = caching.results();
         caching.ask("x");
         (caching.results()[0] > hits).then_some(())
