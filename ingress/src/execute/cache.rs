@@ -15,7 +15,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_pipelines::{CacheScope, CachedStage, Plan, StageCall};
+use millstream_pipelines::{CacheScope, CachedStage, FullName, Plan, StageCall};
 use millstream_proto::{CallError, Value};
 
 use self::fingerprint::{Fingerprint, Secret, Subject};
@@ -25,6 +25,7 @@ use super::{Caching, Context};
 use crate::clock;
 use crate::metrics::{CacheMeter, CacheResult};
 use crate::routes::Pipeline;
+use crate::tenant::Tenant;
 
 /// The kept answers of a stage, and its calls under way.
 pub(crate) struct StageCache {
@@ -74,6 +75,21 @@ impl StageCache {
     /// Frees what is over, and what revisions gave that are no longer routed.
     pub(crate) fn sweep(&self, now: Instant, routed: &[u64]) {
         self.store.sweep(now, routed);
+    }
+
+    /// Stands for all calls that share an answer with this one.
+    fn fingerprint(
+        &self,
+        deployment: &FullName,
+        revision: u64,
+        tenant: Tenant,
+        inputs: &Value,
+    ) -> Fingerprint {
+        let tenant = match self.scope {
+            CacheScope::Key => Some(tenant),
+            CacheScope::All => None,
+        };
+        self.secret.fingerprint(Subject { deployment, revision, tenant, inputs })
     }
 
     /// The answer to a call: one that is kept, that of an equal call under way, or that of `call`.
@@ -139,12 +155,8 @@ impl<'a> Place<'a> {
         }
         let own = deployment.name().pipeline == *pipeline.plan.name();
         let revision = if own { pipeline.revision } else { deployment.drawn_revision(cx.draw)? };
-        let tenant = match cache.scope {
-            CacheScope::Key => Some(cx.tenant),
-            CacheScope::All => None,
-        };
-        let subject = Subject { deployment: deployment.name(), revision, tenant, inputs: &call.inputs };
-        Some(Self { cache, fingerprint: cache.secret.fingerprint(subject), revision })
+        let fingerprint = cache.fingerprint(deployment.name(), revision, cx.tenant, &call.inputs);
+        Some(Self { cache, fingerprint, revision })
     }
 
     /// The answer, see [`StageCache::answer`].

@@ -13,13 +13,16 @@ use super::*;
 const TTL: Duration = Duration::from_secs(100);
 
 fn cache() -> Arc<StageCache> {
-    let settings = Cache { ttl: TTL, max_bytes: 1 << 20, scope: CacheScope::Key };
+    cache_for(CacheScope::Key)
+}
+
+fn cache_for(scope: CacheScope) -> Arc<StageCache> {
+    let settings = Cache { ttl: TTL, max_bytes: 1 << 20, scope };
     Arc::new(StageCache::new("p", &CachedStage { stage: "s".into(), target: 0, cache: settings }))
 }
 
 fn key(cache: &StageCache, number: i64) -> Fingerprint {
-    let (deployment, inputs) = ("p/d".parse().unwrap(), Value::Int(number));
-    cache.secret.fingerprint(Subject { deployment: &deployment, revision: 1, tenant: None, inputs: &inputs })
+    cache.fingerprint(&"p/d".parse().unwrap(), 1, Tenant::ANONYMOUS, &Value::Int(number))
 }
 
 fn failure() -> CallError {
@@ -69,6 +72,18 @@ fn request(
         let call = || calls.make(Duration::from_millis(100), result);
         cache.answer(key(&cache, 1), call).await
     })
+}
+
+#[test]
+fn answers_are_shared_across_keys_only_where_the_file_says_so() {
+    let (deployment, inputs) = ("p/d".parse().unwrap(), Value::from("private"));
+    for (scope, shared) in [(CacheScope::Key, false), (CacheScope::All, true)] {
+        let cache = cache_for(scope);
+        let of = |tenant| cache.fingerprint(&deployment, 1, Tenant(tenant), &inputs);
+        assert_eq!(of(1), of(1));
+        assert_eq!(of(0) == of(1), shared, "{scope:?}");
+        assert_eq!(of(1) == of(2), shared, "{scope:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
