@@ -254,3 +254,17 @@ async fn under_threads_no_call_is_doubled_and_no_wake_up_is_lost() {
         assert_eq!((cache.flights.num_open(), calls.ongoing.load(Ordering::SeqCst)), (0, 0));
     }
 }
+
+async fn answer(flight: flights::Flight<'_>, number: i64) -> Result<Value, CallError> {
+    flight.answer(|| async { Ok(Value::Int(number)) }).await
+}
+
+#[tokio::test]
+async fn a_flight_is_over_with_its_answer_even_while_somebody_is_still_on_it() {
+    let (flights, key) = (Flights::default(), key(&cache(), 1));
+    let slow = flights.join(key);
+    assert_eq!(answer(flights.join(key), 1).await, Ok(Value::Int(1)));
+    assert_eq!(answer(flights.join(key), 2).await, Ok(Value::Int(2)), "else its time would never be over");
+    assert_eq!(answer(slow, 3).await, Ok(Value::Int(1)));
+    assert_eq!(flights.num_open(), 0);
+}
