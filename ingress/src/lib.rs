@@ -11,6 +11,7 @@ mod http;
 mod limits;
 pub mod metrics;
 mod routes;
+mod tenant;
 mod transport;
 
 use std::net::SocketAddr;
@@ -89,6 +90,7 @@ pub struct Ingress {
     server: Server,
     leave: watch::Receiver<Option<Duration>>,
     _route_watch: AbortOnDropHandle<()>,
+    _cache_tender: AbortOnDropHandle<()>,
 }
 
 impl Ingress {
@@ -105,11 +107,18 @@ impl Ingress {
         let (leave_sender, leave) = watch::channel(None);
         let hello = Hello { id: config.id, name: config.name, address };
         let route_watch = tokio::spawn(routes::watch(config.head, hello, routes.clone(), leave_sender));
+        let cache_tender = tokio::spawn(routes::tend_caches(routes.clone()));
         let unrouted = RequestMeter::of_none();
         let (budget, shadows) = (Arc::default(), http::Shadows::default());
         let edge = Edge { routes, limits: config.limits, budget, shadows, unrouted };
         let server = Server::start(listener, Arc::new(edge));
-        Ok(Self { address, server, leave, _route_watch: AbortOnDropHandle::new(route_watch) })
+        Ok(Self {
+            address,
+            server,
+            leave,
+            _route_watch: AbortOnDropHandle::new(route_watch),
+            _cache_tender: AbortOnDropHandle::new(cache_tender),
+        })
     }
 
     /// The address it listens on.

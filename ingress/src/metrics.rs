@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ::metrics::{Counter, Histogram, counter, histogram};
+use ::metrics::{Counter, Histogram, counter, gauge, histogram};
 use millstream_pipelines::FullName;
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 
@@ -52,9 +52,31 @@ const SHED_CALLS: Definition = Definition {
     labels: &["deployment"],
 };
 
+const CACHE_REQUESTS: Definition = Definition {
+    name: "millstream_cache_requests_total",
+    kind: Kind::Counter,
+    help: "Calls of stages with a cache: hit (answered by a kept answer), joined (by that of an equal call under way), miss (sent to the deployment).",
+    labels: &["pipeline", "stage", "result"],
+};
+const CACHE_BYTES: Definition = Definition {
+    name: "millstream_cache_bytes",
+    kind: Kind::Gauge,
+    help: "Memory that the kept answers of a stage take at this ingress, over all routed revisions.",
+    labels: &["pipeline", "stage"],
+};
+
 /// Everything that an ingress counts.
-pub const ALL: &[Definition] =
-    &[REQUESTS, REQUEST_DURATION, QUEUE_WAIT, CALL_DURATION, CALLS, RETRIES, SHED_CALLS];
+pub const ALL: &[Definition] = &[
+    REQUESTS,
+    REQUEST_DURATION,
+    QUEUE_WAIT,
+    CALL_DURATION,
+    CALLS,
+    RETRIES,
+    SHED_CALLS,
+    CACHE_REQUESTS,
+    CACHE_BYTES,
+];
 
 /// Classes of statuses, as they stand in labels.
 const CLASSES: [&str; 4] = ["2xx", "4xx", "499", "5xx"];
@@ -167,6 +189,44 @@ impl CallMeter {
     pub(crate) fn shed(&self) {
         self.shed.increment(1);
     }
+}
+
+/// What became of a call of a stage with a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheResult {
+    /// A kept answer was there.
+    Hit,
+    /// An equal call was under way, and its answer was taken.
+    Joined,
+    /// It was made.
+    Miss,
+}
+
+/// Counts the calls of one stage with a cache.
+pub(crate) struct CacheMeter {
+    results: [Counter; 3],
+}
+
+impl CacheMeter {
+    /// For the calls of that stage.
+    pub(crate) fn of(pipeline: &str, stage: &str) -> Self {
+        let results = ["hit", "joined", "miss"].map(|result| {
+            counter!(CACHE_REQUESTS.name, "pipeline" => pipeline.to_owned(), "stage" => stage.to_owned(), "result" => result)
+        });
+        Self { results }
+    }
+
+    /// One more.
+    pub(crate) fn counted(&self, result: CacheResult) {
+        self.results[result as usize].increment(1);
+    }
+}
+
+/// Tells what a stage's kept answers take.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+pub(crate) fn cache_bytes(pipeline: &str, stage: &str, bytes: u64) {
+    gauge!(CACHE_BYTES.name, "pipeline" => pipeline.to_owned(), "stage" => stage.to_owned())
+        .set(bytes as f64);
 }
 
 #[cfg(test)]

@@ -21,9 +21,9 @@ pub mod types;
 pub use fault::{Color, Fault, Faults};
 pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
-pub use plan::{FieldFault, Plan, Request, RequestError};
+pub use plan::{CachedStage, FieldFault, Plan, Request, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall};
 pub use spec::{
-    Autoscaling, Batch, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand, Hedge, Limits, ModelRef,
-    Placement, Task, TensorType,
+    Autoscaling, Batch, Cache, CacheScope, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand,
+    Hedge, Limits, ModelRef, Placement, Task, TensorType,
 };

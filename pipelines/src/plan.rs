@@ -9,7 +9,7 @@ use millstream_values::Value;
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
 use crate::request::Schema;
-use crate::{DeploymentSpec, Faults, FullName, Hedge, Name, Placement};
+use crate::{Cache, DeploymentSpec, Faults, FullName, Hedge, Name, Placement};
 
 mod graph;
 
@@ -59,6 +59,8 @@ pub(crate) struct StagePlan {
     /// How often a failed call is made again.
     pub(crate) retries: u32,
     pub(crate) hedge: Option<Hedge>,
+    /// Whether and how long its answers are kept; for a stage that calls a deployment.
+    pub(crate) cache: Option<Cache>,
     pub(crate) on_error: OnError,
 }
 
@@ -166,6 +168,12 @@ impl Plan {
         self.parts.placement
     }
 
+    /// The stages whose answers are kept for later requests; [`crate::StageCall::cache`] indexes it.
+    #[must_use]
+    pub fn caches(&self) -> &[CachedStage] {
+        &self.graph.caches
+    }
+
     /// Whether the response has a field that can stream.
     #[must_use]
     pub fn can_stream(&self) -> bool {
@@ -187,6 +195,17 @@ impl Plan {
     pub fn example_body(&self) -> String {
         self.parts.request.example()
     }
+}
+
+/// A stage whose answers are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedStage {
+    /// Its name.
+    pub stage: Arc<str>,
+    /// What it calls: an index into [`Plan::targets`].
+    pub target: usize,
+    /// How long, how many and for whom.
+    pub cache: Cache,
 }
 
 /// A validated request body.

@@ -47,6 +47,8 @@ pub struct StageCall {
     pub hedge: Option<Hedge>,
     /// When the request streams: the response field that this call's `text` deltas belong to.
     pub streams: Option<Arc<str>>,
+    /// Where its answer is kept: an index into [`Plan::caches`].
+    pub cache: Option<usize>,
 }
 
 /// Why a run ended without a response.
@@ -227,6 +229,7 @@ impl Run {
             timeout: of.timeout,
             hedge: of.hedge,
             streams: self.plan.graph.streams[stage].clone(),
+            cache: self.plan.graph.cache_of[stage],
         }));
         self.calls.push(CallState { stage, element, retries_left, inputs: kept, open: true });
         self.num_open_calls += 1;

@@ -287,3 +287,24 @@ pub struct TensorType {
     /// Sizes of the axes; `None` is any size (`?`).
     pub shape: Vec<Option<usize>>,
 }
+
+/// Whether answers of a stage are kept at the ingress, to answer equal calls of later requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// How long an answer may be used.
+    pub ttl: Duration,
+    /// Bytes that the kept answers may take, at each ingress and for each revision.
+    pub max_bytes: u64,
+    /// Who shares an answer.
+    pub scope: CacheScope,
+}
+
+/// Who shares a kept answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheScope {
+    /// Requests with the same API key; those without any are one group.
+    #[default]
+    Key,
+    /// All requests.
+    All,
+}

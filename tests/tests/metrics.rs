@@ -17,7 +17,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 /// Label keys of all metrics, `le` of histograms included.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "class",
     "deployment",
     "gpu",
@@ -29,6 +29,8 @@ const KEYS: [&str; 13] = [
     "phase",
     "pipeline",
     "reason",
+    "result",
+    "stage",
     "state",
     "version",
 ];

@@ -30,6 +30,8 @@ const CORE: &[&str] = &[
     "ingress/src/dispatch/pool.rs",
     "ingress/src/dispatch/queue.rs",
     "ingress/src/execute/retry.rs",
+    "ingress/src/execute/cache/fingerprint.rs",
+    "ingress/src/execute/cache/size.rs",
     "ingress/src/http/activity.rs",
     "ingress/src/routes/load.rs",
     "worker/src/epoch.rs",

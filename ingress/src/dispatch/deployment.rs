@@ -118,6 +118,8 @@ struct Shared {
     pool: Pool,
     idempotent: bool,
     targets: Vec<Arc<Target>>,
+    /// The routed revisions of its pipeline and their parts, the one that serves first.
+    routed: SmallVec<[Part; 2]>,
     waiters: HashMap<Ticket, oneshot::Sender<Result<Permit, Shed>>>,
     next_key: Key,
     /// All calls on the way, those to replicas that have left the routes included.
@@ -139,6 +141,7 @@ impl Deployment {
             pool: Pool::new(settings.limits),
             idempotent: settings.idempotent,
             targets: Vec::new(),
+            routed: SmallVec::new(),
             waiters: HashMap::new(),
             next_key: 0,
             ongoing: 0,
@@ -188,6 +191,30 @@ impl Deployment {
         self.shared.lock().pool.reach(avoid)
     }
 
+    /// The routed revision whose replicas a call of another pipeline with this draw is for; `None` without any.
+    pub(crate) fn drawn_revision(&self, draw: u16) -> Option<u64> {
+        let shared = self.shared.lock();
+        let mut below = 0;
+        let drawn = shared.routed.iter().find(|(_, permille)| {
+            below += permille;
+            draw < below
+        });
+        drawn.or(shared.routed.first()).map(|part| part.0)
+    }
+
+    /// The routed revisions of its pipeline.
+    pub(crate) fn routed_revisions(&self) -> SmallVec<[u64; 2]> {
+        self.shared.lock().routed.iter().map(|part| part.0).collect()
+    }
+
+    /// Whether a replica surely is of that revision: it was started for it, or serves it and no other. One that serves
+    /// others too may be lent by them.
+    pub(crate) fn is_of(&self, key: Key, revision: u64) -> bool {
+        let shared = self.shared.lock();
+        let started = |target: &Arc<Target>| target.key == key && target.revision == revision;
+        shared.targets.iter().any(started) || shared.pool.serves_only(key, revision)
+    }
+
     /// Puts settings and replicas of a new route table in force: when this returns, no call is bound to a replica
     /// that it does not name.
     pub(crate) fn update(
@@ -201,6 +228,7 @@ impl Deployment {
             shared.idempotent = settings.idempotent;
             shared.pool.set_limits(settings.limits);
         }
+        shared.routed = parts.into();
         let old = std::mem::take(&mut shared.targets);
         let mut members = Vec::with_capacity(replicas.len());
         for replica in replicas {

@@ -241,6 +241,11 @@ impl Pool {
         }
     }
 
+    /// Whether a replica serves this revision and no other.
+    pub fn serves_only(&self, key: Key, revision: u64) -> bool {
+        self.replicas.iter().any(|replica| replica.key == key && *replica.serves == [revision])
+    }
+
     /// Admits, queues or sheds a request.
     pub fn request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> Requested {
         let group = self.group(wish);

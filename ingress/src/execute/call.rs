@@ -11,6 +11,7 @@ use millstream_proto::{CallError, ErrorClass, Started, Value};
 use smallvec::smallvec;
 
 use super::budget::Retrying;
+use super::cache::{Fresh, Place};
 use super::hedge::{Tries, Try};
 use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
@@ -38,8 +39,12 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         forwarded: Forwarded::Nothing,
         queued: Duration::ZERO,
         told: None,
+        answered_by: None,
     };
-    let outcome = performance.run().await;
+    let outcome = match Place::of(pipeline, &call, cx) {
+        None => performance.run().await,
+        Some(place) => performance.run_through(place).await,
+    };
     performance.tell_timing(began);
     let forwarded = performance.forwarded;
     drop(performance);
@@ -67,6 +72,8 @@ pub(super) struct Performance<'a> {
     queued: Duration,
     /// What the replica that answered says about its time.
     told: Option<Timing>,
+    /// The replica whose answer it is.
+    answered_by: Option<Key>,
 }
 
 impl Performance<'_> {
@@ -81,7 +88,10 @@ impl Performance<'_> {
             let key = permit.target().key;
             permit.finish(outcome);
             let error = match result {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.answered_by = Some(key);
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             match retry::decide(&error, self.attempt_so_far()) {
@@ -112,6 +122,19 @@ impl Performance<'_> {
         let rest = clock::now().saturating_duration_since(began).saturating_sub(self.queued);
         let told = self.told.unwrap_or(Timing { waited: Duration::ZERO, ran: rest });
         timings.add(&self.call.stage, self.queued, told);
+    }
+
+    /// The same, unless there is an answer already or soon. Waiting for that of an equal call is part of the timeout.
+    async fn run_through(&mut self, place: Place<'_>) -> Result<Value, CallError> {
+        let (deployment, revision, deadline) = (self.deployment, place.revision, self.own_deadline);
+        let performance = &mut *self;
+        let call = move || async move {
+            let value = performance.run().await?;
+            let kept = performance.answered_by.is_some_and(|key| deployment.is_of(key, revision));
+            Ok(Fresh { value, revision: kept.then_some(revision) })
+        };
+        let answered = within(deadline, place.answer(call)).await;
+        answered.unwrap_or_else(|()| Err(self.timed_out(Started::No)))
     }
 
     fn count_started(&mut self, key: Key) {

@@ -5,6 +5,7 @@
 //! sibling stage stop the work on every hop.
 
 mod budget;
+mod cache;
 mod call;
 mod hedge;
 pub(crate) mod retry;
@@ -23,9 +24,11 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub(crate) use self::budget::RetryBudget;
+pub(crate) use self::cache::StageCache;
 pub(crate) use self::timing::Timings;
 use crate::dispatch::Claim;
 use crate::routes::Pipeline;
+use crate::tenant::Tenant;
 
 /// What the execution of one request needs beside the plan.
 pub(crate) struct Context {
@@ -39,12 +42,25 @@ pub(crate) struct Context {
     pub draw: u16,
     /// What its calls may claim where they wait.
     pub claim: Claim,
+    /// Whose it is: kept answers are not shared with others.
+    pub tenant: Tenant,
+    /// Whether kept answers may be used.
+    pub caching: Caching,
     /// Where parts of the answer go, when the client asked for them.
     pub parts: Option<mpsc::Sender<Part>>,
     /// Where the time goes, when the client wants to know.
     pub timings: Option<Timings>,
     /// What the call layer learnt for the answer's sake.
     pub notes: Mutex<Notes>,
+}
+
+/// Whether kept answers may be used, and answers be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// Where the file says so.
+    Allowed,
+    /// Every call is made.
+    Bypassed,
 }
 
 /// Off the fast path: written when a call waits or is shed.

@@ -20,10 +20,11 @@ use super::shadow::{Copy, Original};
 use super::{headers, sse};
 use crate::clock;
 use crate::dispatch::Claim;
-use crate::execute::{Context, Failure, Notes, Timings, execute};
+use crate::execute::{Caching, Context, Failure, Notes, Timings, execute};
 use crate::limits::RequestLimits;
 use crate::metrics::CLIENT_LEFT;
 use crate::routes::{Pipeline, Route, split};
+use crate::tenant::Tenant;
 
 /// Runs a pipeline. Takes the body once the head has been found good.
 ///
@@ -60,6 +61,8 @@ pub(crate) async fn call(
         budget: edge.budget.clone(),
         draw,
         claim: Claim { priority, ..Claim::default() },
+        tenant: Tenant::ANONYMOUS,
+        caching: Caching::Allowed,
         parts: None,
         timings: headers::wants_timing(&head.headers).then(Timings::default),
         notes: parking_lot::Mutex::new(Notes::default()),

@@ -11,8 +11,9 @@ use millstream_proto::{RequestId, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::dispatch::Claim;
-use crate::execute::{Context, Notes, RetryBudget, execute};
+use crate::execute::{Caching, Context, Notes, RetryBudget, execute};
 use crate::routes::Pipeline;
+use crate::tenant::Tenant;
 
 /// Copies under way at one time in an ingress.
 const MAX_COPIES: usize = 64;
@@ -64,6 +65,9 @@ impl Shadows {
             draw: original.draw,
             // Copies go after all that somebody waits for.
             claim: Claim { priority: Priority::Low, ..Claim::default() },
+            // A copy shows what its revision does, and costs what its calls cost.
+            tenant: Tenant::ANONYMOUS,
+            caching: Caching::Bypassed,
             parts: None,
             timings: None,
             notes: parking_lot::Mutex::new(Notes::default()),

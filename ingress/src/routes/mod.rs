@@ -1,11 +1,13 @@
 //! What this ingress serves: the table ([`table`]), which revision a request runs on ([`split`]), how it learns of it from the head ([`mod@watch`]), and what it tells
 //! the head in return ([`load`]).
 
+mod caches;
 mod counts;
 mod load;
 pub(crate) mod split;
 mod table;
 mod watch;
 
+pub(crate) use caches::tend_caches;
 pub(crate) use table::{Pipeline, Route, RouteTable, Routes};
 pub(crate) use watch::{Hello, watch};

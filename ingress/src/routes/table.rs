@@ -17,6 +17,7 @@ use super::counts::RequestCounts;
 use super::load::{DeploymentLoads, Endings, loads_of};
 use super::split::Part;
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
+use crate::execute::StageCache;
 use crate::metrics::RequestMeter;
 use crate::transport::Transports;
 
@@ -30,6 +31,8 @@ pub(crate) struct Pipeline {
     pub revision_header: HeaderValue,
     /// What its stages call; [`millstream_pipelines::StageCall::target`] indexes it.
     pub targets: Box<[Arc<Deployment>]>,
+    /// Kept answers of its stages; [`millstream_pipelines::StageCall::cache`] indexes it. They go with the revision.
+    pub caches: Arc<[StageCache]>,
     /// How its requests ended.
     pub counts: Arc<RequestCounts>,
     /// Counts its requests.
@@ -177,9 +180,10 @@ impl Routes {
         let targets = targets.map(|target| self.deployment(deployments, target, old)).collect();
         let known = old.and_then(|old| old.find(plan.name(), revision));
         let counts = known.map(|known| known.counts.clone()).unwrap_or_default();
+        let caches = known.map_or_else(|| StageCache::of(&plan), |known| known.caches.clone());
         let revision_header = HeaderValue::from(revision);
         let meter = RequestMeter::of(plan.name().as_str());
-        let pipeline = Arc::new(Pipeline { plan, revision, revision_header, targets, counts, meter });
+        let pipeline = Arc::new(Pipeline { plan, revision, revision_header, targets, caches, counts, meter });
         Variant { pipeline, permille, shadow_permille }
     }
 

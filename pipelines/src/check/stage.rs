@@ -10,6 +10,7 @@ use crate::raw::{Raw, RawTable, RawValue, closest};
 use crate::types::Type;
 use crate::{DeploymentSpec, FullName, Name};
 
+mod cache;
 mod compile;
 mod draft;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{InputValue, OnError, PlanParts, StagePlan, TextAnswer, Work};
+use super::{CachedStage, InputValue, OnError, PlanParts, StagePlan, TextAnswer, Work};
 
 /// The DAG in dense indices; all lists are by stage index.
 #[derive(Debug)]
@@ -20,6 +20,10 @@ pub(crate) struct Graph {
     pub(crate) response: Vec<usize>,
     /// The response field that the stage's text streams to.
     pub(crate) streams: Vec<Option<Arc<str>>>,
+    /// The stages whose answers are kept, in the order of their indices.
+    pub(crate) caches: Vec<CachedStage>,
+    /// The stage's place among them.
+    pub(crate) cache_of: Vec<Option<usize>>,
 }
 
 impl Graph {
@@ -42,6 +46,7 @@ impl Graph {
         for (_, expression) in &parts.response {
             expression.stages(&mut response);
         }
+        let (caches, cache_of) = caches(parts);
         Self {
             num_dependencies: dependencies
                 .iter()
@@ -52,6 +57,8 @@ impl Graph {
             essential: reachable(&response, &dependencies),
             response: response.into_iter().collect(),
             streams: streams(parts),
+            caches,
+            cache_of,
         }
     }
 }
@@ -96,4 +103,16 @@ fn streams(parts: &PlanParts) -> Vec<Option<Arc<str>>> {
         }
     }
     streams
+}
+
+/// The stages whose answers are kept, and each stage's place among them.
+fn caches(parts: &PlanParts) -> (Vec<CachedStage>, Vec<Option<usize>>) {
+    let mut caches = Vec::new();
+    let mut cache_of = vec![None; parts.stages.len()];
+    for (place, plan) in cache_of.iter_mut().zip(&parts.stages) {
+        let (Some(cache), Work::Call { target, .. }) = (plan.cache, plan.work) else { continue };
+        *place = Some(caches.len());
+        caches.push(CachedStage { stage: Arc::clone(&plan.name), target, cache });
+    }
+    (caches, cache_of)
 }

@@ -52,6 +52,7 @@ impl Builder {
             timeout: None,
             retries: 0,
             hedge: None,
+            cache: None,
             on_error: OnError::Fail,
         });
         self

@@ -93,6 +93,7 @@ impl<'a> Compiler<'a> {
             timeout: draft.timeout,
             retries: draft.retries,
             hedge: draft.hedge,
+            cache: draft.cache,
             on_error,
         });
     }

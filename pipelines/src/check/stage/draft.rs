@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Deployments, expression_texts};
+use super::{Deployments, cache, expression_texts};
 use crate::check::MAX_ENTRIES;
 use crate::check::pipeline::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use crate::fault::FaultSink;
 use crate::ops::Operator;
 use crate::raw::{Key, Raw, Reader, Span, closest, did_you_mean, parse_duration};
-use crate::{FullName, Hedge, Name, Task};
+use crate::{Cache, FullName, Hedge, Name, Task};
 
 /// Names that mean something else in expressions, or in a body.
 const RESERVED: [&str; 14] = [
@@ -33,6 +33,7 @@ pub(super) struct Draft<'a> {
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
     pub(super) hedge: Option<Hedge>,
+    pub(super) cache: Option<Cache>,
     pub(super) on_error: Fallback<'a>,
 }
 
@@ -145,6 +146,7 @@ pub(super) fn draft<'a>(
         timeout: None,
         retries: 0,
         hedge: None,
+        cache: None,
         on_error: Fallback::Fail,
     };
     let Some(mut table) = Reader::entry("stage", key, raw, faults) else { return draft };
@@ -155,9 +157,10 @@ pub(super) fn draft<'a>(
     draft.timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
     draft.retries = table.int("retries", 0..=MAX_RETRIES, faults).unwrap_or(0);
     draft.hedge = hedge(&mut table, faults);
+    draft.cache = cache::cache(&mut table, &draft.target, deployments, faults);
     draft.on_error = on_error(&mut table, faults);
     if matches!(draft.target, Target::Operator(_)) {
-        for key in ["timeout", "retries", "hedge"] {
+        for key in ["timeout", "retries", "hedge", "cache"] {
             if let Some((name, _)) = table.raw(key) {
                 let message =
                     format!("{} is given, but an operator runs at once and in place", table.label(key));

@@ -1,0 +1,172 @@
+//! Kept answers of stages that ask for it (`cache` in the file): an equal call within the time is answered here, equal
+//! calls at the same time are made once. Such calls never reach the deployment, so they are no load of it.
+//!
+//! A cache belongs to one stage of one revision, and goes with it. An answer is kept only if the replica that gave it
+//! surely is of the revision that the call asked for: while revisions replace each other, replicas of one help out for
+//! the other.
+
+mod fingerprint;
+mod flights;
+mod size;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use millstream_pipelines::{CacheScope, CachedStage, FullName, Plan, StageCall};
+use millstream_proto::{CallError, Value};
+
+use self::fingerprint::{Fingerprint, Secret, Subject};
+use self::flights::Flights;
+use self::store::Store;
+use super::{Caching, Context};
+use crate::clock;
+use crate::metrics::{CacheMeter, CacheResult};
+use crate::routes::Pipeline;
+use crate::tenant::Tenant;
+
+/// The kept answers of a stage, and its calls under way.
+pub(crate) struct StageCache {
+    stage: Arc<str>,
+    /// What the stage calls: an index into the pipeline's targets.
+    target: usize,
+    scope: CacheScope,
+    secret: Secret,
+    store: Store,
+    flights: Flights,
+    meter: CacheMeter,
+}
+
+impl StageCache {
+    /// Empty caches for the stages of a plan that ask for one; [`StageCall::cache`] indexes them.
+    pub(crate) fn of(plan: &Plan) -> Arc<[Self]> {
+        plan.caches().iter().map(|cached| Self::new(plan.name().as_str(), cached)).collect()
+    }
+
+    fn new(pipeline: &str, cached: &CachedStage) -> Self {
+        Self {
+            stage: cached.stage.clone(),
+            target: cached.target,
+            scope: cached.cache.scope,
+            secret: Secret::new(rand::random()),
+            store: Store::new(&cached.cache),
+            flights: Flights::default(),
+            meter: CacheMeter::of(pipeline, &cached.stage),
+        }
+    }
+
+    /// The stage's name.
+    pub(crate) fn stage(&self) -> &str {
+        &self.stage
+    }
+
+    /// What the stage calls: an index into the pipeline's targets.
+    pub(crate) fn target(&self) -> usize {
+        self.target
+    }
+
+    /// Bytes that its answers take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.store.bytes()
+    }
+
+    /// Frees what is over, and what revisions gave that are no longer routed.
+    pub(crate) fn sweep(&self, now: Instant, routed: &[u64]) {
+        self.store.sweep(now, routed);
+    }
+
+    /// Stands for all calls that share an answer with this one.
+    fn fingerprint(
+        &self,
+        deployment: &FullName,
+        revision: u64,
+        tenant: Tenant,
+        inputs: &Value,
+    ) -> Fingerprint {
+        let tenant = match self.scope {
+            CacheScope::Key => Some(tenant),
+            CacheScope::All => None,
+        };
+        self.secret.fingerprint(Subject { deployment, revision, tenant, inputs })
+    }
+
+    /// The answer to a call: one that is kept, that of an equal call under way, or that of `call`.
+    ///
+    /// # Errors
+    /// That of `call`. Errors are neither kept nor shared: the next one that waits makes its own call.
+    async fn answer<F>(&self, fingerprint: Fingerprint, call: impl FnOnce() -> F) -> Result<Value, CallError>
+    where
+        F: Future<Output = Result<Fresh, CallError>>,
+    {
+        if let Some(value) = self.store.get(&fingerprint, clock::now()) {
+            self.meter.counted(CacheResult::Hit);
+            return Ok(value);
+        }
+        let mut result = CacheResult::Joined;
+        let work = || async {
+            // Kept between the look above and our turn.
+            if let Some(value) = self.store.get(&fingerprint, clock::now()) {
+                result = CacheResult::Hit;
+                return Ok(value);
+            }
+            result = CacheResult::Miss;
+            self.meter.counted(CacheResult::Miss);
+            let fresh = call().await?;
+            if let Some(revision) = fresh.revision {
+                self.store.put(fingerprint, &fresh.value, revision, clock::now());
+            }
+            Ok(fresh.value)
+        };
+        let answer = self.flights.join(fingerprint).answer(work).await;
+        if result != CacheResult::Miss {
+            self.meter.counted(result);
+        }
+        answer
+    }
+}
+
+/// What a replica answered.
+pub(super) struct Fresh {
+    /// The answer.
+    pub(super) value: Value,
+    /// The revision that surely gave it; `None` for an answer that is not to be kept.
+    pub(super) revision: Option<u64>,
+}
+
+/// A call's place in a cache.
+pub(super) struct Place<'a> {
+    cache: &'a StageCache,
+    fingerprint: Fingerprint,
+    /// The revision of the deployment whose answer is asked for.
+    pub(super) revision: u64,
+}
+
+impl<'a> Place<'a> {
+    /// Where a call's answer is looked for; `None` for a call that is to be made whatever is kept.
+    pub(super) fn of(pipeline: &'a Pipeline, call: &StageCall, cx: &Context) -> Option<Self> {
+        let cache = pipeline.caches.get(call.cache?)?;
+        let streams = call.streams.is_some() && cx.parts.is_some();
+        let deployment = &pipeline.targets[call.target];
+        // Of another pipeline's deployment the file could not know whether calls may share an answer.
+        if cx.caching == Caching::Bypassed || streams || !deployment.is_idempotent() {
+            return None;
+        }
+        let own = deployment.name().pipeline == *pipeline.plan.name();
+        let revision = if own { pipeline.revision } else { deployment.drawn_revision(cx.draw)? };
+        let fingerprint = cache.fingerprint(deployment.name(), revision, cx.tenant, &call.inputs);
+        Some(Self { cache, fingerprint, revision })
+    }
+
+    /// The answer, see [`StageCache::answer`].
+    ///
+    /// # Errors
+    /// That of `call`.
+    pub(super) async fn answer<F>(self, call: impl FnOnce() -> F) -> Result<Value, CallError>
+    where
+        F: Future<Output = Result<Fresh, CallError>>,
+    {
+        self.cache.answer(self.fingerprint, call).await
+    }
+}
