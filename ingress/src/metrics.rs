@@ -52,9 +52,16 @@ const SHED_CALLS: Definition = Definition {
     labels: &["deployment"],
 };
 
+const KEY_REQUESTS: Definition = Definition {
+    name: "millstream_key_requests_total",
+    kind: Kind::Counter,
+    help: "Requests with an API key, by its name: admitted, or turned away because of its rate or its concurrency limit.",
+    labels: &["key", "result"],
+};
+
 /// Everything that an ingress counts.
 pub const ALL: &[Definition] =
-    &[REQUESTS, REQUEST_DURATION, QUEUE_WAIT, CALL_DURATION, CALLS, RETRIES, SHED_CALLS];
+    &[REQUESTS, REQUEST_DURATION, QUEUE_WAIT, CALL_DURATION, CALLS, RETRIES, SHED_CALLS, KEY_REQUESTS];
 
 /// Classes of statuses, as they stand in labels.
 const CLASSES: [&str; 4] = ["2xx", "4xx", "499", "5xx"];
@@ -166,6 +173,37 @@ impl CallMeter {
     /// A call was turned away.
     pub(crate) fn shed(&self) {
         self.shed.increment(1);
+    }
+}
+
+/// What became of a request with an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyResult {
+    /// It came in.
+    Admitted,
+    /// The key is over its rate.
+    Rate,
+    /// The key has as many requests under way as it may.
+    Concurrency,
+}
+
+/// Counts the requests of one API key.
+pub(crate) struct KeyMeter {
+    results: [Counter; 3],
+}
+
+impl KeyMeter {
+    /// For the requests of the key of that name.
+    pub(crate) fn of(key: &str) -> Self {
+        let results = ["admitted", "rate", "concurrency"];
+        Self {
+            results: results.map(|it| counter!(KEY_REQUESTS.name, "key" => key.to_owned(), "result" => it)),
+        }
+    }
+
+    /// A request came.
+    pub(crate) fn count(&self, result: KeyResult) {
+        self.results[result as usize].increment(1);
     }
 }
 

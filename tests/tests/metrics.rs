@@ -17,10 +17,11 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 /// Label keys of all metrics, `le` of histograms included.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "class",
     "deployment",
     "gpu",
+    "key",
     "kind",
     "le",
     "node",
@@ -29,6 +30,7 @@ const KEYS: [&str; 13] = [
     "phase",
     "pipeline",
     "reason",
+    "result",
     "state",
     "version",
 ];

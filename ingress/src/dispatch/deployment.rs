@@ -19,7 +19,9 @@ use tokio::sync::{Notify, oneshot};
 use super::ejection::Outcome;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
-use super::pool::{Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish};
+use super::pool::{
+    Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish,
+};
 use super::router::Locality;
 use crate::clock;
 use crate::metrics::CallMeter;
@@ -193,8 +195,10 @@ impl Deployment {
         settings: Option<DeploymentSettings>,
         replicas: Vec<NewTarget>,
         parts: &[Part],
+        num_ingresses: u32,
     ) {
         let mut shared = self.shared.lock();
+        shared.pool.set_num_ingresses(num_ingresses);
         if let Some(settings) = settings {
             shared.idempotent = settings.idempotent;
             shared.pool.set_limits(settings.limits);
