@@ -85,6 +85,7 @@ mod tests {
         assert!(one.change_keys(create("a", 1)).await.unwrap().1);
         let (b, ..) = other.change_keys(create("b", 2)).await.unwrap();
         let asked = v1::KeySettings { rate_per_s: Some(0.5), ..Default::default() };
+        assert!(one.change_keys(|keys| keys::set(keys, "a", &asked)).await.unwrap().1);
         assert!(one.change_keys(|keys| keys::set(keys, "b", &asked)).await.unwrap().1);
         assert!(!one.change_keys(|keys| keys::set(keys, "b", &asked)).await.unwrap().1, "nothing new");
         let loaded = Catalog::load(Arc::clone(&store)).await.unwrap().desired().await;
