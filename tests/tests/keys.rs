@@ -178,6 +178,30 @@ fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
 }
 
 #[test]
+fn each_ingress_takes_its_part_of_a_limit() -> Result<()> {
+    let mut cluster = Cluster::serving(&echo("delay = \"500ms\"\nmax_ongoing_requests = 50"))?;
+    let secret = create(&cluster, "alice", &["--concurrency", "2"]);
+    cluster.join("second", &["--roles", "ingress,worker"])?;
+    // Three at once: so many come in, and the others are told of this limit.
+    let comes_to = |cluster: &Cluster, most: usize| {
+        eventually("the limit is this part of it", || {
+            let answers = thread::scope(|scope| {
+                let callers = [(); 3].map(|()| scope.spawn(|| ask_with(cluster, &secret)));
+                callers.map(|caller| caller.join().unwrap())
+            });
+            let refused = answers.into_iter().filter(|answer| answer.status() == 429);
+            let texts: Vec<_> = refused.map(|answer| answer.text().unwrap()).collect();
+            let told = format!("`{most}` at a time");
+            (texts.len() == 3 - most && texts.iter().all(|text| text.contains(&told))).then_some(())
+        });
+    };
+    comes_to(&cluster, 1);
+    cluster.joined.clear();
+    comes_to(&cluster, 2);
+    Ok(())
+}
+
+#[test]
 fn keys_outlive_the_head_and_an_ingress_may_require_them() -> Result<()> {
     let options = UpOptions::new().args(&["--require-api-key"]);
     let mut cluster = Cluster::up(&options.clone().pipeline(echo("")))?;
