@@ -46,6 +46,23 @@ async fn a_stream_holds_its_place_until_its_client_leaves_also_across_tables() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_gives_its_place_back() {
+    let worker = FakeWorker::start(|start| match start.request_id.as_str() {
+        "first" => Reaction::Hang,
+        _ => Reaction::Echo,
+    });
+    let table = with_key(table(1, ECHO, "echo", &[("echo-1", worker.address)]), v1::Priority::Normal);
+    let setup = Setup::of(table, HttpLimits::default()).await;
+    let ask = |id: &str| setup.post_echo().header("x-api-key", "mk_a").header("x-request-id", id).send();
+    let first = tokio::spawn(ask("first"));
+    eventually("the replica has the call", || worker.seen().started.len() == 1).await;
+    assert_eq!(ask("second").await.unwrap().status(), 429);
+    first.abort();
+    eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
+    assert_eq!(ask("third").await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn an_unknown_key_is_401_also_where_a_route_is_unknown() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
     let table = with_key(table(1, ECHO, "echo", &[("echo-1", worker.address)]), v1::Priority::Low);
