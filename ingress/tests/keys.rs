@@ -1,7 +1,5 @@
 //! API keys where a stream is under way and where tables change: scripted replicas, and a head that hands out tables.
 
-#![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
-
 mod common;
 
 use common::{ECHO, FakeWorker, GENERATE, Reaction, Setup, eventually, problem, table};
