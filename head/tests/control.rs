@@ -25,6 +25,10 @@ async fn every_control_call_needs_the_token() {
         client.list_pipelines(v1::ListPipelinesRequest {}).await.err(),
         client.shutdown(v1::ShutdownRequest::default()).await.err(),
         client.plan_defrag(v1::PlanDefragRequest {}).await.err(),
+        client.create_key(v1::CreateKeyRequest::default()).await.err(),
+        client.set_key(v1::SetKeyRequest::default()).await.err(),
+        client.delete_key(v1::DeleteKeyRequest::default()).await.err(),
+        client.list_keys(v1::ListKeysRequest {}).await.err(),
     ];
     for refused in refusals {
         let refused = refused.expect("refused");

@@ -8,6 +8,7 @@ mod clock;
 mod dispatch;
 mod execute;
 mod http;
+mod keys;
 mod limits;
 pub mod metrics;
 mod routes;
@@ -60,6 +61,8 @@ pub struct Config {
     pub local: Option<LocalWorker>,
     /// Bounds of the HTTP edge; [`HttpLimits::default`] is what the documentation says.
     pub limits: HttpLimits,
+    /// Whether requests without an API key are refused.
+    pub require_api_key: bool,
 }
 
 /// A worker in the same process.
@@ -110,7 +113,8 @@ impl Ingress {
         let cache_tender = tokio::spawn(routes::tend_caches(routes.clone()));
         let unrouted = RequestMeter::of_none();
         let (budget, shadows) = (Arc::default(), http::Shadows::default());
-        let edge = Edge { routes, limits: config.limits, budget, shadows, unrouted };
+        let (limits, require_key) = (config.limits, config.require_api_key);
+        let edge = Edge { routes, limits, require_key, budget, shadows, unrouted };
         let server = Server::start(listener, Arc::new(edge));
         Ok(Self {
             address,

@@ -65,6 +65,13 @@ const CACHE_BYTES: Definition = Definition {
     labels: &["pipeline", "stage"],
 };
 
+const KEY_REQUESTS: Definition = Definition {
+    name: "millstream_key_requests_total",
+    kind: Kind::Counter,
+    help: "Requests with an API key, by its name: admitted, or turned away because of its rate or its concurrency limit.",
+    labels: &["key", "result"],
+};
+
 /// Everything that an ingress counts.
 pub const ALL: &[Definition] = &[
     REQUESTS,
@@ -76,6 +83,7 @@ pub const ALL: &[Definition] = &[
     SHED_CALLS,
     CACHE_REQUESTS,
     CACHE_BYTES,
+    KEY_REQUESTS,
 ];
 
 /// Classes of statuses, as they stand in labels.
@@ -218,6 +226,37 @@ impl CacheMeter {
 
     /// One more.
     pub(crate) fn counted(&self, result: CacheResult) {
+        self.results[result as usize].increment(1);
+    }
+}
+
+/// What became of a request with an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyResult {
+    /// It came in.
+    Admitted,
+    /// The key is over its rate.
+    Rate,
+    /// The key has as many requests under way as it may.
+    Concurrency,
+}
+
+/// Counts the requests of one API key.
+pub(crate) struct KeyMeter {
+    results: [Counter; 3],
+}
+
+impl KeyMeter {
+    /// For the requests of the key of that name.
+    pub(crate) fn of(key: &str) -> Self {
+        let results = ["admitted", "rate", "concurrency"];
+        Self {
+            results: results.map(|it| counter!(KEY_REQUESTS.name, "key" => key.to_owned(), "result" => it)),
+        }
+    }
+
+    /// A request came.
+    pub(crate) fn count(&self, result: KeyResult) {
         self.results[result as usize].increment(1);
     }
 }

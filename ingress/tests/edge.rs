@@ -101,6 +101,7 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
         head: address.to_string(),
         local: None,
         limits: HttpLimits::default(),
+        require_api_key: false,
     };
     let ingress = millstream_ingress::Ingress::start(config).await.unwrap();
     let url = format!("http://{}/echo", ingress.address());

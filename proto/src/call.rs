@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use millstream_values::{CallError, ErrorClass, Value};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{ReplicaId, RequestId};
@@ -37,7 +38,8 @@ pub enum Answer {
 
 /// Who goes first where requests wait: those of a higher one, and among equals whoever came first. In the order in which
 /// they go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// Before all others.
     High,

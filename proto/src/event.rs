@@ -60,6 +60,13 @@ pub enum Decision {
     },
     /// The pipeline was deleted.
     Deleted,
+    /// An API key came, changed or went.
+    Key {
+        /// Its name.
+        name: String,
+        /// What became of it.
+        change: KeyChange,
+    },
     /// Another number of replicas is wanted.
     Scaled {
         /// Replicas wanted before.
@@ -186,12 +193,27 @@ pub enum RolloutStep {
     Over,
 }
 
+/// What became of an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyChange {
+    /// It was made.
+    Created,
+    /// Its settings changed.
+    Changed,
+    /// It was deleted.
+    Deleted,
+}
+
 impl fmt::Display for Decision {
     /// A sentence without the full stop.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deployed { revision } => write!(f, "revision {revision} was deployed"),
             Self::Deleted => f.write_str("was deleted"),
+            Self::Key { name, change: KeyChange::Created } => write!(f, "API key {name} was made"),
+            Self::Key { name, change: KeyChange::Changed } => write!(f, "API key {name} has other settings"),
+            Self::Key { name, change: KeyChange::Deleted } => write!(f, "API key {name} was deleted"),
             Self::Scaled { from, to, rule, inputs } => {
                 let direction = if to > from { "up" } else { "down" };
                 write!(f, "scaled {direction} from {from} to {to} replicas: {rule}; {inputs}")

@@ -9,6 +9,7 @@ pub mod defrag;
 pub mod deploy_plan;
 pub mod event;
 mod ids;
+pub mod key;
 pub mod metric;
 pub mod status;
 mod wire;

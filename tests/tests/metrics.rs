@@ -17,10 +17,11 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 /// Label keys of all metrics, `le` of histograms included.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "class",
     "deployment",
     "gpu",
+    "key",
     "kind",
     "le",
     "node",

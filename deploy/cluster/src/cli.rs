@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Set how many replicas a deployment has, or between which numbers it scales, in place of its file.
     Scale(ScaleArgs),
+    /// Make, list, change and delete API keys, with limits for the requests of each.
+    Key(KeyArgs),
     /// Show which moves of replicas would make whole GPUs free.
     Defrag(DefragArgs),
     /// Ask the decision code what would happen, on a virtual clock or a recorded workload; needs no cluster.
@@ -164,6 +166,9 @@ pub(crate) struct UpArgs {
     /// How long requests under way may take when the process stops.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) drain_timeout: Duration,
+    /// Refuse requests without an API key (`cluster key create`) at this process's ingress.
+    #[arg(long)]
+    pub(crate) require_api_key: bool,
     /// Accept listeners on addresses that other machines reach, without TLS and keys: everybody who reaches them can
     /// call your models and join the cluster.
     #[arg(long)]
@@ -315,6 +320,60 @@ pub(crate) struct ScaleArgs {
     /// Go back to what the file says.
     #[arg(long, group = "what", conflicts_with_all = ["min", "max"])]
     pub(crate) reset: bool,
+}
+
+/// Flags of `cluster key`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) action: KeyAction,
+}
+
+/// What can be done with API keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyAction {
+    /// Make a key and print its secret, which nobody can show again.
+    Create {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        limits: KeyLimits,
+    },
+    /// Show the keys and their limits.
+    List,
+    /// Change a key's limits in place; those that are not given stay as they are.
+    Set {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        limits: KeyLimits,
+    },
+    /// Delete a key: its secret is refused from then on.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Limits of an API key. They are texts here, so that all that is wrong with them is told at once.
+#[derive(Debug, Args)]
+pub(crate) struct KeyLimits {
+    /// Requests a second in the whole cluster, or `none` for no limit [default: none].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) rate: Option<String>,
+    /// Requests that may come at once, or `none` for those of a second [default: none].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) burst: Option<String>,
+    /// Requests under way at a time in the whole cluster, or `none` for no limit [default: none].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) concurrency: Option<String>,
+    /// The key's share beside others where requests wait, 1 to 1000 [default: 1].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) weight: Option<String>,
+    /// The highest priority that its requests may have: high, normal or low [default: normal].
+    #[arg(long, value_name = "PRIORITY")]
+    pub(crate) priority: Option<String>,
 }
 
 /// Flags of `cluster simulate`.

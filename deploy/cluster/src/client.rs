@@ -6,6 +6,7 @@ use std::time::Duration;
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::deploy_plan::DeployPlan;
 use millstream_proto::event::Event;
+use millstream_proto::key::KeyStatus;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1;
 use millstream_proto::v1::control_service_client::ControlServiceClient;
@@ -133,6 +134,31 @@ impl Client {
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
+    /// Makes an API key.
+    pub(crate) async fn create_key(&mut self, request: v1::CreateKeyRequest) -> Result<KeyStatus, Failure> {
+        let answer = self.service.create_key(request).await.map_err(|status| self.key_failure(&status))?;
+        parse(&answer.into_inner().json)
+    }
+
+    /// Changes an API key.
+    pub(crate) async fn set_key(&mut self, request: v1::SetKeyRequest) -> Result<KeyStatus, Failure> {
+        let answer = self.service.set_key(request).await.map_err(|status| self.key_failure(&status))?;
+        parse(&answer.into_inner().json)
+    }
+
+    /// Deletes an API key.
+    pub(crate) async fn delete_key(&mut self, name: &str) -> Result<(), Failure> {
+        let answer = self.service.delete_key(v1::DeleteKeyRequest { name: name.to_owned() }).await;
+        answer.map(|_| ()).map_err(|status| self.key_failure(&status))
+    }
+
+    /// The API keys.
+    pub(crate) async fn keys(&mut self) -> Result<Vec<KeyStatus>, Failure> {
+        let answer = self.service.list_keys(v1::ListKeysRequest {}).await;
+        let json = answer.map_err(|status| self.key_failure(&status))?.into_inner().json;
+        parse(&json)
+    }
+
     /// The cluster as it is now.
     pub(crate) async fn status(&mut self) -> Result<ClusterStatus, Failure> {
         let answer =
@@ -170,6 +196,14 @@ impl Client {
     /// The address it is connected to.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where no file is involved, what is invalid are arguments.
+    fn key_failure(&self, status: &Status) -> Failure {
+        match status.code() {
+            Code::InvalidArgument => Failure::usage(status.message()),
+            _ => self.failure(status),
+        }
     }
 
     fn failure(&self, status: &Status) -> Failure {

@@ -56,6 +56,7 @@ fn run(cli: Cli) -> Result<(), exit::Failure> {
             Command::Rollout(args) => commands::rollout::run(&global, &args).await,
             Command::Explain(args) => commands::explain::run(&global, &args).await,
             Command::Scale(args) => commands::scale::run(&global, &args).await,
+            Command::Key(args) => commands::key::run(&global, args.action).await,
             Command::Defrag(args) => commands::defrag::run(&global, &args).await,
             Command::Simulate(args) => commands::simulate::run(&global, &args.what),
             Command::Bench(args) => commands::bench::run(&global, &args).await,

@@ -10,15 +10,16 @@ use millstream_proto::event::Decision;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
-    DeleteRequest, DeleteResponse, DeployRequest, DeployResponse, ExplainRequest, ExplainResponse,
+    CreateKeyRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse, DeployRequest,
+    DeployResponse, ExplainRequest, ExplainResponse, KeyResponse, ListKeysRequest, ListKeysResponse,
     ListPipelinesRequest, ListPipelinesResponse, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
-    RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, ShutdownRequest, ShutdownResponse,
-    StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
+    RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, ShutdownRequest,
+    ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status};
 
-use super::rollouts;
+use super::{keys, rollouts};
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::desired::catalog;
 use crate::desired::change::{Candidate, Refusal};
@@ -121,6 +122,29 @@ impl ControlService for ControlServer {
         Ok(Response::new(ScaleResponse { min_replicas, max_replicas, changed }))
     }
 
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<KeyResponse>, Status> {
+        let json = keys::create(&self.shared, request.into_inner()).await?;
+        Ok(Response::new(KeyResponse { json }))
+    }
+
+    async fn set_key(&self, request: Request<SetKeyRequest>) -> Result<Response<KeyResponse>, Status> {
+        let json = keys::set(&self.shared, request.into_inner()).await?;
+        Ok(Response::new(KeyResponse { json }))
+    }
+
+    async fn delete_key(
+        &self,
+        request: Request<DeleteKeyRequest>,
+    ) -> Result<Response<DeleteKeyResponse>, Status> {
+        keys::delete(&self.shared, &request.into_inner().name).await?;
+        Ok(Response::new(DeleteKeyResponse {}))
+    }
+
+    async fn list_keys(&self, _: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
+        let json = keys::list(&self.shared).await?;
+        Ok(Response::new(ListKeysResponse { json }))
+    }
+
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         status(&self.shared).await.map(Response::new)
     }
@@ -214,7 +238,10 @@ pub(crate) fn refused(error: &catalog::Error) -> Status {
         catalog::Error::Refused(Refusal::InUse(_) | Refusal::NotNow(_) | Refusal::Bounds(_)) => {
             Status::failed_precondition(text)
         }
-        catalog::Error::Refused(Refusal::NotFound(_) | Refusal::NoDeployment(_)) => Status::not_found(text),
+        catalog::Error::Refused(Refusal::NotFound(_) | Refusal::NoDeployment(_) | Refusal::NoKey(_)) => {
+            Status::not_found(text)
+        }
+        catalog::Error::Refused(Refusal::KeyExists(_)) => Status::already_exists(text),
         catalog::Error::Store(store::Error::Full) => Status::resource_exhausted(text),
         catalog::Error::Store(store::Error::Conflict { .. }) => Status::aborted(text),
         catalog::Error::Store(_) => Status::unavailable(text),

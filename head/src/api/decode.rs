@@ -6,6 +6,7 @@ use millstream_pipelines::{FullName, Name, NameError};
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{NodeId, ReplicaId, v1};
 
+use crate::desired::keys::KeySettings;
 use crate::reconcile::observe::{Counted, Registration, Report};
 use crate::reconcile::routes::{ReplicaRoute, RouteTable, Variant};
 use crate::reconcile::{Device, Load, Order, Resources};
@@ -192,5 +193,23 @@ pub(crate) fn table(table: &RouteTable) -> v1::RouteTable {
             deployments: deployments.collect(),
         }
     });
-    v1::RouteTable { version: table.version, pipelines: pipelines.collect() }
+    let keys = table.keys.iter().map(|(name, key)| {
+        let KeySettings { rate_per_s, concurrency, weight, priority, .. } = key.settings;
+        v1::ApiKey {
+            name: name.to_string(),
+            sha256: key.sha256.to_vec().into(),
+            tenant: key.tenant,
+            rate_per_s: rate_per_s.unwrap_or_default(),
+            burst: key.settings.burst_in_force().unwrap_or_default(),
+            concurrency: concurrency.unwrap_or_default(),
+            weight,
+            priority: v1::Priority::from(priority).into(),
+        }
+    });
+    v1::RouteTable {
+        version: table.version,
+        pipelines: pipelines.collect(),
+        keys: keys.collect(),
+        num_ingresses: table.num_ingresses,
+    }
 }

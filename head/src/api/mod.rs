@@ -4,6 +4,7 @@ pub(crate) mod auth;
 pub(crate) mod control_service;
 pub(crate) mod dashboard;
 pub(crate) mod decode;
+pub(crate) mod keys;
 pub(crate) mod node_service;
 pub(crate) mod own_site;
 pub(crate) mod rollouts;

@@ -1,6 +1,8 @@
 //! What people asked for, in the store. One change at a time in this process; each is one commit that fails as a whole
 //! when somebody else has changed the same pipeline meanwhile.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -85,6 +87,16 @@ struct Current {
     desired: Arc<Desired>,
     /// Versions of the pipelines' heads, for compare-and-swap.
     versions: BTreeMap<Name, Version>,
+    /// Version of what every change of API keys writes.
+    keys_version: Option<Version>,
+}
+
+/// Whose version a commit is guarded by, and changes.
+enum Guard<'a> {
+    /// A pipeline's head.
+    Pipeline(&'a Name),
+    /// That of all API keys.
+    Keys,
 }
 
 impl Catalog {
@@ -126,7 +138,7 @@ impl Catalog {
                 dropped.iter().map(|&number| Write::delete(revision_key(&name, number), Expected::Any)),
             );
             writes.extend(dropped_scales(&current.desired, &desired));
-            if self.commit(&mut current, &name, desired, writes).await? {
+            if self.commit(&mut current, Guard::Pipeline(&name), desired, writes).await? {
                 return Ok((number, true, Arc::clone(&current.desired)));
             }
         }
@@ -147,7 +159,7 @@ impl Catalog {
             let newest = pipeline.as_ref().map_or(0, |pipeline| pipeline.newest);
             writes.extend(dropped_scales(&current.desired, &desired));
             writes.push(put_head(name, &StoredHead::deleted(newest), current.versions.get(name)));
-            if self.commit(&mut current, name, desired, writes).await? {
+            if self.commit(&mut current, Guard::Pipeline(name), desired, writes).await? {
                 return Ok(Arc::clone(&current.desired));
             }
         }
@@ -173,7 +185,7 @@ impl Catalog {
             let dropped = dropped.map(|&number| Write::delete(revision_key(name, number), Expected::Any));
             let head = put_head(name, &StoredHead::of(after), current.versions.get(name));
             let writes = std::iter::once(head).chain(dropped).collect();
-            if self.commit(&mut current, name, desired, writes).await? {
+            if self.commit(&mut current, Guard::Pipeline(name), desired, writes).await? {
                 return Ok((outcome, Arc::clone(&current.desired)));
             }
         }
@@ -199,7 +211,7 @@ impl Catalog {
             writes.extend(dropped_scales(&current.desired, &desired));
             let set = desired.scales.get(name);
             writes.extend(set.map(|set| Write::put(scale_key(name), Expected::Any, to_json(set))));
-            if self.commit(&mut current, pipeline, desired, writes).await? {
+            if self.commit(&mut current, Guard::Pipeline(pipeline), desired, writes).await? {
                 return Ok((true, Arc::clone(&current.desired)));
             }
         }
@@ -210,7 +222,7 @@ impl Catalog {
     async fn commit(
         &self,
         current: &mut Current,
-        name: &Name,
+        guard: Guard<'_>,
         mut desired: Desired,
         writes: Vec<Write>,
     ) -> Result<bool, Error> {
@@ -219,7 +231,10 @@ impl Catalog {
         match self.store.commit(writes).await {
             Ok(version) => {
                 current.desired = Arc::new(desired);
-                current.versions.insert(name.clone(), version);
+                match guard {
+                    Guard::Pipeline(name) => drop(current.versions.insert(name.clone(), version)),
+                    Guard::Keys => current.keys_version = Some(version),
+                }
                 Ok(true)
             }
             Err(store::Error::Conflict { .. }) => {
@@ -300,6 +315,7 @@ async fn read(store: &dyn Store, generation: u64) -> Result<Current, Error> {
             desired.set_scale(name, stored);
         }
     }
+    desired.keys = keys::read(store, &mut current).await?;
     current.desired = Arc::new(desired);
     Ok(current)
 }

@@ -56,6 +56,12 @@ pub enum Refusal {
     /// Bounds on replicas that make no sense.
     #[error("{0}")]
     Bounds(String),
+    /// There is no such API key; the text lists those there are.
+    #[error("{0}")]
+    NoKey(String),
+    /// There is such an API key already.
+    #[error("{0}")]
+    KeyExists(String),
 }
 
 /// Decides what deploying `candidate` does.

@@ -3,6 +3,7 @@
 
 pub(crate) mod catalog;
 pub mod change;
+pub mod keys;
 pub mod rollout;
 pub mod scale;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use millstream_pipelines::{DeploymentSpec, FullName, Name, Plan};
 use serde::{Deserialize, Serialize};
 
+pub use keys::{ApiKey, Keys};
 pub use rollout::{Mode, Outcome, StoredRollout, Verdict};
 pub use scale::ScaleOverride;
 
@@ -29,6 +31,8 @@ pub struct Desired {
     pub deleted: BTreeMap<Name, u64>,
     /// Bounds that people have set beside the files.
     pub scales: BTreeMap<FullName, ScaleOverride>,
+    /// The API keys.
+    pub keys: Keys,
 }
 
 /// A pipeline and which of its revisions is wanted.

@@ -1,7 +1,7 @@
 //! The route table: which replicas each pipeline's requests may go to. A new one is made only when its content
 //! changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::deployment::{is_convicted, is_interchangeable, target};
 use super::linger::{lingering, serves_any};
 use super::state::{Leaving, State};
 use super::view::{Seen, View};
-use crate::desired::{Desired, Pipeline, Revision};
+use crate::desired::{ApiKey, Desired, Pipeline, Revision};
 use crate::rollout::Phase;
 use crate::timing::Timing;
 
@@ -28,6 +28,10 @@ pub struct RouteTable {
     pub version: u64,
     /// The pipelines, by name.
     pub pipelines: Arc<Vec<PipelineRoute>>,
+    /// The API keys, by name.
+    pub keys: Arc<BTreeMap<Name, ApiKey>>,
+    /// How many ingresses take their parts of the cluster's limits: those that are connected, and at least one.
+    pub num_ingresses: u32,
 }
 
 impl RouteTable {
@@ -108,10 +112,16 @@ pub fn publish(state: &mut State, desired: &Desired, timing: &Timing, now: Durat
     }
     let pipelines = build(state, desired, timing, now);
     state.note_left(&pipelines, desired, timing, now);
-    let changed = state.routes.version == 0 || *state.routes.pipelines != pipelines;
+    let num_ingresses = num_ingresses(state);
+    let routes = &state.routes;
+    let changed = routes.version == 0
+        || *routes.pipelines != pipelines
+        || routes.num_ingresses != num_ingresses
+        || !Arc::ptr_eq(&routes.keys, &desired.keys.by_name) && routes.keys != desired.keys.by_name;
     if changed {
-        let version = (state.routes.version + 1).max((state.epoch << TABLES_PER_TERM_BITS) + 1);
-        state.routes = RouteTable { version, pipelines: Arc::new(pipelines) };
+        let version = (routes.version + 1).max((state.epoch << TABLES_PER_TERM_BITS) + 1);
+        let (pipelines, keys) = (Arc::new(pipelines), Arc::clone(&desired.keys.by_name));
+        state.routes = RouteTable { version, pipelines, keys, num_ingresses };
     }
     let version = state.routes.version;
     for replica in state.nodes.values_mut().flat_map(|node| node.replicas.values_mut()) {
@@ -120,6 +130,11 @@ pub fn publish(state: &mut State, desired: &Desired, timing: &Timing, now: Durat
         }
     }
     changed.then(|| state.routes.clone())
+}
+
+fn num_ingresses(state: &State) -> u32 {
+    let connected = state.ingresses.values().filter(|ingress| ingress.session.is_some());
+    u32::try_from(connected.count()).unwrap_or(u32::MAX).max(1)
 }
 
 fn build(state: &State, desired: &Desired, timing: &Timing, now: Duration) -> Vec<PipelineRoute> {

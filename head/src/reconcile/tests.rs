@@ -966,3 +966,31 @@ fn the_numbers_are_those_of_the_status() {
         assert_eq!(booked, [(0, 0.25), (1, 0.0)]);
     }
 }
+
+#[test]
+fn a_new_table_tells_of_keys_and_of_ingresses_that_come_and_go() {
+    let mut cluster = Cluster::new();
+    cluster.settle();
+    let told = |cluster: &mut Cluster| {
+        cluster.settle();
+        let routes = &cluster.state.routes;
+        (routes.version, routes.num_ingresses, routes.keys.len())
+    };
+    let (first, ..) = told(&mut cluster);
+    assert_eq!(told(&mut cluster), (first, 1, 0), "nobody is there yet, and whoever comes has it all");
+    let (one, session) = cluster.join_ingress();
+    assert_eq!(told(&mut cluster), (first, 1, 0));
+    let (id, name, address) = ("other".into(), "o".into(), "o:1".into());
+    cluster.see(Event::IngressJoined { id, session: SessionId(90), name, address, pid: 2 });
+    assert_eq!(told(&mut cluster), (first + 1, 2, 0));
+    cluster.see(Event::IngressLeft(one, session));
+    assert_eq!(told(&mut cluster), (first + 2, 1, 0));
+
+    let asked = millstream_proto::v1::KeySettings::default();
+    let (keys, _) = desired::keys::create(&cluster.desired.keys, "a", &[1; 32], &asked, 1).unwrap();
+    cluster.desired.keys = keys.clone();
+    assert_eq!(told(&mut cluster), (first + 3, 1, 1));
+    let (same, _) = desired::keys::set(&keys, "a", &asked).unwrap();
+    cluster.desired.keys = same;
+    assert_eq!(told(&mut cluster), (first + 3, 1, 1), "nothing changed");
+}

@@ -11,12 +11,18 @@ const RATE_WEIGHT: f64 = 0.3;
 /// What a request is told while nothing is known about the rate.
 const UNKNOWN_RATE_WAIT_S: f64 = 5.0;
 
-/// Places in the queue: what was asked for, else 2 × replicas × `max_ongoing_requests` and at least 64.
-pub(crate) fn queue_bound(max_queued: Option<u32>, num_replicas: usize, max_ongoing: u32) -> usize {
+/// Places in the queue of one of so many ingresses: its part of what was asked for, else of 2 × replicas ×
+/// `max_ongoing_requests` and at least 64.
+pub(crate) fn queue_bound(
+    max_queued: Option<u32>,
+    num_replicas: usize,
+    max_ongoing: u32,
+    num_ingresses: u32,
+) -> usize {
     let replicas = u32::try_from(num_replicas).unwrap_or(u32::MAX);
     let bound = max_queued
         .unwrap_or_else(|| replicas.saturating_mul(max_ongoing).saturating_mul(2).max(MIN_DEFAULT_QUEUE));
-    usize::try_from(bound).unwrap_or(usize::MAX)
+    usize::try_from(bound.div_ceil(num_ingresses.max(1))).unwrap_or(usize::MAX)
 }
 
 /// Seconds for `Retry-After`: queue depth by drain rate, within 1 and 60, spread by up to a fifth so that those who
@@ -88,17 +94,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_bound_grows_with_the_replicas() {
+    fn the_default_bound_grows_with_the_replicas_and_is_shared_by_the_ingresses() {
         let table = [
-            (None, 0, 8, 64),
-            (None, 3, 8, 64),
-            (None, 5, 8, 80),
-            (Some(0), 5, 8, 0),
-            (Some(7), 100, 100, 7),
-            (None, usize::MAX, u32::MAX, u32::MAX as usize),
+            (None, 0, 8, 1, 64),
+            (None, 3, 8, 1, 64),
+            (None, 5, 8, 1, 80),
+            (Some(0), 5, 8, 1, 0),
+            (Some(7), 100, 100, 1, 7),
+            (None, usize::MAX, u32::MAX, 1, u32::MAX as usize),
+            (None, 5, 8, 3, 27),
+            (None, 0, 8, 2, 32),
+            (Some(7), 5, 8, 0, 7),
+            (Some(7), 5, 8, 2, 4),
+            (Some(2), 5, 8, 9, 1),
+            (Some(0), 5, 8, 9, 0),
         ];
-        for (max_queued, replicas, max_ongoing, expected) in table {
-            assert_eq!(queue_bound(max_queued, replicas, max_ongoing), expected);
+        for (max_queued, replicas, max_ongoing, ingresses, expected) in table {
+            assert_eq!(queue_bound(max_queued, replicas, max_ongoing, ingresses), expected);
         }
     }
 

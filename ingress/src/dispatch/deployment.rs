@@ -222,8 +222,10 @@ impl Deployment {
         settings: Option<DeploymentSettings>,
         replicas: Vec<NewTarget>,
         parts: &[Part],
+        num_ingresses: u32,
     ) {
         let mut shared = self.shared.lock();
+        shared.pool.set_num_ingresses(num_ingresses);
         if let Some(settings) = settings {
             shared.idempotent = settings.idempotent;
             shared.pool.set_limits(settings.limits);

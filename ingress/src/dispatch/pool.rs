@@ -160,6 +160,8 @@ struct Waiting {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     limits: PoolLimits,
+    /// Those among which the places in the queue are shared out.
+    num_ingresses: u32,
     replicas: Vec<Replica>,
     /// The routed revisions, where replicas serve different ones; else empty, and calls may go anywhere.
     parts: SmallVec<[Part; 2]>,
@@ -174,6 +176,7 @@ impl Pool {
     pub fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
+            num_ingresses: 1,
             replicas: Vec::new(),
             parts: SmallVec::new(),
             queue: FairQueue::new(),
@@ -190,6 +193,11 @@ impl Pool {
     /// Settings apply in place.
     pub fn set_limits(&mut self, limits: PoolLimits) {
         self.limits = limits;
+    }
+
+    /// How many ingresses share the places in the queue.
+    pub fn set_num_ingresses(&mut self, num_ingresses: u32) {
+        self.num_ingresses = num_ingresses;
     }
 
     /// Replaces the replicas and the routed revisions. Replicas that stay keep their counts and health.
@@ -268,8 +276,8 @@ impl Pool {
             let admission = Admission::Shed(self.shed(ShedReason::TooLate, rng));
             return Requested { admission, grants, evicted: None };
         }
-        let bound =
-            admission::queue_bound(self.limits.max_queued, self.replicas.len(), self.limits.max_ongoing);
+        let PoolLimits { max_queued, max_ongoing, .. } = self.limits;
+        let bound = admission::queue_bound(max_queued, self.replicas.len(), max_ongoing, self.num_ingresses);
         let mut evicted = None;
         if self.queue.len() > bound
             && let Some(last) = self.queue.last()

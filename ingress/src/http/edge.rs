@@ -18,6 +18,7 @@ use super::problem::Problem;
 use super::read_body::let_go;
 use super::shadow::Shadows;
 use crate::execute::{Failure, RetryBudget};
+use crate::keys::{Key, Keys};
 use crate::limits::{HttpLimits, RequestLimits};
 use crate::metrics::RequestMeter;
 use crate::routes::{Route, RouteTable, Routes};
@@ -28,6 +29,8 @@ pub(crate) struct Edge {
     pub routes: Arc<Routes>,
     /// What is put up with.
     pub limits: HttpLimits,
+    /// Whether requests without an API key are refused.
+    pub require_key: bool,
     /// Bounds retries.
     pub budget: Arc<RetryBudget>,
     /// Runs copies of requests.
@@ -84,18 +87,43 @@ async fn respond(
     let path = head.uri.path();
     if let Some(own) = path.strip_prefix("/-/") {
         end.is_own_page();
-        return own_page(edge, own, &head.method);
+        return own_page(edge, own, head);
     }
-    let route = {
+    let (route, key) = {
         let table = edge.routes.current();
         let table = table.as_ref().ok_or_else(Problem::starting)?;
-        table.by_path.get(path).cloned().ok_or_else(|| no_route(path))?
+        let route = table.by_path.get(path).cloned();
+        if let Some(route) = &route {
+            end.is_for(route.variants[0].clone());
+        }
+        // Whoever has no key learns nothing, not even which routes there are.
+        let key = key_of(edge, &table.keys, &head.headers)?;
+        (route.ok_or_else(|| no_route(path))?, key)
     };
-    end.is_for(route.variants[0].clone());
     if head.method != Method::POST {
         return Err(Problem::method_not_allowed("POST"));
     }
-    pipeline_call::call(edge, &route, (head, body), end, in_flight).await
+    if let Some(key) = &key {
+        end.holds(key.admit()?);
+    }
+    pipeline_call::call(edge, (&route, key.as_deref()), (head, body), end, in_flight).await
+}
+
+/// Whose request it is; `None`: nobody's, where that is allowed.
+///
+/// # Errors
+/// 401.
+fn key_of(edge: &Edge, keys: &Keys, headers: &HeaderMap) -> Result<Option<Arc<Key>>, Problem> {
+    match headers::secret(headers) {
+        Some(secret) => match keys.find(secret) {
+            Some(key) => Ok(Some(key.clone())),
+            None => Err(Problem::unauthorized("there is no such API key")),
+        },
+        None if edge.require_key => Err(Problem::unauthorized(
+            "an API key is needed; send it as `authorization: Bearer …` or as `x-api-key`",
+        )),
+        None => Ok(None),
+    }
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap, limits: &RequestLimits) -> Result<(), Problem> {
@@ -128,17 +156,22 @@ fn no_route(path: &str) -> Problem {
     Problem::not_found(format!("no pipeline has the route `{shown}`; `GET /-/routes` lists those there are"))
 }
 
-fn own_page(edge: &Edge, page: &str, method: &Method) -> Result<Response<EdgeBody>, Problem> {
+fn own_page(edge: &Edge, page: &str, head: &Parts) -> Result<Response<EdgeBody>, Problem> {
     if !matches!(page, "healthz" | "routes") {
         return Err(no_route(&format!("/-/{page}")));
     }
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Problem::method_not_allowed("GET, HEAD"));
     }
     if page == "healthz" {
         return Ok(answer::json(&Health { status: "ok" }));
     }
     let table = edge.routes.current();
+    match table.as_ref() {
+        Some(table) => drop(key_of(edge, &table.keys, &head.headers)?),
+        None if edge.require_key => return Err(Problem::starting()),
+        None => {}
+    }
     Ok(answer::json(&table.as_ref().map_or_else(RoutesPage::default, |table| RoutesPage::of(table))))
 }
 

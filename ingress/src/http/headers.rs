@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use millstream_proto::RequestId;
 use millstream_proto::call::Priority;
 
@@ -24,6 +24,8 @@ pub(crate) const PRIORITY: &str = "x-priority";
 const WANTS_TIMING: &str = "x-server-timing";
 /// Where the time of a request went.
 pub(crate) const SERVER_TIMING: &str = "server-timing";
+/// An API key, as an alternative to `authorization: Bearer …`; of both, this one counts.
+pub(crate) const API_KEY: &str = "x-api-key";
 /// Longest request id that is accepted.
 const MAX_ID_LENGTH: usize = 128;
 /// Longest number in a timeout.
@@ -80,6 +82,17 @@ pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<Asked>, Problem> {
 pub(crate) fn wants_timing(headers: &HeaderMap) -> bool {
     let off = |value: &http::HeaderValue| matches!(value.as_bytes(), b"0" | b"false" | b"off");
     headers.get(WANTS_TIMING).is_some_and(|value| !off(value))
+}
+
+/// The API key that the client shows. Other schemes of `authorization` are not ours and not looked at.
+pub(crate) fn secret(headers: &HeaderMap) -> Option<&[u8]> {
+    if let Some(key) = headers.get(API_KEY) {
+        return Some(key.as_bytes().trim_ascii());
+    }
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
+    let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
+    (scheme.eq_ignore_ascii_case(b"bearer") && ends).then(|| rest.trim_ascii())
 }
 
 /// The priority that the client asks for.
@@ -197,6 +210,25 @@ mod tests {
             assert_eq!(problem.status().as_u16(), 400, "{bad}");
         }
         assert_eq!(timeout(&HeaderMap::new()).ok(), Some(None));
+    }
+
+    #[test]
+    fn keys_are_found_in_both_headers() {
+        for (text, expected) in [
+            ("Bearer mk_a", Some("mk_a")),
+            ("bearer   mk_a ", Some("mk_a")),
+            ("Bearer", Some("")),
+            ("Bearers mk_a", None),
+            ("Basic mk_a", None),
+            ("mk_a", None),
+            ("", None),
+        ] {
+            assert_eq!(secret(&with("authorization", text)), expected.map(str::as_bytes), "{text}");
+        }
+        let mut both = with("authorization", "Bearer other");
+        both.insert(API_KEY, HeaderValue::from_static(" mk_a"));
+        assert_eq!(secret(&both), Some(&b"mk_a"[..]));
+        assert_eq!(secret(&HeaderMap::new()), None);
     }
 
     #[test]

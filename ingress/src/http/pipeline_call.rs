@@ -19,8 +19,8 @@ use super::read_body::read_body;
 use super::shadow::{Copy, Original};
 use super::{headers, sse};
 use crate::clock;
-use crate::dispatch::Claim;
 use crate::execute::{Caching, Context, Failure, Notes, Timings, execute};
+use crate::keys::{self, Key, Slot};
 use crate::limits::RequestLimits;
 use crate::metrics::CLIENT_LEFT;
 use crate::routes::{Pipeline, Route, split};
@@ -32,7 +32,7 @@ use crate::tenant::Tenant;
 /// The problem to answer with.
 pub(crate) async fn call(
     edge: &Edge,
-    route: &Route,
+    (route, key): (&Route, Option<&Key>),
     (head, body): (&Parts, &mut Option<Incoming>),
     end: &RequestEnd,
     in_flight: InFlight,
@@ -40,7 +40,7 @@ pub(crate) async fn call(
     let request_id = end.request_id();
     headers::check_content(&head.headers)?;
     let asked = headers::timeout(&head.headers)?;
-    let priority = headers::priority(&head.headers)?.unwrap_or_default();
+    let priority = headers::priority(&head.headers)?;
     let (pipeline, draw) = choose(route, &head.headers)?;
     let limits = &edge.limits.request;
     let deadline = end.started + allowed(asked, pipeline.plan.timeout(), limits);
@@ -55,13 +55,14 @@ pub(crate) async fn call(
         edge.shadows.begin(route.variants.get(index).filter(|_| copied)?, &original)
     });
     drop(body);
+    let claim = keys::claim(key, priority);
     let mut context = Context {
         request_id: request_id.clone(),
         deadline,
         budget: edge.budget.clone(),
         draw,
-        claim: Claim { priority, ..Claim::default() },
-        tenant: Tenant::ANONYMOUS,
+        claim,
+        tenant: Tenant(claim.tenant),
         caching: Caching::Allowed,
         parts: None,
         timings: headers::wants_timing(&head.headers).then(Timings::default),
@@ -136,12 +137,13 @@ fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &Request
 }
 
 /// Counts a request's end and tells the log; a client that left before it did is 499. It goes with the answer: a stream
-/// ends with its last event.
+/// ends with its last event. What the request holds of its key's concurrency is given back with it.
 pub(crate) struct RequestEnd {
     request_id: RequestId,
     started: Instant,
     status: u16,
     served: OnceLock<Served>,
+    slot: OnceLock<Slot>,
     edge: Arc<Edge>,
 }
 
@@ -157,7 +159,8 @@ impl RequestEnd {
     /// A request that starts now.
     pub(crate) fn new(request_id: RequestId, edge: Arc<Edge>) -> Self {
         let started = clock::now();
-        Self { request_id, started, status: CLIENT_LEFT, served: OnceLock::new(), edge }
+        let (served, slot) = (OnceLock::new(), OnceLock::new());
+        Self { request_id, started, status: CLIENT_LEFT, served, slot, edge }
     }
 
     /// The request's id.
@@ -173,6 +176,11 @@ impl RequestEnd {
     /// It asks for a page of the ingress's own.
     pub(crate) fn is_own_page(&self) {
         let _ = self.served.set(Served::OwnPage);
+    }
+
+    /// It was let in.
+    pub(crate) fn holds(&self, slot: Slot) {
+        let _ = self.slot.set(slot);
     }
 
     /// It has an answer, whole or up to its first event.

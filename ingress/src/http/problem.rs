@@ -1,7 +1,7 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457). The one place where a class becomes a status.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode, Version};
 use millstream_pipelines::{FieldFault, RequestError};
 use millstream_proto::{ErrorClass, RequestId};
@@ -23,6 +23,8 @@ pub(crate) struct Problem {
     errors: Vec<FieldFault>,
     retry_after_s: Option<u32>,
     allow: Option<&'static str>,
+    /// Whether the client is told how to show who it is.
+    challenges: bool,
     /// Whether the connection is of no more use: the rest of a body may still be coming.
     ends_connection: bool,
 }
@@ -47,6 +49,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after_s: None,
             allow: None,
+            challenges: false,
             ends_connection: false,
         }
     }
@@ -54,6 +57,11 @@ impl Problem {
     /// 400.
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    /// 401.
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self { challenges: true, ..Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail) }
     }
 
     /// 404.
@@ -131,6 +139,9 @@ impl Problem {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.challenges {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.ends_connection && version <= Version::HTTP_11 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -18,6 +18,7 @@ use super::load::{DeploymentLoads, Endings, loads_of};
 use super::split::Part;
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
 use crate::execute::StageCache;
+use crate::keys::Keys;
 use crate::metrics::RequestMeter;
 use crate::transport::Transports;
 
@@ -91,6 +92,8 @@ pub(crate) struct RouteTable {
     pub by_path: HashMap<Box<str>, Arc<Route>>,
     /// By name.
     pub by_name: BTreeMap<Name, Arc<Route>>,
+    /// The API keys.
+    pub keys: Keys,
     /// Every deployment that has replicas or is called, those of other pipelines included.
     deployments: BTreeMap<FullName, Arc<Deployment>>,
 }
@@ -166,7 +169,8 @@ impl Routes {
         }
         let by_path = by_path.into_iter().map(|(path, variants)| (path, Arc::new(Route::new(&variants))));
         let (version, by_path) = (table.version, by_path.collect());
-        self.current.store(Some(Arc::new(RouteTable { version, by_path, by_name, deployments })));
+        let keys = Keys::of(&table, old.as_deref().map(|old| &old.keys));
+        self.current.store(Some(Arc::new(RouteTable { version, by_path, by_name, keys, deployments })));
     }
 
     fn variant(
@@ -218,12 +222,18 @@ impl Routes {
                 let replicas =
                     deployment.replicas.iter().map(|replica| self.new_target(replica)).collect::<Vec<_>>();
                 addresses.extend(replicas.iter().map(|replica| replica.address.clone()));
-                self.deployment(&mut deployments, &full_name, old).update(spec, replicas, &parts);
+                let num_ingresses = table.num_ingresses;
+                self.deployment(&mut deployments, &full_name, old).update(
+                    spec,
+                    replicas,
+                    &parts,
+                    num_ingresses,
+                );
             }
         }
         for (name, deployment) in old.into_iter().flat_map(|old| &old.deployments) {
             if !deployments.contains_key(name) {
-                deployment.update(None, Vec::new(), &[]);
+                deployment.update(None, Vec::new(), &[], table.num_ingresses);
             }
         }
         self.transports.retain(&addresses);

@@ -196,7 +196,7 @@ pub(crate) fn table(
         name,
         deployments: vec![route],
     };
-    v1::RouteTable { version, pipelines: vec![pipeline] }
+    v1::RouteTable { version, pipelines: vec![pipeline], ..Default::default() }
 }
 
 /// What a scripted replica does with a call.
@@ -390,6 +390,7 @@ pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits:
         head: head.address.to_string(),
         local,
         limits,
+        require_api_key: false,
     };
     let ingress = Ingress::start(config).await.unwrap();
     eventually("the table is confirmed", || head.acked(1)).await;

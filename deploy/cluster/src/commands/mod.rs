@@ -7,6 +7,7 @@ pub(crate) mod deploy;
 mod deploy_plan;
 pub(crate) mod down;
 pub(crate) mod explain;
+pub(crate) mod key;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod simulate;

@@ -164,6 +164,7 @@ async fn start_ingress(
         listen,
         head: head.to_owned(),
         limits: millstream_ingress::HttpLimits::default(),
+        require_api_key: args.require_api_key,
         local: worker
             .map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),
     };

@@ -45,6 +45,15 @@ fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
 }
 
 #[test]
+fn places_in_the_queue_are_shared_out_among_the_ingresses() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    pool.set_num_ingresses(2);
+    let admissions = [(); 5].map(|()| pool.request(Wish::avoiding(&[]), now, &mut rng).admission);
+    assert_eq!(admissions[2..4], [Admission::Wait(0), Admission::Wait(1)], "two of three, rounded up");
+    assert!(matches!(admissions[4], Admission::Shed(_)));
+}
+
+#[test]
 fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
     let (mut pool, now, mut rng) = pool_of(&[]);
     assert_eq!(pool.reach(&[]), Reach::Empty);

@@ -87,7 +87,7 @@ impl Ingress {
         &mut self,
         instance: Instance,
         spec: Option<&DeploymentSpec>,
-        (replicas, parts): (&[ReplicaRoute], &[Part]),
+        (replicas, parts, num_ingresses): (&[ReplicaRoute], &[Part], u32),
         cx: &mut Cx,
     ) {
         let now = cx.instant();
@@ -98,6 +98,7 @@ impl Ingress {
             let max_queued = spec.limits.max_queued_requests;
             deployment.pool.set_limits(PoolLimits { max_ongoing, max_queued, near_room: 2 });
         }
+        deployment.pool.set_num_ingresses(num_ingresses);
         let members = deployment.retarget(replicas);
         let grants = deployment.pool.set_replicas(members, parts, now, &mut cx.rng);
         self.deliver(instance, &grants, cx);

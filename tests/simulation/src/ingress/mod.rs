@@ -202,7 +202,8 @@ impl Ingress {
                 self.by_name.insert(name, instance);
                 let spec = variants.iter().find_map(|variant| variant.revision.spec(&route.deployment));
                 let spec = spec.map(|spec| DeploymentSpec::clone(spec));
-                self.update(instance, spec.as_ref(), (&route.replicas, &parts), cx);
+                let num_ingresses = table.num_ingresses;
+                self.update(instance, spec.as_ref(), (&route.replicas, &parts, num_ingresses), cx);
             }
             let mut route = Route::default();
             for (variant, (revision, permille)) in variants.iter().zip(parts) {
@@ -222,7 +223,7 @@ impl Ingress {
         }
         for (name, instance) in old {
             if !self.by_name.contains_key(&name) {
-                self.update(instance, None, (&[], &[]), cx);
+                self.update(instance, None, (&[], &[], table.num_ingresses), cx);
             }
         }
     }

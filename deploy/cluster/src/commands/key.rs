@@ -1,0 +1,241 @@
+//! `cluster key`: API keys and their limits. The secret is made here and shown once; the cluster learns its SHA-256 alone.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use millstream_pipelines::Name;
+use millstream_proto::key::{self, KeyStatus};
+use millstream_proto::v1;
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::cli::{Global, KeyAction, KeyLimits};
+use crate::client::Client;
+use crate::exit::Failure;
+
+/// Runs the command.
+pub(crate) async fn run(global: &Global, action: KeyAction) -> Result<(), Failure> {
+    match action {
+        KeyAction::Create { name, limits } => create(global, name, &limits).await,
+        KeyAction::List => list(global).await,
+        KeyAction::Set { name, limits } => set(global, name, &limits).await,
+        KeyAction::Delete { name } => {
+            Client::connect(global).await?.delete_key(&name).await?;
+            if global.json {
+                println!("{}", json!({"deleted": name}));
+            } else {
+                println!("key {name} is deleted");
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn create(global: &Global, name: String, limits: &KeyLimits) -> Result<(), Failure> {
+    let mut faults = Vec::new();
+    faults.extend(name.parse::<Name>().err().map(|error| error.to_string()));
+    let settings = checked(limits, faults)?;
+    let secret = new_secret()?;
+    let sha256 = Sha256::digest(&secret).to_vec().into();
+    let request = v1::CreateKeyRequest { name, sha256, settings: Some(settings) };
+    let status = Client::connect(global).await?.create_key(request).await?;
+    if global.json {
+        let mut answer = json!(status);
+        answer["secret"] = secret.into();
+        println!("{answer}");
+    } else {
+        // The secret alone goes to stdout, so that a script can take it from there.
+        eprintln!("{}; this is its secret, which is shown this once:", told(&status));
+        println!("{secret}");
+    }
+    Ok(())
+}
+
+async fn set(global: &Global, name: String, limits: &KeyLimits) -> Result<(), Failure> {
+    let settings = checked(limits, Vec::new())?;
+    if settings == v1::KeySettings::default() {
+        return Err(Failure::usage(
+            "nothing to change; give --rate, --burst, --concurrency, --weight or --priority",
+        ));
+    }
+    let request = v1::SetKeyRequest { name, settings: Some(settings) };
+    let status = Client::connect(global).await?.set_key(request).await?;
+    if global.json {
+        println!("{}", json!(status));
+    } else {
+        println!("{}", told(&status));
+    }
+    Ok(())
+}
+
+async fn list(global: &Global) -> Result<(), Failure> {
+    let keys = Client::connect(global).await?.keys().await?;
+    if global.json {
+        println!("{}", json!(keys));
+    } else if keys.is_empty() {
+        println!("there are no keys; `cluster key create NAME` makes one");
+    } else {
+        println!("{}", table(&keys));
+    }
+    Ok(())
+}
+
+/// 256 random bits, marked so that people and scanners know them for a key.
+fn new_secret() -> Result<String, Failure> {
+    let mut bits = [0; 32];
+    OsRng
+        .try_fill_bytes(&mut bits)
+        .map_err(|error| Failure::failed(format!("the system gives no random bits: {error}")))?;
+    Ok(format!("mk_{}", URL_SAFE_NO_PAD.encode(bits)))
+}
+
+/// The settings that the flags mean.
+///
+/// # Errors
+/// All faults at once, those that were found before among them.
+fn checked(limits: &KeyLimits, mut faults: Vec<String>) -> Result<v1::KeySettings, Failure> {
+    let settings = v1::KeySettings {
+        rate_per_s: limits.rate.as_deref().and_then(|text| match text {
+            "none" => Some(0.0),
+            _ => match text.parse::<f64>().ok().filter(|&rate| rate != 0.0) {
+                Some(rate) => Some(rate),
+                None => {
+                    faults.push(format!(
+                        "rate `{text}` is no number of requests a second; give one above 0 such as 100 or 0.5, or `none`"
+                    ));
+                    None
+                }
+            },
+        }),
+        burst: count("burst", limits.burst.as_deref(), true, &mut faults),
+        concurrency: count("concurrency", limits.concurrency.as_deref(), true, &mut faults),
+        weight: count("weight", limits.weight.as_deref(), false, &mut faults),
+        priority: limits.priority.clone(),
+    };
+    faults.extend(key::faults(&settings));
+    if faults.is_empty() { Ok(settings) } else { Err(Failure::usage(faults.join("\n"))) }
+}
+
+/// A whole number above 0; `none` is 0 where that lifts a limit.
+fn count(name: &str, text: Option<&str>, may_be_none: bool, faults: &mut Vec<String>) -> Option<u32> {
+    let text = text?;
+    if may_be_none && text == "none" {
+        return Some(0);
+    }
+    let number = text.parse::<u32>().ok().filter(|&number| number > 0);
+    if number.is_none() {
+        let or_none = if may_be_none { ", or `none`" } else { "" };
+        faults.push(format!("{name} `{text}` is no whole number above 0; give one{or_none}"));
+    }
+    number
+}
+
+/// A key in a sentence.
+fn told(key: &KeyStatus) -> String {
+    let KeyStatus { name, rate_per_s, burst, concurrency, weight, priority, .. } = key;
+    let mut limits = Vec::new();
+    if let Some((rate, burst)) = rate_per_s.zip(*burst) {
+        limits.push(format!("{rate} requests a second, {burst} at once"));
+    }
+    limits.extend(concurrency.map(|most| format!("{most} under way at a time")));
+    let limits = if limits.is_empty() { "no limits".to_owned() } else { limits.join(", ") };
+    format!("key {name} has {limits}; weight {weight}, priority {}", priority.as_str())
+}
+
+fn table(keys: &[KeyStatus]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header([
+        "NAME",
+        "RATE",
+        "BURST",
+        "CONCURRENCY",
+        "WEIGHT",
+        "PRIORITY",
+        "CREATED",
+    ]);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    for key in keys {
+        let created = UNIX_EPOCH.checked_add(Duration::from_millis(key.created_at_ms)).unwrap_or(UNIX_EPOCH);
+        table.add_row([
+            key.name.clone(),
+            or_dash(key.rate_per_s.map(|rate| format!("{rate}/s"))),
+            or_dash(key.burst.map(|burst| burst.to_string())),
+            or_dash(key.concurrency.map(|most| most.to_string())),
+            key.weight.to_string(),
+            key.priority.as_str().to_owned(),
+            humantime::format_rfc3339_seconds(created).to_string(),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_proto::call::Priority;
+
+    use super::*;
+
+    fn limits([rate, burst, concurrency, weight, priority]: [&str; 5]) -> KeyLimits {
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let [rate, burst, concurrency, weight, priority] =
+            [rate, burst, concurrency, weight, priority].map(given);
+        KeyLimits { rate, burst, concurrency, weight, priority }
+    }
+
+    #[test]
+    fn secrets_are_marked_and_no_two_are_alike() {
+        let (one, other) = (new_secret().unwrap(), new_secret().unwrap());
+        assert_ne!(one, other);
+        let text = one.strip_prefix("mk_").unwrap();
+        assert_eq!(URL_SAFE_NO_PAD.decode(text).unwrap().len(), 32);
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+    }
+
+    #[test]
+    fn flags_become_settings_and_all_faults_come_at_once() {
+        let settings = checked(&limits(["0.5", "none", "8", "2", "High"]), vec![]).unwrap();
+        let expected = v1::KeySettings {
+            rate_per_s: Some(0.5),
+            burst: Some(0),
+            concurrency: Some(8),
+            weight: Some(2),
+            priority: Some("High".into()),
+        };
+        assert_eq!(settings, expected);
+        assert_eq!(checked(&limits([""; 5]), vec![]).unwrap(), v1::KeySettings::default());
+        for bad in
+            [["0", "0", "-1", "none", "soon"], ["-3", "1.5", "x", "1001", ""], ["NaN", "", "", "0", "x"]]
+        {
+            let failure = format!("{:?}", checked(&limits(bad), vec!["before".into()]).unwrap_err());
+            for (text, name) in bad.iter().zip(["rate", "burst", "concurrency", "weight", "priority"]) {
+                assert!(text.is_empty() || failure.contains(name), "{failure}");
+            }
+            assert!(failure.contains("before"));
+        }
+    }
+
+    #[test]
+    fn a_table_and_a_sentence_tell_the_limits() {
+        let key = KeyStatus {
+            name: "team-a".into(),
+            tenant: 3,
+            rate_per_s: Some(2.5),
+            burst: Some(5),
+            concurrency: None,
+            weight: 2,
+            priority: Priority::High,
+            created_at_ms: 1_700_000_000_000,
+        };
+        let sentence = "key team-a has 2.5 requests a second, 5 at once; weight 2, priority high";
+        assert_eq!(told(&key), sentence);
+        let table = table(&[key]);
+        for part in ["CONCURRENCY", "team-a", "2.5/s", "-", "high", "2023-11-14T22:13:20Z"] {
+            assert!(table.contains(part), "{table}");
+        }
+    }
+}

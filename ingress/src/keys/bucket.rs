@@ -1,0 +1,114 @@
+//! A token bucket: how many requests may come, as a plain function of its state and a clock that is passed in. It holds
+//! at most a burst, fills at a steady rate, and a request takes one token: never more than burst + rate · time.
+
+use std::time::{Duration, Instant};
+
+/// Longest time that somebody is told to wait.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// How fast a bucket fills, and how much it holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rate {
+    /// Tokens a second; above 0.
+    pub per_s: f64,
+    /// Tokens at most; at least 1.
+    pub burst: f64,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Bucket {
+    tokens: f64,
+    /// When they were counted.
+    at: Instant,
+}
+
+impl Bucket {
+    /// As full as the rate lets it be.
+    pub(crate) fn full(now: Instant) -> Self {
+        Self { tokens: f64::INFINITY, at: now }
+    }
+
+    /// Takes a token; without one, how long it takes until there is one. The rate may be another one than last time.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = self.at.max(now);
+        self.tokens = (self.tokens + elapsed * rate.per_s).min(rate.burst);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        let wait = Duration::try_from_secs_f64((1.0 - self.tokens) / rate.per_s);
+        Err(wait.unwrap_or(MAX_WAIT).min(MAX_WAIT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_then_the_rate_and_the_wait_is_true() {
+        let rate = Rate { per_s: 4.0, burst: 3.0 };
+        let start = crate::clock::now();
+        let mut bucket = Bucket::full(start);
+        for _ in 0..3 {
+            assert_eq!(bucket.take(rate, start), Ok(()));
+        }
+        let wait = bucket.take(rate, start).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(250));
+        assert!(bucket.take(rate, start + wait / 2).is_err());
+        assert_eq!(bucket.take(rate, start + wait), Ok(()));
+        assert!(bucket.take(rate, start).is_err(), "a clock that goes back gives nothing");
+        let later = start + Duration::from_secs(100);
+        assert_eq!((0..9).filter(|_| bucket.take(rate, later).is_ok()).count(), 3);
+    }
+
+    #[test]
+    fn a_rate_next_to_nothing_is_no_panic() {
+        let rate = Rate { per_s: f64::MIN_POSITIVE, burst: 1.0 };
+        let now = crate::clock::now();
+        let mut bucket = Bucket::full(now);
+        assert_eq!(bucket.take(rate, now), Ok(()));
+        assert_eq!(bucket.take(rate, now), Err(MAX_WAIT));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_burst_and_rate_by_time_within_any_span(
+            per_s in 0.1_f64..50.0,
+            burst in 1_u32..20,
+            steps_ms in prop::collection::vec(0_u64..400, 1..200),
+        ) {
+            let rate = Rate { per_s, burst: f64::from(burst) };
+            let start = crate::clock::now();
+            let mut bucket = Bucket::full(start);
+            let mut now = start;
+            let mut taken: Vec<Instant> = Vec::new();
+            let mut refused: Option<Instant> = None;
+            for step in steps_ms {
+                now += Duration::from_millis(step);
+                match bucket.take(rate, now) {
+                    Ok(()) => taken.push(now),
+                    Err(wait) => {
+                        let due = now + wait;
+                        prop_assert!(refused.is_none_or(|at| due + Duration::from_millis(1) >= at));
+                        refused = Some(due);
+                        let mut then = bucket;
+                        prop_assert_eq!(then.take(rate, due + Duration::from_micros(1)), Ok(()));
+                    }
+                }
+            }
+            for (first, &from) in taken.iter().enumerate() {
+                for (count, &to) in taken[first..].iter().enumerate() {
+                    let most = f64::from(burst) + per_s * (to - from).as_secs_f64();
+                    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+                    let count = (count + 1) as f64;
+                    prop_assert!(count <= most + 1e-6, "{count} of {most}");
+                }
+            }
+        }
+    }
+}

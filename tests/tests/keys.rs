@@ -1,0 +1,278 @@
+//! API keys: who comes in, how much, and who waits for whom, with real processes.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use millstream_tests::prometheus::Page;
+use millstream_tests::{Cluster, UpOptions, eventually};
+use reqwest::blocking::Response;
+use serde_json::{Value, json};
+
+/// An echo with more keys for its deployment.
+fn echo(deployment: &str) -> String {
+    format!(
+        "name = \"p\"\nroute = \"/p\"\n\n[request]\ntext = \"text\"\n\n[response]\ntext = \"out.text\"\n\n\
+         [deployments.model]\nengine = \"echo\"\n{deployment}\n\n\
+         [stages.out]\nuse = \"model\"\ninputs = {{ text = \"request.text\" }}\n"
+    )
+}
+
+fn run(cluster: &Cluster, args: &[&str]) -> String {
+    let output = cluster.command(&[&["key"][..], args].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Makes a key; gives its secret once the ingress knows it.
+fn create(cluster: &Cluster, name: &str, limits: &[&str]) -> String {
+    let secret = run(cluster, &[&["create", name][..], limits].concat()).trim().to_owned();
+    eventually("the ingress knows the key", || (routes(cluster, &secret) == 200).then_some(()));
+    secret
+}
+
+/// The status of a page that costs no request.
+fn routes(cluster: &Cluster, secret: &str) -> u16 {
+    let answer = cluster.http().get(cluster.url("/-/routes")).header("x-api-key", secret).send().unwrap();
+    answer.status().as_u16()
+}
+
+fn ask(cluster: &Cluster, header: &str, value: &str) -> Response {
+    let request = cluster.http().post(cluster.url("/p")).header(header, value);
+    request.json(&json!({"text": "x"})).send().unwrap()
+}
+
+fn ask_with(cluster: &Cluster, secret: &str) -> Response {
+    ask(cluster, "authorization", &format!("Bearer {secret}"))
+}
+
+/// Three requests at the same time; those that are turned away.
+fn three_at_once(cluster: &Cluster, secret: &str) -> Vec<Response> {
+    let answers = thread::scope(|scope| {
+        let callers = [(); 3].map(|()| scope.spawn(|| ask_with(cluster, secret)));
+        callers.map(|caller| caller.join().unwrap())
+    });
+    answers.into_iter().filter(|answer| answer.status() == 429).collect()
+}
+
+fn retry_after(answer: &Response) -> u64 {
+    answer.headers()["retry-after"].to_str().unwrap().parse().unwrap()
+}
+
+fn metrics(cluster: &mut Cluster) -> Page {
+    let admin = cluster.leader.endpoints()["admin"].as_str().unwrap().to_owned();
+    let page = cluster.http().get(format!("http://{admin}/metrics")).send().unwrap().text().unwrap();
+    Page::parse(&page).unwrap()
+}
+
+fn counted(page: &Page, key: &str, result: &str) -> Option<f64> {
+    page.one("millstream_key_requests_total", &[("key", key), ("result", result)])
+}
+
+#[test]
+fn a_key_opens_with_both_headers_until_it_is_deleted_and_nobody_shows_its_secret() -> Result<()> {
+    let mut cluster = Cluster::serving(&echo(""))?;
+    let secret = create(&cluster, "alice", &["--weight", "2", "--priority", "high"]);
+    assert!(secret.starts_with("mk_") && secret.len() == 46, "{secret}");
+    assert_eq!(ask_with(&cluster, &secret).status(), 200);
+    assert_eq!(ask(&cluster, "x-api-key", &secret).status(), 200);
+    assert_eq!(ask(&cluster, "x-request-id", "nobody").status(), 200, "no key is asked for");
+    for wrong in ["mk_wrong", "", &secret[..45]] {
+        let refused = ask_with(&cluster, wrong);
+        assert_eq!(refused.status(), 401, "{wrong}");
+        assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+        assert_eq!(refused.headers()["content-type"], "application/problem+json");
+        let text = refused.text()?;
+        assert!(text.contains("urn:millstream:problem:unauthorized") && !text.contains("mk_"), "{text}");
+    }
+    let page = metrics(&mut cluster);
+    assert_eq!(counted(&page, "alice", "admitted"), Some(2.0));
+    assert_eq!(counted(&page, "alice", "rate"), Some(0.0));
+
+    let again = cluster.command(&["key", "create", "alice"]);
+    assert_eq!(again.status.code(), Some(5));
+    assert!(stderr(&again).contains("`cluster key set alice`"), "{}", stderr(&again));
+    let unknown = cluster.command(&["key", "delete", "alcie"]);
+    assert_eq!(unknown.status.code(), Some(5));
+    assert!(stderr(&unknown).contains("there are `alice`"), "{}", stderr(&unknown));
+    let bad = ["key", "create", "Bob", "--rate", "-1", "--burst", "0", "--weight", "x", "--priority", "soon"];
+    let bad = cluster.command(&bad);
+    assert_eq!(bad.status.code(), Some(2));
+    for part in ["`Bob`", "rate -1", "burst `0`", "weight `x`", "`soon`", "give `high`, `normal` or `low`"] {
+        assert!(stderr(&bad).contains(part), "{}", stderr(&bad));
+    }
+    let no_rate = cluster.command(&["key", "set", "alice", "--burst", "3"]);
+    assert_eq!(no_rate.status.code(), Some(2), "{}", stderr(&no_rate));
+
+    let listed: Value = serde_json::from_str(&run(&cluster, &["list", "--json"]))?;
+    assert_eq!((&listed[0]["name"], &listed[0]["weight"]), (&json!("alice"), &json!(2)));
+    let table = run(&cluster, &["list"]);
+    assert!(table.contains("alice") && table.contains("high"), "{table}");
+    let shown = [listed.to_string(), table, String::from_utf8(cluster.command(&["explain"]).stdout)?];
+    let random = secret.trim_start_matches("mk_");
+    assert!(shown.iter().all(|text| !text.contains(random)));
+    assert!(shown[2].contains("API key alice was made"), "{}", shown[2]);
+
+    run(&cluster, &["delete", "alice"]);
+    eventually("its secret is refused", || (ask_with(&cluster, &secret).status() == 401).then_some(()));
+    assert!(!cluster.leader.log().contains(random), "secrets are in no log");
+    for file in std::fs::read_dir(cluster.leader.data_dir())? {
+        let path = file?.path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path)?;
+            let found = bytes.windows(random.len()).any(|window| window == random.as_bytes());
+            assert!(!found, "{} has the secret", path.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
+    let mut cluster = Cluster::serving(&echo("delay = \"500ms\"\nmax_ongoing_requests = 50"))?;
+    let slow = create(&cluster, "slow", &["--rate", "0.01", "--burst", "2"]);
+    assert_eq!(
+        [ask_with(&cluster, &slow), ask_with(&cluster, &slow)].map(|it| it.status().as_u16()),
+        [200; 2]
+    );
+    let over = ask_with(&cluster, &slow);
+    assert_eq!(over.status(), 429);
+    assert!((60..=100).contains(&retry_after(&over)), "a hundred seconds make one: {over:?}");
+    let text = over.text()?;
+    assert!(text.contains("key `slow` is over its rate"), "{text}");
+    // A refused body is not read: one that is no request at all is told the same.
+    let garbage = cluster.http().post(cluster.url("/p")).header("x-api-key", &slow);
+    assert_eq!(garbage.body("{").send()?.status(), 429);
+
+    let narrow = create(&cluster, "narrow", &["--concurrency", "2"]);
+    let full = eventually("one of three at once is turned away", || {
+        let mut refused = three_at_once(&cluster, &narrow);
+        refused.pop().filter(|_| refused.is_empty())
+    });
+    assert_eq!(retry_after(&full), 1);
+    let text = full.text()?;
+    assert!(text.contains("concurrency limit: `2` at a time"), "{text}");
+    eventually("places are given back", || (ask_with(&cluster, &narrow).status() == 200).then_some(()));
+    let page = metrics(&mut cluster);
+    assert_eq!(counted(&page, "slow", "admitted"), Some(2.0), "never more than the burst");
+    assert!(counted(&page, "slow", "rate") >= Some(2.0));
+    assert!(counted(&page, "narrow", "concurrency") >= Some(1.0));
+
+    assert_eq!(ask_with(&cluster, &slow).status(), 429);
+    let told = run(&cluster, &["set", "slow", "--rate", "none"]);
+    assert!(told.contains("key slow has no limits"), "{told}");
+    eventually("the limit is lifted", || (ask_with(&cluster, &slow).status() == 200).then_some(()));
+    Ok(())
+}
+
+#[test]
+fn each_ingress_takes_its_part_of_a_limit() -> Result<()> {
+    let mut cluster = Cluster::serving(&echo("delay = \"500ms\"\nmax_ongoing_requests = 50"))?;
+    let secret = create(&cluster, "alice", &["--concurrency", "2"]);
+    cluster.join("second", &["--roles", "ingress,worker"])?;
+    // Three at once: so many come in, and the others are told of this limit.
+    let comes_to = |cluster: &Cluster, most: usize| {
+        eventually("the limit is this part of it", || {
+            let refused = three_at_once(cluster, &secret);
+            let texts: Vec<_> = refused.into_iter().map(|answer| answer.text().unwrap()).collect();
+            let told = format!("`{most}` at a time");
+            (texts.len() == 3 - most && texts.iter().all(|text| text.contains(&told))).then_some(())
+        });
+    };
+    comes_to(&cluster, 1);
+    cluster.joined.clear();
+    comes_to(&cluster, 2);
+    Ok(())
+}
+
+#[test]
+fn keys_outlive_the_head_and_an_ingress_may_require_them() -> Result<()> {
+    let options = UpOptions::new().args(&["--require-api-key"]);
+    let mut cluster = Cluster::up(&options.clone().pipeline(echo("")))?;
+    cluster.wait_ready();
+    let secret = create(&cluster, "alice", &["--rate", "1000", "--concurrency", "9"]);
+    let check = |cluster: &Cluster| -> Result<()> {
+        let refused = ask(cluster, "x-request-id", "nobody");
+        assert_eq!(refused.status(), 401);
+        assert!(refused.text()?.contains("`authorization: Bearer …`"));
+        let nowhere = cluster.http().post(cluster.url("/nowhere")).send()?;
+        assert_eq!(nowhere.status(), 401, "which routes there are is nobody's business");
+        assert_eq!(cluster.http().get(cluster.url("/-/routes")).send()?.status(), 401);
+        assert_eq!(cluster.http().get(cluster.url("/-/healthz")).send()?.status(), 200);
+        assert_eq!(ask_with(cluster, &secret).status(), 200);
+        Ok(())
+    };
+    check(&cluster)?;
+    let before = run(&cluster, &["list", "--json"]);
+    cluster.restart_leader(options)?;
+    eventually("it serves again", || (ask_with(&cluster, &secret).status() == 200).then_some(()));
+    check(&cluster)?;
+    assert_eq!(run(&cluster, &["list", "--json"]), before);
+    run(&cluster, &["delete", "alice"]);
+    create(&cluster, "alice", &[]);
+    let again: Value = serde_json::from_str(&run(&cluster, &["list", "--json"]))?;
+    assert_eq!(again[0]["tenant"], 2, "numbers are never used again");
+    Ok(())
+}
+
+/// What became of a key's calls.
+#[derive(Default)]
+struct Tally {
+    answered: AtomicU64,
+    shed: AtomicU64,
+}
+
+impl Tally {
+    /// One call after the other until `stop`.
+    fn call(&self, cluster: &Cluster, secret: &str, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let answer = ask_with(cluster, secret);
+            match answer.status().as_u16() {
+                200 => self.answered.fetch_add(1, Ordering::Relaxed),
+                503 => {
+                    self.shed.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(200));
+                    continue;
+                }
+                other => panic!("{other}: {}", answer.text().unwrap()),
+            };
+        }
+    }
+}
+
+#[test]
+fn a_light_key_does_not_wait_behind_a_heavy_one() -> Result<()> {
+    let cluster =
+        Cluster::serving(&echo("delay = \"40ms\"\nmax_ongoing_requests = 1\nmax_queued_requests = 20"))?;
+    let (heavy, light) = (create(&cluster, "heavy", &[]), create(&cluster, "light", &[]));
+    let (of_heavy, of_light) = (Tally::default(), Tally::default());
+    let stop = AtomicBool::new(false);
+    let (heavy_before, heavy_after) = thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| of_heavy.call(&cluster, &heavy, &stop));
+        }
+        eventually("the queue is full", || (of_heavy.shed.load(Ordering::Relaxed) > 20).then_some(()));
+        let before = of_heavy.answered.load(Ordering::Relaxed);
+        scope.spawn(|| of_light.call(&cluster, &light, &stop));
+        eventually("the light one had answers", || {
+            (of_light.answered.load(Ordering::Relaxed) >= 40).then_some(())
+        });
+        let after = of_heavy.answered.load(Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
+        (before, after)
+    });
+    // The replica runs one call at a time: alone, the light one would have had all the answers of that time.
+    let heavy = heavy_after - heavy_before;
+    assert!(40 * 3 >= 40 + heavy, "at least a third: 40 beside {heavy} of the heavy one");
+    assert_eq!(of_light.shed.load(Ordering::Relaxed), 0, "the light one is never turned away");
+    assert!(of_heavy.shed.load(Ordering::Relaxed) > 0);
+    Ok(())
+}
