@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::prometheus::Page;
 use crate::{eventually, within};
 
 /// The binary of this build. `cargo test --workspace` builds it; this one is the profile that the tests run in.
@@ -290,6 +291,23 @@ impl Cluster {
     pub fn status(&self) -> Value {
         let output = self.command(&["status", "--json"]);
         serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// Deploys a pipeline.
+    pub fn deploy(&self, pipeline: &str, flags: &[&str]) -> Result<()> {
+        let file = self.folder.path().join("deployed.toml");
+        fs::write(&file, pipeline)?;
+        let file = file.display().to_string();
+        let output = self.command(&[&["deploy", &file][..], flags].concat());
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// What the leading process tells at `/metrics`.
+    pub fn metrics(&mut self) -> Result<Page> {
+        let endpoints = self.leader.endpoints();
+        let dashboard = endpoints["dashboard"].as_str().unwrap_or_default();
+        Page::parse(&self.http.get(format!("http://{dashboard}/metrics")).send()?.text()?)
     }
 
     /// The URL of a path on the ingress.

@@ -6,7 +6,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use millstream_tests::prometheus::Page;
 use millstream_tests::{Cluster, eventually};
 use serde_json::{Value, json};
 
@@ -26,13 +25,6 @@ fn embed(cluster: &Cluster, texts: &[&str]) -> (u16, Value) {
     cluster.post("/p", &json!({ "texts": texts })).unwrap()
 }
 
-fn deploy(cluster: &Cluster, text: &str) {
-    let file = cluster.folder().join("next.toml");
-    std::fs::write(&file, text).unwrap();
-    let output = cluster.command(&["deploy", file.to_str().unwrap()]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 /// Ids and process of all replicas.
 fn replicas(cluster: &Cluster) -> Vec<(Value, Value)> {
     let status = cluster.status();
@@ -44,7 +36,6 @@ fn replicas(cluster: &Cluster) -> Vec<(Value, Value)> {
 fn a_full_batch_goes_at_once_and_new_settings_reach_running_replicas() -> Result<()> {
     let waiting = format!("batch = {{ max_size = 4, max_wait = \"{}s\" }}", 2 * LONG.as_secs());
     let mut cluster = Cluster::serving(&pipeline(&waiting))?;
-    let dashboard = cluster.leader.endpoints()["dashboard"].as_str().unwrap().to_owned();
     let before = replicas(&cluster);
     let start = Instant::now();
     thread::scope(|scope| {
@@ -52,8 +43,7 @@ fn a_full_batch_goes_at_once_and_new_settings_reach_running_replicas() -> Result
         assert!(calls.into_iter().all(|call| call.join().unwrap() == 200));
     });
     assert!(start.elapsed() < LONG, "the four of them are a full batch");
-    let page = cluster.http().get(format!("http://{dashboard}/metrics")).send()?.text()?;
-    let page = Page::parse(&page)?;
+    let page = cluster.metrics()?;
     assert!((page.sum("millstream_batch_size_count", &[]) - 1.0).abs() < 0.1, "one batch");
     assert!((page.sum("millstream_batch_size_sum", &[]) - 4.0).abs() < 0.1, "of four texts");
 
@@ -63,7 +53,7 @@ fn a_full_batch_goes_at_once_and_new_settings_reach_running_replicas() -> Result
             let status = cluster.status();
             (status["pipelines"][0]["deployments"][0]["ongoing"] == 1).then_some(())
         });
-        deploy(&cluster, &pipeline("batch = { max_size = 4 }"));
+        cluster.deploy(&pipeline("batch = { max_size = 4 }"), &[]).unwrap();
         assert_eq!(lone.join().unwrap(), 200);
     });
     assert!(start.elapsed() < LONG, "it was let go by the new settings");

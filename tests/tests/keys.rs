@@ -67,12 +67,6 @@ fn retry_after(answer: &Response) -> u64 {
     answer.headers()["retry-after"].to_str().unwrap().parse().unwrap()
 }
 
-fn metrics(cluster: &mut Cluster) -> Page {
-    let admin = cluster.leader.endpoints()["admin"].as_str().unwrap().to_owned();
-    let page = cluster.http().get(format!("http://{admin}/metrics")).send().unwrap().text().unwrap();
-    Page::parse(&page).unwrap()
-}
-
 fn counted(page: &Page, key: &str, result: &str) -> Option<f64> {
     page.one("millstream_key_requests_total", &[("key", key), ("result", result)])
 }
@@ -93,7 +87,7 @@ fn a_key_opens_with_both_headers_until_it_is_deleted_and_nobody_shows_its_secret
         let text = refused.text()?;
         assert!(text.contains("urn:millstream:problem:unauthorized") && !text.contains("mk_"), "{text}");
     }
-    let page = metrics(&mut cluster);
+    let page = cluster.metrics()?;
     assert_eq!(counted(&page, "alice", "admitted"), Some(2.0));
     assert_eq!(counted(&page, "alice", "rate"), Some(0.0));
 
@@ -161,7 +155,7 @@ fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
     let text = full.text()?;
     assert!(text.contains("concurrency limit: `2` at a time"), "{text}");
     eventually("places are given back", || (ask_with(&cluster, &narrow).status() == 200).then_some(()));
-    let page = metrics(&mut cluster);
+    let page = cluster.metrics()?;
     assert_eq!(counted(&page, "slow", "admitted"), Some(2.0), "never more than the burst");
     assert!(counted(&page, "slow", "rate") >= Some(2.0));
     assert!(counted(&page, "narrow", "concurrency") >= Some(1.0));

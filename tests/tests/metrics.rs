@@ -93,15 +93,6 @@ fn two_nodes() -> Result<Cluster> {
     Ok(cluster)
 }
 
-fn deploy(cluster: &Cluster, pipeline: &str, flags: &[&str]) -> Result<()> {
-    let file = cluster.folder().join("deployed.toml");
-    fs::write(&file, pipeline)?;
-    let file = file.display().to_string();
-    let output = cluster.command(&[&["deploy", &file][..], flags].concat());
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
 fn send(cluster: &Cluster, path: &str, body: &Value, times: u32, expected: u16) -> Result<()> {
     for _ in 0..times {
         let (status, answer) = cluster.post(path, body)?;
@@ -117,7 +108,7 @@ fn every_process_tells_what_was_done_to_it() -> Result<()> {
     send(&cluster, "/alpha", &json!({"txet": "x"}), 3, 422)?;
     send(&cluster, "/nobody", &json!({}), 2, 404)?;
     // A demand that fits nowhere.
-    deploy(&cluster, &echo("huge", "gpus = 4"), &["--no-wait"])?;
+    cluster.deploy(&echo("huge", "gpus = 4"), &["--no-wait"])?;
 
     let admin = address(&mut cluster.leader, "admin");
     let page = eventually("the head has noticed everything", || {

@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use millstream_tests::prometheus::Page;
 use millstream_tests::{Cluster, UpOptions, eventually};
 use reqwest::blocking::Response;
 use rustix::process::Signal;
@@ -100,9 +99,7 @@ fn a_stuck_replica_is_passed_by_a_second_call() -> Result<()> {
         assert_eq!(ask(&cluster, "x-request-timeout", "2s").status(), 200);
     }
     rustix::process::kill_process(stuck, Signal::CONT)?;
-    let dashboard = cluster.leader.endpoints()["dashboard"].as_str().unwrap().to_owned();
-    let page = cluster.http().get(format!("http://{dashboard}/metrics")).send()?.text()?;
-    let hedged = Page::parse(&page)?.sum("millstream_retries_total", &[("reason", "hedged")]);
+    let hedged = cluster.metrics()?.sum("millstream_retries_total", &[("reason", "hedged")]);
     assert!(hedged >= 1.0, "{hedged}");
     Ok(())
 }

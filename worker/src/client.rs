@@ -33,7 +33,8 @@ impl WorkerClient {
     }
 
     fn admit(&self, handle: &Handle, request: CallRequest) -> PendingCall {
-        if request.deadline.is_some_and(|deadline| deadline <= clock::now()) {
+        let arrived = clock::now();
+        if request.deadline.is_some_and(|deadline| deadline <= arrived) {
             let text = "the deadline had passed before the call began";
             return PendingCall::refused(CallError::not_started(ErrorClass::DeadlineExceeded, text));
         }
@@ -54,7 +55,6 @@ impl WorkerClient {
                 let reply = reply.on_end(move || at_end.give_back());
                 let pending = pending.on_drop(move || slot.give_back());
                 let CallRequest { inputs, deadline, answer, priority, timed, .. } = request;
-                let arrived = clock::now();
                 let sent = queue.send(Feed::Call(Call {
                     inputs,
                     arrived,

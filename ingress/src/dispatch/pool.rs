@@ -268,7 +268,7 @@ impl Pool {
             let grant = grants.remove(position);
             return Requested { admission: Admission::Send(grant.key), grants, evicted: None };
         }
-        let rate_per_s = self.drain_rate.per_second(self.replicas.len());
+        let rate_per_s = self.rate_per_s();
         let left = wish.deadline.map(|deadline| deadline.saturating_duration_since(now));
         let ahead = self.queue.num_before(ticket);
         if left.is_some_and(|left| !admission::is_in_time(ahead, rate_per_s, left)) {
@@ -298,10 +298,15 @@ impl Pool {
         if self.queue.is_empty() { self.pick(wish.avoid, group, now, rng) } else { None }
     }
 
+    /// Answers per second while requests wait; 0 while unknown.
+    fn rate_per_s(&self) -> f64 {
+        self.drain_rate.per_second(self.replicas.len())
+    }
+
     /// What a request hears that is turned away now.
     fn shed(&self, reason: ShedReason, rng: &mut impl Rng) -> Shed {
-        let rate_per_s = self.drain_rate.per_second(self.replicas.len());
-        Shed { retry_after_s: admission::retry_after_s(self.queue.len(), rate_per_s, rng.random()), reason }
+        let wait = admission::retry_after_s(self.queue.len(), self.rate_per_s(), rng.random());
+        Shed { retry_after_s: wait, reason }
     }
 
     /// A waiting request was given up.

@@ -95,7 +95,10 @@ impl<T> FairQueue<T> {
     pub(super) fn serve(&mut self, ticket: Ticket) {
         if let Some(place) = self.remove(ticket) {
             let lane = &mut self.lanes[place.priority as usize];
-            lane.virtual_time = if lane.len == 0 { 0 } else { lane.virtual_time.max(place.start) };
+            // A lane that is empty now begins anew.
+            if lane.len > 0 {
+                lane.virtual_time = lane.virtual_time.max(place.start);
+            }
         }
     }
 

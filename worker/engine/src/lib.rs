@@ -131,6 +131,13 @@ pub struct Call {
 }
 
 impl Call {
+    /// A call as most are: without a deadline, answered in one piece, of normal priority.
+    #[must_use]
+    pub fn new(inputs: Value, reply: Reply, arrived: Instant) -> Self {
+        let (answer, priority) = (Answer::Whole, Priority::default());
+        Self { inputs, arrived, deadline: None, answer, priority, timed: false, reply }
+    }
+
     /// Whether nobody waits for the answer any more.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -1,7 +1,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use millstream_engine::{Answer, Call, Priority};
+use millstream_engine::Call;
 use millstream_pipelines::EngineKind;
 use millstream_proto::call::{self, CallEvent, PendingCall};
 use millstream_values::{CallError, ErrorClass, Started, Value};
@@ -84,17 +84,7 @@ fn send(handle: &Handle, text: &str, deadline: Option<std::time::Instant>) -> Pe
     let (reply, pending) = call::channel();
     let inputs = Value::map([("text", Value::from(text))]);
     assert!(
-        queue
-            .send(Feed::Call(Call {
-                inputs,
-                arrived: crate::clock::now(),
-                deadline,
-                answer: Answer::Whole,
-                priority: Priority::Normal,
-                timed: false,
-                reply,
-            }))
-            .is_ok()
+        queue.send(Feed::Call(Call { deadline, ..Call::new(inputs, reply, crate::clock::now()) })).is_ok()
     );
     pending
 }

@@ -2,7 +2,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use millstream_engine::Answer;
 use millstream_proto::call::{CallEvent, PendingCall, channel};
 use millstream_values::Started;
 use proptest::prelude::*;
@@ -129,7 +128,7 @@ fn prioritized(numbers: &[i64], priority: Priority) -> (Call, PendingCall) {
     let inputs = Value::list(numbers.iter().map(|&number| Value::Int(number)));
     // Not before the engine's clock, which then counts.
     let arrived = clock::now() + Duration::from_secs(3600);
-    (Call { inputs, arrived, deadline: None, answer: Answer::Whole, priority, timed: false, reply }, pending)
+    (Call { priority, ..Call::new(inputs, reply, arrived) }, pending)
 }
 
 fn answer(pending: &mut PendingCall) -> Option<Result<Value, CallError>> {

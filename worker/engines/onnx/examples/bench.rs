@@ -10,7 +10,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use millstream_engine::{Answer, Call, Engine, EngineFactory, LoadArgs, Priority, Progress, SteppingEngine};
+use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, Progress, SteppingEngine};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_engine_text::{TextModel, TokenBatch, Tokens, normalize, pool};
 use millstream_pipelines::{DeploymentSpec, Task};
@@ -143,18 +143,7 @@ fn run(engine: &mut dyn SteppingEngine, inputs: Vec<Value>) {
         .into_iter()
         .map(|inputs| {
             let (reply, pending) = channel();
-            (
-                Call {
-                    inputs,
-                    arrived: std::time::Instant::now(),
-                    deadline: None,
-                    answer: Answer::Whole,
-                    priority: Priority::Normal,
-                    timed: false,
-                    reply,
-                },
-                pending,
-            )
+            (Call::new(inputs, reply, std::time::Instant::now()), pending)
         })
         .unzip();
     let mut progress = engine.step(calls).progress;

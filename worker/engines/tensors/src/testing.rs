@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use candle_core::{Device as CandleDevice, Tensor};
-use millstream_engine::{Answer, Call, Priority, Progress, SteppingEngine};
+use millstream_engine::{Call, Progress, SteppingEngine};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
 };
@@ -138,18 +138,7 @@ pub fn spec(task: Task) -> DeploymentSpec {
 /// A call that wants its answer whole.
 pub fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (
-        Call {
-            inputs,
-            arrived: std::time::Instant::now(),
-            deadline: None,
-            answer: Answer::Whole,
-            priority: Priority::Normal,
-            timed: false,
-            reply,
-        },
-        pending,
-    )
+    (Call::new(inputs, reply, std::time::Instant::now()), pending)
 }
 
 /// Steps the engine until all calls are answered; gives the last event of each.

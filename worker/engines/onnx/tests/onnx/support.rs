@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_engine::{
-    Answer, Call, Engine, EngineFactory, LoadArgs, LoadError, Priority, Progress, SteppingEngine,
-};
+use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
@@ -97,18 +95,7 @@ pub(crate) fn tensor_engine(name: &str, max_size: u32) -> Option<Loaded> {
 
 pub(crate) fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (
-        Call {
-            inputs,
-            arrived: std::time::Instant::now(),
-            deadline: None,
-            answer: Answer::Whole,
-            priority: Priority::Normal,
-            timed: false,
-            reply,
-        },
-        pending,
-    )
+    (Call::new(inputs, reply, std::time::Instant::now()), pending)
 }
 
 /// Hands all calls to one step, steps on until the engine idles, and gives the answers in order.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use millstream_engine::{Answer, Call, Priority, Progress, SteppingEngine};
+use millstream_engine::{Call, Progress, SteppingEngine};
 use millstream_proto::call::{CallEvent, PendingCall, channel};
 
 use super::*;
@@ -70,18 +70,7 @@ fn write_model(dir: &Path, config: &str) {
 
 fn call(inputs: Value) -> (Call, PendingCall) {
     let (reply, pending) = channel();
-    (
-        Call {
-            inputs,
-            arrived: std::time::Instant::now(),
-            deadline: None,
-            answer: Answer::Whole,
-            priority: Priority::Normal,
-            timed: false,
-            reply,
-        },
-        pending,
-    )
+    (Call::new(inputs, reply, std::time::Instant::now()), pending)
 }
 
 fn texts(of: &[&str]) -> Value {
