@@ -366,6 +366,8 @@ impl ReconcilerActor {
 async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, change: rollout::Change) {
     let rollout::Change { pipeline, revision, baseline, kind } = change;
     let at_ms = clock::unix_ms();
+    // Why it went back is kept before anybody can see that it did.
+    shared.events.flush(&*shared.store).await;
     let change = |desired: &mut Desired| {
         match &kind {
             ChangeKind::RollBack { reason } => {
@@ -382,8 +384,6 @@ async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, chan
         }
         Err(error) => tracing::warn!(%pipeline, revision, %error, "the end of a rollout is not stored yet"),
     }
-    // Why it went back is kept as surely as that it did.
-    shared.events.flush(&*shared.store).await;
 }
 
 /// Whoever asked may have left meanwhile.

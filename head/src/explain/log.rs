@@ -29,6 +29,8 @@ const FLUSHES_PER_SHED_EVENT: u32 = 5;
 #[derive(Debug, Default)]
 pub(crate) struct EventLog {
     ring: Mutex<Ring>,
+    /// Held while a batch is on its way to the store: whoever returns from a flush knows that what it noted is stored.
+    saving: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +103,7 @@ impl EventLog {
         }
         let surplus = ring.events.len().saturating_sub(MAX_EVENTS);
         ring.events.drain(..surplus);
-        Ok(Self { ring: Mutex::new(ring) })
+        Ok(Self { ring: Mutex::new(ring), saving: tokio::sync::Mutex::default() })
     }
 
     /// Notes a decision.
@@ -131,8 +133,9 @@ impl EventLog {
         }
     }
 
-    /// Stores what is new.
+    /// Stores what is new, unless the store does not take it.
     pub(crate) async fn flush(&self, store: &dyn Store) {
+        let _saving = self.saving.lock().await;
         loop {
             let Some((batch, writes)) = self.ring.lock().next_batch() else { return };
             if let Err(error) = store.commit(writes).await {
