@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millstream_values::{CallError, ErrorClass, Value};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{ReplicaId, RequestId};
 
@@ -100,28 +100,61 @@ pub trait ReplicaClient: Send + Sync + 'static {
     fn call(&self, replica: &ReplicaId, request: CallRequest) -> PendingCall;
 }
 
-/// Makes the two ends of a call.
+/// Makes the two ends of a call. Without `parts` only the answer comes: nobody wants what the replica has to say before.
+///
+/// Most calls want the answer alone: it has a place of its own, and a queue is made only for parts.
 #[must_use]
-pub fn channel() -> (Reply, PendingCall) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (Reply { sender, on_end: None }, PendingCall { receiver, on_drop: None })
+pub fn channel(parts: Parts) -> (Reply, PendingCall) {
+    let (end, ended) = oneshot::channel();
+    let (parts, received) = match parts {
+        Parts::Wanted => Some(mpsc::unbounded_channel()).unzip(),
+        Parts::Unwanted => (None, None),
+    };
+    (Reply { end: Some(end), parts, on_end: None }, PendingCall { ended, parts: received, on_drop: None })
+}
+
+/// Whether a caller wants more than the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// It does.
+    Wanted,
+    /// The answer will do.
+    Unwanted,
+}
+
+impl CallRequest {
+    /// Whether more than the answer is asked for.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        if self.answer == Answer::Stream || self.timed { Parts::Wanted } else { Parts::Unwanted }
+    }
 }
 
 /// The caller's end: yields events; dropping it cancels the call.
 pub struct PendingCall {
-    receiver: mpsc::UnboundedReceiver<CallEvent>,
+    ended: oneshot::Receiver<Result<Value, CallError>>,
+    parts: Option<mpsc::UnboundedReceiver<CallEvent>>,
     on_drop: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl PendingCall {
-    /// The next event. A replica that vanished without an answer is `Failed` with class `Unavailable`.
+    /// The next event; not to be asked for after the last one. A replica that vanished without an answer is `Failed`
+    /// with class `Unavailable`.
     pub async fn next(&mut self) -> CallEvent {
-        self.receiver.recv().await.unwrap_or_else(|| {
-            CallEvent::Failed(CallError::started(
-                ErrorClass::Unavailable,
-                "the replica ended without an answer",
-            ))
-        })
+        // Parts come to an end when the replica's end of the call is gone, with the answer or without.
+        if let Some(parts) = &mut self.parts
+            && let Some(part) = parts.recv().await
+        {
+            return part;
+        }
+        match (&mut self.ended).await {
+            Ok(Ok(value)) => CallEvent::Done(value),
+            Ok(Err(error)) => CallEvent::Failed(error),
+            Err(_) => {
+                let text = "the replica ended without an answer";
+                CallEvent::Failed(CallError::started(ErrorClass::Unavailable, text))
+            }
+        }
     }
 
     /// Runs `hook` when the call is dropped, answered or not (a network client sends its cancel frame there).
@@ -141,7 +174,7 @@ impl PendingCall {
     /// A call that was refused before it was sent.
     #[must_use]
     pub fn refused(error: CallError) -> Self {
-        let (reply, pending) = channel();
+        let (reply, pending) = channel(Parts::Unwanted);
         reply.finish(Err(error));
         pending
     }
@@ -150,7 +183,7 @@ impl PendingCall {
 impl Drop for PendingCall {
     fn drop(&mut self) {
         // Close first: whoever the hook wakes must already see that nobody listens.
-        self.receiver.close();
+        self.ended.close();
         if let Some(hook) = self.on_drop.take() {
             hook();
         }
@@ -160,7 +193,9 @@ impl Drop for PendingCall {
 /// The replica's end: takes parts and the answer; tells when the caller has left.
 /// Dropped without an answer, the caller sees `Unavailable`.
 pub struct Reply {
-    sender: mpsc::UnboundedSender<CallEvent>,
+    /// Taken by the answer.
+    end: Option<oneshot::Sender<Result<Value, CallError>>>,
+    parts: Option<mpsc::UnboundedSender<CallEvent>>,
     on_end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
@@ -174,14 +209,20 @@ impl Reply {
         self
     }
 
-    /// Sends a part of the answer. What is sent to a caller that has left is dropped.
+    /// Sends a part of the answer. What is sent to a caller that has left, or wants no parts, is dropped.
     pub fn delta(&self, part: Value) {
-        let _ = self.sender.send(CallEvent::Delta(part));
+        self.send(CallEvent::Delta(part));
     }
 
     /// Says where the time went.
     pub fn timing(&self, timing: Timing) {
-        let _ = self.sender.send(CallEvent::Timing(timing));
+        self.send(CallEvent::Timing(timing));
+    }
+
+    fn send(&self, part: CallEvent) {
+        if let Some(parts) = &self.parts {
+            let _ = parts.send(part);
+        }
     }
 
     /// Ends the call.
@@ -189,22 +230,15 @@ impl Reply {
         if let Some(hook) = self.on_end.take() {
             hook();
         }
-        let event = match outcome {
-            Ok(value) => CallEvent::Done(value),
-            Err(error) => CallEvent::Failed(error),
-        };
-        let _ = self.sender.send(event);
+        if let Some(end) = self.end.take() {
+            let _ = end.send(outcome);
+        }
     }
 
     /// Whether the caller has left.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Waits until the caller has left.
-    pub async fn cancelled(&self) {
-        self.sender.closed().await;
+        self.end.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 }
 
@@ -232,7 +266,7 @@ mod tests {
         let seen = || count.load(std::sync::atomic::Ordering::Relaxed);
         let hooked = || {
             let count = count.clone();
-            let (reply, pending) = channel();
+            let (reply, pending) = channel(Parts::Unwanted);
             let hook = move || {
                 count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             };
@@ -251,29 +285,43 @@ mod tests {
     #[test]
     fn drop_hooks_add_up_in_order() {
         let (order, seen) = std::sync::mpsc::channel();
-        let (_reply, pending) = channel();
+        let (_reply, pending) = channel(Parts::Unwanted);
         let (first, second) = (order.clone(), order);
         drop(pending.on_drop(move || first.send(1).unwrap()).on_drop(move || second.send(2).unwrap()));
         assert_eq!(seen.iter().collect::<Vec<_>>(), [1, 2]);
     }
 
-    #[tokio::test]
-    async fn dropping_the_pending_call_is_seen_by_the_reply_and_runs_the_hook_after() {
-        let (reply, pending) = channel();
+    #[test]
+    fn dropping_the_pending_call_is_seen_by_the_reply_and_runs_the_hook_after() {
+        let (reply, pending) = channel(Parts::Unwanted);
         let (hook_ran, seen) = std::sync::mpsc::channel();
         let pending = pending.on_drop(move || hook_ran.send(()).unwrap());
         assert!(!reply.is_cancelled());
         drop(pending);
         assert!(reply.is_cancelled());
         seen.try_recv().unwrap();
-        reply.cancelled().await;
     }
 
     #[tokio::test]
     async fn a_reply_dropped_without_an_answer_is_unavailable() {
-        let (reply, mut pending) = channel();
+        let (reply, mut pending) = channel(Parts::Unwanted);
         drop(reply);
         let CallEvent::Failed(error) = pending.next().await else { panic!("expected a failure") };
         assert_eq!(error.class, ErrorClass::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn parts_come_before_the_answer_and_only_where_they_are_wanted() {
+        let part = || Value::from("part");
+        for (parts, expected) in [(Parts::Wanted, 2), (Parts::Unwanted, 0)] {
+            let (reply, mut pending) = channel(parts);
+            reply.delta(part());
+            reply.timing(Timing::default());
+            reply.finish(Ok(Value::None));
+            for _ in 0..expected {
+                assert!(matches!(pending.next().await, CallEvent::Delta(_) | CallEvent::Timing(_)));
+            }
+            assert_eq!(pending.next().await, CallEvent::Done(Value::None));
+        }
     }
 }

@@ -64,7 +64,8 @@ id! {
 }
 
 impl RequestId {
-    /// A fresh, random id.
+    /// A fresh, random id, from the thread's own generator: asking the system for each would be no small part of what a
+    /// request costs.
     #[must_use]
     pub fn random() -> Self {
         let mut buffer = [0; uuid::fmt::Simple::LENGTH];

@@ -46,7 +46,7 @@ impl WorkerClient {
                 return PendingCall::refused(CallError::not_started(ErrorClass::Overloaded, text));
             }
         };
-        let (reply, pending) = call::channel();
+        let (reply, pending) = call::channel(request.parts());
         match &handle.runner {
             Runner::Thread(queue) => {
                 // A caller that leaves frees the place at once, whatever the engine is busy with.

@@ -114,7 +114,7 @@ mod tests {
     }
 
     async fn ask(engine: &EchoEngine, deadline: Option<Instant>) -> CallEvent {
-        let (reply, mut pending) = call::channel();
+        let (reply, mut pending) = call::channel(call::Parts::Unwanted);
         engine.call(Value::from("hello"), reply, deadline).await;
         pending.next().await
     }

@@ -1,7 +1,4 @@
-//! One connection: HTTP/1.1 or h2 as its first bytes say, until it ends, is no longer worth keeping ([`activity`]),
-//! or the server drains.
-//!
-//! [`activity`]: super::activity
+//! One connection: HTTP/1.1 or h2 as its first bytes say, until it ends or the server ends it.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::activity::{Activity, Verdict};
+use super::activity::Activity;
 use super::edge::{self, Edge};
 use crate::clock;
 use crate::limits::HttpLimits;
@@ -26,16 +23,18 @@ use crate::limits::HttpLimits;
 /// hyper's read buffer, and so the largest HTTP/1 header block that is read at all. What is over our own limits but
 /// fits here gets a problem document, what does not gets hyper's bare 431.
 const MAX_H1_BUFFER: usize = 64 << 10;
-/// How often a connection's verdict is asked for, unless a limit is shorter.
-const MAX_TICK: Duration = Duration::from_millis(500);
 const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves a connection to its end. `drain` resolving (or its sender gone) makes it finish what is under way and close.
-pub(crate) async fn serve(stream: TcpStream, edge: Arc<Edge>, drain: oneshot::Receiver<()>) {
-    let activity = Arc::new(Mutex::new(Activity::opened(clock::now())));
+/// What happens on it is noted in `activity`.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    activity: Arc<Mutex<Activity>>,
+    edge: Arc<Edge>,
+    drain: oneshot::Receiver<()>,
+) {
     let io = TokioIo::new(WatchedStream { stream, activity: activity.clone() });
-    let limits = edge.limits.connection.clone();
     let builder = builder(&edge.limits);
     let service = service_fn(|request| {
         let guard = InFlight::start(activity.clone());
@@ -43,41 +42,17 @@ pub(crate) async fn serve(stream: TcpStream, edge: Arc<Edge>, drain: oneshot::Re
         async move { Ok::<_, Infallible>(edge::answer(&edge, request, guard).await) }
     });
     let mut connection = pin!(builder.serve_connection(io, service));
-    let mut drain = pin!(drain);
-    let mut draining = false;
-    let mut tick = tokio::time::interval(tick_of(&limits));
-    loop {
-        tokio::select! {
-            biased;
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(error = %crate::transport::remote::chain(&*error), "connection ended early");
-                }
-                return;
-            }
-            _ = drain.as_mut(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            _ = tick.tick() => {
-                let verdict = activity.lock().verdict(&limits, clock::now());
-                match verdict {
-                    Verdict::Keep => {}
-                    Verdict::Close if draining => {}
-                    Verdict::Close => {
-                        draining = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    Verdict::Abort => return,
-                }
-            }
+    let result = tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        _ = drain => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error = %crate::transport::remote::chain(&*error), "connection ended early");
     }
-}
-
-fn tick_of(limits: &crate::limits::ConnectionLimits) -> Duration {
-    let shortest = limits.first_byte.min(limits.headers).min(limits.idle);
-    (shortest / 4).clamp(Duration::from_millis(5), MAX_TICK)
 }
 
 fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
@@ -85,7 +60,7 @@ fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // The verdict above keeps time, see `activity`.
+        // The server keeps time, see `activity`.
         .header_read_timeout(None)
         .max_buf_size(MAX_H1_BUFFER)
         .keep_alive(true);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use millstream_proto::RequestId;
 use millstream_proto::call::Priority;
 
@@ -11,21 +11,21 @@ use super::problem::Problem;
 use crate::routes::split::Asked;
 
 /// The id of a request, accepted or made, and always answered.
-pub(crate) const REQUEST_ID: &str = "x-request-id";
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a request may take: `250ms`, `2s`, a bare number of seconds.
-pub(crate) const REQUEST_TIMEOUT: &str = "x-request-timeout";
+pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 /// The revision that a request is to run on (`stable`, `canary` or a number), and in the response the one it ran on.
-pub(crate) const REVISION: &str = "x-revision";
+pub(crate) const REVISION: HeaderName = HeaderName::from_static("x-revision");
 /// Requests with one key run on one revision while two take requests.
-pub(crate) const STICKY_KEY: &str = "x-sticky-key";
+pub(crate) const STICKY_KEY: HeaderName = HeaderName::from_static("x-sticky-key");
 /// Who goes first where requests wait: `high`, `normal` or `low`.
-pub(crate) const PRIORITY: &str = "x-priority";
+pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("x-priority");
 /// Asks for [`SERVER_TIMING`] in the response.
-const WANTS_TIMING: &str = "x-server-timing";
+const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 /// Where the time of a request went.
-pub(crate) const SERVER_TIMING: &str = "server-timing";
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// An API key, as an alternative to `authorization: Bearer …`; of both, this one counts.
-pub(crate) const API_KEY: &str = "x-api-key";
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Longest request id that is accepted.
 const MAX_ID_LENGTH: usize = 128;
 /// Longest number in a timeout.
@@ -35,14 +35,8 @@ const MAX_NUMBER_LENGTH: usize = 16;
 pub(crate) fn request_id(headers: &HeaderMap) -> RequestId {
     match headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| is_id(text)) {
         Some(text) => RequestId::new(text),
-        None => random_id(),
+        None => RequestId::random(),
     }
-}
-
-/// From the thread's own generator: [`RequestId::random`] asks the system each time, which is no small part of what a
-/// request may cost. An id need not be hard to guess.
-fn random_id() -> RequestId {
-    RequestId::new(format!("{:032x}", rand::random::<u128>()))
 }
 
 fn is_id(text: &str) -> bool {
@@ -166,10 +160,11 @@ pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::IntoHeaderName;
 
     use super::*;
 
-    fn with(name: &'static str, value: &str) -> HeaderMap {
+    fn with(name: impl IntoHeaderName, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         headers

@@ -1,4 +1,7 @@
-//! The listener: accepts connections up to the limit, and drains them.
+//! The listener: accepts connections up to the limit, ends those that are no longer worth keeping ([`activity`]), and
+//! drains them.
+//!
+//! [`activity`]: super::activity
 
 use std::collections::HashMap;
 use std::io;
@@ -13,8 +16,11 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::activity::{Activity, Verdict};
 use super::connection;
 use super::edge::Edge;
+use crate::clock;
+use crate::limits::ConnectionLimits;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
@@ -30,10 +36,14 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// How often the verdicts on all connections are asked for, unless a limit is shorter.
+const MAX_TICK: Duration = Duration::from_millis(500);
+
 /// A running server.
 pub(crate) struct Server {
     stop: CancellationToken,
     accepting: AbortOnDropHandle<()>,
+    _watching: AbortOnDropHandle<()>,
     connections: Arc<Connections>,
 }
 
@@ -44,8 +54,9 @@ struct Connections {
 }
 
 struct Open {
+    activity: Arc<Mutex<Activity>>,
     /// Dropped to make the connection finish and close.
-    _drain: oneshot::Sender<()>,
+    drain: Option<oneshot::Sender<()>>,
     abort: AbortHandle,
 }
 
@@ -54,8 +65,10 @@ impl Server {
     pub(crate) fn start(listener: TcpListener, edge: Arc<Edge>) -> Self {
         let stop = CancellationToken::new();
         let connections = Arc::new(Connections::default());
+        let watching = tokio::spawn(watch(connections.clone(), edge.limits.connection.clone()));
         let accepting = tokio::spawn(accept(listener, edge, stop.clone(), connections.clone()));
-        Self { stop, accepting: AbortOnDropHandle::new(accepting), connections }
+        let (accepting, watching) = (AbortOnDropHandle::new(accepting), AbortOnDropHandle::new(watching));
+        Self { stop, accepting, _watching: watching, connections }
     }
 
     /// Stops accepting, lets connections finish what is under way for at most `timeout`, then ends them.
@@ -63,15 +76,14 @@ impl Server {
         self.stop.cancel();
         let _ = (&mut self.accepting).await;
         let connections = &self.connections;
-        // Dropping its half of the channel tells each connection.
-        let aborts: Vec<_> = connections.open.lock().drain().map(|(_, open)| open.abort).collect();
+        connections.open.lock().values_mut().for_each(|open| open.drain = None);
         connections.tracker.close();
         if tokio::time::timeout(timeout, connections.tracker.wait()).await.is_err() {
             tracing::warn!(
                 num_connections = connections.tracker.len(),
                 "connections cut at the end of the drain"
             );
-            aborts.iter().for_each(AbortHandle::abort);
+            connections.abort();
             connections.tracker.wait().await;
         }
     }
@@ -79,9 +91,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for (_, open) in self.connections.open.lock().drain() {
-            open.abort.abort();
-        }
+        self.connections.abort();
     }
 }
 
@@ -112,6 +122,16 @@ async fn accept(
     }
 }
 
+/// Looks at all connections again and again: one timer for all of them, and none on a request's path.
+async fn watch(connections: Arc<Connections>, limits: ConnectionLimits) {
+    let shortest = limits.first_byte.min(limits.headers).min(limits.idle);
+    let mut tick = tokio::time::interval((shortest / 4).clamp(Duration::from_millis(5), MAX_TICK));
+    loop {
+        tick.tick().await;
+        connections.judge(&limits);
+    }
+}
+
 async fn accept_one(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
@@ -125,14 +145,35 @@ async fn accept_one(
 impl Connections {
     fn serve(self: &Arc<Self>, id: u64, stream: TcpStream, place: OwnedSemaphorePermit, edge: Arc<Edge>) {
         let (drain, draining) = oneshot::channel();
-        let connections = self.clone();
+        let activity = Arc::new(Mutex::new(Activity::opened(clock::now())));
+        let (connections, noted) = (self.clone(), activity.clone());
         // The lock is held until the entry is in: a connection that ends at once must find it.
         let mut open = self.open.lock();
         let task = self.tracker.spawn(async move {
-            connection::serve(stream, edge, draining).await;
+            connection::serve(stream, noted, edge, draining).await;
             connections.open.lock().remove(&id);
             drop(place);
         });
-        open.insert(id, Open { _drain: drain, abort: task.abort_handle() });
+        open.insert(id, Open { activity, drain: Some(drain), abort: task.abort_handle() });
+    }
+
+    /// Ends what is no longer worth keeping.
+    fn judge(&self, limits: &ConnectionLimits) {
+        let now = clock::now();
+        self.open.lock().retain(|_, open| {
+            let verdict = open.activity.lock().verdict(limits, now);
+            match verdict {
+                Verdict::Keep => {}
+                Verdict::Close => open.drain = None,
+                Verdict::Abort => open.abort.abort(),
+            }
+            verdict != Verdict::Abort
+        });
+    }
+
+    fn abort(&self) {
+        for (_, open) in self.open.lock().drain() {
+            open.abort.abort();
+        }
     }
 }

@@ -112,7 +112,7 @@ impl ReplicaClient for RemoteWorker {
             return PendingCall::refused(CallError::not_started(ErrorClass::TooLarge, message));
         }
         let call_id = self.link.next_call_id.fetch_add(1, Ordering::Relaxed);
-        let (reply, pending) = call::channel();
+        let (reply, pending) = call::channel(request.parts());
         let frame = Frame::Start { call_id, start, deadline: request.deadline };
         let accepted = {
             let mut state = self.link.state.lock();

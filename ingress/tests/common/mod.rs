@@ -375,7 +375,7 @@ pub(crate) struct LocalEcho;
 
 impl ReplicaClient for LocalEcho {
     fn call(&self, _: &ReplicaId, request: CallRequest) -> PendingCall {
-        let (reply, pending) = call::channel();
+        let (reply, pending) = call::channel(request.parts());
         reply.finish(Ok(request.inputs));
         pending
     }

@@ -11,6 +11,9 @@ use super::json::{AnyJson, check_depth};
 use super::pass::{Shared, enter_index, leave};
 use crate::TensorType;
 
+/// Memory that is set aside for a tensor before any of it came.
+const MAX_RESERVED_BYTES: usize = 64 << 10;
+
 /// A tensor to be read.
 #[derive(Clone, Copy)]
 pub(super) struct TensorSeed<'s> {
@@ -40,7 +43,8 @@ pub(super) fn collect<'de, A: SeqAccess<'de>>(
     seed: TensorSeed<'_>,
     seq: A,
 ) -> Result<Option<Value>, A::Error> {
-    let mut elements = Elements { bytes: Vec::new(), shape: seed.ty.shape.clone(), sound: true };
+    let bytes = Vec::with_capacity(declared_bytes(seed.ty).min(MAX_RESERVED_BYTES));
+    let mut elements = Elements { bytes, shape: seed.ty.shape.clone(), sound: true };
     AxisSeed { seed: &seed, elements: &mut elements, axis: 0 }.visit_seq(seq)?;
     if !elements.sound {
         return Ok(None);
@@ -54,6 +58,11 @@ pub(super) fn collect<'de, A: SeqAccess<'de>>(
             Ok(None)
         }
     }
+}
+
+/// What a tensor of that type takes, as far as the type says it.
+fn declared_bytes(ty: &TensorType) -> usize {
+    ty.shape.iter().fold(ty.dtype.size_bytes(), |product, size| product.saturating_mul(size.unwrap_or(1)))
 }
 
 /// A list at `axis`, or an element when `axis` is the rank.

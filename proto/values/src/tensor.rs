@@ -290,34 +290,52 @@ impl fmt::Debug for Tensor {
 /// JSON form: nested lists of numbers (or booleans), as deep as the shape. Made at the edge only.
 impl Serialize for Tensor {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeSeq;
-        if self.shape.is_empty() {
-            let b = &self.data[..];
-            return match self.dtype {
-                DType::Bool => serializer.serialize_bool(b[0] != 0),
-                DType::U64 => serializer
-                    .serialize_u64(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])),
-                DType::I64 => serializer
-                    .serialize_i64(i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])),
-                DType::F32 => serializer.serialize_f32(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-                DType::F16 => serializer.serialize_f32(f16::from_le_bytes([b[0], b[1]]).to_f32()),
-                DType::BF16 => serializer.serialize_f32(bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-                DType::F64 => serializer.serialize_f64(element_f64(self.dtype, b)),
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "32-bit integers and smaller are exact in f64"
-                )]
-                _ => serializer.serialize_i64(element_f64(self.dtype, b) as i64),
-            };
-        }
-        let len = self.shape[0];
-        let mut seq = serializer.serialize_seq(Some(len))?;
-        for index in 0..len {
-            if let Some(entry) = self.index(index) {
-                seq.serialize_element(&entry)?;
+        Nested { dtype: self.dtype, shape: &self.shape, data: &self.data }.serialize(serializer)
+    }
+}
+
+/// A tensor or an entry of one, borrowed: nothing is counted or allocated for an element.
+#[derive(Clone, Copy)]
+struct Nested<'a> {
+    dtype: DType,
+    shape: &'a [usize],
+    data: &'a [u8],
+}
+
+impl Nested<'_> {
+    fn element<S: serde::Serializer>(self, serializer: S) -> Result<S::Ok, S::Error> {
+        let b = self.data;
+        match self.dtype {
+            DType::Bool => serializer.serialize_bool(b[0] != 0),
+            DType::U64 => {
+                serializer.serialize_u64(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
             }
+            DType::I64 => {
+                serializer.serialize_i64(i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+            }
+            DType::F32 => serializer.serialize_f32(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            DType::F16 => serializer.serialize_f32(f16::from_le_bytes([b[0], b[1]]).to_f32()),
+            DType::BF16 => serializer.serialize_f32(bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+            DType::F64 => serializer.serialize_f64(element_f64(self.dtype, b)),
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "32-bit integers and smaller are exact in f64"
+            )]
+            _ => serializer.serialize_i64(element_f64(self.dtype, b) as i64),
         }
-        seq.end()
+    }
+}
+
+impl Serialize for Nested<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let [len, shape @ ..] = self.shape else { return self.element(serializer) };
+        let stride = self.data.len().checked_div(*len).unwrap_or(0);
+        let entry = |index| Nested {
+            dtype: self.dtype,
+            shape,
+            data: &self.data[index * stride..(index + 1) * stride],
+        };
+        serializer.collect_seq((0..*len).map(entry))
     }
 }
 

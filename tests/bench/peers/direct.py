@@ -14,7 +14,8 @@ MAX_BATCH = 64
 
 
 def main():
-    name, seconds, concurrencies = sys.argv[1], float(sys.argv[2]), [int(text) for text in sys.argv[3].split(",")]
+    name, seconds, low_seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+    concurrencies = [int(text) for text in sys.argv[4].split(",")]
     workload, start = workloads.BY_NAME[name], time.monotonic()
     model = models.load()
     body = workload.body
@@ -29,12 +30,14 @@ def main():
     pss = next(line for line in open("/proc/self/smaps_rollup") if line.startswith("Pss:"))
     for _ in range(10):
         call()
-    times, cpu = [], time.process_time()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        begin = time.perf_counter()
+    # At the rate at which the servers are asked: a core that was idle is slower than one that is busy.
+    times, cpu, due = [], time.process_time(), time.perf_counter()
+    end = due + low_seconds
+    while due < end:
+        time.sleep(max(0.0, due - time.perf_counter()))
         call()
-        times.append(time.perf_counter() - begin)
+        times.append(time.perf_counter() - due)
+        due += 1 / workload.rate
     cpu = time.process_time() - cpu
     times.sort()
     at = lambda part: times[min(len(times) - 1, int(len(times) * part))] * 1e3

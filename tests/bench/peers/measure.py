@@ -66,7 +66,7 @@ def direct(workload, setup, settings):
     if workload.name == "echo":
         return {"reference": workloads.FEATURES}
     python = install.venv(setup.peers, "fastapi")
-    command = [python, engines.HERE / "direct.py", workload.name, settings["seconds"],
+    command = [python, engines.HERE / "direct.py", workload.name, settings["seconds"], settings["low_seconds"],
                ",".join(map(str, settings["concurrency"]))]
     output = subprocess.run([str(part) for part in command], env={**setup.env(workload)}, capture_output=True, text=True)
     if output.returncode != 0:

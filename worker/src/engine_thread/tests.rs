@@ -81,7 +81,7 @@ fn stepping_spec() -> millstream_pipelines::DeploymentSpec {
 
 fn send(handle: &Handle, text: &str, deadline: Option<std::time::Instant>) -> PendingCall {
     let Runner::Thread(queue) = &handle.runner else { panic!("expected a thread") };
-    let (reply, pending) = call::channel();
+    let (reply, pending) = call::channel(call::Parts::Unwanted);
     let inputs = Value::map([("text", Value::from(text))]);
     assert!(
         queue.send(Feed::Call(Call { deadline, ..Call::new(inputs, reply, crate::clock::now()) })).is_ok()

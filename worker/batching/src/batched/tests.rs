@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use millstream_proto::call::{CallEvent, PendingCall, channel};
+use millstream_proto::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_values::Started;
 use proptest::prelude::*;
 
@@ -124,7 +124,7 @@ fn call(numbers: &[i64]) -> (Call, PendingCall) {
 }
 
 fn prioritized(numbers: &[i64], priority: Priority) -> (Call, PendingCall) {
-    let (reply, pending) = channel();
+    let (reply, pending) = channel(Parts::Wanted);
     let inputs = Value::list(numbers.iter().map(|&number| Value::Int(number)));
     // Not before the engine's clock, which then counts.
     let arrived = clock::now() + Duration::from_secs(3600);

@@ -14,7 +14,7 @@ use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, Progress, Steppin
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_engine_text::{TextModel, TokenBatch, Tokens, normalize, pool};
 use millstream_pipelines::{DeploymentSpec, Task};
-use millstream_proto::call::channel;
+use millstream_proto::call::{Parts, channel};
 use millstream_values::{Tensor, Value};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
@@ -142,7 +142,7 @@ fn run(engine: &mut dyn SteppingEngine, inputs: Vec<Value>) {
     let (calls, _pending): (Vec<Call>, Vec<_>) = inputs
         .into_iter()
         .map(|inputs| {
-            let (reply, pending) = channel();
+            let (reply, pending) = channel(Parts::Unwanted);
             (Call::new(inputs, reply, std::time::Instant::now()), pending)
         })
         .unzip();

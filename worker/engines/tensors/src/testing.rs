@@ -9,7 +9,7 @@ use millstream_engine::{Call, Progress, SteppingEngine};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
 };
-use millstream_proto::call::{CallEvent, PendingCall, channel};
+use millstream_proto::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_values::Value;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -137,7 +137,7 @@ pub fn spec(task: Task) -> DeploymentSpec {
 
 /// A call that wants its answer whole.
 pub fn call(inputs: Value) -> (Call, PendingCall) {
-    let (reply, pending) = channel();
+    let (reply, pending) = channel(Parts::Wanted);
     (Call::new(inputs, reply, std::time::Instant::now()), pending)
 }
 

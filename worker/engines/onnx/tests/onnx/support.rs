@@ -9,7 +9,7 @@ use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
 };
-use millstream_proto::call::{CallEvent, PendingCall, channel};
+use millstream_proto::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_values::{CallError, Value};
 
 pub(crate) fn root() -> PathBuf {
@@ -94,7 +94,7 @@ pub(crate) fn tensor_engine(name: &str, max_size: u32) -> Option<Loaded> {
 }
 
 pub(crate) fn call(inputs: Value) -> (Call, PendingCall) {
-    let (reply, pending) = channel();
+    let (reply, pending) = channel(Parts::Wanted);
     (Call::new(inputs, reply, std::time::Instant::now()), pending)
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use millstream_engine::{Call, Progress, SteppingEngine};
-use millstream_proto::call::{CallEvent, PendingCall, channel};
+use millstream_proto::call::{CallEvent, Parts, PendingCall, channel};
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn write_model(dir: &Path, config: &str) {
 }
 
 fn call(inputs: Value) -> (Call, PendingCall) {
-    let (reply, pending) = channel();
+    let (reply, pending) = channel(Parts::Wanted);
     (Call::new(inputs, reply, std::time::Instant::now()), pending)
 }
 
