@@ -166,6 +166,25 @@ async fn slow_clients_are_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_sent_at_once_on_one_connection_are_answered_in_order() {
+    let (_worker, setup) = echo_setup().await;
+    let address = setup.ingress.address();
+    let mut sent = String::new();
+    for (text, connection) in [("first", "keep-alive"), ("second", "keep-alive"), ("third", "close")] {
+        let body = json!({ "text": text }).to_string();
+        let length = body.len();
+        sent += &format!(
+            "POST /echo HTTP/1.1\r\nhost: x\r\nconnection: {connection}\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+    }
+    let answers = move || raw(address, &[(sent.as_bytes(), Duration::ZERO)]);
+    let answers = tokio::task::spawn_blocking(answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
+    let places = ["first", "second", "third"].map(|text| answers.find(text).unwrap());
+    assert!(places.is_sorted(), "{answers}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_wait_for_a_place() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
     let limits = limits(|connection, _| connection.max_connections = 1);

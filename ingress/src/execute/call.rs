@@ -314,7 +314,7 @@ pub(super) fn outcome_of(result: &Result<Value, CallError>) -> Outcome {
 /// The work's result, unless the instant comes first.
 async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, ()> {
     match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| ()),
+        Some(deadline) => clock::within(deadline, work).await.map_err(|_| ()),
         None => Ok(work.await),
     }
 }

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 pub(crate) use self::budget::RetryBudget;
 pub(crate) use self::cache::StageCache;
 pub(crate) use self::timing::Timings;
+use crate::clock;
 use crate::dispatch::Claim;
 use crate::routes::Pipeline;
 use crate::tenant::Tenant;
@@ -112,7 +113,7 @@ struct CallEnd {
 /// [`Failure`], which says what to tell the client.
 pub(crate) async fn execute(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value, Failure> {
     let _active = cx.budget.enter();
-    match tokio::time::timeout_at(cx.deadline.into(), run(pipeline, fields, cx)).await {
+    match clock::within(cx.deadline, run(pipeline, fields, cx)).await {
         Ok(result) => result,
         Err(_) => Err(past_deadline(cx)),
     }

@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
 
 use super::problem::Problem;
+use crate::clock;
 use crate::limits::RequestLimits;
 
 /// What is read and thrown away of a body that is not wanted: a client that is cut off while it writes may never read
@@ -26,7 +27,7 @@ pub(crate) async fn read_body(mut body: Incoming, limits: &RequestLimits) -> Res
     let collected = if announced > max_bytes as u64 {
         Ok(Collected::TooLarge)
     } else {
-        match tokio::time::timeout(limits.body_time, collect(&mut body, max_bytes)).await {
+        match clock::within(clock::now() + limits.body_time, collect(&mut body, max_bytes)).await {
             Ok(collected) => collected,
             Err(_) => Err(too_slow(limits.body_time)),
         }

@@ -162,6 +162,7 @@ texts = "text[]"
 task = "embed"
 engine = "onnx"
 model = {minilm}
+batch = {{ max_size = 64 }}
 max_ongoing_requests = 128
 {cpus}
 [stages.embedded]

@@ -62,10 +62,10 @@ def settings_of(chosen):
         "concurrency": [1, 10, 40, 80],
         "rates": {workload.name: workload.rate for workload in workloads.WORKLOADS},
         "timeout": load.TIMEOUT,
-        "seconds": 3 if quick else 8,
-        "low_seconds": 5 if quick else 20,
-        "warm_up": 1 if quick else 3,
-        "settle": 1 if quick else 3,
+        "seconds": 3 if quick else 4,
+        "low_seconds": 5 if quick else 8,
+        "warm_up": 1 if quick else 2,
+        "settle": 1 if quick else 2,
     }
 
 
@@ -137,10 +137,11 @@ def with_what_is_kept(path, about):
 
 
 def measure_all(chosen, settings, setup, generator, chosen_engines, kept):
-    """Every engine in turn, then again: a machine that drifts drifts for all."""
-    for name in chosen.workloads:
-        workload = workloads.BY_NAME[name]
-        for repeat in range(chosen.repeats):
+    """Every engine in turn, then all of it again: a machine that drifts drifts for all, and a run that is cut short
+    has fewer repeats rather than fewer workloads."""
+    for repeat in range(chosen.repeats):
+        for name in chosen.workloads:
+            workload = workloads.BY_NAME[name]
             floor = kept.get(name, "direct", repeat)
             if floor is None:
                 floor = measure.direct(workload, setup, settings)
