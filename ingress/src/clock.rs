@@ -15,8 +15,7 @@ pub(crate) fn now() -> Instant {
 #[derive(Debug)]
 pub(crate) struct TooLate;
 
-/// The work's result, unless the instant comes first. A timer is made only for work that is not done at once: it costs
-/// more than the rest of what a quick request does in a stage.
+/// The work's result, unless the instant comes first. A timer is made only for work that is not done at once.
 pub(crate) async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, TooLate> {
     let mut work = pin!(work);
     match futures_util::poll!(work.as_mut()) {
