@@ -1,7 +1,7 @@
 //! The one place of this crate that reads a clock. It follows tokio's, so that tests may pause it.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -15,9 +15,12 @@ pub(crate) fn now() -> Instant {
 #[derive(Debug)]
 pub(crate) struct TooLate;
 
-/// The work's result, unless the instant comes first. A timer is made only for work that is not done at once.
-pub(crate) async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, TooLate> {
-    let mut work = pin!(work);
+/// The work's result, unless the instant comes first. A timer is made only for work that is not done at once. The work
+/// stays where it is: one that is taken by value would have its place twice in what awaits it.
+pub(crate) async fn within<T>(
+    deadline: Instant,
+    mut work: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, TooLate> {
     match futures_util::poll!(work.as_mut()) {
         Poll::Ready(result) => Ok(result),
         Poll::Pending => tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| TooLate),

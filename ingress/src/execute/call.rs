@@ -1,7 +1,7 @@
 //! One stage's call: waits for a place in a replica, sends, passes parts on, and sends again what is safe to.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -104,7 +104,7 @@ impl Performance<'_> {
                 Decision::RetryStarted => self.count_started(key),
                 Decision::RetryStartedLater => {
                     self.count_started(key);
-                    let place = self.within(self.cx.budget.retry_later()).await;
+                    let place = self.within(pin!(self.cx.budget.retry_later())).await;
                     self.retry_place = Some(place.map_err(|()| self.timed_out(Started::Yes))?);
                 }
             }
@@ -133,7 +133,7 @@ impl Performance<'_> {
             let kept = performance.answered_by.is_some_and(|key| deployment.is_of(key, revision));
             Ok(Fresh { value, revision: kept.then_some(revision) })
         };
-        let answered = within(deadline, place.answer(call)).await;
+        let answered = within(deadline, pin!(place.answer(call))).await;
         answered.unwrap_or_else(|()| Err(self.timed_out(Started::No)))
     }
 
@@ -165,7 +165,7 @@ impl Performance<'_> {
             let wait = retry::backoff(self.rounds, rand::random());
             self.rounds += 1;
             self.absent.clear();
-            self.within(tokio::time::sleep(wait)).await.map_err(|()| self.timed_out(Started::No))?;
+            self.within(pin!(tokio::time::sleep(wait))).await.map_err(|()| self.timed_out(Started::No))?;
         }
         Ok(())
     }
@@ -200,7 +200,8 @@ impl Performance<'_> {
         let deployment = self.deployment;
         let avoid = self.avoided();
         let wish = self.wish(&avoid);
-        match self.within(noted_while_waiting(self.cx, deployment.name(), deployment.acquire(wish))).await {
+        let place = pin!(deployment.acquire(wish));
+        match self.within(pin!(noted_while_waiting(self.cx, deployment.name(), place))).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(Shed { retry_after_s, reason })) => {
                 self.cx.notes.lock().retry_after_s = Some(retry_after_s);
@@ -222,13 +223,15 @@ impl Performance<'_> {
         let mut pending = self.send(&permit);
         let own_deadline = self.own_deadline;
         let Some(after) = self.hedge_after() else {
-            return match within(own_deadline, self.collect(&mut pending)).await {
+            let ended = within(own_deadline, pin!(self.collect(&mut pending))).await;
+            return match ended {
                 Ok(result) => (permit, outcome_of(&result), result),
                 Err(()) => (permit, Outcome::TimedOut, Err(self.timed_out(Started::Yes))),
             };
         };
         let mut tries: Tries = smallvec![Try { permit, pending }];
-        match within(own_deadline, self.race(&mut tries, after)).await {
+        let ended = within(own_deadline, pin!(self.race(&mut tries, after))).await;
+        match ended {
             // What else is under way is given up.
             Ok((index, result)) => (tries.swap_remove(index).permit, outcome_of(&result), result),
             Err(()) => {
@@ -273,7 +276,7 @@ impl Performance<'_> {
         let _ = parts.send(Part { field: field.clone(), text: text.clone() }).await;
     }
 
-    async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, ()> {
+    async fn within<T>(&self, work: Pin<&mut impl Future<Output = T>>) -> Result<T, ()> {
         within(self.own_deadline, work).await
     }
 
@@ -286,8 +289,11 @@ impl Performance<'_> {
 
 /// Awaits the work; while it is not done at once, the request's notes say what it waits for. The note outlives work
 /// that is dropped: whoever ends the request by its deadline reads it then.
-async fn noted_while_waiting<T>(cx: &Context, name: &FullName, work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
+async fn noted_while_waiting<T>(
+    cx: &Context,
+    name: &FullName,
+    mut work: Pin<&mut impl Future<Output = T>>,
+) -> T {
     if let Poll::Ready(result) = futures_util::poll!(work.as_mut()) {
         return result;
     }
@@ -312,7 +318,7 @@ pub(super) fn outcome_of(result: &Result<Value, CallError>) -> Outcome {
 }
 
 /// The work's result, unless the instant comes first.
-async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, ()> {
+async fn within<T>(deadline: Option<Instant>, work: Pin<&mut impl Future<Output = T>>) -> Result<T, ()> {
     match deadline {
         Some(deadline) => clock::within(deadline, work).await.map_err(|_| ()),
         None => Ok(work.await),

@@ -12,6 +12,7 @@ pub(crate) mod retry;
 mod timing;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -113,7 +114,7 @@ struct CallEnd {
 /// [`Failure`], which says what to tell the client.
 pub(crate) async fn execute(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value, Failure> {
     let _active = cx.budget.enter();
-    match clock::within(cx.deadline, run(pipeline, fields, cx)).await {
+    match clock::within(cx.deadline, pin!(run(pipeline, fields, cx))).await {
         Ok(result) => result,
         Err(_) => Err(past_deadline(cx)),
     }

@@ -1,5 +1,6 @@
 //! Reads a request's body within its bounds.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -27,7 +28,7 @@ pub(crate) async fn read_body(mut body: Incoming, limits: &RequestLimits) -> Res
     let collected = if announced > max_bytes as u64 {
         Ok(Collected::TooLarge)
     } else {
-        match clock::within(clock::now() + limits.body_time, collect(&mut body, max_bytes)).await {
+        match clock::within(clock::now() + limits.body_time, pin!(collect(&mut body, max_bytes))).await {
             Ok(collected) => collected,
             Err(_) => Err(too_slow(limits.body_time)),
         }
