@@ -64,8 +64,8 @@ def markdown(result):
         "any load; latency from when a request was due, at the rate named; good answers per second with so many callers that "
         "wait for their answers; user and system time of all its processes for 1,000 answers, at 40 callers; requests without a "
         "good answer, all runs together; largest distance between two repeats, as a part of the median, over p50 and throughput. "
-        "Rows of models called directly have no HTTP and no callers; with batching their throughput is that of batches "
-        "of so many requests (at most 64) in one call."
+        "Rows of models called directly have no HTTP and no callers: with batching their throughput is that of batches "
+        "of so many requests (at most 64) in one call, and their CPU is that of single calls at the low rate."
     )
     told = [f"{engines.TITLES[row['engine']]}, {row['workload']}: {'; '.join(row['error_texts'])}"
             for row in rows if row["error_texts"]]
