@@ -22,7 +22,7 @@ use super::outcomes::CallCounts;
 use super::pool::{
     Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish,
 };
-use super::router::Locality;
+use super::router::{self, Locality};
 use crate::clock;
 use crate::metrics::CallMeter;
 
@@ -193,13 +193,9 @@ impl Deployment {
 
     /// The routed revision whose replicas a call of another pipeline with this draw is for; `None` without any.
     pub(crate) fn drawn_revision(&self, draw: u16) -> Option<u64> {
-        let shared = self.shared.lock();
-        let mut below = 0;
-        let drawn = shared.routed.iter().find(|(_, permille)| {
-            below += permille;
-            draw < below
-        });
-        drawn.or(shared.routed.first()).map(|part| part.0)
+        let routed = &self.shared.lock().routed;
+        let index = router::drawn(routed.iter().map(|part| part.1), draw).unwrap_or(0);
+        routed.get(index).map(|part| part.0)
     }
 
     /// The routed revisions of its pipeline.

@@ -387,13 +387,8 @@ impl Pool {
         if self.parts.is_empty() {
             return None;
         }
-        let revision = wish.revision.or_else(|| {
-            let mut below = 0;
-            self.parts.iter().find_map(|&(revision, permille)| {
-                below += permille;
-                (wish.draw < below).then_some(revision)
-            })
-        })?;
+        let drawn = || router::drawn(self.parts.iter().map(|part| part.1), wish.draw);
+        let revision = wish.revision.or_else(|| drawn().map(|index| self.parts[index].0))?;
         let serving = self.replicas.iter().filter(|replica| replica.serves.contains(&revision)).count();
         // Older replicas help the revision that serves, not one that is on trial.
         let is_serving = self.parts.first().is_some_and(|part| part.0 == revision);

@@ -1,4 +1,5 @@
-//! Replica choice as a plain function: two distinct candidates at random, the less busy one wins.
+//! Choice as plain functions: of a replica (two distinct candidates at random, the less busy one wins), and of a revision
+//! by its part of the requests.
 
 use rand::Rng;
 use smallvec::SmallVec;
@@ -39,6 +40,16 @@ pub(crate) fn choose(candidates: &[Candidate], near_room: u32, rng: &mut impl Rn
     }
     let all = positions(candidates, |_| true);
     Some(less_busy_of_two(candidates, &all, rng))
+}
+
+/// The index of the part, of those with so many thousandths of the requests, that a draw of 0 to 999 falls into; `None`
+/// when they end below it.
+pub(crate) fn drawn(permilles: impl IntoIterator<Item = u16>, draw: u16) -> Option<usize> {
+    let mut below = 0;
+    permilles.into_iter().position(|permille| {
+        below += permille;
+        draw < below
+    })
 }
 
 fn positions(candidates: &[Candidate], wanted: impl Fn(&Candidate) -> bool) -> SmallVec<[usize; 8]> {

@@ -44,19 +44,30 @@ fn is_id(text: &str) -> bool {
     (1..=MAX_ID_LENGTH).contains(&text.len()) && text.bytes().all(harmless)
 }
 
+/// What a header says, where it is there.
+///
+/// # Errors
+/// A problem (400) that says what to give when it says something else.
+fn parsed<T>(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    parse: impl FnOnce(&str) -> Option<T>,
+    give: &str,
+) -> Result<Option<T>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value.to_str().ok().and_then(parse).map(Some).ok_or_else(|| {
+        let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]);
+        Problem::malformed(format!("header `{name}` is `{found}`; give {give}"))
+    })
+}
+
 /// How long the client gives the request.
 ///
 /// # Errors
 /// A problem (400) when the header is not a positive time.
 pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
-    let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
-    let timeout = value.to_str().ok().and_then(parse_duration);
-    timeout.map(Some).ok_or_else(|| {
-        let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]).into_owned();
-        Problem::malformed(format!(
-            "header `{REQUEST_TIMEOUT}` is `{found}`; give a time above zero such as `250ms`, `2s` or `2` (seconds)"
-        ))
-    })
+    let give = "a time above zero such as `250ms`, `2s` or `2` (seconds)";
+    parsed(headers, &REQUEST_TIMEOUT, parse_duration, give)
 }
 
 /// The revision that the client asks for.
@@ -64,12 +75,15 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> 
 /// # Errors
 /// A problem (400) when the header names none.
 pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<Asked>, Problem> {
-    let Some(value) = headers.get(REVISION) else { return Ok(None) };
-    let asked = value.to_str().ok().and_then(Asked::parse);
-    asked.map(Some).ok_or_else(|| {
-        let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]).into_owned();
-        Problem::malformed(format!("header `{REVISION}` is `{found}`; give `stable`, `canary` or a number"))
-    })
+    parsed(headers, &REVISION, Asked::parse, "`stable`, `canary` or a number")
+}
+
+/// The priority that the client asks for.
+///
+/// # Errors
+/// A problem (400) when the header names none.
+pub(crate) fn priority(headers: &HeaderMap) -> Result<Option<Priority>, Problem> {
+    parsed(headers, &PRIORITY, |name| Priority::from_name(name.trim()), "`high`, `normal` or `low`")
 }
 
 /// Whether the client wants to know where the time goes.
@@ -87,19 +101,6 @@ pub(crate) fn secret(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
     let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
     (scheme.eq_ignore_ascii_case(b"bearer") && ends).then(|| rest.trim_ascii())
-}
-
-/// The priority that the client asks for.
-///
-/// # Errors
-/// A problem (400) when the header names none.
-pub(crate) fn priority(headers: &HeaderMap) -> Result<Option<Priority>, Problem> {
-    let Some(value) = headers.get(PRIORITY) else { return Ok(None) };
-    let priority = value.to_str().ok().and_then(|name| Priority::from_name(name.trim()));
-    priority.map(Some).ok_or_else(|| {
-        let found = String::from_utf8_lossy(&value.as_bytes()[..value.len().min(40)]).into_owned();
-        Problem::malformed(format!("header `{PRIORITY}` is `{found}`; give `high`, `normal` or `low`"))
-    })
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {

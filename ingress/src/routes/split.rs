@@ -3,6 +3,8 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use crate::dispatch::router;
+
 /// A routed revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
@@ -41,15 +43,8 @@ pub fn choose(parts: &[Part], asked: Option<Asked>, draw: u16) -> Option<usize> 
         Some(Asked::Stable) => Some(0),
         Some(Asked::Canary) => (parts.len() > 1).then_some(1),
         Some(Asked::Number(number)) => parts.iter().position(|part| part.revision == number),
-        None => {
-            let mut below = 0;
-            let hit = parts.iter().position(|part| {
-                below += part.permille;
-                draw < below
-            });
-            // Routes may name one revision only for those who ask for it.
-            Some(hit.unwrap_or(0))
-        }
+        // Routes may name one revision only for those who ask for it.
+        None => Some(router::drawn(parts.iter().map(|part| part.permille), draw).unwrap_or(0)),
     }
 }
 
