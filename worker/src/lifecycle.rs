@@ -138,9 +138,12 @@ impl Lifecycle {
         self.replicas.values().map(|replica| &replica.report)
     }
 
-    /// How many replicas compute on the CPU, failed ones included: those that have a model and no device.
-    pub fn num_cpu_models(&self) -> usize {
-        self.reports().filter(|it| it.order.spec.model.is_some() && it.order.gpus.is_empty()).count()
+    /// How many replicas of the same deployment and revision as `order` there are, itself and failed ones included.
+    pub fn num_like(&self, order: &Order) -> usize {
+        fn key(it: &Order) -> (&str, &str, u64) {
+            (&it.pipeline, &it.deployment, it.revision)
+        }
+        self.reports().filter(|it| key(&it.order) == key(order)).count()
     }
 
     /// How many replicas there are, failed ones included.

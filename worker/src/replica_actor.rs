@@ -38,8 +38,8 @@ pub(crate) struct ReplicaArgs {
     pub(crate) incarnation: Incarnation,
     /// What all replicas of the node share.
     pub(crate) node: Arc<Node>,
-    /// Models that share the node's CPU, this one included.
-    pub(crate) num_cpu_models: usize,
+    /// Replicas of the same deployment and revision on the node, this one included.
+    pub(crate) num_like: usize,
     /// Whom to tell.
     pub(crate) worker: ActorRef<WorkerMsg>,
 }
@@ -207,7 +207,7 @@ fn load(myself: &ActorRef<ReplicaMsg>, state: &ReplicaState) -> Result<(), Failu
         order: args.order.clone(),
         engines: args.node.engines.clone(),
         model_dirs: args.node.model_dirs.clone(),
-        num_threads: resources::num_threads(cpu_milli, args.node.num_cores, args.num_cpu_models),
+        num_threads: resources::num_threads(cpu_milli, args.node.num_cores, args.num_like),
         slots: state.slots.clone(),
         stop: state.stop.clone(),
         tell: {

@@ -21,15 +21,15 @@ pub(crate) fn num_cores() -> usize {
 }
 
 /// CPU threads for one engine: what its demand says when that is a core or more, else an even part of the machine
-/// among the models that are there when it starts. Never more than there are cores. A model that started earlier keeps
-/// the part that it got then, so the threads of all together may exceed the cores: models of one pipeline mostly take
-/// turns, and idle threads cost nothing.
-pub(crate) fn num_threads(cpu_milli: u64, num_cores: usize, num_models: usize) -> usize {
+/// among the replicas of its deployment that are there when it starts, itself counted: they are there because all are
+/// busy at once. Deployments do not count one another: models of a pipeline mostly take turns, and idle threads cost
+/// nothing. Never more than there are cores.
+pub(crate) fn num_threads(cpu_milli: u64, num_cores: usize, num_replicas: usize) -> usize {
     let num_cores = num_cores.max(1);
     let wanted = if cpu_milli >= 1000 {
         usize::try_from(cpu_milli.div_ceil(1000)).unwrap_or(num_cores)
     } else {
-        num_cores / num_models.max(1)
+        num_cores / num_replicas.max(1)
     };
     wanted.clamp(1, num_cores)
 }
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn threads_follow_the_demand_or_share_the_machine() {
-        // thousandths asked for, cores, models, threads
+        // thousandths asked for, cores, replicas, threads
         let cases =
             [(0, 8, 2, 4), (500, 8, 3, 2), (500, 2, 3, 1), (1000, 8, 1, 1), (1500, 8, 1, 2), (9000, 4, 1, 4)];
-        for (cpu_milli, cores, models, expected) in cases {
-            assert_eq!(num_threads(cpu_milli, cores, models), expected, "{cpu_milli} {cores} {models}");
+        for (cpu_milli, cores, replicas, expected) in cases {
+            assert_eq!(num_threads(cpu_milli, cores, replicas), expected, "{cpu_milli} {cores} {replicas}");
         }
     }
 }

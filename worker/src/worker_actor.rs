@@ -246,13 +246,9 @@ impl WorkerState {
         let id = order.id.clone();
         // Names are registered for the whole process, which may hold several workers.
         let name = format!("replica-{}-{id}-{incarnation}", self.node.id);
-        let args = ReplicaArgs {
-            order,
-            incarnation,
-            node: self.node.clone(),
-            num_cpu_models: self.lifecycle.num_cpu_models(),
-            worker: myself.clone(),
-        };
+        let num_like = self.lifecycle.num_like(&order);
+        let args =
+            ReplicaArgs { order, incarnation, node: self.node.clone(), num_like, worker: myself.clone() };
         match ReplicaActor::spawn_linked(Some(name), ReplicaActor, args, myself.get_cell()).await {
             Ok((actor, _)) => {
                 self.by_actor.insert(actor.get_id(), (id.clone(), incarnation));

@@ -45,7 +45,7 @@ pub(super) fn collect<'de, A: SeqAccess<'de>>(
 ) -> Result<Option<Value>, A::Error> {
     let bytes = Vec::with_capacity(declared_bytes(seed.ty).min(MAX_RESERVED_BYTES));
     let mut elements = Elements { bytes, shape: seed.ty.shape.clone(), sound: true };
-    AxisSeed { seed: &seed, elements: &mut elements, axis: 0 }.visit_seq(seq)?;
+    AxisSeed { seed: &seed, elements: &mut elements, axis: 0, index: 0 }.visit_seq(seq)?;
     if !elements.sound {
         return Ok(None);
     }
@@ -70,12 +70,21 @@ struct AxisSeed<'a, 's> {
     seed: &'a TensorSeed<'s>,
     elements: &'a mut Elements,
     axis: usize,
+    /// Where it stands in the list around it. The pass's path leads to that list when this is an element, which are
+    /// many, and to this itself when it is a list.
+    index: usize,
 }
 
 impl AxisSeed<'_, '_> {
     fn fault(&mut self, message: impl Into<String>) {
         self.elements.sound = false;
+        if self.is_element() {
+            enter_index(self.seed.state, self.index);
+        }
         self.seed.state.borrow_mut().fault(message);
+        if self.is_element() {
+            leave(self.seed.state);
+        }
     }
 
     fn is_element(&self) -> bool {
@@ -154,21 +163,33 @@ impl<'de> Visitor<'de> for AxisSeed<'_, '_> {
             self.wrong("a list");
             return Ok(());
         }
-        let mut length = 0;
+        let axis = self.axis + 1;
+        let are_elements = axis == self.elements.shape.len();
+        let mut index = 0;
         loop {
-            enter_index(self.seed.state, length);
-            let next = if length < MAX_ITEMS {
-                let axis = AxisSeed { seed: self.seed, elements: self.elements, axis: self.axis + 1 };
-                seq.next_element_seed(axis)?
+            if !are_elements {
+                enter_index(self.seed.state, index);
+            }
+            let next = if index < MAX_ITEMS {
+                let item = AxisSeed { seed: self.seed, elements: self.elements, axis, index };
+                seq.next_element_seed(item)
             } else {
-                seq.next_element_seed(AnyJson { depth })?.map(|_| ())
+                seq.next_element_seed(AnyJson { depth }).map(|item| item.map(drop))
             };
-            leave(self.seed.state);
+            if are_elements && next.is_err() {
+                // What cannot be read at all is told with the path as it is then.
+                enter_index(self.seed.state, index);
+            }
+            let next = next?;
+            if !are_elements {
+                leave(self.seed.state);
+            }
             if next.is_none() {
                 break;
             }
-            length += 1;
+            index += 1;
         }
+        let length = index;
         self.close_axis(length);
         Ok(())
     }

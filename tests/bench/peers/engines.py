@@ -76,7 +76,7 @@ def does(engine, workload):
 def start(engine, workload, setup, port):
     """How to start it."""
     env = setup.env(workload)
-    path = {"tabular-batched": "tabular", "embed-1": "embed", "embed-8": "embed"}.get(workload.name, workload.name)
+    path = {"tabular-batched": "tabular", "tabular-64": "tabular", "embed-1": "embed", "embed-8": "embed"}.get(workload.name, workload.name)
     if engine == "millstream" and path == "embed":
         path = "vectors"  # /embed is its own
     url = f"http://127.0.0.1:{port}/{path}"

@@ -29,6 +29,7 @@ WORKLOADS = [
     Workload("echo", "echo of 42 floats", {"features": FEATURES}, 50),
     Workload("tabular", "tabular ONNX, one row, batching off", {"features": [FEATURES]}, 50),
     Workload("tabular-batched", "tabular ONNX, one row, batching on", {"features": [FEATURES]}, 50, batching=True),
+    Workload("tabular-64", "tabular ONNX, 64 rows", {"features": [FEATURES] * 64}, 10, batching=True),
     Workload("embed-1", "all-MiniLM-L6-v2, 1 text", {"texts": TEXTS[:1]}, 10, batching=True),
     Workload("embed-8", "all-MiniLM-L6-v2, 8 texts", {"texts": TEXTS[:8]}, 4, batching=True),
     Workload("pipeline", "embed 17, top 8, rerank 8, keep 3", {"question": QUESTION, "documents": TEXTS}, 2),

@@ -165,6 +165,26 @@ fn a_worker_that_leaves_stops_all_and_starts_nothing() {
     assert_eq!(bench.decide(start("c")), ["c unknown"]);
 }
 
+#[test]
+fn replicas_of_a_deployment_know_how_many_they_are() {
+    let mut bench = Bench::new();
+    let order = |id: &str, deployment: &str, revision: u64| {
+        let start = testing::start(id, &testing::echo_spec(deployment));
+        Arc::new(Order { revision, ..Order::try_from(start).unwrap() })
+    };
+    // a revision that is being replaced and the pipeline's other models do not count
+    let orders = [
+        order("a", "embedder", 3),
+        order("b", "embedder", 3),
+        order("c", "embedder", 4),
+        order("d", "reranker", 3),
+    ];
+    for order in &orders {
+        bench.decide(Event::Start(order.clone()));
+    }
+    assert_eq!(orders.each_ref().map(|order| bench.lifecycle.num_like(order)), [2, 2, 1, 1]);
+}
+
 proptest! {
     /// Whatever comes in whatever order: a replica has at most one actor, and one that is gone has none.
     #[test]
