@@ -31,24 +31,24 @@ def main():
     for _ in range(10):
         call()
     # At the rate at which the servers are asked: a core that was idle is slower than one that is busy.
-    times, cpu, due = [], time.process_time(), time.perf_counter()
+    times, due = [], time.perf_counter()
     end = due + low_seconds
     while due < end:
         time.sleep(max(0.0, due - time.perf_counter()))
         call()
         times.append(time.perf_counter() - due)
         due += 1 / workload.rate
-    cpu = time.process_time() - cpu
     times.sort()
     at = lambda part: times[min(len(times) - 1, int(len(times) * part))] * 1e3
-    throughput = {}
+    throughput, cpu = {}, {}
     for concurrency in concurrencies:
         batch = min(concurrency, MAX_BATCH) if workload.batching else 1
-        done, begin = 0, time.monotonic()
+        done, begin, cpu_begin = 0, time.monotonic(), time.process_time()
         while time.monotonic() < begin + seconds:
             call(batch)
             done += batch
         throughput[str(concurrency)] = done / (time.monotonic() - begin)
+        cpu[concurrency] = (time.process_time() - cpu_begin) / done * 1000
     print(json.dumps({
         "reference": reference if isinstance(reference, list) else reference.tolist(),
         "cold_start_s": cold,
@@ -57,7 +57,7 @@ def main():
         "p95_ms": at(0.95),
         "p99_ms": at(0.99),
         "per_s": throughput,
-        "cpu_s_per_1000": cpu / len(times) * 1000,
+        "cpu_s_per_1000": cpu[workloads.cpu_at(concurrencies)],
         "errors": 0,
     }))
 

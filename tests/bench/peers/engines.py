@@ -35,7 +35,7 @@ class Setup:
 
     def env(self, workload):
         return {
-            "BENCH_WORKLOAD": workload.name,
+            "BENCH_WORKLOAD": workload.service,
             "BENCH_BATCHING": str(int(workload.batching)),
             "BENCH_THREADS": str(self.threads),
             "BENCH_TABULAR": str(self.tabular),
@@ -66,9 +66,9 @@ def package(engine):
 def does(engine, workload):
     """Whether an engine has what the workload asks for."""
     if engine == "axum":
-        return workload.name == "echo"
+        return workload.service == "echo"
     if engine == "direct":
-        return workload.name != "echo"
+        return workload.service != "echo"
     # FastAPI has no batching; what it does without is in the other row.
     return not (engine == "fastapi" and workload.name == "tabular-batched")
 
@@ -76,7 +76,7 @@ def does(engine, workload):
 def start(engine, workload, setup, port):
     """How to start it."""
     env = setup.env(workload)
-    path = {"tabular-batched": "tabular", "tabular-64": "tabular", "embed-1": "embed", "embed-8": "embed"}.get(workload.name, workload.name)
+    path = workload.path
     if engine == "millstream" and path == "embed":
         path = "vectors"  # /embed is its own
     url = f"http://127.0.0.1:{port}/{path}"
@@ -129,10 +129,10 @@ def pipeline(workload, setup):
     # A deployment that books whole cores gets as many threads; two that share the machine get an even part each.
     cpus = f"cpus = {setup.threads}" if setup.threads <= (os.cpu_count() or 1) else ""
     minilm = text(f"file:{setup.models / 'all-MiniLM-L6-v2-onnx'}")
-    if workload.name == "echo":
+    if workload.service == "echo":
         return (HERE.parents[2] / "pipelines/examples/echo.toml").read_text()
-    if workload.name.startswith("tabular"):
-        size = 64 if workload.batching else 1
+    if workload.path == "tabular":
+        size = 64 if workload.batching else workload.rows
         return f"""
 name = "tabular"
 route = "/tabular"
@@ -152,7 +152,7 @@ inputs = {{ features = "request.features" }}
 [response]
 probabilities = "scored.probabilities"
 """
-    if workload.name.startswith("embed"):
+    if workload.path == "embed":
         return f"""
 name = "embed"
 route = "/vectors"

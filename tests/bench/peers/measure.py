@@ -16,7 +16,13 @@ import workloads
 from processes import Tree
 
 START_LIMIT_S = 120
-CPU_AT = 40  # concurrency at which CPU seconds are counted, or the nearest there is
+
+
+def halves():
+    """Cores for a server and cores for its load, no core in both; None on a machine with a single core."""
+    cores = sorted(os.sched_getaffinity(0))
+    middle = len(cores) // 2
+    return (cores[:middle], cores[middle:]) if middle else None
 
 
 class Failed(Exception):
@@ -63,7 +69,7 @@ def wait_until_good(tree, start, body):
 
 def direct(workload, setup, settings):
     """The floor; also gives what right answers are."""
-    if workload.name == "echo":
+    if workload.service == "echo":
         return {"reference": workloads.FEATURES}
     python = install.venv(setup.peers, "fastapi")
     command = [python, engines.HERE / "direct.py", workload.name, settings["seconds"], settings["low_seconds"],
@@ -82,7 +88,13 @@ def measure(engine, workload, setup, settings, generator, reference):
     body_file = setup.scratch / "body.json"
     body_file.write_bytes(body)
     start = engines.start(engine, workload, setup, free_port())
-    tree = Tree(start.command, setup.scratch / f"{engine}-{workload.name}.log", start.env, engines.HERE)
+    server_cores = load_cores = None
+    if workload.apart:
+        if halves() is None:
+            raise Failed("the machine has a single core")
+        server_cores, load_cores = halves()
+    log = setup.scratch / f"{engine}-{workload.name}.log"
+    tree = Tree(start.command, log, start.env, engines.HERE, server_cores)
     try:
         url, text, cold_start = wait_until_good(tree, start, body)
         fault = workloads.fault(workload, text, reference)
@@ -90,17 +102,17 @@ def measure(engine, workload, setup, settings, generator, reference):
             raise Failed(f"a wrong answer: {fault}")
         time.sleep(settings["settle"])
         result = {"cold_start_s": cold_start, "idle_mib": tree.pss_mib(), "per_s": {}, "errors": 0, "error_texts": []}
-        generator.run(url, body_file, settings["warm_up"], concurrency=4)
-        low = generator.run(url, body_file, settings["low_seconds"], rate=workload.rate)
+        send = lambda seconds, **how: generator.run(url, body_file, seconds, cores=load_cores, **how)
+        send(settings["warm_up"], concurrency=4)
+        low = send(settings["low_seconds"], rate=workload.rate)
         result |= {key: low[key] for key in ("p50_ms", "p95_ms", "p99_ms")}
         reports = [low]
-        cpu_at = min(settings["concurrency"], key=lambda concurrency: abs(concurrency - CPU_AT))
         for concurrency in settings["concurrency"]:
             cpu = tree.cpu_seconds()
-            report = generator.run(url, body_file, settings["seconds"], concurrency=concurrency)
+            report = send(settings["seconds"], concurrency=concurrency)
             cpu = tree.cpu_seconds() - cpu
             result["per_s"][str(concurrency)] = report["per_s"]
-            if concurrency == cpu_at and report["good"]:
+            if concurrency == workloads.cpu_at(settings["concurrency"]) and report["good"]:
                 result["cpu_s_per_1000"] = cpu / report["good"] * 1000
             reports.append(report)
         for report in reports:

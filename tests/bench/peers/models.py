@@ -108,6 +108,6 @@ def load():
     name = os.environ["BENCH_WORKLOAD"]
     if name.startswith("tabular"):
         return Tabular()
-    if name.startswith("embed"):
+    if name == "embed":
         return Embedder()
     return Pipeline() if name == "pipeline" else None

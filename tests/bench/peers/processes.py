@@ -11,16 +11,21 @@ MARK = "MILLSTREAM_BENCH_RUN"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def pinned(command, cores):
+    """The command on these cores; on all without any."""
+    return ["taskset", "--cpu-list", ",".join(map(str, cores)), *command] if cores else command
+
+
 class Tree:
     """A server and every process that it started, however they are related by now."""
 
-    def __init__(self, command, log, env=None, cwd=None):
+    def __init__(self, command, log, env=None, cwd=None, cores=None):
         self.mark = uuid.uuid4().hex
         self.started = time.monotonic()
         self.log = log
         with open(log, "wb") as out:
             self.process = subprocess.Popen(
-                [str(part) for part in command],
+                [str(part) for part in pinned(command, cores)],
                 env={**os.environ, **(env or {}), MARK: self.mark},
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,

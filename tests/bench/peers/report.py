@@ -6,8 +6,8 @@ import workloads
 INTRO = """# Millstream beside its peers
 
 Made by `tests/bench/run`; [docs/benchmarks.md](../benchmarks.md) says what is measured and how each engine is set up.
-Compare the rows of one workload with each other, not with figures of another machine or day: server and load
-generator share one machine's cores.
+Compare the rows of one workload with each other, not with figures of another machine or day: unless a workload says
+otherwise, server and load generator share one machine's cores.
 """
 
 
@@ -65,7 +65,7 @@ def markdown(result):
         "wait for their answers; user and system time of all its processes for 1,000 answers, at 40 callers; requests without a "
         "good answer, all runs together; largest distance between two repeats, as a part of the median, over p50 and throughput. "
         "Rows of models called directly have no HTTP and no callers: with batching their throughput is that of batches "
-        "of so many requests (at most 64) in one call, and their CPU is that of single calls at the low rate."
+        "of so many requests (at most 64) in one call."
     )
     told = [f"{engines.TITLES[row['engine']]}, {row['workload']}: {'; '.join(row['error_texts'])}"
             for row in rows if row["error_texts"]]

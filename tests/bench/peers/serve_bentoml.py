@@ -40,7 +40,7 @@ elif NAME == "tabular-batched":
         def tabular(self, features: models.np.ndarray) -> models.np.ndarray:
             return self.model(features)
 
-elif NAME.startswith("embed"):
+elif NAME == "embed":
 
     @bentoml.service(**SETTINGS)
     class Service:

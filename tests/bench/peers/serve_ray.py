@@ -82,8 +82,7 @@ APPS = {
     "echo": lambda: Echo.bind(),
     "tabular": lambda: Tabular.bind(),
     "tabular-batched": lambda: TabularBatched.bind(),
-    "embed-1": lambda: Embed.bind(),
-    "embed-8": lambda: Embed.bind(),
+    "embed": lambda: Embed.bind(),
     "pipeline": lambda: Pipeline.bind(Embed.bind(), Rerank.bind()),
 }
 

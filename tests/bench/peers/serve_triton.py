@@ -11,7 +11,7 @@ INPUTS = {"echo": [("features", "FP32", "42")], "pipeline": [("question", "STRIN
 OUTPUTS = {"echo": ("features", "FP32", "42"), "pipeline": ("sources", "STRING", "-1")}
 if NAME.startswith("tabular"):
     INPUTS[NAME], OUTPUTS[NAME] = [("features", "FP32", "42")], ("probabilities", "FP32", "2")
-if NAME.startswith("embed"):
+if NAME == "embed":
     INPUTS[NAME], OUTPUTS[NAME] = [("texts", "STRING", "-1")], ("vectors", "FP32", "-1, 384")
 
 

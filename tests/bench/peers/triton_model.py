@@ -28,7 +28,7 @@ class TritonPythonModel:
     def execute(self, requests):
         if NAME == "pipeline":
             return [self.pipeline(request) for request in requests]
-        if NAME.startswith("embed"):
+        if NAME == "embed":
             parts = [texts_of(request, "texts") for request in requests]
             vectors = self.model([text for part in parts for text in part]).astype(np.float32)
             ends = np.cumsum([len(part) for part in parts])[:-1]

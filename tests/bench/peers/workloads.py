@@ -22,19 +22,37 @@ class Workload:
     title: str
     body: dict
     rate: int  # requests per second of the latency figures: low for every engine
-    batching: bool = False
+    batching: bool = False  # requests run together
+    rows: int = 1  # inputs in one request that may run together
+    apart: bool = False  # server and load generator on a half of the cores each, else both on all
+
+    @property
+    def service(self):
+        """What a server serves for it."""
+        return next(one for one in ("tabular-batched", "tabular", "echo", "embed", "pipeline") if self.name.startswith(one))
+
+    @property
+    def path(self):
+        """Where a server answers it."""
+        return self.service.removesuffix("-batched")
 
 
 WORKLOADS = [
     Workload("echo", "echo of 42 floats", {"features": FEATURES}, 50),
+    Workload("echo-apart", "the same, server and load generator on a half of the cores each", {"features": FEATURES}, 50, apart=True),
     Workload("tabular", "tabular ONNX, one row, batching off", {"features": [FEATURES]}, 50),
     Workload("tabular-batched", "tabular ONNX, one row, batching on", {"features": [FEATURES]}, 50, batching=True),
-    Workload("tabular-64", "tabular ONNX, 64 rows", {"features": [FEATURES] * 64}, 10, batching=True),
+    Workload("tabular-64", "tabular ONNX, 64 rows", {"features": [FEATURES] * 64}, 50, rows=64),
     Workload("embed-1", "all-MiniLM-L6-v2, 1 text", {"texts": TEXTS[:1]}, 10, batching=True),
     Workload("embed-8", "all-MiniLM-L6-v2, 8 texts", {"texts": TEXTS[:8]}, 4, batching=True),
     Workload("pipeline", "embed 17, top 8, rerank 8, keep 3", {"question": QUESTION, "documents": TEXTS}, 2),
 ]
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
+
+
+def cpu_at(concurrencies):
+    """At how many callers CPU seconds are counted: about 40."""
+    return min(concurrencies, key=lambda concurrency: abs(concurrency - 40))
 
 
 def kserve(body):
