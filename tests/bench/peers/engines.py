@@ -126,8 +126,9 @@ def ours(workload, setup, port):
 def pipeline(workload, setup):
     """The pipeline file."""
     text = json.dumps  # JSON's strings are TOML's
-    # A deployment that books whole cores gets as many threads; two that share the machine get an even part each.
-    cpus = f"cpus = {setup.threads}" if setup.threads <= (os.cpu_count() or 1) else ""
+    # A deployment that books whole cores gets as many threads; one that books none gets as many as there are cores.
+    deployments = 2 if workload.service == "pipeline" else 1
+    cpus = f"cpus = {setup.threads}" if deployments * setup.threads <= (os.cpu_count() or 1) else ""
     minilm = text(f"file:{setup.models / 'all-MiniLM-L6-v2-onnx'}")
     if workload.service == "echo":
         return (HERE.parents[2] / "pipelines/examples/echo.toml").read_text()
@@ -181,9 +182,11 @@ documents = "text[]"
 task = "embed"
 engine = "onnx"
 model = {minilm}
+{cpus}
 [deployments.reranker]
 task = "rerank"
 engine = "onnx"
+{cpus}
 model = {text(f"file:{setup.models / 'mini-reranker-onnx'}")}
 [stages.vectors]
 use = "embedder"

@@ -51,6 +51,8 @@ def markdown(result):
         title = f"**{workload.title}** (latency at {workload.rate}/s)" if row["workload"] != last else ""
         last = row["workload"]
         engine = f"**{engines.TITLES[row['engine']]}**" if row["engine"] == "millstream" else engines.TITLES[row["engine"]]
+        if 0 < row["runs"] < about["repeats"]:
+            engine += f" ({row['runs']} runs)" if row["runs"] > 1 else " (1 run)"
         if not row["runs"]:
             cells = [title, f"{engine}: {'; '.join(row['failed'])[:120]}"] + ["–"] * (len(header) - 2)
         else:
