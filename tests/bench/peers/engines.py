@@ -33,6 +33,14 @@ class Setup:
     scratch: pathlib.Path
     threads: int
 
+    @classmethod
+    def at(cls, root, release, threads):
+        """As `tests/bench/run` lays things out under the project's folder."""
+        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
+        models = pathlib.Path(os.environ.get("MILLSTREAM_TEST_MODELS", root / "target" / "test-models"))
+        tabular = root / "pipelines" / "models" / "tabular-classifier"
+        return cls(release, target / "peers", models, tabular, target / "bench" / "scratch", threads)
+
     def env(self, workload):
         return {
             "BENCH_WORKLOAD": workload.service,

@@ -94,32 +94,28 @@ class Kept:
             path.unlink(missing_ok=True)
 
 
-def prepare(chosen, target):
+def prepare(chosen):
     """Models, peers and our binaries; gives the setup, the generator, the engines, and what could not be had."""
-    models = pathlib.Path(os.environ.get("MILLSTREAM_TEST_MODELS", ROOT / "target" / "test-models"))
+    setup = engines.Setup.at(ROOT, install.ours(ROOT), chosen.threads)
     wanted = ["lib", "all-MiniLM-L6-v2-onnx/model.onnx", "mini-reranker-onnx/model.onnx"]
-    if not all((models / name).exists() for name in wanted):
-        env = {**os.environ, "MILLSTREAM_TEST_MODELS": str(models)}
+    if not all((setup.models / name).exists() for name in wanted):
+        env = {**os.environ, "MILLSTREAM_TEST_MODELS": str(setup.models)}
         subprocess.run([str(ROOT / "tests" / "setup")], check=True, env=env)
-    peers = target / "peers"
-    release = install.ours(ROOT)
     missing, chosen_engines = {}, ["axum", "direct", "millstream"]
-    fault = install.peer(peers, "fastapi")  # its environment also runs the models directly
+    fault = install.peer(setup.peers, "fastapi")  # its environment also runs the models directly
     if fault:
         raise SystemExit(f"tests/bench: {fault}")
     for engine in chosen.peers:
-        fault = install.peer(peers, engines.package(engine))
+        fault = install.peer(setup.peers, engines.package(engine))
         if fault:
             missing[engine] = fault
             install.say(f"left out: {fault}")
         else:
             chosen_engines.append(engine)
-    binary = install.oha(peers) if chosen.generator in ("auto", "oha") else None
+    binary = install.oha(setup.peers) if chosen.generator in ("auto", "oha") else None
     if binary is None and chosen.generator == "oha":
         raise SystemExit("tests/bench: oha is not installed and does not build; see target/peers/oha/install.log")
-    generator = load.Oha(binary) if binary else load.ClusterBench(str(release / "cluster"))
-    setup = engines.Setup(release, peers, models, ROOT / "pipelines" / "models" / "tabular-classifier",
-                          target / "bench" / "scratch", chosen.threads)
+    generator = load.Oha(binary) if binary else load.ClusterBench(str(setup.release / "cluster"))
     return setup, generator, chosen_engines, missing
 
 
@@ -201,7 +197,7 @@ def main():
         kept.forget()
     about_path = kept.folder / "about"
     if not chosen.report_only:
-        setup, generator, chosen_engines, missing = prepare(chosen, target)
+        setup, generator, chosen_engines, missing = prepare(chosen)
         versions = {name: install.versions(setup.peers, engines.package(name))
                     for name in chosen_engines if name not in ("axum", "direct", "millstream")}
         ours = subprocess.run([setup.release / "cluster", "--version"], capture_output=True, text=True).stdout.strip()

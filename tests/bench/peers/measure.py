@@ -1,5 +1,6 @@
 """Measures one engine with one workload, once."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 
 import engines
 import install
@@ -18,15 +20,17 @@ from processes import Tree
 START_LIMIT_S = 120
 
 
-def halves():
-    """Cores for a server and cores for its load, no core in both; None on a machine with a single core."""
-    cores = sorted(os.sched_getaffinity(0))
-    middle = len(cores) // 2
-    return (cores[:middle], cores[middle:]) if middle else None
-
-
 class Failed(Exception):
     """An engine that does not start, or answers wrongly."""
+
+
+def halves():
+    """Cores for a server and cores for its load, no core in both."""
+    cores = sorted(os.sched_getaffinity(0))
+    middle = len(cores) // 2
+    if not middle:
+        raise Failed("the machine has a single core")
+    return cores[:middle], cores[middle:]
 
 
 def free_port():
@@ -80,45 +84,31 @@ def direct(workload, setup, settings):
     return json.loads(output.stdout.splitlines()[-1])
 
 
-def measure(engine, workload, setup, settings, generator, reference):
-    """One run: cold start, memory, latency at a low rate, throughput, CPU."""
+@dataclass(frozen=True)
+class Served:
+    """A server that answers."""
+
+    tree: Tree
+    url: str
+    text: str  # its first good answer
+    cold_start_s: float
+    body_file: pathlib.Path
+
+
+@contextlib.contextmanager
+def serving(engine, workload, setup, cores=None):
+    """The engine while it serves the workload, on some cores or all."""
     body = workloads.kserve(workload.body) if engine == "triton" else workload.body
     body = json.dumps(body).encode()
     setup.scratch.mkdir(parents=True, exist_ok=True)
     body_file = setup.scratch / "body.json"
     body_file.write_bytes(body)
     start = engines.start(engine, workload, setup, free_port())
-    server_cores = load_cores = None
-    if workload.apart:
-        if halves() is None:
-            raise Failed("the machine has a single core")
-        server_cores, load_cores = halves()
     log = setup.scratch / f"{engine}-{workload.name}.log"
-    tree = Tree(start.command, log, start.env, engines.HERE, server_cores)
+    tree = Tree(start.command, log, start.env, engines.HERE, cores)
     try:
-        url, text, cold_start = wait_until_good(tree, start, body)
-        fault = workloads.fault(workload, text, reference)
-        if fault:
-            raise Failed(f"a wrong answer: {fault}")
-        time.sleep(settings["settle"])
-        result = {"cold_start_s": cold_start, "idle_mib": tree.pss_mib(), "per_s": {}, "errors": 0, "error_texts": []}
-        send = lambda seconds, **how: generator.run(url, body_file, seconds, cores=load_cores, **how)
-        send(settings["warm_up"], concurrency=4)
-        low = send(settings["low_seconds"], rate=workload.rate)
-        result |= {key: low[key] for key in ("p50_ms", "p95_ms", "p99_ms")}
-        reports = [low]
-        for concurrency in settings["concurrency"]:
-            cpu = tree.cpu_seconds()
-            report = send(settings["seconds"], concurrency=concurrency)
-            cpu = tree.cpu_seconds() - cpu
-            result["per_s"][str(concurrency)] = report["per_s"]
-            if concurrency == workloads.cpu_at(settings["concurrency"]) and report["good"]:
-                result["cpu_s_per_1000"] = cpu / report["good"] * 1000
-            reports.append(report)
-        for report in reports:
-            result["errors"] += report["errors"]
-            result["error_texts"] += [text for text in report["error_texts"] if text not in result["error_texts"]]
-        return result
+        url, text, cold_start_s = wait_until_good(tree, start, body)
+        yield Served(tree, url, text, cold_start_s, body_file)
     except Failed:
         raise
     except Exception as error:
@@ -127,6 +117,40 @@ def measure(engine, workload, setup, settings, generator, reference):
         tree.end()
         if "BENCH_RAY_DIR" in start.env:
             shutil.rmtree(start.env["BENCH_RAY_DIR"], ignore_errors=True)
+
+
+def throughput_of(served, generator, seconds, concurrency, cores=None):
+    """The generator's report, and CPU seconds for 1,000 good answers; None without any."""
+    cpu = served.tree.cpu_seconds()
+    report = generator.run(served.url, served.body_file, seconds, concurrency=concurrency, cores=cores)
+    cpu = served.tree.cpu_seconds() - cpu
+    return report, cpu / report["good"] * 1000 if report["good"] else None
+
+
+def measure(engine, workload, setup, settings, generator, reference):
+    """One run: cold start, memory, latency at a low rate, throughput, CPU."""
+    server_cores, cores = halves() if workload.apart else (None, None)
+    with serving(engine, workload, setup, server_cores) as served:
+        fault = workloads.fault(workload, served.text, reference)
+        if fault:
+            raise Failed(f"a wrong answer: {fault}")
+        time.sleep(settings["settle"])
+        result = {"cold_start_s": served.cold_start_s, "idle_mib": served.tree.pss_mib(), "per_s": {}, "errors": 0,
+                  "error_texts": []}
+        generator.run(served.url, served.body_file, settings["warm_up"], concurrency=4, cores=cores)
+        low = generator.run(served.url, served.body_file, settings["low_seconds"], rate=workload.rate, cores=cores)
+        result |= {key: low[key] for key in ("p50_ms", "p95_ms", "p99_ms")}
+        reports = [low]
+        for concurrency in settings["concurrency"]:
+            report, cpu = throughput_of(served, generator, settings["seconds"], concurrency, cores)
+            result["per_s"][str(concurrency)] = report["per_s"]
+            if concurrency == workloads.cpu_at(settings["concurrency"]) and cpu is not None:
+                result["cpu_s_per_1000"] = cpu
+            reports.append(report)
+        for report in reports:
+            result["errors"] += report["errors"]
+            result["error_texts"] += [text for text in report["error_texts"] if text not in result["error_texts"]]
+        return result
 
 
 def machine():
