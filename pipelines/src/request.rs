@@ -16,6 +16,7 @@ mod bounds;
 mod example;
 mod json;
 mod pass;
+mod quick;
 mod tensor;
 
 pub(crate) use base64::decode as decode_base64;

@@ -20,6 +20,10 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 
+/// A call is made on one thread and ends on another, thousands of times a second.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {

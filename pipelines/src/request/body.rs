@@ -11,12 +11,17 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use super::json::{AnyJson, check_depth, has_too_many_items};
 use super::pass::{Shared, State, Step, enter_index, leave};
 use super::tensor::{self, TensorSeed};
-use super::{Bounds, Field, FieldType, MAX_ITEMS, STREAM_FIELD, Schema, decode_base64};
+use super::{Bounds, Field, FieldType, MAX_ITEMS, STREAM_FIELD, Schema, decode_base64, quick};
 use crate::{MAX_NAME_LENGTH, Request, RequestError};
 
 impl Schema {
     /// Validates a body and fills in defaults.
     pub(crate) fn parse(&self, body: &[u8]) -> Result<Request, RequestError> {
+        quick::read(self, body).map_or_else(|| self.parse_carefully(body), Ok)
+    }
+
+    /// The same, slower where there are tensors; it finds every fault.
+    pub(super) fn parse_carefully(&self, body: &[u8]) -> Result<Request, RequestError> {
         let state = RefCell::new(State::default());
         let mut deserializer = serde_json::Deserializer::from_slice(body);
         let outcome = BodySeed { schema: self, state: &state }
@@ -41,9 +46,10 @@ impl Schema {
     }
 }
 
-struct BodySeed<'s> {
-    schema: &'s Schema,
-    state: Shared<'s>,
+/// A seed for the whole body.
+pub(super) struct BodySeed<'s> {
+    pub(super) schema: &'s Schema,
+    pub(super) state: Shared<'s>,
 }
 
 impl<'de> DeserializeSeed<'de> for BodySeed<'_> {
@@ -74,12 +80,13 @@ impl BodySeed<'_> {
         state.path.pop();
     }
 
-    /// The fields in the schema's order, defaults filled in; missing ones are faults.
-    fn complete(&self, mut values: Vec<Option<Value>>, seen: &[bool]) -> Value {
+    /// The fields in the schema's order, defaults filled in; missing ones are faults, unless they were seen (with a fault of
+    /// their own).
+    pub(super) fn complete(&self, mut values: Vec<Option<Value>>, seen: &[bool]) -> Value {
         let mut fields = Map::with_capacity(values.len());
         for (index, field) in self.schema.fields.iter().enumerate() {
             let value = values[index].take().or_else(|| field.default.clone());
-            if value.is_none() && !seen[index] {
+            if value.is_none() && !seen.get(index).is_some_and(|seen| *seen) {
                 let mut state = self.state.borrow_mut();
                 state.path.push(Step::Key(Arc::clone(&field.name)));
                 state.fault(format!("the field is missing; it is required and of type `{}`", field.ty));
@@ -170,7 +177,7 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
 
 /// A seed for a field's value, or for an item of a list. Gives `None` when there was a fault.
 #[derive(Clone, Copy)]
-struct ValueSeed<'s> {
+pub(super) struct ValueSeed<'s> {
     ty: &'s FieldType,
     bounds: &'s Bounds,
     part: Part,
@@ -189,8 +196,17 @@ enum Part {
 }
 
 impl<'s> ValueSeed<'s> {
-    fn of(field: &'s Field, state: Shared<'s>) -> Self {
+    /// A seed for the field's value.
+    pub(super) fn of(field: &'s Field, state: Shared<'s>) -> Self {
         Self { ty: &field.ty, bounds: &field.bounds, part: Part::Field, depth: 1, state }
+    }
+
+    /// The value that `json` is, when it is nothing but that.
+    pub(super) fn read(self, json: &[u8]) -> Option<Value> {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let value = self.deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok()?;
+        value
     }
 
     fn check_length(&self, value: &Value) -> Option<String> {
@@ -365,4 +381,4 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -61,7 +61,7 @@ pub(super) fn collect<'de, A: SeqAccess<'de>>(
 }
 
 /// What a tensor of that type takes, as far as the type says it.
-fn declared_bytes(ty: &TensorType) -> usize {
+pub(super) fn declared_bytes(ty: &TensorType) -> usize {
     ty.shape.iter().fold(ty.dtype.size_bytes(), |product, size| product.saturating_mul(size.unwrap_or(1)))
 }
 
@@ -189,8 +189,7 @@ impl<'de> Visitor<'de> for AxisSeed<'_, '_> {
             }
             index += 1;
         }
-        let length = index;
-        self.close_axis(length);
+        self.close_axis(index);
         Ok(())
     }
 
@@ -237,11 +236,11 @@ impl<'de> Visitor<'de> for AxisSeed<'_, '_> {
 
 /// Appends a whole number; `false` when it is out of range.
 #[expect(clippy::cast_precision_loss, reason = "a float was asked for")]
-fn push_whole(dtype: DType, value: i128, bytes: &mut Vec<u8>) -> bool {
+pub(super) fn push_whole(dtype: DType, value: i128, bytes: &mut Vec<u8>) -> bool {
     macro_rules! push {
         ($int:ty) => {
             match <$int>::try_from(value) {
-                Ok(value) => bytes.extend(value.to_le_bytes()),
+                Ok(value) => bytes.extend_from_slice(&value.to_le_bytes()),
                 Err(_) => return false,
             }
         };
@@ -263,18 +262,18 @@ fn push_whole(dtype: DType, value: i128, bytes: &mut Vec<u8>) -> bool {
 
 /// Appends a float; `false` when it is out of range.
 #[expect(clippy::cast_possible_truncation, reason = "rounding to the tensor's type is what is asked for")]
-fn push_float(dtype: DType, value: f64, bytes: &mut Vec<u8>) -> bool {
-    let finite = match dtype {
-        DType::F16 => f16::from_f64(value).is_finite(),
-        DType::BF16 => bf16::from_f64(value).is_finite(),
-        DType::F32 => (value as f32).is_finite(),
-        _ => value.is_finite(),
-    };
-    match dtype {
-        DType::F16 => bytes.extend(f16::from_f64(value).to_le_bytes()),
-        DType::BF16 => bytes.extend(bf16::from_f64(value).to_le_bytes()),
-        DType::F32 => bytes.extend((value as f32).to_le_bytes()),
-        _ => bytes.extend(value.to_le_bytes()),
+pub(super) fn push_float(dtype: DType, value: f64, bytes: &mut Vec<u8>) -> bool {
+    macro_rules! push {
+        ($float:expr) => {{
+            let value = $float;
+            bytes.extend_from_slice(&value.to_le_bytes());
+            value.is_finite()
+        }};
     }
-    finite
+    match dtype {
+        DType::F16 => push!(f16::from_f64(value)),
+        DType::BF16 => push!(bf16::from_f64(value)),
+        DType::F32 => push!(value as f32),
+        _ => push!(value),
+    }
 }

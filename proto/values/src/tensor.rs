@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// The type of a tensor's elements. `Bool` takes one byte an element (0 or 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -126,9 +127,12 @@ pub enum TensorError {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tensor {
     dtype: DType,
-    shape: Box<[usize]>,
+    shape: Axes,
     data: Bytes,
 }
+
+/// Sizes of axes, in place: tensors are cloned and sliced for every call.
+type Axes = SmallVec<[usize; 3]>;
 
 impl Tensor {
     /// Makes a tensor of bytes that are already in place.
@@ -136,8 +140,8 @@ impl Tensor {
     /// # Errors
     /// [`TensorError::Size`] when the number of bytes does not follow from type and shape,
     /// [`TensorError::Overflow`] when the shape is too large to exist.
-    pub fn new(dtype: DType, shape: impl Into<Box<[usize]>>, data: Bytes) -> Result<Self, TensorError> {
-        let shape = shape.into();
+    pub fn new(dtype: DType, shape: impl AsRef<[usize]>, data: Bytes) -> Result<Self, TensorError> {
+        let shape = Axes::from_slice(shape.as_ref());
         let expected = shape
             .iter()
             .try_fold(dtype.size_bytes(), |product, &dim| product.checked_mul(dim))
@@ -152,7 +156,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::new`].
-    pub fn from_f32(shape: impl Into<Box<[usize]>>, values: &[f32]) -> Result<Self, TensorError> {
+    pub fn from_f32(shape: impl AsRef<[usize]>, values: &[f32]) -> Result<Self, TensorError> {
         let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self::new(DType::F32, shape, data.into())
     }
@@ -161,7 +165,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::new`].
-    pub fn from_i64(shape: impl Into<Box<[usize]>>, values: &[i64]) -> Result<Self, TensorError> {
+    pub fn from_i64(shape: impl AsRef<[usize]>, values: &[i64]) -> Result<Self, TensorError> {
         let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self::new(DType::I64, shape, data.into())
     }

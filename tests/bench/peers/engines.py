@@ -32,14 +32,16 @@ class Setup:
     tabular: pathlib.Path
     scratch: pathlib.Path
     threads: int
+    # Of ours: each gets a part of the threads.
+    replicas: int = 1
 
     @classmethod
-    def at(cls, root, release, threads):
+    def at(cls, root, release, threads, replicas=1):
         """As `tests/bench/run` lays things out under the project's folder."""
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
         models = pathlib.Path(os.environ.get("MILLSTREAM_TEST_MODELS", root / "target" / "test-models"))
         tabular = root / "pipelines" / "models" / "tabular-classifier"
-        return cls(release, target / "peers", models, tabular, target / "bench" / "scratch", threads)
+        return cls(release, target / "peers", models, tabular, target / "bench" / "scratch", threads, replicas)
 
     def env(self, workload):
         return {
@@ -136,7 +138,10 @@ def pipeline(workload, setup):
     text = json.dumps  # JSON's strings are TOML's
     # A deployment that books whole cores gets as many threads; one that books none gets as many as there are cores.
     deployments = 2 if workload.service == "pipeline" else 1
-    cpus = f"cpus = {setup.threads}" if deployments * setup.threads <= (os.cpu_count() or 1) else ""
+    threads = max(1, setup.threads // setup.replicas)
+    cpus = f"cpus = {threads}" if deployments * setup.replicas * threads <= (os.cpu_count() or 1) else ""
+    if setup.replicas > 1:
+        cpus += f"\nautoscaling = {{ min_replicas = {setup.replicas}, max_replicas = {setup.replicas} }}"
     minilm = text(f"file:{setup.models / 'all-MiniLM-L6-v2-onnx'}")
     if workload.service == "echo":
         return (HERE.parents[2] / "pipelines/examples/echo.toml").read_text()

@@ -24,6 +24,8 @@ def arguments():
     parser.add_argument("workload", choices=known)
     parser.add_argument("--callers", type=int, default=40, help="callers of ours [%(default)s]")
     parser.add_argument("--batch", type=int, default=64, help="requests in one direct call of the model [%(default)s]")
+    parser.add_argument("--replicas", type=int, default=1,
+                        help="replicas of ours, which share the cores that the direct call has alone [%(default)s]")
     parser.add_argument("--rounds", type=int, default=8, help="[%(default)s]")
     parser.add_argument("--seconds", type=float, default=3, help="of each, in each round [%(default)s]")
     return parser.parse_args()
@@ -32,7 +34,7 @@ def arguments():
 def main():
     chosen = arguments()
     workload = workloads.BY_NAME[chosen.workload]
-    setup = engines.Setup.at(ROOT, install.ours(ROOT), os.cpu_count() or 1)
+    setup = engines.Setup.at(ROOT, install.ours(ROOT), os.cpu_count() or 1, chosen.replicas)
     python = install.venv(setup.peers, "fastapi")
     binary = install.oha(setup.peers)
     if not python.exists() or binary is None:

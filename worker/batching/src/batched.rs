@@ -2,12 +2,12 @@
 //! [`decide`](crate::decide) says, repeats a failed batch call by call so that one bad input fails alone, and puts
 //! answers together in order.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use millstream_engine::{Call, LoadError, Priority, Progress, Reply, Stepped, SteppingEngine, Timing};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Value};
+use slab::Slab;
 
 use crate::clock;
 use crate::decide::{Limits, Next, Waiting, next};
@@ -77,8 +77,7 @@ pub struct Batched<E: BatchEngine> {
     batch: Batch,
     clock: Box<dyn Fn() -> Instant + Send>,
     learned: Learned,
-    calls: BTreeMap<u64, Open<E::Call>>,
-    next_call: u64,
+    calls: Slab<Open<E::Call>>,
     /// By priority, then first come first; the parts of a call stand together.
     queue: Vec<Queued<E::Part>>,
 }
@@ -117,8 +116,7 @@ impl<E: BatchEngine> Batched<E> {
             batch,
             clock: Box::new(clock),
             learned: Learned::default(),
-            calls: BTreeMap::new(),
-            next_call: 0,
+            calls: Slab::new(),
             queue: Vec::new(),
         }
     }
@@ -143,12 +141,9 @@ impl<E: BatchEngine> Batched<E> {
             reply.finish(self.engine.close(call));
             return 0;
         }
-        let id = self.next_call;
-        self.next_call += 1;
-        self.calls.insert(
-            id,
-            Open { call, reply, deadline, arrived, started: None, is_timed: timed, left: parts.len() },
-        );
+        let left = parts.len();
+        let id =
+            self.calls.insert(Open { call, reply, deadline, arrived, started: None, is_timed: timed, left });
         let place = self.queue.partition_point(|queued| queued.priority <= priority);
         let mut num_inputs = 0;
         let engine = &self.engine;
@@ -167,9 +162,9 @@ impl<E: BatchEngine> Batched<E> {
         let is_dead = |open: &Open<E::Call>| {
             open.reply.is_cancelled() || open.deadline.is_some_and(|deadline| deadline <= now)
         };
-        let dead: Vec<u64> = self.calls.iter().filter(|(_, it)| is_dead(it)).map(|(id, _)| *id).collect();
+        let dead: Vec<usize> = self.calls.iter().filter(|(_, it)| is_dead(it)).map(|(id, _)| id).collect();
         for id in dead {
-            let Some(open) = self.calls.remove(&id) else { continue };
+            let Some(open) = self.calls.try_remove(id) else { continue };
             self.queue.retain(|queued| queued.waiting.call != id);
             let text = "the deadline passed before the model ran";
             let class = ErrorClass::DeadlineExceeded;
@@ -213,13 +208,13 @@ impl<E: BatchEngine> Batched<E> {
             .collect();
         let start = (self.clock)();
         for part in &parts {
-            if let Some(open) = self.calls.get_mut(&part.waiting.call) {
+            if let Some(open) = self.calls.get_mut(part.waiting.call) {
                 open.started.get_or_insert(start);
             }
         }
         // A call that has begun is not to wait for company with its rest.
         for queued in &mut self.queue {
-            let started = self.calls.get(&queued.waiting.call).and_then(|open| open.started);
+            let started = self.calls.get(queued.waiting.call).and_then(|open| open.started);
             queued.waiting.due |= started.is_some();
         }
         let num_inputs = parts.iter().map(|part| part.waiting.inputs).sum();
@@ -235,12 +230,16 @@ impl<E: BatchEngine> Batched<E> {
 
     /// After a failed run: every call's parts by themselves; a call whose parts fail again fails.
     fn run_call_by_call(&mut self, parts: Vec<Queued<E::Part>>, first: &CallError) {
-        let mut calls: BTreeMap<u64, Vec<Queued<E::Part>>> = BTreeMap::new();
+        let mut calls: Vec<Vec<Queued<E::Part>>> = Vec::new();
         for part in parts {
-            calls.entry(part.waiting.call).or_default().push(part);
+            match calls.last_mut() {
+                Some(own) if own[0].waiting.call == part.waiting.call => own.push(part),
+                _ => calls.push(vec![part]),
+            }
         }
         let is_alone = calls.len() == 1;
-        for (id, own) in calls {
+        for own in calls {
+            let id = own[0].waiting.call;
             let outcome = if is_alone {
                 Err(first.clone())
             } else {
@@ -250,7 +249,7 @@ impl<E: BatchEngine> Batched<E> {
                 Ok(outcome) => self.fill(&own, outcome),
                 Err(error) => {
                     self.queue.retain(|queued| queued.waiting.call != id);
-                    if let Some(open) = self.calls.remove(&id) {
+                    if let Some(open) = self.calls.try_remove(id) {
                         open.reply.finish(Err(error));
                     }
                 }
@@ -262,11 +261,11 @@ impl<E: BatchEngine> Batched<E> {
     fn fill(&mut self, parts: &[Queued<E::Part>], mut outcome: E::Outcome) {
         for (at, queued) in parts.iter().enumerate() {
             let id = queued.waiting.call;
-            let Some(open) = self.calls.get_mut(&id) else { continue };
+            let Some(open) = self.calls.get_mut(id) else { continue };
             self.engine.fill(&mut open.call, &queued.part, &mut outcome, at);
             open.left -= 1;
             if open.left == 0
-                && let Some(open) = self.calls.remove(&id)
+                && let Some(open) = self.calls.try_remove(id)
             {
                 if let Some(started) = open.started.filter(|_| open.is_timed) {
                     let waited = started.saturating_duration_since(open.arrived);
@@ -293,7 +292,7 @@ impl<E: BatchEngine> SteppingEngine for Batched<E> {
             None => 0,
             Some(Next::Run { parts, due }) => self.run(&parts, &due),
             Some(Next::WaitUntil(until)) => {
-                let deadline = self.calls.values().filter_map(|open| open.deadline).min();
+                let deadline = self.calls.iter().filter_map(|(_, open)| open.deadline).min();
                 let until = deadline.map_or(until, |deadline| deadline.min(until));
                 return Stepped { progress: Progress::Waiting { until }, num_inputs: 0 };
             }
@@ -316,7 +315,7 @@ impl<E: BatchEngine> SteppingEngine for Batched<E> {
 /// without an answer.
 impl<E: BatchEngine> Drop for Batched<E> {
     fn drop(&mut self) {
-        for open in std::mem::take(&mut self.calls).into_values().filter(|open| open.started.is_none()) {
+        for open in self.calls.drain().filter(|open| open.started.is_none()) {
             open.reply.finish(Err(CallError::not_started(ErrorClass::Unavailable, NOT_SERVING)));
         }
     }

@@ -16,7 +16,7 @@ const WINDOW_BATCHES: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     /// The call; its parts stand next to each other, as long as they wait.
-    pub call: u64,
+    pub call: usize,
     /// Inputs in the part, at least 1.
     pub inputs: usize,
     /// Tokens of each of its inputs as they are padded together; the same for all where nothing is padded.

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 #[path = "../../src/testing.rs"]
-mod testing;
+pub(crate) mod testing;
 pub(crate) use testing::until;
 use testing::{echo_spec, start};
 
@@ -136,8 +136,9 @@ impl Head {
         session
     }
 
-    pub(crate) async fn worker(&self, data_dir: &Path) -> Worker {
-        let config = Config {
+    /// Settings of a worker that joins this head.
+    pub(crate) fn config(&self, data_dir: &Path) -> Config {
+        Config {
             node_name: "node-1".into(),
             head: self.address.to_string(),
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -146,8 +147,11 @@ impl Head {
             gpus: Some(vec![DeclaredGpu { model: "declared".into(), memory_bytes: 1 << 30 }]),
             model_dirs: vec![],
             onnxruntime: None,
-        };
-        Worker::start(config).await.unwrap()
+        }
+    }
+
+    pub(crate) async fn worker(&self, data_dir: &Path) -> Worker {
+        Worker::start(self.config(data_dir)).await.unwrap()
     }
 }
 

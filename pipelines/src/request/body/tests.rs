@@ -5,7 +5,7 @@ use crate::Plan;
 use crate::request::MAX_FIELD_FAULTS;
 
 /// The schema that a `[request]` table declares.
-fn schema(request: &str) -> Schema {
+pub(in crate::request) fn schema(request: &str) -> Schema {
     let text = format!("name = \"x\"\nroute = \"/x\"\n[request]\n{request}\n[response]\nok = true\n");
     Plan::compile("x.toml", &text).map(|plan| plan.parts.request).unwrap_or_else(|faults| panic!("{faults}"))
 }

@@ -14,7 +14,7 @@ fn start() -> Instant {
 /// Calls of one part each: inputs, group, seconds before now.
 fn queue(calls: &[(usize, u64, u64)], now: Instant) -> Vec<Waiting> {
     let waiting = |(call, &(inputs, group, age)): (usize, &(usize, u64, u64))| Waiting {
-        call: call as u64,
+        call,
         inputs,
         tokens: 0,
         group: Some(group),
@@ -141,7 +141,7 @@ proptest! {
         for (call, (parts, tokens, group, age, due)) in calls.into_iter().enumerate() {
             let since = now - Duration::from_secs(age);
             let group = (group < 3).then_some(group);
-            let part = Waiting { call: call as u64, inputs: 1, tokens, group, since, due };
+            let part = Waiting { call, inputs: 1, tokens, group, since, due };
             queue.extend(std::iter::repeat_n(part, if group.is_some() { parts } else { 1 }));
         }
         let mut steps = 0;

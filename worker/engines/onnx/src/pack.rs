@@ -26,20 +26,22 @@ pub(crate) fn join(calls: &[&[Tensor]]) -> Result<Vec<Tensor>, TensorError> {
         .collect()
 }
 
-/// Gives each call its rows of the outputs, as views. `None` when an output does not have one row for each input row.
-pub(crate) fn split(outputs: &[Tensor], rows: &[usize]) -> Option<Vec<Vec<Tensor>>> {
-    let total: usize = rows.iter().sum();
-    if outputs.iter().any(|output| output.len() != Some(total)) {
-        return None;
-    }
-    let mut start = 0;
-    rows.iter()
-        .map(|&count| {
-            let part = outputs.iter().map(|output| output.slice(start, start + count)).collect();
-            start += count;
-            part
-        })
-        .collect()
+/// Where the rows of each call begin in the outputs, and where the last one's end. `None` when an output does not have
+/// one row for each input row.
+pub(crate) fn starts(outputs: &[Tensor], rows: &[usize]) -> Option<Vec<usize>> {
+    let mut starts = Vec::with_capacity(rows.len() + 1);
+    let mut total = 0;
+    starts.push(total);
+    starts.extend(rows.iter().map(|count| {
+        total += count;
+        total
+    }));
+    outputs.iter().all(|output| output.len() == Some(total)).then_some(starts)
+}
+
+/// Rows `start..end` of each tensor, as views; `None` for scalars.
+pub(crate) fn rows_of(tensors: &[Tensor], start: usize, end: usize) -> Option<Vec<Tensor>> {
+    tensors.iter().map(|tensor| tensor.slice(start, end)).collect()
 }
 
 /// Whether two results are equal up to rounding: same types and shapes, floats within a thousandth.
@@ -68,8 +70,9 @@ mod tests {
         let (a, b) = (call(2, 3), call(1, 3));
         let joined = join(&[&a, &b]).unwrap();
         assert_eq!(joined[0].shape(), [3, 3]);
-        assert_eq!(split(&joined, &[2, 1]).unwrap(), [a, b]);
-        assert!(split(&joined, &[2, 2]).is_none());
+        assert_eq!(starts(&joined, &[2, 1]).unwrap(), [0, 2, 3]);
+        assert_eq!([rows_of(&joined, 0, 2).unwrap(), rows_of(&joined, 2, 3).unwrap()], [a, b]);
+        assert!(starts(&joined, &[2, 2]).is_none());
         assert!(join(&[]).unwrap().is_empty());
     }
 

@@ -5,16 +5,16 @@
 //! than a batch holds runs in several.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 use millstream_batching::{BatchEngine, Batched, Shape};
 use millstream_engine::{LoadError, invalid_input};
 use millstream_pipelines::{Batch, DeploymentSpec};
 use millstream_values::{CallError, DType, ErrorClass, Map, Tensor, Value};
+use smallvec::{SmallVec, smallvec};
 
 use crate::convert::to_tensors;
 use crate::model::{Model, RunError};
-use crate::pack::{alike, join, num_rows, split};
+use crate::pack::{alike, join, num_rows, rows_of, starts};
 use crate::port::{Dim, Port};
 
 /// A tensor model being served.
@@ -22,7 +22,8 @@ pub(crate) struct TensorEngine {
     model: Model,
     /// What calls must bring: the model's inputs, narrowed by the declared signature.
     ports: Vec<Port>,
-    output_names: Vec<Arc<str>>,
+    /// An answer's names, without their tensors: answers are copies of it.
+    answer: Map,
     /// Whether rows of several calls may run together; found out by [`warm_up`](BatchEngine::warm_up).
     joins: bool,
 }
@@ -31,6 +32,23 @@ pub(crate) struct TensorEngine {
 pub(crate) struct TensorPart {
     index: usize,
     tensors: Vec<Tensor>,
+}
+
+/// What a run gave.
+pub(crate) struct Outputs {
+    tensors: Vec<Tensor>,
+    /// Where each part's rows begin, and where the last one's end; `None` when all is one part's.
+    starts: Option<Vec<usize>>,
+}
+
+impl Outputs {
+    /// Takes the rows of the part at place `at` of the run: views, no copies.
+    fn of_part(&mut self, at: usize) -> Vec<Tensor> {
+        match &self.starts {
+            None => std::mem::take(&mut self.tensors),
+            Some(starts) => rows_of(&self.tensors, starts[at], starts[at + 1]).unwrap_or_default(),
+        }
+    }
 }
 
 impl TensorEngine {
@@ -50,8 +68,8 @@ impl TensorEngine {
             })?;
             port.narrow(declared).map_err(LoadError::Unsupported)?;
         }
-        let output_names = model.outputs.iter().map(|port| port.name.as_str().into()).collect();
-        Ok(Self { model, ports, output_names, joins: false })
+        let answer = model.outputs.iter().map(|port| (port.name.as_str().into(), Value::None)).collect();
+        Ok(Self { model, ports, answer, joins: false })
     }
 
     /// What serves calls with it.
@@ -73,15 +91,18 @@ impl TensorEngine {
         };
         let whole = self.model.run(&inputs)?;
         let (one, two) = (self.model.run(&one)?, self.model.run(&two)?);
-        Ok(split(&whole, &[1, 2]).is_some_and(|parts| alike(&parts[0], &one) && alike(&parts[1], &two)))
+        let same = |start, end, apart: &[Tensor]| {
+            rows_of(&whole, start, end).is_some_and(|together| alike(&together, apart))
+        };
+        Ok(starts(&whole, &[1, 2]).is_some() && same(0, 1, &one) && same(1, 3, &two))
     }
 }
 
 impl BatchEngine for TensorEngine {
     /// Outputs of each part, in the order of the parts.
-    type Call = Vec<Vec<Tensor>>;
+    type Call = SmallVec<[Vec<Tensor>; 1]>;
     type Part = TensorPart;
-    type Outcome = Vec<Vec<Tensor>>;
+    type Outcome = Outputs;
 
     fn warm_up(&mut self, batch: &Batch) -> Result<(), LoadError> {
         if batch.max_size > 1 && self.rows_are_open() {
@@ -106,22 +127,20 @@ impl BatchEngine for TensorEngine {
         }
     }
 
-    fn open(
-        &mut self,
-        inputs: Value,
-        max_size: usize,
-    ) -> Result<(Vec<Vec<Tensor>>, Vec<TensorPart>), CallError> {
+    fn open(&mut self, inputs: Value, max_size: usize) -> Result<(Self::Call, Vec<TensorPart>), CallError> {
         let tensors = to_tensors(&inputs, &self.ports)?;
         let rows = if self.joins { num_rows(&tensors).unwrap_or(0) } else { 0 };
-        let slices = (0..rows).step_by(max_size.max(1)).map(|start| {
-            let tensors = rows_of(&tensors, start, rows.min(start + max_size))?;
-            Some(TensorPart { index: start / max_size, tensors })
-        });
-        let parts = match slices.collect::<Option<Vec<_>>>() {
-            Some(parts) if rows > max_size => parts,
-            _ => vec![TensorPart { index: 0, tensors }],
+        let parts = if rows > max_size {
+            let slices = (0..rows).step_by(max_size.max(1)).map(|start| {
+                let tensors = rows_of(&tensors, start, rows.min(start + max_size))?;
+                Some(TensorPart { index: start / max_size, tensors })
+            });
+            slices.collect()
+        } else {
+            None
         };
-        Ok((vec![Vec::new(); parts.len()], parts))
+        let parts = parts.unwrap_or_else(|| vec![TensorPart { index: 0, tensors }]);
+        Ok((smallvec![Vec::new(); parts.len()], parts))
     }
 
     fn shape(&self, part: &TensorPart) -> Shape {
@@ -130,43 +149,35 @@ impl BatchEngine for TensorEngine {
         Shape { inputs: rows.unwrap_or(1), tokens: 0, group }
     }
 
-    fn run(&mut self, parts: &[&TensorPart]) -> Result<Vec<Vec<Tensor>>, CallError> {
+    fn run(&mut self, parts: &[&TensorPart]) -> Result<Outputs, CallError> {
         if let [part] = parts {
-            return self
-                .model
-                .run(&part.tensors)
-                .map(|outputs| vec![outputs])
-                .map_err(|error| failed(&error));
+            let tensors = self.model.run(&part.tensors).map_err(|error| failed(&error))?;
+            return Ok(Outputs { tensors, starts: None });
         }
         let tensors: Vec<&[Tensor]> = parts.iter().map(|part| &part.tensors[..]).collect();
         let rows: Vec<usize> = tensors.iter().map(|tensors| num_rows(tensors).unwrap_or(0)).collect();
         let joined = join(&tensors).map_err(|error| failed(&RunError::Failed(error.to_string())))?;
-        let outputs = self.model.run(&joined).map_err(|error| failed(&error))?;
-        split(&outputs, &rows).ok_or_else(|| {
+        let tensors = self.model.run(&joined).map_err(|error| failed(&error))?;
+        let starts = starts(&tensors, &rows).ok_or_else(|| {
             failed(&RunError::Failed("an output does not have one row for each input row".to_owned()))
-        })
+        })?;
+        Ok(Outputs { tensors, starts: Some(starts) })
     }
 
-    fn fill(
-        &self,
-        call: &mut Vec<Vec<Tensor>>,
-        part: &TensorPart,
-        outcome: &mut Vec<Vec<Tensor>>,
-        at: usize,
-    ) {
-        call[part.index] = std::mem::take(&mut outcome[at]);
+    fn fill(&self, call: &mut Self::Call, part: &TensorPart, outputs: &mut Outputs, at: usize) {
+        call[part.index] = outputs.of_part(at);
     }
 
-    fn close(&self, mut call: Vec<Vec<Tensor>>) -> Result<Value, CallError> {
+    fn close(&self, mut call: Self::Call) -> Result<Value, CallError> {
         let outputs = if call.len() == 1 {
             call.swap_remove(0)
         } else {
             let parts: Vec<&[Tensor]> = call.iter().map(Vec::as_slice).collect();
             join(&parts).map_err(|error| failed(&RunError::Failed(error.to_string())))?
         };
-        let names = self.output_names.iter().cloned();
-        let map: Map = names.zip(outputs.into_iter().map(Value::Tensor)).collect();
-        Ok(map.into())
+        let mut answer = self.answer.clone();
+        answer.values_mut().zip(outputs).for_each(|(value, output)| *value = Value::Tensor(output));
+        Ok(answer.into())
     }
 
     fn memory_bytes(&self) -> u64 {
@@ -233,10 +244,6 @@ fn small_number(dtype: DType, at: usize) -> Vec<u8> {
     }
 }
 
-fn rows_of(tensors: &[Tensor], start: usize, end: usize) -> Option<Vec<Tensor>> {
-    tensors.iter().map(|tensor| tensor.slice(start, end)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -269,8 +276,8 @@ mod tests {
             ("tests/data/running_sum.onnx", false),
         ] {
             let model = Model::open(&environment, &crate_dir.join(file), 1).unwrap();
-            let (ports, output_names) = (model.inputs.clone(), Vec::new());
-            let mut engine = TensorEngine { model, ports, output_names, joins: false };
+            let (ports, answer) = (model.inputs.clone(), Map::new());
+            let mut engine = TensorEngine { model, ports, answer, joins: false };
             engine.warm_up(&Batch::default()).unwrap();
             assert_eq!(engine.joins, joins, "{file}");
         }

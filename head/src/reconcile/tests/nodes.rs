@@ -1,0 +1,136 @@
+//! Nodes that fall silent, come back, empty themselves or never tell.
+
+use super::*;
+
+#[test]
+fn a_silent_node_gets_no_traffic_after_3_s_and_is_replaced_after_15_s() {
+    let mut cluster = serving(2);
+    cluster.leave("n1");
+    cluster.pass(3.0);
+    assert!(cluster.short().is_empty());
+    assert_eq!(cluster.routed("p").len(), 2);
+    cluster.pass(0.1);
+    assert!(cluster.short().is_empty());
+    assert_eq!(cluster.routed("p"), ["p-model-1-2"]);
+    assert_eq!(cluster.status().nodes[0].state, NodeState::Lost);
+    cluster.pass(11.9);
+    assert!(cluster.short().is_empty());
+    cluster.pass(0.1);
+    assert_eq!(cluster.short(), ["start p/model@1 n2", "give up n1"]);
+    cluster.pass(3600.0);
+    assert_eq!(cluster.short(), ["forget n1"]);
+}
+
+#[test]
+fn a_node_that_comes_back_in_time_keeps_its_replicas_and_later_they_are_surplus() {
+    for (away, expected) in [(14.0, &[][..]), (16.0, &["retire p-model-1-1", "stop p-model-1-1"][..])] {
+        let mut cluster = serving(2);
+        let report = cluster.find("p-model-1-1").2;
+        cluster.leave("n1");
+        cluster.pass(away);
+        cluster.obey();
+        cluster.join_with("n1", 64, 0, vec![report]);
+        let commands = cluster.short();
+        assert_eq!(commands, expected, "away for {away} s");
+        assert!(cluster.routed("p").len() == 2);
+    }
+}
+
+#[test]
+fn a_node_that_empties_itself_gets_nothing_new_until_it_joins_again() {
+    let mut cluster = serving(2);
+    cluster.set("p-model-1-1", ReplicaState::Draining);
+    assert_eq!(cluster.short(), ["start p/model@1 n2"], "replaced at once, elsewhere");
+    assert_eq!(cluster.routed("p"), ["p-model-1-2"]);
+    assert_eq!(cluster.status().nodes[0].state, NodeState::Draining);
+    cluster.leave("n1");
+    assert!(cluster.state.nodes[&NodeId::from("n1")].replicas.is_empty(), "it has ended, with all it had");
+    cluster.obey();
+    cluster.deploy("q", &[model(1, 1)]);
+    assert_eq!(cluster.short(), ["serve q@1 soon", "start q/model@1 n2"]);
+    cluster.join("n1");
+    assert_eq!(cluster.status().nodes[0].state, NodeState::Ready);
+    cluster.deploy("r", &[model(1, 1)]);
+    assert_eq!(cluster.short(), ["serve r@1 soon", "start r/model@1 n1"]);
+}
+
+#[test]
+fn what_a_node_does_not_report_is_gone_and_starts_again() {
+    let mut cluster = serving(2);
+    cluster.leave("n1");
+    cluster.join("n1");
+    assert_eq!(cluster.short(), ["start p/model@1 n1"]);
+}
+
+#[test]
+fn messages_of_an_older_stream_change_nothing() {
+    let mut cluster = serving(1);
+    let (node, session, report) = cluster.find("p-model-1-1");
+    cluster.join_with(node.as_str(), 64, 0, vec![report.clone()]);
+    let before = cluster.state.clone();
+    let failed = Report { state: ReplicaState::Failed, ..report };
+    cluster.see(Event::ReplicaChanged(node.clone(), session, failed));
+    cluster.see(Event::NodeLeft(node.clone(), session));
+    cluster.pass(0.0);
+    assert_eq!(cluster.state, before);
+}
+
+#[test]
+fn half_of_the_nodes_dead_at_once_stops_replacing() {
+    let mut cluster = serving(4);
+    cluster.join("n3");
+    cluster.join("n4");
+    cluster.deploy("q", &[model(4, 1)]);
+    cluster.obey();
+    for node in ["n1", "n2"] {
+        cluster.leave(node);
+    }
+    cluster.pass(3.1);
+    assert_eq!(cluster.short(), ["alarm true"]);
+    cluster.pass(20.0);
+    assert!(cluster.short().is_empty(), "nothing is placed elsewhere");
+    assert!(cluster.routed("p").is_empty(), "but they get no traffic");
+    cluster.join("n1");
+    let commands = cluster.short();
+    assert!(commands.contains(&"alarm false".to_owned()), "{commands:?}");
+    assert!(commands.contains(&"give up n2".to_owned()), "one dead node is replaced: {commands:?}");
+}
+
+#[test]
+fn surplus_leaves_from_a_node_that_is_not_heard_before_it_leaves_from_another() {
+    let mut cluster = serving(2);
+    let on_1 = cluster.state.nodes[&NodeId::from("n1")].replicas.keys().next().unwrap().to_string();
+    cluster.leave("n1");
+    cluster.deploy("p", &[model(1, 1)]);
+    let commands = cluster.short();
+    assert!(commands.contains(&format!("retire {on_1}")), "{commands:?}");
+}
+
+#[test]
+fn a_node_with_a_replica_of_unknown_demand_gets_nothing_new() {
+    let mut cluster = serving(1);
+    let (node, _, report) = cluster.find("p-model-1-1");
+    cluster.restart_head();
+    cluster.desired.remove(&name("p"));
+    cluster.deploy("q", &[model(1, 1)]);
+    cluster.join_with(node.as_str(), 64, 0, vec![report]);
+    cluster.pass(6.0);
+    let commands = cluster.short();
+    assert!(commands.contains(&"stop p-model-1-1".to_owned()), "{commands:?}");
+    assert!(!commands.iter().any(|command| command.starts_with("start")), "{commands:?}");
+    cluster.set("p-model-1-1", ReplicaState::Stopped);
+    assert_eq!(cluster.short(), [format!("start q/model@1 {node}")]);
+}
+
+#[test]
+fn a_node_that_was_lost_twice_under_one_name_is_one_lost_node() {
+    let mut cluster = serving(2);
+    cluster.join("n3");
+    let name = "n1".to_owned();
+    let old = cluster.state.nodes[&NodeId::from("n1")].clone();
+    // It came back without its disk while its old stream was not known to be broken, and was lost again.
+    cluster.pass(4.0);
+    cluster.state.nodes.insert("n1-again".into(), Node { name, session: None, ..old.clone() });
+    cluster.state.nodes.insert("n1".into(), Node { session: None, ..old });
+    assert!(!cluster.short().contains(&"alarm true".to_owned()), "one of three");
+}
