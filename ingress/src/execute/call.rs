@@ -71,7 +71,7 @@ pub(super) struct Performance<'a> {
     /// How long it waited for places, where that is asked for.
     queued: Duration,
     /// What the replica that answered says about its time.
-    told: Option<Timing>,
+    pub(super) told: Option<Timing>,
     /// The replica whose answer it is.
     answered_by: Option<Key>,
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use millstream_pipelines::Hedge;
-use millstream_proto::call::{CallEvent, PendingCall};
+use millstream_proto::call::{CallEvent, PendingCall, Timing};
 use millstream_proto::{CallError, Value};
 use smallvec::SmallVec;
 
@@ -43,23 +43,24 @@ impl Performance<'_> {
         tries: &mut Tries,
         after: Duration,
     ) -> (usize, Result<Value, CallError>) {
-        if let Ok(result) = tokio::time::timeout(after, answer(&mut tries[0].pending)).await {
-            return (0, result);
+        if let Ok(ended) = tokio::time::timeout(after, answer(&mut tries[0].pending)).await {
+            return (0, self.note(ended));
         }
         let first = tries[0].permit.target().key;
         let avoid: SmallVec<[_; 4]> = self.avoided().into_iter().chain([first]).collect();
         // Both places are held for as long as the second call runs.
         let place = self.cx.budget.retry();
         let second = place.as_ref().and_then(|_| self.deployment.try_acquire(self.wish(&avoid)));
-        let Some(permit) = second else { return (0, answer(&mut tries[0].pending).await) };
+        let Some(permit) = second else { return (0, self.note(answer(&mut tries[0].pending).await)) };
         self.deployment.meter().retried(RetryReason::Hedged);
         let pending = self.send(&permit);
         tries.push(Try { permit, pending });
         let (head, tail) = tries.split_at_mut(1);
-        let (result, ended) = tokio::select! {
-            result = answer(&mut head[0].pending) => (result, 0),
-            result = answer(&mut tail[0].pending) => (result, 1),
+        let (answered, ended) = tokio::select! {
+            answer = answer(&mut head[0].pending) => (answer, 0),
+            answer = answer(&mut tail[0].pending) => (answer, 1),
         };
+        let result = self.note(answered);
         let outcome = super::call::outcome_of(&result);
         if outcome == Outcome::Answered {
             return (ended, result);
@@ -68,17 +69,28 @@ impl Performance<'_> {
         let failed = tries.remove(ended);
         self.failed_on.push(failed.permit.target().key);
         failed.permit.finish(outcome);
-        (0, answer(&mut tries[0].pending).await)
+        (0, self.note(answer(&mut tries[0].pending).await))
+    }
+
+    /// Keeps where the time of the call that counts went.
+    fn note(&mut self, (result, told): Answer) -> Result<Value, CallError> {
+        self.told = told;
+        result
     }
 }
 
+/// How a call ended, and where its time went if its replica told.
+type Answer = (Result<Value, CallError>, Option<Timing>);
+
 /// The end of a call whose parts nobody wants.
-async fn answer(pending: &mut PendingCall) -> Result<Value, CallError> {
+async fn answer(pending: &mut PendingCall) -> Answer {
+    let mut told = None;
     loop {
         match pending.next().await {
-            CallEvent::Done(value) => return Ok(value),
-            CallEvent::Failed(error) => return Err(error),
-            CallEvent::Timing(_) | CallEvent::Delta(_) => {}
+            CallEvent::Done(value) => return (Ok(value), told),
+            CallEvent::Failed(error) => return (Err(error), told),
+            CallEvent::Timing(timing) => told = Some(timing),
+            CallEvent::Delta(_) => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use millstream_values::{DType, Tensor, Value};
 
 use super::body::{BodySeed, ValueSeed};
 use super::pass::State;
-use super::tensor::{declared_bytes, push_float, push_whole};
+use super::tensor::{push_f32, push_float, push_whole};
 use super::{FieldType, MAX_DEPTH, MAX_ITEMS, Schema};
 use crate::{Request, TensorType};
 
@@ -121,13 +121,9 @@ impl<'j> Reader<'j> {
         if ty.shape.is_empty() || ty.shape.len() >= MAX_DEPTH || ty.dtype == DType::Bool {
             return None;
         }
-        // An element takes two bytes of JSON at least.
-        let most = (self.json.len() - self.at) / 2 * ty.dtype.size_bytes();
-        let mut elements = Elements {
-            dtype: ty.dtype,
-            shape: ty.shape.clone(),
-            bytes: Vec::with_capacity(declared_bytes(ty).min(most)),
-        };
+        // Few numbers take less than four bytes of JSON.
+        let bytes = Vec::with_capacity((self.json.len() - self.at) / 4 * ty.dtype.size_bytes());
+        let mut elements = Elements { dtype: ty.dtype, shape: ty.shape.clone(), bytes };
         self.list(0, &mut elements)?;
         let shape: Vec<usize> = elements.shape.iter().map(|size| size.unwrap_or(0)).collect();
         Tensor::new(ty.dtype, shape, Bytes::from(elements.bytes)).ok()
@@ -231,7 +227,11 @@ impl Elements {
     }
 
     fn push_float(&mut self, value: f64) -> bool {
-        self.dtype.is_float() && push_float(self.dtype, value, &mut self.bytes)
+        match self.dtype {
+            // Most tensors' type goes without the call.
+            DType::F32 => push_f32(value, &mut self.bytes),
+            dtype => dtype.is_float() && push_float(dtype, value, &mut self.bytes),
+        }
     }
 }
 

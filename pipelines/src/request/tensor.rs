@@ -61,7 +61,7 @@ pub(super) fn collect<'de, A: SeqAccess<'de>>(
 }
 
 /// What a tensor of that type takes, as far as the type says it.
-pub(super) fn declared_bytes(ty: &TensorType) -> usize {
+fn declared_bytes(ty: &TensorType) -> usize {
     ty.shape.iter().fold(ty.dtype.size_bytes(), |product, size| product.saturating_mul(size.unwrap_or(1)))
 }
 
@@ -260,8 +260,16 @@ pub(super) fn push_whole(dtype: DType, value: i128, bytes: &mut Vec<u8>) -> bool
     true
 }
 
-/// Appends a float; `false` when it is out of range.
+/// Appends a 32-bit float; `false` when it is out of range.
+#[inline]
 #[expect(clippy::cast_possible_truncation, reason = "rounding to the tensor's type is what is asked for")]
+pub(super) fn push_f32(value: f64, bytes: &mut Vec<u8>) -> bool {
+    let value = value as f32;
+    bytes.extend_from_slice(&value.to_le_bytes());
+    value.is_finite()
+}
+
+/// Appends a float; `false` when it is out of range.
 pub(super) fn push_float(dtype: DType, value: f64, bytes: &mut Vec<u8>) -> bool {
     macro_rules! push {
         ($float:expr) => {{
@@ -273,7 +281,7 @@ pub(super) fn push_float(dtype: DType, value: f64, bytes: &mut Vec<u8>) -> bool 
     match dtype {
         DType::F16 => push!(f16::from_f64(value)),
         DType::BF16 => push!(bf16::from_f64(value)),
-        DType::F32 => push!(value as f32),
+        DType::F32 => push_f32(value, bytes),
         _ => push!(value),
     }
 }
