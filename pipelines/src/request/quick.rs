@@ -9,7 +9,7 @@ use millstream_values::{DType, Tensor, Value};
 
 use super::body::{BodySeed, ValueSeed};
 use super::pass::State;
-use super::tensor::{push_f32, push_float, push_whole};
+use super::tensor::{MAX_RESERVED_BYTES, push_f32, push_float, push_whole};
 use super::{FieldType, MAX_DEPTH, MAX_ITEMS, Schema};
 use crate::{Request, TensorType};
 
@@ -121,8 +121,9 @@ impl<'j> Reader<'j> {
         if ty.shape.is_empty() || ty.shape.len() >= MAX_DEPTH || ty.dtype == DType::Bool {
             return None;
         }
-        // Few numbers take less than four bytes of JSON.
-        let bytes = Vec::with_capacity((self.json.len() - self.at) / 4 * ty.dtype.size_bytes());
+        // Few numbers take less than four bytes of JSON; what follows may be something else.
+        let likely = (self.json.len() - self.at) / 4 * ty.dtype.size_bytes();
+        let bytes = Vec::with_capacity(likely.min(MAX_RESERVED_BYTES));
         let mut elements = Elements { dtype: ty.dtype, shape: ty.shape.clone(), bytes };
         self.list(0, &mut elements)?;
         let shape: Vec<usize> = elements.shape.iter().map(|size| size.unwrap_or(0)).collect();

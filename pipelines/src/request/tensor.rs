@@ -12,7 +12,7 @@ use super::pass::{Shared, enter_index, leave};
 use crate::TensorType;
 
 /// Memory that is set aside for a tensor before any of it came.
-const MAX_RESERVED_BYTES: usize = 64 << 10;
+pub(super) const MAX_RESERVED_BYTES: usize = 64 << 10;
 
 /// A tensor to be read.
 #[derive(Clone, Copy)]

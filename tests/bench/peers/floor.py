@@ -4,6 +4,7 @@ minutes say little about a distance of some percent. `python3 tests/bench/peers/
 Installs no peer: `tests/bench/run --quick --peers fastapi --workloads embed-1` does."""
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import statistics
@@ -24,6 +25,8 @@ def arguments():
     parser.add_argument("workload", choices=known)
     parser.add_argument("--callers", type=int, default=40, help="callers of ours [%(default)s]")
     parser.add_argument("--batch", type=int, default=64, help="requests in one direct call of the model [%(default)s]")
+    parser.add_argument("--times", type=int, default=1,
+                        help="a request has so many times the workload's rows or texts [%(default)s]")
     parser.add_argument("--replicas", type=int, default=1,
                         help="replicas of ours, which share the cores that the direct call has alone [%(default)s]")
     parser.add_argument("--rounds", type=int, default=8, help="[%(default)s]")
@@ -33,7 +36,9 @@ def arguments():
 
 def main():
     chosen = arguments()
-    workload = workloads.BY_NAME[chosen.workload]
+    workload, times = workloads.BY_NAME[chosen.workload], chosen.times
+    body = {name: inputs * times for name, inputs in workload.body.items()}
+    workload = dataclasses.replace(workload, body=body, rows=workload.rows * times)
     setup = engines.Setup.at(ROOT, install.ours(ROOT), os.cpu_count() or 1, chosen.replicas)
     python = install.venv(setup.peers, "fastapi")
     binary = install.oha(setup.peers)
@@ -41,14 +46,15 @@ def main():
         raise SystemExit("floor.py: FastAPI's environment or oha is missing; "
                          f"run `tests/bench/run --quick --peers fastapi --workloads {workload.name}` once")
     generator = load.Oha(binary)
-    command = [str(part) for part in (python, engines.HERE / "direct.py", workload.name, "turns", chosen.batch)]
+    command = [str(part) for part in (python, engines.HERE / "direct.py", workload.name, "turns", chosen.batch * times)]
     direct = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                               env={**os.environ, **setup.env(workload)})
 
     def floor(seconds):
         direct.stdin.write(f"{seconds}\n")
         direct.stdin.flush()
-        return map(float, direct.stdout.readline().split())
+        per_s, cpu = map(float, direct.stdout.readline().split())
+        return per_s / times, cpu * times
 
     try:
         with measure.serving("millstream", workload, setup) as served:
