@@ -68,7 +68,7 @@ fn a_client_that_asks_hears_where_the_time_went() -> Result<()> {
     let plain = pipeline("batch = { max_wait = \"300ms\" }");
     let hedged = plain.replace("[stages.embed]\n", "[stages.embed]\nhedge = \"10s\"\n");
     assert_ne!(hedged, plain);
-    let mut cluster = Cluster::serving(&plain)?;
+    let cluster = Cluster::serving(&plain)?;
     let ask = |cluster: &Cluster, timing: &str| {
         let request = cluster.http().post(cluster.url("/p")).header("x-server-timing", timing);
         request.json(&json!({ "texts": ["a lone text"] })).send()
