@@ -3,8 +3,8 @@
 //!
 //!     cargo run --release -p millstream-worker --example batch_cost -- target/test-models [REPLICAS]
 //!
-//! Replicas, one unless told, share the cores that the direct call has alone. Prints rows per second of both and their ratio, for calls of 1, 8 and 64 rows: the median turn, and the ratios of
-//! the least and the best.
+//! Replicas, one unless told, share the cores that the direct call has alone. Prints rows per second of both and their
+//! ratio, for calls of 1, 8 and 64 rows: the median turn, and the ratios of the least and the best.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for people")]
 
 use std::path::{Path, PathBuf};

@@ -71,7 +71,7 @@ pub(super) struct Performance<'a> {
     /// How long it waited for places, where that is asked for.
     queued: Duration,
     /// What the replica that answered says about its time.
-    pub(super) told: Option<Timing>,
+    told: Option<Timing>,
     /// The replica whose answer it is.
     answered_by: Option<Key>,
 }
@@ -233,7 +233,10 @@ impl Performance<'_> {
         let ended = within(own_deadline, pin!(self.race(&mut tries, after))).await;
         match ended {
             // What else is under way is given up.
-            Ok((index, result)) => (tries.swap_remove(index).permit, outcome_of(&result), result),
+            Ok((index, (result, told))) => {
+                self.told = told;
+                (tries.swap_remove(index).permit, outcome_of(&result), result)
+            }
             Err(()) => {
                 let first = tries.remove(0);
                 tries.into_iter().for_each(|other| other.permit.finish(Outcome::TimedOut));

@@ -38,20 +38,16 @@ impl Performance<'_> {
     }
 
     /// Waits for the first of `tries`, and after some time for a second one too. Gives which of them ended the call.
-    pub(super) async fn race(
-        &mut self,
-        tries: &mut Tries,
-        after: Duration,
-    ) -> (usize, Result<Value, CallError>) {
+    pub(super) async fn race(&mut self, tries: &mut Tries, after: Duration) -> (usize, Answer) {
         if let Ok(ended) = tokio::time::timeout(after, answer(&mut tries[0].pending)).await {
-            return (0, self.note(ended));
+            return (0, ended);
         }
         let first = tries[0].permit.target().key;
         let avoid: SmallVec<[_; 4]> = self.avoided().into_iter().chain([first]).collect();
         // Both places are held for as long as the second call runs.
         let place = self.cx.budget.retry();
         let second = place.as_ref().and_then(|_| self.deployment.try_acquire(self.wish(&avoid)));
-        let Some(permit) = second else { return (0, self.note(answer(&mut tries[0].pending).await)) };
+        let Some(permit) = second else { return (0, answer(&mut tries[0].pending).await) };
         self.deployment.meter().retried(RetryReason::Hedged);
         let pending = self.send(&permit);
         tries.push(Try { permit, pending });
@@ -60,27 +56,20 @@ impl Performance<'_> {
             answer = answer(&mut head[0].pending) => (answer, 0),
             answer = answer(&mut tail[0].pending) => (answer, 1),
         };
-        let result = self.note(answered);
-        let outcome = super::call::outcome_of(&result);
+        let outcome = super::call::outcome_of(&answered.0);
         if outcome == Outcome::Answered {
-            return (ended, result);
+            return (ended, answered);
         }
         // The other may still answer.
         let failed = tries.remove(ended);
         self.failed_on.push(failed.permit.target().key);
         failed.permit.finish(outcome);
-        (0, self.note(answer(&mut tries[0].pending).await))
-    }
-
-    /// Keeps where the time of the call that counts went.
-    fn note(&mut self, (result, told): Answer) -> Result<Value, CallError> {
-        self.told = told;
-        result
+        (0, answer(&mut tries[0].pending).await)
     }
 }
 
 /// How a call ended, and where its time went if its replica told.
-type Answer = (Result<Value, CallError>, Option<Timing>);
+pub(super) type Answer = (Result<Value, CallError>, Option<Timing>);
 
 /// The end of a call whose parts nobody wants.
 async fn answer(pending: &mut PendingCall) -> Answer {

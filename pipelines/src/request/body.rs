@@ -80,13 +80,16 @@ impl BodySeed<'_> {
         state.path.pop();
     }
 
-    /// The fields in the schema's order, defaults filled in; missing ones are faults, unless they were seen (with a fault of
-    /// their own).
-    pub(super) fn complete(&self, mut values: Vec<Option<Value>>, seen: &[bool]) -> Value {
+    /// The fields in the schema's order, defaults filled in; missing ones are faults, unless they had one of their own.
+    pub(super) fn complete(
+        &self,
+        mut values: Vec<Option<Value>>,
+        had_fault: impl Fn(usize) -> bool,
+    ) -> Value {
         let mut fields = Map::with_capacity(values.len());
         for (index, field) in self.schema.fields.iter().enumerate() {
             let value = values[index].take().or_else(|| field.default.clone());
-            if value.is_none() && !seen.get(index).is_some_and(|seen| *seen) {
+            if value.is_none() && !had_fault(index) {
                 let mut state = self.state.borrow_mut();
                 state.path.push(Step::Key(Arc::clone(&field.name)));
                 state.fault(format!("the field is missing; it is required and of type `{}`", field.ty));
@@ -142,7 +145,7 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
                 map.next_value_seed(AnyJson { depth: 1 })?;
             }
         }
-        Ok(Request { fields: self.complete(values, &seen), stream })
+        Ok(Request { fields: self.complete(values, |index| seen[index]), stream })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Request, A::Error> {

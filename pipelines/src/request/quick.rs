@@ -57,7 +57,7 @@ pub(super) fn read(schema: &Schema, body: &[u8]) -> Option<Request> {
         return None;
     }
     let state = RefCell::new(State::default());
-    let fields = BodySeed { schema, state: &state }.complete(values, &[]);
+    let fields = BodySeed { schema, state: &state }.complete(values, |_| false);
     state.into_inner().faults.is_empty().then_some(Request { fields, stream: false })
 }
 
