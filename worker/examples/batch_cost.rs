@@ -5,8 +5,9 @@
 //!
 //! Replicas, one unless told, share the cores that the direct call has alone. Prints rows per second of both and their
 //! ratio, for calls of 1, 8 and 64 rows: the median turn, and the ratios of the least and the best.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for people")]
+#![allow(clippy::print_stdout, reason = "a measurement for people")]
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use ort::value::TensorRef;
 use tokio::runtime::Runtime;
 
 #[path = "../tests/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "shared with the tests")]
+#[allow(dead_code, unused_imports, clippy::unwrap_used, reason = "shared with the tests")]
 mod support;
 use support::testing::{echo_spec, start};
 use support::{Head, Session as HeadSession};
@@ -31,6 +32,8 @@ use support::{Head, Session as HeadSession};
 /// The command's.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+type Failure = Box<dyn Error>;
 
 const WIDTH: usize = 42;
 /// Rows that wait or run at any time.
@@ -40,32 +43,38 @@ const MAX_BATCH: usize = 256;
 const TURN: Duration = Duration::from_millis(400);
 const NUM_TURNS: usize = 25;
 
-fn main() {
+fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let models = PathBuf::from(arguments.next().unwrap_or_else(|| "target/test-models".to_owned()));
-    let cores = std::thread::available_parallelism().unwrap().get();
-    let num_replicas = arguments.next().map_or(1, |text| text.parse().unwrap());
+    let cores = std::thread::available_parallelism()?.get();
+    let num_replicas = arguments.next().map_or(Ok(1), |text| text.parse())?;
     let rows = vec![0.5_f32; MAX_BATCH * WIDTH];
 
-    let runtime = Runtime::new().unwrap();
-    let data_dir = tempfile::tempdir().unwrap();
+    let runtime = Runtime::new()?;
+    let data_dir = tempfile::tempdir()?;
     let (worker, _head, _session) =
-        runtime.block_on(replicas(&models, data_dir.path(), num_replicas, cores / num_replicas));
-    let mut direct = session(&models, cores);
+        runtime.block_on(replicas(&models, data_dir.path(), num_replicas, cores / num_replicas))?;
+    let mut direct = session(&models, cores)?;
     let mut floor = |batch| rate(|| run(&mut direct, &rows[..batch * WIDTH]));
-    let rates = [32, 64, 128, MAX_BATCH].map(|batch| (floor(batch), batch));
-    let (_, best) = rates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+    let mut best = (0.0, 0);
+    for batch in [32, 64, 128, MAX_BATCH] {
+        let rate = floor(batch)?;
+        if rate > best.0 {
+            best = (rate, batch);
+        }
+    }
+    let (_, best) = best;
     println!("{cores} cores; ONNX Runtime called directly is fastest with {best} rows");
     for num_rows in [1, 8, 64] {
-        let tensor = Tensor::from_f32([num_rows, WIDTH], &rows[..num_rows * WIDTH]).unwrap();
+        let tensor = Tensor::from_f32([num_rows, WIDTH], &rows[..num_rows * WIDTH])?;
         let inputs = Value::map([("features", Value::Tensor(tensor))]);
-        let turn = |_| {
-            let floor = floor(best);
+        let turn = |_| -> Result<_, Failure> {
+            let floor = floor(best)?;
             let ours = num_rows as f64
-                * runtime.block_on(calls(&worker, num_replicas, &inputs, NUM_ROWS / num_rows));
-            (ours / floor, ours, floor)
+                * runtime.block_on(calls(&worker, num_replicas, &inputs, NUM_ROWS / num_rows))?;
+            Ok((ours / floor, ours, floor))
         };
-        let mut turns: Vec<(f64, f64, f64)> = (0..NUM_TURNS).map(turn).collect();
+        let mut turns: Vec<(f64, f64, f64)> = (0..NUM_TURNS).map(turn).collect::<Result<_, _>>()?;
         turns.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (ratio, ours, floor) = turns[NUM_TURNS / 2];
         let (least, most) = (turns[0].0, turns[NUM_TURNS - 1].0);
@@ -74,6 +83,7 @@ fn main() {
             NUM_ROWS / num_rows
         );
     }
+    Ok(())
 }
 
 fn classifier() -> PathBuf {
@@ -86,32 +96,32 @@ async fn replicas(
     data_dir: &Path,
     num_replicas: usize,
     threads: usize,
-) -> (Worker, Head, HeadSession) {
+) -> Result<(Worker, Head, HeadSession), Failure> {
     let mut head = Head::start().await;
     let mut config = head.config(data_dir);
     config.onnxruntime = Some(models.join("lib"));
-    let worker = Worker::start(config).await.unwrap();
+    let worker = Worker::start(config).await?;
     let mut session = head.session(1).await;
     let mut spec = DeploymentSpec {
         task: Task::Tensor,
         engine: EngineKind::Onnx,
         model: Some(ModelRef::File { path: classifier().display().to_string() }),
-        batch: Batch { max_size: u32::try_from(MAX_BATCH).unwrap(), ..Batch::default() },
+        batch: Batch { max_size: u32::try_from(MAX_BATCH)?, ..Batch::default() },
         echo: None,
         ..echo_spec("tabular")
     };
-    spec.limits.max_ongoing_requests = u32::try_from(NUM_ROWS).unwrap();
-    spec.demand.cpu_milli = u64::try_from(threads * 1000).unwrap();
+    spec.limits.max_ongoing_requests = u32::try_from(NUM_ROWS)?;
+    spec.demand.cpu_milli = u64::try_from(threads * 1000)?;
     for index in 0..num_replicas {
         let id = index.to_string();
         session.send(1, head_message::Body::Start(start(&id, &spec))).await;
         session.state(&id, v1::ReplicaState::Ready).await;
     }
-    (worker, head, session)
+    Ok((worker, head, session))
 }
 
 /// Calls per second of so many callers, each of whom calls again once it is answered.
-async fn calls(worker: &Worker, num_replicas: usize, inputs: &Value, callers: usize) -> f64 {
+async fn calls(worker: &Worker, num_replicas: usize, inputs: &Value, callers: usize) -> Result<f64, Failure> {
     let begin = Instant::now();
     let caller = |index: usize| {
         let client = worker.client();
@@ -137,32 +147,34 @@ async fn calls(worker: &Worker, num_replicas: usize, inputs: &Value, callers: us
     let tasks: Vec<_> = (0..callers).map(|index| tokio::spawn(caller(index))).collect();
     let mut num_calls = 0;
     for task in tasks {
-        num_calls += task.await.unwrap();
+        num_calls += task.await?;
     }
-    f64::from(num_calls) / begin.elapsed().as_secs_f64()
+    Ok(f64::from(num_calls) / begin.elapsed().as_secs_f64())
 }
 
-fn session(models: &Path, threads: usize) -> Session {
+fn session(models: &Path, threads: usize) -> Result<Session, Failure> {
     let places = Places { explicit: Some((models.join("lib"), "the command line")), folders: Vec::new() };
-    let environment = OnnxFactory::with_places(places).environment().unwrap();
-    let builder = Session::builder(&environment).unwrap();
-    let builder = builder.with_optimization_level(GraphOptimizationLevel::Level3).unwrap();
-    builder.with_intra_threads(threads).unwrap().commit_from_file(classifier().join("model.onnx")).unwrap()
+    let environment = OnnxFactory::with_places(places).environment()?;
+    let told = |error: ort::Error<_>| error.message().to_owned();
+    let builder = Session::builder(&environment)?;
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::Level3).map_err(told)?;
+    let mut builder = builder.with_intra_threads(threads).map_err(told)?;
+    Ok(builder.commit_from_file(classifier().join("model.onnx"))?)
 }
 
 /// One direct run; gives its rows.
-fn run(session: &mut Session, rows: &[f32]) -> usize {
+fn run(session: &mut Session, rows: &[f32]) -> Result<usize, Failure> {
     let batch = rows.len() / WIDTH;
-    let outputs = session.run([TensorRef::from_array_view(([batch, WIDTH], rows)).unwrap().into()]).unwrap();
-    std::hint::black_box(outputs[1].try_extract_tensor::<f32>().unwrap().1.to_vec());
-    batch
+    let outputs = session.run([TensorRef::from_array_view(([batch, WIDTH], rows))?.into()])?;
+    std::hint::black_box(outputs[1].try_extract_tensor::<f32>()?.1.to_vec());
+    Ok(batch)
 }
 
 /// Rows per second of such runs.
-fn rate(mut run: impl FnMut() -> usize) -> f64 {
+fn rate(mut run: impl FnMut() -> Result<usize, Failure>) -> Result<f64, Failure> {
     let (begin, mut rows) = (Instant::now(), 0);
     while begin.elapsed() < TURN {
-        rows += run();
+        rows += run()?;
     }
-    rows as f64 / begin.elapsed().as_secs_f64()
+    Ok(rows as f64 / begin.elapsed().as_secs_f64())
 }
