@@ -56,11 +56,11 @@ fn main() -> Result<()> {
         println!(
             "| {name} | {published} | {:.2}/{:.2} | **{:.2}/{:.2}** | {:.2}/{:.2} | {:.1}/{:.1} |",
             best_fit.allocated_pct_at_100,
-            best_fit.allocated_pct_at_130,
+            best_fit.allocated_pct_at_end,
             ours.allocated_pct_at_100,
-            ours.allocated_pct_at_130,
+            ours.allocated_pct_at_end,
             ours.upper_bound_pct_at_100,
-            ours.upper_bound_pct_at_130,
+            ours.upper_bound_pct_at_end,
             ours.decision_us_p50,
             ours.decision_us_p99,
         );

@@ -1,6 +1,6 @@
 //! The request path: from a caller in this process (an ingress, or a stream of the gRPC server) to a replica's
-//! engine. No lock, no actor mailbox: a snapshot, an atomic counter, and the replica's own queue or the caller's
-//! own thread.
+//! engine. No actor mailbox: a snapshot, an atomic counter, and the replica's own queue or the caller's own thread. The one
+//! lock is a call's own: its slot's, which caller and replica take once each.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -27,7 +27,7 @@ const RESTARTS: Definition = Definition {
 const BATCH_SIZE: Definition = Definition {
     name: "millstream_batch_size",
     kind: Kind::Histogram(INPUTS),
-    help: "Inputs (texts, documents, rows) that went into the engine together; of a generator, prompts that joined in one step.",
+    help: "Inputs (texts, documents, rows) that went into the engine together; of a generator, sequences that a step advanced.",
     labels: &["deployment"],
 };
 

@@ -60,7 +60,8 @@ pub(crate) struct Handle {
 
 /// What runs a replica's calls.
 pub(crate) enum Runner {
-    /// A thread that is fed through a queue; `slots` bounds it.
+    /// A thread that is fed through a queue. `slots` bounds the calls that somebody waits for; a cancelled call gives its slot
+    /// back at once but stays in the queue until the engine's step ends.
     Thread(Sender<Feed>),
     /// The async runtime.
     Tasks(Tasks),

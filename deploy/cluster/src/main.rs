@@ -22,7 +22,7 @@ use crate::cli::{Cli, Command};
 
 /// A call is made on one thread and ends on another, thousands of times a second.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

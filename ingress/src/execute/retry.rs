@@ -1,6 +1,7 @@
 //! Whether a failed call is sent again, and how many may be at the same time, as plain functions.
 //!
-//! The budget bounds retries under way at one time. A replica that dies takes all of its calls with it: those wait for
+//! The budget bounds retries under way at one time. Each failed attempt takes a part of it where there is one left; only the
+//! retry of a call that has started is given up or waits without one. A replica that dies takes all of its calls with it: those wait for
 //! a place in the budget rather than fail, so that the bound costs no request.
 
 use std::time::Duration;

@@ -32,7 +32,8 @@ use super::problem::Problem;
 use crate::clock;
 use crate::execute::{Failure, Part};
 
-/// Parts that wait for a client that reads slowly; beyond that the replica's answer waits.
+/// Parts that wait for a client that reads slowly. Beyond that the ingress reads no further parts of the answer; the replica
+/// goes on, and what it sends waits in the call's own channel.
 pub(crate) const MAX_WAITING_PARTS: usize = 64;
 /// Most bytes put into one frame while more parts are waiting.
 const MAX_FRAME_BYTES: usize = 16 << 10;

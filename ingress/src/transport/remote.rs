@@ -38,7 +38,7 @@ const MAX_REDIAL: Duration = Duration::from_secs(2);
 const WINDOW_BYTES: u32 = 16 << 20;
 /// Largest call; a larger one would make the worker end the stream, and with it every other call.
 const MAX_CALL_BYTES: usize = 65 << 20;
-/// Largest reply; bodies with raw tensors may have 64 MiB, and what models make of them more.
+/// Largest reply that is read. What a worker sends is bounded there (`worker/src/server.rs`), below this.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
 /// A worker in another process. Dropping it closes the stream.

@@ -74,12 +74,12 @@ pub struct Summary {
     pub seeds: Vec<u64>,
     /// Mean GPU with work when tasks had asked for all of the capacity, in percent of it.
     pub allocated_pct_at_100: f64,
-    /// The same at the end of the arrivals, whatever `ratio` is.
-    pub allocated_pct_at_130: f64,
+    /// The same at the end of the arrivals, when tasks had asked for `ratio` times the capacity.
+    pub allocated_pct_at_end: f64,
     /// Mean of what no policy can exceed at 100%.
     pub upper_bound_pct_at_100: f64,
     /// The same at the end of the arrivals.
-    pub upper_bound_pct_at_130: f64,
+    pub upper_bound_pct_at_end: f64,
     /// Mean number of tasks that arrived.
     pub tasks: f64,
     /// Mean number of tasks that fitted nowhere.
@@ -116,9 +116,9 @@ impl Summary {
             ratio,
             seeds: outcomes.iter().map(|outcome| outcome.seed).collect(),
             allocated_pct_at_100: mean(|o| o.allocated_pct_at_100),
-            allocated_pct_at_130: mean(|o| o.allocated_pct_at_end),
+            allocated_pct_at_end: mean(|o| o.allocated_pct_at_end),
             upper_bound_pct_at_100: mean(|o| o.bound_pct_at_100),
-            upper_bound_pct_at_130: mean(|o| o.bound_pct_at_end),
+            upper_bound_pct_at_end: mean(|o| o.bound_pct_at_end),
             tasks: mean(|o| o.num_tasks as f64),
             failed_tasks: mean(|o| o.num_failed as f64),
             decision_us_p50: percentile(50),

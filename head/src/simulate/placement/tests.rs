@@ -39,7 +39,7 @@ fn a_summary_holds_means_and_percentiles() {
     assert_eq!(summary.seeds, [0, 1, 2, 3]);
     assert!((summary.decision_us_p50 - 1.0).abs() < 1e-9 && (summary.decision_us_p99 - 1.0).abs() < 1e-9);
     let json = serde_json::to_value(&summary).unwrap();
-    for key in ["allocated_pct_at_100", "allocated_pct_at_130", "decision_us_p50", "decision_us_p99", "seeds"]
+    for key in ["allocated_pct_at_100", "allocated_pct_at_end", "decision_us_p50", "decision_us_p99", "seeds"]
     {
         assert!(json.get(key).is_some(), "{key}");
     }

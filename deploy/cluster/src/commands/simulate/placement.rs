@@ -135,9 +135,9 @@ fn print(summary: &Summary, setup: &Setup<'_>) {
     let end = format!("{:.0}% ASKED", 100.0 * summary.ratio);
     table.set_header(["", "100% ASKED", end.as_str()]);
     let percent = |value: f64| format!("{value:.2}%");
-    let (at_100, at_end) = (summary.allocated_pct_at_100, summary.allocated_pct_at_130);
+    let (at_100, at_end) = (summary.allocated_pct_at_100, summary.allocated_pct_at_end);
     table.add_row(["GPU with work", &style::strong(percent(at_100)), &style::strong(percent(at_end))]);
-    let (bound, bound_at_end) = (summary.upper_bound_pct_at_100, summary.upper_bound_pct_at_130);
+    let (bound, bound_at_end) = (summary.upper_bound_pct_at_100, summary.upper_bound_pct_at_end);
     table.add_row(["upper bound", &percent(bound), &percent(bound_at_end)]);
     table.add_row([
         "of the bound",
