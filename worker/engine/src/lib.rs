@@ -11,9 +11,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use millstream_calls::call::{Answer, Priority, Reply, Timing};
+use millstream_calls::{CallError, ErrorClass, Value};
 use millstream_pipelines::{Batch, DeploymentSpec};
-pub use millstream_proto::call::{Answer, Priority, Reply, Timing};
-use millstream_proto::{CallError, ErrorClass, Value};
 
 /// What an engine gets to load a model.
 pub struct LoadArgs<'a> {

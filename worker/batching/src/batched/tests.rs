@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use millstream_proto::call::{CallEvent, Parts, PendingCall, channel};
+use millstream_calls::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_values::Started;
 use proptest::prelude::*;
 

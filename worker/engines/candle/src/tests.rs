@@ -7,10 +7,10 @@ mod stock;
 use std::path::Path;
 use std::time::Instant;
 
+use millstream_calls::call::CallEvent;
 use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
 use millstream_engine_tensors::testing::{call, done, events, run, spec};
 use millstream_pipelines::Task;
-use millstream_proto::call::CallEvent;
 use millstream_values::{ErrorClass, Value};
 
 use crate::CandleFactory;

@@ -6,10 +6,10 @@ mod parity;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use millstream_calls::call::CallEvent;
 use millstream_engine::{Answer, Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
 use millstream_engine_tensors::testing::{call, done, events, run, spec};
 use millstream_pipelines::Task;
-use millstream_proto::call::CallEvent;
 use millstream_values::{ErrorClass, Value};
 
 use crate::GeneratorFactory;

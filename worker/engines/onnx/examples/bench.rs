@@ -10,11 +10,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use millstream_calls::call::{Parts, channel};
 use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, Progress, SteppingEngine};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_engine_text::{TextModel, TokenBatch, Tokens, normalize, pool};
 use millstream_pipelines::{DeploymentSpec, Task};
-use millstream_proto::call::{Parts, channel};
 use millstream_values::{Tensor, Value};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use candle_core::{Device as CandleDevice, Tensor};
+use millstream_calls::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_engine::{Call, Progress, SteppingEngine};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
 };
-use millstream_proto::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_values::Value;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};

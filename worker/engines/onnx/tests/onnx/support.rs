@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_calls::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
 };
-use millstream_proto::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_values::{CallError, Value};
 
 pub(crate) fn root() -> PathBuf {

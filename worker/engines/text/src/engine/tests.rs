@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use millstream_calls::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_engine::{Call, Progress, SteppingEngine};
-use millstream_proto::call::{CallEvent, Parts, PendingCall, channel};
 
 use super::*;
 
