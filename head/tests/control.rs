@@ -1,4 +1,5 @@
 //! What the command and programs may ask, and what they are refused.
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;

@@ -1,4 +1,5 @@
 //! The head over the network: what people deploy reaches workers and ingresses, and survives whatever dies.
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;

@@ -1,5 +1,6 @@
 //! Kept answers between ingress and replicas: what is never kept, and what a change of routes makes of those there are.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;

@@ -1,5 +1,6 @@
 //! What an HTTP client sees: statuses, ids, limits, streams. Replicas are scripted behind real gRPC servers.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
 
 mod common;

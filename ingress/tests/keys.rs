@@ -1,5 +1,7 @@
 //! API keys where a stream is under way and where tables change: scripted replicas, and a head that hands out tables.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
+
 mod common;
 
 use common::{ECHO, FakeWorker, GENERATE, Reaction, Setup, eventually, problem, table};

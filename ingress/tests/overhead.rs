@@ -2,6 +2,7 @@
 //! only stage is answered in this process at once. Prints both; run it with
 //! `cargo test --release -p millstream-ingress --test overhead -- --ignored --nocapture`.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
 
 mod common;

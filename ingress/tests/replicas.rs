@@ -1,5 +1,7 @@
 //! Between ingress, replicas and head: queues, retries, ejection, workers that die, routes that change.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
+
 mod common;
 
 use std::sync::Arc;

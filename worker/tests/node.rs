@@ -1,5 +1,6 @@
 //! A whole worker against a head of this folder, over real gRPC on loopback: registration, orders, calls through the
 //! ReplicaService and in the process, epochs, and a head that goes and returns.
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![allow(clippy::unwrap_used, reason = "a test from end to end")]
 
 use std::sync::atomic::Ordering;

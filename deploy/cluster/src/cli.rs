@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use millstream_worker::Environment;
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::defrag::DefragArgs;
@@ -49,6 +50,9 @@ pub(crate) struct Global {
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
     pub(crate) color: ColorChoice,
+    /// The environment as `main` found it, for settings that have no flag.
+    #[arg(skip)]
+    pub(crate) environment: Environment,
 }
 
 /// Form of log lines.

@@ -1,22 +1,26 @@
 //! The `cluster` command: parses, calls, prints. It decides nothing; it is the only place that knows head, worker and
 //! ingress together, and the only one that reads the environment.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 #![expect(clippy::print_stdout, reason = "a command prints")]
 
 mod bundled;
 mod cli;
 mod client;
+mod clock;
 mod commands;
 mod data_dir;
 mod exit;
 mod logging;
 mod progress;
+mod random;
 mod style;
 mod up;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use millstream_worker::Environment;
 
 use crate::cli::{Cli, Command};
 
@@ -25,7 +29,8 @@ use crate::cli::{Cli, Command};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    cli.global.environment = environment();
     let outcome = match &cli.command {
         Command::Completions { shell } => {
             commands::completions(*shell);
@@ -37,6 +42,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// The variables of the environment. One whose name is not UTF-8 is left out: nothing here asks for it.
+#[expect(clippy::disallowed_methods, reason = "read here once, and passed on")]
+fn environment() -> Environment {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
 }
 
 /// Runs a command that needs the async runtime.

@@ -147,6 +147,7 @@ impl Head {
             gpus: Some(vec![DeclaredGpu { model: "declared".into(), memory_bytes: 1 << 30 }]),
             model_dirs: vec![],
             onnxruntime: None,
+            environment: BTreeMap::new(),
         }
     }
 
