@@ -11,6 +11,8 @@ mod cli;
 mod client;
 mod commands;
 mod data_dir;
+#[cfg(test)]
+mod docs;
 mod exit;
 mod logging;
 mod progress;
