@@ -31,6 +31,7 @@ mod telemetry;
 mod testing;
 mod timing;
 
+pub use api::dashboard::dashboard_endpoints;
 pub use api::own_site::own_site_only;
 pub use head::{Config, Head, MetricsPage, StartError};
 pub use lock::{DataDirLock, LockError};

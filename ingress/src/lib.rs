@@ -49,6 +49,11 @@ pub mod decisions {
     pub use crate::routes::split::{Asked, Part as Weight, choose};
 }
 
+/// What an ingress reads and answers over HTTP, for the reference in `docs/http.md`.
+pub mod reference {
+    pub use crate::http::{KINDS, Kind, endpoints, kind_of, request_headers, response_headers};
+}
+
 /// What an ingress is started with.
 pub struct Config {
     /// Name of the node, for people.

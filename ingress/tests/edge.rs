@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use common::{ECHO, FakeHead, FakeWorker, GENERATE, Reaction, Setup, eventually, problem, table};
-use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits};
+use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, reference};
 use serde_json::json;
 
 async fn echo_setup() -> (FakeWorker, Setup) {
@@ -74,6 +74,30 @@ async fn own_pages_tell_liveness_and_routes() {
     assert_eq!((&routes["version"], &routes["pipelines"][0]["route"]), (&json!(1), &json!("/echo")));
     let replica = &routes["pipelines"][0]["deployments"][0]["replicas"][0];
     assert_eq!((&replica["id"], &replica["address"]), (&json!("echo-1"), &json!(worker.address.to_string())));
+}
+
+#[tokio::test]
+async fn the_reference_lists_what_is_answered() {
+    let (_worker, setup) = echo_setup().await;
+    let known = reference::response_headers();
+    let is_known = |name: &str| {
+        let of_http = ["content-length", "date", "transfer-encoding"].contains(&name);
+        of_http || known.iter().any(|header| header.name == name)
+    };
+    for endpoint in reference::endpoints() {
+        let path = endpoint.path.replace("{route}", "/echo");
+        for method in ["GET", "HEAD", "POST", "DELETE"] {
+            let request = setup.client.request(method.parse().unwrap(), setup.url(&path));
+            let response = request.body(r#"{"text": "hello"}"#).send().await.unwrap();
+            let is_listed = endpoint.methods.split(", ").any(|listed| listed == method);
+            assert_eq!(response.status(), if is_listed { 200 } else { 405 }, "{method} {path}");
+            for name in response.headers().keys() {
+                assert!(is_known(name.as_str()), "{method} {path}: {name}");
+            }
+        }
+    }
+    let unknown = problem(setup.client.get(setup.url("/-/metrics")).send().await.unwrap()).await;
+    assert_eq!(unknown.0, 404);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 pub mod call;
 pub mod defrag;
 pub mod deploy_plan;
+pub mod endpoint;
 pub mod event;
 mod ids;
 pub mod key;
