@@ -35,7 +35,7 @@ fn replicas(cluster: &Cluster) -> Vec<(Value, Value)> {
 #[test]
 fn a_full_batch_goes_at_once_and_new_settings_reach_running_replicas() -> Result<()> {
     let waiting = format!("batch = {{ max_size = 4, max_wait = \"{}s\" }}", 2 * LONG.as_secs());
-    let mut cluster = Cluster::serving(&pipeline(&waiting))?;
+    let cluster = Cluster::serving(&pipeline(&waiting))?;
     let before = replicas(&cluster);
     let start = Instant::now();
     thread::scope(|scope| {
