@@ -10,6 +10,7 @@
 //! - `python`: a program that parses.
 //! - the others of `page::KINDS`: anything.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "docs/commands.rs"]

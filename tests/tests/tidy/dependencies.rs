@@ -38,7 +38,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     ("millstream", &["proto", "pipelines", "head", "ingress", "worker"]),
     ("simulation", &["proto", "pipelines", "head", "ingress", "worker"]),
-    ("tests", &["pipelines", "head"]),
+    ("test-support", &[]),
+    ("tests", &["pipelines", "head", "test-support"]),
 ];
 
 /// What tests, and optional helpers of tests, may know besides.
@@ -46,6 +47,10 @@ const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
     ("engine-tensors", &["values", "proto", "pipelines"]),
     ("engine-candle", &["values", "proto"]),
     ("engine-generator", &["proto"]),
+    ("head", &["test-support"]),
+    ("ingress", &["test-support"]),
+    ("worker", &["test-support"]),
+    ("millstream", &["test-support", "tests"]),
 ];
 
 /// Packages of decisions, of which nothing may lead to an executor, a network or a log.
