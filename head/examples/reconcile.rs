@@ -4,6 +4,8 @@
 //! The clock is a number and the workers are values, as in the tests; what is timed is everything that the reconciler
 //! does, on one thread, between an event and its commands: observe, scale, step, book, publish, and when to look again.
 
+#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;

@@ -6,6 +6,7 @@
 //! Decisions are plain functions of values ([`desired`], [`scheduler`], [`autoscaler`], [`reconcile`]); actors and
 //! servers around them collect inputs and carry out results.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod actors;
 mod api;
@@ -30,6 +31,7 @@ mod telemetry;
 mod testing;
 mod timing;
 
+pub use api::dashboard::dashboard_endpoints;
 pub use api::own_site::own_site_only;
 pub use head::{Config, Head, MetricsPage, StartError};
 pub use lock::{DataDirLock, LockError};

@@ -1,40 +1,42 @@
 //! What the command and programs may ask, and what they are refused.
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
 use std::net::SocketAddr;
 
-use common::{Control, TOKEN, Worker, echo, register, start, try_start, until};
+use common::{Control, TOKEN, Worker, channel, echo, fast, register, start, try_start};
+use millstream_head::Head;
 use millstream_proto::status::ClusterStatus;
-use millstream_proto::v1;
+use millstream_test_support::{Echo, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tonic::Code;
+use tonic::{Code, Request, Status};
+
+/// What a call of the control service with an empty message is refused with.
+async fn call_without_token(head: &Head, call: &str) -> Status {
+    let mut client = tonic::client::Grpc::new(channel(head).await);
+    client.ready().await.unwrap();
+    let path = format!("/millstream.v1.ControlService/{call}").parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    client.unary(Request::new(()), path, codec).await.expect_err(call)
+}
 
 #[tokio::test]
 async fn every_control_call_needs_the_token() {
     let dir = tempfile::tempdir().unwrap();
     let head = start(dir.path()).await;
-    let mut control = Control::of(&head).await;
-    let client = control.client();
-    let refusals = [
-        client.deploy(v1::DeployRequest::default()).await.err(),
-        client.delete(v1::DeleteRequest::default()).await.err(),
-        client.status(v1::StatusRequest {}).await.err(),
-        client.watch_status(v1::StatusRequest {}).await.err(),
-        client.list_pipelines(v1::ListPipelinesRequest {}).await.err(),
-        client.shutdown(v1::ShutdownRequest::default()).await.err(),
-        client.plan_defrag(v1::PlanDefragRequest {}).await.err(),
-        client.create_key(v1::CreateKeyRequest::default()).await.err(),
-        client.set_key(v1::SetKeyRequest::default()).await.err(),
-        client.delete_key(v1::DeleteKeyRequest::default()).await.err(),
-        client.list_keys(v1::ListKeysRequest {}).await.err(),
-    ];
-    for refused in refusals {
-        let refused = refused.expect("refused");
-        assert_eq!(refused.code(), Code::Unauthenticated);
-        assert!(refused.message().contains("admin.token"), "{refused}");
+    let mut calls = Vec::new();
+    for line in include_str!("../../proto/v1/control.proto").lines() {
+        let Some(call) = line.strip_prefix("  rpc ").and_then(|rest| rest.split('(').next()) else {
+            continue;
+        };
+        calls.push(call);
+        let refused = call_without_token(&head, call).await;
+        assert_eq!(refused.code(), Code::Unauthenticated, "{call}: {refused}");
+        assert!(refused.message().contains("admin.token"), "{call}: {refused}");
     }
+    assert!(calls.len() > 10 && calls.contains(&"Deploy"), "the file has another form by now: {calls:?}");
     head.stop().await;
 }
 
@@ -46,13 +48,13 @@ async fn bad_texts_and_conflicts_are_refused_with_their_class() {
     let bad = control.deploy("name = 3\n[deployments.x]\nengine = \"none\"\n").await.unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument);
     assert!(bad.message().contains("p.toml:1:8"), "{bad}");
-    control.deploy(&echo("a", 1, "0ms")).await.unwrap();
-    let taken = control.deploy(&echo("b", 1, "0ms").replace("\"/b\"", "\"/a\"")).await.unwrap_err();
+    control.deploy(echo("a", 1, "0ms")).await.unwrap();
+    let taken = control.deploy(echo("b", 1, "0ms").route("/a")).await.unwrap_err();
     assert_eq!(taken.code(), Code::InvalidArgument);
-    let using = echo("user", 1, "0ms").replace("use = \"model\"", "use = \"a/model\"");
-    let missing = control.deploy(&using.replace("a/model", "a/none")).await.unwrap_err();
+    let using = |deployment| Echo::new("user").uses(deployment);
+    let missing = control.deploy(using("a/none")).await.unwrap_err();
     assert!(missing.message().contains("`a/none` does not exist"), "{missing}");
-    control.deploy(&using).await.unwrap();
+    control.deploy(using("a/model")).await.unwrap();
     let in_use = control.delete("a").await.unwrap_err();
     assert_eq!(in_use.code(), Code::FailedPrecondition);
     assert_eq!(control.delete("none").await.unwrap_err().code(), Code::NotFound);
@@ -75,7 +77,7 @@ async fn a_status_watch_sees_changes() {
     assert!(next().await.nodes.is_empty());
     let _worker = Worker::join(&head, register("node-1")).await.unwrap();
     until("the node is seen", async || next().await.nodes.first().cloned()).await;
-    control.deploy(&echo("p", 1, "0ms")).await.unwrap();
+    control.deploy(echo("p", 1, "0ms")).await.unwrap();
     until("the replica is seen", async || {
         next().await.pipelines.first()?.deployments[0].replicas.first().cloned()
     })
@@ -84,10 +86,10 @@ async fn a_status_watch_sees_changes() {
 }
 
 #[tokio::test]
-async fn a_second_head_on_the_same_directory_is_told_who_has_it() {
+async fn a_second_head_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let head = start(dir.path()).await;
-    let Err(error) = try_start(dir.path()).await else { panic!("two heads on one store") };
+    let Err(error) = try_start(dir.path(), fast()).await else { panic!("two heads on one store") };
     assert!(error.to_string().contains("is open already"), "{error}");
     head.stop().await;
     start(dir.path()).await.stop().await;
@@ -100,7 +102,7 @@ async fn a_damaged_store_is_refused() {
     let path = dir.path().join("head.redb");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 3]).unwrap();
-    let Err(error) = try_start(dir.path()).await else { panic!("a damaged store was opened") };
+    let Err(error) = try_start(dir.path(), fast()).await else { panic!("a damaged store was opened") };
     assert!(error.to_string().contains("head.redb") && error.to_string().contains("backup"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), &bytes[..bytes.len() / 3]);
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 /// The present instant.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads the clock")]
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

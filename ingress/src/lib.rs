@@ -3,6 +3,7 @@
 //! It learns routes from the head and serves on from the last ones when the head is away. It decides admission and
 //! replica choice; how many replicas there are is the head's business, how a model runs the worker's.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod clock;
 mod dispatch;
@@ -11,6 +12,7 @@ mod http;
 mod keys;
 mod limits;
 pub mod metrics;
+mod random;
 mod routes;
 mod tenant;
 mod transport;
@@ -45,6 +47,11 @@ pub mod decisions {
         Attempt, Budget, Decision, Forwarded, Idempotent, backoff, decide, within_budget,
     };
     pub use crate::routes::split::{Asked, Part as Weight, choose};
+}
+
+/// What an ingress reads and answers over HTTP, for the reference in `docs/http.md`.
+pub mod reference {
+    pub use crate::http::{KINDS, Kind, endpoints, kind_of, request_headers, response_headers};
 }
 
 /// What an ingress is started with.

@@ -1,12 +1,14 @@
 //! Kept answers between ingress and replicas: what is never kept, and what a change of routes makes of those there are.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
-use common::{ECHO, FakeHead, FakeWorker, GENERATE, Reaction, Setup, eventually, table};
+use common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, table};
 use millstream_ingress::HttpLimits;
 use millstream_proto::v1;
+use millstream_test_support::Echo;
 use serde_json::json;
 
 /// The table with another revision of its only pipeline, whose replicas are of these revisions, each serving its own if
@@ -22,11 +24,9 @@ fn of_revision(mut table: v1::RouteTable, version: u64, revision: u64, replicas:
     table
 }
 
-fn cached(source: &str, stage: &str) -> String {
-    source.replace(stage, &format!("{stage}\ncache = \"10m\""))
-}
+const CACHE: &str = "cache = \"10m\"";
 
-async fn echo(setup: &Setup) {
+async fn post(setup: &Setup) {
     let response = setup.post_echo().send().await.unwrap();
     assert_eq!(
         (response.status().as_u16(), response.text().await.unwrap()),
@@ -37,58 +37,54 @@ async fn echo(setup: &Setup) {
 #[tokio::test]
 async fn an_older_replica_that_helps_out_gives_answers_that_are_not_kept() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
-    let routes = table(1, &cached(ECHO, "[stages.said]"), "echo", &[("echo-1", worker.address)]);
+    let routes = table(1, echo().stage(CACHE), "model", &[("echo-1", worker.address)]);
     let setup = Setup::of(of_revision(routes.clone(), 1, 2, &[1]), HttpLimits::default()).await;
     for calls in 1..=3 {
-        echo(&setup).await;
+        post(&setup).await;
         assert_eq!(worker.seen().started.len(), calls, "it is of revision 1, the request of 2");
     }
     setup.head.push(of_revision(routes.clone(), 2, 2, &[2])).await;
     for _ in 0..3 {
-        echo(&setup).await;
+        post(&setup).await;
     }
     assert_eq!(worker.seen().started.len(), 4, "one of the right revision is called once");
     setup.head.push(of_revision(routes.clone(), 3, 2, &[2])).await;
-    echo(&setup).await;
+    post(&setup).await;
     assert_eq!(worker.seen().started.len(), 4, "another table with the same revision changes nothing");
     setup.head.push(of_revision(routes, 4, 3, &[3])).await;
-    echo(&setup).await;
-    echo(&setup).await;
+    post(&setup).await;
+    post(&setup).await;
     assert_eq!(worker.seen().started.len(), 5, "the next revision begins with nothing");
 }
 
 #[tokio::test]
 async fn answers_of_another_pipelines_deployment_go_with_its_revision() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
-    let caller = ECHO
-        .replace("name  = \"echo\"", "name  = \"caller\"")
-        .replace("use = \"echo\"", "use = \"model/echo\"");
-    let (declared, rest) = caller.split_once("[deployments.echo]").unwrap();
-    let caller = format!("{declared}{}", &rest[rest.find("[stages").unwrap()..]);
+    let caller = Echo::new("caller").route("/echo").uses("model/echo").stage(CACHE);
     let model = "name = \"model\"\n[deployments.echo]\nengine = \"echo\"\n";
     let both = |version, model: &str, revision| {
         let mut model = table(version, model, "echo", &[("echo-1", worker.address)]);
         model = of_revision(model, version, revision, &[revision]);
-        model.pipelines.extend(table(version, &cached(&caller, "[stages.said]"), "none", &[]).pipelines);
+        model.pipelines.extend(table(version, &caller, "none", &[]).pipelines);
         model
     };
     let setup = Setup::of(both(1, model, 1), HttpLimits::default()).await;
     for (version, revision, calls) in [(2, 1, 1), (3, 2, 2), (4, 2, 2)] {
         setup.head.push(both(version, model, revision)).await;
-        echo(&setup).await;
-        echo(&setup).await;
+        post(&setup).await;
+        post(&setup).await;
         assert_eq!(worker.seen().started.len(), calls, "revision {revision}");
     }
     setup.head.push(both(5, &format!("{model}idempotent = false\n"), 3)).await;
-    echo(&setup).await;
-    echo(&setup).await;
+    post(&setup).await;
+    post(&setup).await;
     assert_eq!(worker.seen().started.len(), 4, "calls that are not idempotent are all made");
 }
 
 #[tokio::test]
 async fn streams_and_copies_are_made_whatever_is_kept() {
     let worker = FakeWorker::start(|_| Reaction::Parts(vec!["The ", "end"]));
-    let source = cached(GENERATE, "[stages.answer]");
+    let source = GENERATE.replace("[stages.answer]", &format!("[stages.answer]\n{CACHE}"));
     let setup =
         Setup::of(table(1, &source, "generator", &[("g", worker.address)]), HttpLimits::default()).await;
     let ask =
@@ -119,9 +115,8 @@ async fn streams_and_copies_are_made_whatever_is_kept() {
 #[tokio::test]
 async fn a_stages_timeout_ends_the_wait_for_anothers_answer_too() {
     let worker = FakeWorker::start(|_| Reaction::Hang);
-    let source =
-        cached(ECHO, "[stages.said]").replace("use = \"echo\"", "use = \"echo\"\ntimeout = \"300ms\"");
-    let head = FakeHead::start(table(1, &source, "echo", &[("echo-1", worker.address)])).await;
+    let source = echo().stage(CACHE).stage("timeout = \"300ms\"");
+    let head = FakeHead::start(table(1, &source, "model", &[("echo-1", worker.address)])).await;
     let ingress = common::ingress(&head, None, HttpLimits::default()).await;
     let setup = Setup { head, ingress, client: reqwest::Client::new() };
     let requests: Vec<_> = (0..3).map(|_| tokio::spawn(setup.post_echo().send())).collect();

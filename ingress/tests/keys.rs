@@ -1,8 +1,10 @@
 //! API keys where a stream is under way and where tables change: scripted replicas, and a head that hands out tables.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
+
 mod common;
 
-use common::{ECHO, FakeWorker, GENERATE, Reaction, Setup, eventually, problem, table};
+use common::{FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
 use millstream_ingress::HttpLimits;
 use millstream_proto::v1;
 use serde_json::json;
@@ -49,7 +51,7 @@ async fn a_client_that_leaves_gives_its_place_back() {
         "first" => Reaction::Hang,
         _ => Reaction::Echo,
     });
-    let table = with_key(table(1, ECHO, "echo", &[("echo-1", worker.address)]), v1::Priority::Normal);
+    let table = with_key(table(1, echo(), "model", &[("echo-1", worker.address)]), v1::Priority::Normal);
     let setup = Setup::of(table, HttpLimits::default()).await;
     let ask = |id: &str| setup.post_echo().header("x-api-key", "mk_a").header("x-request-id", id).send();
     let first = tokio::spawn(ask("first"));
@@ -63,7 +65,7 @@ async fn a_client_that_leaves_gives_its_place_back() {
 #[tokio::test]
 async fn an_unknown_key_is_401_also_where_a_route_is_unknown() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
-    let table = with_key(table(1, ECHO, "echo", &[("echo-1", worker.address)]), v1::Priority::Low);
+    let table = with_key(table(1, echo(), "model", &[("echo-1", worker.address)]), v1::Priority::Low);
     let setup = Setup::of(table, HttpLimits::default()).await;
     for path in ["/echo", "/nowhere", "/-/routes"] {
         let refused = setup.client.post(setup.url(path)).header("x-api-key", "mk_b").send().await.unwrap();

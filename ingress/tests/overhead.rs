@@ -2,6 +2,7 @@
 //! only stage is answered in this process at once. Prints both; run it with
 //! `cargo test --release -p millstream-ingress --test overhead -- --ignored --nocapture`.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
 
 mod common;
@@ -11,7 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{ECHO, FakeHead, LocalEcho, ingress, table};
+use common::{FakeHead, LocalEcho, echo, ingress, table};
 use millstream_ingress::{HttpLimits, LocalWorker};
 
 const ROUNDS: usize = 5;
@@ -63,7 +64,7 @@ fn latencies(address: SocketAddr) -> Vec<Duration> {
 async fn echo_beside_a_bare_server() {
     let bare = bare().await;
     let worker: SocketAddr = "127.0.0.1:9".parse().unwrap();
-    let head = FakeHead::start(table(1, ECHO, "echo", &[("echo-1", worker)])).await;
+    let head = FakeHead::start(table(1, echo(), "model", &[("echo-1", worker)])).await;
     let node_id = format!("node-of-{worker}").into();
     let local = LocalWorker { node_id, client: Arc::new(LocalEcho) };
     let ingress = ingress(&head, Some(local), HttpLimits::default()).await;

@@ -1,5 +1,7 @@
 //! Between ingress, replicas and head: queues, retries, ejection, workers that die, routes that change.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
+
 mod common;
 
 use std::sync::Arc;
@@ -7,28 +9,29 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{
-    ECHO, FakeHead, FakeWorker, GENERATE, LocalEcho, Reaction, Setup, eventually, ingress, problem, table,
+    FakeHead, FakeWorker, GENERATE, LocalEcho, Reaction, Setup, echo, echo_with, eventually, ingress,
+    problem, table,
 };
 use millstream_ingress::{HttpLimits, LocalWorker};
 use millstream_proto::ErrorClass;
+use millstream_test_support::until;
 use serde_json::json;
 
 #[tokio::test]
 async fn a_full_queue_is_503_with_retry_after_and_the_head_hears_of_the_load() {
     let worker = FakeWorker::start(|_| Reaction::Hang);
-    let source =
-        ECHO.replace("max_ongoing_requests = 4", "max_ongoing_requests = 1\nmax_queued_requests = 2");
+    let source = echo_with("max_ongoing_requests = 1\nmax_queued_requests = 2");
     let setup =
-        Setup::of(table(1, &source, "echo", &[("echo-1", worker.address)]), HttpLimits::default()).await;
+        Setup::of(table(1, &source, "model", &[("echo-1", worker.address)]), HttpLimits::default()).await;
     let held: Vec<_> = (0..3).map(|_| tokio::spawn(setup.post_echo().send())).collect();
-    eventually("one is sent, two wait", || setup.head.heard_load("echo", 1, 2)).await;
+    eventually("one is sent, two wait", || setup.head.heard_load("model", 1, 2)).await;
     let response = setup.post_echo().send().await.unwrap();
     let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait));
     let (status, document) = problem(response).await;
     assert_eq!((status, &document["type"]), (503, &json!("urn:millstream:problem:overloaded")));
     held.iter().for_each(tokio::task::JoinHandle::abort);
-    eventually("the head hears of the end", || setup.head.heard_load("echo", 0, 0)).await;
+    eventually("the head hears of the end", || setup.head.heard_load("model", 0, 0)).await;
 }
 
 #[tokio::test]
@@ -47,9 +50,9 @@ async fn a_replica_never_gets_more_than_it_takes_and_the_queue_is_served() {
 async fn without_a_replica_a_request_waits_for_the_first_one() {
     let setup = Setup::echo(&[]).await;
     let request = tokio::spawn(setup.post_echo().send());
-    eventually("the head hears of the queue", || setup.head.heard_load("echo", 0, 1)).await;
+    eventually("the head hears of the queue", || setup.head.heard_load("model", 0, 1)).await;
     let worker = FakeWorker::start(|_| Reaction::Echo);
-    setup.head.push(table(2, ECHO, "echo", &[("echo-1", worker.address)])).await;
+    setup.head.push(table(2, echo(), "model", &[("echo-1", worker.address)])).await;
     assert_eq!(request.await.unwrap().unwrap().status(), 200);
 }
 
@@ -59,7 +62,7 @@ async fn without_a_replica_the_deadline_says_what_was_waited_for() {
     let (status, document) =
         problem(setup.post_echo().header("x-request-timeout", "0.1").send().await.unwrap()).await;
     assert_eq!(status, 504);
-    assert!(document["detail"].as_str().unwrap().contains("a free replica of `echo/echo`"), "{document}");
+    assert!(document["detail"].as_str().unwrap().contains("a free replica of `echo/model`"), "{document}");
 }
 
 /// Two replicas, the first of which reacts in a way of its own.
@@ -93,23 +96,31 @@ async fn what_fails_on_one_replica_is_sent_to_another() {
 #[tokio::test]
 async fn the_first_transport_error_ejects_a_replica_and_a_probe_brings_it_back() {
     let (worker, setup) = one_bad_of_two(Reaction::Fail(ErrorClass::Unavailable)).await;
-    for _ in 0..60 {
-        assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
-    }
-    let calls = worker.seen().started.iter().filter(|id| *id == "bad").count();
-    assert_eq!(calls, 1, "out of rotation after the first error");
-    tokio::time::sleep(Duration::from_millis(1250)).await;
-    assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
-    let calls = worker.seen().started.iter().filter(|id| *id == "bad").count();
-    assert_eq!(calls, 2, "one probe, which failed and went elsewhere");
+    let calls_of_bad = || worker.seen().started.iter().filter(|id| *id == "bad").count();
+    // Requests until the replica has had so many calls.
+    let ask_until = async |calls: usize| {
+        let mut num_requests = 0;
+        until("the bad replica is called", async || {
+            num_requests += 1;
+            assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+            (calls_of_bad() == calls).then_some(())
+        })
+        .await;
+        num_requests
+    };
+    ask_until(1).await;
+    // In rotation it would be called for one of two. Out of it, requests pass by until the probe, which fails and goes
+    // elsewhere.
+    let passed = ask_until(2).await;
+    assert!(passed > 20, "out of rotation after the first error, not tried again after {passed} requests");
 }
 
 #[tokio::test]
 async fn what_may_run_once_only_is_not_sent_again() {
-    let source = ECHO.replace("max_ongoing_requests = 4", "max_ongoing_requests = 4\nidempotent = false");
+    let source = echo().deployment("idempotent = false");
     let worker = FakeWorker::start(|_| Reaction::Fail(ErrorClass::Internal));
     let replicas = [("a", worker.address), ("b", worker.address)];
-    let setup = Setup::of(table(1, &source, "echo", &replicas), HttpLimits::default()).await;
+    let setup = Setup::of(table(1, &source, "model", &replicas), HttpLimits::default()).await;
     assert_eq!(problem(setup.post_echo().send().await.unwrap()).await.0, 500);
     assert_eq!(worker.seen().started.len(), 1);
 }
@@ -142,22 +153,21 @@ async fn the_requests_own_fault_is_reported_at_once() {
 async fn a_worker_that_dies_costs_no_request() {
     let mut dying = FakeWorker::start(|_| Reaction::Hang);
     let living = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(10)));
-    let source = ECHO.replace("max_ongoing_requests = 4", "max_ongoing_requests = 20");
+    let source = echo_with("max_ongoing_requests = 20");
     let replicas = [("dying", dying.address), ("living", living.address)];
-    let setup = Setup::of(table(1, &source, "echo", &replicas[..1]), HttpLimits::default()).await;
+    let setup = Setup::of(table(1, &source, "model", &replicas[..1]), HttpLimits::default()).await;
     // More than the retry budget lets come back at the same time.
     let under_way: Vec<_> = (0..20).map(|_| tokio::spawn(setup.post_echo().send())).collect();
     eventually("all are sent", || dying.seen().started.len() == 20).await;
-    setup.head.push(table(2, &source, "echo", &replicas)).await;
+    setup.head.push(table(2, &source, "model", &replicas)).await;
     dying.kill();
     for request in under_way {
         assert_eq!(request.await.unwrap().unwrap().status(), 200);
     }
-    let begun = Instant::now();
     for _ in 0..20 {
-        assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
+        let answer = setup.post_echo().header("x-request-timeout", "2s").send().await.unwrap();
+        assert_eq!(answer.status(), 200, "nobody waits for the dead");
     }
-    assert!(begun.elapsed() < Duration::from_secs(1), "nobody waits for the dead: {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,16 +180,8 @@ async fn a_worker_that_comes_back_is_dialled_again() {
     // The broken connection is noticed; this one may have been on it.
     let _ = setup.post_echo().header("x-request-timeout", "100ms").send().await.unwrap();
     let waiting = tokio::spawn(setup.post_echo().header("x-request-timeout", "9s").send());
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let back = loop {
-        match std::net::TcpListener::bind(address) {
-            Ok(probe) => {
-                drop(probe);
-                break FakeWorker::start_at(address, |_| Reaction::Echo);
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
+    until("the port is free", async || std::net::TcpListener::bind(address).ok().map(drop)).await;
+    let back = FakeWorker::start_at(address, |_| Reaction::Echo);
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
     assert_eq!(back.seen().num_streams, 1);
 }
@@ -192,7 +194,7 @@ async fn all_calls_share_one_stream_and_a_worker_without_routes_is_hung_up_on() 
     let under_way: Vec<_> = (0..4).map(|_| tokio::spawn(setup.post_echo().send())).collect();
     eventually("all are sent", || worker.seen().started.len() == 4).await;
     assert_eq!(worker.seen().num_streams, 1);
-    setup.head.push(table(2, ECHO, "echo", &[("c", other.address)])).await;
+    setup.head.push(table(2, echo(), "model", &[("c", other.address)])).await;
     for _ in 0..8 {
         assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
     }
@@ -209,7 +211,7 @@ async fn routes_survive_the_head_and_a_bad_plan_keeps_the_one_before() {
     let setup = Setup::echo(&[("echo-1", worker.address)]).await;
     let hello = setup.head.hello().unwrap();
     assert_eq!((&*hello.ingress_id, &*hello.address), ("ingress-1", &*setup.ingress.address().to_string()));
-    let mut bad = table(2, ECHO, "echo", &[("echo-1", worker.address)]);
+    let mut bad = table(2, echo(), "model", &[("echo-1", worker.address)]);
     bad.pipelines[0].variants[0].revision = 2;
     bad.pipelines[0].variants[0].source = "name = \"echo\"\nnonsense = true\n".to_owned();
     setup.head.push(bad).await;
@@ -227,16 +229,15 @@ async fn routes_survive_the_head_and_a_bad_plan_keeps_the_one_before() {
 async fn a_new_revision_takes_over_and_a_deleted_pipeline_is_404() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
     let setup = Setup::echo(&[("echo-1", worker.address)]).await;
-    let mut next = table(
-        2,
-        &ECHO.replace("text = \"said.text\"", "said = \"said.text\""),
-        "echo",
-        &[("echo-1", worker.address)],
-    );
+    let source = echo().answer("said = \"out.text\"");
+    let mut next = table(2, &source, "model", &[("echo-1", worker.address)]);
     next.pipelines[0].variants[0].revision = 2;
     setup.head.push(next).await;
     let response = setup.post_echo().send().await.unwrap();
-    assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"said": "hello"}));
+    assert_eq!(
+        response.json::<serde_json::Value>().await.unwrap(),
+        json!({"text": "hello", "said": "hello"})
+    );
     setup.head.push(millstream_proto::v1::RouteTable { version: 3, ..Default::default() }).await;
     assert_eq!(problem(setup.post_echo().send().await.unwrap()).await.0, 404);
 }
@@ -293,11 +294,9 @@ async fn stages_that_do_not_wait_for_each_other_run_at_the_same_time() {
     let worker = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(200)));
     let setup = Setup::of(table(1, DIAMOND, "echo", &[("a", worker.address)]), HttpLimits::default()).await;
     let request = setup.client.post(setup.url("/diamond")).json(&json!({"text": "x"}));
-    let begun = Instant::now();
     let response = request.send().await.unwrap();
     assert_eq!(response.json::<serde_json::Value>().await.unwrap(), json!({"sides": ["left", "right"]}));
-    let took = begun.elapsed();
-    assert!((Duration::from_millis(395)..Duration::from_millis(590)).contains(&took), "two rounds: {took:?}");
+    assert_eq!((worker.seen().started.len(), worker.seen().most_at_once), (3, 2));
 }
 
 #[tokio::test]
@@ -316,8 +315,8 @@ async fn a_stage_that_fails_ends_the_request_and_its_siblings() {
 #[tokio::test]
 async fn a_stage_has_a_timeout_of_its_own() {
     let worker = FakeWorker::start(|_| Reaction::Hang);
-    let source = ECHO.replace("use = \"echo\"", "use = \"echo\"\ntimeout = \"100ms\"");
-    let setup = Setup::of(table(1, &source, "echo", &[("a", worker.address)]), HttpLimits::default()).await;
+    let source = echo().stage("timeout = \"100ms\"");
+    let setup = Setup::of(table(1, &source, "model", &[("a", worker.address)]), HttpLimits::default()).await;
     let (status, document) = problem(setup.post_echo().send().await.unwrap()).await;
     assert_eq!(status, 504);
     assert!(document["detail"].as_str().unwrap().contains("its timeout of `100ms`"), "{document}");
@@ -329,7 +328,7 @@ async fn replicas_of_the_same_process_are_called_without_a_network_and_first() {
     let other = FakeWorker::start(|_| Reaction::Echo);
     // Nobody listens there.
     let nowhere = "127.0.0.1:9".parse().unwrap();
-    let head = FakeHead::start(table(1, ECHO, "echo", &[("near", nowhere), ("far", other.address)])).await;
+    let head = FakeHead::start(table(1, echo(), "model", &[("near", nowhere), ("far", other.address)])).await;
     let node_id = format!("node-of-{nowhere}").into();
     let local = LocalWorker { node_id, client: Arc::new(LocalEcho) };
     let ingress = ingress(&head, Some(local), HttpLimits::default()).await;
@@ -347,7 +346,7 @@ async fn a_call_that_no_worker_takes_is_413_and_leaves_the_others_alone() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
     let mut limits = HttpLimits::default();
     limits.request.max_body_bytes = 80 << 20;
-    let setup = Setup::of(table(1, ECHO, "echo", &[("a", worker.address)]), limits).await;
+    let setup = Setup::of(table(1, echo(), "model", &[("a", worker.address)]), limits).await;
     let large = setup.client.post(setup.url("/echo")).json(&json!({"text": "a".repeat(70 << 20)}));
     assert_eq!(problem(large.send().await.unwrap()).await.0, 413);
     assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);

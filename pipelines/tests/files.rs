@@ -37,19 +37,6 @@ fn every_example_compiles() {
 }
 
 #[test]
-fn pipelines_in_the_reference_compile() {
-    let reference = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/pipelines.md");
-    let reference = std::fs::read_to_string(reference).unwrap();
-    let blocks: Vec<&str> =
-        reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!blocks.is_empty());
-    for block in blocks {
-        Plan::compile("pipelines.md", block)
-            .unwrap_or_else(|faults| panic!("{}", faults.render(Color::Plain)));
-    }
-}
-
-#[test]
 fn bad_files_give_all_their_faults() {
     for (name, text) in files("tests/bad") {
         let Err(faults) = Plan::compile(&name, &text) else { panic!("{name} compiles") };

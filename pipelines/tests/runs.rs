@@ -1,6 +1,7 @@
 //! Whole pipelines, from the file to the response: random ones under random answers, the bundled example, and what a
 //! run costs.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 
 pub mod defrag;
 pub mod deploy_plan;
+pub mod endpoint;
 pub mod event;
 pub mod key;
 pub mod metric;

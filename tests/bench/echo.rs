@@ -33,8 +33,8 @@ fn main() -> Result<()> {
         return axum_echo::serve(Path::new(&file));
     }
     let start = Instant::now();
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/examples");
-    let mut cluster = Cluster::up(&UpOptions::new().file(format!("{root}/echo.toml")))?;
+    let echo = millstream_tests::root().join("pipelines/examples/echo.toml");
+    let mut cluster = Cluster::up(&UpOptions::new().file(echo))?;
     cluster.wait_ready();
     let ready = start.elapsed();
     let idle = cluster.leader.pss_mib();

@@ -10,27 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use millstream_tests::{Cluster, UpOptions};
+use millstream_tests::{Cluster, Echo, UpOptions};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const PIPELINE: &str = r#"
-name = "echo"
-route = "/echo"
-[request]
-text = "text"
-[deployments.model]
-engine = "echo"
-delay = "10ms"
-max_ongoing_requests = 8
-[stages.out]
-use = "model"
-inputs = { text = "request.text" }
-[response]
-text = "out.text"
-"#;
 const SLOTS: usize = 8;
 const CONNECTIONS: usize = 400;
 const TIMES_CAPACITY: f64 = 3.0;
@@ -240,7 +225,8 @@ async fn leaving(address: &str) -> Result<Vec<f64>> {
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
 fn main() -> Result<()> {
     let seconds: u64 = env::args().nth(1).map_or(Ok(60), |text| text.parse()).context("how many seconds?")?;
-    let mut cluster = Cluster::up(&UpOptions::new().pipeline(PIPELINE))?;
+    let pipeline = Echo::new("echo").deployment("delay = \"10ms\"\nmax_ongoing_requests = 8");
+    let mut cluster = Cluster::up(&UpOptions::new().pipeline(&pipeline))?;
     cluster.wait_ready();
     let url = cluster.url("/echo");
     let address = url.trim_start_matches("http://").trim_end_matches("/echo").to_owned();

@@ -10,25 +10,9 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Context as _, Result};
-use millstream_tests::{Cluster, UpOptions};
+use millstream_tests::{Cluster, Echo, UpOptions};
 use serde_json::{Value, json};
 
-const PIPELINE: &str = r#"
-name = "step"
-route = "/step"
-[request]
-text = "text"
-[deployments.model]
-engine = "echo"
-delay = "100ms"
-max_ongoing_requests = 4
-autoscaling = { min_replicas = 1, max_replicas = 3, target_ongoing_requests = 2 }
-[stages.out]
-use = "model"
-inputs = { text = "request.text" }
-[response]
-text = "out.text"
-"#;
 const CALLERS: usize = 12;
 const SLOTS: usize = 4;
 /// A little less than a call takes: one slot gives at most one answer within it.
@@ -76,7 +60,10 @@ fn main() -> Result<()> {
 }
 
 fn measure() -> Result<Found> {
-    let mut cluster = Cluster::up(&UpOptions::new().pipeline(PIPELINE))?;
+    let pipeline = Echo::new("step")
+        .deployment("delay = \"100ms\"\nmax_ongoing_requests = 4")
+        .deployment("autoscaling = { min_replicas = 1, max_replicas = 3, target_ongoing_requests = 2 }");
+    let mut cluster = Cluster::up(&UpOptions::new().pipeline(&pipeline))?;
     cluster.wait_ready();
     let cluster = &cluster;
     let (end, failed) = (AtomicBool::new(false), AtomicUsize::new(0));

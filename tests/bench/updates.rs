@@ -2,12 +2,10 @@
 //! their calls, ones on top of each other. Prints what became of the requests; the goal is that none fails.
 //! `cargo build --release && cargo run --release -p millstream-tests --bin bench-updates`
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use millstream_tests::{Cluster, Load, UpOptions, broken_revision, failing_revision, good_revision};
-use serde_json::json;
+use millstream_tests::{Cluster, Echo, Load, UpOptions, broken_revision, failing_revision, good_revision};
 
 /// What an update is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +42,7 @@ const UPDATES: [Kind; 20] = {
     ]
 };
 
-fn text(number: u32, kind: Kind) -> String {
+fn pipeline(number: u32, kind: Kind) -> Echo {
     match kind {
         Kind::Good | Kind::OnTop => good_revision(number),
         Kind::NeverReady => broken_revision(number),
@@ -55,21 +53,17 @@ fn text(number: u32, kind: Kind) -> String {
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
 fn main() -> Result<()> {
     let mut cluster =
-        Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(text(0, Kind::Good)))?;
+        Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(&pipeline(0, Kind::Good)))?;
     cluster.join("left", &[])?;
     cluster.join("right", &[])?;
     cluster.wait_ready();
-    let load = Load::start(&cluster, "/p", &json!({"text": "x"}), 8, |answer| answer["text"] == "x");
+    let load = Load::on(&cluster, "/p").start(8);
     let start = Instant::now();
     println!("| update | kind | took | outcome |\n| --- | --- | --- | --- |");
     for (number, kind) in (1..).zip(UPDATES) {
-        let path = cluster.folder().join("next.toml");
-        fs::write(&path, text(number, kind))?;
-        let path = path.display().to_string();
-        let line: &[&str] =
-            if kind == Kind::OnTop { &["deploy", &path, "--no-wait"] } else { &["deploy", &path] };
+        let flags: &[&str] = if kind == Kind::OnTop { &["--no-wait"] } else { &[] };
         let begun = Instant::now();
-        let output = cluster.command(line);
+        let output = cluster.try_deploy(&pipeline(number, kind), flags);
         let bad = matches!(kind, Kind::NeverReady | Kind::BadAfterReady);
         let outcome = match (output.status.success(), kind) {
             (true, Kind::OnTop) => "stored",

@@ -7,14 +7,26 @@
     reason = "a test helper's errors are anyhow's, and it may panic"
 )]
 
+use std::path::{Path, PathBuf};
+
 pub mod axum_echo;
+mod binary;
 mod load;
 mod process;
 pub mod prometheus;
 mod revisions;
-mod wait;
 
-pub use load::{Ended, Load};
-pub use process::{Cluster, Node, UpOptions, cluster_binary, run_cluster};
-pub use revisions::{broken_revision, failing_revision, good_revision, revision, two_stages};
-pub use wait::{eventually, within};
+pub use binary::{cluster_binary, run_cluster};
+pub use load::{Callers, Ended, Load};
+pub use millstream_test_support::{Echo, eventually};
+pub use process::{Cluster, Node, UpOptions};
+pub use revisions::{broken_revision, failing_revision, good_revision, revision};
+
+/// The repository's folder.
+///
+/// # Panics
+/// Never: this crate lies in a folder of it.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}

@@ -3,24 +3,94 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use reqwest::blocking::Client;
+use serde_json::{Value, json};
 
 use crate::Cluster;
 
 /// Failures whose text is kept.
 const MAX_KEPT: usize = 20;
+/// How long a caller that was turned away waits before its next call: one that came back at once would measure nothing
+/// but how fast it is turned away.
+const AFTER_SHED: Duration = Duration::from_millis(200);
 
-/// Callers under way: each sends its next call when the last one has ended.
+/// Calls to be made: `Load::on(&cluster, "/p").start(4)`.
 pub struct Load {
+    url: String,
+    headers: Vec<(String, String)>,
+    body: Box<dyn Fn(usize) -> Value + Send + Sync>,
+    expected: Expected,
+}
+
+/// Whether an answer is right for what was sent.
+type Expected = Box<dyn Fn(&Value, &Value) -> bool + Send + Sync>;
+
+impl Load {
+    /// Calls of a path. Each caller sends a text of its own, and a good answer has the text that was sent.
+    #[must_use]
+    pub fn on(cluster: &Cluster, path: &str) -> Self {
+        Self {
+            url: cluster.url(path),
+            headers: Vec::new(),
+            body: Box::new(|caller| json!({ "text": format!("caller {caller}") })),
+            expected: Box::new(|sent, answer| answer["text"] == sent["text"]),
+        }
+    }
+
+    /// Adds a header to all calls.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sends this instead; the argument is the caller's number.
+    #[must_use]
+    pub fn body(mut self, body: impl Fn(usize) -> Value + Send + Sync + 'static) -> Self {
+        self.body = Box::new(body);
+        self
+    }
+
+    /// Takes an answer for good when this says so of what was sent and what came.
+    #[must_use]
+    pub fn expecting(mut self, expected: impl Fn(&Value, &Value) -> bool + Send + Sync + 'static) -> Self {
+        self.expected = Box::new(expected);
+        self
+    }
+
+    /// Starts so many callers. Each sends its next call when the last one has ended.
+    ///
+    /// # Panics
+    /// When no HTTP client can be made.
+    #[must_use]
+    pub fn start(self, callers: usize) -> Callers {
+        let shared = Arc::new(Shared { load: self, stop: AtomicBool::new(false), counts: Counts::default() });
+        let start = |caller| {
+            let shared = shared.clone();
+            let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+            std::thread::spawn(move || shared.call_until_stopped(&http, caller))
+        };
+        Callers { threads: (0..callers).map(start).collect(), shared }
+    }
+}
+
+/// Callers under way; they go on until [`Callers::stop`], or until dropped.
+pub struct Callers {
     shared: Arc<Shared>,
-    callers: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    load: Load,
+    stop: AtomicBool,
+    counts: Counts,
 }
 
 #[derive(Default)]
-struct Shared {
-    stop: AtomicBool,
+struct Counts {
     answered: AtomicU64,
     shed: AtomicU64,
     failed: AtomicU64,
@@ -40,37 +110,23 @@ pub struct Ended {
     pub texts: Vec<String>,
 }
 
-impl Load {
-    /// Starts so many callers, which post this body and take an answer for good when `expected` says so.
-    ///
-    /// # Panics
-    /// When no HTTP client can be made.
-    #[must_use]
-    pub fn start(
-        cluster: &Cluster,
-        path: &str,
-        body: &Value,
-        callers: usize,
-        expected: fn(&Value) -> bool,
-    ) -> Self {
-        let shared = Arc::new(Shared::default());
-        let callers = (0..callers).map(|_| {
-            let (shared, url, body) = (shared.clone(), cluster.url(path), body.clone());
-            let http = reqwest::blocking::Client::builder().timeout(std::time::Duration::from_secs(60));
-            let http = http.build().unwrap();
-            std::thread::spawn(move || {
-                while !shared.stop.load(Ordering::Relaxed) {
-                    shared.call(&http, &url, &body, expected);
-                }
-            })
-        });
-        Self { callers: callers.collect(), shared }
-    }
-
+impl Callers {
     /// Calls answered so far.
     #[must_use]
     pub fn answered(&self) -> u64 {
-        self.shared.answered.load(Ordering::Relaxed)
+        self.shared.counts.answered.load(Ordering::Relaxed)
+    }
+
+    /// Calls turned away so far.
+    #[must_use]
+    pub fn shed(&self) -> u64 {
+        self.shared.counts.shed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more calls than now are answered.
+    pub fn until_answered(&self, more: u64) {
+        let before = self.answered();
+        crate::eventually("calls go on", || (self.answered() >= before + more).then_some(()));
     }
 
     /// Ends the callers after their calls under way.
@@ -78,44 +134,74 @@ impl Load {
     /// # Panics
     /// When a caller panicked.
     #[must_use]
-    pub fn stop(self) -> Ended {
+    pub fn stop(mut self) -> Ended {
         self.shared.stop.store(true, Ordering::Relaxed);
-        for caller in self.callers {
+        for caller in self.threads.drain(..) {
             caller.join().unwrap();
         }
-        let shared = &self.shared;
+        let counts = &self.shared.counts;
         Ended {
-            answered: shared.answered.load(Ordering::Relaxed),
-            shed: shared.shed.load(Ordering::Relaxed),
-            failed: shared.failed.load(Ordering::Relaxed),
-            texts: shared.texts.lock().clone(),
+            answered: counts.answered.load(Ordering::Relaxed),
+            shed: counts.shed.load(Ordering::Relaxed),
+            failed: counts.failed.load(Ordering::Relaxed),
+            texts: counts.texts.lock().clone(),
         }
     }
 }
 
+impl Drop for Callers {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How a call ended.
+enum Outcome {
+    Answered,
+    Shed,
+    Failed(String),
+}
+
 impl Shared {
-    fn call(&self, http: &reqwest::blocking::Client, url: &str, body: &Value, expected: fn(&Value) -> bool) {
-        let what = match http.post(url).json(body).send() {
-            Err(error) => format!("{error:?}"),
-            Ok(answer) => {
-                let status = answer.status().as_u16();
-                let polite = answer.headers().contains_key("retry-after");
-                let text = answer.text().unwrap_or_default();
-                if status == 200 && serde_json::from_str(&text).is_ok_and(|value| expected(&value)) {
-                    self.answered.fetch_add(1, Ordering::Relaxed);
-                    return;
+    fn call_until_stopped(&self, http: &Client, caller: usize) {
+        let body = (self.load.body)(caller);
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.load.call(http, &body) {
+                Outcome::Answered => _ = self.counts.answered.fetch_add(1, Ordering::Relaxed),
+                Outcome::Shed => {
+                    self.counts.shed.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(AFTER_SHED);
                 }
-                if matches!(status, 429 | 503) && polite {
-                    self.shed.fetch_add(1, Ordering::Relaxed);
-                    return;
+                Outcome::Failed(text) => {
+                    self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                    let mut texts = self.counts.texts.lock();
+                    if texts.len() < MAX_KEPT {
+                        texts.push(text);
+                    }
                 }
-                format!("{status} {text}")
             }
+        }
+    }
+}
+
+impl Load {
+    fn call(&self, http: &Client, body: &Value) -> Outcome {
+        let mut request = http.post(&self.url).json(body);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let answer = match request.send() {
+            Err(error) => return Outcome::Failed(format!("{error:?}")),
+            Ok(answer) => answer,
         };
-        self.failed.fetch_add(1, Ordering::Relaxed);
-        let mut texts = self.texts.lock();
-        if texts.len() < MAX_KEPT {
-            texts.push(what);
+        let status = answer.status().as_u16();
+        let says_when = answer.headers().contains_key("retry-after");
+        let text = answer.text().unwrap_or_default();
+        let is_good = || serde_json::from_str(&text).is_ok_and(|value| (self.expected)(body, &value));
+        match status {
+            200 if is_good() => Outcome::Answered,
+            429 | 503 if says_when => Outcome::Shed,
+            _ => Outcome::Failed(format!("{status} {text}")),
         }
     }
 }

@@ -1,42 +1,22 @@
 //! Real processes of the `cluster` command.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use reqwest::blocking::Response;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::prometheus::Page;
-use crate::{eventually, within};
-
-/// The binary of this build. `cargo test --workspace` builds it; this one is the profile that the tests run in.
-///
-/// # Panics
-/// When it is not there.
-#[must_use]
-pub fn cluster_binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    // target/PROFILE/deps/TEST, or target/PROFILE/BENCHMARK
-    let binary =
-        test.ancestors().skip(1).take(2).map(|folder| folder.join("cluster")).find(|path| path.is_file());
-    binary.expect("the `cluster` binary is built: run `cargo build -p millstream` in this profile first")
-}
-
-/// Runs a `cluster` command to its end.
-pub fn run_cluster<S: AsRef<OsStr>>(args: &[S]) -> Output {
-    Command::new(cluster_binary())
-        .args(args)
-        .env_remove("MILLSTREAM_DATA_DIR")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
+use crate::{cluster_binary, eventually, run_cluster};
 
 /// How a process is brought up.
 #[derive(Clone)]
@@ -75,10 +55,10 @@ impl UpOptions {
         self
     }
 
-    /// Adds a pipeline to deploy, as the text of its file.
+    /// Adds a pipeline to deploy: the text of its file.
     #[must_use]
-    pub fn pipeline(mut self, text: impl Into<String>) -> Self {
-        self.pipelines.push(text.into());
+    pub fn pipeline(mut self, text: &(impl Display + ?Sized)) -> Self {
+        self.pipelines.push(text.to_string());
         self
     }
 
@@ -157,9 +137,9 @@ impl Node {
     }
 
     /// Its exit code, once it has ended by itself.
-    pub fn wait(&mut self, limit: Duration) -> Option<i32> {
+    pub fn wait(&mut self) -> Option<i32> {
         let child = &mut self.child;
-        within(limit, "the process has ended", || child.try_wait().unwrap()).code()
+        eventually("the process has ended", || child.try_wait().unwrap()).code()
     }
 
     /// Its process id.
@@ -219,6 +199,7 @@ pub struct Cluster {
     http: reqwest::blocking::Client,
     ingress: String,
     control: String,
+    dashboard: String,
     folder: TempDir,
 }
 
@@ -235,12 +216,13 @@ impl Cluster {
             http: reqwest::blocking::Client::builder().timeout(Duration::from_secs(60)).build()?,
             ingress: text("ingress"),
             control: text("control"),
+            dashboard: text("dashboard"),
             folder,
         })
     }
 
     /// Brings a cluster up with one pipeline and waits until it answers.
-    pub fn serving(pipeline: &str) -> Result<Self> {
+    pub fn serving(pipeline: &(impl Display + ?Sized)) -> Result<Self> {
         let mut cluster = Self::up(&UpOptions::new().pipeline(pipeline))?;
         cluster.wait_ready();
         Ok(cluster)
@@ -249,7 +231,7 @@ impl Cluster {
     /// Waits until `cluster up` has said that it is ready.
     pub fn wait_ready(&mut self) {
         let path = self.leader.data_dir().join("stdout.log");
-        within(Duration::from_secs(120), "`cluster up` says ready", || {
+        eventually("`cluster up` says ready", || {
             fs::read_to_string(&path).unwrap_or_default().contains("ready").then_some(())
         });
     }
@@ -275,7 +257,8 @@ impl Cluster {
         options.ingress.clone_from(&self.ingress);
         options.control.clone_from(&self.control);
         self.leader = Node::start(&data_dir, &options)?;
-        self.leader.endpoints();
+        // It listens on any free port again.
+        self.dashboard = self.leader.endpoints()["dashboard"].as_str().unwrap_or_default().to_owned();
         Ok(())
     }
 
@@ -286,28 +269,47 @@ impl Cluster {
         run_cluster(&line)
     }
 
-    /// `cluster status --json`; null while the head is away.
+    /// The status: the document of `cluster status --json`, asked for at the head's REST API. Null while the head is away.
     #[must_use]
     pub fn status(&self) -> Value {
-        let output = self.command(&["status", "--json"]);
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
+        self.rest("/api/status").unwrap_or_default()
+    }
+
+    /// What the leading head's REST API answers with the admin token.
+    pub fn rest(&self, path: &str) -> Result<Value> {
+        let token = fs::read_to_string(self.leader.data_dir().join("admin.token"))?;
+        let url = format!("http://{}{path}", self.dashboard);
+        let answer = self.http.get(url).bearer_auth(token.trim()).send()?.error_for_status()?;
+        Ok(answer.json()?)
+    }
+
+    /// A deployment of the status by its full name; null when there is none.
+    #[must_use]
+    pub fn deployment(&self, full_name: &str) -> Value {
+        let status = self.status();
+        let pipelines = status["pipelines"].as_array().into_iter().flatten();
+        let deployments = pipelines.filter_map(|pipeline| pipeline["deployments"].as_array()).flatten();
+        deployments.into_iter().find(|found| found["full_name"] == full_name).cloned().unwrap_or_default()
+    }
+
+    /// Runs `cluster deploy` to its end.
+    pub fn try_deploy(&self, pipeline: &(impl Display + ?Sized), flags: &[&str]) -> Output {
+        let file = self.folder.path().join("deployed.toml");
+        fs::write(&file, pipeline.to_string()).unwrap();
+        let file = file.display().to_string();
+        self.command(&[&["deploy", &file][..], flags].concat())
     }
 
     /// Deploys a pipeline.
-    pub fn deploy(&self, pipeline: &str, flags: &[&str]) -> Result<()> {
-        let file = self.folder.path().join("deployed.toml");
-        fs::write(&file, pipeline)?;
-        let file = file.display().to_string();
-        let output = self.command(&[&["deploy", &file][..], flags].concat());
+    pub fn deploy(&self, pipeline: &(impl Display + ?Sized), flags: &[&str]) -> Result<()> {
+        let output = self.try_deploy(pipeline, flags);
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
     /// What the leading process tells at `/metrics`.
-    pub fn metrics(&mut self) -> Result<Page> {
-        let endpoints = self.leader.endpoints();
-        let dashboard = endpoints["dashboard"].as_str().unwrap_or_default();
-        Page::parse(&self.http.get(format!("http://{dashboard}/metrics")).send()?.text()?)
+    pub fn metrics(&self) -> Result<Page> {
+        Page::parse(&self.http.get(format!("http://{}/metrics", self.dashboard)).send()?.text()?)
     }
 
     /// The URL of a path on the ingress.
@@ -328,6 +330,25 @@ impl Cluster {
         let status = answer.status().as_u16();
         let text = answer.text()?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// Posts a text with these headers.
+    pub fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
+        let mut request = self.http.post(self.url(path)).json(&json!({"text": "x"}));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Ok(request.send()?)
+    }
+
+    /// Sends JSON on a connection of its own and does not wait for the answer: dropping the connection is a client that
+    /// leaves.
+    pub fn send(&self, path: &str, body: &Value) -> Result<TcpStream> {
+        let mut stream = TcpStream::connect(&self.ingress)?;
+        let (host, body) = (&self.ingress, body.to_string());
+        let head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json");
+        stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
+        Ok(stream)
     }
 
     /// HOST:PORT of the head.

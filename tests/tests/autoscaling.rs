@@ -1,15 +1,13 @@
 //! Autoscaling in real processes: from zero, up, down, to zero; bounds set by hand; bad input; the simulation.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-use std::thread;
-use std::time::{Duration, Instant};
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 
 use anyhow::Result;
-use millstream_tests::{Cluster, UpOptions, eventually, run_cluster, within};
+use millstream_tests::{Cluster, Load, UpOptions, eventually, root, run_cluster};
 use serde_json::{Value, json};
 
-/// Two stages: a quick one in front of a slow one, both scaling with short times.
+/// Two stages: a quick one in front of a slow one, both scaling with short times. If the calls that wait for the slow one
+/// counted for the quick one too, 24 callers would make two of it.
 const PIPELINE: &str = r#"
 name = "scaled"
 route = "/scaled"
@@ -17,7 +15,7 @@ route = "/scaled"
 text = "text"
 [deployments.quick]
 engine = "echo"
-autoscaling = { min_replicas = 1, max_replicas = 4, target_ongoing_requests = 2, look_back = "500ms", upscale_delay = "100ms", downscale_delay = "1s" }
+autoscaling = { min_replicas = 1, max_replicas = 4, target_ongoing_requests = 12, look_back = "500ms", upscale_delay = "100ms", downscale_delay = "1s" }
 [deployments.slow]
 engine = "echo"
 delay = "200ms"
@@ -33,70 +31,41 @@ inputs = { text = "first.text" }
 text = "second.text"
 "#;
 
-fn deployment(status: &Value, name: &str) -> Value {
-    let pipelines = status["pipelines"].as_array().cloned().unwrap_or_default();
-    let deployments = pipelines.iter().flat_map(|pipeline| pipeline["deployments"].as_array().cloned());
-    deployments.flatten().find(|deployment| deployment["full_name"] == name).unwrap_or_default()
-}
-
-fn ready(cluster: &Cluster, name: &str) -> u64 {
-    deployment(&cluster.status(), name)["ready_replicas"].as_u64().unwrap_or(u64::MAX)
-}
-
 /// Waits until a deployment has that many ready replicas and no other.
 fn until_replicas(cluster: &Cluster, name: &str, count: usize) {
-    within(Duration::from_secs(20), &format!("{name} has {count} replicas"), || {
-        let found = deployment(&cluster.status(), name);
+    eventually(&format!("{name} has {count} replicas"), || {
+        let found = cluster.deployment(name);
         let replicas = found["replicas"].as_array()?;
         let all_ready = replicas.iter().all(|replica| replica["state"] == "ready");
         (replicas.len() == count && all_ready).then_some(())
     });
 }
 
-/// Calls from several threads for a while; gives how many were answered, none having failed.
-fn load(cluster: &Cluster, callers: usize, length: Duration, mut meanwhile: impl FnMut()) -> usize {
-    let end = Instant::now() + length;
-    thread::scope(|scope| {
-        let call = || {
-            let mut answered = 0;
-            while Instant::now() < end {
-                let (status, body) = cluster.post("/scaled", &json!({"text": "x"})).unwrap();
-                assert_eq!((status, &body["text"]), (200, &json!("x")), "{body}");
-                answered += 1;
-            }
-            answered
-        };
-        let threads: Vec<_> = (0..callers).map(|_| scope.spawn(call)).collect();
-        while Instant::now() < end {
-            meanwhile();
-            thread::sleep(Duration::from_millis(50));
-        }
-        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-    })
-}
-
 #[test]
 fn from_zero_up_and_back_to_zero_without_a_failed_request() -> Result<()> {
     let cluster = Cluster::serving(PIPELINE)?;
-    let status = cluster.status();
-    assert_eq!(status["pipelines"][0]["state"], "ready");
-    let slow = deployment(&status, "scaled/slow");
+    assert_eq!(cluster.status()["pipelines"][0]["state"], "ready");
+    let slow = cluster.deployment("scaled/slow");
     assert_eq!(
         (&slow["target_replicas"], &slow["min_replicas"], &slow["max_replicas"]),
         (&json!(0), &json!(0), &json!(3))
     );
-    let start = Instant::now();
     let (code, body) = cluster.post("/scaled", &json!({"text": "first"}))?;
     assert_eq!((code, &body["text"]), (200, &json!("first")));
-    assert!(start.elapsed() < Duration::from_secs(5), "a cold start of an echo takes {:?}", start.elapsed());
 
-    let (mut most_slow, mut most_quick) = (0, 0);
-    load(&cluster, 12, Duration::from_secs(4), || {
-        most_slow = most_slow.max(ready(&cluster, "scaled/slow"));
-        most_quick = most_quick.max(ready(&cluster, "scaled/quick"));
+    let load = Load::on(&cluster, "/scaled").start(24);
+    eventually("the bottleneck grows to its maximum", || {
+        (cluster.deployment("scaled/slow")["ready_replicas"] == 3).then_some(())
     });
-    assert_eq!(most_slow, 3, "the bottleneck grows to its maximum");
-    assert_eq!(most_quick, 1, "what waits for the slow stage does not inflate the one in front of it");
+    load.until_answered(100);
+    let quick = &cluster.deployment("scaled/quick");
+    assert_eq!(
+        (&quick["target_replicas"], &quick["ready_replicas"]),
+        (&json!(1), &json!(1)),
+        "what waits for the slow stage does not inflate the one in front of it"
+    );
+    let ended = load.stop();
+    assert_eq!((ended.failed, ended.shed), (0, 0), "of {}: {:?}", ended.answered, ended.texts);
     until_replicas(&cluster, "scaled/slow", 0);
     let (code, _) = cluster.post("/scaled", &json!({"text": "again"}))?;
     assert_eq!(code, 200);
@@ -149,11 +118,13 @@ fn what_cannot_be_scaled_is_refused_with_the_reason() -> Result<()> {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
         assert!(stderr.contains(text), "{args:?}: {stderr}");
     }
-    assert_eq!(deployment(&cluster.status(), "scaled/quick")["max_replicas"], 4, "nothing has changed");
+    assert_eq!(cluster.deployment("scaled/quick")["max_replicas"], 4, "nothing has changed");
     Ok(())
 }
 
-const TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/llm-trace/conv.csv");
+fn trace() -> String {
+    root().join("tests/data/llm-trace/conv.csv").display().to_string()
+}
 
 fn simulate(args: &[&str]) -> std::process::Output {
     run_cluster(&[&["simulate", "autoscaling", "--start-time", "5s"], args].concat())
@@ -164,7 +135,7 @@ fn the_simulation_prints_what_it_costs() -> Result<()> {
     let run = |policy| -> Result<Value> {
         let output = simulate(&[
             "--trace",
-            TRACE,
+            &trace(),
             "--service-time",
             "0.05 + 0.0002*prompt + 0.02*generated",
             "--autoscaling",
@@ -191,17 +162,17 @@ fn the_simulation_refuses_bad_input_with_place_and_fix() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let bad = folder.path().join("bad.csv");
     std::fs::write(&bad, "TIMESTAMP,ContextTokens,GeneratedTokens\nnever,1,2\n5,many,-1\n")?;
-    let bad = bad.display().to_string();
+    let (bad, trace) = (bad.display().to_string(), &*trace());
     let table: [([&str; 3], i32, &[&str]); 6] = [
-        ([&bad, "1", "auto"], 3, &["bad.csv:2:1", "`never` is no time", "bad.csv:3:3", "bad.csv:3:8"]),
-        ([TRACE, "0.1 + promt", "auto"], 2, &["column 7", "promt"]),
-        ([TRACE, "-1", "auto"], 2, &["line 2", "-1"]),
+        ([&*bad, "1", "auto"], 3, &["bad.csv:2:1", "`never` is no time", "bad.csv:3:3", "bad.csv:3:8"]),
+        ([trace, "0.1 + promt", "auto"], 2, &["column 7", "promt"]),
+        ([trace, "-1", "auto"], 2, &["line 2", "-1"]),
         (
-            [TRACE, "1", "{ min_replicas = 5, max_replicas = 2, look_back = 1 }"],
+            [trace, "1", "{ min_replicas = 5, max_replicas = 2, look_back = 1 }"],
             3,
             &["less than `min_replicas`", "look_back", "2 faults"],
         ),
-        ([TRACE, "1", "{ target_ongoing_requests = nan }"], 3, &["target_ongoing_requests"]),
+        ([trace, "1", "{ target_ongoing_requests = nan }"], 3, &["target_ongoing_requests"]),
         (["missing.csv", "1", "auto"], 1, &["missing.csv"]),
     ];
     for ([trace, service_time, autoscaling], code, texts) in table {

@@ -1,5 +1,6 @@
 //! Batches as users see them: calls that wait for company, settings that change under running replicas.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::thread;
@@ -35,7 +36,7 @@ fn replicas(cluster: &Cluster) -> Vec<(Value, Value)> {
 #[test]
 fn a_full_batch_goes_at_once_and_new_settings_reach_running_replicas() -> Result<()> {
     let waiting = format!("batch = {{ max_size = 4, max_wait = \"{}s\" }}", 2 * LONG.as_secs());
-    let mut cluster = Cluster::serving(&pipeline(&waiting))?;
+    let cluster = Cluster::serving(&pipeline(&waiting))?;
     let before = replicas(&cluster);
     let start = Instant::now();
     thread::scope(|scope| {

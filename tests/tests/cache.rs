@@ -1,37 +1,22 @@
 //! Kept answers as users see them: equal requests make one call, whoever waits takes over, answers end with their time
 //! and their revision, and nobody gets the answer of another input.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::fs;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Result;
 use millstream_tests::prometheus::Page;
-use millstream_tests::{Cluster, eventually};
+use millstream_tests::{Cluster, Echo, eventually};
 use serde_json::{Value, json};
 
 /// An echo behind a cache, whose answers tell the revision's number.
-fn pipeline(number: u32, cache: &str, delay: &str) -> String {
-    format!(
-        r#"
-name = "p"
-route = "/p"
-[request]
-text = "text"
-[deployments.mirror]
-engine = "echo"
-delay = "{delay}"
-[stages.out]
-use = "mirror"
-inputs = {{ text = "request.text" }}
-cache = {cache}
-[response]
-text = "out.text"
-number = {number}
-"#
-    )
+fn pipeline(number: u32, cache: &str, delay: &str) -> Echo {
+    Echo::new("p")
+        .deployment(&format!("delay = \"{delay}\""))
+        .stage(&format!("cache = {cache}"))
+        .answer(&format!("number = {number}"))
 }
 
 struct Caching {
@@ -40,7 +25,7 @@ struct Caching {
 }
 
 impl Caching {
-    fn serving(text: &str) -> Result<Self> {
+    fn serving(text: &Echo) -> Result<Self> {
         let mut cluster = Cluster::serving(text)?;
         let admin = cluster.leader.endpoints()["admin"].as_str().unwrap().to_owned();
         Ok(Self { cluster, admin })
@@ -60,9 +45,14 @@ impl Caching {
         })
     }
 
-    /// Calls that replicas answered.
+    /// Calls that replicas of `model` answered.
     fn calls(&self) -> f64 {
-        self.page().sum("millstream_calls_total", &[("outcome", "answered")])
+        self.calls_of("p/model")
+    }
+
+    fn calls_of(&self, deployment: &str) -> f64 {
+        let labels = [("deployment", deployment), ("outcome", "answered")];
+        self.page().sum("millstream_calls_total", &labels)
     }
 
     fn bytes(&self) -> Option<f64> {
@@ -86,7 +76,7 @@ fn equal_requests_make_one_call_which_alone_is_load() -> Result<()> {
     });
     let [hit, joined, miss] = caching.results();
     assert_eq!((hit + joined, miss, caching.calls()), (49.0, 1.0, 1.0));
-    let waits = caching.page().sum("millstream_queue_wait_seconds_count", &[("deployment", "p/mirror")]);
+    let waits = caching.page().sum("millstream_queue_wait_seconds_count", &[("deployment", "p/model")]);
     assert_eq!(waits, 1.0, "the others never came to the deployment");
     for _ in 0..10 {
         caching.ask("same");
@@ -116,17 +106,20 @@ fn inputs_are_never_mixed() -> Result<()> {
 
 #[test]
 fn whoever_waits_is_answered_when_the_first_client_leaves() -> Result<()> {
-    let caching = Caching::serving(&pipeline(1, r#""10m""#, "1s"))?;
+    // Whoever has had an answer of the stage `before` is at the cached one.
+    let two_stages = pipeline(1, r#""10m""#, "2s")
+        .echoes("before", "before.text")
+        .more("[deployments.quick]\nengine = \"echo\"")
+        .more("[stages.before]\nuse = \"quick\"\ninputs = { text = \"request.text\" }");
+    let caching = Caching::serving(&two_stages)?;
+    let leaves = caching.cluster.send("/p", &json!({"text": "x"}))?;
+    eventually("the first call is made", || (caching.results()[2] == 1.0).then_some(()));
     thread::scope(|scope| {
-        let leaves = scope.spawn(|| {
-            let client =
-                reqwest::blocking::Client::builder().timeout(Duration::from_millis(700)).build().unwrap();
-            client.post(caching.cluster.url("/p")).json(&json!({"text": "x"})).send()
-        });
-        eventually("the first call is made", || (caching.results()[2] == 1.0).then_some(()));
         let waiting: Vec<_> = (0..5).map(|_| scope.spawn(|| caching.ask("x"))).collect();
+        eventually("the others wait", || (caching.calls_of("p/quick") == 6.0).then_some(()));
+        assert_eq!(caching.calls(), 0.0, "the first call is under way");
+        drop(leaves);
         waiting.into_iter().for_each(|request| drop(request.join().unwrap()));
-        assert!(leaves.join().unwrap().is_err());
     });
     let [_, _, miss] = caching.results();
     assert_eq!((miss, caching.calls()), (2.0, 1.0), "one of them took over");
@@ -155,11 +148,8 @@ fn a_revision_answers_with_its_own_and_what_goes_frees_its_answers() -> Result<(
     }
     assert_eq!(caching.calls(), 1.0);
     let one_answer = eventually("it is measured", || caching.bytes().filter(|&bytes| bytes > 0.0));
-    let file = caching.cluster.folder().join("next.toml");
     // New replicas, as their settings differ; the stage and its inputs are the same.
-    fs::write(&file, pipeline(2, r#"{ ttl = "10m", scope = "all" }"#, "1ms"))?;
-    let output = caching.cluster.command(&["deploy", file.to_str().unwrap()]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    caching.cluster.deploy(&pipeline(2, r#"{ ttl = "10m", scope = "all" }"#, "1ms"), &[])?;
     let before = caching.calls();
     eventually("the new revision answers", || (caching.ask("x")["number"] == 2).then_some(()));
     eventually("its own answer is kept", || {

@@ -1,46 +1,33 @@
 //! What breaks: workers killed while calls run, clients that leave, heads that come back, a data directory in use.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
+
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use millstream_tests::{Cluster, UpOptions, eventually, run_cluster, within};
+use millstream_tests::{Cluster, Echo, Load, UpOptions, eventually, run_cluster};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
+
+/// Longer than any test waits for a state: a call of it ends for another reason.
+const NEVER: &str = "10m";
 
 /// An echo that takes its time.
-fn echo(delay: &str, extra: &str) -> String {
-    format!(
-        r#"
-name = "slow"
-route = "/slow"
-timeout = "60s"
-[request]
-text = "text"
-[deployments.mirror]
-engine = "echo"
-delay = "{delay}"
-{extra}
-[stages.out]
-use = "mirror"
-inputs = {{ text = "request.text" }}
-[response]
-text = "out.text"
-"#
-    )
+fn echo(delay: &str) -> Echo {
+    Echo::new("slow").top("timeout = \"600s\"").deployment(&format!("delay = \"{delay}\""))
 }
 
-/// The `ongoing` of the only deployment.
-fn ongoing(status: &Value) -> Option<u64> {
-    status["pipelines"][0]["deployments"][0]["ongoing"].as_u64()
+/// Waits until the only deployment has so many ongoing requests.
+fn until_ongoing(cluster: &Cluster, count: u64) {
+    eventually(&format!("{count} are ongoing"), || {
+        (cluster.deployment("slow/model")["ongoing"] == count).then_some(())
+    });
 }
 
 #[test]
 fn a_killed_worker_fails_no_call() -> Result<()> {
-    let spread = "autoscaling = { min_replicas = 2, max_replicas = 2 }\nmax_replicas_per_node = 1";
-    let mut cluster =
-        Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(echo("20ms", spread)))?;
+    let spread = echo("20ms").replicas(2).deployment("max_replicas_per_node = 1");
+    let mut cluster = Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(&spread))?;
     cluster.join("left", &[])?;
     cluster.join("right", &[])?;
     cluster.wait_ready();
@@ -52,34 +39,13 @@ fn a_killed_worker_fails_no_call() -> Result<()> {
         .collect();
     assert!(nodes.contains(&"left".to_owned()) && nodes.contains(&"right".to_owned()), "{nodes:?}");
 
-    let stop = AtomicBool::new(false);
-    let (good, bad) = (AtomicU64::new(0), AtomicU64::new(0));
-    thread::scope(|scope| {
-        for caller in 0..4 {
-            let (cluster, stop, good, bad) = (&cluster, &stop, &good, &bad);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let text = format!("caller {caller}");
-                    match cluster.post("/slow", &json!({"text": text})) {
-                        Ok((200, answer)) if answer["text"] == text => good.fetch_add(1, Ordering::Relaxed),
-                        other => {
-                            eprintln!("failed: {other:?}");
-                            bad.fetch_add(1, Ordering::Relaxed)
-                        }
-                    };
-                }
-            });
-        }
-        let reach =
-            |count| eventually("calls go on", || (good.load(Ordering::Relaxed) >= count).then_some(()));
-        reach(50);
-        // The kill comes while calls run on both workers.
-        let victim = cluster.joined[0].pid();
-        rustix::process::kill_process(victim, Signal::KILL).expect("the worker was running");
-        reach(good.load(Ordering::Relaxed) + 200);
-        stop.store(true, Ordering::Relaxed);
-    });
-    assert_eq!(bad.into_inner(), 0, "of {} calls", good.into_inner());
+    let load = Load::on(&cluster, "/slow").start(4);
+    load.until_answered(50);
+    // The kill comes while calls run on both workers.
+    rustix::process::kill_process(cluster.joined[0].pid(), Signal::KILL).expect("the worker was running");
+    load.until_answered(200);
+    let ended = load.stop();
+    assert_eq!((ended.failed, ended.shed), (0, 0), "of {}: {:?}", ended.answered, ended.texts);
     eventually("the head sees that the node is lost", || {
         let status = cluster.status();
         let lost = status["nodes"].as_array()?.iter().find(|node| node["name"] == "left")?;
@@ -90,36 +56,29 @@ fn a_killed_worker_fails_no_call() -> Result<()> {
 
 #[test]
 fn a_client_that_leaves_stops_the_work() -> Result<()> {
-    let cluster = Cluster::serving(&echo("30s", ""))?;
-    let impatient = reqwest::blocking::Client::builder().timeout(Duration::from_millis(700)).build()?;
-    let url = cluster.url("/slow");
-    let caller = thread::spawn(move || impatient.post(url).json(&json!({"text": "x"})).send().is_err());
-    eventually("the call runs", || (ongoing(&cluster.status()) == Some(1)).then_some(()));
-    assert!(caller.join().expect("the caller ends"), "the call must not be answered within its timeout");
-    // The replica would work for another 29 s.
-    within(Duration::from_secs(5), "the replica has stopped", || {
-        (ongoing(&cluster.status()) == Some(0)).then_some(())
-    });
+    let cluster = Cluster::serving(&echo(NEVER))?;
+    let client = cluster.send("/slow", &json!({"text": "x"}))?;
+    until_ongoing(&cluster, 1);
+    drop(client);
+    until_ongoing(&cluster, 0);
     Ok(())
 }
 
 #[test]
 fn a_deadline_ends_a_call() -> Result<()> {
-    let cluster = Cluster::serving(&echo("30s", ""))?;
-    let start = Instant::now();
-    let request = cluster.http().post(cluster.url("/slow")).header("x-request-timeout", "300ms");
-    let answer = request.json(&json!({"text": "x"})).send()?;
-    assert_eq!(answer.status(), 504);
-    assert!(start.elapsed() < Duration::from_secs(5));
-    within(Duration::from_secs(5), "the replica has stopped", || {
-        (ongoing(&cluster.status()) == Some(0)).then_some(())
-    });
+    let cluster = Cluster::serving(&echo(NEVER))?;
+    let request = cluster.http().post(cluster.url("/slow")).header("x-request-timeout", "3s");
+    let request = request.json(&json!({"text": "x"}));
+    let caller = thread::spawn(move || request.send());
+    until_ongoing(&cluster, 1);
+    assert_eq!(caller.join().expect("the caller ends")?.status(), 504);
+    until_ongoing(&cluster, 0);
     Ok(())
 }
 
 #[test]
 fn a_crashing_replica_comes_back_and_its_neighbour_never_notices() -> Result<()> {
-    let cluster = Cluster::serving(&echo("0ms", "crash_on = \"boom\"\nidempotent = false"))?;
+    let cluster = Cluster::serving(&echo("0ms").deployment("crash_on = \"boom\"\nidempotent = false"))?;
     assert_eq!(cluster.post("/slow", &json!({"text": "fine"}))?.0, 200);
     let (status, problem) = cluster.post("/slow", &json!({"text": "boom"}))?;
     assert_eq!(status, 503, "{problem}");
@@ -130,7 +89,7 @@ fn a_crashing_replica_comes_back_and_its_neighbour_never_notices() -> Result<()>
 
 #[test]
 fn pipelines_survive_kill_9_of_the_head() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo("0ms", ""))?;
+    let mut cluster = Cluster::serving(&echo("0ms"))?;
     let before = cluster.status();
     cluster.restart_leader(UpOptions::new())?;
     cluster.wait_ready();
@@ -149,17 +108,16 @@ fn pipelines_survive_kill_9_of_the_head() -> Result<()> {
 
 #[test]
 fn joined_workers_keep_their_replicas_over_a_restart_of_the_head() -> Result<()> {
-    let mut cluster =
-        Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(echo("0ms", "")))?;
+    let options = UpOptions::new().args(&["--roles", "head,ingress"]);
+    let mut cluster = Cluster::up(&options.clone().pipeline(&echo("0ms")))?;
     cluster.join("only", &[])?;
     cluster.wait_ready();
     let replica = |cluster: &Cluster| {
-        let status = cluster.status();
-        let replica = &status["pipelines"][0]["deployments"][0]["replicas"][0];
+        let replica = cluster.deployment("slow/model")["replicas"][0].clone();
         (replica["state"] == "ready").then(|| replica["id"].clone())
     };
     let before = eventually("the replica is ready", || replica(&cluster));
-    cluster.restart_leader(UpOptions::new().args(&["--roles", "head,ingress"]))?;
+    cluster.restart_leader(options)?;
     let after = eventually("the replica is adopted", || replica(&cluster));
     assert_eq!(before, after, "a running replica is adopted, not started again");
     let (status, _) = cluster.post("/slow", &json!({"text": "x"}))?;
@@ -169,7 +127,7 @@ fn joined_workers_keep_their_replicas_over_a_restart_of_the_head() -> Result<()>
 
 #[test]
 fn a_second_up_on_the_same_data_directory_says_who_holds_it() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo("0ms", ""))?;
+    let mut cluster = Cluster::serving(&echo("0ms"))?;
     let pid = cluster.leader.endpoints()["pid"].to_string();
     let directory = cluster.leader.data_dir().display().to_string();
     let output = run_cluster(&["up", "--data-dir", &directory, "--control", "127.0.0.1:0"]);
@@ -182,25 +140,25 @@ fn a_second_up_on_the_same_data_directory_says_who_holds_it() -> Result<()> {
 
 #[test]
 fn sigterm_finishes_what_is_under_way() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo("1s", ""))?;
+    let mut cluster = Cluster::serving(&echo("3s"))?;
     let (client, url) = (cluster.http().clone(), cluster.url("/slow"));
     let caller = thread::spawn(move || client.post(url).json(&json!({"text": "last"})).send());
-    eventually("the call runs", || (ongoing(&cluster.status()) == Some(1)).then_some(()));
+    until_ongoing(&cluster, 1);
     cluster.leader.signal(Signal::TERM);
     let answer = caller.join().expect("the caller ends")?;
     assert_eq!(answer.status(), 200, "the request under way is answered");
-    assert_eq!(cluster.leader.wait(Duration::from_secs(20)), Some(0));
+    assert_eq!(cluster.leader.wait(), Some(0));
     Ok(())
 }
 
 #[test]
 fn down_stops_every_process() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo("0ms", ""))?;
+    let mut cluster = Cluster::serving(&echo("0ms"))?;
     cluster.join("other", &[])?;
     let output = cluster.command(&["down"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(cluster.leader.wait(Duration::from_secs(20)), Some(0));
-    assert_eq!(cluster.joined[0].wait(Duration::from_secs(20)), Some(0));
+    assert_eq!(cluster.leader.wait(), Some(0));
+    assert_eq!(cluster.joined[0].wait(), Some(0));
     assert_eq!(cluster.command(&["status", "--cluster", cluster.control()]).status.code(), Some(4));
     Ok(())
 }

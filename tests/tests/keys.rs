@@ -1,25 +1,20 @@
 //! API keys: who comes in, how much, and who waits for whom, with real processes.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::process::Output;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Result;
 use millstream_tests::prometheus::Page;
-use millstream_tests::{Cluster, UpOptions, eventually};
+use millstream_tests::{Cluster, Echo, Load, UpOptions, eventually};
 use reqwest::blocking::Response;
 use serde_json::{Value, json};
 
-/// An echo with more keys for its deployment.
-fn echo(deployment: &str) -> String {
-    format!(
-        "name = \"p\"\nroute = \"/p\"\n\n[request]\ntext = \"text\"\n\n[response]\ntext = \"out.text\"\n\n\
-         [deployments.model]\nengine = \"echo\"\n{deployment}\n\n\
-         [stages.out]\nuse = \"model\"\ninputs = {{ text = \"request.text\" }}\n"
-    )
+/// An echo that is busy with a call for a while.
+fn slow_echo() -> Echo {
+    Echo::new("p").deployment("delay = \"500ms\"\nmax_ongoing_requests = 50")
 }
 
 fn run(cluster: &Cluster, args: &[&str]) -> String {
@@ -45,13 +40,12 @@ fn routes(cluster: &Cluster, secret: &str) -> u16 {
     answer.status().as_u16()
 }
 
-fn ask(cluster: &Cluster, header: &str, value: &str) -> Response {
-    let request = cluster.http().post(cluster.url("/p")).header(header, value);
-    request.json(&json!({"text": "x"})).send().unwrap()
+fn ask_with(cluster: &Cluster, secret: &str) -> Response {
+    cluster.ask("/p", &[("authorization", &bearer(secret))]).unwrap()
 }
 
-fn ask_with(cluster: &Cluster, secret: &str) -> Response {
-    ask(cluster, "authorization", &format!("Bearer {secret}"))
+fn bearer(secret: &str) -> String {
+    format!("Bearer {secret}")
 }
 
 /// Three requests at the same time; those that are turned away.
@@ -73,12 +67,12 @@ fn counted(page: &Page, key: &str, result: &str) -> Option<f64> {
 
 #[test]
 fn a_key_opens_with_both_headers_until_it_is_deleted_and_nobody_shows_its_secret() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo(""))?;
+    let cluster = Cluster::serving(&Echo::new("p"))?;
     let secret = create(&cluster, "alice", &["--weight", "2", "--priority", "high"]);
     assert!(secret.starts_with("mk_") && secret.len() == 46, "{secret}");
     assert_eq!(ask_with(&cluster, &secret).status(), 200);
-    assert_eq!(ask(&cluster, "x-api-key", &secret).status(), 200);
-    assert_eq!(ask(&cluster, "x-request-id", "nobody").status(), 200, "no key is asked for");
+    assert_eq!(cluster.ask("/p", &[("x-api-key", &secret)])?.status(), 200);
+    assert_eq!(cluster.ask("/p", &[])?.status(), 200, "no key is asked for");
     for wrong in ["mk_wrong", "", &secret[..45]] {
         let refused = ask_with(&cluster, wrong);
         assert_eq!(refused.status(), 401, "{wrong}");
@@ -131,7 +125,7 @@ fn a_key_opens_with_both_headers_until_it_is_deleted_and_nobody_shows_its_secret
 
 #[test]
 fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo("delay = \"500ms\"\nmax_ongoing_requests = 50"))?;
+    let cluster = Cluster::serving(&slow_echo())?;
     let slow = create(&cluster, "slow", &["--rate", "0.01", "--burst", "2"]);
     assert_eq!(
         [ask_with(&cluster, &slow), ask_with(&cluster, &slow)].map(|it| it.status().as_u16()),
@@ -169,7 +163,7 @@ fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
 
 #[test]
 fn each_ingress_takes_its_part_of_a_limit() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo("delay = \"500ms\"\nmax_ongoing_requests = 50"))?;
+    let mut cluster = Cluster::serving(&slow_echo())?;
     let secret = create(&cluster, "alice", &["--concurrency", "2"]);
     cluster.join("second", &["--roles", "ingress,worker"])?;
     // Three at once: so many come in, and the others are told of this limit.
@@ -190,11 +184,11 @@ fn each_ingress_takes_its_part_of_a_limit() -> Result<()> {
 #[test]
 fn keys_outlive_the_head_and_an_ingress_may_require_them() -> Result<()> {
     let options = UpOptions::new().args(&["--require-api-key"]);
-    let mut cluster = Cluster::up(&options.clone().pipeline(echo("")))?;
+    let mut cluster = Cluster::up(&options.clone().pipeline(&Echo::new("p")))?;
     cluster.wait_ready();
     let secret = create(&cluster, "alice", &["--rate", "1000", "--concurrency", "9"]);
     let check = |cluster: &Cluster| -> Result<()> {
-        let refused = ask(cluster, "x-request-id", "nobody");
+        let refused = cluster.ask("/p", &[])?;
         assert_eq!(refused.status(), 401);
         assert!(refused.text()?.contains("`authorization: Bearer …`"));
         let nowhere = cluster.http().post(cluster.url("/nowhere")).send()?;
@@ -217,56 +211,26 @@ fn keys_outlive_the_head_and_an_ingress_may_require_them() -> Result<()> {
     Ok(())
 }
 
-/// What became of a key's calls.
-#[derive(Default)]
-struct Tally {
-    answered: AtomicU64,
-    shed: AtomicU64,
-}
-
-impl Tally {
-    /// One call after the other until `stop`.
-    fn call(&self, cluster: &Cluster, secret: &str, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
-            let answer = ask_with(cluster, secret);
-            match answer.status().as_u16() {
-                200 => self.answered.fetch_add(1, Ordering::Relaxed),
-                503 => {
-                    self.shed.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(200));
-                    continue;
-                }
-                other => panic!("{other}: {}", answer.text().unwrap()),
-            };
-        }
-    }
-}
-
 #[test]
 fn a_light_key_does_not_wait_behind_a_heavy_one() -> Result<()> {
-    let cluster =
-        Cluster::serving(&echo("delay = \"40ms\"\nmax_ongoing_requests = 1\nmax_queued_requests = 20"))?;
+    const LIGHT: u64 = 40;
+    let narrow = "delay = \"40ms\"\nmax_ongoing_requests = 1\nmax_queued_requests = 20";
+    let cluster = Cluster::serving(&Echo::new("p").deployment(narrow))?;
+    let load = |secret: &str| Load::on(&cluster, "/p").header("authorization", &bearer(secret));
     let (heavy, light) = (create(&cluster, "heavy", &[]), create(&cluster, "light", &[]));
-    let (of_heavy, of_light) = (Tally::default(), Tally::default());
-    let stop = AtomicBool::new(false);
-    let (heavy_before, heavy_after) = thread::scope(|scope| {
-        for _ in 0..40 {
-            scope.spawn(|| of_heavy.call(&cluster, &heavy, &stop));
-        }
-        eventually("the queue is full", || (of_heavy.shed.load(Ordering::Relaxed) > 20).then_some(()));
-        let before = of_heavy.answered.load(Ordering::Relaxed);
-        scope.spawn(|| of_light.call(&cluster, &light, &stop));
-        eventually("the light one had answers", || {
-            (of_light.answered.load(Ordering::Relaxed) >= 40).then_some(())
-        });
-        let after = of_heavy.answered.load(Ordering::Relaxed);
-        stop.store(true, Ordering::Relaxed);
-        (before, after)
-    });
+    let heavy = load(&heavy).start(40);
+    eventually("the queue is full", || (heavy.shed() > 20).then_some(()));
+    let before = heavy.answered();
+    let light = load(&light).start(1);
+    light.until_answered(LIGHT);
     // The replica runs one call at a time: alone, the light one would have had all the answers of that time.
-    let heavy = heavy_after - heavy_before;
-    assert!(40 * 3 >= 40 + heavy, "at least a third: 40 beside {heavy} of the heavy one");
-    assert_eq!(of_light.shed.load(Ordering::Relaxed), 0, "the light one is never turned away");
-    assert!(of_heavy.shed.load(Ordering::Relaxed) > 0);
+    let (of_light, of_heavy) = (light.answered(), heavy.answered() - before);
+    assert!(
+        of_light * 3 >= of_light + of_heavy,
+        "at least a third: {of_light} beside {of_heavy} of the heavy one"
+    );
+    let (heavy, light) = (heavy.stop(), light.stop());
+    assert_eq!((heavy.failed, light.failed), (0, 0), "{:?} {:?}", heavy.texts, light.texts);
+    assert_eq!(light.shed, 0, "the light one is never turned away");
     Ok(())
 }

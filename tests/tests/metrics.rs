@@ -1,6 +1,8 @@
 //! What a cluster tells of itself: /metrics of every process, read strictly and by a real Prometheus, the history, and the
 //! status, against what was done to it.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -8,11 +10,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use millstream_tests::prometheus::Page;
-use millstream_tests::{Cluster, Node, UpOptions, eventually, within};
+use millstream_tests::{Cluster, Echo, Node, UpOptions, eventually, root};
 use reqwest::Url;
 use serde_json::{Value, json};
 
@@ -35,26 +36,6 @@ const KEYS: [&str; 16] = [
     "state",
     "version",
 ];
-
-/// An echo under this name, with more settings of its deployment.
-fn echo(name: &str, extra: &str) -> String {
-    format!(
-        r#"
-name = "{name}"
-route = "/{name}"
-[request]
-text = "text"
-[deployments.mirror]
-engine = "echo"
-{extra}
-[stages.out]
-use = "mirror"
-inputs = {{ text = "request.text" }}
-[response]
-text = "out.text"
-"#
-    )
-}
 
 /// Where a process listens.
 fn address(node: &mut Node, what: &str) -> String {
@@ -84,10 +65,9 @@ fn scrape(address: &str) -> Page {
 /// A cluster of two nodes with three declared devices: `alpha` has a quarter of one on each node.
 fn two_nodes() -> Result<Cluster> {
     let gpus = ["--gpu-memory", "80GiB", "--gpu-model", "H100"];
-    let shares =
-        "gpus = 0.25\nmax_replicas_per_node = 1\nautoscaling = { min_replicas = 2, max_replicas = 2 }";
+    let shares = Echo::new("alpha").deployment("gpus = 0.25\nmax_replicas_per_node = 1").replicas(2);
     let options = UpOptions::new().args(&["--node-name", "one", "--gpus", "2"]).args(&gpus);
-    let mut cluster = Cluster::up(&options.pipeline(echo("alpha", shares)))?;
+    let mut cluster = Cluster::up(&options.pipeline(&shares))?;
     cluster.join("two", &[&["--gpus", "1"][..], &gpus].concat())?;
     cluster.wait_ready();
     Ok(cluster)
@@ -108,13 +88,13 @@ fn every_process_tells_what_was_done_to_it() -> Result<()> {
     send(&cluster, "/alpha", &json!({"txet": "x"}), 3, 422)?;
     send(&cluster, "/nobody", &json!({}), 2, 404)?;
     // A demand that fits nowhere.
-    cluster.deploy(&echo("huge", "gpus = 4"), &["--no-wait"])?;
+    cluster.deploy(&Echo::new("huge").deployment("gpus = 4"), &["--no-wait"])?;
 
     let admin = address(&mut cluster.leader, "admin");
     let page = eventually("the head has noticed everything", || {
         let page = scrape(&admin);
         let pending =
-            page.one("millstream_pending_placements", &[("deployment", "huge/mirror"), ("reason", "gpu")]);
+            page.one("millstream_pending_placements", &[("deployment", "huge/model"), ("reason", "gpu")]);
         (pending == Some(1.0) && page.one("millstream_nodes", &[("state", "ready")]) == Some(2.0))
             .then_some(page)
     });
@@ -124,7 +104,7 @@ fn every_process_tells_what_was_done_to_it() -> Result<()> {
     assert_eq!(requests("alpha", "4xx"), Some(3.0));
     assert_eq!(requests("alpha", "5xx"), Some(0.0));
     assert_eq!(requests("", "4xx"), Some(2.0));
-    let alpha = [("deployment", "alpha/mirror")];
+    let alpha = [("deployment", "alpha/model")];
     assert_eq!(page.sum("millstream_calls_total", &alpha), 7.0);
     assert_eq!(page.one("millstream_call_duration_seconds_count", &alpha), Some(7.0));
     assert_eq!(page.one("millstream_queue_wait_seconds_count", &alpha), Some(7.0));
@@ -174,7 +154,7 @@ fn status_shows_the_shares_of_every_device() -> Result<()> {
         assert_eq!(booked["memory_bytes"], 80_u64 << 30);
         assert_eq!((&booked["booked_share"], &booked["free_share"]), (&json!(0.25), &json!(0.75)));
         let holder = booked["holders"][0]["replica"].as_str().context("a holder")?;
-        assert!(holder.starts_with("alpha-mirror-"), "{holder}");
+        assert!(holder.starts_with("alpha-model-"), "{holder}");
     }
     let alpha = &status["pipelines"][0]["deployments"][0];
     for key in ["target_replicas", "desired_replicas", "ready_replicas"] {
@@ -183,20 +163,21 @@ fn status_shows_the_shares_of_every_device() -> Result<()> {
     assert_eq!(alpha["target_ongoing_requests"], 2.0);
     let table = String::from_utf8(cluster.command(&["status"]).stdout)?;
     assert_eq!(table.matches("H100").count(), 3, "{table}");
-    assert_eq!(table.matches("0.250 alpha-mirror-").count(), 2, "{table}");
+    assert_eq!(table.matches("0.250 alpha-model-").count(), 2, "{table}");
     Ok(())
 }
 
 #[test]
 fn what_waits_and_what_left_is_seen_while_it_is_so() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo("slow", "delay = \"4s\"\nmax_ongoing_requests = 2"))?;
+    let mut cluster =
+        Cluster::serving(&Echo::new("slow").deployment("delay = \"4s\"\nmax_ongoing_requests = 2"))?;
     let (admin, dashboard) =
         (address(&mut cluster.leader, "admin"), address(&mut cluster.leader, "dashboard"));
-    let slow = [("deployment", "slow/mirror")];
+    let slow = [("deployment", "slow/model")];
     thread::scope(|scope| {
         let callers: Vec<_> =
             (0..5).map(|_| scope.spawn(|| cluster.post("/slow", &json!({"text": "x"})))).collect();
-        within(Duration::from_secs(4), "two calls run and three wait", || {
+        eventually("two calls run and three wait", || {
             let page = scrape(&admin);
             let is = |name, expected| page.one(name, &slow) == Some(expected);
             (is("millstream_ongoing_requests", 2.0) && is("millstream_queued_requests", 3.0)).then_some(())
@@ -206,8 +187,11 @@ fn what_waits_and_what_left_is_seen_while_it_is_so() -> Result<()> {
             assert_eq!(status, 200, "{answer}");
         }
     });
-    let impatient = reqwest::blocking::Client::builder().timeout(Duration::from_millis(300)).build()?;
-    assert!(impatient.post(cluster.url("/slow")).json(&json!({"text": "x"})).send().is_err());
+    let client = cluster.send("/slow", &json!({"text": "x"}))?;
+    eventually("its call runs", || {
+        (scrape(&admin).one("millstream_ongoing_requests", &slow) == Some(1.0)).then_some(())
+    });
+    drop(client);
     eventually("the client that left is counted", || {
         let page = scrape(&admin);
         let left = page.one("millstream_requests_total", &[("pipeline", "slow"), ("class", "499")]);
@@ -221,7 +205,7 @@ fn what_waits_and_what_left_is_seen_while_it_is_so() -> Result<()> {
     let series = |query: &str| cluster.http().get(format!("http://{dashboard}/api/series?{query}"));
     assert_eq!(series("").send()?.status(), 401);
     let answer: Value = series("metric=ongoing&since=1m").bearer_auth(&token).send()?.json()?;
-    assert_eq!(answer["series"][0]["deployment"], "slow/mirror");
+    assert_eq!(answer["series"][0]["deployment"], "slow/model");
     let values = answer["series"][0]["values"].as_array().context("values")?;
     assert!(values.contains(&json!(2.0)), "{answer}");
     // Five requests were answered; the one whose client left is not counted.
@@ -230,8 +214,7 @@ fn what_waits_and_what_left_is_seen_while_it_is_so() -> Result<()> {
         let values = answer["series"][0]["values"].as_array()?;
         Some(values.iter().filter_map(Value::as_f64).sum())
     };
-    for query in
-        ["metric=requests_per_second&pipeline=slow", "metric=calls_per_second&deployment=slow/mirror"]
+    for query in ["metric=requests_per_second&pipeline=slow", "metric=calls_per_second&deployment=slow/model"]
     {
         eventually("the requests that ended are in the history", || {
             // Seconds may be longer or shorter than a second.
@@ -253,10 +236,10 @@ fn what_waits_and_what_left_is_seen_while_it_is_so() -> Result<()> {
 
 #[test]
 fn what_was_deleted_leaves_and_what_crashed_is_counted() -> Result<()> {
-    let mut cluster = Cluster::serving(&echo("gone", "crash_on = \"boom\""))?;
+    let mut cluster = Cluster::serving(&Echo::new("gone").deployment("crash_on = \"boom\""))?;
     let admin = address(&mut cluster.leader, "admin");
     let _ = cluster.post("/gone", &json!({"text": "boom"}))?;
-    let gone = [("deployment", "gone/mirror")];
+    let gone = [("deployment", "gone/model")];
     eventually("the replica was started again", || {
         (scrape(&admin).sum("millstream_replica_restarts_total", &gone) >= 1.0).then_some(())
     });
@@ -293,13 +276,13 @@ fn is_installed(program: &str) -> bool {
 
 /// The shipped configuration in a folder, for these targets, in a hurry.
 fn configuration(folder: &Path, targets: &[String]) -> Result<String> {
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus");
-    let text = fs::read_to_string(format!("{shipped}/prometheus.yml"))?;
+    let shipped = root().join("deploy/prometheus");
+    let text = fs::read_to_string(shipped.join("prometheus.yml"))?;
     let with_targets = text.replace(r#"["127.0.0.1:9464"]"#, &format!("{targets:?}"));
     ensure!(with_targets != text, "the shipped file has another target by now");
     let path = folder.join("prometheus.yml");
     fs::write(&path, with_targets.replace(": 5s", ": 1s"))?;
-    fs::copy(format!("{shipped}/rules.yml"), folder.join("rules.yml"))?;
+    fs::copy(shipped.join("rules.yml"), folder.join("rules.yml"))?;
     Ok(path.display().to_string())
 }
 
@@ -355,12 +338,12 @@ fn a_real_prometheus_scrapes_the_cluster() -> Result<()> {
     is("requests were scraped", r#"sum(millstream_requests_total{pipeline="alpha",class="2xx"})"#, 5.0);
     is(
         "ongoing requests were recorded",
-        r#"deployment:millstream_ongoing_requests:max{deployment="alpha/mirror"}"#,
+        r#"deployment:millstream_ongoing_requests:max{deployment="alpha/model"}"#,
         0.0,
     );
     is(
         "ready replicas were recorded",
-        r#"deployment:millstream_ready_replicas:max{deployment="alpha/mirror"}"#,
+        r#"deployment:millstream_ready_replicas:max{deployment="alpha/model"}"#,
         2.0,
     );
     Ok(())

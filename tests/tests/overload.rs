@@ -1,38 +1,30 @@
 //! More requests than there is room for, and replicas slower than others: who goes first, who is told at once, who is
 //! asked twice.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
-use millstream_tests::{Cluster, UpOptions, eventually};
+use millstream_tests::{Cluster, Echo, UpOptions, eventually};
 use reqwest::blocking::Response;
 use rustix::process::Signal;
-use serde_json::{Value, json};
-
-/// An echo that takes its time, with more keys for its deployment and its stage.
-fn echo(deployment: &str, stage: &str) -> String {
-    format!(
-        "name = \"p\"\nroute = \"/p\"\n\n[request]\ntext = \"text\"\n\n[response]\ntext = \"out.text\"\n\n\
-         [deployments.model]\nengine = \"echo\"\n{deployment}\n\n\
-         [stages.out]\nuse = \"model\"\ninputs = {{ text = \"request.text\" }}\n{stage}\n"
-    )
-}
+use serde_json::Value;
 
 fn ask(cluster: &Cluster, header: &str, value: &str) -> Response {
-    let request = cluster.http().post(cluster.url("/p")).header(header, value);
-    request.json(&json!({"text": "x"})).send().unwrap()
+    cluster.ask("/p", &[(header, value)]).unwrap()
 }
 
 fn queued(cluster: &Cluster) -> u64 {
-    cluster.status()["pipelines"][0]["deployments"][0]["queued"].as_u64().unwrap_or_default()
+    cluster.deployment("p/model")["queued"].as_u64().unwrap_or_default()
 }
 
 #[test]
 fn the_urgent_pass_those_who_wait() -> Result<()> {
-    let cluster = Cluster::serving(&echo("delay = \"150ms\"\nmax_ongoing_requests = 1", ""))?;
+    let cluster =
+        Cluster::serving(&Echo::new("p").deployment("delay = \"150ms\"\nmax_ongoing_requests = 1"))?;
     let refused = ask(&cluster, "x-priority", "soon");
     assert_eq!(refused.status(), 400);
     assert!(refused.text()?.contains("give `high`, `normal` or `low`"));
@@ -64,19 +56,18 @@ fn the_urgent_pass_those_who_wait() -> Result<()> {
 #[test]
 fn who_would_come_too_late_is_told_so_at_once() -> Result<()> {
     let settings = "delay = \"100ms\"\nmax_ongoing_requests = 1\nmax_queued_requests = 500";
-    let cluster = Cluster::serving(&echo(settings, ""))?;
+    let cluster = Cluster::serving(&Echo::new("p").deployment(settings))?;
     thread::scope(|scope| {
         for _ in 0..60 {
             scope.spawn(|| assert_eq!(ask(&cluster, "x-request-timeout", "30s").status(), 200));
         }
         // After a second of that the rate is known: ten answers a second.
-        let turned_away = eventually("a request is turned away", || {
-            let start = Instant::now();
+        let answer = eventually("a request is turned away", || {
             let answer = ask(&cluster, "x-request-timeout", "1s");
-            (answer.status() == 503).then(|| (start.elapsed(), answer))
+            assert!(matches!(answer.status().as_u16(), 503 | 504), "{answer:?}");
+            (answer.status() == 503).then_some(answer)
         });
-        let (took, answer) = turned_away;
-        assert!(took < Duration::from_millis(900), "long before its deadline: {took:?}");
+        assert!(queued(&cluster) > 0, "those before it still wait");
         let after: u32 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=60).contains(&after));
         assert!(answer.text().unwrap().contains("deadline would pass"));
@@ -86,10 +77,9 @@ fn who_would_come_too_late_is_told_so_at_once() -> Result<()> {
 
 #[test]
 fn a_stuck_replica_is_passed_by_a_second_call() -> Result<()> {
-    let spread =
-        "delay = \"5ms\"\nmax_replicas_per_node = 1\nautoscaling = { min_replicas = 2, max_replicas = 2 }";
-    let pipeline = echo(spread, "hedge = \"100ms\"");
-    let mut cluster = Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(pipeline))?;
+    let spread = Echo::new("p").deployment("delay = \"5ms\"\nmax_replicas_per_node = 1").replicas(2);
+    let pipeline = spread.stage("hedge = \"100ms\"");
+    let mut cluster = Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(&pipeline))?;
     cluster.join("left", &[])?;
     cluster.join("right", &[])?;
     cluster.wait_ready();
@@ -108,7 +98,7 @@ fn a_stuck_replica_is_passed_by_a_second_call() -> Result<()> {
 fn bad_hedges_are_refused_with_a_fix() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("p.toml");
-    std::fs::write(&file, echo("", "hedge = \"p100\"")).unwrap();
+    std::fs::write(&file, Echo::new("p").stage("hedge = \"p100\"").to_string()).unwrap();
     let output = millstream_tests::run_cluster(&["validate", file.to_str().unwrap(), "--json"]);
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(said.to_string().contains("to `\\\"p99\\\"`, or a time such as"), "{said}");

@@ -1,32 +1,25 @@
 //! New revisions under load: good ones, ones that never get ready, ones that fail; canaries, shadows, going back; and what
 //! `cluster explain` and a dry run say about it.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::Output;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Result;
 use millstream_tests::{
-    Cluster, Load, UpOptions, broken_revision as broken, eventually, failing_revision as failing,
-    good_revision as version, revision as echo, two_stages, within,
+    Cluster, Echo, Load, UpOptions, broken_revision as broken, eventually, failing_revision as failing,
+    good_revision as version, revision,
 };
 use serde_json::{Value, json};
 
-fn write(cluster: &Cluster, text: &str) -> PathBuf {
-    let path = cluster.folder().join("next.toml");
-    fs::write(&path, text).unwrap();
-    path
-}
-
-fn deploy(cluster: &Cluster, text: &str, flags: &[&str]) -> Output {
-    let path = write(cluster, text).display().to_string();
-    let mut line = vec!["deploy", path.as_str()];
-    line.extend(flags);
-    cluster.command(&line)
+/// Two stages, one after the other: on `model`, which takes its time, and on the deployment of that name. `second` is
+/// deployed only when it is called.
+fn two_stages(last: &str) -> Echo {
+    let last_stage = format!("[stages.last]\nuse = \"{last}\"\ninputs = {{ text = \"out.text\" }}");
+    let echo = Echo::new("p").deployment("delay = \"6s\"").answer("last = \"last.text\"").more(&last_stage);
+    if last == "second" { echo.more("[deployments.second]\nengine = \"echo\"") } else { echo }
 }
 
 fn ok(output: &Output) {
@@ -38,11 +31,7 @@ fn text_of(output: &[u8]) -> String {
 }
 
 fn call(cluster: &Cluster, headers: &[(&str, &str)]) -> (u16, String, Value) {
-    let mut request = cluster.http().post(cluster.url("/p")).json(&json!({"text": "x"}));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let answer = request.send().unwrap();
+    let answer = cluster.ask("/p", headers).unwrap();
     let revision = answer.headers().get("x-revision").map(|value| value.to_str().unwrap().to_owned());
     (answer.status().as_u16(), revision.unwrap_or_default(), answer.json().unwrap())
 }
@@ -51,7 +40,7 @@ fn rollout(cluster: &Cluster) -> Value {
     cluster.status()["pipelines"][0]["rollout"].clone()
 }
 
-fn two_workers(pipeline: &str) -> Result<Cluster> {
+fn two_workers(pipeline: &Echo) -> Result<Cluster> {
     let options = UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(pipeline);
     let mut cluster = Cluster::up(&options)?;
     cluster.join("left", &[])?;
@@ -63,11 +52,11 @@ fn two_workers(pipeline: &str) -> Result<Cluster> {
 #[test]
 fn updates_under_load_fail_no_request_and_bad_ones_are_rolled_back() -> Result<()> {
     let cluster = two_workers(&version(1))?;
-    let load = Load::start(&cluster, "/p", &json!({"text": "x"}), 4, |answer| answer["text"] == "x");
-    eventually("calls go on", || (load.answered() > 50).then_some(()));
-    ok(&deploy(&cluster, &version(2), &[]));
+    let load = Load::on(&cluster, "/p").start(4);
+    load.until_answered(50);
+    ok(&cluster.try_deploy(&version(2), &[]));
 
-    let failed = deploy(&cluster, &broken(3), &[]);
+    let failed = cluster.try_deploy(&broken(3), &[]);
     assert_eq!(failed.status.code(), Some(1), "{}", text_of(&failed.stderr));
     let said = text_of(&failed.stderr);
     assert!(
@@ -75,17 +64,16 @@ fn updates_under_load_fail_no_request_and_bad_ones_are_rolled_back() -> Result<(
         "{said}"
     );
 
-    let failed = deploy(&cluster, &failing(4), &[]);
+    let failed = cluster.try_deploy(&failing(4), &[]);
     assert_eq!(failed.status.code(), Some(1), "{}", text_of(&failed.stderr));
     assert!(text_of(&failed.stderr).contains("calls of `model` failed"), "{}", text_of(&failed.stderr));
 
     // On top of each other: the last one counts.
     for number in 5..8 {
-        ok(&deploy(&cluster, &version(number), &["--no-wait"]));
+        ok(&cluster.try_deploy(&version(number), &["--no-wait"]));
     }
-    ok(&deploy(&cluster, &version(8), &[]));
-    let before = load.answered();
-    eventually("calls go on", || (load.answered() > before + 50).then_some(()));
+    ok(&cluster.try_deploy(&version(8), &[]));
+    load.until_answered(50);
     let ended = load.stop();
     assert_eq!((ended.failed, ended.shed), (0, 0), "of {}: {:?}", ended.answered, ended.texts);
     assert_eq!(call(&cluster, &[]).2["version"], 8);
@@ -111,32 +99,28 @@ fn updates_under_load_fail_no_request_and_bad_ones_are_rolled_back() -> Result<(
 #[test]
 fn a_request_between_two_stages_ends_on_the_revision_that_it_began_with() -> Result<()> {
     let cluster = Cluster::serving(&two_stages("second"))?;
-    let request = cluster.http().post(cluster.url("/p")).header("x-request-timeout", "20s");
-    let request = request.json(&json!({"text": "x"}));
+    let request = cluster.http().post(cluster.url("/p")).json(&json!({"text": "x"}));
     let answer = thread::spawn(move || request.send());
-    let ongoing = |deployment: usize| {
-        cluster.status()["pipelines"][0]["deployments"][deployment]["ongoing"].as_u64().unwrap()
-    };
-    eventually("the request is in its first stage", || (ongoing(0) == 1).then_some(()));
+    let in_first_stage = || cluster.deployment("p/model")["ongoing"] == 1;
+    eventually("the request is in its first stage", || in_first_stage().then_some(()));
     // The second stage's deployment is gone from what is wanted before the request comes to it.
-    ok(&deploy(&cluster, &two_stages("first"), &[]));
+    cluster.deploy(&two_stages("model"), &[])?;
     assert_eq!(cluster.status()["pipelines"][0]["serving_revision"], 2);
-    assert!(!answer.is_finished(), "the request is still in its first stage");
+    assert!(in_first_stage(), "the request is still in its first stage");
     let answer = answer.join().unwrap()?;
     let (status, revision) = (answer.status(), answer.headers()["x-revision"].to_str()?.to_owned());
     let text = answer.text()?;
     assert_eq!((status.as_u16(), revision.as_str()), (200, "1"), "{text}");
-    assert_eq!(serde_json::from_str::<Value>(&text)?["text"], "x");
+    assert_eq!(serde_json::from_str::<Value>(&text)?["last"], "x");
     // Until errors of the new revision lead no longer back, the deployment is there.
-    let there = cluster.status()["pipelines"][0]["deployments"][1].clone();
-    assert_eq!((&there["name"], &there["replicas"][0]["state"]), (&json!("second"), &json!("ready")));
+    assert_eq!(cluster.deployment("p/second")["replicas"][0]["state"], "ready");
     Ok(())
 }
 
 #[test]
 fn a_canary_gets_its_part_is_asked_for_by_name_and_promoted() -> Result<()> {
     let cluster = Cluster::serving(&version(1))?;
-    ok(&deploy(&cluster, &version(2), &["--canary", "30%"]));
+    ok(&cluster.try_deploy(&version(2), &["--canary", "30%"]));
     let (mut canary, total) = (0, 400);
     for _ in 0..total {
         let (status, revision, answer) = call(&cluster, &[]);
@@ -163,33 +147,31 @@ fn a_canary_gets_its_part_is_asked_for_by_name_and_promoted() -> Result<()> {
     );
 
     ok(&cluster.command(&["rollout", "promote", "p"]));
-    within(Duration::from_secs(20), "the canary has taken over", || {
+    eventually("the canary has taken over", || {
         (cluster.status()["pipelines"][0]["serving_revision"] == 2).then_some(())
     });
     assert_eq!(call(&cluster, &[]).1, "2");
 
     ok(&cluster.command(&["rollout", "undo", "p"]));
-    within(Duration::from_secs(20), "the revision before serves again", || {
-        (call(&cluster, &[]).2["version"] == 1).then_some(())
-    });
+    eventually("the revision before serves again", || (call(&cluster, &[]).2["version"] == 1).then_some(()));
     Ok(())
 }
 
 #[test]
 fn a_shadow_is_compared_and_aborted() -> Result<()> {
     let cluster = Cluster::serving(&version(1))?;
-    ok(&deploy(&cluster, &version(2), &["--shadow"]));
+    ok(&cluster.try_deploy(&version(2), &["--shadow"]));
     for _ in 0..50 {
         assert_eq!(call(&cluster, &[]).1, "1", "a shadow answers nobody");
     }
-    let compared = within(Duration::from_secs(10), "the copies are compared", || {
+    let compared = eventually("the copies are compared", || {
         let rollout = rollout(&cluster);
         (rollout["compared"].as_u64()? >= 40).then_some(rollout)
     });
     assert_eq!(compared["compared"], compared["different"], "they say another version");
     assert_eq!((&compared["mode"], &compared["shadow_failed"]), (&json!("shadow"), &json!(0)));
     ok(&cluster.command(&["rollout", "abort", "p"]));
-    within(Duration::from_secs(10), "the shadow is gone", || rollout(&cluster).is_null().then_some(()));
+    eventually("the shadow is gone", || rollout(&cluster).is_null().then_some(()));
     assert_eq!(cluster.status()["pipelines"][0]["verdicts"][0]["outcome"], "aborted");
     Ok(())
 }
@@ -197,7 +179,7 @@ fn a_shadow_is_compared_and_aborted() -> Result<()> {
 #[test]
 fn a_verdict_survives_a_kill_of_the_head() -> Result<()> {
     let mut cluster = two_workers(&version(1))?;
-    let failed = deploy(&cluster, &broken(2), &[]);
+    let failed = cluster.try_deploy(&broken(2), &[]);
     assert_eq!(failed.status.code(), Some(1));
     cluster.restart_leader(UpOptions::new().args(&["--roles", "head,ingress"]))?;
     cluster.wait_ready();
@@ -215,8 +197,8 @@ fn a_verdict_survives_a_kill_of_the_head() -> Result<()> {
 #[test]
 fn a_dry_run_tells_what_would_happen_and_changes_nothing() -> Result<()> {
     let cluster = Cluster::serving(&version(1))?;
-    let plan = |text: &str| -> Value {
-        let output = deploy(&cluster, text, &["--dry-run", "--json"]);
+    let plan = |pipeline: &Echo| -> Value {
+        let output = cluster.try_deploy(pipeline, &["--dry-run", "--json"]);
         ok(&output);
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["plans"][0].clone()
     };
@@ -225,13 +207,13 @@ fn a_dry_run_tells_what_would_happen_and_changes_nothing() -> Result<()> {
     assert_eq!((&replaced["revision"], &model["change"]), (&json!(2), &json!("replaced")), "{replaced}");
     assert_eq!(model["starts"].as_array().unwrap().len(), 2);
     assert_eq!(model["stops"].as_array().unwrap().len(), 2);
-    let in_place = plan(&version(1).replace("delay", "max_ongoing_requests = 9\ndelay"));
+    let in_place = plan(&version(1).deployment("max_ongoing_requests = 9"));
     assert_eq!(in_place["deployments"][0]["change"], "in_place", "{in_place}");
     assert_eq!(in_place["deployments"][0]["updates"].as_array().unwrap().len(), 2);
-    let huge = plan(&echo(1, "cpus = 1000", ""));
+    let huge = plan(&revision(1).deployment("cpus = 1000"));
     assert!(huge["deployments"][0]["pending"][0].to_string().contains("needs 1000 cores"), "{huge}");
     assert_eq!(plan(&version(1))["changed"], false);
-    let text = text_of(&deploy(&cluster, &version(2), &["--dry-run"]).stdout);
+    let text = text_of(&cluster.try_deploy(&version(2), &["--dry-run"]).stdout);
     assert!(
         text.contains("p would become revision 2") && text.contains("p/model needs new replicas"),
         "{text}"
@@ -258,11 +240,10 @@ fn what_cannot_be_done_is_refused_with_a_reason() -> Result<()> {
         assert_eq!(output.status.code(), Some(code), "{line:?}: {said}");
         assert!(said.contains(text), "{line:?}: {said}");
     }
-    let over = deploy(&cluster, &version(2), &["--canary", "101%"]);
+    let over = cluster.try_deploy(&version(2), &["--canary", "101%"]);
     assert_eq!(over.status.code(), Some(2));
     assert!(text_of(&over.stderr).contains("write 0.1% to 100%"), "{}", text_of(&over.stderr));
-    let first =
-        deploy(&cluster, &version(1).replace("\"p\"", "\"q\"").replace("/p", "/q"), &["--canary", "5%"]);
+    let first = cluster.try_deploy(&Echo::new("q"), &["--canary", "5%"]);
     assert_eq!(first.status.code(), Some(5));
     assert!(text_of(&first.stderr).contains("has none yet"), "{}", text_of(&first.stderr));
     let status = cluster.status();

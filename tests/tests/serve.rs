@@ -1,9 +1,11 @@
 //! The main job: `cluster up` with no arguments serves the bundled pipeline on real models.
 
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
+
 use std::io::{BufRead as _, BufReader};
 
 use anyhow::Result;
-use millstream_tests::{Cluster, UpOptions};
+use millstream_tests::{Cluster, UpOptions, root};
 use serde_json::{Value, json};
 
 fn question() -> Value {
@@ -73,8 +75,8 @@ fn an_answer_streams_as_server_sent_events_that_add_up_to_the_whole() -> Result<
 
 #[test]
 fn other_examples_serve_side_by_side() -> Result<()> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/examples");
-    let options = UpOptions::new().file(format!("{root}/echo.toml")).file(format!("{root}/embedder.toml"));
+    let examples = root().join("pipelines/examples");
+    let options = UpOptions::new().file(examples.join("echo.toml")).file(examples.join("embedder.toml"));
     let mut cluster = Cluster::up(&options)?;
     cluster.wait_ready();
     let features: Vec<f64> = (0..42).map(|index| f64::from(index) * 0.5).collect();

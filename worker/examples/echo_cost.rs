@@ -1,5 +1,6 @@
 //! What a call costs around an engine: echo calls in this process, and over gRPC on loopback.
 //! `cargo run --release -p millstream-worker --no-default-features --example echo_cost`
+#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for people")]
 
 use std::time::{Duration, Instant};

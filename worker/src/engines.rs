@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use millstream_engine::{EngineFactory, LoadArgs, LoadError};
 use millstream_pipelines::EngineKind;
 
+use crate::Environment;
 use crate::echo::EchoFactory;
 
 /// Known to the language, not built yet.
@@ -21,10 +22,12 @@ impl Engines {
         not(feature = "onnx"),
         expect(unused_variables, clippy::needless_pass_by_value, reason = "only ONNX Runtime is looked for")
     )]
-    pub(crate) fn new(onnxruntime: Option<PathBuf>, data_dir: &Path) -> Self {
+    pub(crate) fn new(onnxruntime: Option<PathBuf>, data_dir: &Path, environment: &Environment) -> Self {
         let factories: Vec<Box<dyn EngineFactory>> = vec![
             #[cfg(feature = "onnx")]
-            Box::new(millstream_engine_onnx::OnnxFactory::new(onnxruntime, data_dir)),
+            Box::new(millstream_engine_onnx::OnnxFactory::new(onnxruntime, data_dir, |name| {
+                environment.get(name).cloned()
+            })),
             #[cfg(feature = "candle")]
             Box::new(millstream_engine_candle::CandleFactory::new()),
             #[cfg(feature = "generator")]
@@ -136,7 +139,9 @@ mod tests {
         use millstream_pipelines::{DeploymentSpec, ModelRef, Task};
 
         let data_dir = tempfile::tempdir().unwrap();
-        let engines = Engines::new(None, data_dir.path());
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+        let engines = Engines::new(None, data_dir.path(), &environment);
         let models = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/models")];
         let cases = [
             ("mini-embedder", Task::Embed, "candle"),

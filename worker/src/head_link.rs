@@ -24,12 +24,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::backoff::Backoff;
 use crate::epoch::{EpochGate, Verdict};
-use crate::identity;
 use crate::lifecycle::Event;
 use crate::order::{self, Order};
 use crate::session::{self, End, NodeFacts, Session};
 use crate::table::ReplicaTable;
 use crate::worker_actor::WorkerMsg;
+use crate::{identity, random};
 
 /// Delays between attempts to reach the head: short, as a head that returns needs its workers.
 const DIAL_BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(3) };
@@ -281,7 +281,7 @@ impl HeadLinkState {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        let delay = DIAL_BACKOFF.delay(self.failures, &mut rand::rng());
+        let delay = DIAL_BACKOFF.delay(self.failures, &mut random::rng());
         if self.last_end.as_ref() != Some(&end) {
             self.tell_people(&end);
             self.last_end = Some(end);

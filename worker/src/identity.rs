@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use millstream_proto::NodeId;
 
+use crate::random;
+
 const NODE_ID: &str = "node_id";
 const EPOCH: &str = "epoch";
 
@@ -22,7 +24,7 @@ pub(crate) fn node_id(data_dir: &Path) -> io::Result<NodeId> {
             Ok(NodeId::new(id.to_string()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let id = uuid::Uuid::new_v4().to_string();
+            let id = random::uuid().to_string();
             replace(&path, &id)?;
             Ok(NodeId::new(id))
         }

@@ -3,8 +3,10 @@
 //! It decides nothing about placement or routes: the head commands, ingresses call. It keeps its replicas running
 //! when the head is away.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub mod metrics;
 mod models;
 mod order;
 mod panics;
+mod random;
 mod replica_actor;
 mod resources;
 mod restart;
@@ -88,7 +91,12 @@ pub struct Config {
     pub model_dirs: Vec<PathBuf>,
     /// Where ONNX Runtime's library is; `None` searches the usual places.
     pub onnxruntime: Option<PathBuf>,
+    /// The environment of the process: it names folders in which ONNX Runtime's library may be.
+    pub environment: Environment,
 }
+
+/// Variables of the environment by name, as `main` read them.
+pub type Environment = BTreeMap<String, OsString>;
 
 /// A device that the node says it has (`cluster up --gpus 4 …`), present or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +158,7 @@ impl Worker {
         let node = Arc::new(Node {
             id: found.node_id.clone(),
             table: table.clone(),
-            engines: Arc::new(Engines::new(config.onnxruntime, &config.data_dir)),
+            engines: Arc::new(Engines::new(config.onnxruntime, &config.data_dir, &config.environment)),
             model_dirs: config.model_dirs.into(),
             num_cores: resources::num_cores(),
         });
@@ -172,7 +180,7 @@ impl Worker {
             registered: registered.clone(),
             leave: leave.clone(),
         };
-        let name = format!("worker-{}-{}", found.node_id, uuid::Uuid::new_v4().simple());
+        let name = format!("worker-{}-{}", found.node_id, random::uuid().simple());
         let actor = WorkerActor::spawn(Some(name), WorkerActor, WorkerArgs { node, link: Some(link) }).await;
         let (actor, ended) = actor.map_err(|error| StartError::DataDir {
             path: config.data_dir,

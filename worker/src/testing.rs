@@ -1,4 +1,4 @@
-//! What the tests of this crate share: settings of an echo deployment, orders, waiting for a state.
+//! What the tests of this crate share: settings of an echo deployment, orders.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,18 +51,4 @@ pub(crate) fn start(id: &str, spec: &DeploymentSpec) -> v1::StartReplica {
         source_dir: String::new(),
         gpus: vec![v1::GpuShare { index: 0, milli: 250 }],
     }
-}
-
-/// Looks again and again until `done` gives something; fails after ten seconds, saying what was waited for.
-pub(crate) async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> T {
-    let looking = async {
-        loop {
-            if let Some(found) = done().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    let found = tokio::time::timeout(Duration::from_secs(10), looking).await;
-    found.unwrap_or_else(|_| panic!("waited in vain until {what}"))
 }

@@ -18,7 +18,6 @@ use millstream_proto::{NodeId, ReplicaId, v1};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use crate::backoff::Backoff;
-use crate::clock;
 use crate::engines::Engines;
 use crate::head_link::{HeadLink, HeadLinkArgs, HeadLinkMsg};
 use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};
@@ -26,6 +25,7 @@ use crate::metrics::{self, DeploymentNumbers};
 use crate::order::{self, Order, Report};
 use crate::replica_actor::{ReplicaActor, ReplicaArgs, ReplicaMsg};
 use crate::table::ReplicaTable;
+use crate::{clock, random};
 
 /// Delays before a head link that died is started again.
 const LINK_BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
@@ -177,7 +177,7 @@ impl WorkerState {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let again = matches!(event, Event::RetryDue(..));
-            let actions = self.lifecycle.decide(event, clock::now(), &mut rand::rng());
+            let actions = self.lifecycle.decide(event, clock::now(), &mut random::rng());
             for action in actions {
                 if let (true, Action::Spawn(order, _)) = (again, &action) {
                     metrics::restarted(order.full_name());
@@ -300,7 +300,7 @@ impl WorkerState {
     fn restart_link(&mut self, myself: &ActorRef<WorkerMsg>, failure: &str) {
         tracing::error!(error = failure, "the link to the head died and is started again");
         self.link_failures += 1;
-        let delay = LINK_BACKOFF.delay(self.link_failures, &mut rand::rng());
+        let delay = LINK_BACKOFF.delay(self.link_failures, &mut random::rng());
         drop(myself.send_after(delay, || WorkerMsg::RestartLink));
     }
 

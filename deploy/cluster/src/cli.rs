@@ -8,22 +8,24 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use millstream_worker::Environment;
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::defrag::DefragArgs;
+use crate::exit;
+
+#[cfg(test)]
+mod reference;
 
 /// Serves pipelines of models on a cluster: one TOML file in, HTTP calls out.
 #[derive(Debug, Parser)]
-#[command(name = "cluster", version, max_term_width = 110, after_help = EXIT_CODES)]
+#[command(name = "cluster", version, max_term_width = 110, after_help = exit::help())]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a pipeline file has faults; \
-4 no cluster in reach; 5 the cluster refused (unknown name, conflict, wrong token).";
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -49,6 +51,9 @@ pub(crate) struct Global {
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
     pub(crate) color: ColorChoice,
+    /// The environment as `main` found it, for settings that have no flag.
+    #[arg(skip)]
+    pub(crate) environment: Environment,
 }
 
 /// Form of log lines.
@@ -215,7 +220,7 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "shadow")]
     pub(crate) canary: Option<u16>,
     /// Give the new revision copies of this part of the requests, whose answers nobody sees but which are compared,
-    /// until `cluster rollout promote` or `abort`.
+    /// until `cluster rollout promote` or `abort`; of all requests when no percentage is given.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, num_args = 0..=1, default_missing_value = "100%")]
     pub(crate) shadow: Option<u16>,
     /// Print what would start, stop and change, and change nothing.
@@ -359,19 +364,19 @@ pub(crate) enum KeyAction {
 /// Limits of an API key. They are texts here, so that all that is wrong with them is told at once.
 #[derive(Debug, Args)]
 pub(crate) struct KeyLimits {
-    /// Requests a second in the whole cluster, or `none` for no limit [default: none].
+    /// Requests a second in the whole cluster, or `none` for no limit [default: none for a new key].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) rate: Option<String>,
-    /// Requests that may come at once, or `none` for those of a second [default: none].
+    /// Requests that may come at once, or `none` for those of a second [default: none for a new key].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) burst: Option<String>,
-    /// Requests under way at a time in the whole cluster, or `none` for no limit [default: none].
+    /// Requests under way at a time in the whole cluster, or `none` for no limit [default: none for a new key].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) concurrency: Option<String>,
-    /// The key's share beside others where requests wait, 1 to 1000 [default: 1].
+    /// The key's share beside others where requests wait, 1 to 1000 [default: 1 for a new key].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) weight: Option<String>,
-    /// The highest priority that its requests may have: high, normal or low [default: normal].
+    /// The highest priority that its requests may have: high, normal or low [default: normal for a new key].
     #[arg(long, value_name = "PRIORITY")]
     pub(crate) priority: Option<String>,
 }

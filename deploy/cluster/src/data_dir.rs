@@ -4,12 +4,13 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::{env, fs, io};
+use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Global;
+use crate::random;
 
 /// Where a process of the cluster listens; written by `up`, read by the other commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ impl DataDir {
         if let Some(path) = &global.data_dir {
             return Ok(Self(path.clone()));
         }
-        let base = match (env::var_os("XDG_DATA_HOME"), env::var_os("HOME")) {
+        let base = match (global.environment.get("XDG_DATA_HOME"), global.environment.get("HOME")) {
             (Some(data), _) if !data.is_empty() => PathBuf::from(data),
             (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".local/share"),
             _ => anyhow::bail!("there is no home directory for the data directory; name one with --data-dir"),
@@ -75,7 +76,7 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
         }
-        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let token = format!("{}{}", random::uuid().simple(), random::uuid().simple());
         write_private(&path, &token)?;
         Ok(token)
     }

@@ -6,6 +6,21 @@ use millstream_pipelines::{Color, Faults};
 
 use crate::style;
 
+/// The exit codes of every command.
+pub(crate) const CODES: [(u8, &str); 6] = [
+    (0, "done"),
+    (1, "failed"),
+    (2, "wrong usage"),
+    (3, "a pipeline file has faults"),
+    (4, "no cluster in reach"),
+    (5, "the cluster refused (unknown name, conflict, wrong token)"),
+];
+
+/// The exit codes as the last paragraph of `--help`.
+pub(crate) fn help() -> String {
+    format!("Exit codes: {}.", CODES.map(|(code, meaning)| format!("{code} {meaning}")).join("; "))
+}
+
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {

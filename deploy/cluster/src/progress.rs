@@ -13,7 +13,7 @@ use millstream_proto::status::{
 
 use crate::client::StatusWatch;
 use crate::exit::Failure;
-use crate::style;
+use crate::{clock, style};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -27,9 +27,9 @@ pub(crate) async fn until_ready(
     timeout: Duration,
 ) -> Result<(), Failure> {
     let mut display = Display::new();
-    let deadline = tokio::time::Instant::now() + timeout;
+    let deadline = clock::now() + timeout;
     loop {
-        let status = match tokio::time::timeout_at(deadline, watch.next()).await {
+        let status = match tokio::time::timeout_at(deadline.into(), watch.next()).await {
             Ok(status) => status?,
             Err(_) => {
                 return Err(Failure::failed(format!(
@@ -133,7 +133,7 @@ impl Display {
         Self {
             bars: style::stderr_is_terminal().then(MultiProgress::new),
             shown: BTreeMap::new(),
-            started: Instant::now(),
+            started: clock::now(),
         }
     }
 
@@ -170,7 +170,7 @@ impl Display {
             }
             None => eprintln!(
                 "{:>6.2} s  {} on {}: {text}",
-                self.started.elapsed().as_secs_f64(),
+                clock::since(self.started).as_secs_f64(),
                 deployment.full_name,
                 replica.node
             ),

@@ -1,29 +1,12 @@
-//! The command as a script sees it: exit codes, JSON, help. (Being here, it makes `cargo test` build the binary that
-//! the whole-system tests run.)
-
-#![expect(clippy::unwrap_used, reason = "a test")]
+//! The command as a script sees it: exit codes, JSON, help.
 
 use std::fs;
-use std::process::{Command, Output};
 
-fn cluster(args: &[&str]) -> Output {
-    let home = tempfile::tempdir().unwrap();
-    Command::new(env!("CARGO_BIN_EXE_cluster"))
-        .args(args)
-        .env("HOME", home.path())
-        .env_remove("XDG_DATA_HOME")
-        .env_remove("MILLSTREAM_DATA_DIR")
-        .output()
-        .unwrap()
-}
-
-fn example(name: &str) -> String {
-    format!("{}/../../pipelines/examples/{name}", env!("CARGO_MANIFEST_DIR"))
-}
+use millstream_tests::{root, run_cluster as cluster};
 
 #[test]
 fn every_example_is_valid() {
-    for entry in fs::read_dir(example("")).unwrap() {
+    for entry in fs::read_dir(root().join("pipelines/examples")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             let output = cluster(&["validate", &path.display().to_string(), "--json"]);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
+use millstream_proto::endpoint::{Access, Endpoint};
 
 use super::auth::TOKEN_HINT;
 use super::own_site::{own_site_only, problem, problem_with, text};
@@ -17,13 +18,39 @@ use crate::shared::Shared;
 /// The content type of Prometheus's text form.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// What there is, and what answers it.
+fn routes() -> [(Endpoint, MethodRouter<Arc<Shared>>); 4] {
+    let page = |path, access, help, handler| (Endpoint { methods: "GET, HEAD", path, access, help }, handler);
+    [
+        page(
+            "/api/status",
+            Access::AdminToken,
+            "Nodes, pipelines, deployments and replicas: the same JSON as `cluster status --json`.",
+            get(status),
+        ),
+        page("/api/series", Access::AdminToken, "The last hour of the cluster's numbers.", get(history)),
+        page(
+            "/metrics",
+            Access::Everybody,
+            "The metrics of this process in Prometheus's text form.",
+            get(metrics),
+        ),
+        page("/healthz", Access::Everybody, "`ok` as long as the process answers.", get(async || "ok")),
+    ]
+}
+
+/// What the dashboard's address answers.
+#[must_use]
+pub fn dashboard_endpoints() -> Vec<Endpoint> {
+    routes().into_iter().map(|(endpoint, _)| endpoint).collect()
+}
+
 /// The routes, for a listener bound to `bound`.
 pub(crate) fn router(shared: Arc<Shared>, bound: SocketAddr) -> Router {
-    let router = Router::new()
-        .route("/api/status", get(status))
-        .route("/api/series", get(history))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(async || "ok"))
+    let add = |router: Router<_>, (endpoint, handler): (Endpoint, _)| router.route(endpoint.path, handler);
+    let router = routes()
+        .into_iter()
+        .fold(Router::new(), add)
         .fallback(async || {
             let detail = "there is nothing at this address; try `/api/status`, `/api/series` or `/metrics`";
             problem(StatusCode::NOT_FOUND, detail)

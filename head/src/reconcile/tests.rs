@@ -357,7 +357,7 @@ fn nothing_is_decided_while_the_cluster_shuts_down() {
 }
 
 #[test]
-fn one_change_among_10_000_replicas_on_1_000_nodes_is_decided_quickly() {
+fn one_change_among_10_000_replicas_on_1_000_nodes_orders_one_start() {
     let mut cluster = Cluster::new();
     for n in 0..1000 {
         cluster.join(&format!("n{n:04}"));
@@ -372,16 +372,8 @@ fn one_change_among_10_000_replicas_on_1_000_nodes_is_decided_quickly() {
     }
     cluster.settle();
     cluster.deploy("p7", &[model(101, 1)]);
-    let begun = std::time::Instant::now();
     let decided = step(&cluster.desired, &cluster.state, &cluster.timing, cluster.now);
-    let took = begun.elapsed();
-    println!(
-        "one change among 10,000 replicas on 1,000 nodes: {took:?} (unoptimised: {})",
-        cfg!(debug_assertions)
-    );
-    let starts: Vec<_> = decided.commands.iter().filter(|c| matches!(c, Command::Start(_))).collect();
-    assert_eq!(starts.len(), 1);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(matches!(*decided.commands, [Command::Rollout(_), Command::Start(_)]), "{:?}", decided.commands);
 }
 
 /// One deployment that wants three replicas, one to a node, each with a quarter of a device; two nodes have one.

@@ -17,7 +17,7 @@ fn timed<'a, T>(operation: &'static str, work: impl Future<Output = T> + Send + 
     Box::pin(async move {
         let start = clock::instant();
         let result = work.await;
-        metrics::store_took(operation, start.elapsed());
+        metrics::store_took(operation, clock::since(start));
         result
     })
 }

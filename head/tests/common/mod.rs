@@ -7,6 +7,7 @@
     reason = "helpers of tests; each file uses its part"
 )]
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use millstream_proto::v1::node_message::Body as Said;
 use millstream_proto::v1::node_service_client::NodeServiceClient;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
 use millstream_proto::v1::{self, ReplicaState};
+use millstream_test_support::{Echo, LIMIT};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -26,8 +28,6 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 pub const TOKEN: &str = "a-secret";
-/// Longest wait for a state that must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Intervals a tenth of the real ones.
 pub fn fast() -> Timing {
@@ -42,7 +42,7 @@ pub fn fast() -> Timing {
     }
 }
 
-pub async fn try_start(dir: &Path) -> Result<Head, StartError> {
+pub async fn try_start(dir: &Path, timing: Timing) -> Result<Head, StartError> {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let config = Config {
         name: "head-1".into(),
@@ -52,28 +52,15 @@ pub async fn try_start(dir: &Path) -> Result<Head, StartError> {
         metrics: None,
         admin_token: TOKEN.into(),
     };
-    Head::start_with(config, fast()).await
+    Head::start_with(config, timing).await
 }
 
 pub async fn start(dir: &Path) -> Head {
-    try_start(dir).await.unwrap()
+    try_start(dir, fast()).await.unwrap()
 }
 
-async fn channel(head: &Head) -> Channel {
+pub async fn channel(head: &Head) -> Channel {
     Endpoint::new(format!("http://{}", head.control_address())).unwrap().connect().await.unwrap()
-}
-
-/// Waits for a state, asking again and again.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(value) = ask().await {
-                return value;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {what}"))
 }
 
 /// The command.
@@ -91,15 +78,11 @@ impl Control {
         Self(ControlServiceClient::new(channel(head).await))
     }
 
-    pub fn client(&mut self) -> &mut ControlServiceClient<Channel> {
-        &mut self.0
-    }
-
-    pub async fn deploy(&mut self, source: &str) -> Result<v1::DeployResponse, Status> {
+    pub async fn deploy(&mut self, source: impl Display) -> Result<v1::DeployResponse, Status> {
         let request = v1::DeployRequest {
             beside: None,
             file_name: "p.toml".into(),
-            source: source.into(),
+            source: source.to_string(),
             source_dir: "/pipelines".into(),
         };
         self.0.deploy(with_token(request)).await.map(tonic::Response::into_inner)
@@ -164,6 +147,7 @@ impl Worker {
         let beating = tokio::spawn(async move {
             let beat = v1::NodeMessage { body: Some(Said::Heartbeat(v1::Heartbeat::default())) };
             while beats.send(beat.clone()).await.is_ok() {
+                // The pace of the beats.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
@@ -173,7 +157,7 @@ impl Worker {
     /// The next order, its epoch checked.
     pub async fn order(&mut self) -> Order {
         let message =
-            tokio::time::timeout(PATIENCE, self.orders.message()).await.expect("an order came in time");
+            tokio::time::timeout(LIMIT, self.orders.message()).await.expect("an order came in time");
         let message = message.unwrap().expect("the head goes on");
         assert_eq!(message.epoch, self.epoch, "every order carries the term");
         message.body.unwrap()
@@ -189,11 +173,12 @@ impl Worker {
         stop
     }
 
-    /// Nothing is ordered for a while.
-    pub async fn expect_no_order(&mut self, during: Duration) {
-        if let Ok(order) = tokio::time::timeout(during, self.orders.message()).await {
-            panic!("unexpected order {order:?}");
-        }
+    /// Nothing else is ordered: deploys a pipeline and takes its start for the next order. Orders come in the order in
+    /// which they were decided, so what was decided before would come before it.
+    pub async fn expect_no_order(&mut self, control: &mut Control, barrier: &str) {
+        control.deploy(echo(barrier, 1, "0ms")).await.unwrap();
+        let start = self.serve_next().await;
+        assert_eq!(start.pipeline, barrier, "unexpected order {start:?}");
     }
 
     pub async fn report(&self, start: &v1::StartReplica, state: ReplicaState) {
@@ -261,7 +246,7 @@ impl Ingress {
 
     pub async fn message(&mut self) -> v1::route_message::Body {
         let message =
-            tokio::time::timeout(PATIENCE, self.messages.message()).await.expect("a message came in time");
+            tokio::time::timeout(LIMIT, self.messages.message()).await.expect("a message came in time");
         let message = message.unwrap().expect("the head goes on");
         self.epoch = message.epoch;
         message.body.unwrap()
@@ -305,7 +290,7 @@ impl Ingress {
     /// Whether the head ends the stream.
     pub async fn ends(&mut self) -> bool {
         let ended = async { while let Ok(Some(_)) = self.messages.message().await {} };
-        tokio::time::timeout(PATIENCE, ended).await.is_ok()
+        tokio::time::timeout(LIMIT, ended).await.is_ok()
     }
 }
 
@@ -317,26 +302,6 @@ pub fn routed<'a>(table: &'a v1::RouteTable, pipeline: &str) -> Vec<&'a str> {
 }
 
 /// An echo pipeline; `delay` makes texts differ so that replicas are replaced.
-pub fn echo(name: &str, replicas: u32, delay: &str) -> String {
-    format!(
-        r#"
-name = "{name}"
-route = "/{name}"
-
-[request]
-text = "text"
-
-[deployments.model]
-engine = "echo"
-delay = "{delay}"
-autoscaling = {{ min_replicas = {replicas}, max_replicas = {replicas} }}
-
-[stages.echoed]
-use = "model"
-inputs = {{ text = "request.text" }}
-
-[response]
-text = "echoed.text"
-"#
-    )
+pub fn echo(name: &str, replicas: u32, delay: &str) -> Echo {
+    Echo::new(name).deployment(&format!("delay = \"{delay}\"")).replicas(replicas)
 }

@@ -11,7 +11,6 @@ use millstream_pipelines::{DeploymentSpec, FullName};
 use millstream_proto::call::ReplicaClient;
 use millstream_proto::{NodeId, ReplicaId};
 use parking_lot::Mutex;
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
@@ -23,8 +22,8 @@ use super::pool::{
     Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish,
 };
 use super::router::{self, Locality};
-use crate::clock;
 use crate::metrics::CallMeter;
+use crate::{clock, random};
 
 /// A replica as the routes name it, and how to reach it.
 pub(crate) struct Target {
@@ -149,7 +148,7 @@ impl Deployment {
             wake_at: None,
             counts: CallCounts::default(),
             latencies: Latencies::NONE,
-            rng: SmallRng::from_os_rng(),
+            rng: random::small_rng(),
         };
         let meter = CallMeter::of(&name);
         Arc::new_cyclic(|me| Self { name, meter, shared: Mutex::new(shared), queue_formed, me: me.clone() })

@@ -17,15 +17,16 @@ use std::time::Instant;
 
 use millstream_pipelines::{CacheScope, CachedStage, FullName, Plan, StageCall};
 use millstream_proto::{CallError, Value};
+use rand::Rng as _;
 
 use self::fingerprint::{Fingerprint, Secret, Subject};
 use self::flights::Flights;
 use self::store::Store;
 use super::{Caching, Context};
-use crate::clock;
 use crate::metrics::{CacheMeter, CacheResult};
 use crate::routes::Pipeline;
 use crate::tenant::Tenant;
+use crate::{clock, random};
 
 /// The kept answers of a stage, and its calls under way.
 pub(crate) struct StageCache {
@@ -50,7 +51,7 @@ impl StageCache {
             stage: cached.stage.clone(),
             target: cached.target,
             scope: cached.cache.scope,
-            secret: Secret::new(rand::random()),
+            secret: Secret::new(random::rng().random()),
             store: Store::new(&cached.cache),
             flights: Flights::default(),
             meter: CacheMeter::of(pipeline, &cached.stage),

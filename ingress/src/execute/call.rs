@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use millstream_pipelines::{FullName, StageCall};
 use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, Timing};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
+use rand::Rng as _;
 use smallvec::smallvec;
 
 use super::budget::Retrying;
@@ -15,10 +16,10 @@ use super::cache::{Fresh, Place};
 use super::hedge::{Tries, Try};
 use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
-use crate::clock;
 use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed, ShedReason, Wish};
 use crate::metrics::RetryReason;
 use crate::routes::Pipeline;
+use crate::{clock, random};
 
 /// Carries out a call to its end.
 pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) -> CallEnd {
@@ -162,7 +163,7 @@ impl Performance<'_> {
             return Err(error);
         }
         if !self.absent.is_empty() && self.deployment.reach(&self.avoided()) == Reach::AllAvoided {
-            let wait = retry::backoff(self.rounds, rand::random());
+            let wait = retry::backoff(self.rounds, random::rng().random());
             self.rounds += 1;
             self.absent.clear();
             self.within(pin!(tokio::time::sleep(wait))).await.map_err(|()| self.timed_out(Started::No))?;

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
+use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{ErrorClass, RequestId};
 use serde::Serialize;
 
@@ -22,6 +23,48 @@ use crate::keys::{Key, Keys};
 use crate::limits::{HttpLimits, RequestLimits};
 use crate::metrics::RequestMeter;
 use crate::routes::{Route, RouteTable, Routes};
+
+/// What a request to a pipeline is.
+const PIPELINE: Endpoint = Endpoint {
+    methods: "POST",
+    path: "{route}",
+    access: Access::ApiKey,
+    help: "Runs the pipeline with this route on the JSON body.",
+};
+
+/// A page of the ingress's own.
+#[derive(Clone, Copy)]
+enum OwnPage {
+    Health,
+    Routes,
+}
+
+const OWN_PAGES: [(OwnPage, Endpoint); 2] = [
+    (
+        OwnPage::Health,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "/-/healthz",
+            access: Access::Everybody,
+            help: "`{\"status\":\"ok\"}` as long as the process answers.",
+        },
+    ),
+    (
+        OwnPage::Routes,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "/-/routes",
+            access: Access::ApiKey,
+            help: "The pipelines that this ingress routes to, with their revisions, deployments and replicas.",
+        },
+    ),
+];
+
+/// What an ingress answers.
+#[must_use]
+pub fn endpoints() -> Vec<Endpoint> {
+    [PIPELINE].into_iter().chain(OWN_PAGES.map(|(_, endpoint)| endpoint)).collect()
+}
 
 /// What all connections share.
 pub(crate) struct Edge {
@@ -85,9 +128,9 @@ async fn respond(
 ) -> Result<Response<EdgeBody>, Problem> {
     check_head(&head.uri, &head.headers, &edge.limits.request)?;
     let path = head.uri.path();
-    if let Some(own) = path.strip_prefix("/-/") {
+    if path.starts_with("/-/") {
         end.is_own_page();
-        return own_page(edge, own, head);
+        return own_page(edge, path, head);
     }
     let (route, key) = {
         let table = edge.routes.current();
@@ -101,7 +144,7 @@ async fn respond(
         (route.ok_or_else(|| no_route(path))?, key)
     };
     if head.method != Method::POST {
-        return Err(Problem::method_not_allowed("POST"));
+        return Err(Problem::method_not_allowed(PIPELINE.methods));
     }
     if let Some(key) = &key {
         end.holds(key.admit()?);
@@ -156,16 +199,19 @@ fn no_route(path: &str) -> Problem {
     Problem::not_found(format!("no pipeline has the route `{shown}`; `GET /-/routes` lists those there are"))
 }
 
-fn own_page(edge: &Edge, page: &str, head: &Parts) -> Result<Response<EdgeBody>, Problem> {
-    if !matches!(page, "healthz" | "routes") {
-        return Err(no_route(&format!("/-/{page}")));
-    }
+fn own_page(edge: &Edge, path: &str, head: &Parts) -> Result<Response<EdgeBody>, Problem> {
+    let (page, endpoint) =
+        OWN_PAGES.iter().find(|(_, endpoint)| endpoint.path == path).ok_or_else(|| no_route(path))?;
     if !matches!(head.method, Method::GET | Method::HEAD) {
-        return Err(Problem::method_not_allowed("GET, HEAD"));
+        return Err(Problem::method_not_allowed(endpoint.methods));
     }
-    if page == "healthz" {
-        return Ok(answer::json(&Health { status: "ok" }));
+    match page {
+        OwnPage::Health => Ok(answer::json(&Health { status: "ok" })),
+        OwnPage::Routes => routes_page(edge, head),
     }
+}
+
+fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<EdgeBody>, Problem> {
     let table = edge.routes.current();
     match table.as_ref() {
         Some(table) => drop(key_of(edge, &table.keys, &head.headers)?),

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::header::{
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName,
+    RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use millstream_proto::RequestId;
 use millstream_proto::call::Priority;
+use millstream_proto::endpoint::Header;
 
 use super::problem::Problem;
 use crate::routes::split::Asked;
@@ -24,8 +28,59 @@ pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("x-priority");
 const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 /// Where the time of a request went.
 pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// Tells proxies whether to hold a response back until there is more of it.
+pub(crate) const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// An API key, as an alternative to `authorization: Bearer …`; of both, this one counts.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The request headers that the edge reads.
+#[must_use]
+pub fn request_headers() -> Vec<Header> {
+    let rows = [
+        (CONTENT_TYPE, "`application/json` or another JSON type. Without it the body is taken for JSON."),
+        (ACCEPT, "`text/event-stream` asks for server-sent events, as `\"stream\": true` in the body does."),
+        (AUTHORIZATION, "`Bearer KEY`: an API key. Other schemes are ignored."),
+        (API_KEY, "An API key. When both headers are there, this one counts."),
+        (
+            REQUEST_ID,
+            "An id for logs and the response: at most 128 letters, digits and `-_.:/+=@`. Another one is replaced.",
+        ),
+        (
+            REQUEST_TIMEOUT,
+            "The deadline: `250ms`, `2s`, `1m`, or a number of seconds; at most 600 s. Without it the pipeline's `timeout`, else 60 s.",
+        ),
+        (PRIORITY, "Who goes first where requests wait: `high`, `normal` or `low`."),
+        (REVISION, "The revision to run on: `stable`, `canary` or a number."),
+        (STICKY_KEY, "Requests with the same value run on the same revision while two take requests."),
+        (WANTS_TIMING, "`1` asks for `server-timing` in the response."),
+    ];
+    rows.map(|(name, help)| Header { name: name.to_string(), help }).into()
+}
+
+/// The response headers that the edge answers.
+#[must_use]
+pub fn response_headers() -> Vec<Header> {
+    let rows = [
+        (
+            CONTENT_TYPE,
+            "`application/json`, `text/event-stream`, or `application/problem+json` for an error.",
+        ),
+        (REQUEST_ID, "The id of the request: its own, or a new one. Every response has it."),
+        (REVISION, "The revision that the request ran on."),
+        (
+            SERVER_TIMING,
+            "Where the time went, in milliseconds, when the request asks for it; not for streams.",
+        ),
+        (RETRY_AFTER, "Seconds to wait before the next try; with 429 and 503."),
+        (ALLOW, "The methods that the path answers; with 405."),
+        (WWW_AUTHENTICATE, "`Bearer`; with 401."),
+        (CONNECTION, "`close` when the rest of a body was not read; with 408 and 413 over HTTP/1."),
+        (CACHE_CONTROL, "`no-cache`; with streams."),
+        (ACCEL_BUFFERING, "`no`: proxies are asked not to hold events back; with streams."),
+    ];
+    rows.map(|(name, help)| Header { name: name.to_string(), help }).into()
+}
+
 /// Longest request id that is accepted.
 const MAX_ID_LENGTH: usize = 128;
 /// Longest number in a timeout.

@@ -14,5 +14,8 @@ mod shadow;
 mod sse;
 
 pub(crate) use edge::Edge;
+pub use edge::endpoints;
+pub use headers::{request_headers, response_headers};
+pub use problem::{KINDS, Kind, kind_of};
 pub(crate) use server::{Server, bind};
 pub(crate) use shadow::Shadows;

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use millstream_proto::{RequestId, Value};
+use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -18,13 +19,13 @@ use super::problem::Problem;
 use super::read_body::read_body;
 use super::shadow::{Copy, Original};
 use super::{headers, sse};
-use crate::clock;
 use crate::execute::{Caching, Context, Failure, Notes, Timings, execute};
 use crate::keys::{self, Key, Slot};
 use crate::limits::RequestLimits;
 use crate::metrics::CLIENT_LEFT;
 use crate::routes::{Pipeline, Route, split};
 use crate::tenant::Tenant;
+use crate::{clock, random};
 
 /// Runs a pipeline. Takes the body once the head has been found good.
 ///
@@ -50,7 +51,7 @@ pub(crate) async fn call(
     };
     let parsed = pipeline.plan.parse_request(&body)?;
     let copy = route.shadow.and_then(|(index, permille)| {
-        let copied = rand::random_range(0..1000) < permille;
+        let copied = random::rng().random_range(0..1000) < permille;
         let original = Original { body: &body, request_id, deadline, draw };
         edge.shadows.begin(route.variants.get(index).filter(|_| copied)?, &original)
     });
@@ -96,7 +97,7 @@ fn choose<'a>(route: &'a Route, headers: &HeaderMap) -> Result<(&'a Arc<Pipeline
     let asked = headers::revision(headers)?;
     let draw = match headers.get(headers::STICKY_KEY) {
         Some(key) => split::draw_of(serving.plan.name().as_str(), key.as_bytes()),
-        None => rand::random_range(0..1000),
+        None => random::rng().random_range(0..1000),
     };
     match split::choose(&route.parts, asked, draw) {
         Some(index) => Ok((&route.variants[index], draw)),

@@ -13,12 +13,66 @@ use crate::execute::Failure;
 /// What a client is told to wait when nothing better is known.
 const DEFAULT_RETRY_AFTER_S: u32 = 1;
 
+/// A kind of problem.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The status.
+    pub status: StatusCode,
+    /// Last part of the type's URN, `urn:millstream:problem:NAME`.
+    pub name: &'static str,
+    /// When a client gets it, for people.
+    pub help: &'static str,
+}
+
+macro_rules! kinds {
+    ($($kind:ident = $status:ident $name:literal $help:literal;)*) => {
+        $(const $kind: Kind = Kind { status: StatusCode::$status, name: $name, help: $help };)*
+        /// All kinds, by status.
+        pub const KINDS: &[&Kind] = &[$(&$kind),*];
+    };
+}
+
+kinds! {
+    MALFORMED = BAD_REQUEST "malformed" "The body is not JSON, or a header has a value that it cannot have.";
+    UNAUTHORIZED = UNAUTHORIZED "unauthorized" "The API key is unknown, or the ingress requires one and none was sent.";
+    NOT_FOUND = NOT_FOUND "not-found" "No pipeline has the route, or `x-revision` names a revision that takes no requests.";
+    METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method-not-allowed" "The path answers other methods; `allow` lists them.";
+    SLOW_BODY = REQUEST_TIMEOUT "slow-body" "The body did not arrive in time.";
+    CONFLICT = CONFLICT "conflict" "The call was meant for another state of the cluster than the current one.";
+    TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "The body, or a value computed from it, is larger than allowed.";
+    URI_TOO_LONG = URI_TOO_LONG "uri-too-long" "The path and query are longer than allowed.";
+    UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body is compressed, or `content-type` is not JSON.";
+    INVALID = UNPROCESSABLE_ENTITY "invalid" "The body does not fit the pipeline's `[request]`, or a model refuses the input.";
+    RATE_LIMITED = TOO_MANY_REQUESTS "rate-limited" "The API key is over its rate or at its concurrency limit.";
+    HEADERS_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "headers-too-large" "There are more headers, or longer ones, than allowed.";
+    INTERNAL = INTERNAL_SERVER_ERROR "internal" "The server or a model failed.";
+    OVERLOADED = SERVICE_UNAVAILABLE "overloaded" "The queue of a deployment is full, or the deadline would pass in it.";
+    UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "No replica can be reached, or the ingress has no routes yet.";
+    DEADLINE_EXCEEDED = GATEWAY_TIMEOUT "deadline-exceeded" "The deadline of the request has passed.";
+}
+
+/// What a failure of that class is for a client.
+#[must_use]
+pub fn kind_of(class: ErrorClass) -> &'static Kind {
+    match class {
+        ErrorClass::Malformed => &MALFORMED,
+        ErrorClass::TooLarge => &TOO_LARGE,
+        ErrorClass::Invalid => &INVALID,
+        ErrorClass::NotFound => &NOT_FOUND,
+        ErrorClass::Conflict => &CONFLICT,
+        ErrorClass::RateLimited => &RATE_LIMITED,
+        ErrorClass::Overloaded => &OVERLOADED,
+        ErrorClass::Unavailable => &UNAVAILABLE,
+        ErrorClass::DeadlineExceeded => &DEADLINE_EXCEEDED,
+        // A replica that ends a call nobody cancelled: not the client's doing.
+        ErrorClass::Cancelled | ErrorClass::Internal => &INTERNAL,
+    }
+}
+
 /// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Problem {
-    status: StatusCode,
-    /// Last part of the type's URN.
-    kind: &'static str,
+    kind: &'static Kind,
     detail: String,
     errors: Vec<FieldFault>,
     retry_after_s: Option<u32>,
@@ -41,9 +95,8 @@ struct Document<'a> {
 }
 
 impl Problem {
-    fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+    fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
         Self {
-            status,
             kind,
             detail: detail.into(),
             errors: Vec::new(),
@@ -56,48 +109,48 @@ impl Problem {
 
     /// 400.
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+        Self::new(&MALFORMED, detail)
     }
 
     /// 401.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
-        Self { challenges: true, ..Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail) }
+        Self { challenges: true, ..Self::new(&UNAUTHORIZED, detail) }
     }
 
     /// 404.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+        Self::new(&NOT_FOUND, detail)
     }
 
     /// 405.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("this path answers {allow}");
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail) }
+        Self { allow: Some(allow), ..Self::new(&METHOD_NOT_ALLOWED, detail) }
     }
 
     /// 408.
     pub(crate) fn slow_body(detail: impl Into<String>) -> Self {
-        Self { ends_connection: true, ..Self::new(StatusCode::REQUEST_TIMEOUT, "slow-body", detail) }
+        Self { ends_connection: true, ..Self::new(&SLOW_BODY, detail) }
     }
 
     /// 413.
     pub(crate) fn body_too_large(detail: impl Into<String>) -> Self {
-        Self { ends_connection: true, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail) }
+        Self { ends_connection: true, ..Self::new(&TOO_LARGE, detail) }
     }
 
     /// 414.
     pub(crate) fn uri_too_long(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::URI_TOO_LONG, "uri-too-long", detail)
+        Self::new(&URI_TOO_LONG, detail)
     }
 
     /// 415.
     pub(crate) fn unsupported_media(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
+        Self::new(&UNSUPPORTED_MEDIA_TYPE, detail)
     }
 
     /// 431.
     pub(crate) fn headers_too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", detail)
+        Self::new(&HEADERS_TOO_LARGE, detail)
     }
 
     /// 503 while no route is known yet.
@@ -111,15 +164,15 @@ impl Problem {
 
     /// The status.
     pub(crate) fn status(&self) -> StatusCode {
-        self.status
+        self.kind.status
     }
 
     /// The document, as JSON.
     pub(crate) fn to_json(&self, request_id: &RequestId) -> Vec<u8> {
         let document = Document {
-            r#type: format!("urn:millstream:problem:{}", self.kind),
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
+            r#type: format!("urn:millstream:problem:{}", self.kind.name),
+            title: self.kind.status.canonical_reason().unwrap_or("Error"),
+            status: self.kind.status.as_u16(),
             detail: &self.detail,
             request_id,
             errors: &self.errors,
@@ -131,7 +184,7 @@ impl Problem {
     pub(crate) fn into_response(self, request_id: &RequestId, version: Version) -> Response<EdgeBody> {
         let body = EdgeBody::whole(Bytes::from(self.to_json(request_id)));
         let mut response = Response::new(body);
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.kind.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
@@ -156,7 +209,7 @@ impl From<RequestError> for Problem {
             RequestError::Malformed { message } => Self::malformed(message),
             RequestError::Invalid(errors) => {
                 let detail = "the body does not fit the pipeline's `[request]`; see `errors`";
-                Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
+                Self { errors, ..Self::new(&INVALID, detail) }
             }
         }
     }
@@ -164,22 +217,10 @@ impl From<RequestError> for Problem {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        let (status, kind) = match failure.class {
-            ErrorClass::Malformed => (StatusCode::BAD_REQUEST, "malformed"),
-            ErrorClass::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
-            ErrorClass::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
-            ErrorClass::NotFound => (StatusCode::NOT_FOUND, "not-found"),
-            ErrorClass::Conflict => (StatusCode::CONFLICT, "conflict"),
-            ErrorClass::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate-limited"),
-            ErrorClass::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-            ErrorClass::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            ErrorClass::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded"),
-            // A replica that ends a call nobody cancelled: not the client's doing.
-            ErrorClass::Cancelled | ErrorClass::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-        };
-        let waits = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let kind = kind_of(failure.class);
+        let waits = matches!(kind.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let retry_after_s = waits.then(|| failure.retry_after_s.unwrap_or(DEFAULT_RETRY_AFTER_S));
-        Self { retry_after_s, ..Self::new(status, kind, failure.message) }
+        Self { retry_after_s, ..Self::new(kind, failure.message) }
     }
 }
 
@@ -209,7 +250,11 @@ mod tests {
         ];
         for (class, status, retry_after_s) in table {
             let problem = Problem::from(failure(class));
-            assert_eq!((problem.status.as_u16(), problem.retry_after_s), (status, retry_after_s), "{class}");
+            assert_eq!(
+                (problem.status().as_u16(), problem.retry_after_s),
+                (status, retry_after_s),
+                "{class}"
+            );
         }
     }
 

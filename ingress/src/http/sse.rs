@@ -27,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::answer::{EdgeBody, to_json};
 use super::connection::InFlight;
+use super::headers::ACCEL_BUFFERING;
 use super::pipeline_call::RequestEnd;
 use super::problem::Problem;
 use crate::clock;
@@ -94,7 +95,7 @@ pub(crate) async fn respond(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Asks proxies in front not to hold events back.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
 }
 

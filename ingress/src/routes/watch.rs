@@ -14,6 +14,7 @@ use millstream_proto::IngressId;
 use millstream_proto::v1;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
 use millstream_proto::v1::{ingress_message, route_message};
+use rand::Rng as _;
 use tokio::sync::{mpsc, watch as cell};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,8 +23,8 @@ use tonic::transport::Endpoint;
 
 use super::load::{DeploymentLoads, report};
 use super::table::Routes;
-use crate::clock;
 use crate::transport::remote::chain;
+use crate::{clock, random};
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,7 +72,8 @@ pub(crate) async fn watch(
         }
         told = !good;
         redial = if good { FIRST_REDIAL } else { (redial * 2).min(MAX_REDIAL) };
-        tokio::time::sleep(redial.mul_f64(rand::random_range(0.5..1.0))).await;
+        let wait = redial.mul_f64(random::rng().random_range(0.5..1.0));
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -21,12 +21,13 @@ use millstream_proto::v1::{CallFrame, Cancel, ReplyFrame, Start, call_frame, rep
 use millstream_proto::{CallError, ErrorClass, ReplicaId, Value, WireError, v1};
 use parking_lot::Mutex;
 use prost::Message as _;
+use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Endpoint;
 
-use crate::clock;
+use crate::{clock, random};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A peer that is silent for the sum of these two is taken for dead.
@@ -226,7 +227,8 @@ async fn drive(link: Arc<Link>, outbound: mpsc::UnboundedReceiver<Frame>) {
         // Told once per outage, not once per attempt.
         told = clock::now().duration_since(dialled) < CONNECT_TIMEOUT * 2;
         redial = if told { (redial * 2).min(MAX_REDIAL) } else { FIRST_REDIAL };
-        tokio::time::sleep(redial.mul_f64(rand::random_range(0.75..1.25))).await;
+        let wait = redial.mul_f64(random::rng().random_range(0.75..1.25));
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -4,9 +4,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -16,31 +17,21 @@ use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServic
 use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
 use millstream_proto::v1::{self, call_frame, ingress_message, reply_frame, route_message};
 use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId};
+use millstream_test_support::{Echo, until};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream, WatchStream};
 use tonic::{Request, Response, Status, Streaming};
 
-/// A pipeline with one stage that echoes.
-pub(crate) const ECHO: &str = r#"
-name  = "echo"
-route = "/echo"
+/// A pipeline with one stage that echoes, whose replicas take four calls at a time.
+pub(crate) fn echo() -> Echo {
+    echo_with("max_ongoing_requests = 4")
+}
 
-[request]
-text = "text"
-count = { type = "int", default = 1, max = 9 }
-
-[deployments.echo]
-engine = "echo"
-max_ongoing_requests = 4
-
-[stages.said]
-use = "echo"
-inputs = { text = "request.text" }
-
-[response]
-text = "said.text"
-"#;
+/// The same with these settings of its deployment `model`.
+pub(crate) fn echo_with(deployment: &str) -> Echo {
+    Echo::new("echo").field("count = { type = \"int\", default = 1, max = 9 }").deployment(deployment)
+}
 
 /// A pipeline whose answer streams.
 pub(crate) const GENERATE: &str = r#"
@@ -63,13 +54,9 @@ prompt = "Q: {{ request.question }}"
 answer = "answer.text"
 "#;
 
-/// Waits until a condition holds; fails the test after ten seconds.
+/// Waits until a condition holds.
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < end, "not within ten seconds: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(what, async || holds().then_some(())).await;
 }
 
 /// A head: hands out one table and keeps what ingresses say.
@@ -171,10 +158,11 @@ fn message(body: route_message::Body) -> v1::RouteMessage {
 /// A table of one pipeline whose only deployment has these replicas: (id, worker's address).
 pub(crate) fn table(
     version: u64,
-    source: &str,
+    source: impl Display,
     deployment: &str,
     replicas: &[(&str, SocketAddr)],
 ) -> v1::RouteTable {
+    let source = source.to_string();
     let name = source.lines().find_map(|line| line.strip_prefix("name")).expect("pipelines have a name");
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
     let replicas = replicas.iter().map(|(id, address)| v1::ReplicaRoute {
@@ -189,7 +177,7 @@ pub(crate) fn table(
         variants: vec![v1::Variant {
             revision: 1,
             file_name: format!("{name}.toml"),
-            source: source.to_owned(),
+            source,
             permille: 1000,
             shadow_permille: 0,
         }],
@@ -244,6 +232,9 @@ pub(crate) struct Seen {
     pub(crate) num_streams: usize,
     /// Streams closed.
     pub(crate) num_closed: usize,
+    /// Calls that are answered after a while: under way, and the most of them at one time.
+    num_delayed: usize,
+    pub(crate) most_at_once: usize,
 }
 
 struct WorkerService {
@@ -273,7 +264,7 @@ impl ReplicaService for WorkerService {
                             seen.request_ids.push(start.request_id.clone());
                             seen.deadlines_ms.push(start.deadline_ms);
                         }
-                        react(script(&start), frame.call_id, start, replies.clone());
+                        react(script(&start), frame.call_id, start, replies.clone(), &seen);
                     }
                     call_frame::Body::Cancel(_) => seen.lock().num_cancelled += 1,
                 }
@@ -284,7 +275,13 @@ impl ReplicaService for WorkerService {
     }
 }
 
-fn react(reaction: Reaction, call_id: u64, start: v1::Start, replies: mpsc::UnboundedSender<v1::ReplyFrame>) {
+fn react(
+    reaction: Reaction,
+    call_id: u64,
+    start: v1::Start,
+    replies: mpsc::UnboundedSender<v1::ReplyFrame>,
+    seen: &Arc<Mutex<Seen>>,
+) {
     let reply = move |body| drop(replies.send(v1::ReplyFrame { call_id, body: Some(body) }));
     let failed = |error: CallError| reply_frame::Body::Failed((&error).into());
     let parts_of = |parts: &[&'static str]| {
@@ -312,8 +309,16 @@ fn react(reaction: Reaction, call_id: u64, start: v1::Start, replies: mpsc::Unbo
         }
         Reaction::Hang => {}
         Reaction::EchoAfter(delay) => {
+            let seen = seen.clone();
+            {
+                let mut seen = seen.lock();
+                seen.num_delayed += 1;
+                seen.most_at_once = seen.most_at_once.max(seen.num_delayed);
+            }
             tokio::spawn(async move {
+                // The call takes that long; nothing waits for something here.
                 tokio::time::sleep(delay).await;
+                seen.lock().num_delayed -= 1;
                 reply(echo(start));
             });
         }
@@ -406,7 +411,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) async fn echo(replicas: &[(&str, SocketAddr)]) -> Self {
-        Self::of(table(1, ECHO, "echo", replicas), HttpLimits::default()).await
+        Self::of(table(1, echo(), "model", replicas), HttpLimits::default()).await
     }
 
     pub(crate) async fn of(table: v1::RouteTable, limits: HttpLimits) -> Self {

@@ -67,6 +67,10 @@ impl RequestId {
     /// A fresh, random id, from the thread's own generator: asking the system for each would be no small part of what a
     /// request costs.
     #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the ingress asks for one per request; nothing decides by it"
+    )]
     pub fn random() -> Self {
         let mut buffer = [0; uuid::fmt::Simple::LENGTH];
         Self::new(&*uuid::Uuid::new_v4().simple().encode_lower(&mut buffer))

@@ -33,6 +33,21 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// All classes.
+    pub const ALL: [Self; 11] = [
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Invalid,
+        Self::NotFound,
+        Self::Conflict,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::DeadlineExceeded,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
     /// The class as a stable lower-case word, as it stands in JSON, logs and metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {

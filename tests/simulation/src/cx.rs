@@ -52,6 +52,7 @@ pub(crate) struct Cx {
 impl Cx {
     pub(crate) fn new(rng: SmallRng, net: Network, timing: Timing, mutation: Mutation, trace: Trace) -> Self {
         // Only distances to it are ever looked at, so that it does not matter which it is.
+        #[expect(clippy::disallowed_methods, reason = "the origin of the virtual clock")]
         let base = Instant::now();
         Self {
             agenda: Agenda::default(),

@@ -3,13 +3,14 @@
 use millstream_pipelines::{DeploymentSpec, Echo, EngineKind};
 use millstream_proto::RequestId;
 use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, Priority, ReplicaClient};
+use millstream_test_support::{LIMIT, until};
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
 use super::*;
 use crate::client::WorkerClient;
 use crate::echo::EchoFactory;
 use crate::test_engine::{Probe, StepFactory};
-use crate::testing::{self, until};
+use crate::testing;
 
 struct Bench {
     worker: ActorRef<WorkerMsg>,
@@ -268,10 +269,11 @@ async fn under_load_a_crash_and_a_drain_leave_no_call_without_an_answer() {
                 if i % 10 == number {
                     continue;
                 }
-                let event = tokio::time::timeout(Duration::from_secs(10), pending.next()).await;
+                let event = tokio::time::timeout(LIMIT, pending.next()).await;
                 let done = matches!(event.expect("a call without an answer"), CallEvent::Done(_));
                 num_done += usize::from(done);
                 if !done {
+                    // Pacing: a caller that failed does not come back at once.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }

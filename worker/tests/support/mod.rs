@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_pipelines::Echo;
@@ -13,6 +13,7 @@ use millstream_proto::call::{Answer, CallEvent, CallRequest, Priority, ReplicaCl
 use millstream_proto::v1::node_service_server::{NodeService, NodeServiceServer};
 use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
 use millstream_proto::v1::{self, head_message, node_message, reply_frame};
+use millstream_test_support::LIMIT;
 use millstream_values::Value;
 use millstream_worker::{Config, DeclaredGpu, Worker};
 use tokio::net::TcpListener;
@@ -22,7 +23,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 #[path = "../../src/testing.rs"]
 pub(crate) mod testing;
-pub(crate) use testing::until;
 use testing::{echo_spec, start};
 
 /// One worker's stream, as a head sees it.
@@ -63,7 +63,7 @@ impl Session {
                 };
             }
         };
-        let found = tokio::time::timeout(Duration::from_secs(10), wait).await;
+        let found = tokio::time::timeout(LIMIT, wait).await;
         found.unwrap_or_else(|_| panic!("{replica} was not reported {state:?}"))
     }
 
@@ -81,6 +81,7 @@ impl Session {
 struct HeadService {
     sessions: mpsc::Sender<Session>,
     rejects: Arc<AtomicBool>,
+    num_rejected: Arc<AtomicUsize>,
 }
 
 #[tonic::async_trait]
@@ -97,6 +98,7 @@ impl NodeService for HeadService {
             return Err(Status::invalid_argument("the first message must be `register`"));
         };
         if self.rejects.load(Ordering::SeqCst) {
+            self.num_rejected.fetch_add(1, Ordering::SeqCst);
             return Err(Status::aborted("another live node has this name"));
         }
         let (outbound, unsent) = mpsc::channel(16);
@@ -111,6 +113,7 @@ pub(crate) struct Head {
     address: SocketAddr,
     pub(crate) sessions: mpsc::Receiver<Session>,
     pub(crate) rejects: Arc<AtomicBool>,
+    pub(crate) num_rejected: Arc<AtomicUsize>,
 }
 
 impl Head {
@@ -119,18 +122,23 @@ impl Head {
         let address = listener.local_addr().unwrap();
         let (sender, sessions) = mpsc::channel(4);
         let rejects = Arc::new(AtomicBool::new(false));
-        let service = NodeServiceServer::new(HeadService { sessions: sender, rejects: rejects.clone() });
+        let num_rejected = Arc::new(AtomicUsize::new(0));
+        let service = NodeServiceServer::new(HeadService {
+            sessions: sender,
+            rejects: rejects.clone(),
+            num_rejected: num_rejected.clone(),
+        });
         tokio::spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
-        Self { address, sessions, rejects }
+        Self { address, sessions, rejects, num_rejected }
     }
 
     /// The next session, answered as registered.
     pub(crate) async fn session(&mut self, epoch: u64) -> Session {
-        let next = tokio::time::timeout(Duration::from_secs(10), self.sessions.recv()).await;
+        let next = tokio::time::timeout(LIMIT, self.sessions.recv()).await;
         let session = next.expect("no worker registered").unwrap();
         session.send(epoch, head_message::Body::Registered(v1::Registered { heartbeat_ms: 20 })).await;
         session
@@ -147,6 +155,7 @@ impl Head {
             gpus: Some(vec![DeclaredGpu { model: "declared".into(), memory_bytes: 1 << 30 }]),
             model_dirs: vec![],
             onnxruntime: None,
+            environment: BTreeMap::new(),
         }
     }
 
@@ -217,7 +226,7 @@ impl Caller {
     }
 
     pub(crate) async fn next(&mut self) -> (u64, reply_frame::Body) {
-        let frame = tokio::time::timeout(Duration::from_secs(10), self.replies.message()).await.unwrap();
+        let frame = tokio::time::timeout(LIMIT, self.replies.message()).await.unwrap();
         let frame = frame.unwrap().unwrap();
         (frame.call_id, frame.body.unwrap())
     }

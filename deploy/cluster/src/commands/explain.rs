@@ -1,19 +1,18 @@
 //! `cluster explain`: the last decisions as sentences, or as JSON.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use millstream_proto::event::{Decision, Event};
 
 use crate::cli::{ExplainArgs, Global};
 use crate::client::Client;
 use crate::exit::Failure;
-use crate::style;
+use crate::{clock, style};
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
     let mut client = Client::connect(global).await?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let since = args.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+    let since = args.since.map_or(Duration::ZERO, |since| clock::since_epoch().saturating_sub(since));
     let events = client.explain(&args.target, u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).await?;
     // What is about the whole pipeline or the cluster concerns a target that is a slip of the pen too.
     if events.iter().all(|event| event.subject() != args.target) {

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use millstream_head::{MetricsPage, own_site_only};
+use millstream_proto::endpoint::{Access, Endpoint};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -49,12 +50,105 @@ impl Drop for Admin {
     }
 }
 
-fn router(page: MetricsPage) -> Router {
+/// What there is, and what answers it.
+fn routes(metrics: MetricsPage) -> [(Endpoint, MethodRouter); 2] {
     let metrics = async move || {
         let kind = "text/plain; version=0.0.4; charset=utf-8";
-        ([(header::CONTENT_TYPE, kind)], page())
+        ([(header::CONTENT_TYPE, kind)], metrics())
     };
+    let page = |path, help, handler| {
+        (Endpoint { methods: "GET, HEAD", path, access: Access::Everybody, help }, handler)
+    };
+    [
+        page("/metrics", "The metrics of this process in Prometheus's text form.", get(metrics)),
+        page("/healthz", "`ok` as long as the process answers.", get(async || "ok")),
+    ]
+}
+
+fn router(metrics: MetricsPage) -> Router {
     let nothing =
         async || (StatusCode::NOT_FOUND, "there is nothing at this address; try /metrics or /healthz\n");
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(async || "ok")).fallback(nothing)
+    let add = |router: Router, (endpoint, handler): (Endpoint, _)| router.route(endpoint.path, handler);
+    routes(metrics).into_iter().fold(Router::new(), add).fallback(nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytesize::ByteSize;
+    use millstream_ingress::reference;
+    use millstream_proto::ErrorClass;
+    use millstream_proto::endpoint::Header;
+
+    use super::*;
+    use crate::docs::{table, written};
+
+    fn endpoints(endpoints: impl IntoIterator<Item = Endpoint>) -> String {
+        let rows = endpoints.into_iter().map(|Endpoint { methods, path, access, help }| {
+            let access = match access {
+                Access::Everybody => "everybody",
+                Access::ApiKey => "everybody; with `--require-api-key` only with an API key",
+                Access::AdminToken => "with the admin token",
+            };
+            [methods.to_owned(), format!("`{path}`"), access.to_owned(), help.to_owned()]
+        });
+        table(["methods", "path", "who may call it", "what it does or answers"], rows)
+    }
+
+    fn headers(headers: Vec<Header>) -> String {
+        let rows = headers.into_iter().map(|Header { name, help }| [format!("`{name}`"), help.to_owned()]);
+        table(["header", "meaning"], rows)
+    }
+
+    #[test]
+    fn the_documentation_lists_what_every_address_answers() {
+        written("http.md", "ingress", &endpoints(reference::endpoints()));
+        written("http.md", "dashboard", &endpoints(millstream_head::dashboard_endpoints()));
+        let admin = routes(Arc::new(String::new)).map(|(endpoint, _)| endpoint);
+        written("http.md", "admin", &endpoints(admin));
+    }
+
+    #[test]
+    fn the_documentation_lists_headers_and_statuses() {
+        written("http.md", "request headers", &headers(reference::request_headers()));
+        written("http.md", "response headers", &headers(reference::response_headers()));
+        let rows = reference::KINDS.iter().map(|kind| {
+            let classes = ErrorClass::ALL.into_iter().filter(|class| reference::kind_of(*class) == *kind);
+            let classes: Vec<_> = classes.map(|class| format!("`{class}`")).collect();
+            [
+                kind.status.as_u16().to_string(),
+                format!("`{}`", kind.name),
+                classes.join(", "),
+                kind.help.to_owned(),
+            ]
+        });
+        let head = ["status", "`urn:millstream:problem:…`", "error class", "when"];
+        written("http.md", "statuses", &table(head, rows));
+    }
+
+    #[test]
+    fn the_documentation_lists_the_limits() {
+        let limits = millstream_ingress::HttpLimits::default();
+        let (request, connection) = (limits.request, limits.connection);
+        let size = |bytes: usize| ByteSize::b(bytes as u64).to_string().replace(".0 ", " ");
+        let time = |time| humantime::format_duration(time).to_string();
+        let rows = [
+            ("path and query", size(request.max_uri_bytes), "414"),
+            ("names and values of all headers", size(request.max_header_bytes), "431"),
+            ("number of headers", request.max_headers.to_string(), "431"),
+            ("body", size(request.max_body_bytes), "413"),
+            ("time for the body to arrive", time(request.body_time), "408"),
+            ("longest deadline", time(request.max_deadline), "this deadline"),
+            ("connections at a time", connection.max_connections.to_string(), "the connection waits"),
+            (
+                "HTTP/2 streams at a time on a connection",
+                connection.max_h2_streams.to_string(),
+                "the client waits",
+            ),
+            ("time without a request on a connection", time(connection.idle), "the connection is closed"),
+        ];
+        let rows = rows.map(|(what, limit, beyond)| [what.to_owned(), limit, beyond.to_owned()]);
+        written("http.md", "limits", &table(["what", "limit", "beyond it"], rows));
+    }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     let _lock = DataDirLock::acquire(data_dir.path()).map_err(|error| Failure::failed(error.to_string()))?;
 
     let mut signals = Signals::listen()?;
-    let parts = Parts::start(&args, &roles, &node_name, &data_dir).await?;
+    let parts = Parts::start(&args, &roles, &node_name, &data_dir, &global.environment).await?;
     let endpoints = parts.endpoints(&node_name);
     data_dir.write_endpoints(&endpoints)?;
     let outcome = tokio::select! {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use millstream_head::{Head, MetricsPage};
 use millstream_ingress::{Ingress, LocalWorker};
 use millstream_proto::IngressId;
-use millstream_worker::{DeclaredGpu, Worker};
+use millstream_worker::{DeclaredGpu, Environment, Worker};
 
-use crate::bundled;
 use crate::cli::{Role, UpArgs};
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
 use crate::up::admin::Admin;
 use crate::up::telemetry;
+use crate::{bundled, random};
 
 /// What runs in this process.
 pub(crate) struct Parts {
@@ -31,6 +31,7 @@ impl Parts {
         roles: &[Role],
         node_name: &str,
         data_dir: &DataDir,
+        environment: &Environment,
     ) -> Result<Self, Failure> {
         let metrics = telemetry::start()?;
         let admin = Admin::start(args.admin, metrics.clone()).await?;
@@ -45,7 +46,7 @@ impl Parts {
             (None, None) => return Err(Failure::usage("name a head with --join HOST:PORT")),
         };
         let worker = if roles.contains(&Role::Worker) {
-            Some(start_worker(args, node_name, &control, data_dir).await?)
+            Some(start_worker(args, node_name, &control, data_dir, environment).await?)
         } else {
             None
         };
@@ -136,6 +137,7 @@ async fn start_worker(
     node_name: &str,
     head: &str,
     data_dir: &DataDir,
+    environment: &Environment,
 ) -> Result<Worker, Failure> {
     let gpu = DeclaredGpu { model: args.gpu_model.clone(), memory_bytes: args.gpu_memory.as_u64() };
     let config = millstream_worker::Config {
@@ -147,6 +149,7 @@ async fn start_worker(
         gpus: args.gpus.map(|count| vec![gpu; count as usize]),
         model_dirs: vec![bundled::lay_out(data_dir.path())?],
         onnxruntime: args.onnxruntime.clone(),
+        environment: environment.clone(),
     };
     Worker::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }
@@ -160,7 +163,7 @@ async fn start_ingress(
     let listen: SocketAddr = args.ingress;
     let config = millstream_ingress::Config {
         name: node_name.to_owned(),
-        id: IngressId::new(uuid::Uuid::new_v4().to_string()),
+        id: IngressId::new(random::uuid().to_string()),
         listen,
         head: head.to_owned(),
         limits: millstream_ingress::HttpLimits::default(),

@@ -90,6 +90,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::docs;
 
     #[test]
     fn names_follow_prometheus_rules_and_are_declared_once() {
@@ -125,15 +126,13 @@ mod tests {
             let page = handle.render();
             assert!(page.contains("# HELP millstream_ready_replicas Replicas of"), "{page}");
             assert!(page.contains("millstream_ready_replicas{deployment=\"a/c\"} 1"), "{page}");
-            for _ in 0..3 {
-                std::thread::sleep(Duration::from_millis(60));
+            millstream_test_support::eventually("the gauge that is no longer set has left", || {
                 metrics::gauge!("millstream_ready_replicas", "deployment" => "a/b").set(1.0);
-                let _ = handle.render();
-            }
+                (!handle.render().contains("a/c")).then_some(())
+            });
             held.increment(1);
             let page = handle.render();
             assert!(page.contains("millstream_ready_replicas{deployment=\"a/b\"} 1"), "{page}");
-            assert!(!page.contains("a/c"), "{page}");
             assert!(page.contains("outcome=\"answered\"} 2"), "{page}");
         });
     }
@@ -154,26 +153,15 @@ mod tests {
     /// `docs/metrics.md` lists what is recorded, in this order; run with `UPDATE_DOCS=1` to write the table anew.
     #[test]
     fn the_documentation_lists_every_metric_as_it_is() {
-        const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
-        const START: &str = "<!-- table: written by a test -->\n";
-        const END: &str = "<!-- end of table -->";
-        let mut table = "| name | kind | labels | meaning |\n| --- | --- | --- | --- |\n".to_owned();
-        for Definition { name, kind, help, labels } in definitions() {
+        let rows = definitions().map(|Definition { name, kind, help, labels }| {
             let kind = match kind {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",
                 Kind::Histogram(_) => "histogram",
             };
             let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-            table += &format!("| `{name}` | {kind} | {labels} | {help} |\n");
-        }
-        let text = std::fs::read_to_string(PATH).unwrap();
-        let (before, rest) = text.split_once(START).expect("the table's start");
-        let (now, after) = rest.split_once(END).expect("the table's end");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(PATH, format!("{before}{START}{table}{END}{after}")).unwrap();
-        } else {
-            assert_eq!(now, table, "run this test with UPDATE_DOCS=1, and look at what it writes");
-        }
+            [format!("`{name}`"), kind.to_owned(), labels, (*help).to_owned()]
+        });
+        docs::written("metrics.md", "table", &docs::table(["name", "kind", "labels", "meaning"], rows));
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! It computes numbers only. Tokens, batches, calls and answers are `millstream-engine-text`'s; kernels and reading of
 //! weights are `millstream-engine-tensors`'.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod bert;
 mod config;

@@ -179,6 +179,7 @@ impl GeneratorEngine {
         let started = clock::now();
         match self.prefill(&inputs) {
             Ok((request, cache, logits, max_tokens)) => {
+                #[expect(clippy::disallowed_methods, reason = "a client that gives no seed gets a new one")]
                 let random = request.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
                 let sequence = Sequence {
                     cache,

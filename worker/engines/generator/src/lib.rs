@@ -2,6 +2,8 @@
 //!
 //! Several requests progress together, one token a step, each with its own cache. Kernels and reading of weights are
 //! `millstream-engine-tensors`'; when work runs is the replica's.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod clock;
 mod config;

@@ -4,6 +4,7 @@
 //!
 //! Prints the median time of each, in milliseconds, and their ratio: all-MiniLM-L6-v2 with one text and with 32, and the
 //! tabular classifier row by row and 32 calls together.
+#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::error::Error;

@@ -1,5 +1,6 @@
 //! The kind of engine: whether it would run a model, and loading one.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
@@ -21,11 +22,16 @@ pub struct OnnxFactory {
 
 impl OnnxFactory {
     /// Looks for the library at `onnxruntime` (a file or folder, from the settings), else where the environment says and
-    /// in the usual places; see [`places`]. Nothing is loaded before the first model.
+    /// in the usual places; see [`places`]. `variable` gives a variable of the environment. Nothing is loaded before the
+    /// first model.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "the settings hand the path over")]
-    pub fn new(onnxruntime: Option<PathBuf>, data_dir: &Path) -> Self {
-        Self::with_places(places(onnxruntime.as_deref(), data_dir, |name| std::env::var_os(name)))
+    pub fn new(
+        onnxruntime: Option<PathBuf>,
+        data_dir: &Path,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Self {
+        Self::with_places(places(onnxruntime.as_deref(), data_dir, variable))
     }
 
     /// Looks for the library in `places`.

@@ -8,6 +8,7 @@
 //! - `port`, `convert`, `pack`: plain functions that check a call against the model, and join and split calls.
 //! - `tensor_engine`, `text_encoder`: the two kinds of engine; texts are left to `millstream-engine-text`.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod bridge;
 mod convert;

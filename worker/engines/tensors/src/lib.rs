@@ -6,10 +6,16 @@
 mod attention;
 mod files;
 mod linear;
+#[allow(
+    unsafe_code,
+    reason = "functions compiled for the processor's features; there are none on other processors"
+)]
 mod math;
+#[expect(unsafe_code, reason = "`gemm` takes pointers and strides")]
 mod matmul;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[expect(unsafe_code, reason = "weights are mapped into memory")]
 mod weights;
 
 pub use attention::{Attention, Queries, Sight, attend, attend_packed};

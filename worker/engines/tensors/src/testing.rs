@@ -1,5 +1,11 @@
 //! What the tests of both engines on candle share: tiny weights by a formula, reference values, running calls.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::missing_panics_doc, reason = "for tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::missing_panics_doc,
+    clippy::disallowed_methods,
+    reason = "for tests"
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

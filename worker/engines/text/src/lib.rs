@@ -4,6 +4,7 @@
 //! reading the model's tokenizer and settings as sentence-transformers writes them ([`TextModel`]), checking calls,
 //! running texts of several calls together, and building the answers ([`TextEngine`]).
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod answer;
 mod batch;

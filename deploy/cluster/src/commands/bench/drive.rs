@@ -12,6 +12,7 @@ use super::pace::{self, Mode};
 use super::record::{ErrorKind, Outcome, Recorder, Summary};
 use super::report::End;
 use super::settings::Settings;
+use crate::clock;
 
 /// Longest sleep of the thread that keeps the pace, so that it notices that the run was ended.
 const MAX_SLEEP: Duration = Duration::from_millis(50);
@@ -35,7 +36,7 @@ impl Run {
         Arc::new(Self {
             client,
             recorder,
-            start: Instant::now(),
+            start: clock::now(),
             stopped: AtomicBool::new(false),
             next: AtomicU64::new(0),
         })
@@ -68,7 +69,7 @@ impl Run {
 
     /// The time since the start.
     pub(super) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        clock::since(self.start)
     }
 
     /// What was asked for.
@@ -95,6 +96,7 @@ impl Run {
                 if self.stopped.load(Ordering::Relaxed) {
                     return;
                 }
+                #[expect(clippy::disallowed_methods, reason = "a thread of its own; see `carry_out`")]
                 std::thread::sleep(wait.min(MAX_SLEEP));
             }
             if self.stopped.load(Ordering::Relaxed) {

@@ -35,7 +35,7 @@ pub(crate) struct AutoscalingArgs {
     /// Requests in one replica at a time.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_ongoing: u32,
-    /// Whose delays: our own, or a peer's defaults (30 s look-back and up, 600 s down, 10 s reports).
+    /// Whose delays: those of --autoscaling, or Ray Serve's defaults (30 s look-back and up, 600 s down, 10 s reports).
     #[arg(long, value_enum, default_value_t = Policy::Ours)]
     policy: Policy,
 }
@@ -45,7 +45,7 @@ pub(crate) struct AutoscalingArgs {
 enum Policy {
     /// The settings as they are.
     Ours,
-    /// A peer's defaults, with the given bounds and target.
+    /// Ray Serve's defaults, with the given bounds and target.
     Peer,
 }
 

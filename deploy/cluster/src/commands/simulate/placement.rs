@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
@@ -15,7 +14,7 @@ use millstream_head::simulate::placement::{
 
 use crate::cli::Global;
 use crate::exit::Failure;
-use crate::style;
+use crate::{clock, style};
 
 /// Most seeds in one run.
 const MAX_SEEDS: u64 = 10_000;
@@ -95,7 +94,7 @@ fn run_seeds(setup: &Setup<'_>, seeds: &[u64]) -> Vec<Outcome> {
         ProgressBar::hidden()
     };
     let next = AtomicUsize::new(0);
-    let start = Instant::now();
+    let start = clock::now();
     let work = || {
         let mut done = Vec::new();
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -106,7 +105,7 @@ fn run_seeds(setup: &Setup<'_>, seeds: &[u64]) -> Vec<Outcome> {
                 bar.inc(now.saturating_sub(told));
                 told = now;
             };
-            done.push(simulate(setup, *seed, || start.elapsed(), progress));
+            done.push(simulate(setup, *seed, || clock::since(start), progress));
         }
         done
     };

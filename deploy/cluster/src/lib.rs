@@ -1,0 +1,87 @@
+//! The `cluster` command: parses, calls, prints. It decides nothing; it is the only place that knows head, worker and
+//! ingress together.
+//!
+//! It is a library so that tests can read the command line: the reference in `docs/cli.md` is made from it, and the
+//! commands in the documentation are checked against it. `main.rs` reads the environment and calls [`run`].
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
+#![expect(clippy::print_stdout, reason = "a command prints")]
+
+mod bundled;
+mod cli;
+mod client;
+mod clock;
+mod commands;
+mod data_dir;
+#[cfg(test)]
+mod docs;
+mod exit;
+mod logging;
+mod progress;
+mod random;
+mod style;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+pub use millstream_worker::Environment;
+
+use crate::cli::{Cli, Command};
+
+/// The command line: subcommands, flags and their help.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command that the arguments of this process name, to its end.
+#[must_use]
+pub fn run(environment: Environment) -> ExitCode {
+    let mut cli = Cli::parse();
+    cli.global.environment = environment;
+    let outcome = match &cli.command {
+        Command::Completions { shell } => {
+            commands::completions(*shell);
+            Ok(())
+        }
+        _ => run_async(cli),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Runs a command that needs the async runtime.
+fn run_async(cli: Cli) -> Result<(), exit::Failure> {
+    style::choose(cli.global.color);
+    logging::start(&cli.global)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("cluster")
+        .build()
+        .map_err(|error| exit::Failure::failed(format!("cannot start the async runtime: {error}")))?;
+    let global = cli.global;
+    let outcome = runtime.block_on(async move {
+        match cli.command {
+            Command::Up(args) => up::run(&global, args).await,
+            Command::Down(args) => commands::down::run(&global, &args).await,
+            Command::Deploy(args) => commands::deploy::run(&global, &args).await,
+            Command::Validate(args) => commands::validate::run(&global, &args).await,
+            Command::Delete(args) => commands::delete::run(&global, &args).await,
+            Command::Status(args) => commands::status::run(&global, &args).await,
+            Command::Rollout(args) => commands::rollout::run(&global, &args).await,
+            Command::Explain(args) => commands::explain::run(&global, &args).await,
+            Command::Scale(args) => commands::scale::run(&global, &args).await,
+            Command::Key(args) => commands::key::run(&global, args.action).await,
+            Command::Defrag(args) => commands::defrag::run(&global, &args).await,
+            Command::Simulate(args) => commands::simulate::run(&global, &args.what),
+            Command::Bench(args) => commands::bench::run(&global, &args).await,
+            Command::Completions { .. } => Ok(()),
+        }
+    });
+    // An engine thread that is still inside a model must not hold the process up.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    outcome
+}

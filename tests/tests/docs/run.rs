@@ -1,0 +1,212 @@
+//! Runs the commands of a page beside a cluster of its own.
+//!
+//! The page becomes one script for bash, line for line: what is in no `sh` block is an empty line, and a whole pipeline
+//! with a name is written to its file. So the lines that bash tells are the lines of the page.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use millstream_tests::{Cluster, UpOptions};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::page::{Block, Page};
+
+/// How long a command may take.
+const LIMIT: Duration = Duration::from_secs(20);
+/// What a line of the log begins with that tells the line of the next command.
+const MARK: &str = "docs-test line ";
+/// What a line of the log begins with that tells how curl ended.
+const CURL: &str = "docs-test curl ";
+
+/// Runs the commands of this page, if it is there and has any.
+///
+/// # Panics
+/// When one fails.
+pub(crate) fn page(name: &str) {
+    let Some(page) = Page::read(name) else { return };
+    if !page.blocks().iter().any(|block| block.kind == "sh") {
+        return;
+    }
+    let mut cluster = Cluster::up(&UpOptions::new()).unwrap();
+    cluster.wait_ready();
+    let endpoints = cluster.leader.endpoints();
+    let mut script = script(&page);
+    for (flag, key) in [("ingress", "ingress"), ("control", "control"), ("dashboard", "dashboard")] {
+        let standard = default_of(flag);
+        let real = endpoints[key].as_str().expect("a cluster has all addresses");
+        script = script.replace(&standard, real).replace(&standard.replace("127.0.0.1", "localhost"), real);
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let ended = run(&page, &script, scratch.path(), cluster.leader.data_dir());
+    // Its log says nothing of why a command failed.
+    drop(cluster);
+    if let Err(fault) = ended {
+        panic!("{fault}");
+    }
+}
+
+/// The default of a flag of `cluster up`, which is what pages write.
+fn default_of(flag: &str) -> String {
+    let line = millstream::command_line();
+    let up = line.find_subcommand("up").expect("there is `cluster up`");
+    let arg = up.get_arguments().find(|arg| arg.get_long() == Some(flag)).expect("it has the flag");
+    arg.get_default_values()[0].to_str().expect("an address is text").to_owned()
+}
+
+/// The page as a script of as many lines.
+fn script(page: &Page) -> String {
+    let mut lines = vec![String::new(); page.text.lines().count()];
+    for block in page.blocks() {
+        place(&block, &mut lines);
+    }
+    lines.join("\n")
+}
+
+fn place(block: &Block, lines: &mut [String]) {
+    let file = block.file_name();
+    if block.kind == "sh" || file.is_some() {
+        lines[block.line..block.line + block.lines.len()].clone_from_slice(&block.lines);
+    }
+    if let Some(file) = file {
+        let folder = Path::new(file).parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).display();
+        lines[block.line - 1] = format!("mkdir -p '{folder}'; cat > '{file}' <<'END OF FILE'");
+        lines[block.line + block.lines.len()] = "END OF FILE".to_owned();
+    }
+}
+
+fn run(page: &Page, script: &str, scratch: &Path, data_dir: &Path) -> Result<(), String> {
+    let folder = |name: &str| {
+        let folder = scratch.join(name);
+        fs::create_dir(&folder).unwrap();
+        folder
+    };
+    let (programs, home, work) = (folder("programs"), folder("home"), folder("work"));
+    symlink(env!("CARGO_BIN_EXE_cluster"), programs.join("cluster")).unwrap();
+    // On stderr, so that what a page does with the answer is left alone.
+    let report = format!("write-out = \"%{{stderr}}\\n{CURL}%{{http_code}}\\n\"\n");
+    fs::write(home.join(".curlrc"), report).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let log = scratch.join("log");
+    let output = fs::File::options().create(true).append(true).open(&log).unwrap();
+    let start = format!("exec 9>>\"$1\"; trap 'echo \"{MARK}$LINENO\" >&9' DEBUG; eval \"$2\"");
+    let mut child = Command::new("bash")
+        .args(["-eu", "-c", &start, &page.name])
+        .arg(&log)
+        .arg(script)
+        .env_clear()
+        .env("PATH", format!("{}:{path}", programs.display()))
+        .env("HOME", &home)
+        .env("XDG_DATA_HOME", home.join("data"))
+        .env("XDG_CONFIG_HOME", &home)
+        .env("XDG_CACHE_HOME", home.join("cache"))
+        .env("TMPDIR", scratch)
+        .env("LANG", "C.UTF-8")
+        .env("MILLSTREAM_DATA_DIR", data_dir)
+        .current_dir(work)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let ended = wait(&mut child, &log);
+    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+    let _ = child.wait();
+    let log = fs::read_to_string(&log).unwrap_or_default();
+    let fault = ended.err().or_else(|| unexpected_status(page, &log));
+    let Some(fault) = fault else { return Ok(()) };
+    let line = fault.line.or_else(|| last_line(&log)).unwrap_or(1);
+    let command = page.text.lines().nth(line - 1).unwrap_or_default().trim();
+    let output: Vec<_> = log.lines().filter(|line| !line.starts_with("docs-test ")).collect();
+    let output = output[output.len().saturating_sub(40)..].join("\n");
+    Err(format!("{}:{line}: {}: `{command}`\n--- output ---\n{output}", page.name, fault.what))
+}
+
+/// What went wrong; without a line it was the last command.
+struct Fault {
+    line: Option<usize>,
+    what: String,
+}
+
+/// Waits for the script's end, and gives each command its time.
+fn wait(child: &mut Child, log: &Path) -> Result<(), Fault> {
+    let mut commands = 0;
+    let mut since = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            let what = format!("fails ({status})");
+            return if status.success() { Ok(()) } else { Err(Fault { line: None, what }) };
+        }
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let begun = text.lines().filter(|line| line.starts_with(MARK)).count();
+        if begun > commands {
+            (commands, since) = (begun, Instant::now());
+        }
+        if since.elapsed() > LIMIT {
+            return Err(Fault { line: None, what: format!("does not end within {LIMIT:?}") });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn last_line(log: &str) -> Option<usize> {
+    log.lines().rev().find_map(|line| line.strip_prefix(MARK)?.parse().ok())
+}
+
+/// A request of curl that ended in an error which the block does not speak of: curl itself counts it as success.
+fn unexpected_status(page: &Page, log: &str) -> Option<Fault> {
+    let blocks = page.blocks();
+    let mut line = 1;
+    for text in log.lines() {
+        if let Some(number) = text.strip_prefix(MARK) {
+            line = number.parse().unwrap_or(line);
+        }
+        let Some(status) = text.strip_prefix(CURL) else { continue };
+        let block = blocks.iter().rev().find(|block| block.line < line)?;
+        if !status.starts_with('2') && !block.text().contains(status) {
+            let what = format!("is answered {status}; if it should be, say so in a comment (`# {status}`)");
+            return Some(Fault { line: Some(line), what });
+        }
+    }
+    None
+}
+
+#[test]
+fn a_page_becomes_a_script_of_the_same_lines() {
+    let text = "# P\n```toml\n# a/b.toml\nname = \"x\"\n```\ntext\n```sh\necho 1\n```\n";
+    let page = Page { name: "p.md".to_owned(), text: text.to_owned() };
+    let lines = [
+        "",
+        "mkdir -p 'a'; cat > 'a/b.toml' <<'END OF FILE'",
+        "# a/b.toml",
+        "name = \"x\"",
+        "END OF FILE",
+        "",
+        "",
+        "echo 1",
+        "",
+    ];
+    assert_eq!(script(&page), lines.join("\n"));
+}
+
+#[test]
+fn failures_are_told_with_their_line() {
+    let run_text = |text: &str| {
+        let page = Page { name: "p.md".to_owned(), text: text.to_owned() };
+        let scratch = tempfile::tempdir().unwrap();
+        run(&page, &script(&page), scratch.path(), scratch.path())
+    };
+    assert_eq!(run_text("```sh\nX=a\ncluster --version\n```\n\n```sh\ntest $X = a\n```\n"), Ok(()));
+    let fault = run_text("```sh\necho before\ncluster upp\necho after\n```\n").unwrap_err();
+    assert!(
+        fault.starts_with("p.md:3: fails") && fault.contains("upp") && !fault.contains("after"),
+        "{fault}"
+    );
+    let fault = run_text("a\n```sh\necho $NOTHING\n```\n").unwrap_err();
+    assert!(fault.starts_with("p.md:3: ") && fault.contains("NOTHING"), "{fault}");
+}
