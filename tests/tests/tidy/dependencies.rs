@@ -21,15 +21,16 @@ pub(crate) struct Package {
 /// `head`, `ingress` and `worker` know nothing of each other: they meet in `deploy/cluster`, and in the simulation.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("values", &[]),
-    ("proto", &["values"]),
+    ("calls", &["values"]),
+    ("proto", &["values", "calls"]),
     ("pipelines", &["values"]),
-    ("engine", &["values", "proto", "pipelines"]),
-    ("batching", &["values", "proto", "pipelines", "engine"]),
+    ("engine", &["values", "calls", "pipelines"]),
+    ("batching", &["values", "calls", "pipelines", "engine"]),
     ("engine-tensors", &["engine"]),
-    ("engine-text", &["values", "proto", "pipelines", "engine", "batching"]),
+    ("engine-text", &["values", "calls", "pipelines", "engine", "batching"]),
     ("engine-candle", &["pipelines", "engine", "engine-tensors", "engine-text"]),
     ("engine-generator", &["values", "pipelines", "engine", "engine-tensors"]),
-    ("engine-onnx", &["values", "proto", "pipelines", "engine", "batching", "engine-text"]),
+    ("engine-onnx", &["values", "calls", "pipelines", "engine", "batching", "engine-text"]),
     ("head", &["values", "proto", "pipelines"]),
     ("ingress", &["values", "proto", "pipelines"]),
     (
@@ -44,9 +45,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 
 /// What tests, and optional helpers of tests, may know besides.
 const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
-    ("engine-tensors", &["values", "proto", "pipelines"]),
-    ("engine-candle", &["values", "proto"]),
-    ("engine-generator", &["proto"]),
+    ("engine-tensors", &["values", "calls", "pipelines"]),
+    ("engine-candle", &["values", "calls"]),
+    ("engine-generator", &["calls"]),
     ("head", &["test-support"]),
     ("ingress", &["test-support"]),
     ("worker", &["test-support"]),
