@@ -207,7 +207,7 @@ merged = "echoed.merged"
         ),
         (
             Echo::new("late").deployment("delay = \"10m\"").stage("timeout = \"100ms\"").to_string(),
-            vec![(ask(), 504, json!("its timeout of `100ms`"))],
+            vec![(ask(), 504, json!("stage `out`"))],
         ),
         (
             Echo::new("defaults")

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
-use millstream_tests::{Cluster, Echo, UpOptions, eventually};
+use millstream_tests::{Cluster, Echo, Load, UpOptions, eventually};
 use reqwest::blocking::Response;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -57,21 +57,19 @@ fn the_urgent_pass_those_who_wait() -> Result<()> {
 fn who_would_come_too_late_is_told_so_at_once() -> Result<()> {
     let settings = "delay = \"100ms\"\nmax_ongoing_requests = 1\nmax_queued_requests = 500";
     let cluster = Cluster::serving(&Echo::new("p").deployment(settings))?;
-    thread::scope(|scope| {
-        for _ in 0..60 {
-            scope.spawn(|| assert_eq!(ask(&cluster, "x-request-timeout", "30s").status(), 200));
-        }
-        // After a second of that the rate is known: ten answers a second.
-        let answer = eventually("a request is turned away", || {
-            let answer = ask(&cluster, "x-request-timeout", "1s");
-            assert!(matches!(answer.status().as_u16(), 503 | 504), "{answer:?}");
-            (answer.status() == 503).then_some(answer)
-        });
-        assert!(queued(&cluster) > 0, "those before it still wait");
-        let after: u32 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-        assert!((1..=60).contains(&after));
-        assert!(answer.text().unwrap().contains("deadline would pass"));
+    let patient = Load::on(&cluster, "/p").header("x-request-timeout", "50s").start(60);
+    eventually("they wait", || (queued(&cluster) >= 40).then_some(()));
+    // After a second of that the rate is known: ten answers a second. Until then it waits for its deadline in vain.
+    let answer = eventually("a request is turned away", || {
+        let answer = ask(&cluster, "x-request-timeout", "1s");
+        assert!(matches!(answer.status().as_u16(), 503 | 504), "{answer:?}");
+        (answer.status() == 503).then_some(answer)
     });
+    let after: u32 = answer.headers()["retry-after"].to_str()?.parse()?;
+    assert!((1..=60).contains(&after));
+    assert!(answer.text()?.contains("deadline would pass"));
+    let ended = patient.stop();
+    assert_eq!((ended.failed, ended.shed), (0, 0), "of {}: {:?}", ended.answered, ended.texts);
     Ok(())
 }
 
