@@ -106,11 +106,8 @@ fn every_command_line_is_accepted() {
         let mut faults = commands::faults(&found, folders, &workspace);
         faults.extend(commands::syntax_fault(&script).map(|fault| (0, fault)));
         if block.kind == "sh" {
-            let up =
-                found.iter().filter(|command| command.words.starts_with(&["cluster".into(), "up".into()]));
-            faults.extend(
-                up.map(|up| (up.line, "`cluster up` is not run here: mark the block `no-run`".to_owned())),
-            );
+            let refused = |command: &shell::Command| Some((command.line, commands::not_run_here(command)?));
+            faults.extend(found.iter().filter_map(refused));
         }
         let place = |line: usize| format!("{}:{}", page.name, block.line + 1 + line);
         faults.into_iter().map(|(line, fault)| format!("{}: {fault}", place(line))).collect()

@@ -182,6 +182,29 @@ fn check_path(folders: &[PathBuf], path: &str) -> Result<(), String> {
     }
 }
 
+/// Why a command does not belong into a block that is run: it needs more than this machine, or does not end.
+pub(crate) fn not_run_here(command: &Command) -> Option<String> {
+    const PROGRAMS: [&str; 12] = [
+        "cargo",
+        "rustup",
+        "pip",
+        "pip3",
+        "python",
+        "python3",
+        "apt-get",
+        "apt",
+        "systemctl",
+        "docker",
+        "git",
+        "ssh",
+    ];
+    let program = command.words[0].as_str();
+    let is_up = program == "cluster" && command.words.get(1).is_some_and(|word| word == "up");
+    let program = if is_up { "cluster up" } else { program };
+    let refused = is_up || PROGRAMS.contains(&program);
+    refused.then(|| format!("`{program}` is not run here: mark the block `no-run`"))
+}
+
 /// What bash says to the syntax of a script.
 pub(crate) fn syntax_fault(script: &str) -> Option<String> {
     let output = Process::new("bash").args(["-n", "-c", script]).output().unwrap();

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use millstream_tests::{Cluster, UpOptions};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::commands::not_run_here;
 use crate::page::{Block, Page};
+use crate::shell::commands;
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -28,8 +30,14 @@ const CURL: &str = "docs-test curl ";
 /// When one fails.
 pub(crate) fn page(name: &str) {
     let Some(page) = Page::read(name) else { return };
-    if !page.blocks().iter().any(|block| block.kind == "sh") {
+    let blocks: Vec<_> = page.blocks().into_iter().filter(|block| block.kind == "sh").collect();
+    if blocks.is_empty() {
         return;
+    }
+    for block in blocks {
+        let found = commands(&block.text());
+        let refused = found.iter().find_map(not_run_here);
+        assert!(refused.is_none(), "{name}:{}: {}", block.line, refused.unwrap_or_default());
     }
     let mut cluster = Cluster::up(&UpOptions::new()).unwrap();
     cluster.wait_ready();
@@ -41,7 +49,7 @@ pub(crate) fn page(name: &str) {
         script = script.replace(&standard, real).replace(&standard.replace("127.0.0.1", "localhost"), real);
     }
     let scratch = tempfile::tempdir().unwrap();
-    let ended = run(&page, &script, scratch.path(), cluster.leader.data_dir());
+    let ended = run(&page, &script, scratch.path(), cluster.leader.data_dir(), LIMIT);
     // Its log says nothing of why a command failed.
     drop(cluster);
     if let Err(fault) = ended {
@@ -79,7 +87,8 @@ fn place(block: &Block, lines: &mut [String]) {
     }
 }
 
-fn run(page: &Page, script: &str, scratch: &Path, data_dir: &Path) -> Result<(), String> {
+/// Runs a page's script in a scratch folder; no command may take longer than `limit`.
+fn run(page: &Page, script: &str, scratch: &Path, data_dir: &Path, limit: Duration) -> Result<(), String> {
     let folder = |name: &str| {
         let folder = scratch.join(name);
         fs::create_dir(&folder).unwrap();
@@ -93,7 +102,7 @@ fn run(page: &Page, script: &str, scratch: &Path, data_dir: &Path) -> Result<(),
     let path = std::env::var("PATH").unwrap_or_default();
     let log = scratch.join("log");
     let output = fs::File::options().create(true).append(true).open(&log).unwrap();
-    let start = format!("exec 9>>\"$1\"; trap 'echo \"{MARK}$LINENO\" >&9' DEBUG; eval \"$2\"");
+    let start = format!("exec 9>>\"$1\"; trap 'printf \"\\n{MARK}%s\\n\" $LINENO >&9' DEBUG; eval \"$2\"");
     let mut child = Command::new("bash")
         .args(["-eu", "-c", &start, &page.name])
         .arg(&log)
@@ -114,55 +123,54 @@ fn run(page: &Page, script: &str, scratch: &Path, data_dir: &Path) -> Result<(),
         .process_group(0)
         .spawn()
         .unwrap();
-    let ended = wait(&mut child, &log);
+    let ended = wait(&mut child, &log, limit);
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     let _ = child.wait();
     let log = fs::read_to_string(&log).unwrap_or_default();
     let fault = ended.err().or_else(|| unexpected_status(page, &log));
     let Some(fault) = fault else { return Ok(()) };
-    let line = fault.line.or_else(|| last_line(&log)).unwrap_or(1);
+    let log: Vec<_> = log.lines().take(fault.num_lines.unwrap_or(usize::MAX)).collect();
+    let line = log.iter().rev().find_map(|line| line.strip_prefix(MARK)?.parse().ok()).unwrap_or(1);
     let command = page.text.lines().nth(line - 1).unwrap_or_default().trim();
-    let output: Vec<_> = log.lines().filter(|line| !line.starts_with("docs-test ")).collect();
+    let is_output = |line: &&str| !line.is_empty() && !line.starts_with("docs-test ");
+    let output: Vec<_> = log.into_iter().filter(is_output).collect();
     let output = output[output.len().saturating_sub(40)..].join("\n");
     Err(format!("{}:{line}: {}: `{command}`\n--- output ---\n{output}", page.name, fault.what))
 }
 
-/// What went wrong; without a line it was the last command.
+/// What went wrong, at the last command of the log.
 struct Fault {
-    line: Option<usize>,
     what: String,
+    /// How much of the log tells of it; `None` is all.
+    num_lines: Option<usize>,
 }
 
 /// Waits for the script's end, and gives each command its time.
-fn wait(child: &mut Child, log: &Path) -> Result<(), Fault> {
+fn wait(child: &mut Child, log: &Path, limit: Duration) -> Result<(), Fault> {
     let mut commands = 0;
     let mut since = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             let what = format!("fails ({status})");
-            return if status.success() { Ok(()) } else { Err(Fault { line: None, what }) };
+            return if status.success() { Ok(()) } else { Err(Fault { what, num_lines: None }) };
         }
         let text = fs::read_to_string(log).unwrap_or_default();
         let begun = text.lines().filter(|line| line.starts_with(MARK)).count();
         if begun > commands {
             (commands, since) = (begun, Instant::now());
         }
-        if since.elapsed() > LIMIT {
-            return Err(Fault { line: None, what: format!("does not end within {LIMIT:?}") });
+        if since.elapsed() > limit {
+            return Err(Fault { what: format!("does not end within {limit:?}"), num_lines: None });
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn last_line(log: &str) -> Option<usize> {
-    log.lines().rev().find_map(|line| line.strip_prefix(MARK)?.parse().ok())
 }
 
 /// A request of curl that ended in an error which the block does not speak of: curl itself counts it as success.
 fn unexpected_status(page: &Page, log: &str) -> Option<Fault> {
     let blocks = page.blocks();
     let mut line = 1;
-    for text in log.lines() {
+    for (index, text) in log.lines().enumerate() {
         if let Some(number) = text.strip_prefix(MARK) {
             line = number.parse().unwrap_or(line);
         }
@@ -170,7 +178,7 @@ fn unexpected_status(page: &Page, log: &str) -> Option<Fault> {
         let block = blocks.iter().rev().find(|block| block.line < line)?;
         if !status.starts_with('2') && !block.text().contains(status) {
             let what = format!("is answered {status}; if it should be, say so in a comment (`# {status}`)");
-            return Some(Fault { line: Some(line), what });
+            return Some(Fault { what, num_lines: Some(index + 1) });
         }
     }
     None
@@ -199,7 +207,7 @@ fn failures_are_told_with_their_line() {
     let run_text = |text: &str| {
         let page = Page { name: "p.md".to_owned(), text: text.to_owned() };
         let scratch = tempfile::tempdir().unwrap();
-        run(&page, &script(&page), scratch.path(), scratch.path())
+        run(&page, &script(&page), scratch.path(), scratch.path(), Duration::from_secs(2))
     };
     assert_eq!(run_text("```sh\nX=a\ncluster --version\n```\n\n```sh\ntest $X = a\n```\n"), Ok(()));
     let fault = run_text("```sh\necho before\ncluster upp\necho after\n```\n").unwrap_err();
@@ -207,6 +215,8 @@ fn failures_are_told_with_their_line() {
         fault.starts_with("p.md:3: fails") && fault.contains("upp") && !fault.contains("after"),
         "{fault}"
     );
+    let fault = run_text("```sh\nprintf a\n\nsleep 60\n```\n").unwrap_err();
+    assert!(fault.starts_with("p.md:4: does not end"), "{fault}");
     let fault = run_text("a\n```sh\necho $NOTHING\n```\n").unwrap_err();
     assert!(fault.starts_with("p.md:3: ") && fault.contains("NOTHING"), "{fault}");
 }
