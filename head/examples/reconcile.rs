@@ -12,13 +12,13 @@
 //! books commands, makes their events, builds the route table and computes when to look again. The one ingress
 //! confirms each new table, and that causes a look as well. Example: a replica is lost (look, with a start command),
 //! the start is booked (look), the table without the replica is confirmed (the same look), the successor gets ready
-//! (look), the table with it is confirmed (look). A real head may join looks that are due at the same time; a cluster with
-//! more ingresses has more looks. The program fails if a row that says "placed" placed nothing.
+//! (look), the table with it is confirmed (look). A real head may join looks that are due at the same time; a cluster
+//! with more ingresses has more looks. The program fails if a row that says "placed" placed nothing.
 //!
-//! Not measured: encoding the route table and sending it to each ingress, encoding and sending commands, storing events,
-//! log lines, heartbeats, metrics, the status pages, and the actor's mailbox. The encoder is private to the head. The
-//! row of building the table says what a part of the rows before it costs. Allocations and the peak of memory are counted
-//! in a change of its own, because counting takes time.
+//! Not measured: encoding the route table (the encoder is private to the head) and sending it to each ingress,
+//! encoding and sending commands, storing events, log lines, heartbeats, metrics, the status pages, and the actor's
+//! mailbox. The row "building one route table" says what a part of the rows above it costs. Allocations and the peak
+//! of memory are counted in a repetition of their own, because counting takes time.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
