@@ -84,11 +84,11 @@ def oha(folder):
 
 
 def ours(root):
-    """Builds what is missing of ours in release mode."""
+    """Builds what is missing of ours, as published binaries are built."""
     wanted = [("millstream", "cluster"), ("millstream-tests", "bench-axum-echo")]
-    release = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release"
+    binaries = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "dist"
     for package, binary in wanted:
-        if not (release / binary).exists():
+        if not (binaries / binary).exists():
             say(f"building {binary}")
-            subprocess.run(["cargo", "build", "--release", "-p", package, "--bin", binary], cwd=root, check=True)
-    return release
+            subprocess.run(["cargo", "build", "--profile", "dist", "-p", package, "--bin", binary], cwd=root, check=True)
+    return binaries
