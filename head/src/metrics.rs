@@ -45,7 +45,7 @@ const REPLICAS: Definition = Definition {
 const PENDING: Definition = Definition {
     name: "millstream_pending_placements",
     kind: Kind::Gauge,
-    help: "Wanted replicas that have no place, by what the node that comes nearest lacks first.",
+    help: "Replicas that are wanted but fit on no node, by the resource that is short on the node that fits best.",
     labels: &["deployment", "reason"],
 };
 const SCALE_DECISIONS: Definition = Definition {
@@ -75,7 +75,7 @@ const NODES: Definition = Definition {
 const HEARTBEAT_AGE: Definition = Definition {
     name: "millstream_node_heartbeat_age_seconds",
     kind: Kind::Gauge,
-    help: "Time since a node last said that it lives.",
+    help: "Time since the last heartbeat of a node.",
     labels: &["node"],
 };
 const GPU_BOOKED: Definition = Definition {

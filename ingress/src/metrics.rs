@@ -36,7 +36,7 @@ const CALL_DURATION: Definition = Definition {
 const CALLS: Definition = Definition {
     name: "millstream_calls_total",
     kind: Kind::Counter,
-    help: "Calls sent to replicas that ended: answered (by the model, or refused for the caller's own fault), full (the replica had no room), failed (the replica's fault), unreachable, timed_out, abandoned (nobody waits any more).",
+    help: "Calls sent to replicas that ended: answered (by the model, or refused for the caller's own fault), full (the replica had no room), failed (the replica's fault), unreachable, timed_out, abandoned (the caller has left).",
     labels: &["deployment", "outcome"],
 };
 const RETRIES: Definition = Definition {

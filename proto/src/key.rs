@@ -39,7 +39,7 @@ pub fn faults(settings: &v1::KeySettings) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(rate) = rate_per_s.filter(|rate| !(0.0..=f64::from(MAX_REQUESTS)).contains(rate)) {
         faults.push(format!(
-            "rate {rate} is no number of requests a second; give one above 0 and at most {MAX_REQUESTS}, or `none`"
+            "rate {rate} is not a number of requests a second; write one above 0 and at most {MAX_REQUESTS}, or `none`"
         ));
     }
     let counts = [("burst", burst), ("concurrency", concurrency)];

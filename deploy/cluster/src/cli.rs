@@ -93,7 +93,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// See, promote, abort or undo how a new revision takes over.
     Rollout(RolloutArgs),
-    /// Tell why: every scaling, placement and rollout decision, with what it was made of.
+    /// Show every scaling, placement and rollout decision, with the figures that led to it.
     Explain(ExplainArgs),
     /// Set how many replicas a deployment has, or between which numbers it scales, in place of its file.
     Scale(ScaleArgs),
@@ -103,7 +103,7 @@ pub(crate) enum Command {
     Defrag(DefragArgs),
     /// Ask the decision code what would happen, on a virtual clock or a recorded workload; needs no cluster.
     Simulate(SimulateArgs),
-    /// Send HTTP requests at a rate and tell how long the answers took; needs no cluster, any server will do.
+    /// Send HTTP requests at a rate and measure how long the answers take. Works with any HTTP server.
     Bench(BenchArgs),
     /// Print a completion script for a shell.
     Completions {

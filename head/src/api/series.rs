@@ -50,7 +50,7 @@ impl Query {
             let metric = Metric::named(name);
             if metric.is_none() {
                 let names = Metric::ALL.map(|(_, name)| name).join(", ");
-                faults.push(("metric".to_owned(), format!("`{name}` is no metric; there are {names}")));
+                faults.push(("metric".to_owned(), format!("`{name}` is not a metric; there are {names}")));
             }
             metric
         });
@@ -58,7 +58,7 @@ impl Query {
             None => default,
             Some(text) => parse_seconds(text).unwrap_or_else(|| {
                 let help = "write whole seconds from 1s to 1h, such as `30s`, `10m` or `1h`";
-                faults.push((name.to_owned(), format!("`{text}` is no duration; {help}")));
+                faults.push((name.to_owned(), format!("`{text}` is not a duration; {help}")));
                 default
             }),
         };

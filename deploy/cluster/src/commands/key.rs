@@ -106,7 +106,7 @@ fn checked(limits: &KeyLimits, mut faults: Vec<String>) -> Result<v1::KeySetting
                 Some(rate) => Some(rate),
                 None => {
                     faults.push(format!(
-                        "rate `{text}` is no number of requests a second; give one above 0 such as 100 or 0.5, or `none`"
+                        "rate `{text}` is not a number of requests a second; write one above 0 such as 100 or 0.5, or `none`"
                     ));
                     None
                 }

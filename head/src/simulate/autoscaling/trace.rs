@@ -165,7 +165,8 @@ fn row(line: usize, text: &str, places: &[usize; 3], faults: &mut Faults<'_>) ->
         let (column, field) = field?;
         let tokens = field.parse::<u32>().ok();
         if tokens.is_none() {
-            let message = format!("`{}` is `{}`, which is no number of tokens", COLUMNS[index], cut(field));
+            let message =
+                format!("`{}` is `{}`, which is not a number of tokens", COLUMNS[index], cut(field));
             faults.push(line, column, message, "write a whole number from 0 on");
         }
         tokens

@@ -189,7 +189,7 @@ fn parse_method(name: &str) -> Result<Method, String> {
     let upper = name.to_ascii_uppercase();
     match Method::from_bytes(upper.as_bytes()) {
         Ok(Method::CONNECT) | Err(_) => {
-            Err(format!("--method `{name}` is none that can be sent; use GET, POST, PUT, PATCH or DELETE"))
+            Err(format!("--method `{name}` cannot be sent; use GET, POST, PUT, PATCH or DELETE"))
         }
         Ok(method) => Ok(method),
     }

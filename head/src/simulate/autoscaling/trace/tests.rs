@@ -40,11 +40,11 @@ fn all_faults_come_at_once_with_place_and_fix() {
         faults(&text),
         [
             "t.csv:2:1: `yesterday` is no time; write it as `2023-11-16 18:15:46.68`, or as seconds",
-            "t.csv:3:3: `ContextTokens` is `x`, which is no number of tokens; write a whole number from 0 on",
-            "t.csv:3:5: `GeneratedTokens` is `-3`, which is no number of tokens; write a whole number from 0 on",
+            "t.csv:3:3: `ContextTokens` is `x`, which is not a number of tokens; write a whole number from 0 on",
+            "t.csv:3:5: `GeneratedTokens` is `-3`, which is not a number of tokens; write a whole number from 0 on",
             "t.csv:4:4: `GeneratedTokens` is missing: this line has 2 fields; fill the line up, or remove it",
             "t.csv:5:1: `2023-02-30 00:00:00` is no time; write it as `2023-11-16 18:15:46.68`, or as seconds",
-            "t.csv:6:5: `GeneratedTokens` is `1.5`, which is no number of tokens; write a whole number from 0 on",
+            "t.csv:6:5: `GeneratedTokens` is `1.5`, which is not a number of tokens; write a whole number from 0 on",
         ]
     );
 }
