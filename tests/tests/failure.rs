@@ -120,8 +120,10 @@ fn joined_workers_keep_their_replicas_over_a_restart_of_the_head() -> Result<()>
     cluster.restart_leader(options)?;
     let after = eventually("the replica is adopted", || replica(&cluster));
     assert_eq!(before, after, "a running replica is adopted, not started again");
-    let (status, _) = cluster.post("/slow", &json!({"text": "x"}))?;
-    assert_eq!(status, 200);
+    // The head may know the replica before the ingress, which started with it, has its first routes.
+    cluster.wait_ready();
+    let (status, answer) = cluster.post("/slow", &json!({"text": "x"}))?;
+    assert_eq!(status, 200, "{answer}");
     Ok(())
 }
 
