@@ -4,7 +4,7 @@
 //! with a name is written to its file. So the lines that bash tells are the lines of the page.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -23,6 +23,16 @@ const LIMIT: Duration = Duration::from_secs(20);
 const MARK: &str = "docs-test line ";
 /// What a line of the log begins with that tells how curl ended.
 const CURL: &str = "docs-test curl ";
+/// Runs the next `curl` of the path, and writes its report at once when it has ended: curl itself writes it in pieces, and
+/// what stands behind it in a pipe may print between them.
+const WHOLE_REPORTS: &str = r#"#!/bin/sh
+report=$(mktemp)
+PATH=${PATH#*:} command curl "$@" 2>"$report"
+ended=$?
+cat "$report" >&2
+rm "$report"
+exit $ended
+"#;
 
 /// Runs the commands of this page, if it is there and has any.
 ///
@@ -99,6 +109,9 @@ fn run(page: &Page, script: &str, scratch: &Path, data_dir: &Path, limit: Durati
     // On stderr, so that what a page does with the answer is left alone.
     let report = format!("write-out = \"%{{stderr}}\\n{CURL}%{{http_code}}\\n\"\n");
     fs::write(home.join(".curlrc"), report).unwrap();
+    let curl = programs.join("curl");
+    fs::write(&curl, WHOLE_REPORTS).unwrap();
+    fs::set_permissions(&curl, fs::Permissions::from_mode(0o755)).unwrap();
     let path = std::env::var("PATH").unwrap_or_default();
     let log = scratch.join("log");
     let output = fs::File::options().create(true).append(true).open(&log).unwrap();
