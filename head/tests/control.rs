@@ -1,12 +1,8 @@
 //! What the command and programs may ask, and what they are refused.
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::net::SocketAddr;
 
-use common::{Control, TOKEN, Worker, channel, echo, fast, register, start, try_start};
+use crate::common::{Control, TOKEN, Worker, channel, echo, fast, register, start, try_start};
 use millstream_head::Head;
 use millstream_proto::status::ClusterStatus;
 use millstream_test_support::{Echo, until};

@@ -1,12 +1,8 @@
 //! The head over the network: what people deploy reaches workers and ingresses, and survives whatever dies.
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Control, Ingress, Worker, echo, fast, register, report, routed, start, try_start};
+use crate::common::{Control, Ingress, Worker, echo, fast, register, report, routed, start, try_start};
 use millstream_head::Timing;
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState as State};
 use millstream_proto::v1::{self, ReplicaState};

@@ -1,11 +1,6 @@
 //! Kept answers between ingress and replicas: what is never kept, and what a change of routes makes of those there are.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-mod common;
-
-use common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, table};
+use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, table};
 use millstream_ingress::HttpLimits;
 use millstream_proto::v1;
 use millstream_test_support::Echo;
@@ -117,7 +112,7 @@ async fn a_stages_timeout_ends_the_wait_for_anothers_answer_too() {
     let worker = FakeWorker::start(|_| Reaction::Hang);
     let source = echo().stage(CACHE).stage("timeout = \"300ms\"");
     let head = FakeHead::start(table(1, &source, "model", &[("echo-1", worker.address)])).await;
-    let ingress = common::ingress(&head, None, HttpLimits::default()).await;
+    let ingress = crate::common::ingress(&head, None, HttpLimits::default()).await;
     let setup = Setup { head, ingress, client: reqwest::Client::new() };
     let requests: Vec<_> = (0..3).map(|_| tokio::spawn(setup.post_echo().send())).collect();
     for request in requests {

@@ -1,14 +1,9 @@
 //! What an HTTP client sees: statuses, ids, limits, streams. Replicas are scripted behind real gRPC servers.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
-
-mod common;
-
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
+use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
 use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, reference};
 use millstream_test_support::LIMIT;
 use serde_json::json;

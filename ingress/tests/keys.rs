@@ -1,10 +1,6 @@
 //! API keys where a stream is under way and where tables change: scripted replicas, and a head that hands out tables.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
-mod common;
-
-use common::{FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
+use crate::common::{FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
 use millstream_ingress::HttpLimits;
 use millstream_proto::v1;
 use serde_json::json;

@@ -1,18 +1,13 @@
 //! What the edge costs: the same small POST to a bare axum server that parses and writes JSON, and to an ingress whose
 //! only stage is answered in this process at once. Prints both; run it with
-//! `cargo test --release -p millstream-ingress --test overhead -- --ignored --nocapture`.
-
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
-
-mod common;
+//! `cargo test --release -p millstream-ingress --test integration -- overhead --ignored --nocapture`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{FakeHead, LocalEcho, echo, ingress, table};
+use crate::common::{FakeHead, LocalEcho, echo, ingress, table};
 use millstream_ingress::{HttpLimits, LocalWorker};
 
 const ROUNDS: usize = 5;

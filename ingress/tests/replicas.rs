@@ -1,14 +1,10 @@
 //! Between ingress, replicas and head: queues, retries, ejection, workers that die, routes that change.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{
+use crate::common::{
     FakeHead, FakeWorker, GENERATE, LocalEcho, Reaction, Setup, echo, echo_with, eventually, ingress,
     problem, table,
 };

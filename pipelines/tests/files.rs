@@ -1,5 +1,4 @@
 //! Pipeline files: the examples compile, bad files give all their faults, and no file ends the process.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

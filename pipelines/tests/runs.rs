@@ -1,9 +1,6 @@
 //! Whole pipelines, from the file to the response: random ones under random answers, the bundled example, and what a
 //! run costs.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -241,7 +238,7 @@ inputs = { text = "request.text" }
 text = "echo.text"
 "#;
 
-/// Prints what runs cost: `cargo test --release -p millstream-pipelines --test runs -- --ignored --nocapture`.
+/// Prints what runs cost: `cargo test --release -p millstream-pipelines --test integration -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_run() {

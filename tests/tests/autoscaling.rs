@@ -1,7 +1,5 @@
 //! Autoscaling in real processes: from zero, up, down, to zero; bounds set by hand; bad input; the simulation.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
 use anyhow::Result;
 use millstream_tests::{Cluster, Load, UpOptions, eventually, root, run_cluster};
 use serde_json::{Value, json};

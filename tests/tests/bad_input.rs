@@ -1,7 +1,5 @@
 //! Bad input gets a clear error, and the cluster goes on.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
 use std::fs;
 
 use anyhow::Result;

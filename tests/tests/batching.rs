@@ -1,8 +1,5 @@
 //! Batches as users see them: calls that wait for company, settings that change under running replicas.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::thread;
 use std::time::{Duration, Instant};
 

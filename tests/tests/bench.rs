@@ -1,8 +1,6 @@
 //! `cluster bench` against a real cluster, and against a server that stands still for a while: an open loop must show
 //! that in the latencies of all requests that were due meanwhile, not only of the one that was caught.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,9 +1,6 @@
 //! Kept answers as users see them: equal requests make one call, whoever waits takes over, answers end with their time
 //! and their revision, and nobody gets the answer of another input.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::thread;
 
 use anyhow::Result;

@@ -10,18 +10,10 @@
 //! - `python`: a program that parses.
 //! - the others of `page::KINDS`: anything.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-#[path = "docs/commands.rs"]
 mod commands;
-#[path = "docs/page.rs"]
 mod page;
-#[path = "docs/pipelines.rs"]
 mod pipelines;
-#[path = "docs/run.rs"]
 mod run;
-#[path = "docs/shell.rs"]
 mod shell;
 
 use commands::Workspace;
@@ -36,7 +28,7 @@ macro_rules! pages_that_run {
             $(
                 #[test]
                 fn $test() {
-                    crate::run::page($page);
+                    crate::docs::run::page($page);
                 }
             )*
         }

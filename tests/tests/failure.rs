@@ -1,7 +1,5 @@
 //! What breaks: workers killed while calls run, clients that leave, heads that come back, a data directory in use.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
 use std::thread;
 
 use anyhow::Result;

@@ -1,8 +1,5 @@
 //! API keys: who comes in, how much, and who waits for whom, with real processes.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::process::Output;
 use std::thread;
 

@@ -1,7 +1,5 @@
 //! The pipeline language as clients see it: what each feature of a file makes of a request, on one cluster.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
 use anyhow::Result;
 use millstream_tests::{Cluster, Echo, UpOptions};
 use serde_json::{Value, json};

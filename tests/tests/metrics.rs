@@ -1,8 +1,6 @@
 //! What a cluster tells of itself: /metrics of every process, read strictly and by a real Prometheus, the history, and the
 //! status, against what was done to it.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;

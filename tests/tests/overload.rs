@@ -1,9 +1,6 @@
 //! More requests than there is room for, and replicas slower than others: who goes first, who is told at once, who is
 //! asked twice.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::thread;
 use std::time::Instant;
 

@@ -1,7 +1,5 @@
 //! The bundled models are worth calling: measured over HTTP on committed questions about committed passages.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
 use anyhow::Result;
 use millstream_tests::Cluster;
 use serde_json::{Value, json};

@@ -1,9 +1,6 @@
 //! New revisions under load: good ones, ones that never get ready, ones that fail; canaries, shadows, going back; and what
 //! `cluster explain` and a dry run say about it.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::process::Output;
 use std::thread;
 

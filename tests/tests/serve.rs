@@ -1,7 +1,5 @@
 //! The main job: `cluster up` with no arguments serves the bundled pipeline on real models.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-
 use std::io::{BufRead as _, BufReader};
 
 use anyhow::Result;

@@ -1,11 +1,4 @@
 //! Real gRPC clients on loopback that play a worker, an ingress and the command.
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "helpers of tests; each file uses its part"
-)]
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -27,10 +20,10 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
-pub const TOKEN: &str = "a-secret";
+pub(crate) const TOKEN: &str = "a-secret";
 
 /// Intervals a tenth of the real ones.
-pub fn fast() -> Timing {
+pub(crate) fn fast() -> Timing {
     Timing {
         heartbeat: Duration::from_millis(100),
         replace_after: Duration::from_millis(1500),
@@ -42,7 +35,7 @@ pub fn fast() -> Timing {
     }
 }
 
-pub async fn try_start(dir: &Path, timing: Timing) -> Result<Head, StartError> {
+pub(crate) async fn try_start(dir: &Path, timing: Timing) -> Result<Head, StartError> {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let config = Config {
         name: "head-1".into(),
@@ -55,16 +48,16 @@ pub async fn try_start(dir: &Path, timing: Timing) -> Result<Head, StartError> {
     Head::start_with(config, timing).await
 }
 
-pub async fn start(dir: &Path) -> Head {
+pub(crate) async fn start(dir: &Path) -> Head {
     try_start(dir, fast()).await.unwrap()
 }
 
-pub async fn channel(head: &Head) -> Channel {
+pub(crate) async fn channel(head: &Head) -> Channel {
     Endpoint::new(format!("http://{}", head.control_address())).unwrap().connect().await.unwrap()
 }
 
 /// The command.
-pub struct Control(ControlServiceClient<Channel>);
+pub(crate) struct Control(ControlServiceClient<Channel>);
 
 fn with_token<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -74,11 +67,11 @@ fn with_token<T>(message: T) -> Request<T> {
 }
 
 impl Control {
-    pub async fn of(head: &Head) -> Self {
+    pub(crate) async fn of(head: &Head) -> Self {
         Self(ControlServiceClient::new(channel(head).await))
     }
 
-    pub async fn deploy(&mut self, source: impl Display) -> Result<v1::DeployResponse, Status> {
+    pub(crate) async fn deploy(&mut self, source: impl Display) -> Result<v1::DeployResponse, Status> {
         let request = v1::DeployRequest {
             beside: None,
             file_name: "p.toml".into(),
@@ -88,38 +81,37 @@ impl Control {
         self.0.deploy(with_token(request)).await.map(tonic::Response::into_inner)
     }
 
-    pub async fn delete(&mut self, name: &str) -> Result<(), Status> {
+    pub(crate) async fn delete(&mut self, name: &str) -> Result<(), Status> {
         self.0.delete(with_token(v1::DeleteRequest { name: name.into() })).await.map(drop)
     }
 
-    pub async fn status(&mut self) -> ClusterStatus {
+    pub(crate) async fn status(&mut self) -> ClusterStatus {
         let answer = self.0.status(with_token(v1::StatusRequest {})).await.unwrap().into_inner();
         serde_json::from_str(&answer.json).unwrap()
     }
 
-    pub async fn watch(&mut self) -> Streaming<v1::StatusResponse> {
+    pub(crate) async fn watch(&mut self) -> Streaming<v1::StatusResponse> {
         self.0.watch_status(with_token(v1::StatusRequest {})).await.unwrap().into_inner()
     }
 
-    pub async fn list(&mut self) -> Vec<v1::StoredPipeline> {
+    pub(crate) async fn list(&mut self) -> Vec<v1::StoredPipeline> {
         self.0.list_pipelines(with_token(v1::ListPipelinesRequest {})).await.unwrap().into_inner().pipelines
     }
 
-    pub async fn shut_down(&mut self, drain_ms: u64) {
+    pub(crate) async fn shut_down(&mut self, drain_ms: u64) {
         self.0.shutdown(with_token(v1::ShutdownRequest { drain_ms })).await.unwrap();
     }
 }
 
 /// A worker that says what the test tells it to; heartbeats go out by themselves.
-pub struct Worker {
-    pub id: String,
+pub(crate) struct Worker {
     said: mpsc::Sender<v1::NodeMessage>,
     orders: Streaming<v1::HeadMessage>,
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     beating: tokio::task::JoinHandle<()>,
 }
 
-pub fn register(name: &str) -> v1::Register {
+pub(crate) fn register(name: &str) -> v1::Register {
     v1::Register {
         node_id: format!("{name}-id"),
         name: name.into(),
@@ -132,10 +124,9 @@ pub fn register(name: &str) -> v1::Register {
 }
 
 impl Worker {
-    pub async fn join(head: &Head, register: v1::Register) -> Result<Self, Status> {
+    pub(crate) async fn join(head: &Head, register: v1::Register) -> Result<Self, Status> {
         let mut client = NodeServiceClient::new(channel(head).await);
         let (said, messages) = mpsc::channel(64);
-        let id = register.node_id.clone();
         said.send(v1::NodeMessage { body: Some(Said::Register(register)) }).await.unwrap();
         let mut orders = client.session(ReceiverStream::new(messages)).await?.into_inner();
         let first = orders.message().await?.unwrap();
@@ -151,11 +142,11 @@ impl Worker {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        Ok(Self { id, said, orders, epoch: first.epoch, beating })
+        Ok(Self { said, orders, epoch: first.epoch, beating })
     }
 
     /// The next order, its epoch checked.
-    pub async fn order(&mut self) -> Order {
+    pub(crate) async fn order(&mut self) -> Order {
         let message =
             tokio::time::timeout(LIMIT, self.orders.message()).await.expect("an order came in time");
         let message = message.unwrap().expect("the head goes on");
@@ -163,34 +154,34 @@ impl Worker {
         message.body.unwrap()
     }
 
-    pub async fn start_order(&mut self) -> v1::StartReplica {
+    pub(crate) async fn start_order(&mut self) -> v1::StartReplica {
         let Order::Start(start) = self.order().await else { panic!("expected an order to start") };
         start
     }
 
-    pub async fn stop_order(&mut self) -> v1::StopReplica {
+    pub(crate) async fn stop_order(&mut self) -> v1::StopReplica {
         let Order::Stop(stop) = self.order().await else { panic!("expected an order to stop") };
         stop
     }
 
     /// Nothing else is ordered: deploys a pipeline and takes its start for the next order. Orders come in the order in
     /// which they were decided, so what was decided before would come before it.
-    pub async fn expect_no_order(&mut self, control: &mut Control, barrier: &str) {
+    pub(crate) async fn expect_no_order(&mut self, control: &mut Control, barrier: &str) {
         control.deploy(echo(barrier, 1, "0ms")).await.unwrap();
         let start = self.serve_next().await;
         assert_eq!(start.pipeline, barrier, "unexpected order {start:?}");
     }
 
-    pub async fn report(&self, start: &v1::StartReplica, state: ReplicaState) {
+    pub(crate) async fn report(&self, start: &v1::StartReplica, state: ReplicaState) {
         self.said.send(v1::NodeMessage { body: Some(Said::Replica(report(start, state))) }).await.unwrap();
     }
 
-    pub async fn say(&self, report: v1::ReplicaReport) {
+    pub(crate) async fn say(&self, report: v1::ReplicaReport) {
         self.said.send(v1::NodeMessage { body: Some(Said::Replica(report)) }).await.unwrap();
     }
 
     /// Starts what is ordered next and says that it is ready.
-    pub async fn serve_next(&mut self) -> v1::StartReplica {
+    pub(crate) async fn serve_next(&mut self) -> v1::StartReplica {
         let start = self.start_order().await;
         self.report(&start, ReplicaState::Starting).await;
         self.report(&start, ReplicaState::Ready).await;
@@ -198,18 +189,18 @@ impl Worker {
     }
 
     /// Says last words and ends the stream in the same breath.
-    pub async fn leave_with(self, last: v1::ReplicaReport) {
+    pub(crate) async fn leave_with(self, last: v1::ReplicaReport) {
         self.beating.abort();
         self.say(last).await;
     }
 
     /// Ends as a killed process does.
-    pub fn kill(self) {
+    pub(crate) fn kill(self) {
         self.beating.abort();
     }
 }
 
-pub fn report(start: &v1::StartReplica, state: ReplicaState) -> v1::ReplicaReport {
+pub(crate) fn report(start: &v1::StartReplica, state: ReplicaState) -> v1::ReplicaReport {
     v1::ReplicaReport {
         replica_id: start.replica_id.clone(),
         pipeline: start.pipeline.clone(),
@@ -223,14 +214,14 @@ pub fn report(start: &v1::StartReplica, state: ReplicaState) -> v1::ReplicaRepor
 }
 
 /// An ingress that confirms each table when it is told to.
-pub struct Ingress {
+pub(crate) struct Ingress {
     said: mpsc::Sender<v1::IngressMessage>,
     messages: Streaming<v1::RouteMessage>,
-    pub epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 impl Ingress {
-    pub async fn join(head: &Head, name: &str) -> Self {
+    pub(crate) async fn join(head: &Head, name: &str) -> Self {
         let mut client = RouteServiceClient::new(channel(head).await);
         let (said, messages) = mpsc::channel(64);
         let hello = v1::Hello {
@@ -244,7 +235,7 @@ impl Ingress {
         Self { said, messages, epoch: 0 }
     }
 
-    pub async fn message(&mut self) -> v1::route_message::Body {
+    pub(crate) async fn message(&mut self) -> v1::route_message::Body {
         let message =
             tokio::time::timeout(LIMIT, self.messages.message()).await.expect("a message came in time");
         let message = message.unwrap().expect("the head goes on");
@@ -252,13 +243,13 @@ impl Ingress {
         message.body.unwrap()
     }
 
-    pub async fn table(&mut self) -> v1::RouteTable {
+    pub(crate) async fn table(&mut self) -> v1::RouteTable {
         let v1::route_message::Body::Table(table) = self.message().await else { panic!("expected a table") };
         table
     }
 
     /// The first table, counted from now, in which the replicas of a deployment are these.
-    pub async fn until_routed(&mut self, pipeline: &str, replicas: &[&str]) -> v1::RouteTable {
+    pub(crate) async fn until_routed(&mut self, pipeline: &str, replicas: &[&str]) -> v1::RouteTable {
         loop {
             let table = self.table().await;
             if routed(&table, pipeline) == replicas {
@@ -267,12 +258,12 @@ impl Ingress {
         }
     }
 
-    pub async fn ack(&self, version: u64) {
+    pub(crate) async fn ack(&self, version: u64) {
         let body = Some(v1::ingress_message::Body::Ack(v1::Ack { version }));
         self.said.send(v1::IngressMessage { body }).await.unwrap();
     }
 
-    pub async fn load(&self, pipeline: &str, deployment: &str, ongoing: u64, queued: u64) {
+    pub(crate) async fn load(&self, pipeline: &str, deployment: &str, ongoing: u64, queued: u64) {
         let load = v1::DeploymentLoad {
             pipeline: pipeline.into(),
             deployment: deployment.into(),
@@ -288,20 +279,20 @@ impl Ingress {
     }
 
     /// Whether the head ends the stream.
-    pub async fn ends(&mut self) -> bool {
+    pub(crate) async fn ends(&mut self) -> bool {
         let ended = async { while let Ok(Some(_)) = self.messages.message().await {} };
         tokio::time::timeout(LIMIT, ended).await.is_ok()
     }
 }
 
 /// All replicas of a pipeline in a table.
-pub fn routed<'a>(table: &'a v1::RouteTable, pipeline: &str) -> Vec<&'a str> {
+pub(crate) fn routed<'a>(table: &'a v1::RouteTable, pipeline: &str) -> Vec<&'a str> {
     let routes = table.pipelines.iter().filter(|route| route.name == pipeline);
     let deployments = routes.flat_map(|route| &route.deployments);
     deployments.flat_map(|route| &route.replicas).map(|replica| replica.replica_id.as_str()).collect()
 }
 
 /// An echo pipeline; `delay` makes texts differ so that replicas are replaced.
-pub fn echo(name: &str, replicas: u32, delay: &str) -> Echo {
+pub(crate) fn echo(name: &str, replicas: u32, delay: &str) -> Echo {
     Echo::new(name).deployment(&format!("delay = \"{delay}\"")).replicas(replicas)
 }

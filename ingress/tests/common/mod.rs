@@ -1,9 +1,6 @@
 //! A head and workers as an ingress sees them: real gRPC servers whose answers are scripted. Nothing of the ingress is
 //! replaced.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-#![expect(clippy::unwrap_used, reason = "tests, though clippy does not see it here")]
-
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;

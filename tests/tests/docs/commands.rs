@@ -7,8 +7,8 @@ use std::process::{Command as Process, Stdio};
 
 use serde_json::Value;
 
-use crate::page::root;
-use crate::shell::Command;
+use crate::docs::page::root;
+use crate::docs::shell::Command;
 
 /// What cargo can be asked for in this repository.
 pub(crate) struct Workspace {
@@ -222,12 +222,13 @@ pub(crate) fn python_fault(program: &str) -> Option<String> {
 #[test]
 fn what_is_not_there_is_found() {
     let workspace = Workspace::read();
-    let faults_of = |script: &str| faults(&crate::shell::commands(script), vec![root()], &workspace).len();
+    let faults_of =
+        |script: &str| faults(&crate::docs::shell::commands(script), vec![root()], &workspace).len();
     for good in [
         "cluster up search.toml --gpus 4",
         "cargo run --release -- up",
         "cargo run --release -p millstream-tests --bin bench-echo -- --anything",
-        "cargo test -p millstream --test docs",
+        "cargo test -p millstream --test system",
         "tests/run --help",
         "python3 tests/bench/peers/main.py",
         "cluster --version",

@@ -3,7 +3,7 @@
 use millstream_pipelines::{Color, Plan};
 use toml::{Table, Value};
 
-use crate::page::{Block, Page};
+use crate::docs::page::{Block, Page};
 
 /// What does not compile, with its place in the page.
 pub(crate) fn fault(page: &Page, block: &Block) -> Option<String> {

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use millstream_tests::{Cluster, UpOptions};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::commands::not_run_here;
-use crate::page::{Block, Page};
-use crate::shell::commands;
+use crate::docs::commands::not_run_here;
+use crate::docs::page::{Block, Page};
+use crate::docs::shell::commands;
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(20);

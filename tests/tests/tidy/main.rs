@@ -5,7 +5,8 @@
 //! - `counts`: long files and functions, many parameters and fields, listed in `debts.txt`;
 //! - `core`: decisions are free of I/O, time and chance;
 //! - `headers`: every file says why it exists, no file names a folder of one machine;
-//! - `links`: every relative link of a page leads somewhere.
+//! - `links`: every relative link of a page leads somewhere;
+//! - `targets`: every file of a folder of tests is compiled.
 //!
 //! Both lists may only shrink. `TIDY_UPDATE=1 cargo test -p millstream-tests --test tidy` takes out what has become
 //! better and refuses to add; a line that has to be added, is added by hand and seen in review.
@@ -22,4 +23,5 @@ mod imports;
 mod links;
 mod list;
 mod modules;
+mod targets;
 mod uses;

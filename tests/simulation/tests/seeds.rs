@@ -1,9 +1,6 @@
 //! Seeds of the simulated cluster. `MILLSTREAM_SIM_SEED=123` runs one and prints all that happens;
 //! `MILLSTREAM_SIM_SEEDS=5000` says how many.
 
-#![expect(clippy::disallowed_methods, reason = "seeds come from the environment, and runs are timed")]
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,0 +1,20 @@
+//! The whole system: real processes, real clients, what a user sees. One program, so that it is linked once.
+
+#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod autoscaling;
+mod bad_input;
+mod batching;
+mod bench;
+mod cache;
+mod command_line;
+mod docs;
+mod failure;
+mod keys;
+mod language;
+mod metrics;
+mod overload;
+mod quality;
+mod rollouts;
+mod serve;
