@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use millstream_core::Timing;
 use millstream_proto::v1::control_service_server::ControlServiceServer;
 use millstream_proto::v1::node_service_server::NodeServiceServer;
 use millstream_proto::v1::route_service_server::RouteServiceServer;
@@ -27,9 +28,9 @@ use crate::api::control_service::ControlServer;
 use crate::api::dashboard;
 use crate::api::node_service::NodeServer;
 use crate::api::route_service::RouteServer;
+use crate::catalog::Catalog;
 use crate::clock::{Clock, unix_ms};
-use crate::desired::catalog::Catalog;
-use crate::explain::log::{self, EventLog};
+use crate::events::{self, EventLog};
 use crate::leader;
 use crate::lock::{DataDirLock, LockError};
 use crate::shared::{Feed, Shared};
@@ -37,7 +38,6 @@ use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::timed::Timed;
 use crate::telemetry;
-use crate::timing::Timing;
 
 /// A peer that answers nothing for this long and [`KEEPALIVE_TIMEOUT`] is gone.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -157,7 +157,7 @@ impl Head {
         let servers = vec![
             tokio::spawn(serve_grpc(Arc::clone(&shared), control)),
             tokio::spawn(serve_http(Arc::clone(&shared), dashboard, dashboard_address)),
-            tokio::spawn(log::keep(Arc::clone(&shared))),
+            tokio::spawn(events::keep(Arc::clone(&shared))),
             tokio::spawn(telemetry::observe(Arc::clone(&shared))),
         ];
         tracing::info!(epoch = term.epoch, control = %control_address, "head leads");

@@ -10,29 +10,20 @@
 
 mod actors;
 mod api;
-pub mod autoscaler;
+mod catalog;
 mod clock;
-pub mod desired;
-pub mod explain;
+mod events;
 mod head;
 mod leader;
 mod lock;
 mod members;
 pub mod metrics;
-pub mod reconcile;
-pub mod rollout;
-pub mod scheduler;
-pub mod series;
 mod shared;
-pub mod simulate;
 pub mod store;
 mod telemetry;
-#[cfg(test)]
-mod testing;
-mod timing;
 
 pub use api::dashboard::dashboard_endpoints;
 pub use api::own_site::own_site_only;
 pub use head::{Config, Head, MetricsPage, StartError};
 pub use lock::{DataDirLock, LockError};
-pub use timing::Timing;
+pub use millstream_core::Timing;

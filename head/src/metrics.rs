@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use ::metrics::{counter, gauge, histogram};
+use millstream_core::present::numbers::{DeploymentNumbers, NodeNumbers, Numbers, PipelineNumbers};
+use millstream_core::reconcile::Command;
+use millstream_core::scheduler::Lack;
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};
-
-use crate::reconcile::Command;
-use crate::reconcile::numbers::{DeploymentNumbers, NodeNumbers, Numbers, PipelineNumbers};
-use crate::scheduler::Lack;
 
 /// A gauge of deployments.
 const fn of_deployments(name: &'static str, help: &'static str) -> Definition {

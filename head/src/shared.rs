@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use millstream_core::Timing;
+use millstream_core::present::series::History;
+use millstream_core::reconcile::SessionId;
+use millstream_core::reconcile::routes::RouteTable;
 use millstream_proto::status::ClusterStatus;
 use parking_lot::Mutex;
 use ractor::{ActorRef, RpcReplyPort, call_t};
@@ -13,15 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::api::auth::AdminToken;
+use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::desired::catalog::Catalog;
-use crate::explain::log::EventLog;
+use crate::events::EventLog;
 use crate::head::MetricsPage;
-use crate::reconcile::SessionId;
-use crate::reconcile::routes::RouteTable;
-use crate::series::History;
 use crate::store::Store;
-use crate::timing::Timing;
 
 /// Longest wait for the reconciler's answer.
 const CALL_TIMEOUT_MS: u64 = 5_000;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::present::series::{self, Rates};
 use tokio::time::MissedTickBehavior;
 
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::metrics;
-use crate::series::{self, Rates};
 use crate::shared::Shared;
 
 /// A second of the history.

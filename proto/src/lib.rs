@@ -4,16 +4,12 @@
 //! an ingress and a worker of one process by handing the worker's [`call::ReplicaClient`] to the ingress.
 #![forbid(unsafe_code)]
 
-pub mod defrag;
-pub mod deploy_plan;
 pub mod endpoint;
-pub mod event;
-pub mod key;
 pub mod metric;
-pub mod status;
 mod wire;
 
 pub use millstream_calls::{IngressId, NodeId, ReplicaId, RequestId, call};
+pub use millstream_status::{defrag, deploy_plan, event, key, status};
 pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};
 pub use wire::{WireError, grpc_code, status_of};
 

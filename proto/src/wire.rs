@@ -7,6 +7,7 @@ use std::time::Duration;
 use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};
 
 use crate::call::{Priority, Timing};
+use crate::key::KeyRequest;
 use crate::status::ReplicaState;
 use crate::v1;
 
@@ -182,6 +183,20 @@ const DTYPES: [(DType, v1::DType); 13] = [
     (DType::F32, v1::DType::F32),
     (DType::F64, v1::DType::F64),
 ];
+
+impl From<v1::KeySettings> for KeyRequest {
+    fn from(settings: v1::KeySettings) -> Self {
+        let v1::KeySettings { rate_per_s, burst, concurrency, weight, priority } = settings;
+        Self { rate_per_s, burst, concurrency, weight, priority }
+    }
+}
+
+impl From<KeyRequest> for v1::KeySettings {
+    fn from(request: KeyRequest) -> Self {
+        let KeyRequest { rate_per_s, burst, concurrency, weight, priority } = request;
+        Self { rate_per_s, burst, concurrency, weight, priority }
+    }
+}
 
 impl From<DType> for v1::DType {
     fn from(dtype: DType) -> Self {

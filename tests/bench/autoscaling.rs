@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use millstream_head::simulate::autoscaling::{Job, Outcome, Policy, Settings, Trace, jobs, run};
 use millstream_pipelines::Autoscaling;
+use millstream_simulate::autoscaling::{Job, Outcome, Policy, Settings, Trace, jobs, run};
 
 const SERVICE_TIME: &str = "0.05 + 0.0002*prompt + 0.02*generated";
 /// How much higher a target may be when more replicas come within a second of need, not within a minute.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, anyhow};
-use millstream_head::scheduler::{Request, Strategy, Workload, World, book, place};
-use millstream_head::simulate::placement::{
+use millstream_core::scheduler::{Request, Strategy, Workload, World, book, place};
+use millstream_simulate::placement::{
     CsvFault, Nodes, Outcome, Policy, Setup, Summary, Tasks, request, simulate, world,
 };
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use millstream_core::reconcile::State;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::reconciler_actor::{ReconcilerActor, ReconcilerArgs};
 use crate::leader::{self, Term};
 use crate::members;
-use crate::reconcile::State;
 use crate::shared::Shared;
 
 /// First wait before a restart; doubles to [`MAX_BACKOFF`].

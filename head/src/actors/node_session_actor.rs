@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::reconcile::observe::Event;
+use millstream_core::reconcile::{Order, SessionId};
 use millstream_proto::{NodeId, ReplicaId, v1};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
@@ -12,8 +14,6 @@ use tonic::{Status, Streaming};
 
 use super::reconciler_actor::ReconcilerMsg;
 use crate::api::decode;
-use crate::reconcile::observe::Event;
-use crate::reconcile::{Order, SessionId};
 use crate::shared::Shared;
 
 /// Orders that may wait for a worker that does not read; more end its stream.

@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::desired::{self, Desired, Outcome, Verdict};
+use millstream_core::present::explain;
+use millstream_core::present::numbers::{Numbers, numbers};
+use millstream_core::present::status::status;
+use millstream_core::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
+use millstream_core::reconcile::{Command, Scale, SessionId, State, routes, scale, step, wake};
+use millstream_core::rollout::{self, ChangeKind};
 use millstream_proto::NodeId;
 use millstream_proto::status::ClusterStatus;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use super::node_session_actor::NodeSessionMsg;
-use crate::desired::{self, Desired, Outcome, Verdict};
-use crate::reconcile::numbers::{Numbers, numbers};
-use crate::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
-use crate::reconcile::{Command, Scale, SessionId, State, routes, scale, status::status, step, wake};
-use crate::rollout::{self, ChangeKind};
 use crate::shared::Shared;
-use crate::{clock, explain, members, metrics};
+use crate::{clock, members, metrics};
 
 /// A gap of that length between two ticks is one in which the process was stopped, or starved.
 const MIN_ABSENCE: Duration = Duration::from_secs(1);

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
+use millstream_core::desired::change::{Candidate, Refusal};
+use millstream_core::desired::{Compiled, Mode, Pipeline, scale};
+use millstream_core::present::defrag;
+use millstream_core::present::explain::Subject;
 use millstream_pipelines::{FullName, Name};
 use millstream_proto::event::Decision;
 use millstream_proto::status::ClusterStatus;
@@ -21,11 +25,7 @@ use tonic::{Request, Response, Status};
 
 use super::{keys, rollouts};
 use crate::actors::reconciler_actor::ReconcilerMsg;
-use crate::desired::catalog;
-use crate::desired::change::{Candidate, Refusal};
-use crate::desired::{Compiled, Mode, Pipeline, scale};
-use crate::explain::Subject;
-use crate::reconcile::defrag;
+use crate::catalog;
 use crate::shared::{Restarting, Shared};
 use crate::store;
 

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
+use millstream_core::desired::keys::KeySettings;
+use millstream_core::reconcile::observe::{Counted, Registration, Report};
+use millstream_core::reconcile::routes::{ReplicaRoute, RouteTable, Variant};
+use millstream_core::reconcile::{Device, Load, Order, Resources};
+use millstream_core::rollout::{Outcomes, Shadowed};
+use millstream_core::scheduler::Share;
 use millstream_pipelines::{FullName, Name, NameError};
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{NodeId, ReplicaId, v1};
-
-use crate::desired::keys::KeySettings;
-use crate::reconcile::observe::{Counted, Registration, Report};
-use crate::reconcile::routes::{ReplicaRoute, RouteTable, Variant};
-use crate::reconcile::{Device, Load, Order, Resources};
-use crate::rollout::{Outcomes, Shadowed};
-use crate::scheduler::Share;
 
 /// Why a message makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

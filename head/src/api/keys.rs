@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use millstream_core::desired::change::Refusal;
+use millstream_core::desired::{Desired, Keys, keys};
+use millstream_core::present::explain::Subject;
 use millstream_pipelines::Name;
 use millstream_proto::event::{Decision, KeyChange};
 use millstream_proto::v1;
@@ -10,15 +13,12 @@ use tonic::Status;
 use super::control_service::{refused, to_json};
 use super::rollouts::apply;
 use crate::clock;
-use crate::desired::change::Refusal;
-use crate::desired::{Desired, Keys, keys};
-use crate::explain::Subject;
 use crate::shared::Shared;
 
 /// Makes a key; gives its status as JSON.
 pub(crate) async fn create(shared: &Shared, request: v1::CreateKeyRequest) -> Result<String, Status> {
     let v1::CreateKeyRequest { name, sha256, settings } = request;
-    let (settings, now_ms) = (settings.unwrap_or_default(), clock::unix_ms());
+    let (settings, now_ms) = (settings.unwrap_or_default().into(), clock::unix_ms());
     let create = |keys: &Keys| keys::create(keys, &name, &sha256, &settings, now_ms);
     let (name, desired) = change(shared, create, KeyChange::Created).await?;
     status(&name, &desired)
@@ -27,7 +27,7 @@ pub(crate) async fn create(shared: &Shared, request: v1::CreateKeyRequest) -> Re
 /// Changes a key's settings; gives its status as JSON.
 pub(crate) async fn set(shared: &Shared, request: v1::SetKeyRequest) -> Result<String, Status> {
     let v1::SetKeyRequest { name, settings } = request;
-    let settings = settings.unwrap_or_default();
+    let settings = settings.unwrap_or_default().into();
     let set = |keys: &Keys| keys::set(keys, &name, &settings);
     let (name, desired) = change(shared, set, KeyChange::Changed).await?;
     status(&name, &desired)

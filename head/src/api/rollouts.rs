@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use millstream_core::desired::change::{self, After, Candidate};
+use millstream_core::desired::{self, Desired, Mode, Outcome, Verdict};
+use millstream_core::dry_run::rehearse;
+use millstream_core::present::explain::Subject;
 use millstream_pipelines::Name;
 use millstream_proto::event::Decision;
 use millstream_proto::v1::{self, deploy_request::Beside};
@@ -10,10 +14,6 @@ use tonic::Status;
 use super::control_service::{compile, refused, restarting, to_json};
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::clock;
-use crate::desired::change::{self, After, Candidate};
-use crate::desired::{self, Desired, Mode, Outcome, Verdict};
-use crate::explain::Subject;
-use crate::reconcile::rehearse::rehearse;
 use crate::shared::Shared;
 
 /// How requests come to a new revision, as asked for.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
+use millstream_core::reconcile::SessionId;
+use millstream_core::reconcile::observe::Event;
 use millstream_proto::IngressId;
 use millstream_proto::v1::route_service_server::RouteService;
 use millstream_proto::v1::{self, IngressMessage, RouteMessage};
@@ -12,8 +14,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::decode;
 use crate::actors::reconciler_actor::ReconcilerMsg;
-use crate::reconcile::SessionId;
-use crate::reconcile::observe::Event;
 use crate::shared::{Feed, Shared};
 
 /// How long an ingress may take to say who it is.

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use millstream_core::present::series::{CAPACITY, History, Key, Metric, Scope};
 use serde::Serialize;
-
-use crate::series::{CAPACITY, History, Key, Metric, Scope};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

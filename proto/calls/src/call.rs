@@ -4,8 +4,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use millstream_status::Priority;
 use millstream_values::{CallError, ErrorClass, Value};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{ReplicaId, RequestId};
@@ -34,41 +34,6 @@ pub enum Answer {
     Whole,
     /// In parts as they are made, then whole; engines that cannot do so give it in one piece.
     Stream,
-}
-
-/// Who goes first where requests wait: those of a higher one, and among equals whoever came first. In the order in which
-/// they go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Priority {
-    /// Before all others.
-    High,
-    /// Unless asked otherwise.
-    #[default]
-    Normal,
-    /// When nobody else waits.
-    Low,
-}
-
-impl Priority {
-    /// All of them, in the order in which they go.
-    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
-
-    /// Its name in headers and files.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-        }
-    }
-
-    /// The priority of that name, in any case of letters.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(name))
-    }
 }
 
 /// What comes back from a call; after `Done` or `Failed` nothing more comes.

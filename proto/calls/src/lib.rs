@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
-mod ids;
 
-pub use ids::{IngressId, NodeId, ReplicaId, RequestId};
+pub use millstream_status::{IngressId, NodeId, ReplicaId, RequestId};
 pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use millstream_head::reconcile::State;
-use millstream_head::reconcile::routes::RouteTable;
-use millstream_head::scheduler::WHOLE_DEVICE;
+use millstream_core::reconcile::State;
+use millstream_core::reconcile::routes::RouteTable;
+use millstream_core::scheduler::WHOLE_DEVICE;
 use millstream_pipelines::FullName;
 use millstream_proto::{NodeId, ReplicaId};
 use millstream_worker::decisions::Order;

@@ -39,9 +39,9 @@ pub(crate) enum Event {
     /// A client sends a request.
     Request,
     /// The store takes how a rollout ended, as a head that still leads has said.
-    Conclude(Process, Box<millstream_head::rollout::Change>),
+    Conclude(Process, Box<millstream_core::rollout::Change>),
     /// A head learns what the store has taken.
-    Concluded(Process, std::sync::Arc<millstream_head::desired::Desired>),
+    Concluded(Process, std::sync::Arc<millstream_core::desired::Desired>),
     /// After the faults: does the cluster rest where it should?
     Inspect,
 }
@@ -76,7 +76,7 @@ pub(crate) enum Timer {
     /// Ingress: tell the head what there is, in this session.
     ReportLoad(u64),
     /// Ingress: put a table in force that was confirmed already (only ever by mutation).
-    ApplyLate(Box<millstream_head::reconcile::routes::RouteTable>),
+    ApplyLate(Box<millstream_core::reconcile::routes::RouteTable>),
     /// Ingress: dial a worker again.
     DialWorker(usize),
     /// Ingress: time alone may bind a waiting request.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millstream_head::desired::Mode;
-use millstream_head::reconcile::status::status;
-use millstream_head::rollout::Phase;
+use millstream_core::desired::Mode;
+use millstream_core::present::status::status;
+use millstream_core::rollout::Phase;
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState};
 
 use crate::client::Strictness;

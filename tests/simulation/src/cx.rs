@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_head::Timing;
-use millstream_head::desired::Desired;
+use millstream_core::Timing;
+use millstream_core::desired::Desired;
 use millstream_proto::NodeId;
 use rand::Rng;
 use rand::rngs::SmallRng;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use millstream_head::desired::change::{self, Deployed};
-use millstream_head::desired::scale::{self, ScaleRequest};
-use millstream_head::desired::{self, Desired, Mode, Verdict};
+use millstream_core::desired::change::{self, Deployed};
+use millstream_core::desired::scale::{self, ScaleRequest};
+use millstream_core::desired::{self, Desired, Mode, Verdict};
 use millstream_pipelines::FullName;
 
 use crate::clock::{Event, Host, Process, Timer};

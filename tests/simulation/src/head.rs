@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_head::desired::{Desired, Revision};
-use millstream_head::reconcile::observe::{Effect, Event, Registration, admit, observe};
-use millstream_head::reconcile::{Command, SessionId, State, scale, step, wake};
-use millstream_head::rollout::{Change, ChangeKind};
+use millstream_core::desired::{Desired, Revision};
+use millstream_core::reconcile::observe::{Effect, Event, Registration, admit, observe};
+use millstream_core::reconcile::{Command, SessionId, State, scale, step, wake};
+use millstream_core::rollout::{Change, ChangeKind};
 use millstream_pipelines::FullName;
 use millstream_proto::{IngressId, NodeId, ReplicaId};
 use rand::Rng;
@@ -447,7 +447,7 @@ fn brief(event: &Event) -> String {
         }
         Event::Counted(_, _, counted) => {
             let tallies = counted.iter().map(|((pipeline, revision), tally)| {
-                let of = |outcomes: &millstream_head::rollout::Outcomes| {
+                let of = |outcomes: &millstream_core::rollout::Outcomes| {
                     format!("{}/{}", outcomes.failed, outcomes.total())
                 };
                 let calls: Vec<_> = tally.deployments.values().map(of).collect();

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_head::reconcile::observe::{Counted, Registration, Report};
-use millstream_head::reconcile::routes::RouteTable;
-use millstream_head::reconcile::{Load, Order};
+use millstream_core::reconcile::observe::{Counted, Registration, Report};
+use millstream_core::reconcile::routes::RouteTable;
+use millstream_core::reconcile::{Load, Order};
 use millstream_pipelines::FullName;
 use millstream_proto::{CallError, IngressId, ReplicaId};
 use rand::Rng;

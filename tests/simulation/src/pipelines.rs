@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_head::desired::Compiled;
-use millstream_head::desired::change::Candidate;
+use millstream_core::desired::Compiled;
+use millstream_core::desired::change::Candidate;
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand, Limits, Name, Task,
 };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use millstream_head::desired::Mode;
+use millstream_core::desired::Mode;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 

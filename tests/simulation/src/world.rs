@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_head::Timing;
-use millstream_head::desired::{self, Desired, Verdict};
-use millstream_head::rollout::{Change, ChangeKind};
+use millstream_core::Timing;
+use millstream_core::desired::{self, Desired, Verdict};
+use millstream_core::rollout::{Change, ChangeKind};
 use millstream_proto::NodeId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

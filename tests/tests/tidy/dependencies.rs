@@ -21,8 +21,9 @@ pub(crate) struct Package {
 /// `head`, `ingress` and `worker` know nothing of each other: they meet in `deploy/cluster`, and in the simulation.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("values", &[]),
-    ("calls", &["values"]),
-    ("proto", &["values", "calls"]),
+    ("status", &[]),
+    ("calls", &["values", "status"]),
+    ("proto", &["values", "status", "calls"]),
     ("pipelines", &["values"]),
     ("engine", &["values", "calls", "pipelines"]),
     ("batching", &["values", "calls", "pipelines", "engine"]),
@@ -31,16 +32,18 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("engine-candle", &["pipelines", "engine", "engine-tensors", "engine-text"]),
     ("engine-generator", &["values", "pipelines", "engine", "engine-tensors"]),
     ("engine-onnx", &["values", "calls", "pipelines", "engine", "batching", "engine-text"]),
-    ("head", &["values", "proto", "pipelines"]),
+    ("core", &["status", "pipelines"]),
+    ("simulate", &["status", "pipelines", "core"]),
+    ("head", &["values", "proto", "pipelines", "core"]),
     ("ingress", &["values", "proto", "pipelines"]),
     (
         "worker",
         &["values", "proto", "pipelines", "engine", "engine-candle", "engine-generator", "engine-onnx"],
     ),
-    ("millstream", &["proto", "pipelines", "head", "ingress", "worker"]),
-    ("simulation", &["proto", "pipelines", "head", "ingress", "worker"]),
+    ("millstream", &["proto", "pipelines", "simulate", "head", "ingress", "worker"]),
+    ("simulation", &["proto", "pipelines", "core", "ingress", "worker"]),
     ("test-support", &[]),
-    ("tests", &["pipelines", "head", "test-support"]),
+    ("tests", &["pipelines", "core", "simulate", "test-support"]),
 ];
 
 /// What tests, and optional helpers of tests, may know besides.
@@ -55,7 +58,7 @@ const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
 ];
 
 /// Packages of decisions, of which nothing may lead to an executor, a network or a log.
-const PURE: [&str; 2] = ["values", "pipelines"];
+const PURE: [&str; 5] = ["values", "status", "pipelines", "core", "simulate"];
 /// Packages that decide, and name such libraries through others only.
 const PURE_THEMSELVES: [&str; 2] = ["batching", "engine"];
 /// Executors, networks and logs.

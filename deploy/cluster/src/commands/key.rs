@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use millstream_pipelines::Name;
-use millstream_proto::key::{self, KeyStatus};
+use millstream_proto::key::{self, KeyRequest, KeyStatus};
 use millstream_proto::v1;
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
@@ -42,7 +42,7 @@ async fn create(global: &Global, name: String, limits: &KeyLimits) -> Result<(),
     let settings = checked(limits, faults)?;
     let secret = new_secret()?;
     let sha256 = Sha256::digest(&secret).to_vec().into();
-    let request = v1::CreateKeyRequest { name, sha256, settings: Some(settings) };
+    let request = v1::CreateKeyRequest { name, sha256, settings: Some(settings.into()) };
     let status = Client::connect(global).await?.create_key(request).await?;
     if global.json {
         let mut answer = json!(status);
@@ -58,12 +58,12 @@ async fn create(global: &Global, name: String, limits: &KeyLimits) -> Result<(),
 
 async fn set(global: &Global, name: String, limits: &KeyLimits) -> Result<(), Failure> {
     let settings = checked(limits, Vec::new())?;
-    if settings == v1::KeySettings::default() {
+    if settings == KeyRequest::default() {
         return Err(Failure::usage(
             "nothing to change; give --rate, --burst, --concurrency, --weight or --priority",
         ));
     }
-    let request = v1::SetKeyRequest { name, settings: Some(settings) };
+    let request = v1::SetKeyRequest { name, settings: Some(settings.into()) };
     let status = Client::connect(global).await?.set_key(request).await?;
     if global.json {
         println!("{}", json!(status));
@@ -98,8 +98,8 @@ fn new_secret() -> Result<String, Failure> {
 ///
 /// # Errors
 /// All faults at once, those that were found before among them.
-fn checked(limits: &KeyLimits, mut faults: Vec<String>) -> Result<v1::KeySettings, Failure> {
-    let settings = v1::KeySettings {
+fn checked(limits: &KeyLimits, mut faults: Vec<String>) -> Result<KeyRequest, Failure> {
+    let settings = KeyRequest {
         rate_per_s: limits.rate.as_deref().and_then(|text| match text {
             "none" => Some(0.0),
             _ => match text.parse::<f64>().ok().filter(|&rate| rate != 0.0) {
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn flags_become_settings_and_all_faults_come_at_once() {
         let settings = checked(&limits(["0.5", "none", "8", "2", "High"]), vec![]).unwrap();
-        let expected = v1::KeySettings {
+        let expected = KeyRequest {
             rate_per_s: Some(0.5),
             burst: Some(0),
             concurrency: Some(8),
@@ -207,7 +207,7 @@ mod tests {
             priority: Some("High".into()),
         };
         assert_eq!(settings, expected);
-        assert_eq!(checked(&limits([""; 5]), vec![]).unwrap(), v1::KeySettings::default());
+        assert_eq!(checked(&limits([""; 5]), vec![]).unwrap(), KeyRequest::default());
         for bad in
             [["0", "0", "-1", "none", "soon"], ["-3", "1.5", "x", "1001", ""], ["NaN", "", "", "0", "x"]]
         {

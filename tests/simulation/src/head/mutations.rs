@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_head::reconcile::observe::Report;
-use millstream_head::reconcile::{State, routes};
+use millstream_core::reconcile::observe::Report;
+use millstream_core::reconcile::{State, routes};
 use millstream_proto::status::ReplicaState;
 
 use super::Head;

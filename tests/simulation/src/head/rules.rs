@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use millstream_head::reconcile::{Command, routes};
-use millstream_head::rollout::{Change, ChangeKind};
+use millstream_core::reconcile::{Command, routes};
+use millstream_core::rollout::{Change, ChangeKind};
 use millstream_pipelines::Name;
 use millstream_proto::ReplicaId;
 

@@ -10,8 +10,8 @@ mod request;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_head::desired::Revision;
-use millstream_head::reconcile::routes::RouteTable;
+use millstream_core::desired::Revision;
+use millstream_core::reconcile::routes::RouteTable;
 use millstream_ingress::decisions::{Outcomes, Part, Weight};
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_proto::IngressId;

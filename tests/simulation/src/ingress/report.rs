@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_head::reconcile::Load;
-use millstream_head::reconcile::observe::Counted;
-use millstream_head::rollout;
+use millstream_core::reconcile::Load;
+use millstream_core::reconcile::observe::Counted;
+use millstream_core::rollout;
 use millstream_ingress::decisions::Outcomes;
 use millstream_pipelines::{FullName, Name};
 

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_head::reconcile::observe::{Registration, Report};
-use millstream_head::reconcile::{Device, Resources};
-use millstream_head::scheduler::Share;
+use millstream_core::reconcile::observe::{Registration, Report};
+use millstream_core::reconcile::{Device, Resources};
+use millstream_core::scheduler::Share;
 use millstream_pipelines::FullName;
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{NodeId, ReplicaId};

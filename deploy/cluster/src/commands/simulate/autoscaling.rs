@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use millstream_head::simulate::autoscaling::{self, Outcome, Settings, Trace, TraceFault};
 use millstream_pipelines::Autoscaling;
+use millstream_simulate::autoscaling::{self, Outcome, Settings, Trace, TraceFault};
 use serde_json::json;
 
 use crate::cli::Global;

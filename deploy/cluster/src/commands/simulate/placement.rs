@@ -8,9 +8,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{ProgressBar, ProgressStyle};
-use millstream_head::simulate::placement::{
-    CsvFault, Nodes, Outcome, Policy, Setup, Summary, Tasks, simulate,
-};
+use millstream_simulate::placement::{CsvFault, Nodes, Outcome, Policy, Setup, Summary, Tasks, simulate};
 
 use crate::cli::Global;
 use crate::exit::Failure;

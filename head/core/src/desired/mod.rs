@@ -1,0 +1,139 @@
+//! What people asked for: pipelines and their revisions. Plain values; [`change`] decides what a deploy or a delete
+//! does to them, [`rollout`] how a new revision takes over, `catalog` keeps them in the store.
+
+pub mod change;
+pub mod keys;
+pub mod rollout;
+pub mod scale;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millstream_pipelines::{DeploymentSpec, FullName, Name, Plan};
+use serde::{Deserialize, Serialize};
+
+pub use keys::{ApiKey, Keys};
+pub use rollout::{Mode, Outcome, StoredRollout, Verdict};
+pub use scale::ScaleOverride;
+
+/// Revisions kept of a pipeline.
+pub const MAX_REVISIONS: usize = 10;
+
+/// Everything that people asked for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Desired {
+    /// Grows with each change: of two, the later one counts.
+    pub generation: u64,
+    /// The pipelines, by name.
+    pub pipelines: BTreeMap<Name, Pipeline>,
+    /// The last revision number of each pipeline that was deleted: numbers are never used again.
+    pub deleted: BTreeMap<Name, u64>,
+    /// Bounds that people have set beside the files.
+    pub scales: BTreeMap<FullName, ScaleOverride>,
+    /// The API keys.
+    pub keys: Keys,
+}
+
+/// A pipeline and which of its revisions is wanted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pipeline {
+    /// The number of the revision that was deployed last; numbers only grow.
+    pub newest: u64,
+    /// The number of the revision that is to serve: the newest, unless that was rolled back.
+    pub wanted: u64,
+    /// How the wanted revision takes over from another; `None` once it has.
+    pub rollout: Option<StoredRollout>,
+    /// Why revisions that were deployed do not serve.
+    pub verdicts: BTreeMap<u64, Verdict>,
+    /// The last [`MAX_REVISIONS`] revisions, those that serve among them.
+    pub revisions: BTreeMap<u64, Arc<Revision>>,
+}
+
+impl Pipeline {
+    /// The revision that is to serve. Absent only when the store lost it.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&Arc<Revision>> {
+        self.revisions.get(&self.wanted)
+    }
+}
+
+/// One stored state of a pipeline's file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Revision {
+    /// The part that the store keeps.
+    #[serde(flatten)]
+    pub stored: StoredRevision,
+    /// What the text means; an error when this version of the program refuses a text that an older one took.
+    pub compiled: Result<Compiled, String>,
+}
+
+/// A revision as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRevision {
+    /// Its number; grows with each change, also across a delete.
+    pub number: u64,
+    /// The file's name, for messages.
+    pub file_name: String,
+    /// The pipeline's text.
+    pub source: String,
+    /// Folder that relative `file:` models are found in.
+    pub source_dir: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// By deployment: ranges of revisions (both ends included) whose replicas serve this revision as well, because
+    /// only settings that apply in place differ.
+    pub reuses: BTreeMap<Name, Vec<(u64, u64)>>,
+}
+
+impl Revision {
+    /// Whether a replica that was started for `revision` of `deployment` serves this revision.
+    #[must_use]
+    pub fn is_served_by(&self, deployment: &Name, revision: u64) -> bool {
+        self.stored
+            .reuses
+            .get(deployment)
+            .is_some_and(|ranges| ranges.iter().any(|&(from, to)| (from..=to).contains(&revision)))
+    }
+
+    /// The settings of a deployment.
+    #[must_use]
+    pub fn spec(&self, deployment: &Name) -> Option<&Arc<DeploymentSpec>> {
+        self.compiled.as_ref().ok()?.deployments.get(deployment)
+    }
+}
+
+/// What the control plane needs to know of a pipeline's text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Compiled {
+    /// The pipeline's name.
+    pub name: Name,
+    /// Its HTTP route.
+    pub route: Option<String>,
+    /// Its deployments.
+    pub deployments: BTreeMap<Name, Arc<DeploymentSpec>>,
+    /// Deployments of other pipelines that it calls.
+    pub uses: BTreeSet<FullName>,
+    /// Whether its first replicas start together or not at all.
+    pub all_or_nothing: bool,
+}
+
+impl Compiled {
+    /// Compiles a text.
+    ///
+    /// # Errors
+    /// All faults, one a line.
+    pub fn from_text(file_name: &str, source: &str) -> Result<Self, String> {
+        let plan = Plan::compile(file_name, source).map_err(|faults| faults.to_string())?;
+        Ok(Self {
+            name: plan.name().clone(),
+            route: plan.route().map(str::to_owned),
+            deployments: plan
+                .deployments()
+                .iter()
+                .map(|(name, spec)| (name.clone(), Arc::new(spec.clone())))
+                .collect(),
+            uses: plan.targets().iter().filter(|target| target.pipeline != *plan.name()).cloned().collect(),
+            all_or_nothing: plan.placement().all_or_nothing,
+        })
+    }
+}

@@ -1,0 +1,26 @@
+//! The decisions of the control plane: what should run, where, how many, on which revision.
+//!
+//! Plain functions of values and of a time that is passed in. The head's actors, the simulated cluster and `cluster
+//! simulate` are shells around the same code.
+//!
+//! - [`desired`]: what people asked for;
+//! - [`reconcile`]: what is observed, and the commands that close the gap;
+//! - [`scheduler`]: where replicas go;
+//! - [`autoscaler`]: how many there are to be;
+//! - [`rollout`]: how one revision takes over from another;
+//! - [`present`]: the cluster as people and programs see it;
+//! - [`dry_run`]: what a deploy would do.
+#![forbid(unsafe_code)]
+
+pub mod autoscaler;
+pub mod desired;
+pub mod dry_run;
+pub mod present;
+pub mod reconcile;
+pub mod rollout;
+pub mod scheduler;
+#[cfg(test)]
+mod testing;
+mod timing;
+
+pub use timing::Timing;

@@ -1,0 +1,144 @@
+//! Why things are as they are: turns what was decided into events for people, and keeps the last of them (`log`).
+//!
+//! A command carries everything that it was decided from, so that an event needs nothing else; [`event_of`] is a plain
+//! function.
+
+use std::collections::BTreeMap;
+
+use millstream_pipelines::{FullName, Name};
+use millstream_status::NodeId;
+use millstream_status::event::{Decision, RolloutStep, ScaleInputs};
+
+use crate::autoscaler::Inputs;
+use crate::reconcile::{Command, State};
+use crate::rollout::{ChangeKind, Phase};
+
+/// Whom an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The cluster.
+    Cluster,
+    /// A pipeline.
+    Pipeline(Name),
+    /// A deployment.
+    Deployment(FullName),
+}
+
+/// The event that a command is; `None` for book-keeping. `state` is what the command was decided from.
+#[must_use]
+pub fn event_of(command: &Command, state: &State) -> Option<(Subject, Decision)> {
+    let node_name =
+        |id: &NodeId| state.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone());
+    Some(match command {
+        Command::Scale(scale) => {
+            let Inputs { ongoing, queued, ready, starting, wanted, bounded_by, .. } = scale.inputs;
+            let inputs = ScaleInputs {
+                ongoing,
+                queued,
+                ready,
+                starting,
+                target_ongoing_requests: scale.settings.target_ongoing_requests,
+                wanted,
+                bounded_by: bounded_by.map(|bound| bound.to_string()),
+            };
+            let rule = scale.rule.to_string();
+            let decision = Decision::Scaled { from: scale.from, to: scale.to, rule, inputs };
+            (Subject::Deployment(scale.deployment.clone()), decision)
+        }
+        Command::Start(order) => {
+            let gpus = order.gpus.iter().map(|share| (share.index, share.milli)).collect();
+            let decision = Decision::Placed {
+                replica: order.replica.to_string(),
+                node: node_name(&order.node),
+                revision: order.revision,
+                gpus,
+            };
+            (Subject::Deployment(order.deployment.clone()), decision)
+        }
+        Command::Retire { node, replica, reason } => {
+            let deployment = &state.nodes.get(node)?.replicas.get(replica)?.deployment;
+            let decision = Decision::Retired {
+                replica: replica.to_string(),
+                node: node_name(node),
+                reason: reason.to_string(),
+            };
+            (Subject::Deployment(deployment.clone()), decision)
+        }
+        Command::GiveUp { node } => {
+            let replicas = state.nodes.get(node).map_or(0, |node| node.replicas.len() as u64);
+            (Subject::Cluster, Decision::Evicted { node: node_name(node), replicas })
+        }
+        Command::Alarm { raised } => (Subject::Cluster, Decision::Alarm { raised: *raised }),
+        Command::Rollout(change) => {
+            let (revision, baseline) = (change.revision, change.baseline);
+            let step = |step| Decision::Rollout { revision, baseline, step };
+            let told = state.conclusions.get(&change.pipeline);
+            let again = told.is_some_and(|told| told.revision == revision);
+            let decision = match &change.kind {
+                ChangeKind::Begin(Phase::Starting) => step(RolloutStep::Begun),
+                ChangeKind::Enter(Phase::Trial) => step(RolloutStep::Trial),
+                ChangeKind::Enter(Phase::Half) => step(RolloutStep::Half),
+                ChangeKind::Enter(Phase::Moving) => step(RolloutStep::Moving),
+                ChangeKind::Enter(Phase::Watching) => step(RolloutStep::Moved),
+                ChangeKind::End if !again => step(RolloutStep::Over),
+                // The store is told again until it has it; people are told once.
+                ChangeKind::RollBack { reason } if !again => {
+                    Decision::RolledBack { revision, to: baseline, reason: reason.clone() }
+                }
+                _ => return None,
+            };
+            (Subject::Pipeline(change.pipeline.clone()), decision)
+        }
+        _ => return None,
+    })
+}
+
+/// The events that follow from who has no place now and who had none before.
+#[must_use]
+pub fn pending_events(
+    before: &BTreeMap<FullName, Vec<String>>,
+    now: &BTreeMap<FullName, Vec<String>>,
+) -> Vec<(Subject, Decision)> {
+    let new = now.iter().filter(|(deployment, _)| !before.contains_key(*deployment));
+    let new = new.map(|(deployment, reasons)| {
+        (Subject::Deployment(deployment.clone()), Decision::Pending { reasons: reasons.clone() })
+    });
+    let over = before.keys().filter(|deployment| !now.contains_key(*deployment));
+    let over = over.map(|deployment| (Subject::Deployment(deployment.clone()), Decision::NoLongerPending));
+    new.chain(over).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::reconcile::Conclusion;
+    use crate::rollout::Change;
+
+    #[test]
+    fn a_verdict_is_told_once_however_often_the_store_is() {
+        let pipeline: Name = "p".parse().unwrap();
+        let kind = ChangeKind::RollBack { reason: "why".into() };
+        let command = Command::Rollout(Change { pipeline: pipeline.clone(), revision: 2, baseline: 1, kind });
+        let mut state = State::default();
+        let told = event_of(&command, &state).unwrap();
+        let expected = Decision::RolledBack { revision: 2, to: 1, reason: "why".into() };
+        assert_eq!(told, (Subject::Pipeline(pipeline.clone()), expected));
+        let back = Some((1, "why".to_owned()));
+        state.conclusions.insert(pipeline, Conclusion { revision: 2, back, since: Duration::ZERO });
+        assert_eq!(event_of(&command, &state), None);
+    }
+
+    #[test]
+    fn pending_is_told_when_it_begins_and_when_it_ends() {
+        let name: FullName = "p/model".parse().unwrap();
+        let reasons = |text: &str| BTreeMap::from([(name.clone(), vec![text.to_owned()])]);
+        let none = BTreeMap::new();
+        let subject = Subject::Deployment(name.clone());
+        let begins = Decision::Pending { reasons: vec!["n1: full".into()] };
+        assert_eq!(pending_events(&none, &reasons("n1: full")), [(subject.clone(), begins)]);
+        assert_eq!(pending_events(&reasons("n1: full"), &reasons("n1: fuller")), []);
+        assert_eq!(pending_events(&reasons("n1: full"), &none), [(subject, Decision::NoLongerPending)]);
+    }
+}

@@ -1,0 +1,7 @@
+//! The cluster as people and programs see it: functions of what is desired and observed.
+
+pub mod defrag;
+pub mod explain;
+pub mod numbers;
+pub mod series;
+pub mod status;

@@ -1,0 +1,291 @@
+//! The cluster as people and scripts see it, from what is desired and observed.
+
+use std::time::Duration;
+
+use millstream_pipelines::{DeploymentSpec, FullName};
+use millstream_status::NodeId;
+use millstream_status::status::{
+    ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeState, NodeStatus,
+    OutcomeCounts, PipelineState, PipelineStatus, ReplicaState, ReplicaStatus, RolloutMode, RolloutPhase,
+    RolloutStatus, VerdictStatus,
+};
+
+use super::numbers::DeploymentNumbers;
+use crate::Timing;
+use crate::desired::{Desired, Mode, Outcome, Pipeline, Verdict};
+use crate::reconcile::deployment::target;
+use crate::reconcile::view::{Health, Seen, View, free};
+use crate::reconcile::{Node, State};
+use crate::rollout::{Outcomes, Phase, Tally};
+use crate::scheduler::WHOLE_DEVICE;
+
+/// The whole status.
+#[must_use]
+pub fn status(
+    leader: &str,
+    desired: &Desired,
+    state: &State,
+    timing: &Timing,
+    now: Duration,
+) -> ClusterStatus {
+    let view = View::new(state, timing, now);
+    let mut nodes: Vec<_> = state.nodes.iter().map(|(id, node)| node_status(id, node, timing, now)).collect();
+    nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    let connected = state.ingresses.values().filter(|ingress| ingress.session.is_some());
+    let mut ingresses: Vec<_> = connected
+        .map(|ingress| IngressStatus {
+            name: ingress.name.clone(),
+            address: ingress.address.clone(),
+            routes_version: ingress.acked,
+        })
+        .collect();
+    ingresses.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
+    let pipelines = desired.pipelines.iter().map(|(name, pipeline)| {
+        let scope = Scope { state, view: &view, name, pipeline, now };
+        scope.pipeline_status()
+    });
+    ClusterStatus {
+        leader: leader.to_owned(),
+        epoch: state.epoch,
+        nodes,
+        ingresses,
+        pipelines: pipelines.collect(),
+    }
+}
+
+fn node_status(id: &NodeId, node: &Node, timing: &Timing, now: Duration) -> NodeStatus {
+    let left = free(id, node);
+    let gpus = node.resources.gpus.iter().zip(&left.devices).map(|(gpu, left)| {
+        let holders = node.replicas.iter().filter_map(|(id, replica)| {
+            let share = replica.gpus.iter().find(|share| share.index == gpu.index)?;
+            Some(GpuHolder { replica: id.clone(), share: ratio(share.milli) })
+        });
+        GpuStatus {
+            index: gpu.index,
+            model: gpu.model.clone(),
+            memory_bytes: gpu.memory_bytes,
+            free_share: ratio(left.free_milli),
+            booked_share: ratio(WHOLE_DEVICE.saturating_sub(left.free_milli)),
+            holders: holders.collect(),
+        }
+    });
+    NodeStatus {
+        name: node.name.clone(),
+        id: id.clone(),
+        state: node_state(node, timing, now),
+        address: node.address.clone(),
+        pid: node.pid,
+        cpu_milli: node.resources.cpu_milli,
+        free_cpu_milli: left.free_cpu_milli,
+        memory_bytes: node.resources.memory_bytes,
+        free_memory_bytes: left.free_memory_bytes,
+        labels: node.labels.clone(),
+        gpus: gpus.collect(),
+        last_seen_ms_ago: u64::try_from(now.saturating_sub(node.last_seen).as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+pub(super) fn node_state(node: &Node, timing: &Timing, now: Duration) -> NodeState {
+    let live = node.health(timing, now) == Health::Live;
+    match node.draining {
+        _ if !live => NodeState::Lost,
+        true => NodeState::Draining,
+        false => NodeState::Ready,
+    }
+}
+
+pub(super) fn ratio(milli: u32) -> f64 {
+    f64::from(milli) / f64::from(WHOLE_DEVICE)
+}
+
+/// One pipeline and what surrounds it.
+pub(super) struct Scope<'a> {
+    pub(super) state: &'a State,
+    pub(super) view: &'a View<'a>,
+    pub(super) name: &'a millstream_pipelines::Name,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) now: Duration,
+}
+
+impl Scope<'_> {
+    pub(super) fn full_name(&self, deployment: &millstream_pipelines::Name) -> FullName {
+        FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
+    }
+
+    fn pipeline_status(&self) -> PipelineStatus {
+        let wanted = self.pipeline.wanted();
+        let serving = self.serving();
+        let shown = wanted.and_then(|wanted| wanted.compiled.as_ref().ok());
+        let deployments = self.numbers();
+        let deployments = deployments.iter().map(|numbers| self.deployment_status(numbers));
+        PipelineStatus {
+            name: self.name.to_string(),
+            route: shown.and_then(|compiled| compiled.route.clone()),
+            revision: self.pipeline.wanted,
+            newest_revision: self.pipeline.newest,
+            serving_revision: serving,
+            state: self.pipeline_state(),
+            rollout: self.rollout_status(),
+            verdicts: self.verdicts(),
+            deployments: deployments.collect(),
+        }
+    }
+
+    /// The revision that requests run on, when each of its deployments has somebody to answer.
+    fn serving(&self) -> Option<u64> {
+        let serving = self.state.serving.get(self.name)?.revision;
+        let compiled = self.pipeline.revisions.get(&serving)?.compiled.as_ref().ok()?;
+        // A deployment that may have no replica answers all the same: its calls wait until one has started.
+        let answers = |(deployment, spec): (&millstream_pipelines::Name, &std::sync::Arc<DeploymentSpec>)| {
+            if spec.autoscaling.min_replicas == 0 {
+                return true;
+            }
+            let route = self.state.routes.deployment(&self.full_name(deployment));
+            route.is_some_and(|route| !route.replicas.is_empty())
+        };
+        compiled.deployments.iter().all(answers).then_some(serving)
+    }
+
+    /// Whether a canary or a shadow stands where people wanted it: that is as it should be.
+    fn stands_beside(&self) -> bool {
+        let rollout = self.state.rollouts.get(self.name);
+        let asked = self.pipeline.rollout.is_some_and(|stored| stored.mode != Mode::Rolling);
+        asked && rollout.is_some_and(|rollout| rollout.phase == Phase::Trial)
+    }
+
+    /// How its wanted revision does.
+    pub(super) fn pipeline_state(&self) -> PipelineState {
+        let Some((newest, Ok(compiled))) = self.pipeline.wanted().map(|wanted| (wanted, &wanted.compiled))
+        else {
+            return PipelineState::Failed;
+        };
+        let serving = self.serving();
+        let failed = self
+            .replicas()
+            .any(|seen| seen.replica.leaving.is_none() && seen.serves(newest) && seen.cannot_start());
+        let all_ready = compiled.deployments.iter().map(|(name, spec)| (self.full_name(name), spec)).all(
+            |(name, spec)| self.view.num_ready(&name, newest) >= target(&self.state.targets, &name, spec),
+        );
+        match serving {
+            Some(serving) if serving == newest.stored.number && all_ready => PipelineState::Ready,
+            Some(_) if self.stands_beside() => PipelineState::Ready,
+            // Whether or not an older revision serves on: what was asked for does not come.
+            _ if failed => PipelineState::Failed,
+            Some(_) => PipelineState::Degraded,
+            None => PipelineState::Starting,
+        }
+    }
+
+    fn rollout_status(&self) -> Option<RolloutStatus> {
+        let rollout = self.state.rollouts.get(self.name)?;
+        let mode = self.pipeline.rollout.map_or(Mode::Rolling, |stored| stored.mode);
+        let (new, old) = (rollout.tally(rollout.revision), rollout.tally(rollout.baseline));
+        Some(RolloutStatus {
+            revision: rollout.revision,
+            baseline: rollout.baseline,
+            phase: shown_phase(rollout.phase),
+            mode: match mode {
+                Mode::Rolling => RolloutMode::Rolling,
+                Mode::Canary { .. } => RolloutMode::Canary,
+                Mode::Shadow { .. } => RolloutMode::Shadow,
+            },
+            traffic_ratio: ratio(rollout.permille(mode).into()),
+            shadow_ratio: ratio(rollout.shadow_permille(mode).into()),
+            phase_ms: millis(self.now.saturating_sub(rollout.since)),
+            compared: new.shadow.compared,
+            different: new.shadow.different,
+            shadow_failed: new.shadow.failed,
+            new: outcome_counts(&new),
+            old: outcome_counts(&old),
+        })
+    }
+
+    fn verdicts(&self) -> Vec<VerdictStatus> {
+        let verdict = |(&revision, verdict): (&u64, &Verdict)| VerdictStatus {
+            revision,
+            outcome: match verdict.outcome {
+                Outcome::RolledBack => "rolled_back".into(),
+                Outcome::Aborted => "aborted".into(),
+            },
+            reason: verdict.reason.clone(),
+            at_ms: verdict.at_ms,
+        };
+        self.pipeline.verdicts.iter().rev().map(verdict).collect()
+    }
+
+    /// All replicas of the pipeline, those on their way out included.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &Seen<'_>> {
+        let staying = self.view.of_pipeline(self.name);
+        let leaving = self.view.leaving.iter().filter(|seen| seen.replica.deployment.pipeline == *self.name);
+        staying.flat_map(|(_, replicas)| replicas).chain(leaving)
+    }
+
+    fn deployment_status(&self, numbers: &DeploymentNumbers) -> DeploymentStatus {
+        let full_name = &numbers.deployment;
+        let mut replicas: Vec<_> = self
+            .replicas()
+            .filter(|seen| seen.replica.deployment == *full_name)
+            .map(replica_status)
+            .collect();
+        replicas.sort_by(|a, b| a.id.cmp(&b.id));
+        DeploymentStatus {
+            name: full_name.deployment.to_string(),
+            full_name: full_name.to_string(),
+            target_replicas: numbers.target_replicas,
+            desired_replicas: numbers.desired_replicas,
+            target_ongoing_requests: numbers.target_ongoing_requests,
+            ready_replicas: numbers.ready_replicas,
+            ongoing: numbers.ongoing,
+            queued: numbers.queued,
+            replicas,
+            pending: self.state.pending.get(full_name).cloned().unwrap_or_default(),
+            min_replicas: numbers.min_replicas,
+            max_replicas: numbers.max_replicas,
+        }
+    }
+}
+
+/// A phase as people see it.
+pub(super) fn shown_phase(phase: Phase) -> RolloutPhase {
+    match phase {
+        Phase::Starting => RolloutPhase::Starting,
+        Phase::Trial | Phase::Half => RolloutPhase::Trial,
+        Phase::Moving => RolloutPhase::Moving,
+        Phase::Watching => RolloutPhase::Watching,
+    }
+}
+
+fn outcome_counts(tally: &Tally) -> OutcomeCounts {
+    let sum = |part: fn(&Outcomes) -> u64| tally.deployments.values().map(part).sum();
+    OutcomeCounts {
+        requests_answered: tally.requests.answered,
+        requests_failed: tally.requests.failed,
+        calls_answered: sum(|outcomes| outcomes.answered),
+        calls_failed: sum(|outcomes| outcomes.failed),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn replica_status(seen: &Seen<'_>) -> ReplicaStatus {
+    let replica = seen.replica;
+    ReplicaStatus {
+        id: seen.id.clone(),
+        node: seen.node.name.clone(),
+        state: shown_state(seen),
+        pid: replica.pid,
+        revision: replica.revision,
+        ongoing: replica.ongoing,
+        doing: replica.doing.clone(),
+        error: replica.error.clone(),
+        restarts: replica.restarts,
+    }
+}
+
+/// A replica on its way out drains, whatever its worker has said last.
+pub(super) fn shown_state(seen: &Seen<'_>) -> ReplicaState {
+    let leaving = seen.replica.leaving.is_some() && seen.replica.state != ReplicaState::Failed;
+    if leaving { ReplicaState::Draining } else { seen.replica.state }
+}

@@ -1,0 +1,326 @@
+//! What one pipeline needs: how many replicas of each deployment start, which leave.
+//!
+//! A new revision starts beside the old one, at most `max_surge` replicas more at a time; the old one stays whole until
+//! requests have moved ([`super::takeover`]). From then on old replicas leave as new ones get ready, so that ready ones
+//! never fall below what was asked. When a deployment's task or tensors change, old and new replicas cannot serve the same
+//! plan: then all new ones start first, and requests move when all are ready.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_pipelines::{DeploymentSpec, FullName, Name};
+use millstream_status::{NodeId, ReplicaId};
+
+use super::linger::{lingering, serves_any};
+use super::state::State;
+use super::view::{Seen, View};
+use super::{Command, Order, Reason};
+use crate::Timing;
+use crate::autoscaler;
+use crate::desired::{Mode, Pipeline, Revision};
+use crate::scheduler::GroupId;
+
+/// Replicas to start, before they have places.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) deployment: FullName,
+    pub(crate) revision: u64,
+    pub(crate) count: usize,
+    /// Set when it starts together with others or not at all.
+    pub(crate) group: Option<GroupId>,
+}
+
+/// What a pipeline needs.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) start: Vec<Wanted>,
+}
+
+/// Replicas on each node, of all deployments: the scale-down order asks for it.
+pub(crate) type Crowd<'a> = BTreeMap<&'a NodeId, usize>;
+
+/// One pipeline and what surrounds it.
+pub(crate) struct Context<'a> {
+    pub(crate) name: &'a Name,
+    pub(crate) pipeline: &'a Pipeline,
+    pub(crate) view: &'a View<'a>,
+    pub(crate) crowd: &'a Crowd<'a>,
+    pub(crate) state: &'a State,
+    pub(crate) timing: &'a Timing,
+    pub(crate) now: Duration,
+}
+
+/// Decides for one pipeline. A wanted revision that this program does not understand changes nothing.
+pub(crate) fn decide(context: &Context<'_>) -> Needs {
+    let mut needs = Needs::default();
+    let Some(wanted) = context.wanted() else { return needs };
+    let Ok(compiled) = &wanted.compiled else { return needs };
+    let serving = context.take_over(wanted, &mut needs.commands);
+    let old = match serving.revision == wanted.stored.number {
+        true => None,
+        false => context.pipeline.revisions.get(&serving.revision),
+    };
+    for (deployment, spec) in &compiled.deployments {
+        let deployment = context.full_name(deployment);
+        match old {
+            Some(old) => context.start_beside(&deployment, spec, wanted, old, &mut needs),
+            None => context.move_over(&deployment, spec, wanted, &mut needs),
+        }
+    }
+    let of_old = old.and_then(|old| Some((old, old.compiled.as_ref().ok()?)));
+    for (old, (deployment, spec)) in
+        of_old.into_iter().flat_map(|(old, there)| there.deployments.iter().map(move |it| (old, it)))
+    {
+        if !compiled.deployments.contains_key(deployment) {
+            context.keep_whole(&context.full_name(deployment), spec, old, &mut needs);
+        }
+    }
+    let known = |number| [wanted.stored.number, serving.revision].contains(&number);
+    let Context { name, pipeline, view, state, timing, now, .. } = *context;
+    let lingering = lingering(state, view, (name, pipeline), known, timing, now);
+    let has = |deployment: &Name| {
+        compiled.deployments.contains_key(deployment) || old.is_some_and(|old| old.spec(deployment).is_some())
+    };
+    context.keep_for_requests_under_way(&lingering, has, &mut needs);
+    context.retire_strangers(wanted, old.map(AsRef::as_ref), &lingering, &mut needs);
+    // Only the first start: what is lost later is replaced as it fits.
+    if compiled.all_or_nothing && context.view.of_pipeline(context.name).next().is_none() {
+        let group = GroupId(context.name.to_string());
+        needs.start.iter_mut().for_each(|wanted| wanted.group = Some(group.clone()));
+    }
+    needs
+}
+
+impl Context<'_> {
+    pub(crate) fn full_name(&self, deployment: &Name) -> FullName {
+        FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
+    }
+
+    /// How many replicas a deployment is to have under these settings.
+    pub(crate) fn target(&self, deployment: &FullName, spec: &DeploymentSpec) -> usize {
+        target(&self.state.targets, deployment, spec)
+    }
+
+    /// Whether every deployment of the revision has `needed` ready replicas.
+    pub(crate) fn has_ready(
+        &self,
+        revision: &Revision,
+        needed: impl Fn(&Name, &DeploymentSpec) -> usize,
+    ) -> bool {
+        revision.compiled.as_ref().is_ok_and(|compiled| {
+            compiled.deployments.iter().all(|(name, spec)| {
+                self.view.num_ready(&self.full_name(name), revision) >= needed(name, spec)
+            })
+        })
+    }
+
+    /// A new revision starts beside the one that serves, which keeps its number of replicas.
+    fn start_beside(
+        &self,
+        deployment: &FullName,
+        spec: &DeploymentSpec,
+        newest: &Revision,
+        old: &Revision,
+        needs: &mut Needs,
+    ) {
+        let all: Vec<_> = self.view.counted(deployment).collect();
+        let current: Vec<_> = all.iter().copied().filter(|seen| seen.serves(newest)).collect();
+        let serving: Vec<_> = all.iter().copied().filter(|seen| seen.serves(old)).collect();
+        let of_old = old.spec(&deployment.deployment).map_or(0, |spec| self.target(deployment, spec));
+        let missing_of_old = of_old.saturating_sub(serving.len());
+        needs.want(deployment, old, missing_of_old);
+        let target = self.target(deployment, spec);
+        let asked = beside(self.mode(), target);
+        // What starts for the old revision may serve both.
+        let serves_both = newest.is_served_by(&deployment.deployment, old.stored.number);
+        let coming = if serves_both { missing_of_old } else { 0 };
+        let missing = asked.saturating_sub(current.len() + coming);
+        let others = all.len() - current.len();
+        let interchangeable =
+            old.spec(&deployment.deployment).is_none_or(|old_spec| is_interchangeable(old_spec, spec));
+        // A canary or a shadow is beside the others for long: that is more than a surge.
+        let room = if others == 0 || !interchangeable || self.mode() != Mode::Rolling {
+            missing
+        } else {
+            (target.max(others) + spec.limits.max_surge.max(1) as usize).saturating_sub(all.len())
+        };
+        needs.want(deployment, newest, missing.min(room));
+        // What both revisions use must be enough for both; what only the newest can use is not needed yet.
+        self.retire_surplus(&current, target.max(of_old), |seen| seen.serves(old), needs);
+    }
+
+    /// A deployment that the new revision no longer has keeps its number for as long as the old one serves.
+    fn keep_whole(&self, deployment: &FullName, spec: &DeploymentSpec, old: &Revision, needs: &mut Needs) {
+        let serving: Vec<_> = self.view.counted(deployment).filter(|seen| seen.serves(old)).collect();
+        let target = self.target(deployment, spec);
+        needs.want(deployment, old, target.saturating_sub(serving.len()));
+        self.retire_surplus(&serving, target, |_| true, needs);
+    }
+
+    /// The newest revision serves: bring it to its number, let others leave as its replicas get ready.
+    fn move_over(&self, deployment: &FullName, spec: &DeploymentSpec, newest: &Revision, needs: &mut Needs) {
+        let all: Vec<_> = self.view.counted(deployment).collect();
+        let (current, others): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) =
+            all.iter().copied().partition(|seen| seen.serves(newest));
+        let target = self.target(deployment, spec);
+        let missing = target.saturating_sub(current.len());
+        let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
+        // Those of a revision that was convicted leave at once: they do not help out.
+        let previous = |seen: &&Seen<'_>| {
+            seen.is_ready()
+                && !is_convicted(self.state, self.name, self.pipeline, seen.replica.revision)
+                && self.spec_of(seen).is_some_and(|old| is_interchangeable(old, spec))
+        };
+        let (able, unable): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = others.iter().copied().partition(previous);
+        let keep = target.saturating_sub(num_ready).min(able.len());
+        let surge = spec.limits.max_surge.max(1) as usize;
+        let room = if keep == 0 { missing } else { (target + surge).saturating_sub(current.len() + keep) };
+        needs.want(deployment, newest, missing.min(room));
+        let leaving = able.into_iter().skip(keep).chain(unable);
+        needs.commands.extend(leaving.map(|seen| retire(seen, Reason::Replaced)));
+        self.retire_surplus(&current, target, |_| true, needs);
+        let told = current.iter().filter(|seen| seen.replica.settings_of != newest.stored.number);
+        needs.commands.extend(told.filter_map(|seen| update(seen, newest)));
+    }
+
+    /// The settings of a replica: those that it was started with, or, when its revision is no longer kept, those of a
+    /// revision that it serves, which differ only in what applies in place.
+    fn spec_of(&self, seen: &Seen<'_>) -> Option<&DeploymentSpec> {
+        let revisions = &self.pipeline.revisions;
+        let own = revisions.get(&seen.replica.revision);
+        let served = || revisions.values().find(|revision| seen.serves(revision));
+        own.or_else(served)?.spec(&seen.replica.deployment.deployment).map(AsRef::as_ref)
+    }
+
+    /// Replicas beyond `keep` leave, in this order: those whose node is not heard, those that serve nothing now, those that
+    /// are not ready, those on the emptiest nodes.
+    fn retire_surplus(
+        &self,
+        replicas: &[&Seen<'_>],
+        keep: usize,
+        serves: impl Fn(&Seen<'_>) -> bool,
+        needs: &mut Needs,
+    ) {
+        let surplus = replicas.len().saturating_sub(keep);
+        if surplus == 0 {
+            return;
+        }
+        let mut order = replicas.to_vec();
+        order.sort_by_key(|seen| {
+            let crowd = self.crowd.get(seen.node_id).copied().unwrap_or(0);
+            // A node whose stream broke may be gone.
+            (seen.node.session.is_some(), serves(seen), seen.is_ready(), crowd, std::cmp::Reverse(seen.id))
+        });
+        needs.commands.extend(order.into_iter().take(surplus).map(|seen| retire(seen, Reason::Surplus)));
+    }
+
+    /// Replicas of revisions before the one that serves, which answer in place of those that it does not have ready yet:
+    /// another update came before the one before was over.
+    fn stand_ins(&self, deployment: &FullName, old: &Revision) -> Vec<&ReplicaId> {
+        let Some(spec) = old.spec(&deployment.deployment) else { return Vec::new() };
+        let before = |seen: &&Seen<'_>| {
+            seen.is_ready()
+                && seen.replica.revision < old.stored.number
+                && !seen.serves(old)
+                && self.spec_of(seen).is_some_and(|theirs| is_interchangeable(theirs, spec))
+        };
+        let missing = self.target(deployment, spec).saturating_sub(self.view.num_ready(deployment, old));
+        self.view.counted(deployment).filter(before).map(|seen| seen.id).take(missing).collect()
+    }
+
+    /// Replicas that neither revision knows leave: of revisions in between, of deployments that are gone and that no
+    /// request under way calls.
+    fn retire_strangers(
+        &self,
+        newest: &Revision,
+        old: Option<&Revision>,
+        lingering: &[&Arc<Revision>],
+        needs: &mut Needs,
+    ) {
+        for (deployment, replicas) in self.view.of_pipeline(self.name) {
+            let in_newest = newest.spec(&deployment.deployment).is_some();
+            // `move_over` has seen to these already.
+            if old.is_none() && in_newest {
+                continue;
+            }
+            let in_old = old.is_some_and(|old| old.spec(&deployment.deployment).is_some());
+            let is_kept = |seen: &Seen<'_>| {
+                !in_newest && !in_old && serves_any(seen, lingering) && !seen.cannot_start()
+            };
+            let stand_ins = old.map_or_else(Vec::new, |old| self.stand_ins(deployment, old));
+            let known = |seen: &Seen<'_>| {
+                let old = in_old && old.is_some_and(|old| seen.serves(old));
+                old || is_kept(seen) || in_newest && seen.serves(newest) || stand_ins.contains(&seen.id)
+            };
+            let reason = if in_newest { Reason::Replaced } else { Reason::Unwanted };
+            needs
+                .commands
+                .extend(replicas.iter().filter(|seen| !known(seen)).map(|seen| retire(seen, reason)));
+        }
+    }
+}
+
+impl Needs {
+    pub(crate) fn want(&mut self, deployment: &FullName, revision: &Revision, count: usize) {
+        if count > 0 {
+            let revision = revision.stored.number;
+            self.start.push(Wanted { deployment: deployment.clone(), revision, count, group: None });
+        }
+    }
+}
+
+/// How many replicas run beside those of the serving revision: for a canary or a shadow as many as its part of the
+/// requests needs.
+pub(crate) fn beside(mode: Mode, target: usize) -> usize {
+    match mode {
+        Mode::Rolling => target,
+        Mode::Canary { permille } | Mode::Shadow { permille } => {
+            (target * usize::from(permille)).div_ceil(1000).clamp(target.min(1), target)
+        }
+    }
+}
+
+/// Whether a verdict is against a revision, in force here or stored.
+pub(crate) fn is_convicted(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
+    let told = state.conclusions.get(name);
+    told.is_some_and(|told| told.revision == revision && told.back.is_some())
+        || pipeline.verdicts.contains_key(&revision)
+}
+
+/// Whether replicas of either settings can answer the same calls.
+pub(crate) fn is_interchangeable(a: &DeploymentSpec, b: &DeploymentSpec) -> bool {
+    a.task == b.task && a.signature == b.signature
+}
+
+/// What the autoscaler has decided, by deployment.
+pub(crate) type Targets = BTreeMap<FullName, u32>;
+
+/// How many replicas a deployment is to have: what the autoscaler has decided, within the bounds of these settings.
+pub(crate) fn target(targets: &Targets, deployment: &FullName, spec: &DeploymentSpec) -> usize {
+    let decided = targets.get(deployment).copied();
+    decided.map_or_else(
+        || autoscaler::initial(&spec.autoscaling),
+        |target| autoscaler::bound(&spec.autoscaling, target),
+    ) as usize
+}
+
+pub(crate) fn retire(seen: &Seen<'_>, reason: Reason) -> Command {
+    Command::Retire { node: seen.node_id.clone(), replica: seen.id.clone(), reason }
+}
+
+/// Tells a replica of settings that apply in place.
+fn update(seen: &Seen<'_>, revision: &Revision) -> Option<Command> {
+    let spec = revision.spec(&seen.replica.deployment.deployment)?;
+    seen.node.session?;
+    Some(Command::Update(Order {
+        node: seen.node_id.clone(),
+        replica: seen.id.clone(),
+        deployment: seen.replica.deployment.clone(),
+        revision: revision.stored.number,
+        spec: spec.clone(),
+        source_dir: revision.stored.source_dir.clone(),
+        gpus: seen.replica.gpus.clone(),
+    }))
+}

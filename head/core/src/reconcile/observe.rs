@@ -1,0 +1,344 @@
+//! Folds what workers and ingresses say into the state. Messages of a stream that was replaced change nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_pipelines::{FullName, Name};
+use millstream_status::status::ReplicaState;
+use millstream_status::{IngressId, NodeId, ReplicaId};
+use serde::Serialize;
+
+use super::scale;
+use super::state::{Booking, Ingress, Leaving, Load, Node, Replica, Resources, SessionId, State};
+use crate::Timing;
+use crate::desired::Desired;
+use crate::rollout::{Phase, Tally};
+use crate::scheduler::Share;
+
+/// What a worker says when its stream begins.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Registration {
+    /// The node's id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// HOST:PORT for replica traffic.
+    pub address: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it has.
+    pub resources: Resources,
+    /// What runs on it.
+    pub replicas: Vec<Report>,
+}
+
+/// A replica as its worker sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The replica.
+    pub id: ReplicaId,
+    /// Its deployment.
+    pub deployment: FullName,
+    /// The revision it was started for.
+    pub revision: u64,
+    /// Where it is in its life.
+    pub state: ReplicaState,
+    /// What it is doing while it starts.
+    pub doing: String,
+    /// Why it failed.
+    pub error: String,
+    /// Process it runs in.
+    pub pid: u32,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Its parts of devices.
+    pub gpus: Vec<Share>,
+}
+
+/// Something that a worker or an ingress said, or that befell its stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum Event {
+    /// A worker's stream began, and [`admit`] let it in.
+    NodeJoined(SessionId, Registration),
+    /// A node lives; ongoing requests by replica.
+    Heartbeat(NodeId, SessionId, BTreeMap<ReplicaId, u64>),
+    /// A replica's state or progress changed.
+    ReplicaChanged(NodeId, SessionId, Report),
+    /// A worker's stream ended.
+    NodeLeft(NodeId, SessionId),
+    /// An ingress's stream began.
+    IngressJoined {
+        /// The ingress.
+        id: IngressId,
+        /// Its stream.
+        session: SessionId,
+        /// Name of its node.
+        name: String,
+        /// HOST:PORT of its listener.
+        address: String,
+        /// Its process.
+        pid: u32,
+    },
+    /// A route table is in force at an ingress.
+    Acked(IngressId, SessionId, u64),
+    /// Requests at an ingress.
+    Loaded(IngressId, SessionId, BTreeMap<FullName, Load>),
+    /// How requests and calls ended at an ingress since it last said so.
+    Counted(IngressId, SessionId, Counted),
+    /// An ingress's stream ended.
+    IngressLeft(IngressId, SessionId),
+}
+
+/// How requests and calls ended, by pipeline and revision.
+pub type Counted = BTreeMap<(Name, u64), Tally>;
+
+/// Why a worker is not let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "node name `{name}` is taken by the live node `{id}` at `{address}`; start this one with another --node-name, or \
+     stop that one first"
+)]
+pub struct NameTaken {
+    name: String,
+    id: NodeId,
+    address: String,
+}
+
+/// Whether a worker may join: no other live node has its name.
+///
+/// # Errors
+/// [`NameTaken`].
+pub fn admit(
+    state: &State,
+    registration: &Registration,
+    timing: &Timing,
+    now: Duration,
+) -> Result<(), NameTaken> {
+    let live =
+        |node: &Node| node.session.is_some() && now.saturating_sub(node.last_seen) <= timing.silent_after();
+    let other = state
+        .nodes
+        .iter()
+        .find(|(id, node)| **id != registration.id && node.name == registration.name && live(node));
+    match other {
+        None => Ok(()),
+        Some((id, node)) => {
+            Err(NameTaken { name: node.name.clone(), id: id.clone(), address: node.address.clone() })
+        }
+    }
+}
+
+/// What an event changed, so that the shell knows what to look at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing, or numbers that only status shows.
+    Numbers,
+    /// Something that decisions depend on.
+    Structure,
+}
+
+/// Folds one event into the state.
+pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration) -> Effect {
+    match event {
+        Event::NodeJoined(session, registration) => {
+            join(state, desired, session, registration, now);
+            Effect::Structure
+        }
+        Event::Heartbeat(id, session, ongoing) => heartbeat(state, &id, session, &ongoing, now),
+        Event::ReplicaChanged(id, session, report) => {
+            let Some(node) = node_of(state, &id, session) else { return Effect::Numbers };
+            node.last_seen = now;
+            change_replica(node, desired, report)
+        }
+        Event::NodeLeft(id, session) => {
+            let Some(node) = node_of(state, &id, session) else { return Effect::Numbers };
+            node.session = None;
+            if node.draining {
+                // It ended as it was asked to; should it come back, it says what runs there.
+                node.replicas.clear();
+            }
+            Effect::Structure
+        }
+        Event::IngressJoined { id, session, name, address, pid } => {
+            state.forget_loads(&id, now);
+            let session = Some(session);
+            let ingress =
+                Ingress { name, address, pid, session, since: now, acked: 0, loads: BTreeMap::new() };
+            state.ingresses.insert(id, ingress);
+            Effect::Structure
+        }
+        Event::Acked(id, session, version) => {
+            let Some(ingress) = ingress_of(state, &id, session) else { return Effect::Numbers };
+            ingress.acked = ingress.acked.max(version);
+            Effect::Structure
+        }
+        Event::Loaded(id, session, loads) => scale::load(state, desired, (&id, session), loads, now),
+        Event::Counted(id, session, counted) => match ingress_of(state, &id, session) {
+            Some(_) => count(state, desired, &counted),
+            None => Effect::Numbers,
+        },
+        Event::IngressLeft(id, session) => {
+            let Some(ingress) = ingress_of(state, &id, session) else { return Effect::Numbers };
+            ingress.session = None;
+            ingress.since = now;
+            ingress.loads.clear();
+            state.forget_loads(&id, now);
+            Effect::Structure
+        }
+    }
+}
+
+/// Counts what ended, and what concerns rollouts under way, once their new revision has been given anything.
+fn count(state: &mut State, desired: &Desired, counted: &Counted) -> Effect {
+    let mut effect = Effect::Numbers;
+    for ((pipeline, revision), tally) in counted {
+        // An ingress may not have heard yet of what is gone.
+        if desired.pipelines.contains_key(pipeline) {
+            let ended = state.ended.entry(pipeline.clone()).or_default();
+            ended.requests += tally.requests.total();
+            for (deployment, outcomes) in &tally.deployments {
+                *ended.calls.entry(deployment.clone()).or_default() += outcomes.total();
+            }
+        }
+        let rollout = state.rollouts.get_mut(pipeline).filter(|rollout| {
+            rollout.phase > Phase::Starting && [rollout.revision, rollout.baseline].contains(revision)
+        });
+        if let Some(rollout) = rollout {
+            rollout.tally.entry(*revision).or_default().add(tally);
+            effect = Effect::Structure;
+        }
+    }
+    effect
+}
+
+fn node_of<'a>(state: &'a mut State, id: &NodeId, session: SessionId) -> Option<&'a mut Node> {
+    state.nodes.get_mut(id).filter(|node| node.session == Some(session))
+}
+
+fn ingress_of<'a>(state: &'a mut State, id: &IngressId, session: SessionId) -> Option<&'a mut Ingress> {
+    state.ingresses.get_mut(id).filter(|ingress| ingress.session == Some(session))
+}
+
+/// A node comes, or comes back: what it reports is what runs there; what it does not report is not.
+fn join(state: &mut State, desired: &Desired, session: SessionId, registration: Registration, now: Duration) {
+    // A dead node of that name gave way to this one.
+    state.nodes.retain(|id, node| {
+        *id == registration.id || node.name != registration.name || node.session.is_some()
+    });
+    let mut known = state.nodes.remove(&registration.id).map(|node| node.replicas).unwrap_or_default();
+    let mut replicas = BTreeMap::new();
+    for report in registration.replicas {
+        if report.state == ReplicaState::Stopped {
+            continue;
+        }
+        let id = report.id.clone();
+        let mut replica = known.remove(&id).unwrap_or_else(|| adopt(desired, &report));
+        update(&mut replica, report);
+        if let Some(Leaving::Stopping { since, reason }) = replica.leaving {
+            // The order to stop may be lost: give it again.
+            replica.leaving = Some(Leaving::Retiring { since, gone_from: Some(0), reason });
+        }
+        replicas.insert(id, replica);
+    }
+    let node = Node {
+        name: registration.name,
+        address: registration.address,
+        pid: registration.pid,
+        version: registration.version,
+        labels: registration.labels,
+        resources: registration.resources,
+        session: Some(session),
+        last_seen: now,
+        draining: false,
+        replicas,
+    };
+    state.nodes.insert(registration.id, node);
+}
+
+fn heartbeat(
+    state: &mut State,
+    id: &NodeId,
+    session: SessionId,
+    ongoing: &BTreeMap<ReplicaId, u64>,
+    now: Duration,
+) -> Effect {
+    let Some(node) = node_of(state, id, session) else { return Effect::Numbers };
+    node.last_seen = now;
+    for (id, replica) in &mut node.replicas {
+        replica.ongoing = ongoing.get(id).copied().unwrap_or(0);
+    }
+    Effect::Numbers
+}
+
+fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Effect {
+    // One that drained already when its node joined was told to by the head before.
+    let known = node.replicas.get(&report.id);
+    let unasked = known.is_some_and(|it| it.leaving.is_none() && it.state != ReplicaState::Draining);
+    if unasked && matches!(report.state, ReplicaState::Draining | ReplicaState::Stopped) {
+        // Workers stop replicas by themselves only when they are about to end.
+        node.draining = true;
+    }
+    if report.state == ReplicaState::Stopped {
+        node.replicas.remove(&report.id);
+        return Effect::Structure;
+    }
+    let replica = node.replicas.entry(report.id.clone()).or_insert_with(|| adopt(desired, &report));
+    let before = (replica.state, replica.restarts);
+    update(replica, report);
+    if before == (replica.state, replica.restarts) { Effect::Numbers } else { Effect::Structure }
+}
+
+fn update(replica: &mut Replica, report: Report) {
+    replica.state = report.state;
+    replica.doing = report.doing;
+    replica.error = report.error;
+    replica.pid = report.pid;
+    replica.restarts = report.restarts;
+    if !report.gpus.is_empty() {
+        replica.gpus = report.gpus;
+    }
+}
+
+/// A replica that this head did not start: one of the head before it, most likely.
+fn adopt(desired: &Desired, report: &Report) -> Replica {
+    Replica {
+        deployment: report.deployment.clone(),
+        revision: report.revision,
+        settings_of: report.revision,
+        state: report.state,
+        doing: String::new(),
+        error: String::new(),
+        pid: report.pid,
+        restarts: report.restarts,
+        gpus: Vec::new(),
+        ongoing: 0,
+        booking: booking(desired, &report.deployment, report.revision),
+        leaving: None,
+    }
+}
+
+/// What a replica of that revision was placed with; nothing when the revision is no longer known.
+fn booking(desired: &Desired, deployment: &FullName, revision: u64) -> Booking {
+    spec_of(desired, deployment, revision).map_or_else(Booking::default, |spec| Booking::of(&spec.demand))
+}
+
+/// The settings that a replica of that revision was placed with, as far as they matter for what it holds.
+pub(super) fn spec_of<'a>(
+    desired: &'a Desired,
+    deployment: &FullName,
+    revision: u64,
+) -> Option<&'a std::sync::Arc<millstream_pipelines::DeploymentSpec>> {
+    let revisions = desired.pipelines.get(&deployment.pipeline).map(|pipeline| &pipeline.revisions);
+    let by_number = revisions.and_then(|revisions| revisions.get(&revision));
+    let serving = || {
+        let served = |candidate: &&_| {
+            crate::desired::Revision::is_served_by(candidate, &deployment.deployment, revision)
+        };
+        revisions?.values().map(AsRef::as_ref).find(served)
+    };
+    by_number.map(AsRef::as_ref).or_else(serving).and_then(|revision| revision.spec(&deployment.deployment))
+}

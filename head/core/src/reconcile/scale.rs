@@ -1,0 +1,289 @@
+//! Autoscaling of what is observed: loads go into histories, histories into decisions, decisions into commands.
+//!
+//! Only deployments that have requests, or more replicas than their minimum, have a [`Scaler`]; the others cost nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use millstream_pipelines::{Autoscaling, FullName};
+use millstream_status::IngressId;
+use serde::Serialize;
+
+use super::Command;
+use super::observe::Effect;
+use super::routes::RouteTable;
+use super::state::{SessionId, State};
+use super::view::View;
+use crate::autoscaler::{Inputs, Load, Rule, Scaler, bound};
+use crate::desired::Desired;
+
+/// A change of how many replicas a deployment is to have, with all that led to it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scale {
+    /// The deployment.
+    pub deployment: FullName,
+    /// Replicas it was to have.
+    pub from: u32,
+    /// Replicas it is to have.
+    pub to: u32,
+    /// Why.
+    pub rule: Rule,
+    /// What the decision was made of.
+    pub inputs: Inputs,
+    /// The settings that it was made by.
+    pub settings: Autoscaling,
+}
+
+/// Replicas of a deployment, as the last look saw them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Census {
+    /// Those that requests run on.
+    pub ready: u32,
+    /// Those on their way.
+    pub starting: u32,
+}
+
+/// The settings that a deployment is scaled by: the wanted revision's; for one that only requests on other revisions
+/// call, those of the newest revision that has it.
+fn settings<'a>(desired: &'a Desired, routes: &RouteTable, name: &FullName) -> Option<&'a Autoscaling> {
+    let pipeline = desired.pipelines.get(&name.pipeline)?;
+    let wanted = pipeline.wanted().and_then(|wanted| wanted.spec(&name.deployment));
+    let others = || {
+        routes.deployment(name)?;
+        pipeline.revisions.values().rev().find_map(|revision| revision.spec(&name.deployment))
+    };
+    wanted.or_else(others).map(|spec| &spec.autoscaling)
+}
+
+/// Whether there is anything to decide under these settings.
+fn is_scalable(settings: &Autoscaling) -> bool {
+    settings.min_replicas < settings.max_replicas
+}
+
+impl State {
+    /// How many replicas a deployment is to have under these settings.
+    fn target_of(&self, name: &FullName, settings: &Autoscaling) -> u32 {
+        self.targets.get(name).map_or(settings.min_replicas, |&target| bound(settings, target))
+    }
+
+    /// Books a new target, and has it looked at.
+    pub(super) fn book_scale(&mut self, scale: &Scale, now: Duration) {
+        self.targets.insert(scale.deployment.clone(), scale.to);
+        let scaler = self.scalers.entry(scale.deployment.clone()).or_insert_with(|| Scaler::new(scale.to));
+        scaler.scaling.target = scale.to;
+        scaler.look_at = Some(now);
+    }
+
+    /// Takes what a look has counted; deployments whose number of replicas has changed are decided about again.
+    pub fn take_census(&mut self, census: BTreeMap<FullName, Census>, now: Duration) {
+        for (name, scaler) in &mut self.scalers {
+            if self.census.get(name) != census.get(name) {
+                scaler.look_at = Some(now);
+            }
+        }
+        self.census = census;
+    }
+
+    /// When a scaler is to be looked at; `None` when nothing but news can change a target.
+    #[must_use]
+    pub fn next_scale(&self) -> Option<Duration> {
+        self.scalers.values().filter_map(|scaler| scaler.look_at).min()
+    }
+
+    /// An ingress is gone, or begins anew: what it said no longer counts.
+    pub(super) fn forget_loads(&mut self, ingress: &IngressId, now: Duration) {
+        for scaler in self.scalers.values_mut() {
+            scaler.history.forget(ingress);
+            scaler.look_at = Some(now);
+        }
+    }
+}
+
+/// Takes an ingress's report. A request that waits for a deployment without replicas is acted upon at once.
+pub(super) fn load(
+    state: &mut State,
+    desired: &Desired,
+    (id, session): (&IngressId, SessionId),
+    loads: BTreeMap<FullName, Load>,
+    now: Duration,
+) -> Effect {
+    let known = state.ingresses.get_mut(id).filter(|ingress| ingress.session == Some(session));
+    let Some(ingress) = known else { return Effect::Numbers };
+    let before = std::mem::take(&mut ingress.loads);
+    let mut effect = Effect::Numbers;
+    let left_out =
+        before.keys().filter(|name| !loads.contains_key(*name)).map(|name| (name, Load::default()));
+    for (name, load) in loads.iter().map(|(name, load)| (name, *load)).chain(left_out) {
+        let settings = settings(desired, &state.routes, name).filter(|settings| is_scalable(settings));
+        let Some(settings) = settings else { continue };
+        let target = state.target_of(name, settings);
+        if let Some(scaler) = state.scalers.get_mut(name) {
+            scaler.record(id, load, settings.look_back, now);
+        } else if load != Load::default() {
+            let mut scaler = Scaler::new(target);
+            scaler.record(id, load, settings.look_back, now);
+            state.scalers.insert(name.clone(), scaler);
+        }
+        if target == 0 && load.ongoing + load.queued > 0 {
+            effect = Effect::Structure;
+        }
+    }
+    if let Some(ingress) = state.ingresses.get_mut(id) {
+        ingress.loads = loads;
+    }
+    effect
+}
+
+/// Decides about those deployments whose time has come; the caller books each command and carries it out. Costs
+/// nothing for deployments without requests.
+pub fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<Command> {
+    let mut commands = Vec::new();
+    if !state.settled || state.stopping {
+        return commands;
+    }
+    let since =
+        state.ingresses.values().filter(|ingress| ingress.session.is_some()).map(|ingress| ingress.since);
+    let known_since = since.min().unwrap_or(now);
+    let mut dormant = Vec::new();
+    let State { scalers, targets, census, routes, .. } = state;
+    for (name, scaler) in scalers {
+        if scaler.look_at.is_none_or(|at| at > now) {
+            continue;
+        }
+        let Some(settings) = settings(desired, routes, name) else {
+            dormant.push(name.clone());
+            continue;
+        };
+        let from = targets.get(name).copied().unwrap_or(settings.min_replicas);
+        scaler.scaling.target = from;
+        // One that is new, or may scale since a moment, is counted by the next look.
+        let Some(&Census { ready, starting }) = census.get(name) else { continue };
+        let decision = scaler.decide(settings, (ready, starting), known_since, now);
+        if let Some(rule) = decision.rule {
+            let (deployment, to, inputs) = (name.clone(), decision.scaling.target, decision.inputs);
+            let scale = Scale { deployment, from, to, rule, inputs, settings: settings.clone() };
+            commands.push(Command::Scale(Box::new(scale)));
+        } else if scaler.is_dormant() && decision.scaling.target == settings.min_replicas {
+            dormant.push(name.clone());
+        }
+    }
+    for name in dormant {
+        state.scalers.remove(&name);
+    }
+    commands
+}
+
+/// What follows from a change of what people ask for: bounds move targets at once, and what is within them goes on from
+/// the number it has.
+#[must_use]
+pub fn rebound(state: &mut State, before: &Desired, after: &Desired) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (pipeline, new) in &after.pipelines {
+        let newest = |desired: &'_ Desired| desired.pipelines.get(pipeline)?.wanted().cloned();
+        let Some(old) = newest(before) else { continue };
+        let compiled = new.wanted().and_then(|newest| newest.compiled.as_ref().ok());
+        for (deployment, spec) in compiled.into_iter().flat_map(|compiled| &compiled.deployments) {
+            let Some(old) = old.spec(deployment) else { continue };
+            let deployment = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };
+            let settings = &spec.autoscaling;
+            let from = state.target_of(&deployment, &old.autoscaling);
+            let to = bound(settings, from);
+            if to != from {
+                let inputs = counted(state.census.get(&deployment), to);
+                let (rule, settings) = (Rule::Bounds, settings.clone());
+                let scale = Scale { deployment, from, to, rule, inputs, settings };
+                commands.push(Command::Scale(Box::new(scale)));
+            } else if settings.min_replicas != from {
+                state.targets.entry(deployment.clone()).or_insert(from);
+                state.scalers.entry(deployment).or_insert_with(|| Scaler::new(from));
+            }
+        }
+    }
+    commands
+}
+
+/// Forgets targets, histories and counts of deployments that nobody asks for any more.
+pub fn forget_unwanted(state: &mut State, desired: &Desired) {
+    let is_known = |name: &FullName| {
+        let pipeline = desired.pipelines.get(&name.pipeline);
+        let mut revisions = pipeline.into_iter().flat_map(|pipeline| pipeline.revisions.values());
+        revisions.any(|revision| revision.spec(&name.deployment).is_some())
+    };
+    state.targets.retain(|name, _| is_known(name));
+    state.scalers.retain(|name, _| is_known(name));
+    state.census.retain(|name, _| is_known(name));
+    for (pipeline, ended) in &mut state.ended {
+        ended.calls.retain(|deployment, _| {
+            is_known(&FullName { pipeline: pipeline.clone(), deployment: deployment.clone() })
+        });
+    }
+}
+
+/// Replicas of every deployment that may scale, those included that only requests on other revisions call.
+pub(super) fn census(state: &State, desired: &Desired, view: &View<'_>) -> BTreeMap<FullName, Census> {
+    let mut found = BTreeMap::new();
+    for (pipeline, asked) in &desired.pipelines {
+        let Some(newest) = asked.wanted() else { continue };
+        let Ok(compiled) = &newest.compiled else { continue };
+        let serving = state.serving.get(pipeline).and_then(|serving| asked.revisions.get(&serving.revision));
+        let serving = serving.unwrap_or(newest);
+        let routed = state.routes.pipeline(pipeline).into_iter().flat_map(|route| &route.deployments);
+        let names: BTreeSet<_> =
+            compiled.deployments.keys().chain(routed.map(|route| &route.deployment)).collect();
+        for deployment in names {
+            let name = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };
+            if !settings(desired, &state.routes, &name).is_some_and(is_scalable) {
+                continue;
+            }
+            let is_wanted = compiled.deployments.contains_key(deployment);
+            let mut census = Census::default();
+            for seen in view.counted(&name) {
+                let takes_requests =
+                    !is_wanted || seen.serves(serving) || seen.replica.revision < serving.stored.number;
+                if seen.is_ready() && takes_requests {
+                    census.ready += 1;
+                } else if seen.replica.state == millstream_status::status::ReplicaState::Starting {
+                    census.starting += 1;
+                }
+            }
+            found.insert(name, census);
+        }
+    }
+    found
+}
+
+/// A head that has just come to lead goes on with as many replicas as run, within bounds.
+pub(super) fn adopt(state: &State, desired: &Desired, view: &View<'_>) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (deployment, replicas) in &view.staying {
+        let settings = settings(desired, &state.routes, deployment).filter(|settings| is_scalable(settings));
+        let Some(settings) = settings else { continue };
+        let from = state.target_of(deployment, settings);
+        let to = bound(settings, count(replicas.len()));
+        if to != from {
+            let (deployment, rule) = ((*deployment).clone(), Rule::Adopted);
+            let found =
+                Census { ready: count(replicas.iter().filter(|seen| seen.is_ready()).count()), starting: 0 };
+            let (inputs, settings) = (counted(Some(&found), to), settings.clone());
+            let scale = Scale { deployment, from, to, rule, inputs, settings };
+            commands.push(Command::Scale(Box::new(scale)));
+        }
+    }
+    commands
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Inputs of a change that no request asked for.
+fn counted(census: Option<&Census>, wanted: u32) -> Inputs {
+    let Census { ready, starting } = census.copied().unwrap_or_default();
+    Inputs { ready, starting, unbounded: wanted, wanted, ..Inputs::default() }
+}
+
+/// Whether every deployment of what is asked for has a fixed number of replicas.
+pub(super) fn all_fixed(desired: &Desired) -> bool {
+    let newest = desired.pipelines.values().filter_map(|pipeline| pipeline.wanted()?.compiled.as_ref().ok());
+    newest.flat_map(|compiled| compiled.deployments.values()).all(|spec| !is_scalable(&spec.autoscaling))
+}

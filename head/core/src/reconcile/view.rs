@@ -1,0 +1,199 @@
+//! The state, seen from the deployments' side: one pass over all replicas per step.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::time::Duration;
+
+use millstream_pipelines::{FullName, Name};
+use millstream_status::status::ReplicaState;
+use millstream_status::{NodeId, ReplicaId};
+
+use super::state::{Node, Replica, State};
+use crate::Timing;
+use crate::desired::Revision;
+use crate::scheduler::{FreeDevice, WHOLE_DEVICE, World};
+
+/// How a node does, by the time since it last said something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It may get traffic.
+    Live,
+    /// It gets none, but keeps what it has.
+    Silent,
+    /// What it had is placed elsewhere.
+    Dead,
+}
+
+impl Node {
+    pub(crate) fn health(&self, timing: &Timing, now: Duration) -> Health {
+        let silence = now.saturating_sub(self.last_seen);
+        if silence > timing.replace_after {
+            Health::Dead
+        } else if silence > timing.silent_after() {
+            Health::Silent
+        } else {
+            Health::Live
+        }
+    }
+}
+
+/// A replica with its surroundings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) id: &'a ReplicaId,
+    pub(crate) node_id: &'a NodeId,
+    pub(crate) node: &'a Node,
+    pub(crate) replica: &'a Replica,
+    pub(crate) health: Health,
+}
+
+impl Seen<'_> {
+    /// Whether it can be sent calls.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.replica.state == ReplicaState::Ready
+            && self.health == Health::Live
+            && self.replica.leaving.is_none()
+    }
+
+    /// Whether it serves that revision of its pipeline.
+    pub(crate) fn serves(&self, revision: &Revision) -> bool {
+        revision.is_served_by(&self.replica.deployment.deployment, self.replica.revision)
+    }
+
+    /// Whether it cannot start: three starts failed.
+    pub(crate) fn cannot_start(&self) -> bool {
+        match self.replica.state {
+            ReplicaState::Failed => self.replica.restarts + 1 >= MAX_FAILED_STARTS,
+            ReplicaState::Starting => self.replica.restarts >= MAX_FAILED_STARTS,
+            _ => false,
+        }
+    }
+}
+
+/// Failed starts after which a revision counts as failed. Its worker goes on trying.
+const MAX_FAILED_STARTS: u32 = 3;
+
+/// All replicas by deployment, those on their way out apart.
+pub(crate) struct View<'a> {
+    /// Replicas that stay, by id within their deployment.
+    pub(crate) staying: BTreeMap<&'a FullName, Vec<Seen<'a>>>,
+    /// Replicas on their way out, as ordered or because their worker ends.
+    pub(crate) leaving: Vec<Seen<'a>>,
+    /// Whether half of the nodes look dead at once.
+    pub(crate) mass_loss: bool,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(state: &'a State, timing: &Timing, now: Duration) -> Self {
+        let mut view = View { staying: BTreeMap::new(), leaving: Vec::new(), mass_loss: false };
+        // A node that came back without its disk has another id; by its name it is one.
+        let (mut live, mut lost) = (0, BTreeSet::new());
+        // Ten thousand replicas find their deployment by hash; only the deployments are sorted, once.
+        let mut places: HashMap<&FullName, usize> = HashMap::new();
+        let mut staying: Vec<(&FullName, Vec<Seen<'a>>)> = Vec::new();
+        for (node_id, node) in &state.nodes {
+            let health = node.health(timing, now);
+            match health {
+                Health::Live => live += 1,
+                _ if !node.replicas.is_empty() => drop(lost.insert(node.name.as_str())),
+                _ => {}
+            }
+            for (id, replica) in &node.replicas {
+                let seen = Seen { id, node_id, node, replica, health };
+                if replica.leaving.is_some() || replica.state == ReplicaState::Draining {
+                    view.leaving.push(seen);
+                } else {
+                    let place = *places.entry(&replica.deployment).or_insert_with(|| {
+                        staying.push((&replica.deployment, Vec::new()));
+                        staying.len() - 1
+                    });
+                    staying[place].1.push(seen);
+                }
+            }
+        }
+        view.staying = staying.into_iter().collect();
+        // One lost node is a lost node; several at once, and half of all, is more likely a fault of the network.
+        view.mass_loss = lost.len() >= 2 && lost.len() >= live;
+        view
+    }
+
+    /// Replicas of a deployment that stay, on nodes that are not given up.
+    pub(crate) fn counted(&self, deployment: &FullName) -> impl Iterator<Item = &Seen<'a>> {
+        let all = self.mass_loss;
+        self.staying
+            .get(deployment)
+            .into_iter()
+            .flatten()
+            .filter(move |seen| all || seen.health != Health::Dead)
+    }
+
+    /// Replicas of a pipeline that stay, by deployment.
+    pub(crate) fn of_pipeline<'b>(
+        &'b self,
+        name: &'b Name,
+    ) -> impl Iterator<Item = (&'a FullName, &'b Vec<Seen<'a>>)> {
+        let first = "a".parse().expect("a letter is a name, and no name sorts before it");
+        let first = FullName { pipeline: name.clone(), deployment: first };
+        let mut from_there = self.staying.range::<FullName, _>((Bound::Included(&first), Bound::Unbounded));
+        std::iter::from_fn(move || {
+            let (deployment, replicas) = from_there.next()?;
+            (deployment.pipeline == *name).then_some((*deployment, replicas))
+        })
+        .fuse()
+    }
+
+    /// Ready replicas of a deployment that serve a revision.
+    pub(crate) fn num_ready(&self, deployment: &FullName, revision: &Revision) -> usize {
+        self.counted(deployment).filter(|seen| seen.is_ready() && seen.serves(revision)).count()
+    }
+}
+
+/// Whether a node may be given replicas.
+pub(crate) fn takes_replicas(node: &Node, timing: &Timing, now: Duration) -> bool {
+    node.session.is_some() && !node.draining && node.health(timing, now) == Health::Live
+}
+
+/// What the nodes that may be given work have free.
+pub(crate) fn world(state: &State, timing: &Timing, now: Duration) -> World {
+    let nodes = state.nodes.iter().filter(|(_, node)| takes_replicas(node, timing, now));
+    World { nodes: nodes.map(|(id, node)| free(id, node)).collect() }
+}
+
+/// What a node has free.
+pub(crate) fn free(id: &NodeId, node: &Node) -> crate::scheduler::Node {
+    let mut devices: Vec<_> = node
+        .resources
+        .gpus
+        .iter()
+        .map(|gpu| FreeDevice {
+            index: gpu.index,
+            model: gpu.model.clone(),
+            free_milli: WHOLE_DEVICE,
+            free_memory_bytes: gpu.memory_bytes,
+        })
+        .collect();
+    let mut cpu_milli = 0;
+    let mut memory_bytes = 0;
+    let mut replicas = BTreeMap::new();
+    for replica in node.replicas.values() {
+        cpu_milli += replica.booking.cpu_milli;
+        memory_bytes += replica.booking.memory_bytes;
+        *replicas.entry(replica.deployment.clone()).or_default() += 1;
+        for share in &replica.gpus {
+            if let Some(device) = devices.iter_mut().find(|device| device.index == share.index) {
+                device.free_milli = device.free_milli.saturating_sub(share.milli);
+                device.free_memory_bytes =
+                    device.free_memory_bytes.saturating_sub(replica.booking.gpu_memory_bytes);
+            }
+        }
+    }
+    crate::scheduler::Node {
+        id: id.clone(),
+        name: node.name.clone(),
+        labels: node.labels.clone(),
+        free_cpu_milli: node.resources.cpu_milli.saturating_sub(cpu_milli),
+        free_memory_bytes: node.resources.memory_bytes.saturating_sub(memory_bytes),
+        devices,
+        replicas,
+    }
+}

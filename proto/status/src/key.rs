@@ -1,0 +1,94 @@
+//! API keys as people see and set them: the JSON of `cluster key list --json`, and which settings make sense. The command
+//! and the head check by the same rules. More keys may come; these keep their names and meaning.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Priority;
+
+/// Most requests a second, and most at once, that a key may be given.
+const MAX_REQUESTS: u32 = 1_000_000;
+/// Largest weight.
+const MAX_WEIGHT: u32 = 1000;
+
+/// An API key, without its secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyStatus {
+    /// Its name.
+    pub name: String,
+    /// Its number, which no other key ever has.
+    pub tenant: u32,
+    /// Requests a second; absent: no limit.
+    pub rate_per_s: Option<f64>,
+    /// Requests that may come at once; absent without a rate.
+    pub burst: Option<u32>,
+    /// Requests under way at a time; absent: no limit.
+    pub concurrency: Option<u32>,
+    /// Its share beside others where requests wait.
+    pub weight: u32,
+    /// The highest priority that its requests may have.
+    pub priority: Priority,
+    /// Milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+}
+
+/// What is asked for a key; what is left out stays as it is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KeyRequest {
+    /// Requests a second; 0 lifts the limit.
+    pub rate_per_s: Option<f64>,
+    /// Requests that may come at once; 0 lifts it.
+    pub burst: Option<u32>,
+    /// Requests under way at a time; 0 lifts the limit.
+    pub concurrency: Option<u32>,
+    /// Its share beside others where requests wait.
+    pub weight: Option<u32>,
+    /// Name of the highest priority that its requests may have.
+    pub priority: Option<String>,
+}
+
+/// Everything about these settings that makes no sense, each with the fix; the names are those of the command's flags.
+#[must_use]
+pub fn faults(settings: &KeyRequest) -> Vec<String> {
+    let KeyRequest { rate_per_s, burst, concurrency, weight, priority } = settings;
+    let mut faults = Vec::new();
+    if let Some(rate) = rate_per_s.filter(|rate| !(0.0..=f64::from(MAX_REQUESTS)).contains(rate)) {
+        faults.push(format!(
+            "rate {rate} is not a number of requests a second; write one above 0 and at most {MAX_REQUESTS}, or `none`"
+        ));
+    }
+    let counts = [("burst", burst), ("concurrency", concurrency)];
+    for (name, count) in counts.map(|(name, count)| (name, count.filter(|&count| count > MAX_REQUESTS))) {
+        faults.extend(count.map(|count| format!("{name} {count} is too large; give at most {MAX_REQUESTS}")));
+    }
+    if let Some(weight) = weight.filter(|weight| !(1..=MAX_WEIGHT).contains(weight)) {
+        faults.push(format!("weight {weight} is no weight; give 1 to {MAX_WEIGHT}"));
+    }
+    if let Some(priority) = priority.as_ref().filter(|name| Priority::from_name(name).is_none()) {
+        faults.push(format!("priority `{priority}` is none; give `high`, `normal` or `low`"));
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_faults_come_at_once_and_what_lifts_a_limit_is_none() {
+        let settings = |rate, count, weight, priority: &str| KeyRequest {
+            rate_per_s: Some(rate),
+            burst: Some(count),
+            concurrency: Some(count),
+            weight: Some(weight),
+            priority: Some(priority.to_owned()),
+        };
+        for good in [settings(0.0, 0, 1, "LOW"), settings(0.1, 1, 1000, "high"), KeyRequest::default()] {
+            assert_eq!(faults(&good), Vec::<String>::new());
+        }
+        for rate in [-1.0, f64::NAN, f64::INFINITY, 1e7] {
+            let found = faults(&settings(rate, 2_000_000, 0, "soon"));
+            assert_eq!(found.len(), 5, "{found:?}");
+        }
+        assert_eq!(faults(&settings(1.0, 1, 1001, "low")), ["weight 1001 is no weight; give 1 to 1000"]);
+    }
+}
