@@ -33,6 +33,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::events::{self, EventLog};
 use crate::leader;
 use crate::lock::{DataDirLock, LockError};
+use crate::presence::Presence;
 use crate::shared::{Feed, Shared};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
@@ -130,10 +131,12 @@ impl Head {
         let catalog = Catalog::load(Arc::clone(&dynamic)).await.map_err(|error| store_error(&error))?;
         let events = EventLog::load(&*dynamic).await.map_err(|error| store_error(&error))?;
         let closing = CancellationToken::new();
+        let (clock, presence) = (Clock::start(), Presence::default());
         let shared = Arc::new(Shared {
             name: config.name,
             timing,
-            clock: Clock::start(),
+            clock,
+            presence: presence.clone(),
             store: dynamic,
             catalog,
             events,
@@ -159,6 +162,7 @@ impl Head {
             tokio::spawn(serve_http(Arc::clone(&shared), dashboard, dashboard_address)),
             tokio::spawn(events::keep(Arc::clone(&shared))),
             tokio::spawn(telemetry::observe(Arc::clone(&shared))),
+            tokio::spawn(presence.watch(clock, closing.clone())),
         ];
         tracing::info!(epoch = term.epoch, control = %control_address, "head leads");
         Ok(Self {
@@ -231,7 +235,7 @@ async fn becomes_quiet(shared: &Shared) -> bool {
     let quiet = async {
         loop {
             match shared.ask(ReconcilerMsg::Inspect).await {
-                Ok(state) if state.nodes.values().all(|node| node.replicas.is_empty()) => return true,
+                Ok(seen) if seen.state().nodes.values().all(|node| node.replicas.is_empty()) => return true,
                 Ok(_) => tokio::time::sleep(QUIET_POLL).await,
                 Err(_) => return false,
             }

@@ -18,6 +18,7 @@ mod leader;
 mod lock;
 mod members;
 pub mod metrics;
+mod presence;
 mod shared;
 pub mod store;
 mod telemetry;

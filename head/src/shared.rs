@@ -21,6 +21,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::head::MetricsPage;
+use crate::presence::Presence;
 use crate::store::Store;
 
 /// Longest wait for the reconciler's answer.
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) timing: Timing,
     pub(crate) clock: Clock,
+    /// Whether this process runs.
+    pub(crate) presence: Presence,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) catalog: Catalog,
     /// What was decided lately, and why.

@@ -2,89 +2,42 @@
 //! are told. What `cluster deploy --dry-run` prints.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_pipelines::{FullName, Name};
-use millstream_status::NodeId;
 use millstream_status::deploy_plan::{DeployPlan, DeploymentChange, DeploymentPlan, PlannedReplica};
 use millstream_status::status::ReplicaState;
+use millstream_status::{NodeId, ReplicaId};
 
-use crate::Timing;
 use crate::desired::{self, Desired, Pipeline};
-use crate::reconcile::{Command, Leaving, State, routes, step};
+use crate::reconcile::observe::{Observation, Report};
+use crate::reconcile::{Command, Effect, Event, Leaving, Reconciler, State};
 use crate::rollout::{Change, ChangeKind};
+use crate::scheduler::Share;
 
-/// Most looks of a rehearsal; each moves every replica on by one state.
+/// Most looks of a dry run. What is longer is cut off, and the plan says so.
 const MAX_ROUNDS: usize = 10_000;
-/// Rounds in a row without a command after which everything is calm.
-const CALM_ROUNDS: usize = 3;
 
-/// The plan of bringing about `desired`, in which `name` has just been changed, from `state`. `before` is what people
-/// asked for until now.
+/// The plan of bringing about `desired`, in which `name` has just been changed, from where this reconciler is now.
 #[must_use]
-pub fn rehearse(
-    (before, desired): (&Desired, &Desired),
-    name: &Name,
-    state: &State,
-    timing: &Timing,
-    now: Duration,
-) -> DeployPlan {
-    let mut play = Play { desired: desired.clone(), state: state.clone(), now };
-    // No request is under way: what nobody asks for any more leaves at once.
-    let mut timing = timing.clone();
-    timing.rollout.watch = Duration::ZERO;
-    play.prepare();
-    let (commands, pending) = play.run(&timing);
-    let (old, new) = (before.pipelines.get(name), desired.pipelines.get(name));
-    let names = |pipeline: Option<&Pipeline>| {
+pub fn plan(reconciler: &Reconciler, desired: &Desired, name: &Name, now: Duration) -> DeployPlan {
+    let (old, new) = (reconciler.desired.pipelines.get(name), desired.pipelines.get(name));
+    let done = DryRun::new(reconciler, desired, now).run();
+    let names = |pipeline: Option<&Pipeline>| -> BTreeSet<Name> {
         let compiled = pipeline.and_then(Pipeline::wanted).and_then(|wanted| wanted.compiled.as_ref().ok());
-        compiled
-            .map(|compiled| compiled.deployments.keys().cloned().collect::<BTreeSet<_>>())
-            .unwrap_or_default()
+        compiled.into_iter().flat_map(|compiled| compiled.deployments.keys().cloned()).collect()
     };
-    let all: BTreeSet<_> = names(old).union(&names(new)).cloned().collect();
-    let deployments = all.into_iter().map(|deployment| {
-        let change = change_of(old, new, &deployment);
-        let full_name = FullName { pipeline: name.clone(), deployment };
-        let mut plan = DeploymentPlan {
-            full_name: full_name.to_string(),
-            change,
-            starts: Vec::new(),
-            stops: Vec::new(),
-            updates: Vec::new(),
-            pending: pending.get(&full_name).cloned().unwrap_or_default(),
-        };
-        let node_name =
-            |id: &NodeId| state.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone());
-        for command in &commands {
-            match command {
-                Command::Start(order) | Command::Update(order) if order.deployment == full_name => {
-                    let replica = PlannedReplica {
-                        replica: order.replica.to_string(),
-                        node: node_name(&order.node),
-                        gpus: order.gpus.iter().map(|share| (share.index, share.milli)).collect(),
-                    };
-                    match command {
-                        Command::Start(_) => plan.starts.push(replica),
-                        _ => plan.updates.push(replica),
-                    }
-                }
-                Command::Retire { node, replica, .. } => {
-                    let mine = state.nodes.get(node).and_then(|node| node.replicas.get(replica));
-                    if mine.is_some_and(|mine| mine.deployment == full_name) {
-                        let (replica, node) = (replica.to_string(), node_name(node));
-                        plan.stops.push(PlannedReplica { replica, node, gpus: Vec::new() });
-                    }
-                }
-                _ => {}
-            }
-        }
-        plan
+    let mut all = names(old);
+    all.extend(names(new));
+    let deployments = all.into_iter().map(|deployment| DeploymentPlan {
+        change: change_of(old, new, &deployment),
+        ..done.plan_of(&FullName { pipeline: name.clone(), deployment }, &reconciler.state)
     });
-    let deployments: Vec<_> = deployments.collect();
+    let deployments = deployments.collect();
     let revision = new.map_or(0, |pipeline| pipeline.wanted);
     let changed = old.map(|pipeline| pipeline.wanted) != new.map(|pipeline| pipeline.wanted);
-    DeployPlan { pipeline: name.to_string(), revision, changed, deployments }
+    DeployPlan { pipeline: name.to_string(), revision, changed, deployments, is_cut_off: done.is_cut_off }
 }
 
 fn change_of(old: Option<&Pipeline>, new: Option<&Pipeline>, deployment: &Name) -> DeploymentChange {
@@ -102,66 +55,126 @@ fn change_of(old: Option<&Pipeline>, new: Option<&Pipeline>, deployment: &Name) 
     }
 }
 
-/// A copy of the cluster in which everything works.
-struct Play {
-    desired: Desired,
-    state: State,
+/// What a dry run came to.
+struct Done {
+    commands: Vec<Command>,
+    pending: BTreeMap<FullName, Vec<String>>,
+    is_cut_off: bool,
+}
+
+impl Done {
+    /// What becomes of a deployment, by the state from which it began.
+    fn plan_of(&self, deployment: &FullName, before: &State) -> DeploymentPlan {
+        let mut plan = DeploymentPlan {
+            full_name: deployment.to_string(),
+            change: DeploymentChange::Unchanged,
+            starts: Vec::new(),
+            stops: Vec::new(),
+            updates: Vec::new(),
+            pending: self.pending.get(deployment).cloned().unwrap_or_default(),
+        };
+        let replica = |id: &ReplicaId, node: &NodeId, gpus: &[Share]| PlannedReplica {
+            replica: id.to_string(),
+            node: before.nodes.get(node).map_or_else(|| node.to_string(), |node| node.name.clone()),
+            gpus: gpus.iter().map(|share| (share.index, share.milli)).collect(),
+        };
+        for command in &self.commands {
+            match command {
+                Command::Start(order) if order.deployment == *deployment => {
+                    plan.starts.push(replica(&order.replica, &order.node, &order.gpus));
+                }
+                Command::Update(order) if order.deployment == *deployment => {
+                    plan.updates.push(replica(&order.replica, &order.node, &order.gpus));
+                }
+                Command::Retire { node, replica: id, .. } => {
+                    let known = before.nodes.get(node).and_then(|node| node.replicas.get(id));
+                    if known.is_some_and(|known| known.deployment == *deployment) {
+                        plan.stops.push(replica(id, node, &[]));
+                    }
+                }
+                _ => {}
+            }
+        }
+        plan
+    }
+}
+
+/// A copy of the cluster in which everything works at once.
+struct DryRun {
+    reconciler: Reconciler,
     now: Duration,
 }
 
-impl Play {
+impl DryRun {
     /// All nodes that are connected have just been heard, nobody sends requests.
-    fn prepare(&mut self) {
-        self.state.settled = true;
-        self.state.ingresses.clear();
-        let now = self.now;
-        for node in self.state.nodes.values_mut().filter(|node| node.session.is_some()) {
+    fn new(before: &Reconciler, desired: &Desired, now: Duration) -> Self {
+        let mut reconciler = before.clone();
+        // No request is under way: what nobody asks for any more leaves at once.
+        reconciler.timing.rollout.watch = Duration::ZERO;
+        let state = &mut reconciler.state;
+        (state.settled, state.settle_until) = (true, Duration::ZERO);
+        state.ingresses.clear();
+        for node in state.nodes.values_mut().filter(|node| node.session.is_some()) {
             node.last_seen = now;
         }
+        let mut dry_run = Self { reconciler, now };
+        dry_run.ask_for(desired.clone());
+        dry_run
     }
 
-    fn run(&mut self, timing: &Timing) -> (Vec<Command>, BTreeMap<FullName, Vec<String>>) {
-        let (mut all, mut calm) = (Vec::new(), 0);
+    fn ask_for(&mut self, mut desired: Desired) {
+        desired.generation = self.reconciler.desired.generation + 1;
+        // What it gives are new targets, which are booked already.
+        self.reconciler.handle(Event::Desired(Arc::new(desired)), self.now);
+    }
+
+    fn run(mut self) -> Done {
+        let mut commands = Vec::new();
         for _ in 0..MAX_ROUNDS {
-            let decided = step(&self.desired, &self.state, timing, self.now);
-            for command in &decided.commands {
-                self.state.carry_out(command, self.now);
-                self.conclude(command);
+            let is_due = self.reconciler.next_wake().is_some_and(|at| at <= self.now);
+            if !is_due && !self.obey() {
+                let pending = std::mem::take(&mut self.reconciler.state.pending);
+                return Done { commands, pending, is_cut_off: false };
             }
-            self.state.pending = decided.pending;
-            routes::publish(&mut self.state, &self.desired, timing, self.now);
-            calm = if self.obey() || !decided.commands.is_empty() { 0 } else { calm + 1 };
-            all.extend(decided.commands);
-            if calm >= CALM_ROUNDS {
-                break;
-            }
-        }
-        (all, std::mem::take(&mut self.state.pending))
-    }
-
-    fn conclude(&mut self, command: &Command) {
-        if let Command::Rollout(Change { pipeline, revision, kind: ChangeKind::Complete, .. }) = command {
-            desired::rollout::complete(&mut self.desired, pipeline, *revision);
-        }
-    }
-
-    /// Workers do what they were told; gives whether that changed anything.
-    fn obey(&mut self) -> bool {
-        let mut changed = false;
-        for node in self.state.nodes.values_mut() {
-            node.replicas.retain(|_, replica| {
-                let stopped = matches!(replica.leaving, Some(Leaving::Stopping { .. }));
-                changed |= stopped;
-                !stopped
-            });
-            for replica in node.replicas.values_mut().filter(|replica| replica.leaving.is_none()) {
-                if matches!(replica.state, ReplicaState::Starting | ReplicaState::Failed) {
-                    replica.state = ReplicaState::Ready;
-                    replica.restarts = 0;
-                    changed = true;
+            for effect in self.reconciler.handle(Event::Wake, self.now) {
+                if let Effect::Command(command) = effect {
+                    self.conclude(&command);
+                    commands.push(command);
                 }
             }
         }
-        changed
+        let pending = std::mem::take(&mut self.reconciler.state.pending);
+        Done { commands, pending, is_cut_off: true }
+    }
+
+    /// The store takes at once how a rollout ends.
+    fn conclude(&mut self, command: &Command) {
+        if let Command::Rollout(Change { pipeline, revision, kind: ChangeKind::Complete, .. }) = command {
+            let mut desired = Desired::clone(&self.reconciler.desired);
+            desired::rollout::complete(&mut desired, pipeline, *revision);
+            self.ask_for(desired);
+        }
+    }
+
+    /// Workers do what they were told; gives whether there was anything to do.
+    fn obey(&mut self) -> bool {
+        let mut reports = Vec::new();
+        for (id, node) in &self.reconciler.state.nodes {
+            let Some(session) = node.session else { continue };
+            reports.extend(node.replicas.iter().filter_map(|(replica_id, replica)| {
+                let state = match (replica.leaving, replica.state) {
+                    (Some(Leaving::Stopping { .. }), _) => ReplicaState::Stopped,
+                    (None, ReplicaState::Starting | ReplicaState::Failed) => ReplicaState::Ready,
+                    _ => return None,
+                };
+                let report = Report { state, restarts: 0, ..Report::of(replica_id, replica) };
+                Some(Observation::ReplicaChanged(id.clone(), session, report))
+            }));
+        }
+        let is_any = !reports.is_empty();
+        for report in reports {
+            self.reconciler.handle(report.into(), self.now);
+        }
+        is_any
     }
 }

@@ -22,8 +22,6 @@ pub struct Timing {
     pub settle: Duration,
     /// How long a replica that leaves waits for ingresses to confirm that they no longer send to it. Default 5 s.
     pub ack_timeout: Duration,
-    /// How finely time-driven rules are looked at; events are acted upon at once. Default 50 ms.
-    pub tick: Duration,
     /// Shortest time between two messages of a status watch. Default 100 ms.
     pub status_interval: Duration,
     /// Intervals of rollouts.
@@ -39,7 +37,6 @@ impl Default for Timing {
             forget_after: Duration::from_secs(3600),
             settle: Duration::from_secs(4),
             ack_timeout: Duration::from_secs(5),
-            tick: Duration::from_millis(50),
             status_interval: Duration::from_millis(100),
             rollout: rollout::Timing::default(),
         }

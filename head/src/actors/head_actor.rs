@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use millstream_core::reconcile::State;
+use millstream_core::reconcile::{Reconciler, Start};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::reconciler_actor::{ReconcilerActor, ReconcilerArgs};
+use super::reconciler_actor::ReconcilerActor;
 use crate::leader::{self, Term};
 use crate::members;
 use crate::shared::Shared;
@@ -121,10 +121,11 @@ impl HeadActor {
                 BTreeSet::new()
             }
         };
-        let state = State { awaited, ..State::new(term.epoch, settle_until) };
-        let args = ReconcilerArgs { state, desired };
+        let start = Start { epoch: term.epoch, settle_until, members: awaited };
+        let reconciler = Reconciler::new(start, desired, shared.timing.clone());
         let actor = ReconcilerActor { shared: Arc::clone(shared) };
-        let (reconciler, _) = ReconcilerActor::spawn_linked(None, actor, args, myself.get_cell()).await?;
+        let (reconciler, _) =
+            ReconcilerActor::spawn_linked(None, actor, reconciler, myself.get_cell()).await?;
         shared.reconciler.store(Some(Arc::new(reconciler)));
         Ok(())
     }

@@ -9,3 +9,4 @@
 pub(crate) mod head_actor;
 pub(crate) mod node_session_actor;
 pub(crate) mod reconciler_actor;
+mod told;

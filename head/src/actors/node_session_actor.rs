@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::reconcile::observe::Event;
+use millstream_core::reconcile::observe::Observation;
 use millstream_core::reconcile::{Order, SessionId};
 use millstream_proto::{NodeId, ReplicaId, v1};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -14,6 +14,7 @@ use tonic::{Status, Streaming};
 
 use super::reconciler_actor::ReconcilerMsg;
 use crate::api::decode;
+use crate::clock::Clock;
 use crate::shared::Shared;
 
 /// Orders that may wait for a worker that does not read; more end its stream.
@@ -46,8 +47,8 @@ pub(crate) enum NodeSessionMsg {
     Stop(ReplicaId, Duration),
     /// From the reconciler: drain everything and end the process. Harmless when repeated.
     Shutdown(Duration),
-    /// From its own reader: the worker said something.
-    Said(v1::NodeMessage),
+    /// From its own reader: the worker said something, and when it arrived.
+    Said(Box<v1::NodeMessage>, Duration),
     /// From its own reader: the worker's stream ended. A message, so that what was said before is heard first.
     Ended,
 }
@@ -69,7 +70,7 @@ impl Actor for NodeSessionActor {
         args: NodeSessionArgs,
     ) -> Result<NodeSessionState, ActorProcessingErr> {
         let NodeSessionArgs { inbound, outbound } = args;
-        let reader = tokio::spawn(read(inbound, myself, outbound.clone()));
+        let reader = tokio::spawn(read(inbound, myself, outbound.clone(), self.shared.clock));
         Ok(NodeSessionState { outbound, _reader: AbortOnDropHandle::new(reader) })
     }
 
@@ -89,9 +90,9 @@ impl Actor for NodeSessionActor {
             NodeSessionMsg::Shutdown(drain) => {
                 Body::Shutdown(v1::Shutdown { drain_ms: decode::millis(drain) })
             }
-            NodeSessionMsg::Said(message) => {
-                if let Some(event) = self.event(message) {
-                    let _ = self.reconciler.cast(ReconcilerMsg::Observe(event));
+            NodeSessionMsg::Said(message, at) => {
+                if let Some(observation) = self.observation(*message) {
+                    let _ = self.reconciler.cast(ReconcilerMsg::Observe(observation, at));
                 }
                 return Ok(());
             }
@@ -110,17 +111,17 @@ impl Actor for NodeSessionActor {
 
 impl NodeSessionActor {
     /// What a message means; one that makes no sense is dropped.
-    fn event(&self, message: v1::NodeMessage) -> Option<Event> {
+    fn observation(&self, message: v1::NodeMessage) -> Option<Observation> {
         use v1::node_message::Body;
         let (node, session) = (self.node.clone(), self.session);
         match message.body {
             Some(Body::Heartbeat(heartbeat)) => {
                 let ongoing =
                     heartbeat.ongoing.into_iter().map(|(id, ongoing)| (ReplicaId::from(id), ongoing));
-                Some(Event::Heartbeat(node, session, ongoing.collect()))
+                Some(Observation::Heartbeat(node, session, ongoing.collect()))
             }
             Some(Body::Replica(report)) => match decode::report(report) {
-                Ok(report) => Some(Event::ReplicaChanged(node, session, report)),
+                Ok(report) => Some(Observation::ReplicaChanged(node, session, report)),
                 Err(error) => {
                     tracing::warn!(node_id = %node, %error, "a worker sent a report that makes no sense");
                     None
@@ -141,6 +142,7 @@ async fn read(
     mut inbound: Streaming<v1::NodeMessage>,
     session: ActorRef<NodeSessionMsg>,
     outbound: mpsc::Sender<Result<v1::HeadMessage, Status>>,
+    clock: Clock,
 ) {
     loop {
         let message = tokio::select! {
@@ -150,7 +152,7 @@ async fn read(
             () = outbound.closed() => break,
         };
         let Ok(Some(message)) = message else { break };
-        if session.cast(NodeSessionMsg::Said(message)).is_err() {
+        if session.cast(NodeSessionMsg::Said(Box::new(message), clock.now())).is_err() {
             break;
         }
     }

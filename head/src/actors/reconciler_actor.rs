@@ -1,47 +1,41 @@
-//! Owns what is observed: events come in, [`step`] decides, commands go out to node sessions and route tables to
-//! ingresses. Restarted by the head actor, with everything observed forgotten; node sessions end with it.
+//! A shell around [`Reconciler`]: events go in as messages, what it decides goes to node sessions, ingresses, the store and
+//! the log of events, and it is woken when it asks to be. Restarted by the head actor, with everything observed forgotten;
+//! node sessions end with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::desired::{self, Desired, Outcome, Verdict};
-use millstream_core::present::explain;
+use millstream_core::present::explain::Subject;
 use millstream_core::present::numbers::{Numbers, numbers};
 use millstream_core::present::status::status;
-use millstream_core::reconcile::observe::{Effect, Event, NameTaken, Registration, admit, observe};
-use millstream_core::reconcile::{Command, Scale, SessionId, State, routes, scale, step, wake};
+use millstream_core::reconcile::observe::{NameTaken, Observation, Registration};
+use millstream_core::reconcile::routes::RouteTable;
+use millstream_core::reconcile::{Command, Effect, Event, Reconciler, SessionId};
 use millstream_core::rollout::{self, ChangeKind};
 use millstream_proto::NodeId;
+use millstream_proto::event::Decision;
 use millstream_proto::status::ClusterStatus;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::node_session_actor::NodeSessionMsg;
+use super::told;
 use crate::shared::Shared;
 use crate::{clock, members, metrics};
-
-/// A gap of that length between two ticks is one in which the process was stopped, or starved.
-const MIN_ABSENCE: Duration = Duration::from_secs(1);
 
 /// Reconciles.
 pub(crate) struct ReconcilerActor {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// What it starts from.
-pub(crate) struct ReconcilerArgs {
-    /// The beginning of a term.
-    pub(crate) state: State,
-    /// What people asked for.
-    pub(crate) desired: Arc<Desired>,
-}
-
 /// What the reconciler is told and asked.
 pub(crate) enum ReconcilerMsg {
     /// From the node service, once a stream: a worker wants in. Answered with a refusal when its name is taken.
     Join(Box<Registration>, SessionId, ActorRef<NodeSessionMsg>, RpcReplyPort<Result<(), NameTaken>>),
-    /// From node and ingress sessions. Repeating it is harmless.
-    Observe(Event),
+    /// From node and ingress sessions, with the time at which it arrived. Repeating it is harmless.
+    Observe(Observation, Duration),
     /// From the control service, after the store has taken the change; answered at once. May be repeated.
     DesiredChanged(Arc<Desired>, RpcReplyPort<()>),
     /// From itself, after the store has taken how a rollout ended. May be repeated.
@@ -56,58 +50,41 @@ pub(crate) enum ReconcilerMsg {
     Rest(RpcReplyPort<()>),
     /// From the node service: a worker obeyed a later term; this head continues in the given one.
     RaiseEpoch(u64),
-    /// From itself, after events and at each tick: compare what is desired with what runs.
-    Look(Trigger),
-    /// From tests and debug pages: everything observed.
-    Inspect(RpcReplyPort<Box<State>>),
+    /// From itself: the time has come that the reconciler asked for, and when that was noticed.
+    Wake(Duration),
+    /// For a dry run, a plan or a test: the reconciler as it is now.
+    Inspect(RpcReplyPort<Box<Reconciler>>),
 }
 
-/// Why to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trigger {
-    /// Something changed.
-    Event,
-    /// Time went by.
-    Tick,
-}
-
-/// What the reconciler holds.
+/// What the actor holds.
 pub(crate) struct ReconcilerState {
-    state: State,
-    desired: Arc<Desired>,
+    reconciler: Reconciler,
     sessions: BTreeMap<NodeId, (SessionId, ActorRef<NodeSessionMsg>)>,
-    /// When this actor last did something; it ticks, so a long gap is one in which the process did not run.
-    alive_at: Duration,
-    /// Whether a look after an event is queued: a burst of events is looked at once.
-    look_queued: bool,
-    /// When the last look was, and when the passing of time alone asks for the next one.
-    looked_at: Duration,
-    look_at: Duration,
+    /// How long this process did not run, as far as the reconciler knows.
+    absent: Duration,
+    alarm: Option<Alarm>,
+}
+
+/// A wake-up that is on its way; dropping it ends its timer.
+struct Alarm {
+    at: Duration,
+    _timer: Option<AbortOnDropHandle<()>>,
 }
 
 impl Actor for ReconcilerActor {
     type Msg = ReconcilerMsg;
     type State = ReconcilerState;
-    type Arguments = ReconcilerArgs;
+    type Arguments = Reconciler;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ReconcilerMsg>,
-        args: ReconcilerArgs,
+        reconciler: Reconciler,
     ) -> Result<ReconcilerState, ActorProcessingErr> {
-        myself.send_interval(self.shared.timing.tick, || ReconcilerMsg::Look(Trigger::Tick));
-        myself.cast(ReconcilerMsg::Look(Trigger::Event))?;
-        let ReconcilerArgs { state, desired } = args;
-        let (looked_at, look_at) = (Duration::ZERO, Duration::ZERO);
-        Ok(ReconcilerState {
-            state,
-            desired,
-            sessions: BTreeMap::new(),
-            alive_at: self.shared.clock.now(),
-            look_queued: true,
-            looked_at,
-            look_at,
-        })
+        let absent = self.shared.presence.absent();
+        let mut state = ReconcilerState { reconciler, sessions: BTreeMap::new(), absent, alarm: None };
+        self.set_alarm(&myself, &mut state);
+        Ok(state)
     }
 
     async fn handle(
@@ -117,53 +94,46 @@ impl Actor for ReconcilerActor {
         state: &mut ReconcilerState,
     ) -> Result<(), ActorProcessingErr> {
         let now = self.shared.clock.now();
-        let gap = now.saturating_sub(std::mem::replace(&mut state.alive_at, now));
-        if gap >= MIN_ABSENCE {
-            tracing::warn!(
-                ?gap,
-                "the head did not run for a while; nobody else is taken for silent on that account"
-            );
-            state.state.was_absent(gap);
-        }
+        self.note_absence(&myself, state, now);
         match message {
             ReconcilerMsg::Join(registration, session, actor, reply) => {
-                let outcome = admit(&state.state, &registration, &self.shared.timing, now);
+                let outcome = state.reconciler.admit(&registration, now);
                 if outcome.is_ok() {
                     self.join(&myself, state, *registration, session, actor);
                 }
                 answer(reply, outcome);
             }
-            ReconcilerMsg::Observe(event) => self.observe(&myself, state, event),
+            ReconcilerMsg::Observe(observation, at) => self.feed(&myself, state, observation.into(), at),
             ReconcilerMsg::DesiredChanged(desired, reply) => {
-                self.change_desired(&myself, state, desired);
+                self.feed(&myself, state, Event::Desired(desired), now);
                 answer(reply, ());
             }
-            ReconcilerMsg::Concluded(desired) => self.change_desired(&myself, state, desired),
+            ReconcilerMsg::Concluded(desired) => self.feed(&myself, state, Event::Desired(desired), now),
             ReconcilerMsg::Status(reply) => {
-                let ReconcilerState { state, desired, .. } = state;
-                answer(reply, status(&self.shared.name, desired, state, &self.shared.timing, now));
+                answer(reply, self.status(&state.reconciler, now));
             }
             ReconcilerMsg::Numbers(reply) => {
-                answer(reply, numbers(&state.desired, &state.state, &self.shared.timing, now));
+                let reconciler = &state.reconciler;
+                let timing = reconciler.timing();
+                answer(reply, numbers(reconciler.desired(), reconciler.state(), timing, now));
             }
             ReconcilerMsg::Shutdown(drain, reply) => {
-                self.shut_down(state, drain);
+                self.shut_down(&myself, state, drain, now);
                 answer(reply, ());
             }
             ReconcilerMsg::Rest(reply) => {
-                state.state.stopping = true;
+                self.feed(&myself, state, Event::Stopping, now);
                 answer(reply, ());
             }
             ReconcilerMsg::RaiseEpoch(epoch) => {
-                state.state.epoch = state.state.epoch.max(epoch);
-                self.queue_look(&myself, state);
+                self.feed(&myself, state, Event::EpochRaised(epoch), now);
             }
-            ReconcilerMsg::Look(Trigger::Event) => {
-                state.look_queued = false;
-                self.look(&myself, state, now);
+            ReconcilerMsg::Wake(at) => {
+                state.alarm = None;
+                // What arrived later than the alarm went off is still in the mailbox: nobody is silent on that account.
+                self.feed(&myself, state, Event::Wake, at);
             }
-            ReconcilerMsg::Look(Trigger::Tick) => self.tick(&myself, state, now),
-            ReconcilerMsg::Inspect(reply) => answer(reply, Box::new(state.state.clone())),
+            ReconcilerMsg::Inspect(reply) => answer(reply, Box::new(state.reconciler.clone())),
         }
         Ok(())
     }
@@ -188,13 +158,33 @@ impl Actor for ReconcilerActor {
             state.sessions.remove(&node);
             tracing::info!(node_id = %node, "node left");
             // Behind what the session passed on before it ended: supervision overtakes messages.
-            let _ = myself.cast(ReconcilerMsg::Observe(Event::NodeLeft(node, session)));
+            let left = Observation::NodeLeft(node, session);
+            let _ = myself.cast(ReconcilerMsg::Observe(left, self.shared.clock.now()));
         }
         Ok(())
     }
 }
 
 impl ReconcilerActor {
+    fn status(&self, reconciler: &Reconciler, now: Duration) -> ClusterStatus {
+        let name = &self.shared.name;
+        status(name, reconciler.desired(), reconciler.state(), reconciler.timing(), now)
+    }
+
+    /// Tells the reconciler when this process did not run for a while: a stopped machine, a debugger.
+    fn note_absence(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
+        let absent = self.shared.presence.note(now);
+        let gap = absent.saturating_sub(state.absent);
+        if !gap.is_zero() {
+            state.absent = absent;
+            tracing::warn!(
+                ?gap,
+                "the head did not run for a while; nobody else is taken for silent on that account"
+            );
+            self.feed(myself, state, Event::Absent(gap), now);
+        }
+    }
+
     fn join(
         &self,
         myself: &ActorRef<ReconcilerMsg>,
@@ -208,116 +198,75 @@ impl ReconcilerActor {
         if let Some((_, old)) = state.sessions.insert(registration.id.clone(), (session, actor)) {
             old.stop(Some("its node has a newer stream".into()));
         }
-        self.observe(myself, state, Event::NodeJoined(session, registration));
+        let joined = Observation::NodeJoined(session, registration);
+        self.feed(myself, state, joined.into(), self.shared.clock.now());
     }
 
-    fn observe(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, event: Event) {
-        let now = self.shared.clock.now();
-        let revives = wake::revives(&state.state, &self.shared.timing, &event, now);
-        let effect = observe(&mut state.state, &state.desired, event, now);
-        self.shared.changes.send_modify(|changes| *changes += 1);
-        if revives || effect == Effect::Structure {
-            self.queue_look(myself, state);
-        }
-    }
-
-    /// Two changes may arrive in another order than they were stored in.
-    fn change_desired(
+    /// Gives the reconciler an event, carries out what follows, and sets the alarm that it asks for.
+    fn feed(
         &self,
         myself: &ActorRef<ReconcilerMsg>,
         state: &mut ReconcilerState,
-        desired: Arc<Desired>,
-    ) {
-        if desired.generation > state.desired.generation {
-            let now = self.shared.clock.now();
-            let commands = scale::rebound(&mut state.state, &state.desired, &desired);
-            state.desired = desired;
-            scale::forget_unwanted(&mut state.state, &state.desired);
-            self.carry_out(myself, state, &commands, now);
-            self.queue_look(myself, state);
-        }
-    }
-
-    fn queue_look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState) {
-        if !state.look_queued {
-            state.look_queued = myself.cast(ReconcilerMsg::Look(Trigger::Event)).is_ok();
-        }
-    }
-
-    /// Looks only when a time that was known beforehand has come: an idle cluster costs nothing.
-    fn tick(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
-        let timing = &self.shared.timing;
-        if state.look_at <= now {
-            // Heartbeats may have moved it meanwhile.
-            state.look_at = wake::next_look(&state.state, &state.desired, timing, state.looked_at);
-        }
-        if state.look_at <= now {
-            self.look(myself, state, now);
-        } else if state.state.next_scale().is_some_and(|at| at <= now) {
-            let commands = scale::scale(&mut state.state, &state.desired, now);
-            self.carry_out(myself, state, &commands, now);
-            if !commands.is_empty() {
-                self.look(myself, state, now);
-            }
-        }
-    }
-
-    fn carry_out(
-        &self,
-        myself: &ActorRef<ReconcilerMsg>,
-        state: &mut ReconcilerState,
-        commands: &[Command],
+        event: Event,
         now: Duration,
     ) {
-        for command in commands {
-            if let Some((subject, decision)) = explain::event_of(command, &state.state) {
-                self.shared.events.note(subject, decision);
-            }
-            state.state.carry_out(command, now);
-            metrics::count_command(command);
-            self.send(myself, state, command);
+        let is_news = !matches!(event, Event::Wake);
+        let effects = state.reconciler.handle(event, now);
+        if is_news || !effects.is_empty() {
+            self.shared.changes.send_modify(|changes| *changes += 1);
         }
+        for effect in effects {
+            match effect {
+                Effect::Record(subject, decision) => self.record(subject, decision),
+                Effect::Command(command) => self.carry_out(myself, state, &command),
+                Effect::Publish(table) => self.publish(state.reconciler.state().epoch, table),
+            }
+        }
+        self.set_alarm(myself, state);
     }
 
-    fn look(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
-        let scaled = scale::scale(&mut state.state, &state.desired, now);
-        self.carry_out(myself, state, &scaled, now);
-        let decided = step(&state.desired, &state.state, &self.shared.timing, now);
-        self.carry_out(myself, state, &decided.commands, now);
-        for (deployment, reasons) in &decided.pending {
-            // A head that starts has no nodes for a moment.
-            if !state.state.nodes.is_empty() && state.state.pending.get(deployment) != Some(reasons) {
-                tracing::warn!(%deployment, reasons = reasons.join(" | "), "a wanted replica has no place");
-            }
+    /// One alarm is set at a time, and again only when the time has come nearer: a later one is found out when it goes off.
+    fn set_alarm(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState) {
+        let Some(at) = state.reconciler.next_wake() else { return };
+        if state.alarm.as_ref().is_some_and(|alarm| alarm.at <= at) {
+            return;
         }
-        if !state.state.stopping {
-            for (subject, decision) in explain::pending_events(&state.state.pending, &decided.pending) {
-                self.shared.events.note(subject, decision);
-            }
-            state.state.pending = decided.pending;
-            state.state.unplaced = decided.unplaced;
-            state.state.take_census(decided.census, now);
+        let clock = self.shared.clock;
+        let wait = at.saturating_sub(clock.now());
+        let timer = if wait.is_zero() {
+            // At once, but behind what waits in the mailbox: a burst of events is decided upon once.
+            let _ = myself.cast(ReconcilerMsg::Wake(clock.now()));
+            None
+        } else {
+            let myself = myself.clone();
+            Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                let _ = myself.cast(ReconcilerMsg::Wake(clock.now()));
+            })))
+        };
+        state.alarm = Some(Alarm { at, _timer: timer });
+    }
+
+    fn record(&self, subject: Subject, decision: Decision) {
+        if let (Subject::Deployment(deployment), Decision::Pending { reasons }) = (&subject, &decision) {
+            tracing::warn!(%deployment, reasons = reasons.join(" | "), "a wanted replica has no place");
         }
-        if let Some(table) = routes::publish(&mut state.state, &state.desired, &self.shared.timing, now) {
-            tracing::debug!(version = table.version, "new route table");
-            let epoch = state.state.epoch;
-            self.shared.feed.send_modify(|feed| {
-                feed.epoch = epoch;
-                feed.table = Some(table);
-            });
-        }
-        if !decided.commands.is_empty() {
-            self.queue_look(myself, state);
-        }
-        state.looked_at = now;
-        state.look_at = wake::next_look(&state.state, &state.desired, &self.shared.timing, now);
-        self.shared.changes.send_modify(|changes| *changes += 1);
+        self.shared.events.note(subject, decision);
+    }
+
+    fn publish(&self, epoch: u64, table: RouteTable) {
+        tracing::debug!(version = table.version, "new route table");
+        self.shared.feed.send_modify(|feed| {
+            feed.epoch = epoch;
+            feed.table = Some(table);
+        });
     }
 
     /// Sends a command to whom it concerns. A session that is gone loses it; its worker reports what runs when it
-    /// dials again, and the next step decides afresh.
-    fn send(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, command: &Command) {
-        log(command);
+    /// dials again, and the next look decides afresh.
+    fn carry_out(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, command: &Command) {
+        metrics::count_command(command);
+        told::log(command);
         let (node, message) = match command {
             Command::Start(order) | Command::Update(order) => {
                 (&order.node, NodeSessionMsg::Start(Box::new(order.clone())))
@@ -354,9 +303,15 @@ impl ReconcilerActor {
         }
     }
 
-    fn shut_down(&self, state: &mut ReconcilerState, drain: Duration) {
+    fn shut_down(
+        &self,
+        myself: &ActorRef<ReconcilerMsg>,
+        state: &mut ReconcilerState,
+        drain: Duration,
+        now: Duration,
+    ) {
         tracing::info!("shutting the cluster down");
-        state.state.stopping = true;
+        self.feed(myself, state, Event::Stopping, now);
         self.shared.feed.send_modify(|feed| feed.leave = Some(drain));
         for (_, actor) in state.sessions.values() {
             let _ = actor.cast(NodeSessionMsg::Shutdown(drain));
@@ -391,52 +346,4 @@ async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, chan
 /// Whoever asked may have left meanwhile.
 fn answer<T: Send + 'static>(reply: RpcReplyPort<T>, value: T) {
     let _ = reply.send(value);
-}
-
-fn log(command: &Command) {
-    match command {
-        Command::Serve { pipeline, revision, complete } => {
-            tracing::info!(%pipeline, revision, complete, "requests run on this revision");
-        }
-        Command::Rollout(change) => {
-            let rollout::Change { pipeline, revision, baseline, kind } = change;
-            match kind {
-                ChangeKind::RollBack { reason } => {
-                    tracing::warn!(%pipeline, revision, baseline, reason, "going back to the revision before");
-                }
-                kind => tracing::info!(%pipeline, revision, baseline, ?kind, "rollout"),
-            }
-        }
-        Command::Start(order) => {
-            tracing::info!(replica_id = %order.replica, node_id = %order.node, deployment = %order.deployment,
-                revision = order.revision, "starting a replica");
-        }
-        Command::Update(order) => {
-            tracing::info!(replica_id = %order.replica, revision = order.revision, "telling a replica new settings");
-        }
-        Command::Retire { replica, reason, .. } => {
-            tracing::info!(replica_id = %replica, %reason, "taking a replica out of the routes");
-        }
-        Command::Stop { replica, reason, .. } => {
-            tracing::info!(replica_id = %replica, %reason, "stopping a replica");
-        }
-        Command::GiveUp { node } => {
-            tracing::warn!(node_id = %node, "node is lost; its replicas are placed elsewhere");
-        }
-        Command::Alarm { raised: true } => {
-            tracing::error!(
-                "half of the nodes look dead at once; replicas are not replaced until they come back"
-            );
-        }
-        Command::Alarm { raised: false } => tracing::info!("enough nodes are back"),
-        Command::Scale(scale) => {
-            let Scale { deployment, from, to, rule, inputs, .. } = &**scale;
-            let (ongoing, queued, ready) = (inputs.ongoing, inputs.queued, inputs.ready);
-            tracing::info!(%deployment, from, to, %rule, ongoing, queued, ready, "scaling");
-        }
-        Command::Settle
-        | Command::ForgetNode { .. }
-        | Command::ForgetIngress { .. }
-        | Command::ForgetPipeline { .. } => {}
-    }
 }

@@ -187,11 +187,12 @@ impl ControlService for ControlServer {
         &self,
         _: Request<PlanDefragRequest>,
     ) -> Result<Response<PlanDefragResponse>, Status> {
-        let state = self.shared.ask(ReconcilerMsg::Inspect).await.map_err(restarting)?;
-        let desired = self.shared.catalog.desired().await;
-        let (timing, now) = (self.shared.timing.clone(), self.shared.clock.now());
+        let seen = self.shared.ask(ReconcilerMsg::Inspect).await.map_err(restarting)?;
+        let now = self.shared.clock.now();
         // It may be long on a large cluster, and must not hold up the reconciler.
-        let plan = tokio::task::spawn_blocking(move || defrag::plan(&desired, &state, &timing, now));
+        let plan = tokio::task::spawn_blocking(move || {
+            defrag::plan(seen.desired(), seen.state(), seen.timing(), now)
+        });
         let plan = plan.await.map_err(|_| Status::internal("finding the moves failed; please report it"))?;
         Ok(Response::new(PlanDefragResponse { json: to_json(&plan)? }))
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use millstream_core::desired::change::{self, After, Candidate};
 use millstream_core::desired::{self, Desired, Mode, Outcome, Verdict};
-use millstream_core::dry_run::rehearse;
+use millstream_core::dry_run;
 use millstream_core::present::explain::Subject;
+use millstream_core::reconcile::Event;
 use millstream_pipelines::Name;
 use millstream_proto::event::Decision;
 use millstream_proto::v1::{self, deploy_request::Beside};
@@ -99,11 +100,14 @@ pub(crate) async fn plan(shared: &Shared, candidate: Candidate, mode: Mode) -> R
         After::Unchanged { .. } => Desired::clone(&before),
         After::Changed { desired, .. } => *desired,
     };
-    let state = shared.ask(ReconcilerMsg::Inspect).await.map_err(restarting)?;
-    let (timing, now) = (shared.timing.clone(), shared.clock.now());
-    let rehearsed =
-        tokio::task::spawn_blocking(move || rehearse((&before, &desired), &name, &state, &timing, now));
-    let plan = rehearsed.await.map_err(|error| Status::internal(error.to_string()))?;
+    let mut reconciler = shared.ask(ReconcilerMsg::Inspect).await.map_err(restarting)?;
+    let now = shared.clock.now();
+    let planned = tokio::task::spawn_blocking(move || {
+        // A change that is stored may be on its way to the reconciler.
+        reconciler.handle(Event::Desired(before), now);
+        dry_run::plan(&reconciler, &desired, &name, now)
+    });
+    let plan = planned.await.map_err(|error| Status::internal(error.to_string()))?;
     to_json(&plan)
 }
 

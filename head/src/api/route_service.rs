@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use millstream_core::reconcile::SessionId;
-use millstream_core::reconcile::observe::Event;
+use millstream_core::reconcile::observe::Observation;
 use millstream_proto::IngressId;
 use millstream_proto::v1::route_service_server::RouteService;
 use millstream_proto::v1::{self, IngressMessage, RouteMessage};
@@ -43,14 +43,14 @@ impl RouteService for RouteServer {
         let session = shared.next_session();
         let id = IngressId::new(hello.ingress_id);
         tracing::info!(ingress_id = %id, name = hello.name, "ingress joined");
-        let joined = Event::IngressJoined {
+        let joined = Observation::IngressJoined {
             id: id.clone(),
             session,
             name: hello.name,
             address: hello.address,
             pid: hello.pid,
         };
-        let _ = reconciler.cast(ReconcilerMsg::Observe(joined));
+        let _ = reconciler.cast(ReconcilerMsg::Observe(joined, shared.clock.now()));
         let term = feed.borrow().epoch;
         let outbound = tables(feed, shared.clone());
         tokio::spawn(read(inbound, shared, id, session, term));
@@ -132,7 +132,7 @@ async fn read(
     use v1::ingress_message::Body;
     let observe = |event| match shared.reconciler() {
         Ok(reconciler) if shared.feed.borrow().epoch == term => {
-            reconciler.cast(ReconcilerMsg::Observe(event)).is_ok()
+            reconciler.cast(ReconcilerMsg::Observe(event, shared.clock.now())).is_ok()
         }
         _ => false,
     };
@@ -143,16 +143,16 @@ async fn read(
         };
         let Ok(Some(message)) = message else { break };
         let event = match message.body {
-            Some(Body::Ack(ack)) => Event::Acked(id.clone(), session, ack.version),
+            Some(Body::Ack(ack)) => Observation::Acked(id.clone(), session, ack.version),
             Some(Body::Load(load)) => {
                 for (deployment, requests) in decode::shed(&load) {
                     shared.events.note_shed(deployment, requests);
                 }
                 let counted = decode::counted(&load);
-                if !counted.is_empty() && !observe(Event::Counted(id.clone(), session, counted)) {
+                if !counted.is_empty() && !observe(Observation::Counted(id.clone(), session, counted)) {
                     break;
                 }
-                Event::Loaded(id.clone(), session, decode::loads(load))
+                Observation::Loaded(id.clone(), session, decode::loads(load))
             }
             // A newer ingress may say things that this head does not know.
             Some(Body::Hello(_)) | None => continue,
@@ -162,5 +162,5 @@ async fn read(
         }
     }
     tracing::info!(ingress_id = %id, "ingress left");
-    observe(Event::IngressLeft(id, session));
+    observe(Observation::IngressLeft(id, session));
 }

@@ -29,7 +29,6 @@ pub(crate) fn fast() -> Timing {
         replace_after: Duration::from_millis(1500),
         settle: Duration::from_millis(1000),
         ack_timeout: Duration::from_millis(1500),
-        tick: Duration::from_millis(25),
         status_interval: Duration::from_millis(10),
         ..Timing::default()
     }

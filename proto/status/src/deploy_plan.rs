@@ -14,6 +14,9 @@ pub struct DeployPlan {
     pub changed: bool,
     /// Its deployments, by name.
     pub deployments: Vec<DeploymentPlan>,
+    /// Whether there is more than was looked at: the cluster is too large for the whole plan.
+    #[serde(default)]
+    pub is_cut_off: bool,
 }
 
 /// What becomes of one deployment.

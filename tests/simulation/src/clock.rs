@@ -49,10 +49,10 @@ pub(crate) enum Event {
 /// What a process has asked its clock for.
 #[derive(Debug)]
 pub(crate) enum Timer {
-    /// Head: time-driven rules.
-    Tick,
-    /// Head: something changed.
-    Look,
+    /// Head: it runs.
+    Presence,
+    /// Head: the reconciler is to be woken, by the alarm of that number.
+    Alarm(u64),
     /// Head: it has learned that it leads no more.
     StepDown,
     /// Worker: dial the head, in this session's place.

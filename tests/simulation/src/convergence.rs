@@ -94,21 +94,21 @@ impl World {
     /// Whether requests can change nothing any more.
     fn is_firm(&self) -> bool {
         let Some(head) = self.leader() else { return true };
-        let wanted = head.desired.pipelines.values().filter_map(|pipeline| pipeline.wanted());
+        let wanted = head.desired().pipelines.values().filter_map(|pipeline| pipeline.wanted());
         let mut specs =
             wanted.filter_map(|wanted| wanted.compiled.as_ref().ok()).flat_map(|it| it.deployments.values());
-        head.state.rollouts.is_empty()
+        head.state().rollouts.is_empty()
             && specs.all(|spec| spec.autoscaling.min_replicas == spec.autoscaling.max_replicas)
     }
 
     /// What takes over has not done so, or is not stored yet. A canary or a shadow may stand.
     fn takes_over(&self, head: &Head) -> Option<String> {
-        if head.desired.generation != self.cx.store.desired.generation {
+        if head.desired().generation != self.cx.store.desired.generation {
             return Some("the head does not know all that is desired".into());
         }
-        for (name, pipeline) in &head.desired.pipelines {
+        for (name, pipeline) in &head.desired().pipelines {
             let mode = pipeline.rollout.map(|stored| stored.mode);
-            let phase = head.state.rollouts.get(name).map(|rollout| rollout.phase);
+            let phase = head.state().rollouts.get(name).map(|rollout| rollout.phase);
             let stands = matches!(mode, Some(Mode::Canary { .. } | Mode::Shadow { .. }));
             match (mode, phase) {
                 (None, None | Some(Phase::Watching)) => {}
@@ -135,8 +135,8 @@ impl World {
     fn unrest(&self) -> Option<String> {
         let Some(head) = self.leader() else { return Some("no head leads".into()) };
         let now = head.clock(&self.cx);
-        let status = status("head", &head.desired, &head.state, &self.cx.timing, now);
-        if !head.state.settled || head.state.alarm {
+        let status = status("head", head.desired(), head.state(), &self.cx.timing, now);
+        if !head.state().settled || head.state().alarm {
             return Some("the head has not settled, or is alarmed".into());
         }
         if self.scenario.room == Room::Tight {
@@ -144,7 +144,7 @@ impl World {
             let since = self.rests_since.unwrap_or(self.cx.now());
             return (head.last_command > since).then(|| "the head decided something".into());
         }
-        if let Some((deployment, reasons)) = head.state.pending.first_key_value() {
+        if let Some((deployment, reasons)) = head.state().pending.first_key_value() {
             return Some(format!("{deployment} is pending: {reasons:?}"));
         }
         if let Some(node) = status.nodes.iter().find(|node| node.state == NodeState::Draining) {
@@ -166,7 +166,7 @@ impl World {
             if pipeline.state != PipelineState::Ready {
                 return Some(format!("{} is {:?}", pipeline.name, pipeline.state));
             }
-            let stands = head.state.rollouts.iter();
+            let stands = head.state().rollouts.iter();
             let stands = stands
                 .filter(|(name, _)| name.as_str() == pipeline.name)
                 .any(|(_, rollout)| rollout.phase < Phase::Moving);
@@ -195,7 +195,7 @@ impl World {
         if booked != running {
             return Some(format!("booked {booked:?}, running {running:?}"));
         }
-        if !self.cx.checks.all_confirmed(head.state.routes.version) {
+        if !self.cx.checks.all_confirmed(head.state().routes.version) {
             return Some("not every ingress has the newest table".into());
         }
         if let Some(since) = self.rests_since

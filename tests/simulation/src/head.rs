@@ -1,19 +1,20 @@
-//! A head. Real: all that it decides (`observe`, `scale`, `step`, `carry_out`, `publish`, when time alone asks for a look, what
-//! a deploy or the end of a rollout does). Modelled: what its actors and servers do around that: a look after each event,
-//! sessions, whom a command is sent to, the feed of tables, the term and the settings it starts from, how long the store takes.
+//! A head. Real: all that it decides, which is the [`Reconciler`] of production with its own wake-ups, and what a deploy or
+//! the end of a rollout does. Modelled: what its actors and servers do around that: sessions, whom a command is sent to, the
+//! feed of tables, the term and the settings it starts from, how long the store takes, when it notices that it was away.
 //!
 //! A head that has been replaced goes on until it learns of it: that stands for a leader paused past its lease.
 
 mod mutations;
 mod rules;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::desired::{Desired, Revision};
-use millstream_core::reconcile::observe::{Effect, Event, Registration, admit, observe};
-use millstream_core::reconcile::{Command, SessionId, State, scale, step, wake};
+use millstream_core::reconcile::observe::{Observation, Registration};
+use millstream_core::reconcile::routes::RouteTable;
+use millstream_core::reconcile::{Command, Effect, Event, Reconciler, SessionId, Start, State};
 use millstream_core::rollout::{Change, ChangeKind};
 use millstream_pipelines::FullName;
 use millstream_proto::{IngressId, NodeId, ReplicaId};
@@ -27,6 +28,9 @@ use crate::network::{self, ConnId, End, Message};
 
 /// Looks at one instant; more means that decisions go in a circle.
 const MAX_LOOKS_AT_ONCE: u32 = 60;
+/// How often it notes that it runs, and a gap in which it did not. As in production.
+const PRESENCE: Duration = Duration::from_millis(250);
+const MIN_ABSENCE: Duration = Duration::from_secs(1);
 
 /// A stream of an ingress.
 #[derive(Debug)]
@@ -41,8 +45,7 @@ struct IngressStream {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) process: Process,
-    pub(crate) state: State,
-    pub(crate) desired: Arc<Desired>,
+    pub(crate) reconciler: Reconciler,
     /// When its own clock began, and by how much it has jumped.
     started_at: Duration,
     pub(crate) skew: Duration,
@@ -50,18 +53,25 @@ pub(crate) struct Head {
     node_streams: BTreeMap<ConnId, (NodeId, SessionId)>,
     ingress_streams: BTreeMap<ConnId, IngressStream>,
     last_session: u64,
-    look_queued: bool,
+    /// When it is woken, and when it last noted that it runs; on its own clock.
+    alarm: Option<Duration>,
+    last_alarm: u64,
+    alive_at: Duration,
     looks: (Duration, u32),
-    /// When the last look was, and when the passing of time alone asks for the next one; on its own clock.
-    looked_at: Duration,
-    look_at: Duration,
-    /// When each replica was taken out of the routes, on this head's clock.
-    retired: BTreeMap<ReplicaId, Duration>,
-    stopped: BTreeSet<ReplicaId>,
-    /// When each ingress's stream was last there.
-    heard: BTreeMap<Process, Duration>,
+    watched: Watched,
     /// When it last decided something that is more than house-keeping.
     pub(crate) last_command: Duration,
+}
+
+/// What the rules need to remember of a head.
+#[derive(Debug, Default)]
+struct Watched {
+    /// When each replica was taken out of the routes, on this head's clock.
+    retired: BTreeMap<ReplicaId, Duration>,
+    /// Replicas that were told to stop, and where.
+    stopped: BTreeMap<ReplicaId, NodeId>,
+    /// When each ingress's stream was last there.
+    heard: BTreeMap<Process, Duration>,
 }
 
 impl Head {
@@ -75,32 +85,36 @@ impl Head {
         cx.checks.term_begins(epoch);
         let desired = Arc::clone(&cx.store.desired);
         let waits = inherits && !desired.pipelines.is_empty();
-        let settle = if waits { cx.timing.settle } else { Duration::ZERO };
-        let awaited = cx.store.members.clone();
-        let state = State { awaited, ..State::new(epoch, settle) };
+        let settle_until = if waits { cx.timing.settle } else { Duration::ZERO };
+        let start = Start { epoch, settle_until, members: cx.store.members.clone() };
         cx.note(|| format!("head {process:?} begins term {epoch}"));
-        cx.timer(process, Duration::ZERO, Timer::Look);
-        let tick = cx.timing.tick;
-        cx.timer(process, tick, Timer::Tick);
-        Self {
+        cx.timer(process, PRESENCE, Timer::Presence);
+        let mut head = Self {
             process,
-            state,
-            desired,
+            reconciler: Reconciler::new(start, desired, cx.timing.clone()),
             started_at: cx.now(),
             skew: Duration::ZERO,
             nodes: BTreeMap::new(),
             node_streams: BTreeMap::new(),
             ingress_streams: BTreeMap::new(),
             last_session: 0,
-            look_queued: true,
+            alarm: None,
+            last_alarm: 0,
+            alive_at: Duration::ZERO,
             looks: (Duration::ZERO, 0),
-            looked_at: Duration::ZERO,
-            look_at: Duration::ZERO,
-            retired: BTreeMap::new(),
-            stopped: BTreeSet::new(),
-            heard: BTreeMap::new(),
+            watched: Watched::default(),
             last_command: cx.now(),
-        }
+        };
+        head.set_alarm(cx);
+        head
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        self.reconciler.state()
+    }
+
+    pub(crate) fn desired(&self) -> &Desired {
+        self.reconciler.desired()
     }
 
     /// Its own clock.
@@ -110,16 +124,73 @@ impl Head {
 
     pub(crate) fn timer(&mut self, timer: &Timer, cx: &mut Cx) {
         match timer {
-            Timer::Tick => {
-                let tick = cx.timing.tick;
-                cx.timer(self.process, tick, Timer::Tick);
-                self.tick(cx);
+            Timer::Presence => {
+                cx.timer(self.process, PRESENCE, Timer::Presence);
+                self.note_presence(cx);
+                // Its clock may have jumped over the alarm.
+                self.set_alarm(cx);
             }
-            Timer::Look => {
-                self.look_queued = false;
-                self.look(cx);
+            Timer::Alarm(number) if *number == self.last_alarm => {
+                self.alarm = None;
+                self.count_look(cx);
+                self.feed_event(Event::Wake, cx);
             }
             _ => {}
+        }
+    }
+
+    /// Notes that it runs, and tells the reconciler of a gap in which it did not.
+    fn note_presence(&mut self, cx: &mut Cx) {
+        let now = self.clock(cx);
+        let gap = now.saturating_sub(self.alive_at);
+        self.alive_at = now;
+        if gap >= MIN_ABSENCE {
+            cx.note(|| format!("head {} was away for {gap:?}", self.reconciler.state().epoch));
+            self.reconciler.handle(Event::Absent(gap), now);
+        }
+    }
+
+    /// Gives the reconciler an event, and carries out what follows.
+    fn feed_event(&mut self, event: Event, cx: &mut Cx) {
+        self.note_presence(cx);
+        let now = self.clock(cx);
+        let before = Arc::clone(&self.state().routes.pipelines);
+        let is_wake = event == Event::Wake;
+        let mut effects = self.reconciler.handle(event, now);
+        if is_wake {
+            self.mutate_table(&mut effects, now, cx);
+        }
+        let mut decided = false;
+        for effect in effects {
+            match effect {
+                Effect::Record(..) => {}
+                Effect::Command(command) => {
+                    decided = true;
+                    self.check(&command, now, cx);
+                    self.excuse(&command, &before, cx);
+                    self.send(&command, cx);
+                }
+                Effect::Publish(table) => self.published(&table, cx),
+            }
+        }
+        if is_wake {
+            self.check_table(&before, cx);
+            self.feed(cx);
+        }
+        if decided {
+            cx.checks.books(self.reconciler.state());
+        }
+        self.set_alarm(cx);
+    }
+
+    /// Asks to be woken when the reconciler wants to be.
+    fn set_alarm(&mut self, cx: &mut Cx) {
+        let Some(at) = self.reconciler.next_wake() else { return };
+        if self.alarm.is_none_or(|alarm| alarm > at) {
+            self.alarm = Some(at);
+            let wait = at.saturating_sub(self.clock(cx));
+            self.last_alarm += 1;
+            cx.timer(self.process, wait, Timer::Alarm(self.last_alarm));
         }
     }
 
@@ -128,13 +199,13 @@ impl Head {
             Message::Register(registration, obeyed) => self.register(conn, registration, obeyed, cx),
             Message::Heartbeat(ongoing) => {
                 if let Some((node, session)) = self.node_streams.get(&conn).cloned() {
-                    self.observe(Event::Heartbeat(node, session, ongoing), cx);
+                    self.observe(Observation::Heartbeat(node, session, ongoing), cx);
                 }
             }
             Message::Replica(report) => {
                 if let Some((node, session)) = self.node_streams.get(&conn).cloned() {
                     let report = Self::mutate(report, cx);
-                    self.observe(Event::ReplicaChanged(node, session, report), cx);
+                    self.observe(Observation::ReplicaChanged(node, session, report), cx);
                 }
             }
             Message::Hello(id) => self.hello(conn, from, id, cx),
@@ -142,14 +213,14 @@ impl Head {
                 if let Some(stream) = self.ingress_streams.get(&conn) {
                     let (id, session) = (stream.id.clone(), stream.session);
                     if !counted.is_empty() {
-                        self.observe(Event::Counted(id.clone(), session, counted), cx);
+                        self.observe(Observation::Counted(id.clone(), session, counted), cx);
                     }
-                    self.observe(Event::Loaded(id, session, loads), cx);
+                    self.observe(Observation::Loaded(id, session, loads), cx);
                 }
             }
             Message::Ack(version) => {
                 if let Some(stream) = self.ingress_streams.get(&conn) {
-                    self.observe(Event::Acked(stream.id.clone(), stream.session, version), cx);
+                    self.observe(Observation::Acked(stream.id.clone(), stream.session, version), cx);
                 }
             }
             _ => {}
@@ -162,11 +233,11 @@ impl Head {
             if self.nodes.get(&node).is_some_and(|(current, _)| *current == session) {
                 self.nodes.remove(&node);
             }
-            self.observe(Event::NodeLeft(node, session), cx);
+            self.observe(Observation::NodeLeft(node, session), cx);
         }
         if let Some(stream) = self.ingress_streams.remove(&conn) {
-            self.heard.insert(stream.process, self.clock(cx));
-            self.observe(Event::IngressLeft(stream.id, stream.session), cx);
+            self.watched.heard.insert(stream.process, self.clock(cx));
+            self.observe(Observation::IngressLeft(stream.id, stream.session), cx);
         }
     }
 
@@ -179,9 +250,9 @@ impl Head {
         let now = self.clock(cx);
         // In production the only head of a store would go above a later term that a worker has obeyed. One that has been
         // replaced may not, and does not look: its orders are the worker's to refuse.
-        cx.note(|| format!("{} dials head {}, has obeyed {obeyed}", registration.id, self.state.epoch));
-        if admit(&self.state, &registration, &cx.timing, now).is_err() {
-            cx.note(|| format!("head {} refuses {}", self.state.epoch, registration.id));
+        cx.note(|| format!("{} dials head {}, has obeyed {obeyed}", registration.id, self.state().epoch));
+        if self.reconciler.admit(&registration, now).is_err() {
+            cx.note(|| format!("head {} refuses {}", self.state().epoch, registration.id));
             cx.close(conn, End::Accepter);
             return;
         }
@@ -193,9 +264,9 @@ impl Head {
             self.node_streams.remove(&old);
         }
         self.node_streams.insert(conn, (node, session));
-        let registered = Message::Command(self.state.epoch, network::Command::Registered);
+        let registered = Message::Command(self.state().epoch, network::Command::Registered);
         cx.send((conn, End::Accepter), registered);
-        self.observe(Event::NodeJoined(session, registration), cx);
+        self.observe(Observation::NodeJoined(session, registration), cx);
     }
 
     fn hello(&mut self, conn: ConnId, process: Process, id: IngressId, cx: &mut Cx) {
@@ -203,106 +274,38 @@ impl Head {
         let stream = IngressStream { id: id.clone(), session, process, sent: 0 };
         self.ingress_streams.insert(conn, stream);
         let (name, address) = (id.to_string(), String::new());
-        self.observe(Event::IngressJoined { id, session, name, address, pid: 1 }, cx);
+        self.observe(Observation::IngressJoined { id, session, name, address, pid: 1 }, cx);
         self.feed(cx);
     }
 
-    fn observe(&mut self, event: Event, cx: &mut Cx) {
-        if !matches!(event, Event::Heartbeat(..) | Event::Loaded(..)) {
-            cx.note(|| format!("head {} observes {}", self.state.epoch, brief(&event)));
+    fn observe(&mut self, observation: Observation, cx: &mut Cx) {
+        if !matches!(observation, Observation::Heartbeat(..) | Observation::Loaded(..)) {
+            cx.note(|| format!("head {} observes {}", self.state().epoch, brief(&observation)));
         }
-        let now = self.clock(cx);
-        let revives = wake::revives(&self.state, &cx.timing, &event, now);
-        let effect = observe(&mut self.state, &self.desired, event, now);
-        if revives || effect == Effect::Structure {
-            cx.checks.books(&self.state);
-            self.queue_look(cx);
+        let may_book = matches!(observation, Observation::NodeJoined(..) | Observation::ReplicaChanged(..));
+        self.feed_event(observation.into(), cx);
+        if may_book {
+            cx.checks.books(self.reconciler.state());
         }
     }
 
-    /// The store has taken a change. Two may arrive in another order than they were stored in.
+    /// The store has taken a change.
     pub(crate) fn change_desired(&mut self, desired: &Arc<Desired>, cx: &mut Cx) {
-        if desired.generation > self.desired.generation {
-            let now = self.clock(cx);
-            let commands = scale::rebound(&mut self.state, &self.desired, desired);
-            self.desired = Arc::clone(desired);
-            scale::forget_unwanted(&mut self.state, &self.desired);
-            self.carry_out(&commands, now, cx);
-            cx.checks.dirty = true;
-            self.queue_look(cx);
-        }
-    }
-
-    /// Something changed: look at it.
-    pub(crate) fn queue_look(&mut self, cx: &mut Cx) {
-        if !self.look_queued {
-            self.look_queued = true;
-            cx.timer(self.process, Duration::ZERO, Timer::Look);
-        }
-    }
-
-    /// Looks only when a time that was known beforehand has come.
-    fn tick(&mut self, cx: &mut Cx) {
-        let now = self.clock(cx);
-        if self.look_at <= now {
-            // Heartbeats may have moved it meanwhile.
-            self.look_at = wake::next_look(&self.state, &self.desired, &cx.timing, self.looked_at);
-        }
-        if self.look_at <= now {
-            self.look(cx);
-        } else if self.state.next_scale().is_some_and(|at| at <= now) {
-            let commands = scale::scale(&mut self.state, &self.desired, now);
-            self.carry_out(&commands, now, cx);
-            if !commands.is_empty() {
-                self.look(cx);
-            }
-        }
-    }
-
-    fn carry_out(&mut self, commands: &[Command], now: Duration, cx: &mut Cx) {
-        for command in commands {
-            self.check(command, now, cx);
-            self.excuse(command, cx);
-            self.state.carry_out(command, now);
-            self.send(command, cx);
-        }
-    }
-
-    fn look(&mut self, cx: &mut Cx) {
-        let now = self.clock(cx);
-        self.count_look(cx);
-        let scaled = scale::scale(&mut self.state, &self.desired, now);
-        self.carry_out(&scaled, now, cx);
-        let decided = step(&self.desired, &self.state, &cx.timing, now);
-        self.carry_out(&decided.commands, now, cx);
-        if !decided.commands.is_empty() {
-            cx.checks.books(&self.state);
-            self.queue_look(cx);
-        }
-        self.state.pending = decided.pending;
-        self.state.unplaced = decided.unplaced;
-        self.state.take_census(decided.census, now);
-        self.publish(now, cx);
-        self.looked_at = now;
-        self.look_at = wake::next_look(&self.state, &self.desired, &cx.timing, now);
-        self.feed(cx);
-    }
-
-    fn publish(&mut self, now: Duration, cx: &mut Cx) {
-        let before = Arc::clone(&self.state.routes.pipelines);
-        let published = self.next_table(now, cx);
-        self.check_table(&before, cx);
-        if let Some(table) = published {
-            cx.note(|| {
-                format!("head {} publishes {:x}: {:?}", self.state.epoch, table.version, named(&table))
-            });
-            let again = named(&table).intersection(&self.stopped).next().cloned();
-            if let Some(replica) = again {
-                cx.checks.fail(Rule::StoppedNotNamed, format!("{replica} in table {:x}", table.version));
-            }
-            self.last_command = cx.now();
+        if desired.generation > self.desired().generation {
+            self.feed_event(Event::Desired(Arc::clone(desired)), cx);
             cx.checks.dirty = true;
         }
+    }
+
+    fn published(&mut self, table: &RouteTable, cx: &mut Cx) {
+        cx.note(|| format!("head {} publishes {:x}: {:?}", self.state().epoch, table.version, named(table)));
+        let stopped = &self.watched.stopped;
+        let again = named(table).into_iter().find(|replica| stopped.contains_key(replica));
+        if let Some(replica) = again {
+            cx.checks.fail(Rule::StoppedNotNamed, format!("{replica} in table {:x}", table.version));
+        }
+        self.last_command = cx.now();
+        cx.checks.dirty = true;
     }
 
     fn count_look(&mut self, cx: &mut Cx) {
@@ -316,18 +319,19 @@ impl Head {
     /// Sends each ingress the newest table, once.
     fn feed(&mut self, cx: &mut Cx) {
         // A head that has just begun has no table; version 0 stands for that.
-        let version = self.state.routes.version;
+        let routes = &self.reconciler.state().routes;
+        let (version, epoch) = (routes.version, self.reconciler.state().epoch);
         for (conn, stream) in &mut self.ingress_streams {
             if version > stream.sent {
                 stream.sent = version;
-                let table = Message::Table(self.state.epoch, self.state.routes.clone());
+                let table = Message::Table(epoch, routes.clone());
                 cx.send((*conn, End::Accepter), table);
             }
         }
     }
 
     fn send(&mut self, command: &Command, cx: &mut Cx) {
-        cx.note(|| format!("head {} decides {}", self.state.epoch, brief_command(command)));
+        cx.note(|| format!("head {} decides {}", self.state().epoch, brief_command(command)));
         let over = |change: &Change| change.kind == ChangeKind::End;
         let housekeeping = match command {
             Command::ForgetNode { .. } | Command::ForgetIngress { .. } => true,
@@ -337,11 +341,11 @@ impl Head {
         if !housekeeping {
             self.last_command = cx.now();
         }
-        let epoch = self.state.epoch;
+        let epoch = self.state().epoch;
         let (node, message) = match command {
             Command::Start(order) | Command::Update(order) => {
                 if cx.mutation == Mutation::HeadBooksSharesTwice {
-                    let node = self.state.nodes.get_mut(&order.node);
+                    let node = self.reconciler.state_mut().nodes.get_mut(&order.node);
                     if let Some(replica) = node.and_then(|node| node.replicas.get_mut(&order.replica)) {
                         replica.gpus.clear();
                     }
@@ -393,12 +397,12 @@ impl Head {
     /// How many replicas each deployment of what serves is to have, by what serves, what is wanted, and what it went back to.
     pub(crate) fn asked(&self) -> BTreeMap<FullName, usize> {
         let mut asked = BTreeMap::new();
-        for (pipeline, there) in &self.desired.pipelines {
+        for (pipeline, there) in &self.desired().pipelines {
             // What never worked is nothing to protect.
-            let Some(serving) = self.state.serving.get(pipeline).filter(|serving| serving.complete) else {
+            let Some(serving) = self.state().serving.get(pipeline).filter(|serving| serving.complete) else {
                 continue;
             };
-            let told = self.state.conclusions.get(pipeline).filter(|told| told.revision == there.wanted);
+            let told = self.state().conclusions.get(pipeline).filter(|told| told.revision == there.wanted);
             let back = told.and_then(|told| Some(told.back.as_ref()?.0)).unwrap_or(there.wanted);
             let numbers = [serving.revision, there.wanted, back];
             let revisions: Vec<_> = numbers.iter().filter_map(|number| there.revisions.get(number)).collect();
@@ -407,7 +411,7 @@ impl Head {
                 let name = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };
                 let target = |revision: &&Arc<Revision>| {
                     let bounds = &revision.spec(deployment)?.autoscaling;
-                    let target = self.state.targets.get(&name).copied().unwrap_or(bounds.min_replicas);
+                    let target = self.state().targets.get(&name).copied().unwrap_or(bounds.min_replicas);
                     Some(target.clamp(bounds.min_replicas, bounds.max_replicas))
                 };
                 let targets: Option<Vec<u32>> = revisions.iter().map(target).collect();
@@ -421,7 +425,7 @@ impl Head {
     /// The replicas that its table names for the revision that serves, by deployment; those that help out included.
     pub(crate) fn named(&self) -> BTreeMap<FullName, Vec<ReplicaId>> {
         let mut all = BTreeMap::new();
-        for pipeline in self.state.routes.pipelines.iter() {
+        for pipeline in self.state().routes.pipelines.iter() {
             for route in &pipeline.deployments {
                 let deployment = route.deployment.clone();
                 let name = FullName { pipeline: pipeline.name.clone(), deployment };
@@ -436,16 +440,16 @@ impl Head {
     }
 }
 
-fn brief(event: &Event) -> String {
-    match event {
-        Event::NodeJoined(session, registration) => {
+fn brief(observation: &Observation) -> String {
+    match observation {
+        Observation::NodeJoined(session, registration) => {
             let replicas = registration.replicas.iter().map(|it| format!("{} {:?}", it.id, it.state));
             format!("{} joins ({session:?}) with {:?}", registration.id, replicas.collect::<Vec<_>>())
         }
-        Event::ReplicaChanged(node, _, report) => {
+        Observation::ReplicaChanged(node, _, report) => {
             format!("{} on {node} is {:?}, restarts {}", report.id, report.state, report.restarts)
         }
-        Event::Counted(_, _, counted) => {
+        Observation::Counted(_, _, counted) => {
             let tallies = counted.iter().map(|((pipeline, revision), tally)| {
                 let of = |outcomes: &millstream_core::rollout::Outcomes| {
                     format!("{}/{}", outcomes.failed, outcomes.total())

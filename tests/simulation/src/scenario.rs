@@ -129,7 +129,6 @@ pub(crate) struct Scenario {
     pub(crate) num_pipelines: usize,
     pub(crate) latency: Latency,
     pub(crate) scaling: Scaling,
-    pub(crate) tick: Duration,
     pub(crate) failing_calls: u32,
     /// When the script is over and everything heals.
     pub(crate) ends_at: Duration,
@@ -177,7 +176,6 @@ impl Scenario {
             num_pipelines,
             latency,
             scaling: if auto { Scaling::Auto } else { Scaling::Fixed },
-            tick: ms([100, 250][rng.random_range(0..2)]),
             failing_calls: if weather == Storm { 5 } else { 0 },
             ends_at,
             script,

@@ -72,7 +72,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(scenario: Scenario, mutation: Mutation, trace: Trace) -> Self {
         let mut rng = SmallRng::seed_from_u64(scenario.seed ^ 0x5eed);
-        let timing = Timing { tick: scenario.tick, ..Timing::default() };
+        let timing = Timing::default();
         let gpu_pipelines = rng.random_range(0..=scenario.num_pipelines);
         let shares = if scenario.room == Room::Tight { [400, 600] } else { [125, 250] };
         let drafts = (0..scenario.num_pipelines)
@@ -298,7 +298,7 @@ impl World {
     /// Compares who serves with what is asked for.
     fn check_serving(&mut self) {
         let leader = self.heads[self.cx.leader].running.as_ref();
-        let Some(head) = leader.filter(|head| head.state.settled) else { return };
+        let Some(head) = leader.filter(|head| head.state().settled) else { return };
         let now = self.cx.now();
         self.cx.checks.serving(&head.asked(), &head.named(), now);
     }

@@ -38,14 +38,29 @@ impl State {
 
     /// The head itself did not run for that long: what others would have said meanwhile is on its way, so nobody is taken
     /// for silent on that account.
-    pub fn was_absent(&mut self, gap: Duration) {
+    pub(super) fn was_absent(&mut self, gap: Duration, now: Duration) {
         for node in self.nodes.values_mut().filter(|node| node.session.is_some()) {
-            node.last_seen += gap;
+            node.last_seen = (node.last_seen + gap).min(now);
         }
     }
 
+    /// The newest route table that every ingress has put in force.
+    pub(super) fn confirmed_version(&self) -> u64 {
+        self.ingresses.values().map(|ingress| ingress.acked).min().unwrap_or(u64::MAX)
+    }
+
+    /// The oldest route table whose confirmation a replica on its way out waits for.
+    pub(super) fn awaited_version(&self) -> Option<u64> {
+        let replicas = self.nodes.values().flat_map(|node| node.replicas.values());
+        let versions = replicas.filter_map(|replica| match replica.leaving {
+            Some(Leaving::Retiring { gone_from, .. }) => gone_from,
+            _ => None,
+        });
+        versions.min()
+    }
+
     /// Books a command that is being carried out.
-    pub fn carry_out(&mut self, command: &Command, now: Duration) {
+    pub(super) fn carry_out(&mut self, command: &Command, now: Duration) {
         match command {
             Command::Settle => {
                 self.settled = true;

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_status::{NodeId, ReplicaId};
 
 use super::linger::{lingering, serves_any};
 use super::state::State;
+use super::timer::Timer;
 use super::view::{Seen, View};
 use super::{Command, Order, Reason};
 use crate::Timing;
@@ -49,7 +49,7 @@ pub(crate) struct Context<'a> {
     pub(crate) crowd: &'a Crowd<'a>,
     pub(crate) state: &'a State,
     pub(crate) timing: &'a Timing,
-    pub(crate) now: Duration,
+    pub(crate) timer: &'a Timer,
 }
 
 /// Decides for one pipeline. A wanted revision that this program does not understand changes nothing.
@@ -78,8 +78,8 @@ pub(crate) fn decide(context: &Context<'_>) -> Needs {
         }
     }
     let known = |number| [wanted.stored.number, serving.revision].contains(&number);
-    let Context { name, pipeline, view, state, timing, now, .. } = *context;
-    let lingering = lingering(state, view, (name, pipeline), known, timing, now);
+    let Context { name, pipeline, view, state, timing, timer, .. } = *context;
+    let lingering = lingering(state, view, (name, pipeline), known, timing, timer);
     let has = |deployment: &Name| {
         compiled.deployments.contains_key(deployment) || old.is_some_and(|old| old.spec(deployment).is_some())
     };

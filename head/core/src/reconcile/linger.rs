@@ -12,14 +12,15 @@ use millstream_status::status::ReplicaState;
 use super::deployment::{Context, Needs, is_convicted};
 use super::routes::PipelineRoute;
 use super::state::State;
+use super::timer::Timer;
 use super::view::{Seen, View};
 use crate::Timing;
 use crate::desired::{Desired, Pipeline, Revision};
 use crate::rollout::Phase;
 
 /// Whether requests of a revision that left the routes then may still be under way.
-fn may_be_under_way(since: Duration, timing: &Timing, now: Duration) -> bool {
-    now.saturating_sub(since) < timing.rollout.watch
+fn may_be_under_way(since: Duration, timing: &Timing, timer: &Timer) -> bool {
+    !timer.reached(since + timing.rollout.watch)
 }
 
 /// The revisions of a pipeline on which requests may be under way, by number: those that the last table names, those
@@ -31,12 +32,12 @@ pub(super) fn lingering<'a>(
     (name, pipeline): (&Name, &'a Pipeline),
     known: impl Fn(u64) -> bool,
     timing: &Timing,
-    now: Duration,
+    timer: &Timer,
 ) -> Vec<&'a Arc<Revision>> {
     let routed = state.routes.pipeline(name).into_iter().flat_map(|route| &route.variants);
     let routed = routed.map(|variant| variant.revision.stored.number);
     let left = state.left.get(name).into_iter().flatten();
-    let left = left.filter(|(_, since)| may_be_under_way(**since, timing, now)).map(|(number, _)| *number);
+    let left = left.filter(|(_, since)| may_be_under_way(**since, timing, timer)).map(|(number, _)| *number);
     let rollout = state.rollouts.get(name).filter(|rollout| rollout.phase >= Phase::Moving);
     let baseline = rollout.map(|rollout| rollout.baseline);
     let unsettled = (!state.settled).then(|| view.of_pipeline(name)).into_iter().flatten();
@@ -77,25 +78,21 @@ impl State {
         next: &[PipelineRoute],
         desired: &Desired,
         timing: &Timing,
-        now: Duration,
+        timer: &Timer,
     ) {
         for route in self.routes.pipelines.iter() {
             for revision in route.variants.iter().map(|variant| variant.revision.stored.number) {
                 if !names(next, &route.name, revision) {
-                    self.left.entry(route.name.clone()).or_default().insert(revision, now);
+                    self.left.entry(route.name.clone()).or_default().insert(revision, timer.now());
                 }
             }
         }
         self.left.retain(|name, left| {
-            left.retain(|number, since| may_be_under_way(*since, timing, now) && !names(next, name, *number));
+            left.retain(|number, since| {
+                may_be_under_way(*since, timing, timer) && !names(next, name, *number)
+            });
             !left.is_empty() && desired.pipelines.contains_key(name)
         });
-    }
-
-    /// When the next revision that left the routes is forgotten.
-    pub(super) fn next_forgotten(&self, timing: &Timing, now: Duration) -> Option<Duration> {
-        let left = self.left.values().flat_map(BTreeMap::values).map(|since| *since + timing.rollout.watch);
-        left.filter(|at| *at > now).min()
     }
 }
 

@@ -1,20 +1,21 @@
 //! Closing the gap between what people asked for and what runs, as plain functions of values.
 //!
-//! [`observe`] folds what workers and ingresses say into the [`State`]; [`step()`] compares it with what is desired and
-//! gives [`Command`]s; [`State::carry_out`] books them; [`routes`] makes the table that ingresses get. The actor around
-//! them only passes events in and sends commands out.
+//! [`Reconciler`] is the machine: it takes [`Event`]s, and gives [`Effect`]s and the time of its next look. Inside, `observe`
+//! folds what workers and ingresses say into the [`State`]; `step` compares that with what is desired and gives
+//! [`Command`]s; `book` notes them as under way; [`routes`] makes the table that ingresses get.
 
 mod book;
 pub(crate) mod deployment;
 mod linger;
 pub mod observe;
+mod reconciler;
 pub mod routes;
 pub mod scale;
 mod state;
 mod step;
 mod takeover;
+mod timer;
 pub(crate) mod view;
-pub mod wake;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,12 +27,13 @@ use serde::Serialize;
 
 use crate::rollout;
 use crate::scheduler::Share;
+pub use reconciler::{Effect, Event, Reconciler, Start};
 pub use scale::{Census, Scale};
 pub use state::{
     Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId,
     State, Unplaced,
 };
-pub use step::{Step, step};
+pub use timer::Timer;
 
 /// One thing to do, with all that is needed to do it. Doing it twice is harmless.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -59,9 +59,27 @@ pub struct Report {
     pub gpus: Vec<Share>,
 }
 
+impl Report {
+    /// What a worker says of a replica that is as it is known.
+    #[must_use]
+    pub fn of(id: &ReplicaId, replica: &Replica) -> Self {
+        Self {
+            id: id.clone(),
+            deployment: replica.deployment.clone(),
+            revision: replica.revision,
+            state: replica.state,
+            doing: replica.doing.clone(),
+            error: replica.error.clone(),
+            pid: replica.pid,
+            restarts: replica.restarts,
+            gpus: replica.gpus.clone(),
+        }
+    }
+}
+
 /// Something that a worker or an ingress said, or that befell its stream.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub enum Event {
+pub enum Observation {
     /// A worker's stream began, and [`admit`] let it in.
     NodeJoined(SessionId, Registration),
     /// A node lives; ongoing requests by replica.
@@ -132,69 +150,78 @@ pub fn admit(
     }
 }
 
-/// What an event changed, so that the shell knows what to look at again.
+/// What an observation changed: whether and when to decide again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub(super) enum Change {
     /// Nothing, or numbers that only status shows.
     Numbers,
+    /// What came of requests on revisions that are on trial.
+    Outcomes,
+    /// An ingress has put a table in force.
+    Confirmed,
     /// Something that decisions depend on.
     Structure,
 }
 
-/// Folds one event into the state.
-pub fn observe(state: &mut State, desired: &Desired, event: Event, now: Duration) -> Effect {
-    match event {
-        Event::NodeJoined(session, registration) => {
+/// Folds one observation into the state.
+pub(super) fn observe(
+    state: &mut State,
+    desired: &Desired,
+    observation: Observation,
+    now: Duration,
+) -> Change {
+    match observation {
+        Observation::NodeJoined(session, registration) => {
             join(state, desired, session, registration, now);
-            Effect::Structure
+            Change::Structure
         }
-        Event::Heartbeat(id, session, ongoing) => heartbeat(state, &id, session, &ongoing, now),
-        Event::ReplicaChanged(id, session, report) => {
-            let Some(node) = node_of(state, &id, session) else { return Effect::Numbers };
-            node.last_seen = now;
+        Observation::Heartbeat(id, session, ongoing) => heartbeat(state, &id, session, &ongoing, now),
+        Observation::ReplicaChanged(id, session, report) => {
+            let Some(node) = node_of(state, &id, session) else { return Change::Numbers };
+            node.last_seen = node.last_seen.max(now);
             change_replica(node, desired, report)
         }
-        Event::NodeLeft(id, session) => {
-            let Some(node) = node_of(state, &id, session) else { return Effect::Numbers };
+        Observation::NodeLeft(id, session) => {
+            let Some(node) = node_of(state, &id, session) else { return Change::Numbers };
             node.session = None;
             if node.draining {
                 // It ended as it was asked to; should it come back, it says what runs there.
                 node.replicas.clear();
             }
-            Effect::Structure
+            Change::Structure
         }
-        Event::IngressJoined { id, session, name, address, pid } => {
+        Observation::IngressJoined { id, session, name, address, pid } => {
             state.forget_loads(&id, now);
             let session = Some(session);
             let ingress =
                 Ingress { name, address, pid, session, since: now, acked: 0, loads: BTreeMap::new() };
             state.ingresses.insert(id, ingress);
-            Effect::Structure
+            Change::Structure
         }
-        Event::Acked(id, session, version) => {
-            let Some(ingress) = ingress_of(state, &id, session) else { return Effect::Numbers };
+        Observation::Acked(id, session, version) => {
+            let Some(ingress) = ingress_of(state, &id, session) else { return Change::Numbers };
             ingress.acked = ingress.acked.max(version);
-            Effect::Structure
+            Change::Confirmed
         }
-        Event::Loaded(id, session, loads) => scale::load(state, desired, (&id, session), loads, now),
-        Event::Counted(id, session, counted) => match ingress_of(state, &id, session) {
+        Observation::Loaded(id, session, loads) => scale::load(state, desired, (&id, session), loads, now),
+        Observation::Counted(id, session, counted) => match ingress_of(state, &id, session) {
             Some(_) => count(state, desired, &counted),
-            None => Effect::Numbers,
+            None => Change::Numbers,
         },
-        Event::IngressLeft(id, session) => {
-            let Some(ingress) = ingress_of(state, &id, session) else { return Effect::Numbers };
+        Observation::IngressLeft(id, session) => {
+            let Some(ingress) = ingress_of(state, &id, session) else { return Change::Numbers };
             ingress.session = None;
             ingress.since = now;
             ingress.loads.clear();
             state.forget_loads(&id, now);
-            Effect::Structure
+            Change::Structure
         }
     }
 }
 
 /// Counts what ended, and what concerns rollouts under way, once their new revision has been given anything.
-fn count(state: &mut State, desired: &Desired, counted: &Counted) -> Effect {
-    let mut effect = Effect::Numbers;
+fn count(state: &mut State, desired: &Desired, counted: &Counted) -> Change {
+    let mut change = Change::Numbers;
     for ((pipeline, revision), tally) in counted {
         // An ingress may not have heard yet of what is gone.
         if desired.pipelines.contains_key(pipeline) {
@@ -209,10 +236,10 @@ fn count(state: &mut State, desired: &Desired, counted: &Counted) -> Effect {
         });
         if let Some(rollout) = rollout {
             rollout.tally.entry(*revision).or_default().add(tally);
-            effect = Effect::Structure;
+            change = Change::Outcomes;
         }
     }
-    effect
+    change
 }
 
 fn node_of<'a>(state: &'a mut State, id: &NodeId, session: SessionId) -> Option<&'a mut Node> {
@@ -265,16 +292,16 @@ fn heartbeat(
     session: SessionId,
     ongoing: &BTreeMap<ReplicaId, u64>,
     now: Duration,
-) -> Effect {
-    let Some(node) = node_of(state, id, session) else { return Effect::Numbers };
-    node.last_seen = now;
+) -> Change {
+    let Some(node) = node_of(state, id, session) else { return Change::Numbers };
+    node.last_seen = node.last_seen.max(now);
     for (id, replica) in &mut node.replicas {
         replica.ongoing = ongoing.get(id).copied().unwrap_or(0);
     }
-    Effect::Numbers
+    Change::Numbers
 }
 
-fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Effect {
+fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change {
     // One that drained already when its node joined was told to by the head before.
     let known = node.replicas.get(&report.id);
     let unasked = known.is_some_and(|it| it.leaving.is_none() && it.state != ReplicaState::Draining);
@@ -284,12 +311,12 @@ fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Effect 
     }
     if report.state == ReplicaState::Stopped {
         node.replicas.remove(&report.id);
-        return Effect::Structure;
+        return Change::Structure;
     }
     let replica = node.replicas.entry(report.id.clone()).or_insert_with(|| adopt(desired, &report));
     let before = (replica.state, replica.restarts);
     update(replica, report);
-    if before == (replica.state, replica.restarts) { Effect::Numbers } else { Effect::Structure }
+    if before == (replica.state, replica.restarts) { Change::Numbers } else { Change::Structure }
 }
 
 fn update(replica: &mut Replica, report: Report) {

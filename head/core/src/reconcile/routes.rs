@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_pipelines::{FullName, Name};
 use millstream_status::{NodeId, ReplicaId};
@@ -12,6 +11,7 @@ use serde::Serialize;
 use super::deployment::{is_convicted, is_interchangeable, target};
 use super::linger::{lingering, serves_any};
 use super::state::{Leaving, State};
+use super::timer::Timer;
 use super::view::{Seen, View};
 use crate::Timing;
 use crate::desired::{ApiKey, Desired, Pipeline, Revision};
@@ -106,12 +106,12 @@ pub struct ReplicaRoute {
 
 /// Makes the next table when it differs from the last one, and notes which leaving replicas it no longer names.
 /// While the head does not know yet what runs there is none: ingresses serve on from theirs.
-pub fn publish(state: &mut State, desired: &Desired, timing: &Timing, now: Duration) -> Option<RouteTable> {
+pub fn publish(state: &mut State, desired: &Desired, timing: &Timing, timer: &Timer) -> Option<RouteTable> {
     if !state.settled || state.stopping {
         return None;
     }
-    let pipelines = build(state, desired, timing, now);
-    state.note_left(&pipelines, desired, timing, now);
+    let pipelines = build(state, desired, timing, timer);
+    state.note_left(&pipelines, desired, timing, timer);
     let num_ingresses = num_ingresses(state);
     let routes = &state.routes;
     let changed = routes.version == 0
@@ -137,15 +137,15 @@ fn num_ingresses(state: &State) -> u32 {
     u32::try_from(connected.count()).unwrap_or(u32::MAX).max(1)
 }
 
-fn build(state: &State, desired: &Desired, timing: &Timing, now: Duration) -> Vec<PipelineRoute> {
-    let view = View::new(state, timing, now);
+fn build(state: &State, desired: &Desired, timing: &Timing, timer: &Timer) -> Vec<PipelineRoute> {
+    let view = View::new(state, timing, timer.now());
     let route = |(name, pipeline): (&Name, &Pipeline)| {
         let variants = variants(state, name, pipeline)?;
         let revisions = variants.iter().map(|variant| &variant.revision);
         let compiled = revisions.filter_map(|revision| revision.compiled.as_ref().ok());
         let names: BTreeSet<_> = compiled.flat_map(|compiled| compiled.deployments.keys()).collect();
         let known = |number| variants.iter().any(|variant| variant.revision.stored.number == number);
-        let lingering = lingering(state, &view, (name, pipeline), known, timing, now);
+        let lingering = lingering(state, &view, (name, pipeline), known, timing, timer);
         let of_lingering = lingering.iter().filter_map(|revision| revision.compiled.as_ref().ok());
         let of_lingering: BTreeSet<_> =
             of_lingering.flat_map(|compiled| compiled.deployments.keys()).collect();

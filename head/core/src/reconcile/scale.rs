@@ -10,7 +10,7 @@ use millstream_status::IngressId;
 use serde::Serialize;
 
 use super::Command;
-use super::observe::Effect;
+use super::observe::Change;
 use super::routes::RouteTable;
 use super::state::{SessionId, State};
 use super::view::View;
@@ -106,11 +106,11 @@ pub(super) fn load(
     (id, session): (&IngressId, SessionId),
     loads: BTreeMap<FullName, Load>,
     now: Duration,
-) -> Effect {
+) -> Change {
     let known = state.ingresses.get_mut(id).filter(|ingress| ingress.session == Some(session));
-    let Some(ingress) = known else { return Effect::Numbers };
+    let Some(ingress) = known else { return Change::Numbers };
     let before = std::mem::take(&mut ingress.loads);
-    let mut effect = Effect::Numbers;
+    let mut change = Change::Numbers;
     let left_out =
         before.keys().filter(|name| !loads.contains_key(*name)).map(|name| (name, Load::default()));
     for (name, load) in loads.iter().map(|(name, load)| (name, *load)).chain(left_out) {
@@ -125,13 +125,13 @@ pub(super) fn load(
             state.scalers.insert(name.clone(), scaler);
         }
         if target == 0 && load.ongoing + load.queued > 0 {
-            effect = Effect::Structure;
+            change = Change::Structure;
         }
     }
     if let Some(ingress) = state.ingresses.get_mut(id) {
         ingress.loads = loads;
     }
-    effect
+    change
 }
 
 /// Decides about those deployments whose time has come; the caller books each command and carries it out. Costs
@@ -150,14 +150,18 @@ pub fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<Command
         if scaler.look_at.is_none_or(|at| at > now) {
             continue;
         }
-        let Some(settings) = settings(desired, routes, name) else {
+        let settings = settings(desired, routes, name).filter(|settings| is_scalable(settings));
+        let Some(settings) = settings else {
             dormant.push(name.clone());
             continue;
         };
         let from = targets.get(name).copied().unwrap_or(settings.min_replicas);
         scaler.scaling.target = from;
-        // One that is new, or may scale since a moment, is counted by the next look.
-        let Some(&Census { ready, starting }) = census.get(name) else { continue };
+        let Some(&Census { ready, starting }) = census.get(name) else {
+            // Its replicas are counted by the next look, which asks for a decision then.
+            scaler.look_at = None;
+            continue;
+        };
         let decision = scaler.decide(settings, (ready, starting), known_since, now);
         if let Some(rule) = decision.rule {
             let (deployment, to, inputs) = (name.clone(), decision.scaling.target, decision.inputs);

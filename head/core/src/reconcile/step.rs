@@ -12,6 +12,7 @@ use super::deployment::{self, Context, Crowd, Wanted};
 use super::observe::spec_of;
 use super::scale::{self, Census};
 use super::state::{Booking, Leaving, Node, Replica, State, Unplaced};
+use super::timer::Timer;
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
 use crate::Timing;
@@ -25,27 +26,29 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 /// What [`step()`] gives.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Step {
+pub(super) struct Step {
     /// What to do, in this order.
-    pub commands: Vec<Command>,
+    pub(super) commands: Vec<Command>,
     /// Why wanted replicas have no place, for people: a reason per node.
-    pub pending: BTreeMap<FullName, Vec<String>>,
+    pub(super) pending: BTreeMap<FullName, Vec<String>>,
     /// How many they are, by what is missing.
-    pub unplaced: Unplaced,
+    pub(super) unplaced: Unplaced,
     /// Replicas of deployments that may scale.
-    pub census: BTreeMap<FullName, Census>,
+    pub(super) census: BTreeMap<FullName, Census>,
 }
 
 /// Compares what is desired with what runs. The caller books each command ([`State::carry_out`]) and carries it out.
 #[must_use]
-pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) -> Step {
-    let view = View::new(state, timing, now);
+pub(super) fn step(desired: &Desired, state: &State, timing: &Timing, timer: &Timer) -> Step {
+    let view = View::new(state, timing, timer.now());
     let mut step = Step::default();
     if state.stopping {
         return step;
     }
     if !state.settled {
-        if now < state.settle_until && !state.all_are_back() && !runs_as_wanted(desired, state, &view, timing)
+        if !timer.reached(state.settle_until)
+            && !state.all_are_back()
+            && !runs_as_wanted(desired, state, &view, timing)
         {
             return step;
         }
@@ -63,7 +66,7 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     let crowd: Crowd<'_> = state.nodes.iter().map(|(id, node)| (id, num_staying(node))).collect();
     let mut wanted = Vec::new();
     for (name, pipeline) in &desired.pipelines {
-        let context = Context { name, pipeline, view: &view, crowd: &crowd, state, timing, now };
+        let context = Context { name, pipeline, view: &view, crowd: &crowd, state, timing, timer };
         let needs = deployment::decide(&context);
         step.commands.extend(needs.commands);
         wanted.extend(needs.start);
@@ -73,9 +76,9 @@ pub fn step(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
             step.commands.extend(replicas.iter().map(|seen| deployment::retire(seen, Reason::Unwanted)));
         }
     }
-    start(desired, state, timing, now, &wanted, &mut step);
-    stop(desired, state, timing, now, &view, &mut step);
-    keep_house(desired, state, timing, now, &view, &mut step);
+    start(desired, state, timing, timer.now(), &wanted, &mut step);
+    stop(desired, state, timing, timer, &view, &mut step);
+    keep_house(desired, state, timing, timer, &view, &mut step);
     step.census = scale::census(state, desired, &view);
     step
 }
@@ -91,8 +94,8 @@ fn runs_as_wanted(desired: &Desired, state: &State, view: &View<'_>, timing: &Ti
     // How many replicas a deployment that scales had is not known before all have said what runs.
     scale::all_fixed(desired)
         && desired.pipelines.iter().all(|(name, pipeline)| {
-            let context =
-                Context { name, pipeline, view, crowd: &Crowd::new(), state, timing, now: Duration::ZERO };
+            let (crowd, timer) = (Crowd::new(), Timer::at(Duration::ZERO));
+            let context = Context { name, pipeline, view, crowd: &crowd, state, timing, timer: &timer };
             context.wanted().is_some_and(|wanted| {
                 context.has_ready(wanted, |deployment, spec| {
                     context.target(&context.full_name(deployment), spec)
@@ -197,7 +200,7 @@ fn holds_unknown(desired: &Desired, node: &Node) -> bool {
 }
 
 /// Replicas that left the routes stop once every ingress has confirmed it, or had time to.
-fn stop(desired: &Desired, state: &State, timing: &Timing, now: Duration, view: &View<'_>, step: &mut Step) {
+fn stop(desired: &Desired, state: &State, timing: &Timing, timer: &Timer, view: &View<'_>, step: &mut Step) {
     for seen in &view.leaving {
         if seen.node.session.is_none() {
             continue;
@@ -205,14 +208,12 @@ fn stop(desired: &Desired, state: &State, timing: &Timing, now: Duration, view: 
         let drain = drain_timeout(desired, seen);
         let reason = match seen.replica.leaving {
             Some(Leaving::Retiring { since, gone_from: Some(version), reason })
-                if is_confirmed(state, timing, now, version)
-                    || now.saturating_sub(since) >= timing.ack_timeout =>
+                if is_confirmed(state, timing, timer, version)
+                    || timer.reached(since + timing.ack_timeout) =>
             {
                 reason
             }
-            Some(Leaving::Stopping { since, reason }) if now.saturating_sub(since) >= drain + STOP_GRACE => {
-                reason
-            }
+            Some(Leaving::Stopping { since, reason }) if timer.reached(since + drain + STOP_GRACE) => reason,
             _ => continue,
         };
         let (node, replica) = (seen.node_id.clone(), seen.id.clone());
@@ -222,14 +223,14 @@ fn stop(desired: &Desired, state: &State, timing: &Timing, now: Duration, view: 
 
 /// Whether no ingress sends to replicas that the table of that version does not name. One whose stream broke a moment
 /// ago may still serve from an older table; so may those of the head before, until they had time to dial this one.
-fn is_confirmed(state: &State, timing: &Timing, now: Duration, version: u64) -> bool {
+fn is_confirmed(state: &State, timing: &Timing, timer: &Timer, version: u64) -> bool {
     let inherits = !state.settle_until.is_zero();
-    if inherits && now < state.settle_until + timing.ack_timeout.saturating_sub(timing.settle) {
+    if inherits && !timer.reached(state.settle_until + timing.ack_timeout.saturating_sub(timing.settle)) {
         return false;
     }
     state.ingresses.values().all(|ingress| {
-        let gone = ingress.session.is_none() && now.saturating_sub(ingress.since) >= timing.ack_timeout;
-        gone || ingress.acked >= version
+        ingress.acked >= version
+            || ingress.session.is_none() && timer.reached(ingress.since + timing.ack_timeout)
     })
 }
 
@@ -247,7 +248,7 @@ fn keep_house(
     desired: &Desired,
     state: &State,
     timing: &Timing,
-    now: Duration,
+    timer: &Timer,
     view: &View<'_>,
     step: &mut Step,
 ) {
@@ -259,19 +260,19 @@ fn keep_house(
         step.commands.push(Command::ForgetPipeline { pipeline: pipeline.clone() });
     }
     for (id, node) in &state.nodes {
-        let dead = node.health(timing, now) == Health::Dead;
+        let dead = node.health(timing, timer.now()) == Health::Dead;
         if dead && !view.mass_loss && !node.replicas.is_empty() {
             step.commands.push(Command::GiveUp { node: id.clone() });
         } else if dead
             && node.session.is_none()
             && node.replicas.is_empty()
-            && now.saturating_sub(node.last_seen) >= timing.forget_after
+            && timer.reached(node.last_seen + timing.forget_after)
         {
             step.commands.push(Command::ForgetNode { node: id.clone() });
         }
     }
     for (id, ingress) in &state.ingresses {
-        if ingress.session.is_none() && now.saturating_sub(ingress.since) >= timing.ack_timeout {
+        if ingress.session.is_none() && timer.reached(ingress.since + timing.ack_timeout) {
             step.commands.push(Command::ForgetIngress { ingress: id.clone() });
         }
     }

@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
     /// The store may not have taken a conclusion: told again after a while.
     fn remind(&self, commands: &mut Vec<Command>) {
         let Some(told) = self.state.conclusions.get(self.name) else { return };
-        if told.is_open(self.pipeline) && self.now.saturating_sub(told.since) >= self.timing.rollout.retry {
+        if told.is_open(self.pipeline) && self.timer.reached(told.since + self.timing.rollout.retry) {
             let stored = self.pipeline.rollout.map(|stored| stored.baseline);
             let (baseline, kind) = match &told.back {
                 Some((to, reason)) => (*to, ChangeKind::RollBack { reason: reason.clone() }),
@@ -104,7 +104,10 @@ impl<'a> Context<'a> {
         let observed = self.observed(rollout, wanted);
         let next = match returns {
             true => rollout::step_back(rollout, &observed),
-            false => rollout::step(rollout, &observed, &self.timing.rollout, self.now),
+            false => {
+                self.timer.wake_at(rollout::wake_at(rollout, &self.timing.rollout, self.timer.now()));
+                rollout::step(rollout, &observed, &self.timing.rollout, self.timer.now())
+            }
         };
         let mut push = |kind| commands.push(self.change(rollout.revision, rollout.baseline, kind));
         match &next {

@@ -2,13 +2,15 @@
 //! are values.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use millstream_pipelines::{DeploymentSpec, Device as On, GpuDemand, Task};
 use millstream_status::status::{NodeState, PipelineState, ReplicaState};
 
-use super::observe::{Event, Registration, Report, admit, observe};
+use super::observe::{Observation, Registration, Report};
 use super::*;
 use crate::Timing;
+use crate::autoscaler::Rule;
 use crate::desired::change::{Candidate, Deployed, deploy};
 use crate::desired::{self, Desired, Outcome, Verdict};
 use crate::present::{numbers, status};
@@ -24,25 +26,66 @@ mod rollouts;
 mod scaling;
 mod updates;
 
-/// What people ask for, what is observed, and a clock.
+/// What people ask for, the reconciler, and a clock.
 struct Cluster {
+    /// What the store has.
     desired: Desired,
-    state: State,
-    timing: Timing,
+    head: Reconciler,
     now: Duration,
     sessions: u64,
+    /// What it has decided since a test emptied this.
+    decided: Vec<Command>,
+}
+
+impl Deref for Cluster {
+    type Target = Reconciler;
+
+    fn deref(&self) -> &Reconciler {
+        &self.head
+    }
+}
+
+impl DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut Reconciler {
+        &mut self.head
+    }
+}
+
+/// A head that begins its first term.
+fn head(epoch: u64, settle_until: Duration, desired: &Desired) -> Reconciler {
+    let start = Start { epoch, settle_until, members: [].into() };
+    Reconciler::new(start, Arc::new(desired.clone()), Timing::default())
 }
 
 impl Cluster {
     fn new() -> Self {
-        let state = State::new(1, Duration::ZERO);
-        let now = Duration::from_secs(1000);
-        Self { desired: Desired::default(), state, timing: Timing::default(), now, sessions: 0 }
+        let desired = Desired::default();
+        let head = head(1, Duration::ZERO, &desired);
+        Self { desired, head, now: Duration::from_secs(1000), sessions: 0, decided: Vec::new() }
     }
 
     /// A head that comes back: everything observed is forgotten.
     fn restart_head(&mut self) {
-        self.state = State::new(self.state.epoch + 1, self.now + self.timing.settle);
+        let settle_until = self.now + self.timing.settle;
+        self.head = head(self.state.epoch + 1, settle_until, &self.desired);
+    }
+
+    /// Tells the head what people ask for, when that has changed; gives the commands that follow at once.
+    fn tell_desired(&mut self) -> Vec<Command> {
+        let generation = self.head.desired.generation;
+        self.desired.generation = generation;
+        if self.desired == *self.head.desired {
+            return Vec::new();
+        }
+        self.desired.generation += 1;
+        let desired = Arc::new(self.desired.clone());
+        commands(self.head.handle(reconciler::Event::Desired(desired), self.now))
+    }
+
+    /// To put something into the state that no event brings about.
+    fn state_mut(&mut self) -> &mut State {
+        self.head.look_again();
+        &mut self.head.state
     }
 
     fn deploy(&mut self, pipeline: &str, specs: &[DeploymentSpec]) {
@@ -54,8 +97,10 @@ impl Cluster {
         }
     }
 
-    fn see(&mut self, event: Event) {
-        observe(&mut self.state, &self.desired, event, self.now);
+    fn see(&mut self, observation: Observation) {
+        self.tell_desired();
+        let effects = self.head.handle(observation.into(), self.now);
+        assert_eq!(effects, [], "decisions are made when it wakes");
     }
 
     fn join_with(&mut self, node: &str, cores: u64, gpus: u32, replicas: Vec<Report>) {
@@ -71,8 +116,8 @@ impl Cluster {
             resources: Resources { cpu_milli: cores * 1000, memory_bytes: 8 << 30, gpus: gpus.collect() },
             replicas,
         };
-        admit(&self.state, &registration, &self.timing, self.now).unwrap();
-        self.see(Event::NodeJoined(SessionId(self.sessions), registration));
+        self.admit(&registration, self.now).unwrap();
+        self.see(Observation::NodeJoined(SessionId(self.sessions), registration));
     }
 
     fn join(&mut self, node: &str) {
@@ -81,7 +126,7 @@ impl Cluster {
 
     fn leave(&mut self, node: &str) {
         let session = self.state.nodes[&NodeId::from(node)].session.unwrap();
-        self.see(Event::NodeLeft(node.into(), session));
+        self.see(Observation::NodeLeft(node.into(), session));
     }
 
     /// Time goes by; nodes with a stream beat.
@@ -89,27 +134,40 @@ impl Cluster {
         self.now += Duration::from_secs_f64(seconds);
         let live = self.state.nodes.iter().filter_map(|(id, node)| Some((id.clone(), node.session?)));
         for (id, session) in live.collect::<Vec<_>>() {
-            self.see(Event::Heartbeat(id, session, BTreeMap::new()));
+            self.see(Observation::Heartbeat(id, session, BTreeMap::new()));
         }
     }
 
-    /// Steps until nothing more follows; gives all commands. Routes are published after each step.
+    /// Wakes it until nothing more follows at this instant; gives all commands.
     fn settle(&mut self) -> Vec<Command> {
-        let mut all = Vec::new();
-        for _ in 0..20 {
-            let step = step(&self.desired, &self.state, &self.timing, self.now);
-            for command in &step.commands {
-                self.state.carry_out(command, self.now);
-                self.store(command);
-            }
-            self.state.pending = step.pending;
-            routes::publish(&mut self.state, &self.desired, &self.timing, self.now);
-            if step.commands.is_empty() {
+        let mut all = self.tell_desired();
+        for _ in 0..60 {
+            if self.next_wake().is_none_or(|at| at > self.now) {
+                self.nothing_is_forgotten();
+                self.decided.extend(all.iter().cloned());
                 return all;
             }
-            all.extend(step.commands);
+            for command in commands(self.head.handle(reconciler::Event::Wake, self.now)) {
+                self.store(&command);
+                all.push(command);
+            }
+            all.extend(self.tell_desired());
         }
-        panic!("commands follow commands without end: {all:#?}");
+        let kinds: Vec<_> = all.iter().map(Command::kind).collect();
+        panic!(
+            "commands follow commands without end: {kinds:?}, next {:?} at {:?}",
+            self.next_wake(),
+            self.now
+        );
+    }
+
+    /// Every rule has said when it comes to another result: a moment before that, a look decides nothing.
+    fn nothing_is_forgotten(&self) {
+        let wake = self.next_wake().unwrap_or(self.now + Duration::from_secs(100_000));
+        let mut early = self.head.clone();
+        let mut effects = Vec::new();
+        early.reconcile(wake - Duration::from_nanos(1), &mut effects);
+        assert_eq!(effects, [], "nobody asked to be woken for this before {wake:?}");
     }
 
     /// What the actor around the decisions stores.
@@ -131,6 +189,8 @@ impl Cluster {
     fn short(&mut self) -> Vec<String> {
         let text = |command| match command {
             Command::Rollout(_) | Command::ForgetPipeline { .. } => String::new(),
+            // What people ask for is no news.
+            Command::Scale(scale) if scale.rule == Rule::Bounds => String::new(),
             Command::Settle => "settle".to_owned(),
             Command::Serve { pipeline, revision, complete } => {
                 format!("serve {pipeline}@{revision}{}", if complete { "" } else { " soon" })
@@ -156,7 +216,7 @@ impl Cluster {
         let (node, session, mut report) = self.find(replica);
         report.state = state;
         report.restarts = restarts;
-        self.see(Event::ReplicaChanged(node, session, report));
+        self.see(Observation::ReplicaChanged(node, session, report));
     }
 
     fn find(&self, replica: &str) -> (NodeId, SessionId, Report) {
@@ -174,10 +234,7 @@ impl Cluster {
             let replicas = self.state.nodes.values().flat_map(|node| &node.replicas);
             let replicas: Vec<_> =
                 replicas.map(|(id, replica)| (id.to_string(), replica.state, replica.leaving)).collect();
-            let version = self.state.routes.version;
-            for ingress in self.state.ingresses.values_mut() {
-                ingress.acked = version;
-            }
+            self.confirm();
             let mut calm = commands.is_empty();
             for (id, state, leaving) in replicas {
                 match (state, leaving) {
@@ -197,6 +254,16 @@ impl Cluster {
         panic!("never calm: {all:#?}");
     }
 
+    /// Every ingress has the newest table in force.
+    fn confirm(&mut self) {
+        let version = self.state.routes.version;
+        let ingresses = self.state.ingresses.iter();
+        let connected = ingresses.filter_map(|(id, ingress)| Some((id.clone(), ingress.session?)));
+        for (id, session) in connected.collect::<Vec<_>>() {
+            self.see(Observation::Acked(id, session, version));
+        }
+    }
+
     fn routed(&self, pipeline: &str) -> Vec<String> {
         let routes = self.state.routes.pipelines.iter().filter(|route| route.name.as_str() == pipeline);
         let replicas = routes.flat_map(|route| &route.deployments).flat_map(|route| &route.replicas);
@@ -211,9 +278,18 @@ impl Cluster {
         self.sessions += 1;
         let (id, session) = (IngressId::from("ingress"), SessionId(self.sessions));
         let (name, address) = ("i".into(), "i:1".into());
-        self.see(Event::IngressJoined { id: id.clone(), session, name, address, pid: 1 });
+        self.see(Observation::IngressJoined { id: id.clone(), session, name, address, pid: 1 });
         (id, session)
     }
+}
+
+/// The commands among the effects.
+fn commands(effects: Vec<Effect>) -> Vec<Command> {
+    let command = |effect| match effect {
+        Effect::Command(command) => Some(command),
+        _ => None,
+    };
+    effects.into_iter().filter_map(command).collect()
 }
 
 fn as_report(id: &ReplicaId, replica: &Replica) -> Report {
@@ -233,7 +309,7 @@ fn as_report(id: &ReplicaId, replica: &Replica) -> Report {
 /// An echo deployment of that many replicas; `version` makes it need new ones.
 fn model(replicas: u32, version: u64) -> DeploymentSpec {
     let mut spec = spec("model");
-    spec.autoscaling.min_replicas = replicas;
+    (spec.autoscaling.min_replicas, spec.autoscaling.max_replicas) = (replicas, replicas);
     spec.demand.cpu_milli = 100 + version;
     spec
 }
@@ -352,7 +428,7 @@ fn an_all_or_nothing_pipeline_starts_when_all_of_it_fits_and_later_losses_are_re
 #[test]
 fn nothing_is_decided_while_the_cluster_shuts_down() {
     let mut cluster = serving(1);
-    cluster.state.stopping = true;
+    cluster.head.handle(reconciler::Event::Stopping, cluster.now);
     cluster.set("p-model-1-1", ReplicaState::Stopped);
     assert!(cluster.short().is_empty());
 }
@@ -368,13 +444,13 @@ fn one_change_among_10_000_replicas_on_1_000_nodes_orders_one_start() {
     }
     let starts = cluster.settle().into_iter().filter(|command| matches!(command, Command::Start(_))).count();
     assert_eq!(starts, 10_000);
-    for node in cluster.state.nodes.values_mut() {
+    for node in cluster.state_mut().nodes.values_mut() {
         node.replicas.values_mut().for_each(|replica| replica.state = ReplicaState::Ready);
     }
     cluster.settle();
     cluster.deploy("p7", &[model(101, 1)]);
-    let decided = step(&cluster.desired, &cluster.state, &cluster.timing, cluster.now);
-    assert!(matches!(*decided.commands, [Command::Rollout(_), Command::Start(_)]), "{:?}", decided.commands);
+    let starts = cluster.settle().into_iter().filter(|command| matches!(command, Command::Start(_)));
+    assert_eq!(starts.count(), 1);
 }
 
 /// One deployment that wants three replicas, one to a node, each with a quarter of a device; two nodes have one.
@@ -390,16 +466,12 @@ fn the_numbers_are_those_of_the_status() {
     for node in ["a", "b"] {
         cluster.join_with(node, 4, 2, vec![]);
     }
-    let step = step(&cluster.desired, &cluster.state, &cluster.timing, cluster.now);
-    for command in &step.commands {
-        cluster.state.carry_out(command, cluster.now);
-    }
-    (cluster.state.pending, cluster.state.unplaced) = (step.pending, step.unplaced);
+    cluster.settle();
     cluster.now += Duration::from_millis(1500);
 
-    let Cluster { desired, state, timing, now, .. } = &cluster;
-    let numbers = numbers::numbers(desired, state, timing, *now);
-    let status = status::status("head", desired, state, timing, *now);
+    let Cluster { desired, head, now, .. } = &cluster;
+    let numbers = numbers::numbers(desired, &head.state, &head.timing, *now);
+    let status = status::status("head", desired, &head.state, &head.timing, *now);
     let (deployment, shown) = (&numbers.deployments[0], &status.pipelines[0].deployments[0]);
     assert_eq!(
         (deployment.target_replicas, deployment.desired_replicas, deployment.ready_replicas),
@@ -431,9 +503,9 @@ fn a_new_table_tells_of_keys_and_of_ingresses_that_come_and_go() {
     let (one, session) = cluster.join_ingress();
     assert_eq!(told(&mut cluster), (first, 1, 0));
     let (id, name, address) = ("other".into(), "o".into(), "o:1".into());
-    cluster.see(Event::IngressJoined { id, session: SessionId(90), name, address, pid: 2 });
+    cluster.see(Observation::IngressJoined { id, session: SessionId(90), name, address, pid: 2 });
     assert_eq!(told(&mut cluster), (first + 1, 2, 0));
-    cluster.see(Event::IngressLeft(one, session));
+    cluster.see(Observation::IngressLeft(one, session));
     assert_eq!(told(&mut cluster), (first + 2, 1, 0));
 
     let asked = millstream_status::key::KeyRequest::default();

@@ -8,6 +8,7 @@ use millstream_pipelines::{FullName, Name};
 use millstream_status::status::ReplicaState;
 use millstream_status::{NodeId, ReplicaId};
 
+use super::observe::Observation;
 use super::state::{Node, Replica, State};
 use crate::Timing;
 use crate::desired::Revision;
@@ -69,6 +70,9 @@ impl Seen<'_> {
         }
     }
 }
+
+/// Health counts silence that is longer than a bound, not as long.
+const LONGER: Duration = Duration::from_nanos(1);
 
 /// Failed starts after which a revision counts as failed. Its worker goes on trying.
 const MAX_FAILED_STARTS: u32 = 3;
@@ -145,6 +149,24 @@ impl<'a> View<'a> {
     /// Ready replicas of a deployment that serve a revision.
     pub(crate) fn num_ready(&self, deployment: &FullName, revision: &Revision) -> usize {
         self.counted(deployment).filter(|seen| seen.is_ready() && seen.serves(revision)).count()
+    }
+}
+
+/// When a node may next be found silent or dead, after a look at `looked_at`. Heartbeats move it. Costs a pass over the nodes,
+/// and no memory.
+pub(super) fn next_silence(state: &State, timing: &Timing, looked_at: Duration) -> Option<Duration> {
+    let bounds = [timing.silent_after(), timing.replace_after];
+    let at = state.nodes.values().flat_map(|node| bounds.map(|bound| node.last_seen + bound + LONGER));
+    at.filter(|&at| at > looked_at).min()
+}
+
+/// Whether an observation brings a node back that was silent: its replicas get requests again.
+pub(super) fn revives(state: &State, timing: &Timing, observation: &Observation, now: Duration) -> bool {
+    match observation {
+        Observation::Heartbeat(id, ..) | Observation::ReplicaChanged(id, ..) => {
+            state.nodes.get(id).is_some_and(|node| node.health(timing, now) != Health::Live)
+        }
+        _ => false,
     }
 }
 

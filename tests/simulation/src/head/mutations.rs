@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::reconcile::observe::Report;
-use millstream_core::reconcile::{State, routes};
+use millstream_core::reconcile::{self, Effect, routes};
 use millstream_proto::status::ReplicaState;
 
 use super::Head;
@@ -21,24 +21,28 @@ impl Head {
         report
     }
 
-    /// The next table, if it differs.
-    pub(super) fn next_table(&mut self, now: Duration, cx: &Cx) -> Option<routes::RouteTable> {
-        let publish = |state: &mut State| routes::publish(state, &self.desired, &cx.timing, now);
+    /// The table that it publishes, by a mutation.
+    pub(super) fn mutate_table(&mut self, effects: &mut Vec<Effect>, now: Duration, cx: &Cx) {
+        let reconciler = &mut self.reconciler;
         match cx.mutation {
-            Mutation::HeadRoutesTheConvicted => {
-                let conclusions = std::mem::take(&mut self.state.conclusions);
-                let table = publish(&mut self.state);
-                self.state.conclusions = conclusions;
-                table
+            Mutation::HeadRoutesTheConvicted if !reconciler.state().conclusions.is_empty() => {
+                let (desired, timing) = (Arc::clone(reconciler.desired()), reconciler.timing().clone());
+                let state = reconciler.state_mut();
+                let conclusions = std::mem::take(&mut state.conclusions);
+                let table = routes::publish(state, &desired, &timing, &reconcile::Timer::at(now));
+                state.conclusions = conclusions;
+                effects.extend(table.map(Effect::Publish));
             }
             Mutation::HeadSharesMoreThanAll => {
-                publish(&mut self.state)?;
-                for pipeline in Arc::make_mut(&mut self.state.routes.pipelines) {
-                    pipeline.variants.iter_mut().take(1).for_each(|serving| serving.permille = 1000);
+                for effect in effects {
+                    let Effect::Publish(table) = effect else { continue };
+                    for pipeline in Arc::make_mut(&mut table.pipelines) {
+                        pipeline.variants.iter_mut().take(1).for_each(|serving| serving.permille = 1000);
+                    }
+                    reconciler.state_mut().routes = table.clone();
                 }
-                Some(self.state.routes.clone())
             }
-            _ => publish(&mut self.state),
+            _ => {}
         }
     }
 }

@@ -17,20 +17,17 @@ impl Head {
     pub(super) fn check(&mut self, command: &Command, now: Duration, cx: &mut Cx) {
         match command {
             Command::Retire { replica, .. } => {
-                self.retired.insert(replica.clone(), now);
+                self.watched.retired.insert(replica.clone(), now);
                 if cx.mutation == Mutation::HeadStopsAtOnce {
                     self.check_stop(replica, now, cx);
                 }
             }
             Command::GiveUp { node } => {
                 // Should it come back, all is decided afresh.
-                let node = self.state.nodes.get(node);
-                for replica in node.into_iter().flat_map(|node| node.replicas.keys()) {
-                    self.stopped.remove(replica);
-                }
+                self.watched.stopped.retain(|_, there| there != node);
             }
-            Command::Stop { replica, .. } => {
-                self.stopped.insert(replica.clone());
+            Command::Stop { node, replica, .. } => {
+                self.watched.stopped.insert(replica.clone(), node.clone());
                 self.check_stop(replica, now, cx);
             }
             _ => {}
@@ -40,18 +37,18 @@ impl Head {
     fn check_stop(&self, replica: &ReplicaId, now: Duration, cx: &mut Cx) {
         let bound = cx.timing.ack_timeout;
         // A worker refuses what a head says that has been replaced. One for which nothing is desired waits for nobody.
-        if self.state.epoch < cx.store.epoch || self.desired.pipelines.is_empty() {
+        if self.state().epoch < cx.store.epoch || self.desired().pipelines.is_empty() {
             return;
         }
         // One that this head did not take out of the routes was told to stop by the head before.
-        let Some(&retired) = self.retired.get(replica) else { return };
+        let Some(&retired) = self.watched.retired.get(replica) else { return };
         if now.saturating_sub(retired) >= bound {
             return;
         }
         for ingress in cx.checks.ingresses() {
             let open = self.ingress_streams.values().any(|stream| stream.process == ingress);
             // One that has not said a word to this head may still dial: the bound runs from the head's start.
-            let heard = self.heard.get(&ingress).copied().unwrap_or_default();
+            let heard = self.watched.heard.get(&ingress).copied().unwrap_or_default();
             let gone = !open && now.saturating_sub(heard) >= bound;
             if !gone && cx.checks.may_send(ingress, replica) {
                 let detail = format!("{replica} is told to stop while {ingress:?} may send to it");
@@ -63,7 +60,7 @@ impl Head {
     /// Parts of requests add up, and a revision that was convicted gets none, unless it serves already and the one before
     /// it is not ready again.
     pub(super) fn check_table(&self, before: &[routes::PipelineRoute], cx: &mut Cx) {
-        for pipeline in self.state.routes.pipelines.iter() {
+        for pipeline in self.state().routes.pipelines.iter() {
             let variants = &pipeline.variants;
             let sum: u32 = variants.iter().map(|variant| u32::from(variant.permille)).sum();
             if sum != 1000 {
@@ -83,22 +80,22 @@ impl Head {
     }
 
     fn is_convicted(&self, pipeline: &Name, revision: u64) -> bool {
-        let told = self.state.conclusions.get(pipeline);
+        let told = self.state().conclusions.get(pipeline);
         let here = told.is_some_and(|told| told.revision == revision && told.back.is_some());
-        let stored = self.desired.pipelines.get(pipeline);
+        let stored = self.desired().pipelines.get(pipeline);
         here || stored.is_some_and(|stored| stored.verdicts.contains_key(&revision))
     }
 
     /// Replicas of a revision that was convicted leave before others are there; so do those that it is on its way back
     /// from when a third revision is deployed amid that: nothing tells them from replicas that have proven nothing.
-    pub(super) fn excuse(&self, command: &Command, cx: &mut Cx) {
+    pub(super) fn excuse(&self, command: &Command, before: &[routes::PipelineRoute], cx: &mut Cx) {
         if let Command::Rollout(Change { kind: ChangeKind::End, revision, baseline, .. }) = command
             && revision < baseline
         {
             cx.disturbed(Duration::ZERO);
         }
         let Command::Serve { pipeline, revision, .. } = command else { return };
-        let before = self.state.routes.pipelines.iter().find(|route| route.name == *pipeline);
+        let before = before.iter().find(|route| route.name == *pipeline);
         let served = before.and_then(|route| Some(route.variants.first()?.revision.stored.number));
         if served.is_some_and(|served| served != *revision && self.is_convicted(pipeline, served)) {
             cx.disturbed(Duration::ZERO);

@@ -69,8 +69,8 @@ fn messages_of_an_older_stream_change_nothing() {
     cluster.join_with(node.as_str(), 64, 0, vec![report.clone()]);
     let before = cluster.state.clone();
     let failed = Report { state: ReplicaState::Failed, ..report };
-    cluster.see(Event::ReplicaChanged(node.clone(), session, failed));
-    cluster.see(Event::NodeLeft(node.clone(), session));
+    cluster.see(Observation::ReplicaChanged(node.clone(), session, failed));
+    cluster.see(Observation::NodeLeft(node.clone(), session));
     cluster.pass(0.0);
     assert_eq!(cluster.state, before);
 }
@@ -130,7 +130,7 @@ fn a_node_that_was_lost_twice_under_one_name_is_one_lost_node() {
     let old = cluster.state.nodes[&NodeId::from("n1")].clone();
     // It came back without its disk while its old stream was not known to be broken, and was lost again.
     cluster.pass(4.0);
-    cluster.state.nodes.insert("n1-again".into(), Node { name, session: None, ..old.clone() });
-    cluster.state.nodes.insert("n1".into(), Node { session: None, ..old });
+    cluster.state_mut().nodes.insert("n1-again".into(), Node { name, session: None, ..old.clone() });
+    cluster.state_mut().nodes.insert("n1".into(), Node { session: None, ..old });
     assert!(!cluster.short().contains(&"alarm true".to_owned()), "one of three");
 }

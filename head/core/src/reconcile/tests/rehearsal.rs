@@ -1,7 +1,7 @@
 //! What a dry run says, against what then happens.
 
 use super::*;
-use crate::dry_run::rehearse;
+use crate::dry_run;
 use millstream_status::deploy_plan::{DeployPlan, DeploymentChange};
 
 impl Cluster {
@@ -14,7 +14,7 @@ impl Cluster {
         if let Deployed::New(revision) = deploy(&self.desired, candidate, 1).unwrap() {
             desired.add(&name("p"), revision);
         }
-        rehearse((&self.desired, &desired), &name("p"), &self.state, &self.timing, self.now)
+        dry_run::plan(&self.head, &desired, &name("p"), self.now)
     }
 }
 

@@ -43,7 +43,7 @@ fn a_restarted_head_waits_only_so_long() {
 fn a_restarted_head_waits_no_longer_than_for_the_nodes_there_were() {
     let mut cluster = serving(2);
     cluster.restart_head();
-    cluster.state.awaited = ["n1".into(), "n2".into()].into();
+    cluster.state_mut().awaited = ["n1".into(), "n2".into()].into();
     cluster.join("n1");
     assert!(cluster.short().is_empty(), "the other node may have replicas");
     cluster.join("n2");
@@ -66,7 +66,7 @@ fn a_restart_amid_a_rollout_serves_the_revision_that_can() {
 fn a_head_that_was_stopped_takes_nobody_for_silent_on_that_account() {
     let mut cluster = serving(2);
     cluster.now += Duration::from_secs(60);
-    cluster.state.was_absent(Duration::from_secs(60));
+    cluster.head.handle(reconciler::Event::Absent(Duration::from_secs(60)), cluster.now);
     assert!(cluster.short().is_empty());
     assert_eq!(cluster.routed("p").len(), 2);
     cluster.now += Duration::from_secs_f64(3.1);
@@ -77,7 +77,8 @@ fn a_head_that_was_stopped_takes_nobody_for_silent_on_that_account() {
 #[test]
 fn a_restarted_head_waits_for_ingresses_that_have_not_dialled_yet() {
     let mut cluster = serving(1);
-    cluster.state.settle_until = cluster.now + cluster.timing.settle;
+    let settle_until = cluster.now + cluster.timing.settle;
+    cluster.state_mut().settle_until = settle_until;
     cluster.desired.remove(&name("p"));
     assert_eq!(cluster.short(), ["retire p-model-1-1"]);
     cluster.pass(4.9);

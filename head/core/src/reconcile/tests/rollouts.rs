@@ -27,15 +27,16 @@ impl Cluster {
     fn under_way(&mut self, ongoing: u64) {
         let (id, session) = self.ingress();
         let loads = [("p/model".parse().unwrap(), Load { ongoing, queued: 0, arrived: 0 })];
-        self.see(Event::Loaded(id, session, loads.into()));
+        self.see(Observation::Loaded(id, session, loads.into()));
     }
 
-    /// Calls of a revision of `p` ended.
+    /// Calls of a revision of `p` ended, and it is time to judge by them.
     fn count(&mut self, revision: u64, answered: u64, failed: u64) {
         let (id, session) = self.ingress();
         let deployments = [(name("model"), Outcomes { answered, failed })].into();
         let tally = Tally { deployments, ..Tally::default() };
-        self.see(Event::Counted(id, session, [((name("p"), revision), tally)].into()));
+        self.see(Observation::Counted(id, session, [((name("p"), revision), tally)].into()));
+        self.pass(0.25);
     }
 
     fn ingress(&self) -> (IngressId, SessionId) {
@@ -266,7 +267,7 @@ fn on_the_way_back_from_a_sound_revision_its_replicas_help_out_and_those_of_a_co
             let verdict = Verdict { outcome: Outcome::RolledBack, reason: "bad".into(), at_ms: 1 };
             pipeline.verdicts.insert(2, verdict);
         }
-        cluster.state.rollouts.clear();
+        cluster.state_mut().rollouts.clear();
         cluster.short();
         let mut replicas = cluster.state.nodes.values().flat_map(|node| &node.replicas);
         let starting = replicas.find(|(_, replica)| replica.state == ReplicaState::Starting);
@@ -332,12 +333,12 @@ fn what_ends_is_counted_whether_or_not_a_rollout_is_under_way_and_forgotten_with
     cluster.count(1, 3, 1);
     let tally = Tally { requests: Outcomes { answered: 2, failed: 1 }, ..Tally::default() };
     let counted = || [((name("p"), 1), tally.clone()), ((name("q"), 1), tally.clone())].into();
-    cluster.see(Event::Counted(id.clone(), session, counted()));
+    cluster.see(Observation::Counted(id.clone(), session, counted()));
     cluster.count(9, 1, 0);
     assert_eq!(ended(&cluster), (3, 5));
     assert_eq!(cluster.state.ended.len(), 1, "nobody asks for `q`");
     cluster.desired.remove(&name("p"));
-    cluster.see(Event::Counted(id, session, counted()));
+    cluster.see(Observation::Counted(id, session, counted()));
     cluster.short();
     assert!(cluster.state.ended.is_empty());
 }

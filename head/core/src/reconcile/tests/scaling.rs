@@ -1,7 +1,6 @@
 //! Autoscaling in the miniature cluster: loads in, targets and replicas out.
 
 use super::*;
-use crate::autoscaler::Rule;
 use crate::desired::change;
 
 /// An echo deployment that scales: at most 8 replicas, two requests each.
@@ -31,28 +30,22 @@ impl Cluster {
         let loads = loads.iter().map(|&(deployment, ongoing, queued)| {
             (full(deployment), Load { ongoing, queued, arrived: ongoing + queued })
         });
-        let event = Event::Loaded(id.clone(), session, loads.collect());
-        observe(&mut self.state, &self.desired, event, self.now) == super::super::observe::Effect::Structure
+        let is_due = |head: &Reconciler| head.next_wake() == Some(Duration::ZERO);
+        self.tell_desired();
+        let was_due = is_due(&self.head);
+        self.see(Observation::Loaded(id.clone(), session, loads.collect()));
+        is_due(&self.head) && !was_due
     }
 
-    /// Scales, then does all that follows until nothing does; gives the changes of targets.
+    /// Does all that follows until nothing does; gives the changes of targets.
     fn grow(&mut self) -> Vec<(String, u32, Rule)> {
-        let mut changes = Vec::new();
-        for _ in 0..20 {
-            let commands = scale::scale(&mut self.state, &self.desired, self.now);
-            for command in &commands {
-                self.state.carry_out(command, self.now);
-                let Command::Scale(scale) = command else { panic!("{command:?}") };
-                changes.push((scale.deployment.deployment.to_string(), scale.to, scale.rule));
-            }
-            self.obey();
-            let step = step(&self.desired, &self.state, &self.timing, self.now);
-            self.state.take_census(step.census, self.now);
-            if commands.is_empty() {
-                return changes;
-            }
-        }
-        panic!("targets never settle: {changes:?}");
+        self.decided.clear();
+        self.obey();
+        let scales = self.decided.iter().filter_map(|command| match command {
+            Command::Scale(scale) => Some((scale.deployment.deployment.to_string(), scale.to, scale.rule)),
+            _ => None,
+        });
+        scales.collect()
     }
 
     /// Steps of 100 ms with the same load; gives the changes.
@@ -107,14 +100,9 @@ fn a_target_above_the_minimum_is_watched_until_its_replicas_are_counted_again() 
     assert_eq!(cluster.num_replicas("model"), 3);
     cluster.load(from, &[]);
     cluster.pass(3.0);
-    scale::scale(&mut cluster.state, &cluster.desired, cluster.now);
+    cluster.settle();
     cluster.pass(60.0);
-    // The target moves, and is looked at before the replicas that leave are counted.
-    for command in scale::scale(&mut cluster.state, &cluster.desired, cluster.now) {
-        cluster.state.carry_out(&command, cluster.now);
-    }
-    assert_eq!(scale::scale(&mut cluster.state, &cluster.desired, cluster.now), []);
-    cluster.grow();
+    assert_eq!(cluster.grow(), [("model".to_owned(), 1, Rule::Downscale)]);
     assert_eq!(cluster.grow(), [], "idle from here on");
     cluster.pass(301.0);
     assert_eq!(cluster.grow(), [("model".to_owned(), 0, Rule::IdleToZero)]);
@@ -148,13 +136,19 @@ fn loads_of_all_ingresses_count_and_those_of_one_that_left_do_not() {
     let (mut cluster, ingress, session) = Cluster::scaling(&[elastic("model", 1)]);
     let (other, other_session) = (IngressId::from("other"), SessionId(99));
     let (name, address) = ("o".into(), "o:1".into());
-    cluster.see(Event::IngressJoined { id: other.clone(), session: other_session, name, address, pid: 2 });
+    cluster.see(Observation::IngressJoined {
+        id: other.clone(),
+        session: other_session,
+        name,
+        address,
+        pid: 2,
+    });
     for _ in 0..40 {
         cluster.load((&other, other_session), &[("model", 6, 0)]);
         cluster.hold((&ingress, session), 0.1, &[("model", 4, 0)]);
     }
     assert_eq!(cluster.num_replicas("model"), 5);
-    cluster.see(Event::IngressLeft(other, other_session));
+    cluster.see(Observation::IngressLeft(other, other_session));
     cluster.hold((&ingress, session), 61.0, &[("model", 4, 0)]);
     assert_eq!(cluster.num_replicas("model"), 2);
 }
@@ -167,7 +161,7 @@ fn a_restarted_head_goes_on_with_what_runs() {
     let reports: Vec<_> = node.replicas.iter().map(|(id, replica)| as_report(id, replica)).collect();
     assert_eq!(reports.len(), 4);
     cluster.restart_head();
-    cluster.state.awaited = ["n1".into()].into();
+    cluster.state_mut().awaited = ["n1".into()].into();
     assert!(cluster.short().is_empty(), "how many there are is not known yet");
     cluster.join_with("n1", 64, 0, reports);
     assert_eq!(cluster.short(), ["scale p/model 1-4", "settle", "serve p@1"]);
@@ -184,13 +178,9 @@ fn bounds_change_in_place_without_new_replicas() {
     let (mut cluster, ingress, session) = Cluster::scaling(&[elastic("model", 1)]);
     cluster.hold((&ingress, session), 4.0, &[("model", 8, 0)]);
     for (min, max, replicas) in [(1, 3, 3), (5, 9, 5), (1, 9, 5)] {
-        let before = cluster.desired.clone();
         let mut spec = elastic("model", min);
         spec.autoscaling.max_replicas = max;
         cluster.deploy("p", &[spec]);
-        for command in scale::rebound(&mut cluster.state, &before, &cluster.desired) {
-            cluster.state.carry_out(&command, cluster.now);
-        }
         let commands = cluster.obey();
         assert!(!commands.iter().any(|command| command.starts_with("start") && min < 5), "{commands:?}");
         assert_eq!(cluster.num_replicas("model"), replicas, "{min} to {max}");
@@ -200,9 +190,8 @@ fn bounds_change_in_place_without_new_replicas() {
 #[test]
 fn a_lower_minimum_does_not_drop_replicas_at_once() {
     let (mut cluster, ..) = Cluster::scaling(&[elastic("model", 4)]);
-    let before = cluster.desired.clone();
     cluster.deploy("p", &[elastic("model", 1)]);
-    assert_eq!(scale::rebound(&mut cluster.state, &before, &cluster.desired), []);
+    assert_eq!(cluster.tell_desired(), []);
     cluster.grow();
     assert_eq!(cluster.num_replicas("model"), 4);
     cluster.pass(61.0);
@@ -215,7 +204,7 @@ fn a_deleted_pipeline_leaves_nothing_behind() {
     cluster.hold((&ingress, session), 4.0, &[("model", 8, 0)]);
     change::delete(&cluster.desired, &name("p")).unwrap();
     cluster.desired.remove(&name("p"));
-    scale::forget_unwanted(&mut cluster.state, &cluster.desired);
+    cluster.tell_desired();
     let State { targets, scalers, census, .. } = &cluster.state;
     assert!(targets.is_empty() && scalers.is_empty() && census.is_empty());
     assert!(!cluster.load((&ingress, session), &[("model", 8, 0)]), "late reports are ignored");
@@ -226,8 +215,7 @@ fn a_deleted_pipeline_leaves_nothing_behind() {
 fn every_change_says_all_that_led_to_it() {
     let (mut cluster, ingress, session) = Cluster::scaling(&[elastic("model", 0)]);
     cluster.load((&ingress, session), &[("model", 0, 1)]);
-    let commands = scale::scale(&mut cluster.state, &cluster.desired, cluster.now);
-    let told = serde_json::to_value(&commands[0]).unwrap();
+    let told = serde_json::to_value(&cluster.settle()[0]).unwrap();
     assert_eq!(told["Scale"]["rule"], "from_zero");
     assert_eq!((&told["Scale"]["from"], &told["Scale"]["to"]), (&0.into(), &1.into()));
     assert_eq!(told["Scale"]["inputs"]["queued"], 1);

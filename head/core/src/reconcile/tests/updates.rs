@@ -21,8 +21,7 @@ fn a_new_revision_surges_by_one_and_ready_ones_never_fall_below_what_was_asked()
         let all: Vec<_> = all.map(|(id, replica)| (id.to_string(), replica.state, replica.leaving)).collect();
         let staying = all.iter().filter(|(.., leaving)| leaving.is_none()).count();
         assert!(staying <= 4, "at most one more: {all:?}");
-        let version = cluster.state.routes.version;
-        cluster.state.ingresses.values_mut().for_each(|ingress| ingress.acked = version);
+        cluster.confirm();
         let next = all.into_iter().find_map(|(id, state, leaving)| match (state, leaving) {
             (_, Some(Leaving::Stopping { .. })) => Some((id, ReplicaState::Stopped)),
             (ReplicaState::Starting, None) => Some((id, ReplicaState::Ready)),
@@ -90,7 +89,7 @@ fn old_replicas_stop_after_the_ack_or_a_bounded_wait() {
         let mut cluster = serving(1);
         let (id, session) = cluster.join_ingress();
         let version = cluster.state.routes.version;
-        cluster.see(Event::Acked(id.clone(), session, version));
+        cluster.see(Observation::Acked(id.clone(), session, version));
         cluster.deploy("p", &[model(1, 2)]);
         cluster.short();
         cluster.set("p-model-1-2", ReplicaState::Ready);
@@ -101,7 +100,7 @@ fn old_replicas_stop_after_the_ack_or_a_bounded_wait() {
         assert!(cluster.short().is_empty(), "the ingress may still send to it");
         if confirms {
             let version = cluster.state.routes.version;
-            cluster.see(Event::Acked(id, session, version));
+            cluster.see(Observation::Acked(id, session, version));
         } else {
             cluster.pass(0.1);
         }
@@ -115,7 +114,7 @@ fn old_replicas_stop_after_the_ack_or_a_bounded_wait() {
 fn an_ingress_whose_stream_broke_may_still_send_for_a_while() {
     let mut cluster = serving(1);
     let (id, session) = cluster.join_ingress();
-    cluster.see(Event::IngressLeft(id, session));
+    cluster.see(Observation::IngressLeft(id, session));
     cluster.deploy("q", &[model(1, 1)]);
     cluster.obey();
     cluster.desired.remove(&name("p"));

@@ -1,0 +1,281 @@
+//! The control plane as one object without I/O: events go in, effects come out, and it says when time alone will matter.
+//!
+//! ```text
+//! handle(event, now) ──▶ effects          what to send, publish, store and tell
+//! next_wake()        ──▶ an instant       handle(Event::Wake) then, unless something else happens before
+//! ```
+//!
+//! Events are only folded into the state; decisions are made at the next [`Event::Wake`], which is due at once when
+//! something changed. So a burst of events is decided upon once. The head's actor, the simulated cluster, the dry run and
+//! the tests are shells around this object, after the way that quinn-proto drives a connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_status::NodeId;
+use millstream_status::event::Decision;
+
+use super::observe::{Change, NameTaken, Observation, Registration, admit, observe};
+use super::routes::{self, RouteTable};
+use super::state::State;
+use super::timer::Timer;
+use super::view;
+use super::{Command, scale, step};
+use crate::Timing;
+use crate::desired::Desired;
+use crate::present::explain::{self, Subject};
+
+/// Outcomes of requests are judged that often while a new revision takes over, not with each report of each ingress.
+const JUDGE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Something that happened to the control plane.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A worker or an ingress said something, or its stream began or ended.
+    Observed(Observation),
+    /// People ask for something else now. An older state than the one that is known is ignored.
+    Desired(Arc<Desired>),
+    /// The process did not run for that long; what others said meanwhile is only on its way.
+    Absent(Duration),
+    /// A later term began: a worker obeyed an epoch above this head's.
+    EpochRaised(u64),
+    /// The cluster is being shut down, or the process is about to end: nothing is decided any more.
+    Stopping,
+    /// The time that [`Reconciler::next_wake`] gave has come.
+    Wake,
+}
+
+impl From<Observation> for Event {
+    fn from(observation: Observation) -> Self {
+        Self::Observed(observation)
+    }
+}
+
+/// Something to be done outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// To be told to people (`cluster explain`).
+    Record(Subject, Decision),
+    /// Decided, and booked already: to be sent to whom it concerns.
+    Command(Command),
+    /// A new route table for all ingresses.
+    Publish(RouteTable),
+}
+
+/// How a term begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The term's number.
+    pub epoch: u64,
+    /// Until when to wait for workers to report what runs; zero when nothing may run.
+    pub settle_until: Duration,
+    /// The nodes that the head before knew. Once all are back nothing is waited for.
+    pub members: std::collections::BTreeSet<NodeId>,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Reconciler {
+    pub(crate) state: State,
+    pub(crate) desired: Arc<Desired>,
+    pub(crate) timing: Timing,
+    due: Due,
+}
+
+/// When to look next.
+#[derive(Debug, Clone)]
+struct Due {
+    /// Something changed that decisions depend on.
+    changed: bool,
+    /// When a rule may come to another result by the passing of time alone.
+    rules: Option<Duration>,
+    /// When a node may be found silent. Heartbeats move it, so that it may turn out to be too early.
+    silence: Option<Duration>,
+    /// When outcomes are judged that have come since the last look.
+    outcomes: Option<Duration>,
+    /// When the last look was.
+    looked_at: Duration,
+    /// The lowest version of the route table that replicas on their way out wait to be confirmed.
+    awaited_version: Option<u64>,
+}
+
+impl Reconciler {
+    /// The reconciler of a term that begins.
+    #[must_use]
+    pub fn new(start: Start, desired: Arc<Desired>, timing: Timing) -> Self {
+        let state = State { awaited: start.members, ..State::new(start.epoch, start.settle_until) };
+        let due = Due {
+            changed: true,
+            rules: None,
+            silence: None,
+            outcomes: None,
+            looked_at: Duration::ZERO,
+            awaited_version: None,
+        };
+        Self { state, desired, timing, due }
+    }
+
+    /// What is observed.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// For simulations that put faults into it on purpose. It does not notice what is done to it.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// For tests that change the state by hand: what they did is looked at.
+    #[cfg(test)]
+    pub(super) fn look_again(&mut self) {
+        self.due.changed = true;
+    }
+
+    /// What people ask for, as far as it is known here.
+    #[must_use]
+    pub fn desired(&self) -> &Arc<Desired> {
+        &self.desired
+    }
+
+    /// The intervals that it decides by.
+    #[must_use]
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// When [`Event::Wake`] is due, if nothing happens before: zero for at once, `None` when only news can change anything.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Duration> {
+        let Due { changed, rules, silence, outcomes, .. } = self.due;
+        if changed {
+            return Some(Duration::ZERO);
+        }
+        let scale = self.state.next_scale().filter(|_| self.decides());
+        [rules, silence, outcomes, scale].into_iter().flatten().min()
+    }
+
+    /// Whether a worker may join: no other live node has its name.
+    ///
+    /// # Errors
+    /// [`NameTaken`].
+    pub fn admit(&self, registration: &Registration, now: Duration) -> Result<(), NameTaken> {
+        admit(&self.state, registration, &self.timing, now)
+    }
+
+    /// Takes an event; gives what is to be done outside. `now` is when it happened: for a message, when it arrived.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+        match event {
+            Event::Observed(observation) => self.observe(observation, now),
+            Event::Desired(desired) => return self.take_desired(desired, now),
+            Event::Absent(gap) => self.state.was_absent(gap, now),
+            Event::EpochRaised(epoch) => {
+                self.state.epoch = self.state.epoch.max(epoch);
+                self.due.changed = true;
+            }
+            Event::Stopping => self.state.stopping = true,
+            Event::Wake => return self.wake(now),
+        }
+        Vec::new()
+    }
+
+    fn decides(&self) -> bool {
+        self.state.settled && !self.state.stopping
+    }
+
+    fn observe(&mut self, observation: Observation, now: Duration) {
+        // What arrived before the last look may be heard after it.
+        let heard = now.max(self.due.looked_at);
+        let revives = view::revives(&self.state, &self.timing, &observation, heard);
+        match observe(&mut self.state, &self.desired, observation, now) {
+            Change::Structure => self.due.changed = true,
+            Change::Outcomes => {
+                self.due.outcomes = self.due.outcomes.or(Some(self.due.looked_at + JUDGE_INTERVAL));
+            }
+            Change::Confirmed => {
+                let confirmed = self.state.confirmed_version();
+                let is_awaited = self.due.awaited_version.is_some_and(|version| confirmed >= version);
+                self.due.changed |= is_awaited;
+            }
+            Change::Numbers => {}
+        }
+        self.due.changed |= revives;
+    }
+
+    /// Two changes may arrive in another order than they were stored in.
+    fn take_desired(&mut self, desired: Arc<Desired>, now: Duration) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if desired.generation > self.desired.generation {
+            let commands = scale::rebound(&mut self.state, &self.desired, &desired);
+            self.desired = desired;
+            scale::forget_unwanted(&mut self.state, &self.desired);
+            self.book(commands, now, &mut effects);
+            self.due.changed = true;
+        }
+        effects
+    }
+
+    fn wake(&mut self, now: Duration) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !self.is_due(now) {
+            if self.decides() {
+                self.scale(now, &mut effects);
+            }
+            if effects.is_empty() {
+                return effects;
+            }
+        }
+        self.reconcile(now, &mut effects);
+        effects
+    }
+
+    /// Whether there is more to look at than targets.
+    fn is_due(&mut self, now: Duration) -> bool {
+        let has_come = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if self.due.changed || has_come(self.due.rules) || has_come(self.due.outcomes) {
+            return true;
+        }
+        if has_come(self.due.silence) {
+            // Heartbeats may have moved it meanwhile.
+            self.due.silence = view::next_silence(&self.state, &self.timing, self.due.looked_at);
+        }
+        has_come(self.due.silence)
+    }
+
+    /// Compares what is desired with what runs, and decides.
+    pub(super) fn reconcile(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        self.scale(now, effects);
+        let timer = Timer::at(now);
+        let decided = step::step(&self.desired, &self.state, &self.timing, &timer);
+        self.due.changed = !decided.commands.is_empty();
+        self.book(decided.commands, now, effects);
+        if !self.state.stopping {
+            let told = explain::pending_events(&self.state.pending, &decided.pending);
+            effects.extend(told.into_iter().map(|(subject, decision)| Effect::Record(subject, decision)));
+            self.state.pending = decided.pending;
+            self.state.unplaced = decided.unplaced;
+            self.state.take_census(decided.census, now);
+        }
+        let table = routes::publish(&mut self.state, &self.desired, &self.timing, &timer);
+        effects.extend(table.map(Effect::Publish));
+        self.due.rules = timer.next();
+        self.due.silence = view::next_silence(&self.state, &self.timing, now);
+        self.due.outcomes = None;
+        self.due.looked_at = now;
+        self.due.awaited_version = self.state.awaited_version();
+    }
+
+    fn scale(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let commands = scale::scale(&mut self.state, &self.desired, now);
+        self.book(commands, now, effects);
+    }
+
+    fn book(&mut self, commands: Vec<Command>, now: Duration, effects: &mut Vec<Effect>) {
+        for command in commands {
+            let told = explain::event_of(&command, &self.state);
+            effects.extend(told.map(|(subject, decision)| Effect::Record(subject, decision)));
+            self.state.carry_out(&command, now);
+            effects.push(Effect::Command(command));
+        }
+    }
+}
