@@ -39,6 +39,8 @@ pub enum Rule {
     WholeOfRequests,
     /// A revision that was convicted gets no requests, once the one before it serves.
     ConvictedNotRouted,
+    /// While a head asks to be woken later, a look at everything would decide nothing.
+    NothingOverlooked,
     /// A table names no replica that its head has told to stop.
     StoppedNotNamed,
     /// Once faults end, the cluster becomes what is desired, and rests.

@@ -56,6 +56,7 @@ pub(crate) struct Head {
     /// When it is woken, and when it last noted that it runs; on its own clock.
     alarm: Option<Duration>,
     last_alarm: u64,
+    num_checks: u64,
     alive_at: Duration,
     looks: (Duration, u32),
     watched: Watched,
@@ -100,6 +101,7 @@ impl Head {
             last_session: 0,
             alarm: None,
             last_alarm: 0,
+            num_checks: 0,
             alive_at: Duration::ZERO,
             looks: (Duration::ZERO, 0),
             watched: Watched::default(),
@@ -129,6 +131,7 @@ impl Head {
                 self.note_presence(cx);
                 // Its clock may have jumped over the alarm.
                 self.set_alarm(cx);
+                self.check_wakes(cx);
             }
             Timer::Alarm(number) if *number == self.last_alarm => {
                 self.alarm = None;
@@ -204,7 +207,7 @@ impl Head {
             }
             Message::Replica(report) => {
                 if let Some((node, session)) = self.node_streams.get(&conn).cloned() {
-                    let report = Self::mutate(report, cx);
+                    let report = self.mutate(report, cx);
                     self.observe(Observation::ReplicaChanged(node, session, report), cx);
                 }
             }

@@ -55,6 +55,8 @@ pub enum Mutation {
     HeadForgetsToStop,
     /// A head that gives a revision on trial its part beside the whole.
     HeadSharesMoreThanAll,
+    /// A head that takes reports of replicas without noticing that something changed.
+    HeadOverlooksReports,
     /// A head that routes as if it had convicted nobody.
     HeadRoutesTheConvicted,
 }

@@ -63,6 +63,11 @@ fn a_head_that_shares_more_than_all_requests_is_caught() {
 }
 
 #[test]
+fn a_head_that_overlooks_reports_is_caught() {
+    is_caught(Mutation::HeadOverlooksReports, &[Rule::NothingOverlooked]);
+}
+
+#[test]
 fn a_head_that_routes_the_convicted_is_caught() {
     is_caught(Mutation::HeadRoutesTheConvicted, &[Rule::ConvictedNotRouted]);
 }

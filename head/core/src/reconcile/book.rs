@@ -158,7 +158,7 @@ impl State {
         node.replicas.insert(order.replica.clone(), replica);
     }
 
-    fn replica(
+    pub(super) fn replica(
         &mut self,
         node: &millstream_status::NodeId,
         replica: &millstream_status::ReplicaId,

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
-use millstream_status::{NodeId, ReplicaId};
+use millstream_status::ReplicaId;
+use millstream_status::status::ReplicaState;
 
 use super::linger::{lingering, serves_any};
-use super::state::State;
+use super::state::{Node, Replica, State};
 use super::timer::Timer;
 use super::view::{Seen, View};
 use super::{Command, Order, Reason};
@@ -38,18 +39,14 @@ pub(crate) struct Needs {
     pub(crate) start: Vec<Wanted>,
 }
 
-/// Replicas on each node, of all deployments: the scale-down order asks for it.
-pub(crate) type Crowd<'a> = BTreeMap<&'a NodeId, usize>;
-
 /// One pipeline and what surrounds it.
 pub(crate) struct Context<'a> {
     pub(crate) name: &'a Name,
     pub(crate) pipeline: &'a Pipeline,
     pub(crate) view: &'a View<'a>,
-    pub(crate) crowd: &'a Crowd<'a>,
     pub(crate) state: &'a State,
     pub(crate) timing: &'a Timing,
-    pub(crate) timer: &'a Timer,
+    pub(super) timer: &'a Timer,
 }
 
 /// Decides for one pipeline. A wanted revision that this program does not understand changes nothing.
@@ -208,9 +205,9 @@ impl Context<'_> {
             return;
         }
         let mut order = replicas.to_vec();
-        order.sort_by_key(|seen| {
-            let crowd = self.crowd.get(seen.node_id).copied().unwrap_or(0);
+        order.sort_by_cached_key(|seen| {
             // A node whose stream broke may be gone.
+            let crowd = num_staying(seen.node);
             (seen.node.session.is_some(), serves(seen), seen.is_ready(), crowd, std::cmp::Reverse(seen.id))
         });
         needs.commands.extend(order.into_iter().take(surplus).map(|seen| retire(seen, Reason::Surplus)));
@@ -269,6 +266,12 @@ impl Needs {
             self.start.push(Wanted { deployment: deployment.clone(), revision, count, group: None });
         }
     }
+}
+
+/// Replicas of a node that stay, of all deployments.
+fn num_staying(node: &Node) -> usize {
+    let stays = |replica: &&Replica| replica.leaving.is_none() && replica.state != ReplicaState::Draining;
+    node.replicas.values().filter(stays).count()
 }
 
 /// How many replicas run beside those of the serving revision: for a canary or a shadow as many as its part of the

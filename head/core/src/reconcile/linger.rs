@@ -57,7 +57,7 @@ pub(super) fn serves_any(seen: &Seen<'_>, revisions: &[&Arc<Revision>]) -> bool 
 }
 
 /// Whether a table names a revision.
-fn names(table: &[PipelineRoute], pipeline: &Name, revision: u64) -> bool {
+fn names(table: &[Arc<PipelineRoute>], pipeline: &Name, revision: u64) -> bool {
     let route = table.binary_search_by(|route| route.name.cmp(pipeline)).ok().map(|index| &table[index]);
     route.is_some_and(|route| route.variants.iter().any(|it| it.revision.stored.number == revision))
 }
@@ -75,12 +75,16 @@ impl State {
     /// Notes which revisions leave the routes with the next table, and forgets those that left long ago.
     pub(super) fn note_left(
         &mut self,
-        next: &[PipelineRoute],
+        next: &[Arc<PipelineRoute>],
         desired: &Desired,
         timing: &Timing,
         timer: &Timer,
     ) {
         for route in self.routes.pipelines.iter() {
+            let same = next.binary_search_by(|it| it.name.cmp(&route.name));
+            if same.is_ok_and(|index| Arc::ptr_eq(&next[index], route)) {
+                continue;
+            }
             for revision in route.variants.iter().map(|variant| variant.revision.stored.number) {
                 if !names(next, &route.name, revision) {
                     self.left.entry(route.name.clone()).or_default().insert(revision, timer.now());

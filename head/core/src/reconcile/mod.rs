@@ -11,6 +11,7 @@ pub mod observe;
 mod reconciler;
 pub mod routes;
 pub mod scale;
+mod scope;
 mod state;
 mod step;
 mod takeover;
@@ -30,10 +31,9 @@ use crate::scheduler::Share;
 pub use reconciler::{Effect, Event, Reconciler, Start};
 pub use scale::{Census, Scale};
 pub use state::{
-    Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Replica, Resources, Serving, SessionId,
-    State, Unplaced,
+    Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Pending, Replica, Resources, Serving,
+    SessionId, State, Unplaced,
 };
-pub use timer::Timer;
 
 /// One thing to do, with all that is needed to do it. Doing it twice is harmless.
 #[derive(Debug, Clone, PartialEq, Serialize)]

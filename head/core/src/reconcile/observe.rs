@@ -151,7 +151,7 @@ pub fn admit(
 }
 
 /// What an observation changed: whether and when to decide again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing, or numbers that only status shows.
     Numbers,
@@ -159,7 +159,9 @@ pub(super) enum Change {
     Outcomes,
     /// An ingress has put a table in force.
     Confirmed,
-    /// Something that decisions depend on.
+    /// Something that concerns this pipeline.
+    Pipeline(Name),
+    /// Something that may concern all.
     Structure,
 }
 
@@ -305,18 +307,29 @@ fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change 
     // One that drained already when its node joined was told to by the head before.
     let known = node.replicas.get(&report.id);
     let unasked = known.is_some_and(|it| it.leaving.is_none() && it.state != ReplicaState::Draining);
-    if unasked && matches!(report.state, ReplicaState::Draining | ReplicaState::Stopped) {
-        // Workers stop replicas by themselves only when they are about to end.
-        node.draining = true;
-    }
+    let ends = unasked && matches!(report.state, ReplicaState::Draining | ReplicaState::Stopped);
+    // Workers stop replicas by themselves only when they are about to end.
+    node.draining |= ends;
+    let concerns_all = ends || known.is_none();
     if report.state == ReplicaState::Stopped {
-        node.replicas.remove(&report.id);
-        return Change::Structure;
+        let known = node.replicas.remove(&report.id);
+        return known.filter(|_| !concerns_all).map_or(Change::Structure, Change::of);
     }
     let replica = node.replicas.entry(report.id.clone()).or_insert_with(|| adopt(desired, &report));
     let before = (replica.state, replica.restarts);
     update(replica, report);
-    if before == (replica.state, replica.restarts) { Change::Numbers } else { Change::Structure }
+    match before == (replica.state, replica.restarts) {
+        _ if concerns_all => Change::Structure,
+        true => Change::Numbers,
+        false => Change::Pipeline(replica.deployment.pipeline.clone()),
+    }
+}
+
+impl Change {
+    /// That of a replica that is gone.
+    fn of(replica: Replica) -> Self {
+        Self::Pipeline(replica.deployment.pipeline)
+    }
 }
 
 fn update(replica: &mut Replica, report: Report) {

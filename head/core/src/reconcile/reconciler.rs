@@ -12,15 +12,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_pipelines::{FullName, Name};
 use millstream_status::NodeId;
 use millstream_status::event::Decision;
 
 use super::observe::{Change, NameTaken, Observation, Registration, admit, observe};
 use super::routes::{self, RouteTable};
-use super::state::State;
+use super::scope::{Dirty, Places, Scope};
+use super::state::{Pending, State, Unplaced};
+use super::step::{self, Look, Step};
 use super::timer::Timer;
 use super::view;
-use super::{Command, scale, step};
+use super::{Command, scale};
 use crate::Timing;
 use crate::desired::Desired;
 use crate::present::explain::{self, Subject};
@@ -80,13 +83,14 @@ pub struct Reconciler {
     pub(crate) desired: Arc<Desired>,
     pub(crate) timing: Timing,
     due: Due,
+    places: Places,
 }
 
 /// When to look next.
 #[derive(Debug, Clone)]
 struct Due {
-    /// Something changed that decisions depend on.
-    changed: bool,
+    /// What changed that decisions depend on.
+    changed: Dirty,
     /// When a rule may come to another result by the passing of time alone.
     rules: Option<Duration>,
     /// When a node may be found silent. Heartbeats move it, so that it may turn out to be too early.
@@ -105,14 +109,14 @@ impl Reconciler {
     pub fn new(start: Start, desired: Arc<Desired>, timing: Timing) -> Self {
         let state = State { awaited: start.members, ..State::new(start.epoch, start.settle_until) };
         let due = Due {
-            changed: true,
+            changed: Dirty::All,
             rules: None,
             silence: None,
             outcomes: None,
             looked_at: Duration::ZERO,
             awaited_version: None,
         };
-        Self { state, desired, timing, due }
+        Self { state, desired, timing, due, places: Places::default() }
     }
 
     /// What is observed.
@@ -126,10 +130,29 @@ impl Reconciler {
         &mut self.state
     }
 
+    /// What a look at everything would find at an instant at which none is due: nothing, unless a rule forgot to ask to be
+    /// woken, or a change to say whom it concerns. For tests and simulations.
+    #[must_use]
+    pub fn overlooked(&self, now: Duration) -> Vec<Effect> {
+        let (mut copy, mut effects) = (self.clone(), Vec::new());
+        if self.due.outcomes.is_some() {
+            // They wait for their time on purpose.
+            return effects;
+        }
+        copy.due.changed = Dirty::All;
+        copy.reconcile(now, &mut effects);
+        effects
+    }
+
+    /// A new table of the state as it is, if it differs: for simulations that put faults into it.
+    pub fn publish_again(&mut self, now: Duration) -> Option<RouteTable> {
+        routes::publish(&mut self.state, &self.desired, &self.timing, &Timer::at(now), &Scope::All)
+    }
+
     /// For tests that change the state by hand: what they did is looked at.
     #[cfg(test)]
     pub(super) fn look_again(&mut self) {
-        self.due.changed = true;
+        self.due.changed = Dirty::All;
     }
 
     /// What people ask for, as far as it is known here.
@@ -147,8 +170,8 @@ impl Reconciler {
     /// When [`Event::Wake`] is due, if nothing happens before: zero for at once, `None` when only news can change anything.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
-        let Due { changed, rules, silence, outcomes, .. } = self.due;
-        if changed {
+        let Due { ref changed, rules, silence, outcomes, .. } = self.due;
+        if !changed.is_nothing() {
             return Some(Duration::ZERO);
         }
         let scale = self.state.next_scale().filter(|_| self.decides());
@@ -171,7 +194,7 @@ impl Reconciler {
             Event::Absent(gap) => self.state.was_absent(gap, now),
             Event::EpochRaised(epoch) => {
                 self.state.epoch = self.state.epoch.max(epoch);
-                self.due.changed = true;
+                self.due.changed = Dirty::All;
             }
             Event::Stopping => self.state.stopping = true,
             Event::Wake => return self.wake(now),
@@ -187,19 +210,31 @@ impl Reconciler {
         // What arrived before the last look may be heard after it.
         let heard = now.max(self.due.looked_at);
         let revives = view::revives(&self.state, &self.timing, &observation, heard);
+        if revives {
+            self.due.changed = Dirty::All;
+        }
         match observe(&mut self.state, &self.desired, observation, now) {
-            Change::Structure => self.due.changed = true,
+            Change::Structure => {
+                self.places.forget();
+                self.due.changed = Dirty::All;
+            }
+            Change::Pipeline(name) => self.due.changed.add(self.concerns(name)),
             Change::Outcomes => {
                 self.due.outcomes = self.due.outcomes.or(Some(self.due.looked_at + JUDGE_INTERVAL));
             }
             Change::Confirmed => {
                 let confirmed = self.state.confirmed_version();
-                let is_awaited = self.due.awaited_version.is_some_and(|version| confirmed >= version);
-                self.due.changed |= is_awaited;
+                if self.due.awaited_version.is_some_and(|version| confirmed >= version) {
+                    self.due.changed = Dirty::All;
+                }
             }
             Change::Numbers => {}
         }
-        self.due.changed |= revives;
+    }
+
+    /// Whom it concerns that something happened in a pipeline: room that it may have freed is everybody's.
+    fn concerns(&self, pipeline: Name) -> Dirty {
+        if self.state.pending.is_empty() { pipeline.into() } else { Dirty::All }
     }
 
     /// Two changes may arrive in another order than they were stored in.
@@ -210,7 +245,7 @@ impl Reconciler {
             self.desired = desired;
             scale::forget_unwanted(&mut self.state, &self.desired);
             self.book(commands, now, &mut effects);
-            self.due.changed = true;
+            self.due.changed = Dirty::All;
         }
         effects
     }
@@ -232,37 +267,65 @@ impl Reconciler {
     /// Whether there is more to look at than targets.
     fn is_due(&mut self, now: Duration) -> bool {
         let has_come = |at: Option<Duration>| at.is_some_and(|at| at <= now);
-        if self.due.changed || has_come(self.due.rules) || has_come(self.due.outcomes) {
-            return true;
+        if has_come(self.due.rules) {
+            self.due.changed = Dirty::All;
+        }
+        if has_come(self.due.outcomes) {
+            let on_trial = self.state.rollouts.keys().cloned().collect();
+            self.due.changed.add(Dirty::Pipelines(on_trial));
         }
         if has_come(self.due.silence) {
             // Heartbeats may have moved it meanwhile.
             self.due.silence = view::next_silence(&self.state, &self.timing, self.due.looked_at);
+            if has_come(self.due.silence) {
+                self.due.changed = Dirty::All;
+            }
         }
-        has_come(self.due.silence)
+        !self.due.changed.is_nothing()
     }
 
     /// Compares what is desired with what runs, and decides.
-    pub(super) fn reconcile(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+    fn reconcile(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         self.scale(now, effects);
+        let changed = std::mem::replace(&mut self.due.changed, Dirty::NOTHING);
+        // Before a head has settled, all of it waits for the same reports.
+        let changed = if self.state.settled { changed } else { Dirty::All };
+        let scope = self.places.scope(&changed, &self.state);
         let timer = Timer::at(now);
-        let decided = step::step(&self.desired, &self.state, &self.timing, &timer);
-        self.due.changed = !decided.commands.is_empty();
-        self.book(decided.commands, now, effects);
+        let Self { state, desired, timing, .. } = &*self;
+        let decided = step::step(Look { desired, state, timing, timer: &timer, scope: &scope });
+        let Step { commands, pending, unplaced, census } = decided;
+        self.book(commands, now, effects);
         if !self.state.stopping {
-            let told = explain::pending_events(&self.state.pending, &decided.pending);
-            effects.extend(told.into_iter().map(|(subject, decision)| Effect::Record(subject, decision)));
-            self.state.pending = decided.pending;
-            self.state.unplaced = decided.unplaced;
-            self.state.take_census(decided.census, now);
+            self.note_pending(&scope, pending, unplaced, effects);
+            self.state.take_census(&scope, census, now);
         }
-        let table = routes::publish(&mut self.state, &self.desired, &self.timing, &timer);
+        let table = routes::publish(&mut self.state, &self.desired, &self.timing, &timer, &scope);
         effects.extend(table.map(Effect::Publish));
-        self.due.rules = timer.next();
+        // Rules of what was not looked at still ask for what they asked for before.
+        let before = self.due.rules.filter(|_| !scope.is_all());
+        self.due.rules = before.into_iter().chain(timer.next()).min();
         self.due.silence = view::next_silence(&self.state, &self.timing, now);
         self.due.outcomes = None;
         self.due.looked_at = now;
         self.due.awaited_version = self.state.awaited_version();
+    }
+
+    /// Notes which wanted replicas have no place, and tells people of those that are new or no longer so.
+    fn note_pending(
+        &mut self,
+        scope: &Scope,
+        pending: Pending,
+        unplaced: Unplaced,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_old = |name: &FullName| scope.contains(&name.pipeline);
+        let before = self.state.pending.extract_if(.., |name, _| is_old(name)).collect();
+        let told = explain::pending_events(&before, &pending);
+        effects.extend(told.into_iter().map(|(subject, decision)| Effect::Record(subject, decision)));
+        self.state.pending.extend(pending);
+        self.state.unplaced.retain(|name, _| !is_old(name));
+        self.state.unplaced.extend(unplaced);
     }
 
     fn scale(&mut self, now: Duration, effects: &mut Vec<Effect>) {
@@ -274,8 +337,32 @@ impl Reconciler {
         for command in commands {
             let told = explain::event_of(&command, &self.state);
             effects.extend(told.map(|(subject, decision)| Effect::Record(subject, decision)));
+            let concerned = self.concerned(&command);
+            self.due.changed.add(concerned);
             self.state.carry_out(&command, now);
+            if let Command::Start(order) = &command {
+                self.places.add(&order.deployment.pipeline, (order.node.clone(), order.replica.clone()));
+            }
             effects.push(Effect::Command(command));
+        }
+    }
+
+    /// Whom a command concerns: they are looked at again, as it may lead to more.
+    fn concerned(&self, command: &Command) -> Dirty {
+        match command {
+            Command::Serve { pipeline, .. } | Command::ForgetPipeline { pipeline } => pipeline.clone().into(),
+            Command::Rollout(change) => change.pipeline.clone().into(),
+            Command::Start(order) | Command::Update(order) => order.deployment.pipeline.clone().into(),
+            Command::Scale(scale) => scale.deployment.pipeline.clone().into(),
+            Command::Retire { node, replica, .. } | Command::Stop { node, replica, .. } => {
+                let known = self.state.nodes.get(node).and_then(|node| node.replicas.get(replica));
+                known.map_or(Dirty::All, |replica| replica.deployment.pipeline.clone().into())
+            }
+            Command::Settle
+            | Command::GiveUp { .. }
+            | Command::ForgetNode { .. }
+            | Command::ForgetIngress { .. }
+            | Command::Alarm { .. } => Dirty::All,
         }
     }
 }

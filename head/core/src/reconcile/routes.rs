@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use super::deployment::{is_convicted, is_interchangeable, target};
 use super::linger::{lingering, serves_any};
-use super::state::{Leaving, State};
+use super::scope::Scope;
+use super::state::{Leaving, Replica, State};
+use super::step::Look;
 use super::timer::Timer;
 use super::view::{Seen, View};
 use crate::Timing;
@@ -27,7 +29,7 @@ pub struct RouteTable {
     /// Grows with each table; 0 before the first one.
     pub version: u64,
     /// The pipelines, by name.
-    pub pipelines: Arc<Vec<PipelineRoute>>,
+    pub pipelines: Arc<Vec<Arc<PipelineRoute>>>,
     /// The API keys, by name.
     pub keys: Arc<BTreeMap<Name, ApiKey>>,
     /// How many ingresses take their parts of the cluster's limits: those that are connected, and at least one.
@@ -36,7 +38,7 @@ pub struct RouteTable {
 
 impl RouteTable {
     /// A pipeline's part of it.
-    pub(super) fn pipeline(&self, name: &Name) -> Option<&PipelineRoute> {
+    pub(super) fn pipeline(&self, name: &Name) -> Option<&Arc<PipelineRoute>> {
         let index = self.pipelines.binary_search_by(|route| route.name.cmp(name)).ok()?;
         Some(&self.pipelines[index])
     }
@@ -106,16 +108,22 @@ pub struct ReplicaRoute {
 
 /// Makes the next table when it differs from the last one, and notes which leaving replicas it no longer names.
 /// While the head does not know yet what runs there is none: ingresses serve on from theirs.
-pub fn publish(state: &mut State, desired: &Desired, timing: &Timing, timer: &Timer) -> Option<RouteTable> {
+pub(super) fn publish(
+    state: &mut State,
+    desired: &Desired,
+    timing: &Timing,
+    timer: &Timer,
+    scope: &Scope,
+) -> Option<RouteTable> {
     if !state.settled || state.stopping {
         return None;
     }
-    let pipelines = build(state, desired, timing, timer);
+    let pipelines = build(Look { desired, state, timing, timer, scope });
     state.note_left(&pipelines, desired, timing, timer);
     let num_ingresses = num_ingresses(state);
     let routes = &state.routes;
     let changed = routes.version == 0
-        || *routes.pipelines != pipelines
+        || !is_same(&routes.pipelines, &pipelines)
         || routes.num_ingresses != num_ingresses
         || !Arc::ptr_eq(&routes.keys, &desired.keys.by_name) && routes.keys != desired.keys.by_name;
     if changed {
@@ -123,13 +131,31 @@ pub fn publish(state: &mut State, desired: &Desired, timing: &Timing, timer: &Ti
         let (pipelines, keys) = (Arc::new(pipelines), Arc::clone(&desired.keys.by_name));
         state.routes = RouteTable { version, pipelines, keys, num_ingresses };
     }
+    note_gone(state, scope);
+    changed.then(|| state.routes.clone())
+}
+
+/// Whether the pipelines are those of the last table; one that did not change is shared.
+fn is_same(before: &[Arc<PipelineRoute>], next: &[Arc<PipelineRoute>]) -> bool {
+    before.len() == next.len() && before.iter().zip(next).all(|(before, next)| Arc::ptr_eq(before, next))
+}
+
+/// Replicas that have been taken out of the routes are gone from the newest table on.
+fn note_gone(state: &mut State, scope: &Scope) {
     let version = state.routes.version;
-    for replica in state.nodes.values_mut().flat_map(|node| node.replicas.values_mut()) {
+    let note = |replica: &mut Replica| {
         if let Some(Leaving::Retiring { gone_from: gone_from @ None, .. }) = &mut replica.leaving {
             *gone_from = Some(version);
         }
+    };
+    match scope {
+        Scope::All => state.nodes.values_mut().flat_map(|node| node.replicas.values_mut()).for_each(note),
+        Scope::Pipelines(pipelines) => {
+            for (node, replica) in pipelines.values().flatten() {
+                state.replica(node, replica).map(note);
+            }
+        }
     }
-    changed.then(|| state.routes.clone())
 }
 
 fn num_ingresses(state: &State) -> u32 {
@@ -137,36 +163,48 @@ fn num_ingresses(state: &State) -> u32 {
     u32::try_from(connected.count()).unwrap_or(u32::MAX).max(1)
 }
 
-fn build(state: &State, desired: &Desired, timing: &Timing, timer: &Timer) -> Vec<PipelineRoute> {
-    let view = View::new(state, timing, timer.now());
+fn build(look: Look<'_>) -> Vec<Arc<PipelineRoute>> {
+    let view = look.view();
+    let known = &look.state.routes;
     let route = |(name, pipeline): (&Name, &Pipeline)| {
-        let variants = variants(state, name, pipeline)?;
-        let revisions = variants.iter().map(|variant| &variant.revision);
-        let compiled = revisions.filter_map(|revision| revision.compiled.as_ref().ok());
-        let names: BTreeSet<_> = compiled.flat_map(|compiled| compiled.deployments.keys()).collect();
-        let known = |number| variants.iter().any(|variant| variant.revision.stored.number == number);
-        let lingering = lingering(state, &view, (name, pipeline), known, timing, timer);
-        let of_lingering = lingering.iter().filter_map(|revision| revision.compiled.as_ref().ok());
-        let of_lingering: BTreeSet<_> =
-            of_lingering.flat_map(|compiled| compiled.deployments.keys()).collect();
-        let helps = |revision| helps_out(state, name, pipeline, revision);
-        let deployments = names.union(&of_lingering).map(|&deployment| {
-            let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
-            if !names.contains(deployment) {
-                let replicas = left_behind(&view, &full_name, &lingering);
-                return DeploymentRoute { deployment: deployment.clone(), replicas };
-            }
-            let mut replicas = replicas(&view, &full_name, &variants, helps);
-            if let [serving, on_trial] = &*variants {
-                let missing = missing(state, &view, &full_name, &serving.revision);
-                lend(&mut replicas, deployment, (serving, on_trial), missing, helps);
-            }
-            DeploymentRoute { deployment: deployment.clone(), replicas }
-        });
-        let deployments = deployments.collect();
-        Some(PipelineRoute { name: name.clone(), variants, deployments })
+        let before = known.pipeline(name);
+        if !look.scope.contains(name) {
+            return before.cloned();
+        }
+        let next = route(look, &view, name, pipeline)?;
+        // What did not change is shared with the table before.
+        Some(before.filter(|before| ***before == next).cloned().unwrap_or_else(|| Arc::new(next)))
     };
-    desired.pipelines.iter().filter_map(route).collect()
+    look.desired.pipelines.iter().filter_map(route).collect()
+}
+
+/// A pipeline's part of the table; `None` before anything serves.
+fn route(look: Look<'_>, view: &View<'_>, name: &Name, pipeline: &Pipeline) -> Option<PipelineRoute> {
+    let Look { state, timing, timer, .. } = look;
+    let variants = variants(state, name, pipeline)?;
+    let revisions = variants.iter().map(|variant| &variant.revision);
+    let compiled = revisions.filter_map(|revision| revision.compiled.as_ref().ok());
+    let names: BTreeSet<_> = compiled.flat_map(|compiled| compiled.deployments.keys()).collect();
+    let known = |number| variants.iter().any(|variant| variant.revision.stored.number == number);
+    let lingering = lingering(state, view, (name, pipeline), known, timing, timer);
+    let of_lingering = lingering.iter().filter_map(|revision| revision.compiled.as_ref().ok());
+    let of_lingering: BTreeSet<_> = of_lingering.flat_map(|compiled| compiled.deployments.keys()).collect();
+    let helps = |revision| helps_out(state, name, pipeline, revision);
+    let deployments = names.union(&of_lingering).map(|&deployment| {
+        let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
+        if !names.contains(deployment) {
+            let replicas = left_behind(view, &full_name, &lingering);
+            return DeploymentRoute { deployment: deployment.clone(), replicas };
+        }
+        let mut replicas = replicas(view, &full_name, &variants, helps);
+        if let [serving, on_trial] = &*variants {
+            let missing = missing(state, view, &full_name, &serving.revision);
+            lend(&mut replicas, deployment, (serving, on_trial), missing, helps);
+        }
+        DeploymentRoute { deployment: deployment.clone(), replicas }
+    });
+    let deployments = deployments.collect();
+    Some(PipelineRoute { name: name.clone(), variants, deployments })
 }
 
 /// The revision that serves, and one that is on trial beside it.

@@ -12,7 +12,9 @@ use serde::Serialize;
 use super::Command;
 use super::observe::Change;
 use super::routes::RouteTable;
+use super::scope::Scope;
 use super::state::{SessionId, State};
+use super::step::Look;
 use super::view::View;
 use crate::autoscaler::{Inputs, Load, Rule, Scaler, bound};
 use crate::desired::Desired;
@@ -75,13 +77,14 @@ impl State {
     }
 
     /// Takes what a look has counted; deployments whose number of replicas has changed are decided about again.
-    pub fn take_census(&mut self, census: BTreeMap<FullName, Census>, now: Duration) {
+    pub(super) fn take_census(&mut self, scope: &Scope, census: BTreeMap<FullName, Census>, now: Duration) {
         for (name, scaler) in &mut self.scalers {
-            if self.census.get(name) != census.get(name) {
+            if scope.contains(&name.pipeline) && self.census.get(name) != census.get(name) {
                 scaler.look_at = Some(now);
             }
         }
-        self.census = census;
+        self.census.retain(|name, _| !scope.contains(&name.pipeline));
+        self.census.extend(census);
     }
 
     /// When a scaler is to be looked at; `None` when nothing but news can change a target.
@@ -125,7 +128,7 @@ pub(super) fn load(
             state.scalers.insert(name.clone(), scaler);
         }
         if target == 0 && load.ongoing + load.queued > 0 {
-            change = Change::Structure;
+            change = Change::Pipeline(name.pipeline.clone());
         }
     }
     if let Some(ingress) = state.ingresses.get_mut(id) {
@@ -224,9 +227,10 @@ pub fn forget_unwanted(state: &mut State, desired: &Desired) {
 }
 
 /// Replicas of every deployment that may scale, those included that only requests on other revisions call.
-pub(super) fn census(state: &State, desired: &Desired, view: &View<'_>) -> BTreeMap<FullName, Census> {
+pub(super) fn census(look: Look<'_>, view: &View<'_>) -> BTreeMap<FullName, Census> {
+    let Look { desired, state, .. } = look;
     let mut found = BTreeMap::new();
-    for (pipeline, asked) in &desired.pipelines {
+    for (pipeline, asked) in look.pipelines() {
         let Some(newest) = asked.wanted() else { continue };
         let Ok(compiled) = &newest.compiled else { continue };
         let serving = state.serving.get(pipeline).and_then(|serving| asked.revisions.get(&serving.revision));

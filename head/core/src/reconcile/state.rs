@@ -61,10 +61,13 @@ pub struct State {
     /// Whether half of the nodes look dead at once.
     pub alarm: bool,
     /// Why wanted replicas have no place.
-    pub pending: BTreeMap<FullName, Vec<String>>,
+    pub pending: Pending,
     /// How many wanted replicas have no place, by what is missing.
     pub unplaced: Unplaced,
 }
+
+/// Why wanted replicas have no place, by deployment, for people.
+pub type Pending = BTreeMap<FullName, Vec<String>>;
 
 /// Replicas without a place, counted by deployment and by what is missing.
 pub type Unplaced = BTreeMap<FullName, BTreeMap<Lack, u32>>;

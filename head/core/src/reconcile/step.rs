@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_pipelines::FullName;
+use millstream_pipelines::{FullName, Name};
 use millstream_status::ReplicaId;
-use millstream_status::status::ReplicaState;
 use serde::Serialize;
 
-use super::deployment::{self, Context, Crowd, Wanted};
+use super::deployment::{self, Context, Wanted};
 use super::observe::spec_of;
 use super::scale::{self, Census};
-use super::state::{Booking, Leaving, Node, Replica, State, Unplaced};
+use super::scope::Scope;
+use super::state::{Booking, Leaving, Node, State, Unplaced};
 use super::timer::Timer;
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
 use crate::Timing;
-use crate::desired::Desired;
+use crate::desired::{Desired, Pipeline};
 use crate::scheduler::{self, Lack, Request, Strategy, Workload};
 
 /// How long a replica may stop beyond its drain time before it is told again.
@@ -37,19 +37,43 @@ pub(super) struct Step {
     pub(super) census: BTreeMap<FullName, Census>,
 }
 
-/// Compares what is desired with what runs. The caller books each command ([`State::carry_out`]) and carries it out.
+/// What a look is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) desired: &'a Desired,
+    pub(super) state: &'a State,
+    pub(super) timing: &'a Timing,
+    pub(super) timer: &'a Timer,
+    pub(super) scope: &'a Scope,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn view(&self) -> View<'a> {
+        View::of_scope(self.scope, self.state, self.timing, self.timer.now())
+    }
+
+    /// The pipelines that it is about.
+    pub(super) fn pipelines(&self) -> impl Iterator<Item = (&'a Name, &'a Pipeline)> {
+        self.desired.pipelines.iter().filter(|(name, _)| self.scope.contains(name))
+    }
+
+    fn context(&self, name: &'a Name, pipeline: &'a Pipeline, view: &'a View<'a>) -> Context<'a> {
+        let Self { state, timing, timer, .. } = *self;
+        Context { name, pipeline, view, state, timing, timer }
+    }
+}
+
+/// Compares what is desired with what runs. The caller books each command and carries it out.
 #[must_use]
-pub(super) fn step(desired: &Desired, state: &State, timing: &Timing, timer: &Timer) -> Step {
-    let view = View::new(state, timing, timer.now());
+pub(super) fn step(look: Look<'_>) -> Step {
+    let Look { desired, state, .. } = look;
+    let view = look.view();
     let mut step = Step::default();
     if state.stopping {
         return step;
     }
     if !state.settled {
-        if !timer.reached(state.settle_until)
-            && !state.all_are_back()
-            && !runs_as_wanted(desired, state, &view, timing)
-        {
+        if !look.timer.reached(state.settle_until) && !state.all_are_back() && !runs_as_wanted(look, &view) {
             return step;
         }
         let adopted = scale::adopt(state, desired, &view);
@@ -63,11 +87,9 @@ pub(super) fn step(desired: &Desired, state: &State, timing: &Timing, timer: &Ti
     if view.mass_loss != state.alarm {
         step.commands.push(Command::Alarm { raised: view.mass_loss });
     }
-    let crowd: Crowd<'_> = state.nodes.iter().map(|(id, node)| (id, num_staying(node))).collect();
     let mut wanted = Vec::new();
-    for (name, pipeline) in &desired.pipelines {
-        let context = Context { name, pipeline, view: &view, crowd: &crowd, state, timing, timer };
-        let needs = deployment::decide(&context);
+    for (name, pipeline) in look.pipelines() {
+        let needs = deployment::decide(&look.context(name, pipeline, &view));
         step.commands.extend(needs.commands);
         wanted.extend(needs.start);
     }
@@ -76,26 +98,21 @@ pub(super) fn step(desired: &Desired, state: &State, timing: &Timing, timer: &Ti
             step.commands.extend(replicas.iter().map(|seen| deployment::retire(seen, Reason::Unwanted)));
         }
     }
-    start(desired, state, timing, timer.now(), &wanted, &mut step);
-    stop(desired, state, timing, timer, &view, &mut step);
-    keep_house(desired, state, timing, timer, &view, &mut step);
-    step.census = scale::census(state, desired, &view);
+    start(look, &wanted, &mut step);
+    stop(look, &view, &mut step);
+    if look.scope.is_all() {
+        keep_house(look, &view, &mut step);
+    }
+    step.census = scale::census(look, &view);
     step
 }
 
-/// Replicas of a node that stay.
-fn num_staying(node: &Node) -> usize {
-    let stays = |replica: &&Replica| replica.leaving.is_none() && replica.state != ReplicaState::Draining;
-    node.replicas.values().filter(stays).count()
-}
-
 /// Whether every deployment has all its replicas ready: then there is nothing to wait for.
-fn runs_as_wanted(desired: &Desired, state: &State, view: &View<'_>, timing: &Timing) -> bool {
+fn runs_as_wanted(look: Look<'_>, view: &View<'_>) -> bool {
     // How many replicas a deployment that scales had is not known before all have said what runs.
-    scale::all_fixed(desired)
-        && desired.pipelines.iter().all(|(name, pipeline)| {
-            let (crowd, timer) = (Crowd::new(), Timer::at(Duration::ZERO));
-            let context = Context { name, pipeline, view, crowd: &crowd, state, timing, timer: &timer };
+    scale::all_fixed(look.desired)
+        && look.desired.pipelines.iter().all(|(name, pipeline)| {
+            let context = look.context(name, pipeline, view);
             context.wanted().is_some_and(|wanted| {
                 context.has_ready(wanted, |deployment, spec| {
                     context.target(&context.full_name(deployment), spec)
@@ -105,14 +122,8 @@ fn runs_as_wanted(desired: &Desired, state: &State, view: &View<'_>, timing: &Ti
 }
 
 /// Finds places for what is wanted.
-fn start(
-    desired: &Desired,
-    state: &State,
-    timing: &Timing,
-    now: Duration,
-    wanted: &[Wanted],
-    step: &mut Step,
-) {
+fn start(look: Look<'_>, wanted: &[Wanted], step: &mut Step) {
+    let Look { desired, state, .. } = look;
     let each: Vec<_> = wanted.iter().flat_map(|wanted| std::iter::repeat_n(wanted, wanted.count)).collect();
     let found = |wanted: &Wanted| {
         let revision = desired.pipelines.get(&wanted.deployment.pipeline)?.revisions.get(&wanted.revision)?;
@@ -133,7 +144,7 @@ fn start(
         })
         .collect();
     let workload = workload(desired, state, &requests);
-    let mut world = world(state, timing, now);
+    let mut world = world(state, look.timing, look.timer.now());
     world.nodes.retain(|node| !state.nodes.get(&node.id).is_some_and(|node| holds_unknown(desired, node)));
     let solution = scheduler::place(&world, &workload, &requests);
     for (last, placement) in (state.last_replica + 1..).zip(solution.placements) {
@@ -200,7 +211,8 @@ fn holds_unknown(desired: &Desired, node: &Node) -> bool {
 }
 
 /// Replicas that left the routes stop once every ingress has confirmed it, or had time to.
-fn stop(desired: &Desired, state: &State, timing: &Timing, timer: &Timer, view: &View<'_>, step: &mut Step) {
+fn stop(look: Look<'_>, view: &View<'_>, step: &mut Step) {
+    let Look { desired, timer, .. } = look;
     for seen in &view.leaving {
         if seen.node.session.is_none() {
             continue;
@@ -208,8 +220,7 @@ fn stop(desired: &Desired, state: &State, timing: &Timing, timer: &Timer, view: 
         let drain = drain_timeout(desired, seen);
         let reason = match seen.replica.leaving {
             Some(Leaving::Retiring { since, gone_from: Some(version), reason })
-                if is_confirmed(state, timing, timer, version)
-                    || timer.reached(since + timing.ack_timeout) =>
+                if is_confirmed(look, version) || timer.reached(since + look.timing.ack_timeout) =>
             {
                 reason
             }
@@ -223,7 +234,8 @@ fn stop(desired: &Desired, state: &State, timing: &Timing, timer: &Timer, view: 
 
 /// Whether no ingress sends to replicas that the table of that version does not name. One whose stream broke a moment
 /// ago may still serve from an older table; so may those of the head before, until they had time to dial this one.
-fn is_confirmed(state: &State, timing: &Timing, timer: &Timer, version: u64) -> bool {
+fn is_confirmed(look: Look<'_>, version: u64) -> bool {
+    let Look { state, timing, timer, .. } = look;
     let inherits = !state.settle_until.is_zero();
     if inherits && !timer.reached(state.settle_until + timing.ack_timeout.saturating_sub(timing.settle)) {
         return false;
@@ -244,14 +256,8 @@ fn drain_timeout(desired: &Desired, seen: &Seen<'_>) -> Duration {
 }
 
 /// Forgets pipelines that are gone, gives up on dead nodes, and forgets what is long gone.
-fn keep_house(
-    desired: &Desired,
-    state: &State,
-    timing: &Timing,
-    timer: &Timer,
-    view: &View<'_>,
-    step: &mut Step,
-) {
+fn keep_house(look: Look<'_>, view: &View<'_>, step: &mut Step) {
+    let Look { desired, state, timing, timer, .. } = look;
     let known = state.serving.keys().chain(state.rollouts.keys()).chain(state.conclusions.keys());
     let known =
         known.chain(state.targets.keys().map(|deployment| &deployment.pipeline)).chain(state.ended.keys());

@@ -164,9 +164,7 @@ impl Cluster {
     /// Every rule has said when it comes to another result: a moment before that, a look decides nothing.
     fn nothing_is_forgotten(&self) {
         let wake = self.next_wake().unwrap_or(self.now + Duration::from_secs(100_000));
-        let mut early = self.head.clone();
-        let mut effects = Vec::new();
-        early.reconcile(wake - Duration::from_nanos(1), &mut effects);
+        let effects = self.overlooked(wake - Duration::from_nanos(1));
         assert_eq!(effects, [], "nobody asked to be woken for this before {wake:?}");
     }
 

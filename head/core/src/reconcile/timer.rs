@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// One instant, and when the next look is due by the questions that were asked.
 #[derive(Debug)]
-pub struct Timer {
+pub(super) struct Timer {
     now: Duration,
     wake_at: Cell<Option<Duration>>,
 }
@@ -14,7 +14,7 @@ pub struct Timer {
 impl Timer {
     /// A timer that stands at that instant.
     #[must_use]
-    pub fn at(now: Duration) -> Self {
+    pub(super) fn at(now: Duration) -> Self {
         Self { now, wake_at: Cell::new(None) }
     }
 

@@ -9,6 +9,7 @@ use millstream_status::status::ReplicaState;
 use millstream_status::{NodeId, ReplicaId};
 
 use super::observe::Observation;
+use super::scope::Scope;
 use super::state::{Node, Replica, State};
 use crate::Timing;
 use crate::desired::Revision;
@@ -56,6 +57,11 @@ impl Seen<'_> {
             && self.replica.leaving.is_none()
     }
 
+    /// Whether it is on its way out, as ordered or because its worker ends.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.replica.leaving.is_some() || self.replica.state == ReplicaState::Draining
+    }
+
     /// Whether it serves that revision of its pipeline.
     pub(crate) fn serves(&self, revision: &Revision) -> bool {
         revision.is_served_by(&self.replica.deployment.deployment, self.replica.revision)
@@ -88,23 +94,17 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// The whole cluster.
     pub(crate) fn new(state: &'a State, timing: &Timing, now: Duration) -> Self {
-        let mut view = View { staying: BTreeMap::new(), leaving: Vec::new(), mass_loss: false };
-        // A node that came back without its disk has another id; by its name it is one.
-        let (mut live, mut lost) = (0, BTreeSet::new());
+        let mut view = Self::of_nodes(state, timing, now);
         // Ten thousand replicas find their deployment by hash; only the deployments are sorted, once.
         let mut places: HashMap<&FullName, usize> = HashMap::new();
         let mut staying: Vec<(&FullName, Vec<Seen<'a>>)> = Vec::new();
         for (node_id, node) in &state.nodes {
             let health = node.health(timing, now);
-            match health {
-                Health::Live => live += 1,
-                _ if !node.replicas.is_empty() => drop(lost.insert(node.name.as_str())),
-                _ => {}
-            }
             for (id, replica) in &node.replicas {
                 let seen = Seen { id, node_id, node, replica, health };
-                if replica.leaving.is_some() || replica.state == ReplicaState::Draining {
+                if seen.is_leaving() {
                     view.leaving.push(seen);
                 } else {
                     let place = *places.entry(&replica.deployment).or_insert_with(|| {
@@ -116,9 +116,39 @@ impl<'a> View<'a> {
             }
         }
         view.staying = staying.into_iter().collect();
-        // One lost node is a lost node; several at once, and half of all, is more likely a fault of the network.
-        view.mass_loss = lost.len() >= 2 && lost.len() >= live;
         view
+    }
+
+    /// What a look is about.
+    pub(super) fn of_scope(scope: &Scope, state: &'a State, timing: &Timing, now: Duration) -> Self {
+        let Scope::Pipelines(pipelines) = scope else { return Self::new(state, timing, now) };
+        let mut view = Self::of_nodes(state, timing, now);
+        for (node_id, id) in pipelines.values().flatten() {
+            let Some((node_id, node)) = state.nodes.get_key_value(node_id) else { continue };
+            let Some((id, replica)) = node.replicas.get_key_value(id) else { continue };
+            let seen = Seen { id, node_id, node, replica, health: node.health(timing, now) };
+            match seen.is_leaving() {
+                true => view.leaving.push(seen),
+                false => view.staying.entry(&replica.deployment).or_default().push(seen),
+            }
+        }
+        view
+    }
+
+    /// A view without replicas.
+    fn of_nodes(state: &State, timing: &Timing, now: Duration) -> Self {
+        // A node that came back without its disk has another id; by its name it is one.
+        let (mut live, mut lost) = (0, BTreeSet::new());
+        for node in state.nodes.values() {
+            match node.health(timing, now) {
+                Health::Live => live += 1,
+                _ if !node.replicas.is_empty() => drop(lost.insert(node.name.as_str())),
+                _ => {}
+            }
+        }
+        // One lost node is a lost node; several at once, and half of all, is more likely a fault of the network.
+        let mass_loss = lost.len() >= 2 && lost.len() >= live;
+        View { staying: BTreeMap::new(), leaving: Vec::new(), mass_loss }
     }
 
     /// Replicas of a deployment that stay, on nodes that are not given up.

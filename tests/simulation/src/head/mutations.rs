@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::reconcile::Effect;
 use millstream_core::reconcile::observe::Report;
-use millstream_core::reconcile::{self, Effect, routes};
 use millstream_proto::status::ReplicaState;
 
 use super::Head;
@@ -14,7 +14,12 @@ use crate::cx::Cx;
 
 impl Head {
     /// What a worker says of a replica, as this head takes it.
-    pub(super) fn mutate(mut report: Report, cx: &Cx) -> Report {
+    pub(super) fn mutate(&mut self, mut report: Report, cx: &Cx) -> Report {
+        if cx.mutation == Mutation::HeadOverlooksReports {
+            let nodes = self.reconciler.state_mut().nodes.values_mut();
+            let known = nodes.filter_map(|node| node.replicas.get_mut(&report.id)).next();
+            known.into_iter().for_each(|replica| replica.state = report.state);
+        }
         if cx.mutation == Mutation::HeadTakesStartingForReady && report.state == ReplicaState::Starting {
             report.state = ReplicaState::Ready;
         }
@@ -26,18 +31,20 @@ impl Head {
         let reconciler = &mut self.reconciler;
         match cx.mutation {
             Mutation::HeadRoutesTheConvicted if !reconciler.state().conclusions.is_empty() => {
-                let (desired, timing) = (Arc::clone(reconciler.desired()), reconciler.timing().clone());
-                let state = reconciler.state_mut();
-                let conclusions = std::mem::take(&mut state.conclusions);
-                let table = routes::publish(state, &desired, &timing, &reconcile::Timer::at(now));
-                state.conclusions = conclusions;
+                let conclusions = std::mem::take(&mut reconciler.state_mut().conclusions);
+                let table = reconciler.publish_again(now);
+                reconciler.state_mut().conclusions = conclusions;
                 effects.extend(table.map(Effect::Publish));
             }
             Mutation::HeadSharesMoreThanAll => {
                 for effect in effects {
                     let Effect::Publish(table) = effect else { continue };
                     for pipeline in Arc::make_mut(&mut table.pipelines) {
-                        pipeline.variants.iter_mut().take(1).for_each(|serving| serving.permille = 1000);
+                        Arc::make_mut(pipeline)
+                            .variants
+                            .iter_mut()
+                            .take(1)
+                            .for_each(|serving| serving.permille = 1000);
                     }
                     reconciler.state_mut().routes = table.clone();
                 }

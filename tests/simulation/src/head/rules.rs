@@ -1,5 +1,6 @@
 //! What the rules ask of a head's commands and tables.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::reconcile::{Command, routes};
@@ -57,9 +58,23 @@ impl Head {
         }
     }
 
+    /// While it asks to be woken later, there is nothing to decide.
+    pub(super) fn check_wakes(&mut self, cx: &mut Cx) {
+        let now = self.clock(cx);
+        self.num_checks += 1;
+        // It costs a look at everything.
+        let is_calm = self.reconciler.next_wake().is_none_or(|at| at > now);
+        if is_calm && self.num_checks.is_multiple_of(8) {
+            let found = self.reconciler.overlooked(now);
+            if let Some(effect) = found.first() {
+                cx.checks.fail(Rule::NothingOverlooked, format!("{effect:?}"));
+            }
+        }
+    }
+
     /// Parts of requests add up, and a revision that was convicted gets none, unless it serves already and the one before
     /// it is not ready again.
-    pub(super) fn check_table(&self, before: &[routes::PipelineRoute], cx: &mut Cx) {
+    pub(super) fn check_table(&self, before: &[Arc<routes::PipelineRoute>], cx: &mut Cx) {
         for pipeline in self.state().routes.pipelines.iter() {
             let variants = &pipeline.variants;
             let sum: u32 = variants.iter().map(|variant| u32::from(variant.permille)).sum();
@@ -88,7 +103,7 @@ impl Head {
 
     /// Replicas of a revision that was convicted leave before others are there; so do those that it is on its way back
     /// from when a third revision is deployed amid that: nothing tells them from replicas that have proven nothing.
-    pub(super) fn excuse(&self, command: &Command, before: &[routes::PipelineRoute], cx: &mut Cx) {
+    pub(super) fn excuse(&self, command: &Command, before: &[Arc<routes::PipelineRoute>], cx: &mut Cx) {
         if let Command::Rollout(Change { kind: ChangeKind::End, revision, baseline, .. }) = command
             && revision < baseline
         {
