@@ -35,6 +35,7 @@ use crate::leader;
 use crate::lock::{DataDirLock, LockError};
 use crate::presence::Presence;
 use crate::shared::{Feed, Shared};
+use crate::snapshots::Snapshots;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::timed::Timed;
@@ -144,7 +145,8 @@ impl Head {
             epoch: AtomicU64::new(term.epoch),
             reconciler: ArcSwapOption::empty(),
             feed: watch::Sender::new(Feed::default()),
-            changes: watch::Sender::new(0),
+            snapshots: Snapshots::default(),
+            version: watch::Sender::new(0),
             stop: watch::Sender::new(None),
             closing: closing.clone(),
             last_session: AtomicU64::new(0),
@@ -234,8 +236,10 @@ impl Head {
 async fn becomes_quiet(shared: &Shared) -> bool {
     let quiet = async {
         loop {
-            match shared.ask(ReconcilerMsg::Inspect).await {
-                Ok(seen) if seen.state().nodes.values().all(|node| node.replicas.is_empty()) => return true,
+            match shared.snapshot().await {
+                Ok(shown) if shown.snapshot().state().nodes.values().all(|node| node.replicas.is_empty()) => {
+                    return true;
+                }
                 Ok(_) => tokio::time::sleep(QUIET_POLL).await,
                 Err(_) => return false,
             }
@@ -308,12 +312,12 @@ mod tests {
             metrics: None,
         };
         let head = Head::start(config).await.unwrap();
-        let first = head.shared.status().await.unwrap().epoch;
+        let first = head.shared.snapshot().await.unwrap().status().epoch;
         head.shared.reconciler().unwrap().kill();
         let again = async {
             loop {
-                match head.shared.status().await {
-                    Ok(status) if status.epoch > first => return,
+                match head.shared.snapshot().await {
+                    Ok(shown) if shown.status().epoch > first => return,
                     _ => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }

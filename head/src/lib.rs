@@ -20,6 +20,7 @@ mod members;
 pub mod metrics;
 mod presence;
 mod shared;
+mod snapshots;
 pub mod store;
 mod telemetry;
 

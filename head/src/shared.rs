@@ -9,7 +9,6 @@ use millstream_core::Timing;
 use millstream_core::present::series::History;
 use millstream_core::reconcile::SessionId;
 use millstream_core::reconcile::routes::RouteTable;
-use millstream_proto::status::ClusterStatus;
 use parking_lot::Mutex;
 use ractor::{ActorRef, RpcReplyPort, call_t};
 use tokio::sync::watch;
@@ -22,6 +21,7 @@ use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::head::MetricsPage;
 use crate::presence::Presence;
+use crate::snapshots::Snapshots;
 use crate::store::Store;
 
 /// Longest wait for the reconciler's answer.
@@ -62,8 +62,10 @@ pub(crate) struct Shared {
     pub(crate) reconciler: ArcSwapOption<ActorRef<ReconcilerMsg>>,
     /// Route tables for ingresses.
     pub(crate) feed: watch::Sender<Feed>,
-    /// Grows whenever the status may have changed.
-    pub(crate) changes: watch::Sender<u64>,
+    /// Pictures of the cluster, for whoever shows it.
+    pub(crate) snapshots: Snapshots,
+    /// The reconciler's version: grows whenever there is something new to show.
+    pub(crate) version: watch::Sender<u64>,
     /// Set once somebody asks the cluster to stop.
     pub(crate) stop: watch::Sender<Option<Duration>>,
     /// Ends every stream when the head closes.
@@ -100,10 +102,5 @@ impl Shared {
     ) -> Result<T, Restarting> {
         let reconciler = self.reconciler()?;
         call_t!(reconciler, message, CALL_TIMEOUT_MS).map_err(|_| Restarting)
-    }
-
-    /// The cluster as it is now.
-    pub(crate) async fn status(&self) -> Result<ClusterStatus, Restarting> {
-        self.ask(ReconcilerMsg::Status).await
     }
 }

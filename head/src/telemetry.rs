@@ -6,7 +6,6 @@ use std::time::Duration;
 use millstream_core::present::series::{self, Rates};
 use tokio::time::MissedTickBehavior;
 
-use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::metrics;
 use crate::shared::Shared;
 
@@ -24,7 +23,8 @@ pub(crate) async fn observe(shared: Arc<Shared>) {
             _ = tick.tick() => {}
         }
         // A reconciler that is being restarted has nothing to tell.
-        if let Ok(numbers) = shared.ask(ReconcilerMsg::Numbers).await {
+        if let Ok(shown) = shared.snapshot().await {
+            let numbers = shown.snapshot().numbers();
             metrics::set(&numbers);
             let now = shared.clock.now();
             let rates = rates.observe(now, series::totals(&numbers));

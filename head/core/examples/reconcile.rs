@@ -380,7 +380,7 @@ impl Cluster {
 
     /// What nodes say in a second in which nothing happens.
     fn heartbeats(&self) -> Vec<Event> {
-        let beat = |(id, node): (&NodeId, &Node)| {
+        let beat = |(id, node): (&NodeId, &Arc<Node>)| {
             let ongoing = node.replicas.keys().map(|replica| (replica.clone(), 0)).collect();
             Event::Observed(Observation::Heartbeat(id.clone(), SESSION, ongoing))
         };

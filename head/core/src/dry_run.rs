@@ -115,7 +115,7 @@ impl DryRun {
         (state.settled, state.settle_until) = (true, Duration::ZERO);
         state.ingresses.clear();
         for node in state.nodes.values_mut().filter(|node| node.session.is_some()) {
-            node.last_seen = now;
+            Arc::make_mut(node).last_seen = now;
         }
         let mut dry_run = Self { reconciler, now };
         dry_run.ask_for(desired.clone());

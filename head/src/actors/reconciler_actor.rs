@@ -8,15 +8,12 @@ use std::time::Duration;
 
 use millstream_core::desired::{self, Desired, Outcome, Verdict};
 use millstream_core::present::explain::Subject;
-use millstream_core::present::numbers::{Numbers, numbers};
-use millstream_core::present::status::status;
 use millstream_core::reconcile::observe::{NameTaken, Observation, Registration};
 use millstream_core::reconcile::routes::RouteTable;
 use millstream_core::reconcile::{Command, Effect, Event, Reconciler, SessionId};
 use millstream_core::rollout::{self, ChangeKind};
 use millstream_proto::NodeId;
 use millstream_proto::event::Decision;
-use millstream_proto::status::ClusterStatus;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -40,10 +37,8 @@ pub(crate) enum ReconcilerMsg {
     DesiredChanged(Arc<Desired>, RpcReplyPort<()>),
     /// From itself, after the store has taken how a rollout ended. May be repeated.
     Concluded(Arc<Desired>),
-    /// From anybody: the cluster as it is now.
-    Status(RpcReplyPort<ClusterStatus>),
-    /// From the head's telemetry, each second: the cluster in numbers.
-    Numbers(RpcReplyPort<Numbers>),
+    /// From whoever shows the cluster: take a snapshot. May be repeated.
+    Snapshot,
     /// From the control service: tell every ingress and worker to drain and end. May be repeated.
     Shutdown(Duration, RpcReplyPort<()>),
     /// From the head, before its process ends: decide nothing any more. May be repeated.
@@ -81,6 +76,7 @@ impl Actor for ReconcilerActor {
         myself: ActorRef<ReconcilerMsg>,
         reconciler: Reconciler,
     ) -> Result<ReconcilerState, ActorProcessingErr> {
+        self.shared.snapshots.reset();
         let absent = self.shared.presence.absent();
         let mut state = ReconcilerState { reconciler, sessions: BTreeMap::new(), absent, alarm: None };
         self.set_alarm(&myself, &mut state);
@@ -109,13 +105,8 @@ impl Actor for ReconcilerActor {
                 answer(reply, ());
             }
             ReconcilerMsg::Concluded(desired) => self.feed(&myself, state, Event::Desired(desired), now),
-            ReconcilerMsg::Status(reply) => {
-                answer(reply, self.status(&state.reconciler, now));
-            }
-            ReconcilerMsg::Numbers(reply) => {
-                let reconciler = &state.reconciler;
-                let timing = reconciler.timing();
-                answer(reply, numbers(reconciler.desired(), reconciler.state(), timing, now));
+            ReconcilerMsg::Snapshot => {
+                self.shared.snapshots.publish(&self.shared.name, state.reconciler.snapshot(now));
             }
             ReconcilerMsg::Shutdown(drain, reply) => {
                 self.shut_down(&myself, state, drain, now);
@@ -166,11 +157,6 @@ impl Actor for ReconcilerActor {
 }
 
 impl ReconcilerActor {
-    fn status(&self, reconciler: &Reconciler, now: Duration) -> ClusterStatus {
-        let name = &self.shared.name;
-        status(name, reconciler.desired(), reconciler.state(), reconciler.timing(), now)
-    }
-
     /// Tells the reconciler when this process did not run for a while: a stopped machine, a debugger.
     fn note_absence(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
         let absent = self.shared.presence.note(now);
@@ -210,10 +196,10 @@ impl ReconcilerActor {
         event: Event,
         now: Duration,
     ) {
-        let is_news = !matches!(event, Event::Wake);
+        let version = state.reconciler.version();
         let effects = state.reconciler.handle(event, now);
-        if is_news || !effects.is_empty() {
-            self.shared.changes.send_modify(|changes| *changes += 1);
+        if state.reconciler.version() != version {
+            self.shared.version.send_modify(|changes| *changes += 1);
         }
         for effect in effects {
             match effect {

@@ -7,11 +7,9 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use millstream_core::desired::change::{Candidate, Refusal};
 use millstream_core::desired::{Compiled, Mode, Pipeline, scale};
-use millstream_core::present::defrag;
 use millstream_core::present::explain::Subject;
 use millstream_pipelines::{FullName, Name};
 use millstream_proto::event::Decision;
-use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse, DeployRequest,
@@ -21,12 +19,14 @@ use millstream_proto::v1::{
     ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
 };
 use serde::Serialize;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::{keys, rollouts};
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::catalog;
 use crate::shared::{Restarting, Shared};
+use crate::snapshots::Shown;
 use crate::store;
 
 /// Longest text of a pipeline: it travels in every route table.
@@ -187,12 +187,9 @@ impl ControlService for ControlServer {
         &self,
         _: Request<PlanDefragRequest>,
     ) -> Result<Response<PlanDefragResponse>, Status> {
-        let seen = self.shared.ask(ReconcilerMsg::Inspect).await.map_err(restarting)?;
-        let now = self.shared.clock.now();
-        // It may be long on a large cluster, and must not hold up the reconciler.
-        let plan = tokio::task::spawn_blocking(move || {
-            defrag::plan(seen.desired(), seen.state(), seen.timing(), now)
-        });
+        let shown = self.shared.snapshot().await.map_err(restarting)?;
+        // It may be long on a large cluster.
+        let plan = tokio::task::spawn_blocking(move || shown.snapshot().defrag_plan());
         let plan = plan.await.map_err(|_| Status::internal("finding the moves failed; please report it"))?;
         Ok(Response::new(PlanDefragResponse { json: to_json(&plan)? }))
     }
@@ -255,7 +252,7 @@ pub(crate) fn restarting(error: Restarting) -> Status {
 }
 
 async fn status(shared: &Shared) -> Result<StatusResponse, Status> {
-    response(&shared.status().await.map_err(restarting)?)
+    Ok(response(&*shared.snapshot().await.map_err(restarting)?))
 }
 
 /// What travels as JSON: one form for the command, REST and scripts.
@@ -263,36 +260,47 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Status> {
     serde_json::to_string(value).map_err(|error| Status::internal(error.to_string()))
 }
 
-fn response(status: &ClusterStatus) -> Result<StatusResponse, Status> {
-    Ok(StatusResponse { json: to_json(status)? })
+fn response(shown: &Shown) -> StatusResponse {
+    StatusResponse { json: shown.json().to_string() }
 }
 
-/// The status now and at each change, not more often than the timing says; what looks the same is not sent again.
+/// What a watch has sent so far.
+struct Watch {
+    shared: Arc<Shared>,
+    versions: watch::Receiver<u64>,
+    /// Epoch and version of the last status, zeros for an error; `None` before the first.
+    sent: Option<(u64, u64)>,
+}
+
+/// The status now and at each change, not more often than the timing says.
 fn watch(shared: Arc<Shared>) -> BoxStream<'static, Result<StatusResponse, Status>> {
-    let changes = shared.changes.subscribe();
-    stream::unfold((shared, changes, None::<Option<ClusterStatus>>), async |(shared, mut changes, last)| {
+    let versions = shared.version.subscribe();
+    stream::unfold(Watch { shared, versions, sent: None }, async |mut watch| {
         loop {
-            if last.is_some() {
+            if watch.sent.is_some() {
                 tokio::select! {
-                    () = shared.closing.cancelled() => return None,
-                    () = tokio::time::sleep(shared.timing.status_interval) => {}
+                    () = watch.shared.closing.cancelled() => return None,
+                    () = tokio::time::sleep(watch.shared.timing.status_interval) => {}
                 }
                 tokio::select! {
-                    () = shared.closing.cancelled() => return None,
-                    changed = changes.changed() => changed.ok()?,
+                    () = watch.shared.closing.cancelled() => return None,
+                    changed = watch.versions.changed() => changed.ok()?,
                 }
             }
-            let Ok(status) = shared.status().await else {
-                if last.is_some() {
-                    // The reconciler is being restarted.
-                    continue;
+            let Watch { shared, sent, .. } = &mut watch;
+            // All watches get the same one for a while.
+            let since = shared.clock.now().saturating_sub(shared.timing.status_interval);
+            match shared.snapshot_since(if sent.is_some() { since } else { shared.clock.now() }).await {
+                Ok(shown) if *sent != Some(shown.snapshot().version) => {
+                    *sent = Some(shown.snapshot().version);
+                    return Some((Ok(response(&shown)), watch));
                 }
-                return Some((Err(restarting(Restarting)), (shared, changes, Some(None))));
-            };
-            let answer = response(&status);
-            let news = Some(Some(status.without_ages()));
-            if news != last {
-                return Some((answer, (shared, changes, news)));
+                // The reconciler is being restarted.
+                Err(error) if sent.is_none() => {
+                    *sent = Some((0, 0));
+                    return Some((Err(restarting(error)), watch));
+                }
+                _ => {}
             }
         }
     })

@@ -63,8 +63,8 @@ async fn status(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respon
     if !shared.admin_token.admits(text(&headers, header::AUTHORIZATION)) {
         return problem(StatusCode::UNAUTHORIZED, TOKEN_HINT);
     }
-    match shared.status().await {
-        Ok(status) => Json(status).into_response(),
+    match shared.snapshot().await {
+        Ok(shown) => Json(shown.status()).into_response(),
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }

@@ -4,4 +4,5 @@ pub mod defrag;
 pub mod explain;
 pub mod numbers;
 pub mod series;
+pub mod snapshot;
 pub mod status;

@@ -1,5 +1,7 @@
 //! Books commands in the state, so that the next step sees them as under way.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_pipelines::Demand;
@@ -40,6 +42,7 @@ impl State {
     /// for silent on that account.
     pub(super) fn was_absent(&mut self, gap: Duration, now: Duration) {
         for node in self.nodes.values_mut().filter(|node| node.session.is_some()) {
+            let node = Arc::make_mut(node);
             node.last_seen = (node.last_seen + gap).min(now);
         }
     }
@@ -57,6 +60,32 @@ impl State {
             _ => None,
         });
         versions.min()
+    }
+
+    /// What is shown of it: all but the histories of requests, which only the autoscaler reads.
+    pub(super) fn shown(&self) -> Self {
+        Self {
+            epoch: self.epoch,
+            last_replica: self.last_replica,
+            nodes: self.nodes.clone(),
+            ingresses: self.ingresses.clone(),
+            serving: self.serving.clone(),
+            rollouts: self.rollouts.clone(),
+            left: BTreeMap::new(),
+            conclusions: self.conclusions.clone(),
+            targets: self.targets.clone(),
+            scalers: BTreeMap::new(),
+            census: BTreeMap::new(),
+            ended: self.ended.clone(),
+            routes: self.routes.clone(),
+            settled: self.settled,
+            settle_until: self.settle_until,
+            awaited: BTreeSet::new(),
+            stopping: self.stopping,
+            alarm: self.alarm,
+            pending: self.pending.clone(),
+            unplaced: self.unplaced.clone(),
+        }
     }
 
     /// Books a command that is being carried out.
@@ -98,7 +127,7 @@ impl State {
                 }
             }
             Command::GiveUp { node } => {
-                if let Some(node) = self.nodes.get_mut(node) {
+                if let Some(node) = self.nodes.get_mut(node).map(Arc::make_mut) {
                     node.replicas.clear();
                     // Only a new stream, which begins with all that runs there, counts from now on.
                     node.session = None;
@@ -155,7 +184,7 @@ impl State {
             booking: Booking::of(&order.spec.demand),
             leaving: None,
         };
-        node.replicas.insert(order.replica.clone(), replica);
+        Arc::make_mut(node).replicas.insert(order.replica.clone(), replica);
     }
 
     pub(super) fn replica(
@@ -163,6 +192,6 @@ impl State {
         node: &millstream_status::NodeId,
         replica: &millstream_status::ReplicaId,
     ) -> Option<&mut Replica> {
-        self.nodes.get_mut(node)?.replicas.get_mut(replica)
+        Arc::make_mut(self.nodes.get_mut(node)?).replicas.get_mut(replica)
     }
 }

@@ -1,6 +1,7 @@
 //! Folds what workers and ingresses say into the state. Messages of a stream that was replaced change nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_pipelines::{FullName, Name};
@@ -153,7 +154,9 @@ pub fn admit(
 /// What an observation changed: whether and when to decide again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Nothing, or numbers that only status shows.
+    /// Nothing but when something was heard last.
+    Nothing,
+    /// Numbers that are only shown.
     Numbers,
     /// What came of requests on revisions that are on trial.
     Outcomes,
@@ -179,12 +182,12 @@ pub(super) fn observe(
         }
         Observation::Heartbeat(id, session, ongoing) => heartbeat(state, &id, session, &ongoing, now),
         Observation::ReplicaChanged(id, session, report) => {
-            let Some(node) = node_of(state, &id, session) else { return Change::Numbers };
+            let Some(node) = node_of(state, &id, session) else { return Change::Nothing };
             node.last_seen = node.last_seen.max(now);
             change_replica(node, desired, report)
         }
         Observation::NodeLeft(id, session) => {
-            let Some(node) = node_of(state, &id, session) else { return Change::Numbers };
+            let Some(node) = node_of(state, &id, session) else { return Change::Nothing };
             node.session = None;
             if node.draining {
                 // It ended as it was asked to; should it come back, it says what runs there.
@@ -197,21 +200,21 @@ pub(super) fn observe(
             let session = Some(session);
             let ingress =
                 Ingress { name, address, pid, session, since: now, acked: 0, loads: BTreeMap::new() };
-            state.ingresses.insert(id, ingress);
+            state.ingresses.insert(id, Arc::new(ingress));
             Change::Structure
         }
         Observation::Acked(id, session, version) => {
-            let Some(ingress) = ingress_of(state, &id, session) else { return Change::Numbers };
+            let Some(ingress) = ingress_of(state, &id, session) else { return Change::Nothing };
             ingress.acked = ingress.acked.max(version);
             Change::Confirmed
         }
         Observation::Loaded(id, session, loads) => scale::load(state, desired, (&id, session), loads, now),
         Observation::Counted(id, session, counted) => match ingress_of(state, &id, session) {
             Some(_) => count(state, desired, &counted),
-            None => Change::Numbers,
+            None => Change::Nothing,
         },
         Observation::IngressLeft(id, session) => {
-            let Some(ingress) = ingress_of(state, &id, session) else { return Change::Numbers };
+            let Some(ingress) = ingress_of(state, &id, session) else { return Change::Nothing };
             ingress.session = None;
             ingress.since = now;
             ingress.loads.clear();
@@ -245,11 +248,11 @@ fn count(state: &mut State, desired: &Desired, counted: &Counted) -> Change {
 }
 
 fn node_of<'a>(state: &'a mut State, id: &NodeId, session: SessionId) -> Option<&'a mut Node> {
-    state.nodes.get_mut(id).filter(|node| node.session == Some(session))
+    state.nodes.get_mut(id).filter(|node| node.session == Some(session)).map(Arc::make_mut)
 }
 
 fn ingress_of<'a>(state: &'a mut State, id: &IngressId, session: SessionId) -> Option<&'a mut Ingress> {
-    state.ingresses.get_mut(id).filter(|ingress| ingress.session == Some(session))
+    state.ingresses.get_mut(id).filter(|ingress| ingress.session == Some(session)).map(Arc::make_mut)
 }
 
 /// A node comes, or comes back: what it reports is what runs there; what it does not report is not.
@@ -258,7 +261,8 @@ fn join(state: &mut State, desired: &Desired, session: SessionId, registration: 
     state.nodes.retain(|id, node| {
         *id == registration.id || node.name != registration.name || node.session.is_some()
     });
-    let mut known = state.nodes.remove(&registration.id).map(|node| node.replicas).unwrap_or_default();
+    let mut known =
+        state.nodes.remove(&registration.id).map(|node| node.replicas.clone()).unwrap_or_default();
     let mut replicas = BTreeMap::new();
     for report in registration.replicas {
         if report.state == ReplicaState::Stopped {
@@ -285,7 +289,7 @@ fn join(state: &mut State, desired: &Desired, session: SessionId, registration: 
         draining: false,
         replicas,
     };
-    state.nodes.insert(registration.id, node);
+    state.nodes.insert(registration.id, Arc::new(node));
 }
 
 fn heartbeat(
@@ -295,12 +299,16 @@ fn heartbeat(
     ongoing: &BTreeMap<ReplicaId, u64>,
     now: Duration,
 ) -> Change {
-    let Some(node) = node_of(state, id, session) else { return Change::Numbers };
+    let Some(node) = node_of(state, id, session) else { return Change::Nothing };
     node.last_seen = node.last_seen.max(now);
+    let mut change = Change::Nothing;
     for (id, replica) in &mut node.replicas {
-        replica.ongoing = ongoing.get(id).copied().unwrap_or(0);
+        let now = ongoing.get(id).copied().unwrap_or(0);
+        if std::mem::replace(&mut replica.ongoing, now) != now {
+            change = Change::Numbers;
+        }
     }
-    Change::Numbers
+    change
 }
 
 fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change {

@@ -27,6 +27,7 @@ use super::{Command, scale};
 use crate::Timing;
 use crate::desired::Desired;
 use crate::present::explain::{self, Subject};
+use crate::present::snapshot::Snapshot;
 
 /// Outcomes of requests are judged that often while a new revision takes over, not with each report of each ingress.
 const JUDGE_INTERVAL: Duration = Duration::from_millis(250);
@@ -84,6 +85,7 @@ pub struct Reconciler {
     pub(crate) timing: Timing,
     due: Due,
     places: Places,
+    version: u64,
 }
 
 /// When to look next.
@@ -116,7 +118,7 @@ impl Reconciler {
             looked_at: Duration::ZERO,
             awaited_version: None,
         };
-        Self { state, desired, timing, due, places: Places::default() }
+        Self { state, desired, timing, due, places: Places::default(), version: 0 }
     }
 
     /// What is observed.
@@ -165,6 +167,24 @@ impl Reconciler {
     #[must_use]
     pub fn timing(&self) -> &Timing {
         &self.timing
+    }
+
+    /// Grows whenever something changed that a [`Snapshot`] shows, the passing of time apart.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The cluster as it is now, for whoever shows it. Nodes are shared with the reconciler until they change.
+    #[must_use]
+    pub fn snapshot(&self, now: Duration) -> Snapshot {
+        Snapshot {
+            state: self.state.shown(),
+            desired: Arc::clone(&self.desired),
+            timing: self.timing.clone(),
+            taken_at: now,
+            version: (self.state.epoch, self.version),
+        }
     }
 
     /// When [`Event::Wake`] is due, if nothing happens before: zero for at once, `None` when only news can change anything.
@@ -229,7 +249,9 @@ impl Reconciler {
                 }
             }
             Change::Numbers => {}
+            Change::Nothing => return,
         }
+        self.version += 1;
     }
 
     /// Whom it concerns that something happened in a pipeline: room that it may have freed is everybody's.
@@ -286,6 +308,7 @@ impl Reconciler {
 
     /// Compares what is desired with what runs, and decides.
     fn reconcile(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        self.version += 1;
         self.scale(now, effects);
         let changed = std::mem::replace(&mut self.due.changed, Dirty::NOTHING);
         // Before a head has settled, all of it waits for the same reports.

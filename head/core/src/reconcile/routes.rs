@@ -143,16 +143,24 @@ fn is_same(before: &[Arc<PipelineRoute>], next: &[Arc<PipelineRoute>]) -> bool {
 /// Replicas that have been taken out of the routes are gone from the newest table on.
 fn note_gone(state: &mut State, scope: &Scope) {
     let version = state.routes.version;
+    let is_new =
+        |replica: &Replica| matches!(replica.leaving, Some(Leaving::Retiring { gone_from: None, .. }));
     let note = |replica: &mut Replica| {
         if let Some(Leaving::Retiring { gone_from: gone_from @ None, .. }) = &mut replica.leaving {
             *gone_from = Some(version);
         }
     };
     match scope {
-        Scope::All => state.nodes.values_mut().flat_map(|node| node.replicas.values_mut()).for_each(note),
+        Scope::All => {
+            let nodes = state.nodes.values_mut().filter(|node| node.replicas.values().any(is_new));
+            nodes.flat_map(|node| Arc::make_mut(node).replicas.values_mut()).for_each(note);
+        }
         Scope::Pipelines(pipelines) => {
-            for (node, replica) in pipelines.values().flatten() {
-                state.replica(node, replica).map(note);
+            for (node, id) in pipelines.values().flatten() {
+                let known = state.nodes.get(node).and_then(|node| node.replicas.get(id));
+                if known.is_some_and(is_new) {
+                    state.replica(node, id).map(note);
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Only deployments that have requests, or more replicas than their minimum, have a [`Scaler`]; the others cost nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_pipelines::{Autoscaling, FullName};
@@ -111,9 +112,9 @@ pub(super) fn load(
     now: Duration,
 ) -> Change {
     let known = state.ingresses.get_mut(id).filter(|ingress| ingress.session == Some(session));
-    let Some(ingress) = known else { return Change::Numbers };
-    let before = std::mem::take(&mut ingress.loads);
-    let mut change = Change::Numbers;
+    let Some(ingress) = known else { return Change::Nothing };
+    let before = std::mem::take(&mut Arc::make_mut(ingress).loads);
+    let mut change = if before == loads { Change::Nothing } else { Change::Numbers };
     let left_out =
         before.keys().filter(|name| !loads.contains_key(*name)).map(|name| (name, Load::default()));
     for (name, load) in loads.iter().map(|(name, load)| (name, *load)).chain(left_out) {
@@ -132,7 +133,7 @@ pub(super) fn load(
         }
     }
     if let Some(ingress) = state.ingresses.get_mut(id) {
-        ingress.loads = loads;
+        Arc::make_mut(ingress).loads = loads;
     }
     change
 }

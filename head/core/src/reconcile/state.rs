@@ -1,6 +1,7 @@
 //! What the head knows of the cluster. Learned from workers and ingresses, never stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_pipelines::{FullName, Name};
@@ -29,9 +30,9 @@ pub struct State {
     /// Number of the last replica that this head made.
     pub last_replica: u64,
     /// Nodes that are or were connected.
-    pub nodes: BTreeMap<NodeId, Node>,
+    pub nodes: BTreeMap<NodeId, Arc<Node>>,
     /// Ingresses that are connected, or were a moment ago.
-    pub ingresses: BTreeMap<IngressId, Ingress>,
+    pub ingresses: BTreeMap<IngressId, Arc<Ingress>>,
     /// What each pipeline's requests run on.
     pub serving: BTreeMap<Name, Serving>,
     /// Takeovers of one revision by another that are under way.

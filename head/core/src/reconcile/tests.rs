@@ -442,7 +442,7 @@ fn one_change_among_10_000_replicas_on_1_000_nodes_orders_one_start() {
     }
     let starts = cluster.settle().into_iter().filter(|command| matches!(command, Command::Start(_))).count();
     assert_eq!(starts, 10_000);
-    for node in cluster.state_mut().nodes.values_mut() {
+    for node in cluster.state_mut().nodes.values_mut().map(Arc::make_mut) {
         node.replicas.values_mut().for_each(|replica| replica.state = ReplicaState::Ready);
     }
     cluster.settle();

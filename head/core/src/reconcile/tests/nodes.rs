@@ -127,10 +127,13 @@ fn a_node_that_was_lost_twice_under_one_name_is_one_lost_node() {
     let mut cluster = serving(2);
     cluster.join("n3");
     let name = "n1".to_owned();
-    let old = cluster.state.nodes[&NodeId::from("n1")].clone();
+    let old = Node::clone(&cluster.state.nodes[&NodeId::from("n1")]);
     // It came back without its disk while its old stream was not known to be broken, and was lost again.
     cluster.pass(4.0);
-    cluster.state_mut().nodes.insert("n1-again".into(), Node { name, session: None, ..old.clone() });
-    cluster.state_mut().nodes.insert("n1".into(), Node { session: None, ..old });
+    cluster
+        .state_mut()
+        .nodes
+        .insert("n1-again".into(), Arc::new(Node { name, session: None, ..old.clone() }));
+    cluster.state_mut().nodes.insert("n1".into(), Arc::new(Node { session: None, ..old }));
     assert!(!cluster.short().contains(&"alarm true".to_owned()), "one of three");
 }

@@ -1,0 +1,52 @@
+//! The cluster at one instant. Taken by the reconciler in a moment, read by everybody else as long as they like: status,
+//! metrics, series, plans are functions of it, and none of them makes the reconciler wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_status::defrag::DefragPlan;
+use millstream_status::status::ClusterStatus;
+
+use super::numbers::{Numbers, numbers};
+use super::{defrag, status};
+use crate::Timing;
+use crate::desired::Desired;
+use crate::reconcile::State;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    pub(crate) state: State,
+    pub(crate) desired: Arc<Desired>,
+    pub(crate) timing: Timing,
+    /// When it was taken.
+    pub taken_at: Duration,
+    /// The reconciler's epoch and version then: two of one version differ in ages alone.
+    pub version: (u64, u64),
+}
+
+impl Snapshot {
+    /// What runs, and what it may be moved to.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The whole status; `leader` is the name of the head. O(replicas).
+    #[must_use]
+    pub fn status(&self, leader: &str) -> ClusterStatus {
+        status::status(leader, &self.desired, &self.state, &self.timing, self.taken_at)
+    }
+
+    /// The cluster in numbers. O(replicas).
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        numbers(&self.desired, &self.state, &self.timing, self.taken_at)
+    }
+
+    /// The moves that would make whole GPUs free. Long on a large cluster.
+    #[must_use]
+    pub fn defrag_plan(&self) -> DefragPlan {
+        defrag::plan(&self.desired, &self.state, &self.timing, self.taken_at)
+    }
+}
