@@ -121,7 +121,8 @@ impl HeadActor {
                 BTreeSet::new()
             }
         };
-        let start = Start { epoch: term.epoch, settle_until, members: awaited };
+        let began_at = shared.clock.now();
+        let start = Start { epoch: term.epoch, settle_until, began_at, members: awaited };
         let reconciler = Reconciler::new(start, desired, shared.timing.clone());
         let actor = ReconcilerActor { shared: Arc::clone(shared) };
         let (reconciler, _) =

@@ -10,7 +10,7 @@ use millstream_core::desired::{self, Desired, Outcome, Verdict};
 use millstream_core::present::explain::Subject;
 use millstream_core::reconcile::observe::{NameTaken, Observation, Registration};
 use millstream_core::reconcile::routes::RouteTable;
-use millstream_core::reconcile::{Command, Effect, Event, Reconciler, SessionId};
+use millstream_core::reconcile::{Command, Effect, Event, NotRemovable, Reconciler, SessionId};
 use millstream_core::rollout::{self, ChangeKind};
 use millstream_proto::NodeId;
 use millstream_proto::event::Decision;
@@ -43,6 +43,10 @@ pub(crate) enum ReconcilerMsg {
     Shutdown(Duration, RpcReplyPort<()>),
     /// From the head, before its process ends: decide nothing any more. May be repeated.
     Rest(RpcReplyPort<()>),
+    /// From itself, after the store has forgotten a node. May be repeated.
+    Forgotten(NodeId),
+    /// From the control service: a node is gone for good. Answered with its id, or why not.
+    RemoveNode(String, RpcReplyPort<Result<NodeId, NotRemovable>>),
     /// From the node service: a worker obeyed a later term; this head continues in the given one.
     RaiseEpoch(u64),
     /// From itself: the time has come that the reconciler asked for, and when that was noticed.
@@ -115,6 +119,14 @@ impl Actor for ReconcilerActor {
             ReconcilerMsg::Rest(reply) => {
                 self.feed(&myself, state, Event::Stopping, now);
                 answer(reply, ());
+            }
+            ReconcilerMsg::Forgotten(node) => self.feed(&myself, state, Event::MemberForgotten(node), now),
+            ReconcilerMsg::RemoveNode(node, reply) => {
+                let outcome = state.reconciler.removable(&node, now);
+                if let Ok(id) = &outcome {
+                    self.feed(&myself, state, Event::NodeRemoved(id.clone()), now);
+                }
+                answer(reply, outcome);
             }
             ReconcilerMsg::RaiseEpoch(epoch) => {
                 self.feed(&myself, state, Event::EpochRaised(epoch), now);
@@ -268,10 +280,13 @@ impl ReconcilerActor {
                 return;
             }
             Command::ForgetNode { node } => {
-                let (shared, node) = (Arc::clone(&self.shared), node.clone());
+                let (shared, node, myself) = (Arc::clone(&self.shared), node.clone(), myself.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = members::forget(&*shared.store, &node).await {
-                        tracing::warn!(node_id = %node, %error, "a restarted head will wait for a node that is gone");
+                    match members::forget(&*shared.store, &node).await {
+                        Ok(()) => drop(myself.cast(ReconcilerMsg::Forgotten(node))),
+                        Err(error) => {
+                            tracing::warn!(node_id = %node, %error, "a node that is gone is not forgotten yet")
+                        }
                     }
                 });
                 return;

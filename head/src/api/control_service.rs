@@ -8,6 +8,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use millstream_core::desired::change::{Candidate, Refusal};
 use millstream_core::desired::{Compiled, Mode, Pipeline, scale};
 use millstream_core::present::explain::Subject;
+use millstream_core::reconcile::NotRemovable;
 use millstream_pipelines::{FullName, Name};
 use millstream_proto::event::Decision;
 use millstream_proto::v1::control_service_server::ControlService;
@@ -15,8 +16,9 @@ use millstream_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse, DeployRequest,
     DeployResponse, ExplainRequest, ExplainResponse, KeyResponse, ListKeysRequest, ListKeysResponse,
     ListPipelinesRequest, ListPipelinesResponse, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
-    RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, ShutdownRequest,
-    ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
+    RemoveNodeRequest, RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse,
+    SetKeyRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline,
+    UndoRolloutRequest,
 };
 use serde::Serialize;
 use tokio::sync::watch;
@@ -181,6 +183,19 @@ impl ControlService for ControlServer {
         self.shared.ask(|reply| ReconcilerMsg::Shutdown(drain, reply)).await.map_err(restarting)?;
         self.shared.stop.send_replace(Some(drain));
         Ok(Response::new(ShutdownResponse {}))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<RemoveNodeRequest>,
+    ) -> Result<Response<RemoveNodeResponse>, Status> {
+        let node = request.into_inner().node;
+        let removed = self.shared.ask(|reply| ReconcilerMsg::RemoveNode(node, reply)).await;
+        match removed.map_err(restarting)? {
+            Ok(id) => Ok(Response::new(RemoveNodeResponse { node_id: id.to_string() })),
+            Err(error @ NotRemovable::Unknown(_)) => Err(Status::not_found(error.to_string())),
+            Err(error) => Err(Status::failed_precondition(error.to_string())),
+        }
     }
 
     async fn plan_defrag(

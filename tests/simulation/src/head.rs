@@ -87,7 +87,8 @@ impl Head {
         let desired = Arc::clone(&cx.store.desired);
         let waits = inherits && !desired.pipelines.is_empty();
         let settle_until = if waits { cx.timing.settle } else { Duration::ZERO };
-        let start = Start { epoch, settle_until, members: cx.store.members.clone() };
+        let began_at = Duration::ZERO;
+        let start = Start { epoch, settle_until, began_at, members: cx.store.members.clone() };
         cx.note(|| format!("head {process:?} begins term {epoch}"));
         cx.timer(process, PRESENCE, Timer::Presence);
         let mut head = Self {
@@ -373,6 +374,7 @@ impl Head {
             }
             Command::ForgetNode { node } => {
                 cx.store.members.remove(node);
+                self.reconciler.handle(Event::MemberForgotten(node.clone()), self.clock(cx));
                 return;
             }
             Command::Rollout(change) => {

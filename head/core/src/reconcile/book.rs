@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_pipelines::Demand;
 use millstream_status::status::ReplicaState;
 
-use super::state::{Booking, Conclusion, Leaving, Replica, Serving, State};
+use super::state::{AbsentMember, Booking, Conclusion, Leaving, Replica, Serving, State};
 use super::{Command, Order};
 use crate::rollout::{Change, ChangeKind, Rollout};
 
@@ -81,6 +81,7 @@ impl State {
             settled: self.settled,
             settle_until: self.settle_until,
             awaited: BTreeSet::new(),
+            absent_members: BTreeMap::new(),
             stopping: self.stopping,
             alarm: self.alarm,
             pending: self.pending.clone(),
@@ -135,6 +136,8 @@ impl State {
             }
             Command::ForgetNode { node } => {
                 self.nodes.remove(node);
+                let member = AbsentMember { forget_at: now, asked_at: Some(now) };
+                self.absent_members.insert(node.clone(), member);
             }
             Command::ForgetIngress { ingress } => {
                 self.ingresses.remove(ingress);

@@ -28,11 +28,11 @@ use serde::Serialize;
 
 use crate::rollout;
 use crate::scheduler::Share;
-pub use reconciler::{Effect, Event, Reconciler, Start};
+pub use reconciler::{Effect, Event, NotRemovable, Reconciler, Start};
 pub use scale::{Census, Scale};
 pub use state::{
-    Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Pending, Replica, Resources, Serving,
-    SessionId, State, Unplaced,
+    AbsentMember, Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Pending, Replica,
+    Resources, Serving, SessionId, State, Unplaced,
 };
 
 /// One thing to do, with all that is needed to do it. Doing it twice is harmless.
@@ -85,7 +85,8 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
-    /// A node that was lost long ago is no longer shown.
+    /// A node that is gone for good is no longer shown, nor waited for by a head that restarts. Given again until the store
+    /// has it.
     ForgetNode {
         /// The node.
         node: NodeId,

@@ -10,7 +10,9 @@ use millstream_status::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
 use super::scale;
-use super::state::{Booking, Ingress, Leaving, Load, Node, Replica, Resources, SessionId, State};
+use super::state::{
+    AbsentMember, Booking, Ingress, Leaving, Load, Node, Replica, Resources, SessionId, State,
+};
 use crate::Timing;
 use crate::desired::Desired;
 use crate::rollout::{Phase, Tally};
@@ -258,9 +260,13 @@ fn ingress_of<'a>(state: &'a mut State, id: &IngressId, session: SessionId) -> O
 /// A node comes, or comes back: what it reports is what runs there; what it does not report is not.
 fn join(state: &mut State, desired: &Desired, session: SessionId, registration: Registration, now: Duration) {
     // A dead node of that name gave way to this one.
-    state.nodes.retain(|id, node| {
-        *id == registration.id || node.name != registration.name || node.session.is_some()
-    });
+    let superseded = |id: &NodeId, node: &mut Arc<Node>| {
+        *id != registration.id && node.name == registration.name && node.session.is_none()
+    };
+    for (id, _) in state.nodes.extract_if(.., superseded) {
+        state.absent_members.insert(id, AbsentMember { forget_at: now, asked_at: None });
+    }
+    state.absent_members.remove(&registration.id);
     let mut known =
         state.nodes.remove(&registration.id).map(|node| node.replicas.clone()).unwrap_or_default();
     let mut replicas = BTreeMap::new();

@@ -19,10 +19,10 @@ use millstream_status::event::Decision;
 use super::observe::{Change, NameTaken, Observation, Registration, admit, observe};
 use super::routes::{self, RouteTable};
 use super::scope::{Dirty, Places, Scope};
-use super::state::{Pending, State, Unplaced};
+use super::state::{AbsentMember, Node, Pending, State, Unplaced};
 use super::step::{self, Look, Step};
 use super::timer::Timer;
-use super::view;
+use super::view::{self, Health};
 use super::{Command, scale};
 use crate::Timing;
 use crate::desired::Desired;
@@ -43,6 +43,10 @@ pub enum Event {
     Absent(Duration),
     /// A later term began: a worker obeyed an epoch above this head's.
     EpochRaised(u64),
+    /// The store has forgotten a member.
+    MemberForgotten(NodeId),
+    /// Somebody says that a node is gone for good: what it had is placed elsewhere at once.
+    NodeRemoved(NodeId),
     /// The cluster is being shut down, or the process is about to end: nothing is decided any more.
     Stopping,
     /// The time that [`Reconciler::next_wake`] gave has come.
@@ -73,8 +77,31 @@ pub struct Start {
     pub epoch: u64,
     /// Until when to wait for workers to report what runs; zero when nothing may run.
     pub settle_until: Duration,
-    /// The nodes that the head before knew. Once all are back nothing is waited for.
+    /// When it begins.
+    pub began_at: Duration,
+    /// The nodes that the store knows as members. Once all are back nothing is waited for.
     pub members: std::collections::BTreeSet<NodeId>,
+}
+
+/// Why a node cannot be removed by hand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotRemovable {
+    /// There is no such node.
+    #[error("there is no node `{0}`; `cluster node list` shows those that there are")]
+    Unknown(String),
+    /// It is there and well.
+    #[error("node `{0}` is connected; stop its worker first, which drains it (Ctrl-C, or SIGTERM)")]
+    Live(String),
+    /// Several have that name.
+    #[error("there are several nodes `{name}`; name one by its id, such as `{one}` or `{other}`")]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// A node that has it.
+        one: NodeId,
+        /// Another one.
+        other: NodeId,
+    },
 }
 
 /// See the module.
@@ -109,7 +136,12 @@ impl Reconciler {
     /// The reconciler of a term that begins.
     #[must_use]
     pub fn new(start: Start, desired: Arc<Desired>, timing: Timing) -> Self {
-        let state = State { awaited: start.members, ..State::new(start.epoch, start.settle_until) };
+        let absent = AbsentMember { forget_at: start.began_at + timing.forget_after, asked_at: None };
+        let state = State {
+            absent_members: start.members.iter().map(|id| (id.clone(), absent)).collect(),
+            awaited: start.members,
+            ..State::new(start.epoch, start.settle_until)
+        };
         let due = Due {
             changed: Dirty::All,
             rules: None,
@@ -216,6 +248,8 @@ impl Reconciler {
                 self.state.epoch = self.state.epoch.max(epoch);
                 self.due.changed = Dirty::All;
             }
+            Event::MemberForgotten(node) => drop(self.state.absent_members.remove(&node)),
+            Event::NodeRemoved(node) => return self.remove_node(node, now),
             Event::Stopping => self.state.stopping = true,
             Event::Wake => return self.wake(now),
         }
@@ -257,6 +291,38 @@ impl Reconciler {
     /// Whom it concerns that something happened in a pipeline: room that it may have freed is everybody's.
     fn concerns(&self, pipeline: Name) -> Dirty {
         if self.state.pending.is_empty() { pipeline.into() } else { Dirty::All }
+    }
+
+    /// Whether a node may be removed by hand: it is known, and not heard any more.
+    ///
+    /// # Errors
+    /// [`NotRemovable`], which says why not.
+    pub fn removable(&self, node: &str, now: Duration) -> Result<NodeId, NotRemovable> {
+        let mut found = self.state.nodes.iter().filter(|(id, it)| id.as_str() == node || it.name == node);
+        let Some((id, known)) = found.next() else { return Err(NotRemovable::Unknown(node.to_owned())) };
+        // Of two with one name the id says which is meant.
+        if let Some((other, _)) = found.next() {
+            let (name, one, other) = (node.to_owned(), id.clone(), other.clone());
+            return Err(NotRemovable::Ambiguous { name, one, other });
+        }
+        match known.health(&self.timing, now) {
+            Health::Live if known.session.is_some() => Err(NotRemovable::Live(node.to_owned())),
+            _ => Ok(id.clone()),
+        }
+    }
+
+    fn remove_node(&mut self, node: NodeId, now: Duration) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let is_gone =
+            |known: &Arc<Node>| known.session.is_none() || known.health(&self.timing, now) != Health::Live;
+        if self.state.nodes.get(&node).is_some_and(is_gone) {
+            self.book(
+                vec![Command::GiveUp { node: node.clone() }, Command::ForgetNode { node }],
+                now,
+                &mut effects,
+            );
+        }
+        effects
     }
 
     /// Two changes may arrive in another order than they were stored in.

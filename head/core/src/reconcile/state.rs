@@ -57,6 +57,8 @@ pub struct State {
     pub settle_until: Duration,
     /// The nodes that the head before knew; empty when that is not known. Once all are back nothing is waited for.
     pub awaited: BTreeSet<NodeId>,
+    /// Nodes that the store knows as members and that are not here: they are taken out of it, in time.
+    pub absent_members: BTreeMap<NodeId, AbsentMember>,
     /// Whether the cluster is being shut down: nothing is decided any more.
     pub stopping: bool,
     /// Whether half of the nodes look dead at once.
@@ -111,6 +113,15 @@ impl Conclusion {
                 None => pipeline.rollout.is_some(),
             }
     }
+}
+
+/// A member that is not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct AbsentMember {
+    /// When it is given up.
+    pub forget_at: Duration,
+    /// When the store was asked to forget it last.
+    pub asked_at: Option<Duration>,
 }
 
 /// A node and what runs on it.

@@ -21,6 +21,8 @@ use crate::scheduler::{self, Lack, Request, Strategy, Workload};
 
 /// How long a replica may stop beyond its drain time before it is told again.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// The store is asked again after that long to forget a member, until it says that it has.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Drain time of a replica whose settings are no longer known.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
@@ -274,6 +276,11 @@ fn keep_house(look: Look<'_>, view: &View<'_>, step: &mut Step) {
             && node.replicas.is_empty()
             && timer.reached(node.last_seen + timing.forget_after)
         {
+            step.commands.push(Command::ForgetNode { node: id.clone() });
+        }
+    }
+    for (id, member) in &state.absent_members {
+        if timer.reached(member.forget_at) && member.asked_at.is_none_or(|at| timer.reached(at + ASK_AGAIN)) {
             step.commands.push(Command::ForgetNode { node: id.clone() });
         }
     }

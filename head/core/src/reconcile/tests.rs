@@ -53,7 +53,7 @@ impl DerefMut for Cluster {
 
 /// A head that begins its first term.
 fn head(epoch: u64, settle_until: Duration, desired: &Desired) -> Reconciler {
-    let start = Start { epoch, settle_until, members: [].into() };
+    let start = Start { epoch, settle_until, began_at: Duration::from_secs(1000), members: [].into() };
     Reconciler::new(start, Arc::new(desired.clone()), Timing::default())
 }
 
@@ -103,10 +103,9 @@ impl Cluster {
         assert_eq!(effects, [], "decisions are made when it wakes");
     }
 
-    fn join_with(&mut self, node: &str, cores: u64, gpus: u32, replicas: Vec<Report>) {
-        self.sessions += 1;
+    fn registration(&self, node: &str, cores: u64, gpus: u32, replicas: Vec<Report>) -> Registration {
         let gpus = (0..gpus).map(|index| Device { index, model: "A100".into(), memory_bytes: 40 << 30 });
-        let registration = Registration {
+        Registration {
             id: node.into(),
             name: node.to_owned(),
             address: format!("{node}:1"),
@@ -115,7 +114,12 @@ impl Cluster {
             labels: BTreeMap::new(),
             resources: Resources { cpu_milli: cores * 1000, memory_bytes: 8 << 30, gpus: gpus.collect() },
             replicas,
-        };
+        }
+    }
+
+    fn join_with(&mut self, node: &str, cores: u64, gpus: u32, replicas: Vec<Report>) {
+        self.sessions += 1;
+        let registration = self.registration(node, cores, gpus, replicas);
         self.admit(&registration, self.now).unwrap();
         self.see(Observation::NodeJoined(SessionId(self.sessions), registration));
     }

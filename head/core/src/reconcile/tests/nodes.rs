@@ -137,3 +137,63 @@ fn a_node_that_was_lost_twice_under_one_name_is_one_lost_node() {
     cluster.state_mut().nodes.insert("n1".into(), Arc::new(Node { session: None, ..old }));
     assert!(!cluster.short().contains(&"alarm true".to_owned()), "one of three");
 }
+
+#[test]
+fn members_that_are_gone_are_forgotten_also_when_another_head_saw_them_last() {
+    let mut cluster = Cluster::new();
+    let absent = AbsentMember { forget_at: cluster.now + Duration::from_secs(3600), asked_at: None };
+    cluster.state_mut().absent_members.insert("gone".into(), absent);
+    cluster.state_mut().absent_members.insert("n1".into(), absent);
+    cluster.join("n1");
+    cluster.settle();
+    cluster.pass(3599.0);
+    assert_eq!(cluster.short(), [] as [&str; 0]);
+    cluster.pass(1.0);
+    assert_eq!(cluster.short(), ["forget gone"], "the one that came back is a member");
+    cluster.pass(9.0);
+    assert_eq!(cluster.short(), [] as [&str; 0]);
+    cluster.pass(1.0);
+    assert_eq!(cluster.short(), ["forget gone"], "the store did not say that it has");
+    cluster.head.handle(reconciler::Event::MemberForgotten("gone".into()), cluster.now);
+    cluster.pass(60.0);
+    assert_eq!(cluster.short(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_node_that_comes_back_without_its_disk_takes_its_old_ids_place_in_the_store() {
+    let mut cluster = Cluster::new();
+    cluster.join("n1");
+    cluster.leave("n1");
+    let session = SessionId(77);
+    let mut registration = cluster.registration("n1-again", 4, 0, vec![]);
+    registration.name = "n1".into();
+    cluster.see(Observation::NodeJoined(session, registration));
+    assert_eq!(cluster.short(), ["forget n1"]);
+}
+
+#[test]
+fn nodes_that_somebody_removes_end_the_alarm_and_are_replaced() {
+    let mut cluster = serving(4);
+    for node in ["n3", "n4"] {
+        cluster.join(node);
+    }
+    cluster.deploy("q", &[model(4, 1)]);
+    cluster.obey();
+    for node in ["n1", "n2"] {
+        cluster.leave(node);
+    }
+    cluster.pass(20.0);
+    assert_eq!(cluster.short(), ["alarm true"]);
+    assert_eq!(cluster.removable("n3", cluster.now), Err(NotRemovable::Live("n3".into())));
+    assert_eq!(cluster.removable("n9", cluster.now), Err(NotRemovable::Unknown("n9".into())));
+    for node in ["n1", "n2"] {
+        let id = cluster.removable(node, cluster.now).unwrap();
+        let done = commands(cluster.head.handle(reconciler::Event::NodeRemoved(id), cluster.now));
+        assert_eq!(done.iter().map(Command::kind).collect::<Vec<_>>(), ["give_up", "forget_node"]);
+    }
+    let follows = cluster.short();
+    assert!(follows.contains(&"alarm false".to_owned()), "{follows:?}");
+    assert!(follows.iter().any(|command| command.starts_with("start p/model@1")), "{follows:?}");
+    cluster.obey();
+    assert_eq!(cluster.routed("p").len(), 4);
+}
