@@ -146,7 +146,7 @@ impl Head {
             reconciler: ArcSwapOption::empty(),
             feed: watch::Sender::new(Feed::default()),
             snapshots: Snapshots::default(),
-            version: watch::Sender::new(0),
+            version: watch::Sender::default(),
             stop: watch::Sender::new(None),
             closing: closing.clone(),
             last_session: AtomicU64::new(0),

@@ -64,8 +64,8 @@ pub(crate) struct Shared {
     pub(crate) feed: watch::Sender<Feed>,
     /// Pictures of the cluster, for whoever shows it.
     pub(crate) snapshots: Snapshots,
-    /// The reconciler's version: grows whenever there is something new to show.
-    pub(crate) version: watch::Sender<u64>,
+    /// The reconciler's epoch and version, which grow whenever there is something new to show.
+    pub(crate) version: watch::Sender<(u64, u64)>,
     /// Set once somebody asks the cluster to stop.
     pub(crate) stop: watch::Sender<Option<Duration>>,
     /// Ends every stream when the head closes.

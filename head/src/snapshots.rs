@@ -69,17 +69,36 @@ impl Snapshots {
 impl Shared {
     /// The cluster as it is now.
     pub(crate) async fn snapshot(&self) -> Result<Arc<Shown>, Restarting> {
-        self.snapshot_since(self.clock.now()).await
+        let now = self.clock.now();
+        self.snapshot_when(|snapshot| snapshot.taken_at >= now, Duration::ZERO).await
     }
 
-    /// The cluster as it was then, or later.
-    pub(crate) async fn snapshot_since(&self, since: Duration) -> Result<Arc<Shown>, Restarting> {
+    /// The cluster as of that version or later. Those who follow every change share a snapshot for a while: it is not taken
+    /// more often than the status interval says.
+    pub(crate) async fn snapshot_of(&self, version: (u64, u64)) -> Result<Arc<Shown>, Restarting> {
+        let interval = self.timing.status_interval;
+        self.snapshot_when(|snapshot| snapshot.version >= version, interval).await
+    }
+
+    async fn snapshot_when(
+        &self,
+        is_new: impl Fn(&Snapshot) -> bool,
+        interval: Duration,
+    ) -> Result<Arc<Shown>, Restarting> {
         let Snapshots { newest, is_asked } = &self.snapshots;
         let mut newest = newest.subscribe();
         loop {
             let known = newest.borrow_and_update().clone();
-            if let Some(shown) = known.filter(|shown| shown.snapshot.taken_at >= since) {
-                return Ok(shown);
+            let mut wait = Duration::ZERO;
+            if let Some(shown) = known {
+                if is_new(&shown.snapshot) {
+                    return Ok(shown);
+                }
+                wait = (shown.snapshot.taken_at + interval).saturating_sub(self.clock.now());
+            }
+            if !wait.is_zero() {
+                let _ = timeout(wait, newest.changed()).await;
+                continue;
             }
             let reconciler = self.reconciler()?;
             if !is_asked.swap(true, Ordering::AcqRel) && reconciler.cast(ReconcilerMsg::Snapshot).is_err() {

@@ -83,6 +83,7 @@ impl Actor for ReconcilerActor {
         self.shared.snapshots.reset();
         let absent = self.shared.presence.absent();
         let mut state = ReconcilerState { reconciler, sessions: BTreeMap::new(), absent, alarm: None };
+        self.tell_version(&state);
         self.set_alarm(&myself, &mut state);
         Ok(state)
     }
@@ -211,7 +212,7 @@ impl ReconcilerActor {
         let version = state.reconciler.version();
         let effects = state.reconciler.handle(event, now);
         if state.reconciler.version() != version {
-            self.shared.version.send_modify(|changes| *changes += 1);
+            self.tell_version(state);
         }
         for effect in effects {
             match effect {
@@ -243,6 +244,11 @@ impl ReconcilerActor {
             })))
         };
         state.alarm = Some(Alarm { at, _timer: timer });
+    }
+
+    /// Tells whoever watches that there is something new.
+    fn tell_version(&self, state: &ReconcilerState) {
+        self.shared.version.send_replace(state.reconciler.version());
     }
 
     fn record(&self, subject: Subject, decision: Decision) {

@@ -282,8 +282,8 @@ fn response(shown: &Shown) -> StatusResponse {
 /// What a watch has sent so far.
 struct Watch {
     shared: Arc<Shared>,
-    versions: watch::Receiver<u64>,
-    /// Epoch and version of the last status, zeros for an error; `None` before the first.
+    versions: watch::Receiver<(u64, u64)>,
+    /// The version of the last status, zeros for an error; `None` before the first.
     sent: Option<(u64, u64)>,
 }
 
@@ -295,24 +295,22 @@ fn watch(shared: Arc<Shared>) -> BoxStream<'static, Result<StatusResponse, Statu
             if watch.sent.is_some() {
                 tokio::select! {
                     () = watch.shared.closing.cancelled() => return None,
-                    () = tokio::time::sleep(watch.shared.timing.status_interval) => {}
-                }
-                tokio::select! {
-                    () = watch.shared.closing.cancelled() => return None,
                     changed = watch.versions.changed() => changed.ok()?,
                 }
             }
-            let Watch { shared, sent, .. } = &mut watch;
-            // All watches get the same one for a while.
-            let since = shared.clock.now().saturating_sub(shared.timing.status_interval);
-            match shared.snapshot_since(if sent.is_some() { since } else { shared.clock.now() }).await {
-                Ok(shown) if *sent != Some(shown.snapshot().version) => {
-                    *sent = Some(shown.snapshot().version);
+            let version = *watch.versions.borrow_and_update();
+            let shown = match watch.sent {
+                Some(_) => watch.shared.snapshot_of(version).await,
+                None => watch.shared.snapshot().await,
+            };
+            match shown {
+                Ok(shown) if watch.sent != Some(shown.snapshot().version) => {
+                    watch.sent = Some(shown.snapshot().version);
                     return Some((Ok(response(&shown)), watch));
                 }
                 // The reconciler is being restarted.
-                Err(error) if sent.is_none() => {
-                    *sent = Some((0, 0));
+                Err(error) if watch.sent.is_none() => {
+                    watch.sent = Some((0, 0));
                     return Some((Err(restarting(error)), watch));
                 }
                 _ => {}

@@ -39,6 +39,9 @@ fn render(plan: &DeployPlan) -> String {
     for deployment in &plan.deployments {
         deployment_lines(&mut text, deployment);
     }
+    if plan.is_cut_off {
+        let _ = writeln!(text, "  and more: the cluster is too large for the whole plan");
+    }
     text
 }
 
@@ -95,6 +98,7 @@ mod tests {
                 updates: vec![],
                 pending: vec!["b: needs 0.25 of one GPU, at most 0 of one is free".into()],
             }],
+            is_cut_off: true,
         };
         owo_colors::set_override(false);
         insta::assert_snapshot!(render(&plan), @r"
@@ -103,6 +107,7 @@ mod tests {
             start on a, 0.250 of GPU 0
             stop rag-embedder-1-1 on b
             does not fit: b: needs 0.25 of one GPU, at most 0 of one is free
+          and more: the cluster is too large for the whole plan
         ");
         let same = DeployPlan { changed: false, ..plan };
         assert_eq!(render(&same), "rag revision 4 is unchanged\n");

@@ -201,10 +201,11 @@ impl Reconciler {
         &self.timing
     }
 
-    /// Grows whenever something changed that a [`Snapshot`] shows, the passing of time apart.
+    /// The epoch, and a number within it that grows whenever something changed that a [`Snapshot`] shows, the passing of time
+    /// apart.
     #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version
+    pub fn version(&self) -> (u64, u64) {
+        (self.state.epoch, self.version)
     }
 
     /// The cluster as it is now, for whoever shows it. Nodes are shared with the reconciler until they change.
@@ -215,7 +216,7 @@ impl Reconciler {
             desired: Arc::clone(&self.desired),
             timing: self.timing.clone(),
             taken_at: now,
-            version: (self.state.epoch, self.version),
+            version: self.version(),
         }
     }
 
