@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_core::reconcile::State;
 use millstream_core::reconcile::routes::RouteTable;
 use millstream_core::scheduler::WHOLE_DEVICE;
-use millstream_pipelines::FullName;
+use millstream_pipelines::{FullName, Name};
 use millstream_proto::{NodeId, ReplicaId};
 use millstream_worker::decisions::Order;
 
@@ -76,6 +76,8 @@ pub(crate) struct Capacity {
 struct IngressView {
     /// Version and replicas of the last table that it confirmed.
     confirmed: (u64, BTreeSet<ReplicaId>),
+    /// The pipelines of that table.
+    pipelines: BTreeSet<Name>,
     /// Version and replicas of the table in force.
     in_force: (u64, BTreeSet<ReplicaId>),
 }
@@ -223,6 +225,7 @@ impl Checks {
         let view = self.ingresses.entry(ingress).or_default();
         let before = view.confirmed.0;
         view.confirmed = (table.version, named(table));
+        view.pipelines = table.pipelines.iter().map(|route| route.name.clone()).collect();
         if table.version < before {
             let detail = format!("{ingress:?} confirms table {} after {before}", table.version);
             self.fail(Rule::EpochsGrow, detail);
@@ -239,6 +242,11 @@ impl Checks {
             let detail = format!("{ingress:?} sends to {replica}, which its table {version:x} does not name");
             self.fail(Rule::RoutesKept, detail);
         }
+    }
+
+    /// Whether every ingress that runs has confirmed a table with that pipeline.
+    pub(crate) fn all_know(&self, pipeline: &Name) -> bool {
+        !self.ingresses.is_empty() && self.ingresses.values().all(|view| view.pipelines.contains(pipeline))
     }
 
     /// Whether an ingress has a table in force that names the replica.

@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Unreachable,
     /// An error, and which.
     Failed(String),
+    /// An error that is the fault of whoever deployed that revision.
+    Blamed,
 }
 
 #[derive(Debug)]
@@ -24,6 +26,9 @@ struct Sent {
     /// By when an answer must be there.
     due: Duration,
     answered: bool,
+    strictness: Strictness,
+    /// Whether its pipeline is one that every ingress has served.
+    is_served: bool,
 }
 
 /// How failures are looked at.
@@ -32,14 +37,14 @@ pub(crate) enum Strictness {
     /// Faults may cost requests.
     #[default]
     Lenient,
-    /// No request may fail.
+    /// No request may fail or be turned away.
     Strict,
 }
 
 /// All requests, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
-    requests: Vec<(Sent, Strictness)>,
+    requests: Vec<Sent>,
     /// How requests that are sent from now on are looked at.
     pub(crate) strictness: Strictness,
     pub(crate) num_answered: u64,
@@ -47,35 +52,40 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A request is sent; gives its number.
-    pub(crate) fn send(&mut self, due: Duration) -> u64 {
-        self.requests.push((Sent { due, answered: false }, self.strictness));
+    /// A request is sent; gives its number. `is_served`: every ingress has served its pipeline, and nobody has deleted it.
+    pub(crate) fn send(&mut self, due: Duration, is_served: bool) -> u64 {
+        let strictness = self.strictness;
+        self.requests.push(Sent { due, answered: false, strictness, is_served });
         self.requests.len() as u64 - 1
     }
 
     /// A request is answered.
     pub(crate) fn answer(&mut self, request: u64, outcome: &Outcome, checks: &mut Checks) {
         let index = usize::try_from(request).unwrap_or(usize::MAX);
-        let Some((sent, strictness)) = self.requests.get_mut(index) else { return };
+        let Some(sent) = self.requests.get_mut(index) else { return };
         if sent.answered {
             checks.fail(Rule::AnsweredOnce, format!("request {request} is answered again: {outcome:?}"));
         }
         sent.answered = true;
-        match outcome {
-            Outcome::Answered => self.num_answered += 1,
-            Outcome::Shed | Outcome::Unknown => {}
-            Outcome::Unreachable | Outcome::Failed(_) => {
-                self.num_failed += 1;
-                if *strictness == Strictness::Strict {
-                    checks.fail(Rule::NoneFails, format!("request {request}: {outcome:?}"));
-                }
+        let is_failure = match outcome {
+            Outcome::Answered => {
+                self.num_answered += 1;
+                return;
             }
+            Outcome::Blamed => false,
+            // A pipeline that is on its way to its first replica may be unknown yet.
+            Outcome::Unknown => sent.is_served,
+            Outcome::Shed | Outcome::Unreachable | Outcome::Failed(_) => true,
+        };
+        self.num_failed += u64::from(is_failure);
+        if is_failure && sent.strictness == Strictness::Strict {
+            checks.fail(Rule::NoneFails, format!("request {request}: {outcome:?}"));
         }
     }
 
     /// Every request that is due has its answer.
     pub(crate) fn check_all_answered(&self, now: Duration, checks: &mut Checks) {
-        let lost = self.requests.iter().position(|(sent, _)| !sent.answered && sent.due < now);
+        let lost = self.requests.iter().position(|sent| !sent.answered && sent.due < now);
         if let Some(lost) = lost {
             checks.fail(Rule::AnsweredOnce, format!("request {lost} was never answered"));
         }

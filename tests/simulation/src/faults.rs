@@ -118,6 +118,8 @@ impl World {
         if self.scenario.weather == Weather::Calm {
             return;
         }
+        let name = self.drafts[pipeline].name();
+        self.served.remove(&name);
         self.change_desired(delete, pipeline);
     }
 

@@ -192,7 +192,9 @@ impl Head {
         let Some(at) = self.reconciler.next_wake() else { return };
         if self.alarm.is_none_or(|alarm| alarm > at) {
             self.alarm = Some(at);
-            let wait = at.saturating_sub(self.clock(cx));
+            // A busy head is late.
+            let late = if cx.rng.random_range(0..16) == 0 { cx.between(1, 300) } else { Duration::ZERO };
+            let wait = at.saturating_sub(self.clock(cx)) + late;
             self.last_alarm += 1;
             cx.timer(self.process, wait, Timer::Alarm(self.last_alarm));
         }
@@ -237,6 +239,7 @@ impl Head {
             if self.nodes.get(&node).is_some_and(|(current, _)| *current == session) {
                 self.nodes.remove(&node);
             }
+            assert!(cx.mutation != Mutation::HeadPanics, "a mutation");
             self.observe(Observation::NodeLeft(node, session), cx);
         }
         if let Some(stream) = self.ingress_streams.remove(&conn) {

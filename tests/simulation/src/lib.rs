@@ -57,6 +57,12 @@ pub enum Mutation {
     HeadSharesMoreThanAll,
     /// A head that takes reports of replicas without noticing that something changed.
     HeadOverlooksReports,
+    /// A head that goes on naming a replica that it has told to stop.
+    HeadNamesTheStopped,
+    /// A head that ends when a node leaves it.
+    HeadPanics,
+    /// An ingress that does not know a pipeline any more while a new revision is on trial.
+    IngressLosesRoutes,
     /// A head that routes as if it had convicted nobody.
     HeadRoutesTheConvicted,
 }

@@ -1,11 +1,13 @@
 //! The cluster: hosts with the processes that run on them, and the loop that brings each event to whom it concerns.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::Timing;
 use millstream_core::desired::{self, Desired, Verdict};
 use millstream_core::rollout::{Change, ChangeKind};
+use millstream_pipelines::Name;
 use millstream_proto::NodeId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -58,6 +60,8 @@ pub(crate) struct World {
     pub(crate) disks: Vec<Disk>,
     pub(crate) ingresses: Vec<Slot<Ingress>>,
     pub(crate) drafts: Vec<Draft>,
+    /// Pipelines that every ingress has served, and that nobody has deleted since.
+    pub(crate) served: BTreeSet<Name>,
     /// Nodes that do not come back.
     pub(crate) dead: Vec<usize>,
     /// Set once the script is over.
@@ -98,6 +102,7 @@ impl World {
             disks,
             ingresses: (0..scenario.num_ingresses).map(|_| Slot::new()).collect(),
             drafts,
+            served: BTreeSet::new(),
             dead: Vec::new(),
             healed_at: None,
             rests_since: None,
@@ -312,10 +317,13 @@ impl World {
         cx.agenda.after(wait, Event::Request);
         let name = self.drafts[draft].name();
         let due = cx.now() + DEADLINE + ANSWER_SLACK;
-        // Strictness counts from the first time that a pipeline is served.
+        if cx.checks.all_know(&name) && cx.store.desired.pipelines.contains_key(&name) {
+            self.served.insert(name.clone());
+        }
+        let is_served = self.served.contains(&name);
         let slot = &mut self.ingresses[index];
         let paused = slot.paused_until > cx.now();
-        let request = cx.client.send(due);
+        let request = cx.client.send(due, is_served);
         match &mut slot.running {
             Some(_) if paused => {
                 cx.client.answer(request, &Outcome::Shed, &mut cx.checks);
@@ -341,11 +349,12 @@ impl World {
         desired.generation += 1;
         let leader = self.cx.leader;
         let able = self.heads[leader].paused_until <= self.cx.now();
-        let Some(head) = self.heads[leader].running.as_mut().filter(|_| able) else { return };
+        let Some(head) = self.heads[leader].running.as_ref().filter(|_| able) else { return };
         if change(&mut desired, &mut self.drafts[pipeline]) {
             self.cx.store.desired = Arc::new(desired);
+            let process = head.process;
             let desired = Arc::clone(&self.cx.store.desired);
-            head.change_desired(&desired, &mut self.cx);
+            self.tell_stored(process, desired);
         }
     }
 
@@ -367,8 +376,20 @@ impl World {
         }
         self.cx.store.desired = Arc::new(desired);
         let desired = Arc::clone(&self.cx.store.desired);
-        let slow = self.cx.rng.random_range(0..8) == 0;
-        let wait = self.cx.between(0, if slow { 2_000 } else { 10 });
+        self.tell_stored(process, desired);
+    }
+
+    /// Tells a head what the store has taken. Sometimes late, and sometimes it cannot be told: then the head finds out when
+    /// it reads again.
+    fn tell_stored(&mut self, process: Process, desired: Arc<Desired>) {
+        let wait = match self.cx.rng.random_range(0..8) {
+            0 => self.cx.between(100, 2_000),
+            1 => {
+                self.cx.note(|| "the store has taken it, and cannot say so".to_owned());
+                self.cx.between(2_000, 6_000)
+            }
+            _ => self.cx.between(0, 10),
+        };
         self.cx.agenda.after(wait, Event::Concluded(process, desired));
     }
 

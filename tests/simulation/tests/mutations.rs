@@ -63,6 +63,21 @@ fn a_head_that_shares_more_than_all_requests_is_caught() {
 }
 
 #[test]
+fn a_head_that_names_the_stopped_is_caught() {
+    is_caught(Mutation::HeadNamesTheStopped, &[Rule::StoppedNotNamed]);
+}
+
+#[test]
+fn a_head_that_panics_is_caught() {
+    is_caught(Mutation::HeadPanics, &[Rule::NoPanic]);
+}
+
+#[test]
+fn an_ingress_that_loses_routes_is_caught() {
+    is_caught(Mutation::IngressLosesRoutes, &[Rule::NoneFails]);
+}
+
+#[test]
 fn a_head_that_overlooks_reports_is_caught() {
     is_caught(Mutation::HeadOverlooksReports, &[Rule::NothingOverlooked]);
 }

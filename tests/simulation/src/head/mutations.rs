@@ -49,6 +49,16 @@ impl Head {
                     reconciler.state_mut().routes = table.clone();
                 }
             }
+            Mutation::HeadNamesTheStopped => {
+                let stopped = self.watched.stopped.keys().next();
+                for effect in effects {
+                    let (Effect::Publish(table), Some(stopped)) = (effect, stopped) else { continue };
+                    let mut routes = Arc::make_mut(&mut table.pipelines).iter_mut().map(Arc::make_mut);
+                    let mut replicas = routes.next().into_iter().flat_map(|route| &mut route.deployments);
+                    let replicas = replicas.next().into_iter().flat_map(|route| &mut route.replicas);
+                    replicas.take(1).for_each(|replica| replica.replica = stopped.clone());
+                }
+            }
             _ => {}
         }
     }

@@ -219,6 +219,9 @@ impl Ingress {
                 let mut specs = compiled_specs(&variant.revision);
                 route.sound.push(specs.all(is_sound));
             }
+            if cx.mutation == Mutation::IngressLosesRoutes && variants.len() > 1 {
+                continue;
+            }
             self.routes.insert(pipeline.name.clone(), route);
         }
         for (name, instance) in old {

@@ -70,7 +70,7 @@ impl Ingress {
             Outcome::Answered | Outcome::Failed(_) => {
                 self.endings.entry((pipeline.clone(), revision)).or_default()
             }
-            Outcome::Shed | Outcome::Unknown | Outcome::Unreachable => return,
+            Outcome::Shed | Outcome::Unknown | Outcome::Unreachable | Outcome::Blamed => return,
         };
         if *outcome == Outcome::Answered {
             counts.answered += 1;

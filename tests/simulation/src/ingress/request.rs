@@ -294,7 +294,7 @@ impl Ingress {
         self.count_ending(&request.pipeline, request.revision, outcome);
         // What a bad revision fails is the fault of whoever deployed that.
         let blamed = !request.sound && matches!(outcome, Outcome::Failed(_));
-        let outcome = if blamed { &Outcome::Unknown } else { outcome };
+        let outcome = if blamed { &Outcome::Blamed } else { outcome };
         cx.client.answer(id, outcome, &mut cx.checks);
         match request.doing {
             Doing::Queued(ticket) => {
