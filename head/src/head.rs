@@ -34,7 +34,7 @@ use crate::events::{self, EventLog};
 use crate::leader;
 use crate::lock::{DataDirLock, LockError};
 use crate::presence::Presence;
-use crate::shared::{Feed, Shared};
+use crate::shared::{Feed, Recorded, Shared};
 use crate::snapshots::Snapshots;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
@@ -146,12 +146,10 @@ impl Head {
             reconciler: ArcSwapOption::empty(),
             feed: watch::Sender::new(Feed::default()),
             snapshots: Snapshots::default(),
-            version: watch::Sender::default(),
             stop: watch::Sender::new(None),
             closing: closing.clone(),
             last_session: AtomicU64::new(0),
-            history: Mutex::default(),
-            started_unix_ms: unix_ms(),
+            history: Recorded { rings: Mutex::default(), started_unix_ms: unix_ms() },
             metrics_page: config.metrics,
         });
         let (actor, actor_end) = HeadActor::spawn(None, HeadActor { shared: Arc::clone(&shared) }, term)

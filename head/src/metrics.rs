@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use ::metrics::{counter, gauge, histogram};
+use millstream_core::model::Command;
 use millstream_core::present::numbers::{DeploymentNumbers, NodeNumbers, Numbers, PipelineNumbers};
-use millstream_core::reconcile::Command;
 use millstream_core::scheduler::Lack;
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use millstream_core::Timing;
+use millstream_core::model::RouteTable;
+use millstream_core::model::SessionId;
 use millstream_core::present::series::History;
-use millstream_core::reconcile::SessionId;
-use millstream_core::reconcile::routes::RouteTable;
+use millstream_core::present::snapshot::{Snapshot, Version};
 use parking_lot::Mutex;
 use ractor::{ActorRef, RpcReplyPort, call_t};
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::head::MetricsPage;
 use crate::presence::Presence;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Shown, Snapshots, Unanswered};
 use crate::store::Store;
 
 /// Longest wait for the reconciler's answer.
@@ -42,6 +43,14 @@ pub(crate) struct Feed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the head's reconciler is being restarted; retry in a second")]
 pub(crate) struct Restarting;
+
+/// The last hour of the cluster's numbers, and when its clock began.
+pub(crate) struct Recorded {
+    /// Locked for microseconds, never across an await.
+    pub(crate) rings: Mutex<History>,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) started_unix_ms: u64,
+}
 
 /// See the module.
 pub(crate) struct Shared {
@@ -64,17 +73,13 @@ pub(crate) struct Shared {
     pub(crate) feed: watch::Sender<Feed>,
     /// Pictures of the cluster, for whoever shows it.
     pub(crate) snapshots: Snapshots,
-    /// The reconciler's epoch and version, which grow whenever there is something new to show.
-    pub(crate) version: watch::Sender<(u64, u64)>,
     /// Set once somebody asks the cluster to stop.
     pub(crate) stop: watch::Sender<Option<Duration>>,
     /// Ends every stream when the head closes.
     pub(crate) closing: CancellationToken,
     pub(crate) last_session: AtomicU64,
-    /// The last hour of the cluster's numbers; locked for microseconds, never across an await.
-    pub(crate) history: Mutex<History>,
-    /// When the clock began, in milliseconds since the Unix epoch.
-    pub(crate) started_unix_ms: u64,
+    /// The last hour of the cluster's numbers.
+    pub(crate) history: Recorded,
     /// What `/metrics` answers.
     pub(crate) metrics_page: Option<MetricsPage>,
 }
@@ -102,5 +107,29 @@ impl Shared {
     ) -> Result<T, Restarting> {
         let reconciler = self.reconciler()?;
         call_t!(reconciler, message, CALL_TIMEOUT_MS).map_err(|_| Restarting)
+    }
+
+    /// The cluster as it is now.
+    pub(crate) async fn snapshot(&self) -> Result<Arc<Shown>, Restarting> {
+        let now = self.clock.now();
+        self.snapshot_when(|snapshot| snapshot.taken_at >= now, Duration::ZERO).await
+    }
+
+    /// The cluster as of that version or later. Those who follow every change share a snapshot for a while: it is not taken
+    /// more often than the status interval says.
+    pub(crate) async fn snapshot_of(&self, version: Version) -> Result<Arc<Shown>, Restarting> {
+        self.snapshot_when(|snapshot| snapshot.version >= version, self.timing.status_interval).await
+    }
+
+    async fn snapshot_when(
+        &self,
+        is_new: impl Fn(&Snapshot) -> bool,
+        interval: Duration,
+    ) -> Result<Arc<Shown>, Restarting> {
+        let ask = || {
+            let reconciler = self.reconciler().map_err(|_| Unanswered)?;
+            reconciler.cast(ReconcilerMsg::Snapshot).map_err(|_| Unanswered)
+        };
+        self.snapshots.when(is_new, interval, self.clock, ask).await.map_err(|Unanswered| Restarting)
     }
 }

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use millstream_core::present::snapshot::Snapshot;
+use millstream_core::present::snapshot::{Snapshot, Version};
 use millstream_proto::status::ClusterStatus;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::actors::reconciler_actor::ReconcilerMsg;
-use crate::shared::{Restarting, Shared};
+use crate::clock::Clock;
 
 /// Longest wait for the reconciler.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +47,8 @@ impl Shown {
 pub(crate) struct Snapshots {
     newest: watch::Sender<Option<Arc<Shown>>>,
     is_asked: AtomicBool,
+    /// The reconciler's version, which grows whenever there is something new to show.
+    version: watch::Sender<Version>,
 }
 
 impl Snapshots {
@@ -59,6 +60,16 @@ impl Snapshots {
         self.newest.send_replace(Some(Arc::new(shown)));
     }
 
+    /// From the reconciler: there is something new to show.
+    pub(crate) fn announce(&self, version: Version) {
+        self.version.send_replace(version);
+    }
+
+    /// The reconciler's versions.
+    pub(crate) fn versions(&self) -> watch::Receiver<Version> {
+        self.version.subscribe()
+    }
+
     /// A reconciler begins: what was known before is forgotten, and what was asked of another is asked again.
     pub(crate) fn reset(&self) {
         self.is_asked.store(false, Ordering::Release);
@@ -66,27 +77,21 @@ impl Snapshots {
     }
 }
 
-impl Shared {
-    /// The cluster as it is now.
-    pub(crate) async fn snapshot(&self) -> Result<Arc<Shown>, Restarting> {
-        let now = self.clock.now();
-        self.snapshot_when(|snapshot| snapshot.taken_at >= now, Duration::ZERO).await
-    }
+/// The reconciler did not answer, or is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unanswered;
 
-    /// The cluster as of that version or later. Those who follow every change share a snapshot for a while: it is not taken
-    /// more often than the status interval says.
-    pub(crate) async fn snapshot_of(&self, version: (u64, u64)) -> Result<Arc<Shown>, Restarting> {
-        let interval = self.timing.status_interval;
-        self.snapshot_when(|snapshot| snapshot.version >= version, interval).await
-    }
-
-    async fn snapshot_when(
+impl Snapshots {
+    /// The newest snapshot, once it is one that `is_new` says yes to. It is asked for by `ask`, once for all who wait, and not
+    /// again before the newest one is as old as `interval`.
+    pub(crate) async fn when(
         &self,
         is_new: impl Fn(&Snapshot) -> bool,
         interval: Duration,
-    ) -> Result<Arc<Shown>, Restarting> {
-        let Snapshots { newest, is_asked } = &self.snapshots;
-        let mut newest = newest.subscribe();
+        clock: Clock,
+        ask: impl Fn() -> Result<(), Unanswered>,
+    ) -> Result<Arc<Shown>, Unanswered> {
+        let mut newest = self.newest.subscribe();
         loop {
             let known = newest.borrow_and_update().clone();
             let mut wait = Duration::ZERO;
@@ -94,20 +99,18 @@ impl Shared {
                 if is_new(&shown.snapshot) {
                     return Ok(shown);
                 }
-                wait = (shown.snapshot.taken_at + interval).saturating_sub(self.clock.now());
+                wait = (shown.snapshot.taken_at + interval).saturating_sub(clock.now());
             }
             if !wait.is_zero() {
                 let _ = timeout(wait, newest.changed()).await;
                 continue;
             }
-            let reconciler = self.reconciler()?;
-            if !is_asked.swap(true, Ordering::AcqRel) && reconciler.cast(ReconcilerMsg::Snapshot).is_err() {
-                is_asked.store(false, Ordering::Release);
-                return Err(Restarting);
+            if !self.is_asked.swap(true, Ordering::AcqRel) {
+                ask().inspect_err(|_| self.is_asked.store(false, Ordering::Release))?;
             }
             if !matches!(timeout(TIMEOUT, newest.changed()).await, Ok(Ok(()))) {
-                is_asked.store(false, Ordering::Release);
-                return Err(Restarting);
+                self.is_asked.store(false, Ordering::Release);
+                return Err(Unanswered);
             }
         }
     }

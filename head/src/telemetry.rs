@@ -28,7 +28,7 @@ pub(crate) async fn observe(shared: Arc<Shared>) {
             metrics::set(&numbers);
             let now = shared.clock.now();
             let rates = rates.observe(now, series::totals(&numbers));
-            shared.history.lock().observe(now.as_secs(), series::samples(&numbers).chain(rates));
+            shared.history.rings.lock().observe(now.as_secs(), series::samples(&numbers).chain(rates));
         }
     }
 }

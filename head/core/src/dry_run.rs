@@ -11,8 +11,9 @@ use millstream_status::status::ReplicaState;
 use millstream_status::{NodeId, ReplicaId};
 
 use crate::desired::{self, Desired, Pipeline};
-use crate::reconcile::observe::{Observation, Report};
-use crate::reconcile::{Command, Effect, Event, Leaving, Reconciler, State};
+use crate::model::{Command, Leaving, Settling, State};
+use crate::model::{Observation, Report};
+use crate::reconcile::{Effect, Event, Reconciler};
 use crate::rollout::{Change, ChangeKind};
 use crate::scheduler::Share;
 
@@ -112,7 +113,7 @@ impl DryRun {
         // No request is under way: what nobody asks for any more leaves at once.
         reconciler.timing.rollout.watch = Duration::ZERO;
         let state = &mut reconciler.state;
-        (state.settled, state.settle_until) = (true, Duration::ZERO);
+        state.settling = Settling { is_over: true, ..Settling::default() };
         state.ingresses.clear();
         for node in state.nodes.values_mut().filter(|node| node.session.is_some()) {
             Arc::make_mut(node).last_seen = now;

@@ -4,7 +4,8 @@
 //! simulate` are shells around the same code.
 //!
 //! - [`desired`]: what people asked for;
-//! - [`reconcile`]: what is observed, and the commands that close the gap;
+//! - [`model`]: what is observed, decided and published;
+//! - [`reconcile`]: the machine that closes the gap, and its rules;
 //! - [`scheduler`]: where replicas go;
 //! - [`autoscaler`]: how many there are to be;
 //! - [`rollout`]: how one revision takes over from another;
@@ -15,6 +16,7 @@
 pub mod autoscaler;
 pub mod desired;
 pub mod dry_run;
+pub mod model;
 pub mod present;
 pub mod reconcile;
 pub mod rollout;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::reconcile::observe::Observation;
-use millstream_core::reconcile::{Order, SessionId};
+use millstream_core::model::Observation;
+use millstream_core::model::{Order, SessionId};
 use millstream_proto::{NodeId, ReplicaId, v1};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::desired::{self, Desired, Outcome, Verdict};
+use millstream_core::model::RouteTable;
+use millstream_core::model::{Command, SessionId};
+use millstream_core::model::{Observation, Registration};
 use millstream_core::present::explain::Subject;
-use millstream_core::reconcile::observe::{NameTaken, Observation, Registration};
-use millstream_core::reconcile::routes::RouteTable;
-use millstream_core::reconcile::{Command, Effect, Event, NotRemovable, Reconciler, SessionId};
+use millstream_core::reconcile::NameTaken;
+use millstream_core::reconcile::{Effect, Event, NotRemovable, Reconciler};
 use millstream_core::rollout::{self, ChangeKind};
 use millstream_proto::NodeId;
 use millstream_proto::event::Decision;
@@ -248,7 +250,7 @@ impl ReconcilerActor {
 
     /// Tells whoever watches that there is something new.
     fn tell_version(&self, state: &ReconcilerState) {
-        self.shared.version.send_replace(state.reconciler.version());
+        self.shared.snapshots.announce(state.reconciler.version());
     }
 
     fn record(&self, subject: Subject, decision: Decision) {
@@ -278,7 +280,7 @@ impl ReconcilerActor {
             Command::Stop { node, replica, drain, .. } => {
                 (node, NodeSessionMsg::Stop(replica.clone(), *drain))
             }
-            Command::GiveUp { node } => {
+            Command::ReplaceNode { node } => {
                 // It must say afresh what runs there.
                 if let Some((_, actor)) = state.sessions.remove(node) {
                     actor.stop(Some("its node was given up".into()));

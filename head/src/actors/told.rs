@@ -1,6 +1,6 @@
 //! What is decided, in the process's log.
 
-use millstream_core::reconcile::{Command, Scale};
+use millstream_core::model::{Command, Scale};
 use millstream_core::rollout::{self, ChangeKind};
 
 /// Logs a command.
@@ -31,7 +31,7 @@ pub(super) fn log(command: &Command) {
         Command::Stop { replica, reason, .. } => {
             tracing::info!(replica_id = %replica, %reason, "stopping a replica");
         }
-        Command::GiveUp { node } => {
+        Command::ReplaceNode { node } => {
             tracing::warn!(node_id = %node, "node is lost; its replicas are placed elsewhere");
         }
         Command::Alarm { raised: true } => {

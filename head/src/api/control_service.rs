@@ -8,6 +8,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use millstream_core::desired::change::{Candidate, Refusal};
 use millstream_core::desired::{Compiled, Mode, Pipeline, scale};
 use millstream_core::present::explain::Subject;
+use millstream_core::present::snapshot::Version;
 use millstream_core::reconcile::NotRemovable;
 use millstream_pipelines::{FullName, Name};
 use millstream_proto::event::Decision;
@@ -282,14 +283,14 @@ fn response(shown: &Shown) -> StatusResponse {
 /// What a watch has sent so far.
 struct Watch {
     shared: Arc<Shared>,
-    versions: watch::Receiver<(u64, u64)>,
+    versions: watch::Receiver<Version>,
     /// The version of the last status, zeros for an error; `None` before the first.
-    sent: Option<(u64, u64)>,
+    sent: Option<Version>,
 }
 
 /// The status now and at each change, not more often than the timing says.
 fn watch(shared: Arc<Shared>) -> BoxStream<'static, Result<StatusResponse, Status>> {
-    let versions = shared.version.subscribe();
+    let versions = shared.snapshots.versions();
     stream::unfold(Watch { shared, versions, sent: None }, async |mut watch| {
         loop {
             if watch.sent.is_some() {
@@ -310,7 +311,7 @@ fn watch(shared: Arc<Shared>) -> BoxStream<'static, Result<StatusResponse, Statu
                 }
                 // The reconciler is being restarted.
                 Err(error) if watch.sent.is_none() => {
-                    watch.sent = Some((0, 0));
+                    watch.sent = Some(Version::default());
                     return Some((Err(restarting(error)), watch));
                 }
                 _ => {}

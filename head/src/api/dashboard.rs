@@ -82,7 +82,7 @@ async fn history(
     };
     match series::Query::parse(&parameters) {
         Ok(query) => {
-            let answer = series::answer(&shared.history.lock(), &query, shared.started_unix_ms);
+            let answer = series::answer(&shared.history.rings.lock(), &query, shared.history.started_unix_ms);
             Json(answer).into_response()
         }
         Err(faults) => {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use millstream_core::desired::keys::KeySettings;
-use millstream_core::reconcile::observe::{Counted, Registration, Report};
-use millstream_core::reconcile::routes::{ReplicaRoute, RouteTable, Variant};
-use millstream_core::reconcile::{Device, Load, Order, Resources};
+use millstream_core::model::{Counted, Registration, Report};
+use millstream_core::model::{Device, Load, Order, Resources};
+use millstream_core::model::{ReplicaRoute, RouteTable, Variant};
 use millstream_core::rollout::{Outcomes, Shadowed};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::{FullName, Name, NameError};

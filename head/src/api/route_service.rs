@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use millstream_core::reconcile::SessionId;
-use millstream_core::reconcile::observe::Observation;
+use millstream_core::model::Observation;
+use millstream_core::model::SessionId;
 use millstream_proto::IngressId;
 use millstream_proto::v1::route_service_server::RouteService;
 use millstream_proto::v1::{self, IngressMessage, RouteMessage};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use millstream_core::reconcile::State;
-use millstream_core::reconcile::routes::RouteTable;
+use millstream_core::model::RouteTable;
+use millstream_core::model::State;
 use millstream_core::scheduler::WHOLE_DEVICE;
 use millstream_pipelines::{FullName, Name};
 use millstream_proto::{NodeId, ReplicaId};

@@ -1,6 +1,9 @@
 //! Clients: each request that was sent is answered once, and how.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use millstream_pipelines::Name;
 
 use crate::checks::{Checks, Rule};
 
@@ -45,6 +48,8 @@ pub(crate) enum Strictness {
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     requests: Vec<Sent>,
+    /// Pipelines that every ingress has served, and that nobody has deleted since.
+    pub(crate) served: BTreeSet<Name>,
     /// How requests that are sent from now on are looked at.
     pub(crate) strictness: Strictness,
     pub(crate) num_answered: u64,
@@ -52,9 +57,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A request is sent; gives its number. `is_served`: every ingress has served its pipeline, and nobody has deleted it.
-    pub(crate) fn send(&mut self, due: Duration, is_served: bool) -> u64 {
-        let strictness = self.strictness;
+    /// A request is sent to a pipeline; gives its number.
+    pub(crate) fn send(&mut self, due: Duration, pipeline: &Name) -> u64 {
+        let (strictness, is_served) = (self.strictness, self.served.contains(pipeline));
         self.requests.push(Sent { due, answered: false, strictness, is_served });
         self.requests.len() as u64 - 1
     }

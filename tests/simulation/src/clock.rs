@@ -76,7 +76,7 @@ pub(crate) enum Timer {
     /// Ingress: tell the head what there is, in this session.
     ReportLoad(u64),
     /// Ingress: put a table in force that was confirmed already (only ever by mutation).
-    ApplyLate(Box<millstream_core::reconcile::routes::RouteTable>),
+    ApplyLate(Box<millstream_core::model::RouteTable>),
     /// Ingress: dial a worker again.
     DialWorker(usize),
     /// Ingress: time alone may bind a waiting request.

@@ -136,8 +136,8 @@ impl World {
         let Some(head) = self.leader() else { return Some("no head leads".into()) };
         let now = head.clock(&self.cx);
         let status = status("head", head.desired(), head.state(), &self.cx.timing, now);
-        if !head.state().settled || head.state().alarm {
-            return Some("the head has not settled, or is alarmed".into());
+        if let Some(why) = waits(head) {
+            return Some(why.into());
         }
         if self.scenario.room == Room::Tight {
             // What has no place waits; that is all that can be asked of it.
@@ -211,5 +211,16 @@ impl World {
         // What was asked long enough ago has been answered.
         let now = self.cx.now();
         self.check_answers(now);
+    }
+}
+
+/// What a head waits for before it decides.
+fn waits(head: &Head) -> Option<&'static str> {
+    let state = head.state();
+    match (state.settling.is_over, state.alarm, state.draining.is_empty()) {
+        (false, ..) => Some("the head has not settled"),
+        (_, true, _) => Some("the head is alarmed"),
+        (.., false) => Some("requests may be under way on a revision that has left the routes"),
+        _ => None,
     }
 }

@@ -119,7 +119,7 @@ impl World {
             return;
         }
         let name = self.drafts[pipeline].name();
-        self.served.remove(&name);
+        self.cx.client.served.remove(&name);
         self.change_desired(delete, pipeline);
     }
 

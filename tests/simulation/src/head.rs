@@ -4,6 +4,7 @@
 //!
 //! A head that has been replaced goes on until it learns of it: that stands for a leader paused past its lease.
 
+mod brief;
 mod mutations;
 mod rules;
 
@@ -12,14 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::desired::{Desired, Revision};
-use millstream_core::reconcile::observe::{Observation, Registration};
-use millstream_core::reconcile::routes::RouteTable;
-use millstream_core::reconcile::{Command, Effect, Event, Reconciler, SessionId, Start, State};
+use millstream_core::model::RouteTable;
+use millstream_core::model::{Command, SessionId, State};
+use millstream_core::model::{Observation, Registration};
+use millstream_core::reconcile::{Effect, Event, Reconciler, Start};
 use millstream_core::rollout::{Change, ChangeKind};
 use millstream_pipelines::FullName;
 use millstream_proto::{IngressId, NodeId, ReplicaId};
 use rand::Rng;
 
+use self::brief::{brief, brief_command};
 use crate::Mutation;
 use crate::checks::{Rule, named};
 use crate::clock::{Event as Happening, Process, Timer};
@@ -368,7 +371,7 @@ impl Head {
             Command::Retire { node, replica, .. } if cx.mutation == Mutation::HeadStopsAtOnce => {
                 (node, network::Command::Stop(replica.clone(), Duration::from_secs(5)))
             }
-            Command::GiveUp { node } => {
+            Command::ReplaceNode { node } => {
                 if let Some((_, conn)) = self.nodes.remove(node) {
                     self.node_streams.remove(&conn);
                     cx.close(conn, End::Accepter);
@@ -447,44 +450,5 @@ impl Head {
             }
         }
         all
-    }
-}
-
-fn brief(observation: &Observation) -> String {
-    match observation {
-        Observation::NodeJoined(session, registration) => {
-            let replicas = registration.replicas.iter().map(|it| format!("{} {:?}", it.id, it.state));
-            format!("{} joins ({session:?}) with {:?}", registration.id, replicas.collect::<Vec<_>>())
-        }
-        Observation::ReplicaChanged(node, _, report) => {
-            format!("{} on {node} is {:?}, restarts {}", report.id, report.state, report.restarts)
-        }
-        Observation::Counted(_, _, counted) => {
-            let tallies = counted.iter().map(|((pipeline, revision), tally)| {
-                let of = |outcomes: &millstream_core::rollout::Outcomes| {
-                    format!("{}/{}", outcomes.failed, outcomes.total())
-                };
-                let calls: Vec<_> = tally.deployments.values().map(of).collect();
-                format!("{pipeline}@{revision} {} {}", of(&tally.requests), calls.join(" "))
-            });
-            format!("failures {}", tallies.collect::<Vec<_>>().join(", "))
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn brief_command(command: &Command) -> String {
-    match command {
-        Command::Start(order) => {
-            format!(
-                "start {} of revision {} on {}, {:?}",
-                order.replica, order.revision, order.node, order.gpus
-            )
-        }
-        Command::Update(order) => format!("update {} to revision {}", order.replica, order.revision),
-        Command::Scale(scale) => {
-            format!("scale {} from {} to {}, {:?}", scale.deployment, scale.from, scale.to, scale.rule)
-        }
-        other => format!("{other:?}"),
     }
 }

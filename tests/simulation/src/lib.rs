@@ -24,6 +24,7 @@ mod network;
 mod pipelines;
 mod run;
 mod scenario;
+mod store;
 mod worker;
 mod world;
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_core::reconcile::observe::{Counted, Registration, Report};
-use millstream_core::reconcile::routes::RouteTable;
-use millstream_core::reconcile::{Load, Order};
+use millstream_core::model::RouteTable;
+use millstream_core::model::{Counted, Registration, Report};
+use millstream_core::model::{Load, Order};
 use millstream_pipelines::FullName;
 use millstream_proto::{CallError, IngressId, ReplicaId};
 use rand::Rng;

@@ -150,7 +150,8 @@ impl Scenario {
         let usual = ms(rng.random_range(1..=20));
         let late = matches!(weather, Network | Storm);
         let auto = room == Room::Enough && rng.random_ratio(1, 3);
-        let latency = Latency { usual, one_in: if late { 40 } else { 0 }, tail: ms(1_500) };
+        // Two late messages and a heartbeat's interval between them are not yet a silent node.
+        let latency = Latency { usual, one_in: if late { 40 } else { 0 }, tail: ms(900) };
         let ends_at = Duration::from_secs(rng.random_range(30..=70));
         let draw = Draw { weather, auto, num_nodes, num_ingresses, num_pipelines };
         let mut script: Vec<_> = (0..num_pipelines)

@@ -1,13 +1,8 @@
 //! The cluster: hosts with the processes that run on them, and the loop that brings each event to whom it concerns.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::Timing;
-use millstream_core::desired::{self, Desired, Verdict};
-use millstream_core::rollout::{Change, ChangeKind};
-use millstream_pipelines::Name;
 use millstream_proto::NodeId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -60,8 +55,6 @@ pub(crate) struct World {
     pub(crate) disks: Vec<Disk>,
     pub(crate) ingresses: Vec<Slot<Ingress>>,
     pub(crate) drafts: Vec<Draft>,
-    /// Pipelines that every ingress has served, and that nobody has deleted since.
-    pub(crate) served: BTreeSet<Name>,
     /// Nodes that do not come back.
     pub(crate) dead: Vec<usize>,
     /// Set once the script is over.
@@ -102,7 +95,6 @@ impl World {
             disks,
             ingresses: (0..scenario.num_ingresses).map(|_| Slot::new()).collect(),
             drafts,
-            served: BTreeSet::new(),
             dead: Vec::new(),
             healed_at: None,
             rests_since: None,
@@ -212,7 +204,7 @@ impl World {
     }
 
     /// Until when what runs on a host is paused.
-    fn paused(&self, host: Host) -> Option<Duration> {
+    pub(crate) fn paused(&self, host: Host) -> Option<Duration> {
         let until = match host {
             Host::Head(index) => self.heads[index].paused_until,
             Host::Worker(index) => self.workers[index].paused_until,
@@ -303,7 +295,7 @@ impl World {
     /// Compares who serves with what is asked for.
     fn check_serving(&mut self) {
         let leader = self.heads[self.cx.leader].running.as_ref();
-        let Some(head) = leader.filter(|head| head.state().settled) else { return };
+        let Some(head) = leader.filter(|head| head.state().settling.is_over) else { return };
         let now = self.cx.now();
         self.cx.checks.serving(&head.asked(), &head.named(), now);
     }
@@ -318,12 +310,11 @@ impl World {
         let name = self.drafts[draft].name();
         let due = cx.now() + DEADLINE + ANSWER_SLACK;
         if cx.checks.all_know(&name) && cx.store.desired.pipelines.contains_key(&name) {
-            self.served.insert(name.clone());
+            cx.client.served.insert(name.clone());
         }
-        let is_served = self.served.contains(&name);
         let slot = &mut self.ingresses[index];
         let paused = slot.paused_until > cx.now();
-        let request = cx.client.send(due, is_served);
+        let request = cx.client.send(due, &name);
         match &mut slot.running {
             Some(_) if paused => {
                 cx.client.answer(request, &Outcome::Shed, &mut cx.checks);
@@ -339,71 +330,6 @@ impl World {
         client.check_all_answered(now, checks);
     }
 
-    /// Deploys a draft, as the head that people are sent to.
-    pub(crate) fn change_desired(
-        &mut self,
-        change: impl FnOnce(&mut Desired, &mut Draft) -> bool,
-        pipeline: usize,
-    ) {
-        let mut desired = (*self.cx.store.desired).clone();
-        desired.generation += 1;
-        let leader = self.cx.leader;
-        let able = self.heads[leader].paused_until <= self.cx.now();
-        let Some(head) = self.heads[leader].running.as_ref().filter(|_| able) else { return };
-        if change(&mut desired, &mut self.drafts[pipeline]) {
-            self.cx.store.desired = Arc::new(desired);
-            let process = head.process;
-            let desired = Arc::clone(&self.cx.store.desired);
-            self.tell_stored(process, desired);
-        }
-    }
-
-    /// The store takes how a rollout ended; it takes nothing from a head that no longer leads.
-    fn conclude(&mut self, process: Process, change: Change) {
-        let leader = self.heads[self.cx.leader].running.as_ref();
-        if leader.is_none_or(|head| head.process != process) {
-            return;
-        }
-        let mut desired = (*self.cx.store.desired).clone();
-        desired.generation += 1;
-        let Change { pipeline, revision, baseline, kind } = change;
-        match kind {
-            ChangeKind::RollBack { reason } => {
-                let verdict = Verdict { outcome: desired::Outcome::RolledBack, reason, at_ms: 0 };
-                desired::rollout::go_back(&mut desired, &pipeline, revision, baseline, verdict);
-            }
-            _ => desired::rollout::complete(&mut desired, &pipeline, revision),
-        }
-        self.cx.store.desired = Arc::new(desired);
-        let desired = Arc::clone(&self.cx.store.desired);
-        self.tell_stored(process, desired);
-    }
-
-    /// Tells a head what the store has taken. Sometimes late, and sometimes it cannot be told: then the head finds out when
-    /// it reads again.
-    fn tell_stored(&mut self, process: Process, desired: Arc<Desired>) {
-        let wait = match self.cx.rng.random_range(0..8) {
-            0 => self.cx.between(100, 2_000),
-            1 => {
-                self.cx.note(|| "the store has taken it, and cannot say so".to_owned());
-                self.cx.between(2_000, 6_000)
-            }
-            _ => self.cx.between(0, 10),
-        };
-        self.cx.agenda.after(wait, Event::Concluded(process, desired));
-    }
-
-    fn concluded(&mut self, process: Process, desired: Arc<Desired>) {
-        if let Some(until) = self.paused(process.host) {
-            self.cx.agenda.at(until, Event::Concluded(process, desired));
-            return;
-        }
-        let Host::Head(index) = process.host else { return };
-        if let Some(head) = current(&mut self.heads[index], process) {
-            head.change_desired(&desired, &mut self.cx);
-        }
-    }
-
     /// Something is wrong with where the cluster came to rest.
     pub(crate) fn restless(&mut self, why: &str) {
         let since = self.healed_at.map(crate::checks::shown).unwrap_or_default();
@@ -412,7 +338,7 @@ impl World {
 }
 
 /// The process, if it is the one that runs there.
-fn current<P: HasProcess>(slot: &mut Slot<P>, process: Process) -> Option<&mut P> {
+pub(crate) fn current<P: HasProcess>(slot: &mut Slot<P>, process: Process) -> Option<&mut P> {
     slot.running.as_mut().filter(|running| running.process() == process)
 }
 

@@ -7,7 +7,7 @@ use millstream_status::status::ReplicaState;
 
 use crate::Timing;
 use crate::desired::Desired;
-use crate::reconcile::State;
+use crate::model::State;
 use crate::reconcile::view::{free, takes_replicas};
 use crate::scheduler::WHOLE_DEVICE;
 use crate::scheduler::defrag::{Occupied, Seat, Tenant, defrag};
@@ -20,11 +20,11 @@ pub fn plan(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
         .iter()
         .filter(|(_, node)| takes_replicas(node, timing, now))
         .map(|(id, node)| {
-            let stays = |replica: &&crate::reconcile::Replica| {
+            let stays = |replica: &&crate::model::Replica| {
                 replica.state == ReplicaState::Ready && replica.leaving.is_none()
             };
             let tenants = node.replicas.iter().filter(|(_, replica)| stays(replica));
-            let tenant = |(id, replica): (&millstream_status::ReplicaId, &crate::reconcile::Replica)| {
+            let tenant = |(id, replica): (&millstream_status::ReplicaId, &crate::model::Replica)| {
                 let pipeline = desired.pipelines.get(&replica.deployment.pipeline)?;
                 let spec = pipeline.revisions.get(&replica.revision)?.spec(&replica.deployment.deployment)?;
                 let (deployment, gpus) = (replica.deployment.clone(), replica.gpus.clone());

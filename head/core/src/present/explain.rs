@@ -10,7 +10,7 @@ use millstream_status::NodeId;
 use millstream_status::event::{Decision, RolloutStep, ScaleInputs};
 
 use crate::autoscaler::Inputs;
-use crate::reconcile::{Command, State};
+use crate::model::{Command, State};
 use crate::rollout::{ChangeKind, Phase};
 
 /// Whom an event is about.
@@ -64,7 +64,7 @@ pub fn event_of(command: &Command, state: &State) -> Option<(Subject, Decision)>
             };
             (Subject::Deployment(deployment.clone()), decision)
         }
-        Command::GiveUp { node } => {
+        Command::ReplaceNode { node } => {
             let replicas = state.nodes.get(node).map_or(0, |node| node.replicas.len() as u64);
             (Subject::Cluster, Decision::Evicted { node: node_name(node), replicas })
         }
@@ -113,7 +113,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::reconcile::Conclusion;
+    use crate::model::Conclusion;
     use crate::rollout::Change;
 
     #[test]

@@ -11,9 +11,9 @@ use super::status::{Scope, node_state, ratio, shown_phase, shown_state};
 use crate::Timing;
 use crate::autoscaler;
 use crate::desired::Desired;
-use crate::reconcile::deployment::target;
+use crate::model::{Load, State};
+use crate::reconcile::context::target;
 use crate::reconcile::view::{View, free};
-use crate::reconcile::{Load, State};
 use crate::scheduler::{Lack, WHOLE_DEVICE};
 
 /// Everything that is shown as a number.
@@ -65,7 +65,7 @@ pub struct DeploymentNumbers {
     pub ready_replicas: u32,
     /// Replicas of every revision, by state.
     pub replicas: BTreeMap<ReplicaState, u32>,
-    /// Wanted replicas without a place, by what is missing.
+    /// WantedReplicas replicas without a place, by what is missing.
     pub unplaced: BTreeMap<Lack, u32>,
 }
 

@@ -11,7 +11,16 @@ use super::numbers::{Numbers, numbers};
 use super::{defrag, status};
 use crate::Timing;
 use crate::desired::Desired;
-use crate::reconcile::State;
+use crate::model::State;
+
+/// A point in the history of what is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Version {
+    /// The term.
+    pub epoch: u64,
+    /// A number within it, which grows.
+    pub number: u64,
+}
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +31,7 @@ pub struct Snapshot {
     /// When it was taken.
     pub taken_at: Duration,
     /// The reconciler's epoch and version then: two of one version differ in ages alone.
-    pub version: (u64, u64),
+    pub version: Version,
 }
 
 impl Snapshot {

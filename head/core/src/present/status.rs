@@ -13,9 +13,9 @@ use millstream_status::status::{
 use super::numbers::DeploymentNumbers;
 use crate::Timing;
 use crate::desired::{Desired, Mode, Outcome, Pipeline, Verdict};
-use crate::reconcile::deployment::target;
-use crate::reconcile::view::{Health, Seen, View, free};
-use crate::reconcile::{Node, State};
+use crate::model::{Node, State};
+use crate::reconcile::context::target;
+use crate::reconcile::view::{Health, ReplicaView, View, free};
 use crate::rollout::{Outcomes, Phase, Tally};
 use crate::scheduler::WHOLE_DEVICE;
 
@@ -214,7 +214,7 @@ impl Scope<'_> {
     }
 
     /// All replicas of the pipeline, those on their way out included.
-    pub(super) fn replicas(&self) -> impl Iterator<Item = &Seen<'_>> {
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &ReplicaView<'_>> {
         let staying = self.view.of_pipeline(self.name);
         let leaving = self.view.leaving.iter().filter(|seen| seen.replica.deployment.pipeline == *self.name);
         staying.flat_map(|(_, replicas)| replicas).chain(leaving)
@@ -269,7 +269,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn replica_status(seen: &Seen<'_>) -> ReplicaStatus {
+fn replica_status(seen: &ReplicaView<'_>) -> ReplicaStatus {
     let replica = seen.replica;
     ReplicaStatus {
         id: seen.id.clone(),
@@ -285,7 +285,7 @@ fn replica_status(seen: &Seen<'_>) -> ReplicaStatus {
 }
 
 /// A replica on its way out drains, whatever its worker has said last.
-pub(super) fn shown_state(seen: &Seen<'_>) -> ReplicaState {
+pub(super) fn shown_state(seen: &ReplicaView<'_>) -> ReplicaState {
     let leaving = seen.replica.leaving.is_some() && seen.replica.state != ReplicaState::Failed;
     if leaving { ReplicaState::Draining } else { seen.replica.state }
 }

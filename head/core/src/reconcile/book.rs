@@ -7,8 +7,9 @@ use std::time::Duration;
 use millstream_pipelines::Demand;
 use millstream_status::status::ReplicaState;
 
-use super::state::{AbsentMember, Booking, Conclusion, Leaving, Replica, Serving, State};
-use super::{Command, Order};
+use crate::model::{
+    AbsentMember, Booking, Command, Conclusion, Leaving, Order, Replica, Serving, Settling, State,
+};
 use crate::rollout::{Change, ChangeKind, Rollout};
 
 impl Booking {
@@ -28,14 +29,16 @@ impl State {
     #[must_use]
     pub(super) fn all_are_back(&self) -> bool {
         let is_back = |id| self.nodes.get(id).is_some_and(|node| node.session.is_some());
-        !self.awaited.is_empty() && self.awaited.iter().all(is_back)
+        !self.settling.awaited.is_empty() && self.settling.awaited.iter().all(is_back)
     }
 
     /// A head that has just come to lead and knows nobody yet. Nothing is decided before `settle_until`, unless all
     /// that is wanted turns out to run.
     #[must_use]
     pub fn new(epoch: u64, settle_until: Duration) -> Self {
-        Self { epoch, settle_until, settled: settle_until.is_zero(), ..Self::default() }
+        let settling =
+            Settling { is_over: settle_until.is_zero(), until: settle_until, ..Settling::default() };
+        Self { epoch, settling, ..Self::default() }
     }
 
     /// The head itself did not run for that long: what others would have said meanwhile is on its way, so nobody is taken
@@ -71,16 +74,14 @@ impl State {
             ingresses: self.ingresses.clone(),
             serving: self.serving.clone(),
             rollouts: self.rollouts.clone(),
-            left: BTreeMap::new(),
+            draining: BTreeMap::new(),
             conclusions: self.conclusions.clone(),
             targets: self.targets.clone(),
             scalers: BTreeMap::new(),
-            census: BTreeMap::new(),
+            counts: BTreeMap::new(),
             ended: self.ended.clone(),
             routes: self.routes.clone(),
-            settled: self.settled,
-            settle_until: self.settle_until,
-            awaited: BTreeSet::new(),
+            settling: Settling { awaited: BTreeSet::new(), ..self.settling.clone() },
             absent_members: BTreeMap::new(),
             stopping: self.stopping,
             alarm: self.alarm,
@@ -90,11 +91,11 @@ impl State {
     }
 
     /// Books a command that is being carried out.
-    pub(super) fn carry_out(&mut self, command: &Command, now: Duration) {
+    pub(super) fn book(&mut self, command: &Command, now: Duration) {
         match command {
             Command::Settle => {
-                self.settled = true;
-                self.linger_on_all(now);
+                self.settling.is_over = true;
+                self.drain_all(now);
             }
             Command::Serve { pipeline, revision, complete } => {
                 self.serving.insert(pipeline.clone(), Serving { revision: *revision, complete: *complete });
@@ -103,12 +104,12 @@ impl State {
             Command::ForgetPipeline { pipeline } => {
                 self.serving.remove(pipeline);
                 self.rollouts.remove(pipeline);
-                self.left.remove(pipeline);
+                self.draining.remove(pipeline);
                 self.ended.remove(pipeline);
                 self.conclusions.remove(pipeline);
                 self.targets.retain(|deployment, _| deployment.pipeline != *pipeline);
                 self.scalers.retain(|deployment, _| deployment.pipeline != *pipeline);
-                self.census.retain(|deployment, _| deployment.pipeline != *pipeline);
+                self.counts.retain(|deployment, _| deployment.pipeline != *pipeline);
             }
             Command::Start(order) => self.start(order),
             Command::Update(order) => {
@@ -127,7 +128,7 @@ impl State {
                     replica.leaving = Some(Leaving::Stopping { since: now, reason: *reason });
                 }
             }
-            Command::GiveUp { node } => {
+            Command::ReplaceNode { node } => {
                 if let Some(node) = self.nodes.get_mut(node).map(Arc::make_mut) {
                     node.replicas.clear();
                     // Only a new stream, which begins with all that runs there, counts from now on.

@@ -4,118 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_pipelines::{FullName, Name};
+use millstream_pipelines::FullName;
 use millstream_status::status::ReplicaState;
 use millstream_status::{IngressId, NodeId, ReplicaId};
-use serde::Serialize;
 
 use super::scale;
-use super::state::{
-    AbsentMember, Booking, Ingress, Leaving, Load, Node, Replica, Resources, SessionId, State,
-};
+use super::scope::Change;
 use crate::Timing;
 use crate::desired::Desired;
-use crate::rollout::{Phase, Tally};
-use crate::scheduler::Share;
-
-/// What a worker says when its stream begins.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Registration {
-    /// The node's id.
-    pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// HOST:PORT for replica traffic.
-    pub address: String,
-    /// Its process.
-    pub pid: u32,
-    /// Its version.
-    pub version: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// What it has.
-    pub resources: Resources,
-    /// What runs on it.
-    pub replicas: Vec<Report>,
-}
-
-/// A replica as its worker sees it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
-    /// The replica.
-    pub id: ReplicaId,
-    /// Its deployment.
-    pub deployment: FullName,
-    /// The revision it was started for.
-    pub revision: u64,
-    /// Where it is in its life.
-    pub state: ReplicaState,
-    /// What it is doing while it starts.
-    pub doing: String,
-    /// Why it failed.
-    pub error: String,
-    /// Process it runs in.
-    pub pid: u32,
-    /// How often it was started again.
-    pub restarts: u32,
-    /// Its parts of devices.
-    pub gpus: Vec<Share>,
-}
-
-impl Report {
-    /// What a worker says of a replica that is as it is known.
-    #[must_use]
-    pub fn of(id: &ReplicaId, replica: &Replica) -> Self {
-        Self {
-            id: id.clone(),
-            deployment: replica.deployment.clone(),
-            revision: replica.revision,
-            state: replica.state,
-            doing: replica.doing.clone(),
-            error: replica.error.clone(),
-            pid: replica.pid,
-            restarts: replica.restarts,
-            gpus: replica.gpus.clone(),
-        }
-    }
-}
-
-/// Something that a worker or an ingress said, or that befell its stream.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub enum Observation {
-    /// A worker's stream began, and [`admit`] let it in.
-    NodeJoined(SessionId, Registration),
-    /// A node lives; ongoing requests by replica.
-    Heartbeat(NodeId, SessionId, BTreeMap<ReplicaId, u64>),
-    /// A replica's state or progress changed.
-    ReplicaChanged(NodeId, SessionId, Report),
-    /// A worker's stream ended.
-    NodeLeft(NodeId, SessionId),
-    /// An ingress's stream began.
-    IngressJoined {
-        /// The ingress.
-        id: IngressId,
-        /// Its stream.
-        session: SessionId,
-        /// Name of its node.
-        name: String,
-        /// HOST:PORT of its listener.
-        address: String,
-        /// Its process.
-        pid: u32,
-    },
-    /// A route table is in force at an ingress.
-    Acked(IngressId, SessionId, u64),
-    /// Requests at an ingress.
-    Loaded(IngressId, SessionId, BTreeMap<FullName, Load>),
-    /// How requests and calls ended at an ingress since it last said so.
-    Counted(IngressId, SessionId, Counted),
-    /// An ingress's stream ended.
-    IngressLeft(IngressId, SessionId),
-}
-
-/// How requests and calls ended, by pipeline and revision.
-pub type Counted = BTreeMap<(Name, u64), Tally>;
+use crate::model::{
+    AbsentMember, Booking, Counted, Ingress, Leaving, Node, Observation, Registration, Replica, Report,
+    SessionId, State,
+};
+use crate::rollout::Phase;
 
 /// Why a worker is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +34,7 @@ pub struct NameTaken {
 ///
 /// # Errors
 /// [`NameTaken`].
-pub fn admit(
+pub(super) fn admit(
     state: &State,
     registration: &Registration,
     timing: &Timing,
@@ -151,23 +52,6 @@ pub fn admit(
             Err(NameTaken { name: node.name.clone(), id: id.clone(), address: node.address.clone() })
         }
     }
-}
-
-/// What an observation changed: whether and when to decide again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Nothing but when something was heard last.
-    Nothing,
-    /// Numbers that are only shown.
-    Numbers,
-    /// What came of requests on revisions that are on trial.
-    Outcomes,
-    /// An ingress has put a table in force.
-    Confirmed,
-    /// Something that concerns this pipeline.
-    Pipeline(Name),
-    /// Something that may concern all.
-    Structure,
 }
 
 /// Folds one observation into the state.
@@ -336,13 +220,6 @@ fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change 
         _ if concerns_all => Change::Structure,
         true => Change::Numbers,
         false => Change::Pipeline(replica.deployment.pipeline.clone()),
-    }
-}
-
-impl Change {
-    /// That of a replica that is gone.
-    fn of(replica: Replica) -> Self {
-        Self::Pipeline(replica.deployment.pipeline)
     }
 }
 

@@ -16,18 +16,19 @@ use millstream_pipelines::{FullName, Name};
 use millstream_status::NodeId;
 use millstream_status::event::Decision;
 
-use super::observe::{Change, NameTaken, Observation, Registration, admit, observe};
-use super::routes::{self, RouteTable};
-use super::scope::{Dirty, Places, Scope};
-use super::state::{AbsentMember, Node, Pending, State, Unplaced};
-use super::step::{self, Look, Step};
+use super::decide::{self, Decided};
+use super::observe::{NameTaken, admit, observe};
+use super::pass::Pass;
+use super::routes;
+use super::scale;
+use super::scope::{Change, Dirty, Places, Scope};
 use super::timer::Timer;
-use super::view::{self, Health};
-use super::{Command, scale};
+use super::view;
 use crate::Timing;
 use crate::desired::Desired;
+use crate::model::{AbsentMember, Command, Observation, Pending, Registration, RouteTable, State, Unplaced};
 use crate::present::explain::{self, Subject};
-use crate::present::snapshot::Snapshot;
+use crate::present::snapshot::{Snapshot, Version};
 
 /// Outcomes of requests are judged that often while a new revision takes over, not with each report of each ingress.
 const JUDGE_INTERVAL: Duration = Duration::from_millis(250);
@@ -83,27 +84,6 @@ pub struct Start {
     pub members: std::collections::BTreeSet<NodeId>,
 }
 
-/// Why a node cannot be removed by hand.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotRemovable {
-    /// There is no such node.
-    #[error("there is no node `{0}`; `cluster node list` shows those that there are")]
-    Unknown(String),
-    /// It is there and well.
-    #[error("node `{0}` is connected; stop its worker first, which drains it (Ctrl-C, or SIGTERM)")]
-    Live(String),
-    /// Several have that name.
-    #[error("there are several nodes `{name}`; name one by its id, such as `{one}` or `{other}`")]
-    Ambiguous {
-        /// The name.
-        name: String,
-        /// A node that has it.
-        one: NodeId,
-        /// Another one.
-        other: NodeId,
-    },
-}
-
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Reconciler {
@@ -137,11 +117,9 @@ impl Reconciler {
     #[must_use]
     pub fn new(start: Start, desired: Arc<Desired>, timing: Timing) -> Self {
         let absent = AbsentMember { forget_at: start.began_at + timing.forget_after, asked_at: None };
-        let state = State {
-            absent_members: start.members.iter().map(|id| (id.clone(), absent)).collect(),
-            awaited: start.members,
-            ..State::new(start.epoch, start.settle_until)
-        };
+        let mut state = State::new(start.epoch, start.settle_until);
+        state.absent_members = start.members.iter().map(|id| (id.clone(), absent)).collect();
+        state.settling.awaited = start.members;
         let due = Due {
             changed: Dirty::All,
             rules: None,
@@ -204,8 +182,8 @@ impl Reconciler {
     /// The epoch, and a number within it that grows whenever something changed that a [`Snapshot`] shows, the passing of time
     /// apart.
     #[must_use]
-    pub fn version(&self) -> (u64, u64) {
-        (self.state.epoch, self.version)
+    pub fn version(&self) -> Version {
+        Version { epoch: self.state.epoch, number: self.version }
     }
 
     /// The cluster as it is now, for whoever shows it. Nodes are shared with the reconciler until they change.
@@ -258,7 +236,7 @@ impl Reconciler {
     }
 
     fn decides(&self) -> bool {
-        self.state.settled && !self.state.stopping
+        self.state.settling.is_over && !self.state.stopping
     }
 
     fn observe(&mut self, observation: Observation, now: Duration) {
@@ -292,38 +270,6 @@ impl Reconciler {
     /// Whom it concerns that something happened in a pipeline: room that it may have freed is everybody's.
     fn concerns(&self, pipeline: Name) -> Dirty {
         if self.state.pending.is_empty() { pipeline.into() } else { Dirty::All }
-    }
-
-    /// Whether a node may be removed by hand: it is known, and not heard any more.
-    ///
-    /// # Errors
-    /// [`NotRemovable`], which says why not.
-    pub fn removable(&self, node: &str, now: Duration) -> Result<NodeId, NotRemovable> {
-        let mut found = self.state.nodes.iter().filter(|(id, it)| id.as_str() == node || it.name == node);
-        let Some((id, known)) = found.next() else { return Err(NotRemovable::Unknown(node.to_owned())) };
-        // Of two with one name the id says which is meant.
-        if let Some((other, _)) = found.next() {
-            let (name, one, other) = (node.to_owned(), id.clone(), other.clone());
-            return Err(NotRemovable::Ambiguous { name, one, other });
-        }
-        match known.health(&self.timing, now) {
-            Health::Live if known.session.is_some() => Err(NotRemovable::Live(node.to_owned())),
-            _ => Ok(id.clone()),
-        }
-    }
-
-    fn remove_node(&mut self, node: NodeId, now: Duration) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let is_gone =
-            |known: &Arc<Node>| known.session.is_none() || known.health(&self.timing, now) != Health::Live;
-        if self.state.nodes.get(&node).is_some_and(is_gone) {
-            self.book(
-                vec![Command::GiveUp { node: node.clone() }, Command::ForgetNode { node }],
-                now,
-                &mut effects,
-            );
-        }
-        effects
     }
 
     /// Two changes may arrive in another order than they were stored in.
@@ -379,16 +325,16 @@ impl Reconciler {
         self.scale(now, effects);
         let changed = std::mem::replace(&mut self.due.changed, Dirty::NOTHING);
         // Before a head has settled, all of it waits for the same reports.
-        let changed = if self.state.settled { changed } else { Dirty::All };
+        let changed = if self.state.settling.is_over { changed } else { Dirty::All };
         let scope = self.places.scope(&changed, &self.state);
         let timer = Timer::at(now);
         let Self { state, desired, timing, .. } = &*self;
-        let decided = step::step(Look { desired, state, timing, timer: &timer, scope: &scope });
-        let Step { commands, pending, unplaced, census } = decided;
+        let decided = decide::decide(Pass { desired, state, timing, timer: &timer, scope: &scope });
+        let Decided { commands, pending, unplaced, counts } = decided;
         self.book(commands, now, effects);
         if !self.state.stopping {
             self.note_pending(&scope, pending, unplaced, effects);
-            self.state.take_census(&scope, census, now);
+            self.state.take_counts(&scope, counts, now);
         }
         let table = routes::publish(&mut self.state, &self.desired, &self.timing, &timer, &scope);
         effects.extend(table.map(Effect::Publish));
@@ -396,7 +342,9 @@ impl Reconciler {
         let before = self.due.rules.filter(|_| !scope.is_all());
         self.due.rules = before.into_iter().chain(timer.next()).min();
         self.due.silence = view::next_silence(&self.state, &self.timing, now);
-        self.due.outcomes = None;
+        // A pass over other pipelines has judged nothing.
+        let has_judged = self.state.rollouts.keys().all(|name| scope.contains(name));
+        self.due.outcomes = self.due.outcomes.filter(|_| !has_judged);
         self.due.looked_at = now;
         self.due.awaited_version = self.state.awaited_version();
     }
@@ -423,36 +371,16 @@ impl Reconciler {
         self.book(commands, now, effects);
     }
 
-    fn book(&mut self, commands: Vec<Command>, now: Duration, effects: &mut Vec<Effect>) {
+    pub(super) fn book(&mut self, commands: Vec<Command>, now: Duration, effects: &mut Vec<Effect>) {
         for command in commands {
             let told = explain::event_of(&command, &self.state);
             effects.extend(told.map(|(subject, decision)| Effect::Record(subject, decision)));
-            let concerned = self.concerned(&command);
-            self.due.changed.add(concerned);
-            self.state.carry_out(&command, now);
+            self.due.changed.add(Dirty::of(&command, &self.state));
+            self.state.book(&command, now);
             if let Command::Start(order) = &command {
                 self.places.add(&order.deployment.pipeline, (order.node.clone(), order.replica.clone()));
             }
             effects.push(Effect::Command(command));
-        }
-    }
-
-    /// Whom a command concerns: they are looked at again, as it may lead to more.
-    fn concerned(&self, command: &Command) -> Dirty {
-        match command {
-            Command::Serve { pipeline, .. } | Command::ForgetPipeline { pipeline } => pipeline.clone().into(),
-            Command::Rollout(change) => change.pipeline.clone().into(),
-            Command::Start(order) | Command::Update(order) => order.deployment.pipeline.clone().into(),
-            Command::Scale(scale) => scale.deployment.pipeline.clone().into(),
-            Command::Retire { node, replica, .. } | Command::Stop { node, replica, .. } => {
-                let known = self.state.nodes.get(node).and_then(|node| node.replicas.get(replica));
-                known.map_or(Dirty::All, |replica| replica.deployment.pipeline.clone().into())
-            }
-            Command::Settle
-            | Command::GiveUp { .. }
-            | Command::ForgetNode { .. }
-            | Command::ForgetIngress { .. }
-            | Command::Alarm { .. } => Dirty::All,
         }
     }
 }

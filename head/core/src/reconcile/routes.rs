@@ -1,110 +1,27 @@
 //! The route table: which replicas each pipeline's requests may go to. A new one is made only when its content
 //! changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_pipelines::{FullName, Name};
-use millstream_status::{NodeId, ReplicaId};
-use serde::Serialize;
 
-use super::deployment::{is_convicted, is_interchangeable, target};
-use super::linger::{lingering, serves_any};
+use super::context::{is_convicted, is_interchangeable, target};
+use super::draining::{draining_revisions, serves_any};
+use super::pass::Pass;
 use super::scope::Scope;
-use super::state::{Leaving, Replica, State};
-use super::step::Look;
 use super::timer::Timer;
-use super::view::{Seen, View};
+use super::view::{ReplicaView, View};
 use crate::Timing;
-use crate::desired::{ApiKey, Desired, Pipeline, Revision};
+use crate::desired::{Desired, Pipeline, Revision};
+use crate::model::{
+    DeploymentRoute, Leaving, PipelineRoute, Replica, ReplicaRoute, RouteTable, State, Variant,
+};
 use crate::rollout::Phase;
 
 /// Bits of a version that count tables within a term; the term stands above them, so that versions grow across
 /// restarts of the head.
 const TABLES_PER_TERM_BITS: u32 = 32;
-
-/// A whole route table.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct RouteTable {
-    /// Grows with each table; 0 before the first one.
-    pub version: u64,
-    /// The pipelines, by name.
-    pub pipelines: Arc<Vec<Arc<PipelineRoute>>>,
-    /// The API keys, by name.
-    pub keys: Arc<BTreeMap<Name, ApiKey>>,
-    /// How many ingresses take their parts of the cluster's limits: those that are connected, and at least one.
-    pub num_ingresses: u32,
-}
-
-impl RouteTable {
-    /// A pipeline's part of it.
-    pub(super) fn pipeline(&self, name: &Name) -> Option<&Arc<PipelineRoute>> {
-        let index = self.pipelines.binary_search_by(|route| route.name.cmp(name)).ok()?;
-        Some(&self.pipelines[index])
-    }
-
-    /// A deployment's part of it. Both lists are in the order of names.
-    #[must_use]
-    pub fn deployment(&self, name: &FullName) -> Option<&DeploymentRoute> {
-        let deployments = &self.pipeline(&name.pipeline)?.deployments;
-        let index = deployments.binary_search_by(|route| route.deployment.cmp(&name.deployment)).ok()?;
-        Some(&deployments[index])
-    }
-}
-
-/// A pipeline's part of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PipelineRoute {
-    /// Its name.
-    pub name: Name,
-    /// The revisions that requests run on, the one that serves first.
-    pub variants: Vec<Variant>,
-    /// Deployments of any of them, and those that requests under way may still call, by name.
-    pub deployments: Vec<DeploymentRoute>,
-}
-
-/// A revision that requests run on.
-#[derive(Debug, Clone, Serialize)]
-pub struct Variant {
-    /// The revision.
-    pub revision: Arc<Revision>,
-    /// Thousandths of the requests that it answers; those of all variants add up to 1000.
-    pub permille: u16,
-    /// Thousandths of the requests that it gets copies of.
-    pub shadow_permille: u16,
-}
-
-/// Revisions never change: the number says it all.
-impl PartialEq for Variant {
-    fn eq(&self, other: &Self) -> bool {
-        (self.revision.stored.number, self.permille, self.shadow_permille)
-            == (other.revision.stored.number, other.permille, other.shadow_permille)
-    }
-}
-
-/// A deployment's ready replicas.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DeploymentRoute {
-    /// Its name.
-    pub deployment: Name,
-    /// Its replicas, by id.
-    pub replicas: Vec<ReplicaRoute>,
-}
-
-/// A ready replica.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ReplicaRoute {
-    /// The replica.
-    pub replica: ReplicaId,
-    /// Its node.
-    pub node: NodeId,
-    /// HOST:PORT for replica traffic.
-    pub address: String,
-    /// The revision that it was started for.
-    pub revision: u64,
-    /// The variants that it serves, by revision; empty for an older replica that helps out until enough are ready.
-    pub serves: Vec<u64>,
-}
 
 /// Makes the next table when it differs from the last one, and notes which leaving replicas it no longer names.
 /// While the head does not know yet what runs there is none: ingresses serve on from theirs.
@@ -115,11 +32,11 @@ pub(super) fn publish(
     timer: &Timer,
     scope: &Scope,
 ) -> Option<RouteTable> {
-    if !state.settled || state.stopping {
+    if !state.settling.is_over || state.stopping {
         return None;
     }
-    let pipelines = build(Look { desired, state, timing, timer, scope });
-    state.note_left(&pipelines, desired, timing, timer);
+    let pipelines = build(Pass { desired, state, timing, timer, scope });
+    state.note_draining(&pipelines, desired, timing, timer);
     let num_ingresses = num_ingresses(state);
     let routes = &state.routes;
     let changed = routes.version == 0
@@ -171,43 +88,43 @@ fn num_ingresses(state: &State) -> u32 {
     u32::try_from(connected.count()).unwrap_or(u32::MAX).max(1)
 }
 
-fn build(look: Look<'_>) -> Vec<Arc<PipelineRoute>> {
-    let view = look.view();
-    let known = &look.state.routes;
+fn build(pass: Pass<'_>) -> Vec<Arc<PipelineRoute>> {
+    let view = pass.view();
+    let known = &pass.state.routes;
     let route = |(name, pipeline): (&Name, &Pipeline)| {
         let before = known.pipeline(name);
-        if !look.scope.contains(name) {
+        if !pass.scope.contains(name) {
             return before.cloned();
         }
-        let next = route(look, &view, name, pipeline)?;
+        let next = route(pass, &view, name, pipeline)?;
         // What did not change is shared with the table before.
         Some(before.filter(|before| ***before == next).cloned().unwrap_or_else(|| Arc::new(next)))
     };
-    look.desired.pipelines.iter().filter_map(route).collect()
+    pass.desired.pipelines.iter().filter_map(route).collect()
 }
 
 /// A pipeline's part of the table; `None` before anything serves.
-fn route(look: Look<'_>, view: &View<'_>, name: &Name, pipeline: &Pipeline) -> Option<PipelineRoute> {
-    let Look { state, timing, timer, .. } = look;
+fn route(pass: Pass<'_>, view: &View<'_>, name: &Name, pipeline: &Pipeline) -> Option<PipelineRoute> {
+    let Pass { state, .. } = pass;
     let variants = variants(state, name, pipeline)?;
     let revisions = variants.iter().map(|variant| &variant.revision);
     let compiled = revisions.filter_map(|revision| revision.compiled.as_ref().ok());
     let names: BTreeSet<_> = compiled.flat_map(|compiled| compiled.deployments.keys()).collect();
     let known = |number| variants.iter().any(|variant| variant.revision.stored.number == number);
-    let lingering = lingering(state, view, (name, pipeline), known, timing, timer);
-    let of_lingering = lingering.iter().filter_map(|revision| revision.compiled.as_ref().ok());
+    let draining = draining_revisions(&pass.context(name, pipeline, view), known);
+    let of_lingering = draining.iter().filter_map(|revision| revision.compiled.as_ref().ok());
     let of_lingering: BTreeSet<_> = of_lingering.flat_map(|compiled| compiled.deployments.keys()).collect();
-    let helps = |revision| helps_out(state, name, pipeline, revision);
+    let helps = |revision| may_answer_for(state, name, pipeline, revision);
     let deployments = names.union(&of_lingering).map(|&deployment| {
         let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
         if !names.contains(deployment) {
-            let replicas = left_behind(view, &full_name, &lingering);
+            let replicas = left_behind(view, &full_name, &draining);
             return DeploymentRoute { deployment: deployment.clone(), replicas };
         }
         let mut replicas = replicas(view, &full_name, &variants, helps);
         if let [serving, on_trial] = &*variants {
             let missing = missing(state, view, &full_name, &serving.revision);
-            lend(&mut replicas, deployment, (serving, on_trial), missing, helps);
+            share_with_serving(&mut replicas, deployment, [serving, on_trial], missing, helps);
         }
         DeploymentRoute { deployment: deployment.clone(), replicas }
     });
@@ -238,7 +155,7 @@ fn variants(state: &State, name: &Name, pipeline: &Pipeline) -> Option<Vec<Varia
 
 /// Whether replicas of a revision may answer in place of those of the serving one, until enough of these are ready: older
 /// ones may, and newer ones when requests have moved back from them, unless a verdict is against them.
-fn helps_out(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
+fn may_answer_for(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
     let Some(serving) = state.serving.get(name) else { return false };
     let moved_from = state
         .rollouts
@@ -255,10 +172,10 @@ fn missing(state: &State, view: &View<'_>, deployment: &FullName, serving: &Revi
 }
 
 /// Replicas that help the serving revision out go on doing so when the revision on trial can use them as well.
-fn lend(
+fn share_with_serving(
     replicas: &mut [ReplicaRoute],
     deployment: &Name,
-    (serving, on_trial): (&Variant, &Variant),
+    [serving, on_trial]: [&Variant; 2],
     missing: usize,
     helps: impl Fn(u64) -> bool,
 ) {
@@ -280,18 +197,18 @@ fn replicas(
     variants: &[Variant],
     helps: impl Fn(u64) -> bool,
 ) -> Vec<ReplicaRoute> {
-    let route = |seen: &Seen<'_>| {
+    let route = |seen: &ReplicaView<'_>| {
         let served = variants.iter().filter(|variant| seen.serves(&variant.revision));
         let serves: Vec<_> = served.map(|variant| variant.revision.stored.number).collect();
-        let helps_out = serves.is_empty() && helps(seen.replica.revision);
-        (seen.is_ready() && (helps_out || !serves.is_empty())).then(|| ReplicaRoute::of(seen, serves))
+        let may_answer_for = serves.is_empty() && helps(seen.replica.revision);
+        (seen.is_ready() && (may_answer_for || !serves.is_empty())).then(|| ReplicaRoute::of(seen, serves))
     };
     by_id(view.counted(deployment).filter_map(route))
 }
 
 /// Ready replicas of a deployment that no variant has, for requests that began on a revision that has it.
-fn left_behind(view: &View<'_>, deployment: &FullName, lingering: &[&Arc<Revision>]) -> Vec<ReplicaRoute> {
-    let answering = |seen: &&Seen<'_>| seen.is_ready() && serves_any(seen, lingering);
+fn left_behind(view: &View<'_>, deployment: &FullName, draining: &[&Arc<Revision>]) -> Vec<ReplicaRoute> {
+    let answering = |seen: &&ReplicaView<'_>| seen.is_ready() && serves_any(seen, draining);
     by_id(view.counted(deployment).filter(answering).map(|seen| ReplicaRoute::of(seen, Vec::new())))
 }
 
@@ -302,7 +219,7 @@ fn by_id(replicas: impl Iterator<Item = ReplicaRoute>) -> Vec<ReplicaRoute> {
 }
 
 impl ReplicaRoute {
-    fn of(seen: &Seen<'_>, serves: Vec<u64>) -> Self {
+    fn of(seen: &ReplicaView<'_>, serves: Vec<u64>) -> Self {
         Self {
             replica: seen.id.clone(),
             node: seen.node_id.clone(),

@@ -8,43 +8,13 @@ use std::time::Duration;
 
 use millstream_pipelines::{Autoscaling, FullName};
 use millstream_status::IngressId;
-use serde::Serialize;
 
-use super::Command;
-use super::observe::Change;
-use super::routes::RouteTable;
-use super::scope::Scope;
-use super::state::{SessionId, State};
-use super::step::Look;
+use super::pass::Pass;
+use super::scope::{Change, Scope};
 use super::view::View;
-use crate::autoscaler::{Inputs, Load, Rule, Scaler, bound};
+use crate::autoscaler::{Inputs, Rule, Scaler, bound};
 use crate::desired::Desired;
-
-/// A change of how many replicas a deployment is to have, with all that led to it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Scale {
-    /// The deployment.
-    pub deployment: FullName,
-    /// Replicas it was to have.
-    pub from: u32,
-    /// Replicas it is to have.
-    pub to: u32,
-    /// Why.
-    pub rule: Rule,
-    /// What the decision was made of.
-    pub inputs: Inputs,
-    /// The settings that it was made by.
-    pub settings: Autoscaling,
-}
-
-/// Replicas of a deployment, as the last look saw them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Census {
-    /// Those that requests run on.
-    pub ready: u32,
-    /// Those on their way.
-    pub starting: u32,
-}
+use crate::model::{Command, Load, ReplicaCounts, RouteTable, Scale, SessionId, State};
 
 /// The settings that a deployment is scaled by: the wanted revision's; for one that only requests on other revisions
 /// call, those of the newest revision that has it.
@@ -78,14 +48,19 @@ impl State {
     }
 
     /// Takes what a look has counted; deployments whose number of replicas has changed are decided about again.
-    pub(super) fn take_census(&mut self, scope: &Scope, census: BTreeMap<FullName, Census>, now: Duration) {
+    pub(super) fn take_counts(
+        &mut self,
+        scope: &Scope,
+        counts: BTreeMap<FullName, ReplicaCounts>,
+        now: Duration,
+    ) {
         for (name, scaler) in &mut self.scalers {
-            if scope.contains(&name.pipeline) && self.census.get(name) != census.get(name) {
+            if scope.contains(&name.pipeline) && self.counts.get(name) != counts.get(name) {
                 scaler.look_at = Some(now);
             }
         }
-        self.census.retain(|name, _| !scope.contains(&name.pipeline));
-        self.census.extend(census);
+        self.counts.retain(|name, _| !scope.contains(&name.pipeline));
+        self.counts.extend(counts);
     }
 
     /// When a scaler is to be looked at; `None` when nothing but news can change a target.
@@ -140,16 +115,16 @@ pub(super) fn load(
 
 /// Decides about those deployments whose time has come; the caller books each command and carries it out. Costs
 /// nothing for deployments without requests.
-pub fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<Command> {
+pub(super) fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<Command> {
     let mut commands = Vec::new();
-    if !state.settled || state.stopping {
+    if !state.settling.is_over || state.stopping {
         return commands;
     }
     let since =
         state.ingresses.values().filter(|ingress| ingress.session.is_some()).map(|ingress| ingress.since);
     let known_since = since.min().unwrap_or(now);
     let mut dormant = Vec::new();
-    let State { scalers, targets, census, routes, .. } = state;
+    let State { scalers, targets, counts, routes, .. } = state;
     for (name, scaler) in scalers {
         if scaler.look_at.is_none_or(|at| at > now) {
             continue;
@@ -161,7 +136,7 @@ pub fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<Command
         };
         let from = targets.get(name).copied().unwrap_or(settings.min_replicas);
         scaler.scaling.target = from;
-        let Some(&Census { ready, starting }) = census.get(name) else {
+        let Some(&ReplicaCounts { ready, starting }) = counts.get(name) else {
             // Its replicas are counted by the next look, which asks for a decision then.
             scaler.look_at = None;
             continue;
@@ -184,7 +159,7 @@ pub fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<Command
 /// What follows from a change of what people ask for: bounds move targets at once, and what is within them goes on from
 /// the number it has.
 #[must_use]
-pub fn rebound(state: &mut State, before: &Desired, after: &Desired) -> Vec<Command> {
+pub(super) fn rebound(state: &mut State, before: &Desired, after: &Desired) -> Vec<Command> {
     let mut commands = Vec::new();
     for (pipeline, new) in &after.pipelines {
         let newest = |desired: &'_ Desired| desired.pipelines.get(pipeline)?.wanted().cloned();
@@ -197,7 +172,7 @@ pub fn rebound(state: &mut State, before: &Desired, after: &Desired) -> Vec<Comm
             let from = state.target_of(&deployment, &old.autoscaling);
             let to = bound(settings, from);
             if to != from {
-                let inputs = counted(state.census.get(&deployment), to);
+                let inputs = counted(state.counts.get(&deployment), to);
                 let (rule, settings) = (Rule::Bounds, settings.clone());
                 let scale = Scale { deployment, from, to, rule, inputs, settings };
                 commands.push(Command::Scale(Box::new(scale)));
@@ -211,7 +186,7 @@ pub fn rebound(state: &mut State, before: &Desired, after: &Desired) -> Vec<Comm
 }
 
 /// Forgets targets, histories and counts of deployments that nobody asks for any more.
-pub fn forget_unwanted(state: &mut State, desired: &Desired) {
+pub(super) fn forget_unwanted(state: &mut State, desired: &Desired) {
     let is_known = |name: &FullName| {
         let pipeline = desired.pipelines.get(&name.pipeline);
         let mut revisions = pipeline.into_iter().flat_map(|pipeline| pipeline.revisions.values());
@@ -219,7 +194,7 @@ pub fn forget_unwanted(state: &mut State, desired: &Desired) {
     };
     state.targets.retain(|name, _| is_known(name));
     state.scalers.retain(|name, _| is_known(name));
-    state.census.retain(|name, _| is_known(name));
+    state.counts.retain(|name, _| is_known(name));
     for (pipeline, ended) in &mut state.ended {
         ended.calls.retain(|deployment, _| {
             is_known(&FullName { pipeline: pipeline.clone(), deployment: deployment.clone() })
@@ -228,10 +203,10 @@ pub fn forget_unwanted(state: &mut State, desired: &Desired) {
 }
 
 /// Replicas of every deployment that may scale, those included that only requests on other revisions call.
-pub(super) fn census(look: Look<'_>, view: &View<'_>) -> BTreeMap<FullName, Census> {
-    let Look { desired, state, .. } = look;
+pub(super) fn counts(pass: Pass<'_>, view: &View<'_>) -> BTreeMap<FullName, ReplicaCounts> {
+    let Pass { desired, state, .. } = pass;
     let mut found = BTreeMap::new();
-    for (pipeline, asked) in look.pipelines() {
+    for (pipeline, asked) in pass.pipelines() {
         let Some(newest) = asked.wanted() else { continue };
         let Ok(compiled) = &newest.compiled else { continue };
         let serving = state.serving.get(pipeline).and_then(|serving| asked.revisions.get(&serving.revision));
@@ -245,17 +220,17 @@ pub(super) fn census(look: Look<'_>, view: &View<'_>) -> BTreeMap<FullName, Cens
                 continue;
             }
             let is_wanted = compiled.deployments.contains_key(deployment);
-            let mut census = Census::default();
+            let mut counts = ReplicaCounts::default();
             for seen in view.counted(&name) {
                 let takes_requests =
                     !is_wanted || seen.serves(serving) || seen.replica.revision < serving.stored.number;
                 if seen.is_ready() && takes_requests {
-                    census.ready += 1;
+                    counts.ready += 1;
                 } else if seen.replica.state == millstream_status::status::ReplicaState::Starting {
-                    census.starting += 1;
+                    counts.starting += 1;
                 }
             }
-            found.insert(name, census);
+            found.insert(name, counts);
         }
     }
     found
@@ -271,8 +246,10 @@ pub(super) fn adopt(state: &State, desired: &Desired, view: &View<'_>) -> Vec<Co
         let to = bound(settings, count(replicas.len()));
         if to != from {
             let (deployment, rule) = ((*deployment).clone(), Rule::Adopted);
-            let found =
-                Census { ready: count(replicas.iter().filter(|seen| seen.is_ready()).count()), starting: 0 };
+            let found = ReplicaCounts {
+                ready: count(replicas.iter().filter(|seen| seen.is_ready()).count()),
+                starting: 0,
+            };
             let (inputs, settings) = (counted(Some(&found), to), settings.clone());
             let scale = Scale { deployment, from, to, rule, inputs, settings };
             commands.push(Command::Scale(Box::new(scale)));
@@ -286,8 +263,8 @@ fn count(number: usize) -> u32 {
 }
 
 /// Inputs of a change that no request asked for.
-fn counted(census: Option<&Census>, wanted: u32) -> Inputs {
-    let Census { ready, starting } = census.copied().unwrap_or_default();
+fn counted(counts: Option<&ReplicaCounts>, wanted: u32) -> Inputs {
+    let ReplicaCounts { ready, starting } = counts.copied().unwrap_or_default();
     Inputs { ready, starting, unbounded: wanted, wanted, ..Inputs::default() }
 }
 

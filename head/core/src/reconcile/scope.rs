@@ -6,10 +6,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::{Command, Replica, State};
 use millstream_pipelines::Name;
 use millstream_status::{NodeId, ReplicaId};
 
-use super::state::State;
+/// What an observation changed: whether and when to decide again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing but when something was heard last.
+    Nothing,
+    /// Numbers that are only shown.
+    Numbers,
+    /// What came of requests on revisions that are on trial.
+    Outcomes,
+    /// An ingress has put a table in force.
+    Confirmed,
+    /// Something that concerns this pipeline.
+    Pipeline(Name),
+    /// Something that may concern all.
+    Structure,
+}
+
+impl Change {
+    /// That of a replica that is gone.
+    pub(super) fn of(replica: Replica) -> Self {
+        Self::Pipeline(replica.deployment.pipeline)
+    }
+}
 
 /// What changed since the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +55,27 @@ impl Dirty {
             (Self::Pipelines(names), Self::Pipelines(more)) => names.extend(more),
             (all, Self::All) => *all = Self::All,
             (Self::All, _) => {}
+        }
+    }
+}
+
+impl Dirty {
+    /// Whom a command concerns: they are looked at again, as it may lead to more.
+    pub(super) fn of(command: &Command, state: &State) -> Self {
+        match command {
+            Command::Serve { pipeline, .. } | Command::ForgetPipeline { pipeline } => pipeline.clone().into(),
+            Command::Rollout(change) => change.pipeline.clone().into(),
+            Command::Start(order) | Command::Update(order) => order.deployment.pipeline.clone().into(),
+            Command::Scale(scale) => scale.deployment.pipeline.clone().into(),
+            Command::Retire { node, replica, .. } | Command::Stop { node, replica, .. } => {
+                let known = state.nodes.get(node).and_then(|node| node.replicas.get(replica));
+                known.map_or(Self::All, |replica| replica.deployment.pipeline.clone().into())
+            }
+            Command::Settle
+            | Command::ReplaceNode { .. }
+            | Command::ForgetNode { .. }
+            | Command::ForgetIngress { .. }
+            | Command::Alarm { .. } => Self::All,
         }
     }
 }

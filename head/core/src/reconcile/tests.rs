@@ -3,24 +3,27 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_pipelines::{DeploymentSpec, Device as On, GpuDemand, Task};
+use millstream_pipelines::{DeploymentSpec, Device as On, FullName, GpuDemand, Task};
 use millstream_status::status::{NodeState, PipelineState, ReplicaState};
+use millstream_status::{IngressId, NodeId, ReplicaId};
 
-use super::observe::{Observation, Registration, Report};
 use super::*;
 use crate::Timing;
 use crate::autoscaler::Rule;
 use crate::desired::change::{Candidate, Deployed, deploy};
 use crate::desired::{self, Desired, Outcome, Verdict};
+use crate::model::*;
 use crate::present::{numbers, status};
-use crate::rollout::ChangeKind;
+use crate::rollout::{self, ChangeKind};
 use crate::testing::{compiled, name, spec};
 
+mod draining;
+mod dry_runs;
 mod histories;
-mod linger;
 mod nodes;
-mod rehearsal;
 mod restarts;
 mod rollouts;
 mod scaling;
@@ -201,7 +204,7 @@ impl Cluster {
             Command::Update(order) => format!("update {}@{}", order.replica, order.revision),
             Command::Retire { replica, .. } => format!("retire {replica}"),
             Command::Stop { replica, .. } => format!("stop {replica}"),
-            Command::GiveUp { node } => format!("give up {node}"),
+            Command::ReplaceNode { node } => format!("give up {node}"),
             Command::ForgetNode { node } => format!("forget {node}"),
             Command::ForgetIngress { ingress } => format!("forget {ingress}"),
             Command::Alarm { raised } => format!("alarm {raised}"),

@@ -8,11 +8,10 @@ use millstream_pipelines::{FullName, Name};
 use millstream_status::status::ReplicaState;
 use millstream_status::{NodeId, ReplicaId};
 
-use super::observe::Observation;
 use super::scope::Scope;
-use super::state::{Node, Replica, State};
 use crate::Timing;
 use crate::desired::Revision;
+use crate::model::{Node, Observation, Replica, State};
 use crate::scheduler::{FreeDevice, WHOLE_DEVICE, World};
 
 /// How a node does, by the time since it last said something.
@@ -41,7 +40,7 @@ impl Node {
 
 /// A replica with its surroundings.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct ReplicaView<'a> {
     pub(crate) id: &'a ReplicaId,
     pub(crate) node_id: &'a NodeId,
     pub(crate) node: &'a Node,
@@ -49,7 +48,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) health: Health,
 }
 
-impl Seen<'_> {
+impl ReplicaView<'_> {
     /// Whether it can be sent calls.
     pub(crate) fn is_ready(&self) -> bool {
         self.replica.state == ReplicaState::Ready
@@ -86,9 +85,9 @@ const MAX_FAILED_STARTS: u32 = 3;
 /// All replicas by deployment, those on their way out apart.
 pub(crate) struct View<'a> {
     /// Replicas that stay, by id within their deployment.
-    pub(crate) staying: BTreeMap<&'a FullName, Vec<Seen<'a>>>,
+    pub(crate) staying: BTreeMap<&'a FullName, Vec<ReplicaView<'a>>>,
     /// Replicas on their way out, as ordered or because their worker ends.
-    pub(crate) leaving: Vec<Seen<'a>>,
+    pub(crate) leaving: Vec<ReplicaView<'a>>,
     /// Whether half of the nodes look dead at once.
     pub(crate) mass_loss: bool,
 }
@@ -99,11 +98,11 @@ impl<'a> View<'a> {
         let mut view = Self::of_nodes(state, timing, now);
         // Ten thousand replicas find their deployment by hash; only the deployments are sorted, once.
         let mut places: HashMap<&FullName, usize> = HashMap::new();
-        let mut staying: Vec<(&FullName, Vec<Seen<'a>>)> = Vec::new();
+        let mut staying: Vec<(&FullName, Vec<ReplicaView<'a>>)> = Vec::new();
         for (node_id, node) in &state.nodes {
             let health = node.health(timing, now);
             for (id, replica) in &node.replicas {
-                let seen = Seen { id, node_id, node, replica, health };
+                let seen = ReplicaView { id, node_id, node, replica, health };
                 if seen.is_leaving() {
                     view.leaving.push(seen);
                 } else {
@@ -126,7 +125,7 @@ impl<'a> View<'a> {
         for (node_id, id) in pipelines.values().flatten() {
             let Some((node_id, node)) = state.nodes.get_key_value(node_id) else { continue };
             let Some((id, replica)) = node.replicas.get_key_value(id) else { continue };
-            let seen = Seen { id, node_id, node, replica, health: node.health(timing, now) };
+            let seen = ReplicaView { id, node_id, node, replica, health: node.health(timing, now) };
             match seen.is_leaving() {
                 true => view.leaving.push(seen),
                 false => view.staying.entry(&replica.deployment).or_default().push(seen),
@@ -152,7 +151,7 @@ impl<'a> View<'a> {
     }
 
     /// Replicas of a deployment that stay, on nodes that are not given up.
-    pub(crate) fn counted(&self, deployment: &FullName) -> impl Iterator<Item = &Seen<'a>> {
+    pub(crate) fn counted(&self, deployment: &FullName) -> impl Iterator<Item = &ReplicaView<'a>> {
         let all = self.mass_loss;
         self.staying
             .get(deployment)
@@ -165,7 +164,7 @@ impl<'a> View<'a> {
     pub(crate) fn of_pipeline<'b>(
         &'b self,
         name: &'b Name,
-    ) -> impl Iterator<Item = (&'a FullName, &'b Vec<Seen<'a>>)> {
+    ) -> impl Iterator<Item = (&'a FullName, &'b Vec<ReplicaView<'a>>)> {
         let first = "a".parse().expect("a letter is a name, and no name sorts before it");
         let first = FullName { pipeline: name.clone(), deployment: first };
         let mut from_there = self.staying.range::<FullName, _>((Bound::Included(&first), Bound::Unbounded));

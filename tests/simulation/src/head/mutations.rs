@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::model::Report;
 use millstream_core::reconcile::Effect;
-use millstream_core::reconcile::observe::Report;
 use millstream_proto::status::ReplicaState;
 
 use super::Head;

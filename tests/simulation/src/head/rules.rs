@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::reconcile::{Command, routes};
+use millstream_core::model::{Command, PipelineRoute, Variant};
 use millstream_core::rollout::{Change, ChangeKind};
 use millstream_pipelines::Name;
 use millstream_proto::ReplicaId;
@@ -23,7 +23,7 @@ impl Head {
                     self.check_stop(replica, now, cx);
                 }
             }
-            Command::GiveUp { node } => {
+            Command::ReplaceNode { node } => {
                 // Should it come back, all is decided afresh.
                 self.watched.stopped.retain(|_, there| there != node);
             }
@@ -64,7 +64,7 @@ impl Head {
         self.num_checks += 1;
         // It costs a look at everything.
         let is_calm = self.reconciler.next_wake().is_none_or(|at| at > now);
-        if is_calm && self.num_checks.is_multiple_of(8) {
+        if is_calm && self.num_checks.is_multiple_of(16) {
             let found = self.reconciler.overlooked(now);
             if let Some(effect) = found.first() {
                 cx.checks.fail(Rule::NothingOverlooked, format!("{effect:?}"));
@@ -74,14 +74,14 @@ impl Head {
 
     /// Parts of requests add up, and a revision that was convicted gets none, unless it serves already and the one before
     /// it is not ready again.
-    pub(super) fn check_table(&self, before: &[Arc<routes::PipelineRoute>], cx: &mut Cx) {
+    pub(super) fn check_table(&self, before: &[Arc<PipelineRoute>], cx: &mut Cx) {
         for pipeline in self.state().routes.pipelines.iter() {
             let variants = &pipeline.variants;
             let sum: u32 = variants.iter().map(|variant| u32::from(variant.permille)).sum();
             if sum != 1000 {
                 cx.checks.fail(Rule::WholeOfRequests, format!("{sum} thousandths of {}", pipeline.name));
             }
-            let number = |variant: &routes::Variant| variant.revision.stored.number;
+            let number = |variant: &Variant| variant.revision.stored.number;
             let known = before.iter().find(|known| known.name == pipeline.name);
             let served = known.and_then(|known| known.variants.first()).map(number);
             for (index, revision) in variants.iter().map(number).enumerate() {
@@ -103,7 +103,7 @@ impl Head {
 
     /// Replicas of a revision that was convicted leave before others are there; so do those that it is on its way back
     /// from when a third revision is deployed amid that: nothing tells them from replicas that have proven nothing.
-    pub(super) fn excuse(&self, command: &Command, before: &[Arc<routes::PipelineRoute>], cx: &mut Cx) {
+    pub(super) fn excuse(&self, command: &Command, before: &[Arc<PipelineRoute>], cx: &mut Cx) {
         if let Command::Rollout(Change { kind: ChangeKind::End, revision, baseline, .. }) = command
             && revision < baseline
         {

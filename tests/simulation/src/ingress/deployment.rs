@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use millstream_core::reconcile::routes::ReplicaRoute;
+use millstream_core::model::ReplicaRoute;
 use millstream_ingress::decisions::{
     CallCounts, Grant, Key, Locality, Member, Part, Pool, PoolLimits, Ticket,
 };

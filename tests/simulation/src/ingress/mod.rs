@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_core::desired::Revision;
-use millstream_core::reconcile::routes::RouteTable;
+use millstream_core::model::RouteTable;
 use millstream_ingress::decisions::{Outcomes, Part, Weight};
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_proto::IngressId;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_core::reconcile::Load;
-use millstream_core::reconcile::observe::Counted;
+use millstream_core::model::Counted;
+use millstream_core::model::Load;
 use millstream_core::rollout;
 use millstream_ingress::decisions::Outcomes;
 use millstream_pipelines::{FullName, Name};

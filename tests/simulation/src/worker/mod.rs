@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::reconcile::observe::{Registration, Report};
-use millstream_core::reconcile::{Device, Resources};
+use millstream_core::model::{Device, Resources};
+use millstream_core::model::{Registration, Report};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::FullName;
 use millstream_proto::status::ReplicaState;

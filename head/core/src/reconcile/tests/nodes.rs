@@ -189,7 +189,7 @@ fn nodes_that_somebody_removes_end_the_alarm_and_are_replaced() {
     for node in ["n1", "n2"] {
         let id = cluster.removable(node, cluster.now).unwrap();
         let done = commands(cluster.head.handle(reconciler::Event::NodeRemoved(id), cluster.now));
-        assert_eq!(done.iter().map(Command::kind).collect::<Vec<_>>(), ["give_up", "forget_node"]);
+        assert_eq!(done.iter().map(Command::kind).collect::<Vec<_>>(), ["replace_node", "forget_node"]);
     }
     let follows = cluster.short();
     assert!(follows.contains(&"alarm false".to_owned()), "{follows:?}");

@@ -43,7 +43,7 @@ fn a_restarted_head_waits_only_so_long() {
 fn a_restarted_head_waits_no_longer_than_for_the_nodes_there_were() {
     let mut cluster = serving(2);
     cluster.restart_head();
-    cluster.state_mut().awaited = ["n1".into(), "n2".into()].into();
+    cluster.state_mut().settling.awaited = ["n1".into(), "n2".into()].into();
     cluster.join("n1");
     assert!(cluster.short().is_empty(), "the other node may have replicas");
     cluster.join("n2");
@@ -78,7 +78,7 @@ fn a_head_that_was_stopped_takes_nobody_for_silent_on_that_account() {
 fn a_restarted_head_waits_for_ingresses_that_have_not_dialled_yet() {
     let mut cluster = serving(1);
     let settle_until = cluster.now + cluster.timing.settle;
-    cluster.state_mut().settle_until = settle_until;
+    cluster.state_mut().settling.until = settle_until;
     cluster.desired.remove(&name("p"));
     assert_eq!(cluster.short(), ["retire p-model-1-1"]);
     cluster.pass(4.9);

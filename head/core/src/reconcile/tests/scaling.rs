@@ -161,7 +161,7 @@ fn a_restarted_head_goes_on_with_what_runs() {
     let reports: Vec<_> = node.replicas.iter().map(|(id, replica)| as_report(id, replica)).collect();
     assert_eq!(reports.len(), 4);
     cluster.restart_head();
-    cluster.state_mut().awaited = ["n1".into()].into();
+    cluster.state_mut().settling.awaited = ["n1".into()].into();
     assert!(cluster.short().is_empty(), "how many there are is not known yet");
     cluster.join_with("n1", 64, 0, reports);
     assert_eq!(cluster.short(), ["scale p/model 1-4", "settle", "serve p@1"]);
@@ -205,8 +205,8 @@ fn a_deleted_pipeline_leaves_nothing_behind() {
     change::delete(&cluster.desired, &name("p")).unwrap();
     cluster.desired.remove(&name("p"));
     cluster.tell_desired();
-    let State { targets, scalers, census, .. } = &cluster.state;
-    assert!(targets.is_empty() && scalers.is_empty() && census.is_empty());
+    let State { targets, scalers, counts, .. } = &cluster.state;
+    assert!(targets.is_empty() && scalers.is_empty() && counts.is_empty());
     assert!(!cluster.load((&ingress, session), &[("model", 8, 0)]), "late reports are ignored");
     assert!(cluster.state.scalers.is_empty());
 }

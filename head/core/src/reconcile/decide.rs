@@ -3,20 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_pipelines::{FullName, Name};
+use millstream_pipelines::FullName;
 use millstream_status::ReplicaId;
 use serde::Serialize;
 
-use super::deployment::{self, Context, Wanted};
+use super::context::WantedReplicas;
 use super::observe::spec_of;
-use super::scale::{self, Census};
-use super::scope::Scope;
-use super::state::{Booking, Leaving, Node, State, Unplaced};
-use super::timer::Timer;
-use super::view::{Health, Seen, View, world};
-use super::{Command, Order, Reason};
-use crate::Timing;
-use crate::desired::{Desired, Pipeline};
+use super::pass::Pass;
+use super::view::{Health, ReplicaView, View, world};
+use super::{context, replicas, scale};
+use crate::desired::Desired;
+use crate::model::{Booking, Command, Leaving, Node, Order, Reason, ReplicaCounts, State, Unplaced};
 use crate::scheduler::{self, Lack, Request, Strategy, Workload};
 
 /// How long a replica may stop beyond its drain time before it is told again.
@@ -26,9 +23,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Drain time of a replica whose settings are no longer known.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
-/// What [`step()`] gives.
+/// What [`decide`] gives.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub(super) struct Step {
+pub(super) struct Decided {
     /// What to do, in this order.
     pub(super) commands: Vec<Command>,
     /// Why wanted replicas have no place, for people: a reason per node.
@@ -36,85 +33,60 @@ pub(super) struct Step {
     /// How many they are, by what is missing.
     pub(super) unplaced: Unplaced,
     /// Replicas of deployments that may scale.
-    pub(super) census: BTreeMap<FullName, Census>,
-}
-
-/// What a look is made of.
-#[derive(Clone, Copy)]
-pub(super) struct Look<'a> {
-    pub(super) desired: &'a Desired,
-    pub(super) state: &'a State,
-    pub(super) timing: &'a Timing,
-    pub(super) timer: &'a Timer,
-    pub(super) scope: &'a Scope,
-}
-
-impl<'a> Look<'a> {
-    pub(super) fn view(&self) -> View<'a> {
-        View::of_scope(self.scope, self.state, self.timing, self.timer.now())
-    }
-
-    /// The pipelines that it is about.
-    pub(super) fn pipelines(&self) -> impl Iterator<Item = (&'a Name, &'a Pipeline)> {
-        self.desired.pipelines.iter().filter(|(name, _)| self.scope.contains(name))
-    }
-
-    fn context(&self, name: &'a Name, pipeline: &'a Pipeline, view: &'a View<'a>) -> Context<'a> {
-        let Self { state, timing, timer, .. } = *self;
-        Context { name, pipeline, view, state, timing, timer }
-    }
+    pub(super) counts: BTreeMap<FullName, ReplicaCounts>,
 }
 
 /// Compares what is desired with what runs. The caller books each command and carries it out.
 #[must_use]
-pub(super) fn step(look: Look<'_>) -> Step {
-    let Look { desired, state, .. } = look;
-    let view = look.view();
-    let mut step = Step::default();
+pub(super) fn decide(pass: Pass<'_>) -> Decided {
+    let Pass { desired, state, .. } = pass;
+    let view = pass.view();
+    let mut decided = Decided::default();
     if state.stopping {
-        return step;
+        return decided;
     }
-    if !state.settled {
-        if !look.timer.reached(state.settle_until) && !state.all_are_back() && !runs_as_wanted(look, &view) {
-            return step;
+    if !state.settling.is_over {
+        if !pass.timer.reached(state.settling.until) && !state.all_are_back() && !runs_as_wanted(pass, &view)
+        {
+            return decided;
         }
         let adopted = scale::adopt(state, desired, &view);
         if !adopted.is_empty() {
             // The rest is decided by these, at the next look. Only then is anything published.
-            step.commands.extend(adopted);
-            return step;
+            decided.commands.extend(adopted);
+            return decided;
         }
-        step.commands.push(Command::Settle);
+        decided.commands.push(Command::Settle);
     }
     if view.mass_loss != state.alarm {
-        step.commands.push(Command::Alarm { raised: view.mass_loss });
+        decided.commands.push(Command::Alarm { raised: view.mass_loss });
     }
     let mut wanted = Vec::new();
-    for (name, pipeline) in look.pipelines() {
-        let needs = deployment::decide(&look.context(name, pipeline, &view));
-        step.commands.extend(needs.commands);
+    for (name, pipeline) in pass.pipelines() {
+        let needs = replicas::decide(&pass.context(name, pipeline, &view));
+        decided.commands.extend(needs.commands);
         wanted.extend(needs.start);
     }
     for (deployment, replicas) in &view.staying {
         if !desired.pipelines.contains_key(&deployment.pipeline) {
-            step.commands.extend(replicas.iter().map(|seen| deployment::retire(seen, Reason::Unwanted)));
+            decided.commands.extend(replicas.iter().map(|seen| replicas::retire(seen, Reason::Unwanted)));
         }
     }
-    start(look, &wanted, &mut step);
-    stop(look, &view, &mut step);
-    if look.scope.is_all() {
-        keep_house(look, &view, &mut step);
+    start(pass, &wanted, &mut decided);
+    stop(pass, &view, &mut decided);
+    if pass.scope.is_all() {
+        garbage_collect(pass, &view, &mut decided);
     }
-    step.census = scale::census(look, &view);
-    step
+    decided.counts = scale::counts(pass, &view);
+    decided
 }
 
 /// Whether every deployment has all its replicas ready: then there is nothing to wait for.
-fn runs_as_wanted(look: Look<'_>, view: &View<'_>) -> bool {
+fn runs_as_wanted(pass: Pass<'_>, view: &View<'_>) -> bool {
     // How many replicas a deployment that scales had is not known before all have said what runs.
-    scale::all_fixed(look.desired)
-        && look.desired.pipelines.iter().all(|(name, pipeline)| {
-            let context = look.context(name, pipeline, view);
+    scale::all_fixed(pass.desired)
+        && pass.desired.pipelines.iter().all(|(name, pipeline)| {
+            let context = pass.context(name, pipeline, view);
             context.wanted().is_some_and(|wanted| {
                 context.has_ready(wanted, |deployment, spec| {
                     context.target(&context.full_name(deployment), spec)
@@ -124,10 +96,10 @@ fn runs_as_wanted(look: Look<'_>, view: &View<'_>) -> bool {
 }
 
 /// Finds places for what is wanted.
-fn start(look: Look<'_>, wanted: &[Wanted], step: &mut Step) {
-    let Look { desired, state, .. } = look;
+fn start(pass: Pass<'_>, wanted: &[WantedReplicas], decided: &mut Decided) {
+    let Pass { desired, state, .. } = pass;
     let each: Vec<_> = wanted.iter().flat_map(|wanted| std::iter::repeat_n(wanted, wanted.count)).collect();
-    let found = |wanted: &Wanted| {
+    let found = |wanted: &WantedReplicas| {
         let revision = desired.pipelines.get(&wanted.deployment.pipeline)?.revisions.get(&wanted.revision)?;
         Some((revision, revision.spec(&wanted.deployment.deployment)?))
     };
@@ -146,13 +118,13 @@ fn start(look: Look<'_>, wanted: &[Wanted], step: &mut Step) {
         })
         .collect();
     let workload = workload(desired, state, &requests);
-    let mut world = world(state, look.timing, look.timer.now());
+    let mut world = world(state, pass.timing, pass.timer.now());
     world.nodes.retain(|node| !state.nodes.get(&node.id).is_some_and(|node| holds_unknown(desired, node)));
     let solution = scheduler::place(&world, &workload, &requests);
     for (last, placement) in (state.last_replica + 1..).zip(solution.placements) {
         let (wanted, (revision, spec)) = known[placement.request];
         let FullName { pipeline, deployment } = &wanted.deployment;
-        step.commands.push(Command::Start(Order {
+        decided.commands.push(Command::Start(Order {
             node: placement.node,
             // The term and a number within it: never used twice.
             replica: ReplicaId::new(format!("{pipeline}-{deployment}-{}-{last}", state.epoch)),
@@ -164,7 +136,7 @@ fn start(look: Look<'_>, wanted: &[Wanted], step: &mut Step) {
         }));
     }
     for pending in solution.pending {
-        let unplaced = step.unplaced.entry(requests[pending.request].deployment.clone()).or_default();
+        let unplaced = decided.unplaced.entry(requests[pending.request].deployment.clone()).or_default();
         *unplaced.entry(Lack::of(&pending.reasons)).or_default() += 1;
         let reasons = pending.reasons.into_iter().map(|(node, missing)| {
             let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
@@ -184,7 +156,7 @@ fn start(look: Look<'_>, wanted: &[Wanted], step: &mut Step) {
         if let Some(blocked) = pending.blocked {
             reasons.insert(0, blocked.to_string());
         }
-        step.pending.insert(requests[pending.request].deployment.clone(), reasons);
+        decided.pending.insert(requests[pending.request].deployment.clone(), reasons);
     }
 }
 
@@ -195,7 +167,7 @@ fn workload(desired: &Desired, state: &State, requests: &[Request]) -> Workload 
         wanted.compiled.iter().flat_map(|compiled| &compiled.deployments).map(move |(deployment, spec)| {
             let deployment = FullName { pipeline: pipeline.clone(), deployment: deployment.clone() };
             // One that is to have none now will have some.
-            let target = deployment::target(&state.targets, &deployment, spec).max(1);
+            let target = context::target(&state.targets, &deployment, spec).max(1);
             (&spec.demand, spec.device, target as u64)
         })
     });
@@ -213,8 +185,8 @@ fn holds_unknown(desired: &Desired, node: &Node) -> bool {
 }
 
 /// Replicas that left the routes stop once every ingress has confirmed it, or had time to.
-fn stop(look: Look<'_>, view: &View<'_>, step: &mut Step) {
-    let Look { desired, timer, .. } = look;
+fn stop(pass: Pass<'_>, view: &View<'_>, decided: &mut Decided) {
+    let Pass { desired, timer, .. } = pass;
     for seen in &view.leaving {
         if seen.node.session.is_none() {
             continue;
@@ -222,7 +194,7 @@ fn stop(look: Look<'_>, view: &View<'_>, step: &mut Step) {
         let drain = drain_timeout(desired, seen);
         let reason = match seen.replica.leaving {
             Some(Leaving::Retiring { since, gone_from: Some(version), reason })
-                if is_confirmed(look, version) || timer.reached(since + look.timing.ack_timeout) =>
+                if is_confirmed(pass, version) || timer.reached(since + pass.timing.ack_timeout) =>
             {
                 reason
             }
@@ -230,16 +202,16 @@ fn stop(look: Look<'_>, view: &View<'_>, step: &mut Step) {
             _ => continue,
         };
         let (node, replica) = (seen.node_id.clone(), seen.id.clone());
-        step.commands.push(Command::Stop { node, replica, drain, reason });
+        decided.commands.push(Command::Stop { node, replica, drain, reason });
     }
 }
 
 /// Whether no ingress sends to replicas that the table of that version does not name. One whose stream broke a moment
 /// ago may still serve from an older table; so may those of the head before, until they had time to dial this one.
-fn is_confirmed(look: Look<'_>, version: u64) -> bool {
-    let Look { state, timing, timer, .. } = look;
-    let inherits = !state.settle_until.is_zero();
-    if inherits && !timer.reached(state.settle_until + timing.ack_timeout.saturating_sub(timing.settle)) {
+fn is_confirmed(pass: Pass<'_>, version: u64) -> bool {
+    let Pass { state, timing, timer, .. } = pass;
+    let inherits = !state.settling.until.is_zero();
+    if inherits && !timer.reached(state.settling.until + timing.ack_timeout.saturating_sub(timing.settle)) {
         return false;
     }
     state.ingresses.values().all(|ingress| {
@@ -248,7 +220,7 @@ fn is_confirmed(look: Look<'_>, version: u64) -> bool {
     })
 }
 
-fn drain_timeout(desired: &Desired, seen: &Seen<'_>) -> Duration {
+fn drain_timeout(desired: &Desired, seen: &ReplicaView<'_>) -> Duration {
     let FullName { pipeline, deployment } = &seen.replica.deployment;
     let revisions = desired.pipelines.get(pipeline).map(|pipeline| &pipeline.revisions);
     let spec = revisions.and_then(|revisions| {
@@ -258,35 +230,35 @@ fn drain_timeout(desired: &Desired, seen: &Seen<'_>) -> Duration {
 }
 
 /// Forgets pipelines that are gone, gives up on dead nodes, and forgets what is long gone.
-fn keep_house(look: Look<'_>, view: &View<'_>, step: &mut Step) {
-    let Look { desired, state, timing, timer, .. } = look;
+fn garbage_collect(pass: Pass<'_>, view: &View<'_>, decided: &mut Decided) {
+    let Pass { desired, state, timing, timer, .. } = pass;
     let known = state.serving.keys().chain(state.rollouts.keys()).chain(state.conclusions.keys());
     let known =
         known.chain(state.targets.keys().map(|deployment| &deployment.pipeline)).chain(state.ended.keys());
     let gone: BTreeSet<_> = known.filter(|name| !desired.pipelines.contains_key(*name)).collect();
     for pipeline in gone {
-        step.commands.push(Command::ForgetPipeline { pipeline: pipeline.clone() });
+        decided.commands.push(Command::ForgetPipeline { pipeline: pipeline.clone() });
     }
     for (id, node) in &state.nodes {
         let dead = node.health(timing, timer.now()) == Health::Dead;
         if dead && !view.mass_loss && !node.replicas.is_empty() {
-            step.commands.push(Command::GiveUp { node: id.clone() });
+            decided.commands.push(Command::ReplaceNode { node: id.clone() });
         } else if dead
             && node.session.is_none()
             && node.replicas.is_empty()
             && timer.reached(node.last_seen + timing.forget_after)
         {
-            step.commands.push(Command::ForgetNode { node: id.clone() });
+            decided.commands.push(Command::ForgetNode { node: id.clone() });
         }
     }
     for (id, member) in &state.absent_members {
         if timer.reached(member.forget_at) && member.asked_at.is_none_or(|at| timer.reached(at + ASK_AGAIN)) {
-            step.commands.push(Command::ForgetNode { node: id.clone() });
+            decided.commands.push(Command::ForgetNode { node: id.clone() });
         }
     }
     for (id, ingress) in &state.ingresses {
         if ingress.session.is_none() && timer.reached(ingress.since + timing.ack_timeout) {
-            step.commands.push(Command::ForgetIngress { ingress: id.clone() });
+            decided.commands.push(Command::ForgetIngress { ingress: id.clone() });
         }
     }
 }

@@ -5,49 +5,18 @@
 //! never fall below what was asked. When a deployment's task or tensors change, old and new replicas cannot serve the same
 //! plan: then all new ones start first, and requests move when all are ready.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_status::ReplicaId;
 use millstream_status::status::ReplicaState;
 
-use super::linger::{lingering, serves_any};
-use super::state::{Node, Replica, State};
-use super::timer::Timer;
-use super::view::{Seen, View};
-use super::{Command, Order, Reason};
-use crate::Timing;
-use crate::autoscaler;
-use crate::desired::{Mode, Pipeline, Revision};
+use super::context::{Context, Needs, beside, is_convicted, is_interchangeable};
+use super::draining::{draining_revisions, serves_any};
+use super::view::ReplicaView;
+use crate::desired::{Mode, Revision};
+use crate::model::{Command, Node, Order, Reason, Replica};
 use crate::scheduler::GroupId;
-
-/// Replicas to start, before they have places.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Wanted {
-    pub(crate) deployment: FullName,
-    pub(crate) revision: u64,
-    pub(crate) count: usize,
-    /// Set when it starts together with others or not at all.
-    pub(crate) group: Option<GroupId>,
-}
-
-/// What a pipeline needs.
-#[derive(Debug, Default)]
-pub(crate) struct Needs {
-    pub(crate) commands: Vec<Command>,
-    pub(crate) start: Vec<Wanted>,
-}
-
-/// One pipeline and what surrounds it.
-pub(crate) struct Context<'a> {
-    pub(crate) name: &'a Name,
-    pub(crate) pipeline: &'a Pipeline,
-    pub(crate) view: &'a View<'a>,
-    pub(crate) state: &'a State,
-    pub(crate) timing: &'a Timing,
-    pub(super) timer: &'a Timer,
-}
 
 /// Decides for one pipeline. A wanted revision that this program does not understand changes nothing.
 pub(crate) fn decide(context: &Context<'_>) -> Needs {
@@ -75,13 +44,12 @@ pub(crate) fn decide(context: &Context<'_>) -> Needs {
         }
     }
     let known = |number| [wanted.stored.number, serving.revision].contains(&number);
-    let Context { name, pipeline, view, state, timing, timer, .. } = *context;
-    let lingering = lingering(state, view, (name, pipeline), known, timing, timer);
+    let draining = draining_revisions(context, known);
     let has = |deployment: &Name| {
         compiled.deployments.contains_key(deployment) || old.is_some_and(|old| old.spec(deployment).is_some())
     };
-    context.keep_for_requests_under_way(&lingering, has, &mut needs);
-    context.retire_strangers(wanted, old.map(AsRef::as_ref), &lingering, &mut needs);
+    context.keep_for_draining(&draining, has, &mut needs);
+    context.retire_others(wanted, old.map(AsRef::as_ref), &draining, &mut needs);
     // Only the first start: what is lost later is replaced as it fits.
     if compiled.all_or_nothing && context.view.of_pipeline(context.name).next().is_none() {
         let group = GroupId(context.name.to_string());
@@ -91,28 +59,6 @@ pub(crate) fn decide(context: &Context<'_>) -> Needs {
 }
 
 impl Context<'_> {
-    pub(crate) fn full_name(&self, deployment: &Name) -> FullName {
-        FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
-    }
-
-    /// How many replicas a deployment is to have under these settings.
-    pub(crate) fn target(&self, deployment: &FullName, spec: &DeploymentSpec) -> usize {
-        target(&self.state.targets, deployment, spec)
-    }
-
-    /// Whether every deployment of the revision has `needed` ready replicas.
-    pub(crate) fn has_ready(
-        &self,
-        revision: &Revision,
-        needed: impl Fn(&Name, &DeploymentSpec) -> usize,
-    ) -> bool {
-        revision.compiled.as_ref().is_ok_and(|compiled| {
-            compiled.deployments.iter().all(|(name, spec)| {
-                self.view.num_ready(&self.full_name(name), revision) >= needed(name, spec)
-            })
-        })
-    }
-
     /// A new revision starts beside the one that serves, which keeps its number of replicas.
     fn start_beside(
         &self,
@@ -159,18 +105,19 @@ impl Context<'_> {
     /// The newest revision serves: bring it to its number, let others leave as its replicas get ready.
     fn move_over(&self, deployment: &FullName, spec: &DeploymentSpec, newest: &Revision, needs: &mut Needs) {
         let all: Vec<_> = self.view.counted(deployment).collect();
-        let (current, others): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) =
+        let (current, others): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
             all.iter().copied().partition(|seen| seen.serves(newest));
         let target = self.target(deployment, spec);
         let missing = target.saturating_sub(current.len());
         let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
         // Those of a revision that was convicted leave at once: they do not help out.
-        let previous = |seen: &&Seen<'_>| {
+        let previous = |seen: &&ReplicaView<'_>| {
             seen.is_ready()
                 && !is_convicted(self.state, self.name, self.pipeline, seen.replica.revision)
                 && self.spec_of(seen).is_some_and(|old| is_interchangeable(old, spec))
         };
-        let (able, unable): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = others.iter().copied().partition(previous);
+        let (able, unable): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
+            others.iter().copied().partition(previous);
         let keep = target.saturating_sub(num_ready).min(able.len());
         let surge = spec.limits.max_surge.max(1) as usize;
         let room = if keep == 0 { missing } else { (target + surge).saturating_sub(current.len() + keep) };
@@ -184,7 +131,7 @@ impl Context<'_> {
 
     /// The settings of a replica: those that it was started with, or, when its revision is no longer kept, those of a
     /// revision that it serves, which differ only in what applies in place.
-    fn spec_of(&self, seen: &Seen<'_>) -> Option<&DeploymentSpec> {
+    fn spec_of(&self, seen: &ReplicaView<'_>) -> Option<&DeploymentSpec> {
         let revisions = &self.pipeline.revisions;
         let own = revisions.get(&seen.replica.revision);
         let served = || revisions.values().find(|revision| seen.serves(revision));
@@ -195,9 +142,9 @@ impl Context<'_> {
     /// are not ready, those on the emptiest nodes.
     fn retire_surplus(
         &self,
-        replicas: &[&Seen<'_>],
+        replicas: &[&ReplicaView<'_>],
         keep: usize,
-        serves: impl Fn(&Seen<'_>) -> bool,
+        serves: impl Fn(&ReplicaView<'_>) -> bool,
         needs: &mut Needs,
     ) {
         let surplus = replicas.len().saturating_sub(keep);
@@ -215,9 +162,9 @@ impl Context<'_> {
 
     /// Replicas of revisions before the one that serves, which answer in place of those that it does not have ready yet:
     /// another update came before the one before was over.
-    fn stand_ins(&self, deployment: &FullName, old: &Revision) -> Vec<&ReplicaId> {
+    fn substitutes(&self, deployment: &FullName, old: &Revision) -> Vec<&ReplicaId> {
         let Some(spec) = old.spec(&deployment.deployment) else { return Vec::new() };
-        let before = |seen: &&Seen<'_>| {
+        let before = |seen: &&ReplicaView<'_>| {
             seen.is_ready()
                 && seen.replica.revision < old.stored.number
                 && !seen.serves(old)
@@ -229,11 +176,11 @@ impl Context<'_> {
 
     /// Replicas that neither revision knows leave: of revisions in between, of deployments that are gone and that no
     /// request under way calls.
-    fn retire_strangers(
+    fn retire_others(
         &self,
         newest: &Revision,
         old: Option<&Revision>,
-        lingering: &[&Arc<Revision>],
+        draining: &[&Arc<Revision>],
         needs: &mut Needs,
     ) {
         for (deployment, replicas) in self.view.of_pipeline(self.name) {
@@ -243,27 +190,18 @@ impl Context<'_> {
                 continue;
             }
             let in_old = old.is_some_and(|old| old.spec(&deployment.deployment).is_some());
-            let is_kept = |seen: &Seen<'_>| {
-                !in_newest && !in_old && serves_any(seen, lingering) && !seen.cannot_start()
+            let is_kept = |seen: &ReplicaView<'_>| {
+                !in_newest && !in_old && serves_any(seen, draining) && !seen.cannot_start()
             };
-            let stand_ins = old.map_or_else(Vec::new, |old| self.stand_ins(deployment, old));
-            let known = |seen: &Seen<'_>| {
+            let substitutes = old.map_or_else(Vec::new, |old| self.substitutes(deployment, old));
+            let known = |seen: &ReplicaView<'_>| {
                 let old = in_old && old.is_some_and(|old| seen.serves(old));
-                old || is_kept(seen) || in_newest && seen.serves(newest) || stand_ins.contains(&seen.id)
+                old || is_kept(seen) || in_newest && seen.serves(newest) || substitutes.contains(&seen.id)
             };
             let reason = if in_newest { Reason::Replaced } else { Reason::Unwanted };
             needs
                 .commands
                 .extend(replicas.iter().filter(|seen| !known(seen)).map(|seen| retire(seen, reason)));
-        }
-    }
-}
-
-impl Needs {
-    pub(crate) fn want(&mut self, deployment: &FullName, revision: &Revision, count: usize) {
-        if count > 0 {
-            let revision = revision.stored.number;
-            self.start.push(Wanted { deployment: deployment.clone(), revision, count, group: None });
         }
     }
 }
@@ -274,47 +212,12 @@ fn num_staying(node: &Node) -> usize {
     node.replicas.values().filter(stays).count()
 }
 
-/// How many replicas run beside those of the serving revision: for a canary or a shadow as many as its part of the
-/// requests needs.
-pub(crate) fn beside(mode: Mode, target: usize) -> usize {
-    match mode {
-        Mode::Rolling => target,
-        Mode::Canary { permille } | Mode::Shadow { permille } => {
-            (target * usize::from(permille)).div_ceil(1000).clamp(target.min(1), target)
-        }
-    }
-}
-
-/// Whether a verdict is against a revision, in force here or stored.
-pub(crate) fn is_convicted(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
-    let told = state.conclusions.get(name);
-    told.is_some_and(|told| told.revision == revision && told.back.is_some())
-        || pipeline.verdicts.contains_key(&revision)
-}
-
-/// Whether replicas of either settings can answer the same calls.
-pub(crate) fn is_interchangeable(a: &DeploymentSpec, b: &DeploymentSpec) -> bool {
-    a.task == b.task && a.signature == b.signature
-}
-
-/// What the autoscaler has decided, by deployment.
-pub(crate) type Targets = BTreeMap<FullName, u32>;
-
-/// How many replicas a deployment is to have: what the autoscaler has decided, within the bounds of these settings.
-pub(crate) fn target(targets: &Targets, deployment: &FullName, spec: &DeploymentSpec) -> usize {
-    let decided = targets.get(deployment).copied();
-    decided.map_or_else(
-        || autoscaler::initial(&spec.autoscaling),
-        |target| autoscaler::bound(&spec.autoscaling, target),
-    ) as usize
-}
-
-pub(crate) fn retire(seen: &Seen<'_>, reason: Reason) -> Command {
+pub(crate) fn retire(seen: &ReplicaView<'_>, reason: Reason) -> Command {
     Command::Retire { node: seen.node_id.clone(), replica: seen.id.clone(), reason }
 }
 
 /// Tells a replica of settings that apply in place.
-fn update(seen: &Seen<'_>, revision: &Revision) -> Option<Command> {
+fn update(seen: &ReplicaView<'_>, revision: &Revision) -> Option<Command> {
     let spec = revision.spec(&seen.replica.deployment.deployment)?;
     seen.node.session?;
     Some(Command::Update(Order {

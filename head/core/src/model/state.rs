@@ -9,9 +9,8 @@ use millstream_status::status::ReplicaState;
 use millstream_status::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
-use super::Reason;
-use super::routes::RouteTable;
-use super::scale::Census;
+use super::command::Reason;
+use super::table::RouteTable;
 pub use crate::autoscaler::Load;
 use crate::autoscaler::Scaler;
 use crate::desired::Pipeline;
@@ -38,7 +37,7 @@ pub struct State {
     /// Takeovers of one revision by another that are under way.
     pub rollouts: BTreeMap<Name, Rollout>,
     /// When revisions that requests were sent to left the routes: requests may still be under way on them.
-    pub left: BTreeMap<Name, BTreeMap<u64, Duration>>,
+    pub draining: BTreeMap<Name, BTreeMap<u64, Duration>>,
     /// What the store has been told about rollouts; in force at once, and told again until the store has it.
     pub conclusions: BTreeMap<Name, Conclusion>,
     /// How many replicas the autoscaler has decided on, by deployment; one that is not here has its minimum.
@@ -46,17 +45,13 @@ pub struct State {
     /// Requests and wishes of deployments that have requests, or more replicas than their minimum.
     pub scalers: BTreeMap<FullName, Scaler<IngressId>>,
     /// Replicas of deployments that may scale, as the last look saw them.
-    pub census: BTreeMap<FullName, Census>,
+    pub counts: BTreeMap<FullName, ReplicaCounts>,
     /// How many requests and calls have ended, by pipeline, since this head began to count.
     pub ended: BTreeMap<Name, Ended>,
     /// The newest route table; version 0 before the first one.
     pub routes: RouteTable,
-    /// Whether workers had time to report after the head's start; before, nothing is decided.
-    pub settled: bool,
-    /// When that time is over at the latest.
-    pub settle_until: Duration,
-    /// The nodes that the head before knew; empty when that is not known. Once all are back nothing is waited for.
-    pub awaited: BTreeSet<NodeId>,
+    /// Whether workers had time to report after the head's start, and whom it waits for.
+    pub settling: Settling,
     /// Nodes that the store knows as members and that are not here: they are taken out of it, in time.
     pub absent_members: BTreeMap<NodeId, AbsentMember>,
     /// Whether the cluster is being shut down: nothing is decided any more.
@@ -106,13 +101,24 @@ pub struct Conclusion {
 
 impl Conclusion {
     /// Whether the store has not taken it yet, and can. It may have taken before that the revision has taken over.
-    pub(super) fn is_open(&self, pipeline: &Pipeline) -> bool {
+    pub(crate) fn is_open(&self, pipeline: &Pipeline) -> bool {
         pipeline.wanted == self.revision
             && match &self.back {
                 Some((to, _)) => pipeline.revisions.contains_key(to),
                 None => pipeline.rollout.is_some(),
             }
     }
+}
+
+/// A head that has just come to lead waits for workers to say what runs; before, nothing is decided.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Settling {
+    /// Whether the wait is over.
+    pub is_over: bool,
+    /// When it is over at the latest.
+    pub until: Duration,
+    /// The nodes that the head before knew; empty when that is not known. Once all are back nothing is waited for.
+    pub awaited: BTreeSet<NodeId>,
 }
 
 /// A member that is not here.
@@ -249,4 +255,13 @@ pub struct Ingress {
     pub acked: u64,
     /// Its last load report.
     pub loads: BTreeMap<FullName, Load>,
+}
+
+/// Replicas of a deployment, as the last look saw them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct ReplicaCounts {
+    /// Those that requests run on.
+    pub ready: u32,
+    /// Those on their way.
+    pub starting: u32,
 }

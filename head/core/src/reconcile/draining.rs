@@ -9,13 +9,12 @@ use std::time::Duration;
 use millstream_pipelines::{FullName, Name};
 use millstream_status::status::ReplicaState;
 
-use super::deployment::{Context, Needs, is_convicted};
-use super::routes::PipelineRoute;
-use super::state::State;
+use super::context::{Context, Needs, is_convicted};
 use super::timer::Timer;
-use super::view::{Seen, View};
+use super::view::ReplicaView;
 use crate::Timing;
-use crate::desired::{Desired, Pipeline, Revision};
+use crate::desired::{Desired, Revision};
+use crate::model::{PipelineRoute, State};
 use crate::rollout::Phase;
 
 /// Whether requests of a revision that left the routes then may still be under way.
@@ -26,21 +25,18 @@ fn may_be_under_way(since: Duration, timing: &Timing, timer: &Timer) -> bool {
 /// The revisions of a pipeline on which requests may be under way, by number: those that the last table names, those
 /// that it named a while ago, the one that a rollout may go back to; for a head that has just come to lead, all that
 /// have ready replicas. Those in `known`, which are looked after anyway, are left out; so nothing is left as a rule.
-pub(super) fn lingering<'a>(
-    state: &State,
-    view: &View<'_>,
-    (name, pipeline): (&Name, &'a Pipeline),
+pub(super) fn draining_revisions<'a>(
+    context: &Context<'a>,
     known: impl Fn(u64) -> bool,
-    timing: &Timing,
-    timer: &Timer,
 ) -> Vec<&'a Arc<Revision>> {
+    let Context { name, pipeline, view, state, timing, timer } = *context;
     let routed = state.routes.pipeline(name).into_iter().flat_map(|route| &route.variants);
     let routed = routed.map(|variant| variant.revision.stored.number);
-    let left = state.left.get(name).into_iter().flatten();
+    let left = state.draining.get(name).into_iter().flatten();
     let left = left.filter(|(_, since)| may_be_under_way(**since, timing, timer)).map(|(number, _)| *number);
     let rollout = state.rollouts.get(name).filter(|rollout| rollout.phase >= Phase::Moving);
     let baseline = rollout.map(|rollout| rollout.baseline);
-    let unsettled = (!state.settled).then(|| view.of_pipeline(name)).into_iter().flatten();
+    let unsettled = (!state.settling.is_over).then(|| view.of_pipeline(name)).into_iter().flatten();
     let ready = unsettled.flat_map(|(_, replicas)| replicas).filter(|seen| seen.is_ready());
     let ready = ready.map(|seen| seen.replica.revision);
     let mut numbers: Vec<u64> =
@@ -51,7 +47,7 @@ pub(super) fn lingering<'a>(
 }
 
 /// Whether a replica answers requests of one of these revisions.
-pub(super) fn serves_any(seen: &Seen<'_>, revisions: &[&Arc<Revision>]) -> bool {
+pub(super) fn serves_any(seen: &ReplicaView<'_>, revisions: &[&Arc<Revision>]) -> bool {
     let deployment = &seen.replica.deployment.deployment;
     revisions.iter().any(|revision| revision.spec(deployment).is_some() && seen.serves(revision))
 }
@@ -64,16 +60,16 @@ fn names(table: &[Arc<PipelineRoute>], pipeline: &Name, revision: u64) -> bool {
 
 impl State {
     /// A head that has just come to lead: on whatever is ready requests may be under way.
-    pub(super) fn linger_on_all(&mut self, now: Duration) {
+    pub(super) fn drain_all(&mut self, now: Duration) {
         let replicas = self.nodes.values().flat_map(|node| node.replicas.values());
         for replica in replicas.filter(|replica| replica.state == ReplicaState::Ready) {
             let pipeline = replica.deployment.pipeline.clone();
-            self.left.entry(pipeline).or_default().insert(replica.revision, now);
+            self.draining.entry(pipeline).or_default().insert(replica.revision, now);
         }
     }
 
     /// Notes which revisions leave the routes with the next table, and forgets those that left long ago.
-    pub(super) fn note_left(
+    pub(super) fn note_draining(
         &mut self,
         next: &[Arc<PipelineRoute>],
         desired: &Desired,
@@ -87,11 +83,11 @@ impl State {
             }
             for revision in route.variants.iter().map(|variant| variant.revision.stored.number) {
                 if !names(next, &route.name, revision) {
-                    self.left.entry(route.name.clone()).or_default().insert(revision, timer.now());
+                    self.draining.entry(route.name.clone()).or_default().insert(revision, timer.now());
                 }
             }
         }
-        self.left.retain(|name, left| {
+        self.draining.retain(|name, left| {
             left.retain(|number, since| {
                 may_be_under_way(*since, timing, timer) && !names(next, name, *number)
             });
@@ -103,24 +99,24 @@ impl State {
 impl Context<'_> {
     /// Deployments that only revisions have on which requests may be under way keep what they have, and at least one
     /// replica, as long as they are to have any.
-    pub(super) fn keep_for_requests_under_way(
+    pub(super) fn keep_for_draining(
         &self,
-        lingering: &[&Arc<Revision>],
+        draining: &[&Arc<Revision>],
         known: impl Fn(&Name) -> bool,
         needs: &mut Needs,
     ) {
         // What runs is not known yet, or is in order.
-        if !self.state.settled {
+        if !self.state.settling.is_over {
             return;
         }
         let mut last: BTreeMap<&Name, &Revision> = BTreeMap::new();
-        for revision in lingering {
+        for revision in draining {
             let compiled = revision.compiled.iter().flat_map(|compiled| compiled.deployments.keys());
             last.extend(compiled.filter(|name| !known(name)).map(|name| (name, revision.as_ref())));
         }
         for (name, revision) in last {
             let deployment: FullName = self.full_name(name);
-            let there = self.view.counted(&deployment).any(|seen| serves_any(seen, lingering));
+            let there = self.view.counted(&deployment).any(|seen| serves_any(seen, draining));
             let target = revision.spec(name).map_or(0, |spec| self.target(&deployment, spec));
             let convicted = is_convicted(self.state, self.name, self.pipeline, revision.stored.number);
             if !there && target > 0 && !convicted {

@@ -1,24 +1,5 @@
-//! What it costs the head to decide in a large cluster, and to follow one change in it.
-//! `cargo run --release -p millstream-core --example reconcile` (about a minute of CPU)
-//!
-//! The clock is a number and the workers are values, as in the tests; the reconciler is the one of production, with its own
-//! wake-ups. Everything runs on one thread, and the times are CPU times of that thread.
-//!
-//! The first table has three sizes of cluster: one look after one replica has failed or returned, a second in which nodes
-//! only say that they live, and a wake-up while ten deployments have requests.
-//!
-//! The second table has one size and a row for each kind of change. A row counts everything that the reconciler does
-//! from the first event until nothing more follows: each event is folded into the state; each look scales, decides,
-//! books commands, makes their events, builds the route table and computes when to look again. The one ingress
-//! confirms each new table. The program fails if a row that says "placed" placed nothing.
-//!
-//! The third table is a second of a canary: 12 ingresses report ten times each, and the cluster is judged by that.
-//!
-//! Not measured: encoding the route table and sending it to each ingress, encoding and sending commands, storing
-//! events, log lines, metrics, the status pages, and the actor's mailbox. Allocations and the peak of memory are counted
-//! in a repetition of their own, because counting takes time.
-
-#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+//! A cluster whose clock is a number and whose workers are values, around the reconciler of production; and what a change of it
+//! costs.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -31,10 +12,9 @@ use millstream_core::autoscaler::Load;
 use millstream_core::desired::change::{Candidate, Deployed, deploy};
 use millstream_core::desired::rollout::set_mode;
 use millstream_core::desired::{Compiled, Desired, Mode};
-use millstream_core::reconcile::observe::{Observation, Registration, Report};
-use millstream_core::reconcile::{
-    Device, Effect, Event, Leaving, Node, Reconciler, Replica, Resources, SessionId, Start, State,
-};
+use millstream_core::model::{Device, Leaving, Node, Replica, Resources, SessionId, State};
+use millstream_core::model::{Observation, Registration, Report};
+use millstream_core::reconcile::{Effect, Event, Reconciler, Start};
 use millstream_core::rollout::{Outcomes, Phase, Tally};
 use millstream_pipelines::Name;
 use millstream_status::status::ReplicaState;
@@ -48,14 +28,14 @@ const ROW_TIME: Duration = Duration::from_secs(3);
 const SESSION: SessionId = SessionId(1);
 
 /// Milliseconds that this thread has run: others on the machine do not count.
-fn cpu_ms() -> f64 {
+pub(crate) fn cpu_ms() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default().as_secs_f64() * 1e3
 }
 
 /// What one change cost.
 #[derive(Debug, Default, Clone, Copy)]
-struct Cost {
+pub(crate) struct Cost {
     cpu_ms: f64,
     looks: usize,
     commands: usize,
@@ -77,17 +57,17 @@ impl Cost {
     }
 }
 
-struct Cluster {
+pub(crate) struct Cluster {
     desired: Desired,
-    head: Reconciler,
-    now: Duration,
+    pub(crate) head: Reconciler,
+    pub(crate) now: Duration,
     counts_memory: bool,
 }
 
 impl Cluster {
     /// Pipelines of one deployment with ten replicas each; half of them may scale. With GPUs, each replica asks for a
     /// quarter of a device, or for half of one.
-    fn new(nodes: usize, replicas: usize, gpus: u32) -> Result<Self> {
+    pub(crate) fn new(nodes: usize, replicas: usize, gpus: u32) -> Result<Self> {
         let start =
             Start { epoch: 1, settle_until: Duration::ZERO, began_at: Duration::ZERO, members: [].into() };
         let desired = Desired::default();
@@ -126,7 +106,7 @@ impl Cluster {
     }
 
     /// Adds deployments whose replicas are larger than any node.
-    fn ask_for_too_much(&mut self, replicas: usize) -> Result<()> {
+    pub(crate) fn ask_for_too_much(&mut self, replicas: usize) -> Result<()> {
         for index in 0..replicas / 10 {
             let scaling = "autoscaling = { min_replicas = 10, max_replicas = 10 }";
             self.deploy(&format!("large{index}"), &format!("cpus = 100\n{scaling}"))?;
@@ -195,7 +175,7 @@ impl Cluster {
     }
 
     /// Every replica that starts gets ready, every one that stops is gone; until all is calm.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.look_until_calm();
         while self.obey() {
             self.look_until_calm();
@@ -234,7 +214,7 @@ impl Cluster {
         }
     }
 
-    fn num_replicas(&self) -> usize {
+    pub(crate) fn num_replicas(&self) -> usize {
         self.state().nodes.values().map(|node| node.replicas.len()).sum()
     }
 
@@ -255,7 +235,7 @@ impl Cluster {
     }
 
     /// Milliseconds of CPU from one replica's failure (or return) to the end of the look after it.
-    fn looks(&mut self) -> Result<Vec<f64>> {
+    pub(crate) fn looks(&mut self) -> Result<Vec<f64>> {
         let mut times = Vec::new();
         for _ in 0..CHANGES {
             self.now += Duration::from_millis(10);
@@ -291,14 +271,14 @@ impl Cluster {
         Cost { looks, commands, placed: self.state().last_replica - numbered, ..cost }
     }
 
-    fn fail_or_return(&mut self, _number: usize) -> Result<Cost> {
+    pub(crate) fn fail_or_return(&mut self, _number: usize) -> Result<Cost> {
         let event = self.flip()?;
         Ok(self.follow(event))
     }
 
     /// A worker dials again without one of its replicas: that one is lost, the scheduler places another one, which
     /// gets ready.
-    fn replace(&mut self, number: usize) -> Result<Cost> {
+    pub(crate) fn replace(&mut self, number: usize) -> Result<Cost> {
         let (id, mut replicas) = self.occupied(number).context("no replica")?;
         replicas.pop();
         let node = &self.state().nodes[&id];
@@ -333,7 +313,7 @@ impl Cluster {
 
     /// A pipeline with 100 replicas is asked for, each with a share of a device where there are devices: all looks up to
     /// the orders to start them. Afterwards it is deleted.
-    fn place_100(&mut self, number: usize) -> Result<Cost> {
+    pub(crate) fn place_100(&mut self, number: usize) -> Result<Cost> {
         let has_gpus = self.state().nodes.values().any(|node| !node.resources.gpus.is_empty());
         let share = if has_gpus { "gpus = 0.25" } else { "" };
         let scaling = "autoscaling = { min_replicas = 100, max_replicas = 100 }";
@@ -357,7 +337,7 @@ impl Cluster {
     /// Makes a change once to count what it allocates, repeats it as often as time allows, and prints a row of what it
     /// cost.
     #[expect(clippy::print_stdout, reason = "a benchmark prints")]
-    fn row(&mut self, what: &str, change: fn(&mut Self, usize) -> Result<Cost>) -> Result<Value> {
+    pub(crate) fn row(&mut self, what: &str, change: fn(&mut Self, usize) -> Result<Cost>) -> Result<Value> {
         self.beat();
         self.counts_memory = true;
         let Cost { allocations, peak_bytes, .. } = change(self, 0)?;
@@ -380,7 +360,7 @@ impl Cluster {
     }
 
     /// What nodes say in a second in which nothing happens.
-    fn heartbeats(&self) -> Vec<Event> {
+    pub(crate) fn heartbeats(&self) -> Vec<Event> {
         let beat = |(id, node): (&NodeId, &Arc<Node>)| {
             let ongoing = node.replicas.keys().map(|replica| (replica.clone(), 0)).collect();
             Event::Observed(Observation::Heartbeat(id.clone(), SESSION, ongoing))
@@ -389,7 +369,7 @@ impl Cluster {
     }
 
     /// A second in which nothing happens but that: the events, and wake-ups when they are due.
-    fn idle_second(&mut self, heartbeats: Vec<Event>) {
+    pub(crate) fn idle_second(&mut self, heartbeats: Vec<Event>) {
         for heartbeat in heartbeats {
             self.head.handle(heartbeat, self.now);
             while self.is_due() {
@@ -400,7 +380,7 @@ impl Cluster {
 
     /// Milliseconds that each heartbeat of ten seconds took, 1,000 of them a second; with watchers a snapshot is taken ten
     /// times a second, and what is made of it is made elsewhere.
-    fn heartbeat_times(&mut self, is_watched: bool) -> Vec<f64> {
+    pub(crate) fn heartbeat_times(&mut self, is_watched: bool) -> Vec<f64> {
         let mut times = Vec::new();
         for _ in 0..10 {
             self.now += Duration::from_secs(1);
@@ -421,7 +401,7 @@ impl Cluster {
     }
 
     /// Requests at that many deployments, and what a wake-up makes of them.
-    fn loaded(&mut self, deployments: usize) {
+    pub(crate) fn loaded(&mut self, deployments: usize) {
         let loads = (0..deployments).filter_map(|index| {
             let name = format!("p{}/model", 2 * index + 1).parse().ok()?;
             Some((name, Load { ongoing: 3, queued: 0, arrived: 1 }))
@@ -432,7 +412,7 @@ impl Cluster {
     }
 
     /// A second of a canary of `p0`: 12 ingresses report ten times each; the reconciler is woken when it asks to be.
-    fn canary_second(&mut self) -> f64 {
+    pub(crate) fn canary_second(&mut self) -> f64 {
         let ingresses: Vec<_> = (0..12).map(|index| IngressId::from(format!("i{index}").as_str())).collect();
         let mut cpu = 0.0;
         for _ in 0..10 {
@@ -456,7 +436,7 @@ impl Cluster {
     }
 
     /// Puts revision 2 of `p0` beside the first one, with twelve ingresses.
-    fn begin_canary(&mut self) -> Result<()> {
+    pub(crate) fn begin_canary(&mut self) -> Result<()> {
         for index in 0..12 {
             let id = IngressId::from(format!("i{index}").as_str());
             let (name, address) = (id.to_string(), format!("{id}:1"));
@@ -484,132 +464,4 @@ fn report(id: &ReplicaId, replica: &Replica) -> Report {
         restarts: replica.restarts,
         gpus: replica.gpus.clone(),
     }
-}
-
-/// The first table: how looks grow with the cluster.
-#[expect(clippy::print_stdout, reason = "a benchmark prints")]
-fn sizes() -> Result<Value> {
-    println!(
-        "| nodes | replicas | one look after a replica failed or returned, CPU ms p50 / p99 | idle second: CPU ms, allocations | wake-up with 10 loaded deployments: CPU µs, allocations |"
-    );
-    println!("| --- | --- | --- | --- | --- |");
-    let mut last = Value::Null;
-    for (nodes, replicas) in [(10, 100), (100, 1_000), (1_000, 10_000)] {
-        let mut cluster = Cluster::new(nodes, replicas, 0)?;
-        let times = cluster.looks()?;
-        let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-        cluster.settle();
-        let (mut idle_ms, mut idle) = (0.0, 0);
-        for _ in 0..10 {
-            cluster.now += Duration::from_secs(1);
-            let beats = cluster.heartbeats();
-            let start = cpu_ms();
-            cluster.idle_second(beats);
-            idle_ms += (cpu_ms() - start) / 10.0;
-        }
-        for _ in 0..10 {
-            cluster.now += Duration::from_secs(1);
-            let beats = cluster.heartbeats();
-            idle += measure(|| cluster.idle_second(beats)).count_total;
-        }
-        cluster.loaded(10);
-        cluster.now += Duration::from_millis(100);
-        let start = cpu_ms();
-        let loaded = measure(|| cluster.loaded(10)).count_total;
-        let loaded_us = (cpu_ms() - start) * 1e3;
-        println!(
-            "| {nodes} | {} | {p50:.2} / {p99:.2} | {idle_ms:.2}, {} | {loaded_us:.0}, {loaded} |",
-            cluster.num_replicas(),
-            idle / 10,
-        );
-        last = json!({"p50_ms": p50, "p99_ms": p99, "idle_ms_a_second": idle_ms, "idle_allocations": idle});
-    }
-    println!(
-        "goals at 1,000 nodes: a change of state under 2 ms, an idle second under 1 ms without allocations"
-    );
-    Ok(last)
-}
-
-/// The second table: kinds of changes at 1,000 nodes and 10,000 replicas.
-#[expect(clippy::print_stdout, reason = "a benchmark prints")]
-fn kinds() -> Result<Value> {
-    println!(
-        "\n| one change at 1,000 nodes and 10,000 replicas, all that follows | CPU ms p50 / p99 | looks | commands | replicas placed | allocations | MiB at the peak | repetitions |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    let mut cluster = Cluster::new(1_000, 10_000, 0)?;
-    let fails = cluster.row("a replica fails, or comes back", Cluster::fail_or_return)?;
-    let lost = cluster.row("a replica is lost, another is placed and gets ready", Cluster::replace)?;
-    let mut with_gpus = Cluster::new(1_000, 10_000, 4)?;
-    let on_gpus = with_gpus.row("lost and placed, 4 GPUs a node, replicas with shares", Cluster::replace)?;
-    let placed = with_gpus.row("100 more replicas with shares are placed", Cluster::place_100)?;
-    drop(with_gpus);
-    println!("goal: 100 placed under 25 ms");
-    cluster.ask_for_too_much(5_000)?;
-    let pending =
-        cluster.row("lost and placed, 5,000 replicas pending that fit nowhere", Cluster::replace)?;
-    let (mut idle_ms, seconds) = (0.0, 10.0);
-    for _ in 0..10 {
-        cluster.now += Duration::from_secs(1);
-        let beats = cluster.heartbeats();
-        let start = cpu_ms();
-        cluster.idle_second(beats);
-        idle_ms += (cpu_ms() - start) / seconds;
-    }
-    let times = cluster.heartbeat_times(false);
-    println!(
-        "\n5,000 replicas pending: {idle_ms:.2} ms of CPU a second, a heartbeat {:.3} ms (p99); goals: under 50, under 10",
-        times[times.len() * 99 / 100],
-    );
-    Ok(json!({"fail_or_return": fails, "replace": lost, "replace_gpus": on_gpus, "place_100": placed,
-        "replace_pending": pending, "pending_ms_a_second": idle_ms}))
-}
-
-/// What it costs the reconciler that somebody looks: nothing of what is made of a snapshot is made by it.
-#[expect(clippy::print_stdout, reason = "a benchmark prints")]
-fn watched() -> Result<Value> {
-    let mut cluster = Cluster::new(1_000, 10_000, 4)?;
-    let p99 = |times: &[f64]| times[times.len() * 99 / 100] * 1e3;
-    cluster.heartbeat_times(false);
-    let (alone, watched) = (cluster.heartbeat_times(false), cluster.heartbeat_times(true));
-    let start = cpu_ms();
-    let snapshot = cluster.head.snapshot(cluster.now);
-    let taken = cpu_ms() - start;
-    let status = snapshot.status("head");
-    let status_ms = cpu_ms() - start - taken;
-    println!(
-        "\nan event at 1,000 nodes, p99: {:.1} µs alone, {:.1} µs while any number of people watch; a snapshot takes {:.0} µs, a status of {} nodes made of it {status_ms:.1} ms of another thread",
-        p99(&alone),
-        p99(&watched),
-        taken * 1e3,
-        status.nodes.len(),
-    );
-    Ok(
-        json!({"p99_us": p99(&alone), "p99_us_watched": p99(&watched), "snapshot_us": taken * 1e3, "status_ms": status_ms}),
-    )
-}
-
-/// A canary that many ingresses report of.
-#[expect(clippy::print_stdout, reason = "a benchmark prints")]
-fn canary() -> Result<Value> {
-    let mut cluster = Cluster::new(1_000, 10_000, 0)?;
-    cluster.begin_canary()?;
-    let mut seconds: Vec<f64> = (0..10).map(|_| cluster.canary_second()).collect();
-    seconds.sort_by(f64::total_cmp);
-    let median = seconds[seconds.len() / 2];
-    println!(
-        "\na canary, 12 ingresses at 10 reports a second: {median:.1} ms of CPU a second; goal: under 100"
-    );
-    Ok(json!({"ms_a_second": median}))
-}
-
-#[expect(clippy::print_stdout, reason = "a benchmark prints")]
-fn main() -> Result<()> {
-    let look = sizes()?;
-    let changes = kinds()?;
-    let watched = watched()?;
-    let canary = canary()?;
-    println!("p99 of fewer than 100 repetitions is the largest one");
-    println!("{}", json!({"look": look, "changes": changes, "watched": watched, "canary": canary}));
-    Ok(())
 }

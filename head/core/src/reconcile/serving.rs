@@ -3,39 +3,15 @@
 //!
 //! The serving revision changes only when the new one enters [`Phase::Moving`]; during a trial the routes name both.
 
-use std::sync::Arc;
-
 use millstream_pipelines::{DeploymentSpec, Name};
 
-use super::Command;
-use super::deployment::{Context, beside, is_interchangeable};
-use super::state::Serving;
-use super::view::Seen;
-use crate::desired::{Mode, Revision};
+use super::context::{Context, beside, is_interchangeable};
+use super::view::ReplicaView;
+use crate::desired::Revision;
+use crate::model::{Command, Serving};
 use crate::rollout::{self, Change, ChangeKind, Next, Observed, Phase, Rollout, Trial};
 
 impl<'a> Context<'a> {
-    /// The revision that is to serve: what people want, or what their wish was rolled back to although the store does not
-    /// know it yet.
-    pub(super) fn wanted(&self) -> Option<&'a Arc<Revision>> {
-        let back = self.rolled_back_to().and_then(|to| self.pipeline.revisions.get(&to));
-        back.or_else(|| self.pipeline.wanted())
-    }
-
-    /// How the wanted revision takes over.
-    pub(super) fn mode(&self) -> Mode {
-        match (self.pipeline.rollout, self.rolled_back_to()) {
-            (Some(stored), None) => stored.mode,
-            _ => Mode::Rolling,
-        }
-    }
-
-    fn rolled_back_to(&self) -> Option<u64> {
-        let conclusion = self.state.conclusions.get(self.name)?;
-        let back = conclusion.back.as_ref().filter(|_| conclusion.revision == self.pipeline.wanted)?;
-        Some(back.0)
-    }
-
     /// Moves the takeover on by a step; gives what requests run on after it.
     pub(super) fn take_over(&self, wanted: &Revision, commands: &mut Vec<Command>) -> Serving {
         let number = wanted.stored.number;
@@ -57,9 +33,9 @@ impl<'a> Context<'a> {
             None if serving.revision != number && serving.complete => {
                 commands.push(self.change(number, serving.revision, ChangeKind::Begin(Phase::Starting)));
             }
-            None => self.take_up(wanted, serving, commands),
+            None => self.resume_rollout(wanted, serving, commands),
         }
-        self.remind(commands);
+        self.conclude_again(commands);
         if self.state.serving.get(self.name) != Some(&serving) {
             let Serving { revision, complete } = serving;
             commands.push(Command::Serve { pipeline: self.name.clone(), revision, complete });
@@ -68,7 +44,7 @@ impl<'a> Context<'a> {
     }
 
     /// The wanted revision serves, and the store says that it takes over: a head that was restarted meanwhile goes on.
-    fn take_up(&self, wanted: &Revision, serving: Serving, commands: &mut Vec<Command>) {
+    fn resume_rollout(&self, wanted: &Revision, serving: Serving, commands: &mut Vec<Command>) {
         let number = wanted.stored.number;
         let Some(stored) = self.pipeline.rollout else { return };
         let told = self.state.conclusions.get(self.name).is_some_and(|told| told.revision == number);
@@ -85,7 +61,7 @@ impl<'a> Context<'a> {
     }
 
     /// The store may not have taken a conclusion: told again after a while.
-    fn remind(&self, commands: &mut Vec<Command>) {
+    fn conclude_again(&self, commands: &mut Vec<Command>) {
         let Some(told) = self.state.conclusions.get(self.name) else { return };
         if told.is_open(self.pipeline) && self.timer.reached(told.since + self.timing.rollout.retry) {
             let stored = self.pipeline.rollout.map(|stored| stored.baseline);
@@ -138,7 +114,7 @@ impl<'a> Context<'a> {
         };
         let replicas = || self.view.of_pipeline(self.name).flat_map(|(_, replicas)| replicas);
         let all_ready = self.has_ready(wanted, |name, spec| self.target(&self.full_name(name), spec));
-        let is_orphan = |seen: &Seen<'_>| wanted.spec(&seen.replica.deployment.deployment).is_none();
+        let is_orphan = |seen: &ReplicaView<'_>| wanted.spec(&seen.replica.deployment.deployment).is_none();
         let unable = replicas().find(|seen| {
             seen.serves(wanted) && seen.cannot_start() && !old.is_some_and(|old| seen.serves(old))
         });

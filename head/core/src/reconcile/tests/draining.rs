@@ -64,7 +64,7 @@ fn a_dropped_deployment_stays_routed_until_errors_are_no_longer_watched() {
     cluster.pass(0.2);
     assert_eq!(cluster.short(), [format!("retire {}", second[0])]);
     assert_eq!(cluster.routed_of("second"), None);
-    assert!(cluster.state.left.is_empty(), "nothing is remembered of it");
+    assert!(cluster.state.draining.is_empty(), "nothing is remembered of it");
     assert!(cluster.obey().is_empty(), "until the ingress has confirmed that it sends nothing there");
     assert_eq!(cluster.obey(), [format!("stop {}", second[0])]);
 }

@@ -1,0 +1,14 @@
+//! The values that the control plane's decisions are made of: what is observed, what is decided, what is published.
+
+mod command;
+mod observation;
+mod state;
+mod table;
+
+pub use command::{Command, Order, Reason, Scale};
+pub use observation::{Counted, Observation, Registration, Report};
+pub use state::{
+    AbsentMember, Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Pending, Replica,
+    ReplicaCounts, Resources, Serving, SessionId, Settling, State, Unplaced,
+};
+pub use table::{DeploymentRoute, PipelineRoute, ReplicaRoute, RouteTable, Variant};

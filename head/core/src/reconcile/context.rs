@@ -1,0 +1,130 @@
+//! One pipeline and what surrounds it, as the rules about its replicas, its serving revision and its draining revisions see
+//! it, and what they ask for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_pipelines::{DeploymentSpec, FullName, Name};
+
+use super::timer::Timer;
+use super::view::View;
+use crate::desired::{Mode, Pipeline, Revision};
+use crate::model::{Command, State};
+use crate::scheduler::GroupId;
+use crate::{Timing, autoscaler};
+
+/// Replicas to start, before they have places.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WantedReplicas {
+    pub(crate) deployment: FullName,
+    pub(crate) revision: u64,
+    pub(crate) count: usize,
+    /// Set when it starts together with others or not at all.
+    pub(crate) group: Option<GroupId>,
+}
+
+/// What a pipeline needs.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) start: Vec<WantedReplicas>,
+}
+
+/// One pipeline and what surrounds it.
+pub(crate) struct Context<'a> {
+    pub(crate) name: &'a Name,
+    pub(crate) pipeline: &'a Pipeline,
+    pub(crate) view: &'a View<'a>,
+    pub(crate) state: &'a State,
+    pub(crate) timing: &'a Timing,
+    pub(super) timer: &'a Timer,
+}
+
+impl Needs {
+    pub(crate) fn want(&mut self, deployment: &FullName, revision: &Revision, count: usize) {
+        if count > 0 {
+            let revision = revision.stored.number;
+            self.start.push(WantedReplicas { deployment: deployment.clone(), revision, count, group: None });
+        }
+    }
+}
+
+impl<'a> Context<'a> {
+    /// The revision that is to serve: what people want, or what their wish was rolled back to although the store does not
+    /// know it yet.
+    pub(super) fn wanted(&self) -> Option<&'a Arc<Revision>> {
+        let back = self.rolled_back_to().and_then(|to| self.pipeline.revisions.get(&to));
+        back.or_else(|| self.pipeline.wanted())
+    }
+
+    /// How the wanted revision takes over.
+    pub(super) fn mode(&self) -> Mode {
+        match (self.pipeline.rollout, self.rolled_back_to()) {
+            (Some(stored), None) => stored.mode,
+            _ => Mode::Rolling,
+        }
+    }
+
+    pub(super) fn rolled_back_to(&self) -> Option<u64> {
+        let conclusion = self.state.conclusions.get(self.name)?;
+        let back = conclusion.back.as_ref().filter(|_| conclusion.revision == self.pipeline.wanted)?;
+        Some(back.0)
+    }
+
+    pub(crate) fn full_name(&self, deployment: &Name) -> FullName {
+        FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
+    }
+
+    /// How many replicas a deployment is to have under these settings.
+    pub(crate) fn target(&self, deployment: &FullName, spec: &DeploymentSpec) -> usize {
+        target(&self.state.targets, deployment, spec)
+    }
+
+    /// Whether every deployment of the revision has `needed` ready replicas.
+    pub(crate) fn has_ready(
+        &self,
+        revision: &Revision,
+        needed: impl Fn(&Name, &DeploymentSpec) -> usize,
+    ) -> bool {
+        revision.compiled.as_ref().is_ok_and(|compiled| {
+            compiled.deployments.iter().all(|(name, spec)| {
+                self.view.num_ready(&self.full_name(name), revision) >= needed(name, spec)
+            })
+        })
+    }
+}
+
+/// How many replicas run beside those of the serving revision: for a canary or a shadow as many as its part of the
+/// requests needs.
+pub(crate) fn beside(mode: Mode, target: usize) -> usize {
+    match mode {
+        Mode::Rolling => target,
+        Mode::Canary { permille } | Mode::Shadow { permille } => {
+            (target * usize::from(permille)).div_ceil(1000).clamp(target.min(1), target)
+        }
+    }
+}
+
+/// Whether a verdict is against a revision, in force here or stored.
+pub(crate) fn is_convicted(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
+    let told = state.conclusions.get(name);
+    told.is_some_and(|told| told.revision == revision && told.back.is_some())
+        || pipeline.verdicts.contains_key(&revision)
+}
+
+/// Whether replicas of either settings can answer the same calls.
+pub(crate) fn is_interchangeable(a: &DeploymentSpec, b: &DeploymentSpec) -> bool {
+    a.task == b.task && a.signature == b.signature
+}
+
+/// What the autoscaler has decided, by deployment.
+pub(crate) type Targets = BTreeMap<FullName, u32>;
+
+/// How many replicas a deployment is to have: what the autoscaler has decided, within the bounds of these settings.
+pub(crate) fn target(targets: &Targets, deployment: &FullName, spec: &DeploymentSpec) -> usize {
+    let decided = targets.get(deployment).copied();
+    decided.map_or_else(
+        || autoscaler::initial(&spec.autoscaling),
+        |target| autoscaler::bound(&spec.autoscaling, target),
+    ) as usize
+}
