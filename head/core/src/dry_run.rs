@@ -17,7 +17,7 @@ use crate::reconcile::{Effect, Event, Reconciler};
 use crate::rollout::{Change, ChangeKind};
 use crate::scheduler::Share;
 
-/// Most looks of a dry run. What is longer is cut off, and the plan says so.
+/// Most passes of a dry run. What is longer is cut off, and the plan says so.
 const MAX_ROUNDS: usize = 10_000;
 
 /// The plan of bringing about `desired`, in which `name` has just been changed, from where this reconciler is now.

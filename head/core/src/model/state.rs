@@ -44,7 +44,7 @@ pub struct State {
     pub targets: BTreeMap<FullName, u32>,
     /// Requests and wishes of deployments that have requests, or more replicas than their minimum.
     pub scalers: BTreeMap<FullName, Scaler<IngressId>>,
-    /// Replicas of deployments that may scale, as the last look saw them.
+    /// Replicas of deployments that may scale, as the last pass saw them.
     pub counts: BTreeMap<FullName, ReplicaCounts>,
     /// How many requests and calls have ended, by pipeline, since this head began to count.
     pub ended: BTreeMap<Name, Ended>,
@@ -257,7 +257,7 @@ pub struct Ingress {
     pub loads: BTreeMap<FullName, Load>,
 }
 
-/// Replicas of a deployment, as the last look saw them.
+/// Replicas of a deployment, as the last pass saw them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ReplicaCounts {
     /// Those that requests run on.

@@ -1,4 +1,4 @@
-//! One look at the whole: what is desired against what runs.
+//! One pass over the cluster: what is desired against what runs, rule by rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(super) fn decide(pass: Pass<'_>) -> Decided {
         }
         let adopted = scale::adopt(state, desired, &view);
         if !adopted.is_empty() {
-            // The rest is decided by these, at the next look. Only then is anything published.
+            // The rest is decided by these, at the next pass. Only then is anything published.
             decided.commands.extend(adopted);
             return decided;
         }

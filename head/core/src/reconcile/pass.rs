@@ -10,7 +10,7 @@ use crate::Timing;
 use crate::desired::{Desired, Pipeline};
 use crate::model::State;
 
-/// What a look is made of.
+/// What a pass is made of.
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'a> {
     pub(super) desired: &'a Desired,

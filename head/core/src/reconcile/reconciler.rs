@@ -104,10 +104,10 @@ struct Due {
     rules: Option<Duration>,
     /// When a node may be found silent. Heartbeats move it, so that it may turn out to be too early.
     silence: Option<Duration>,
-    /// When outcomes are judged that have come since the last look.
+    /// When outcomes are judged that have come since the last pass.
     outcomes: Option<Duration>,
-    /// When the last look was.
-    looked_at: Duration,
+    /// When the last pass was.
+    last_pass: Duration,
     /// The lowest version of the route table that replicas on their way out wait to be confirmed.
     awaited_version: Option<u64>,
 }
@@ -125,7 +125,7 @@ impl Reconciler {
             rules: None,
             silence: None,
             outcomes: None,
-            looked_at: Duration::ZERO,
+            last_pass: Duration::ZERO,
             awaited_version: None,
         };
         Self { state, desired, timing, due, places: Places::default(), version: 0 }
@@ -142,7 +142,7 @@ impl Reconciler {
         &mut self.state
     }
 
-    /// What a look at everything would find at an instant at which none is due: nothing, unless a rule forgot to ask to be
+    /// What a pass over everything would find at an instant at which none is due: nothing, unless a rule forgot to ask to be
     /// woken, or a change to say whom it concerns. For tests and simulations.
     #[must_use]
     pub fn overlooked(&self, now: Duration) -> Vec<Effect> {
@@ -240,8 +240,8 @@ impl Reconciler {
     }
 
     fn observe(&mut self, observation: Observation, now: Duration) {
-        // What arrived before the last look may be heard after it.
-        let heard = now.max(self.due.looked_at);
+        // What arrived before the last pass may be heard after it.
+        let heard = now.max(self.due.last_pass);
         let revives = view::revives(&self.state, &self.timing, &observation, heard);
         if revives {
             self.due.changed = Dirty::All;
@@ -253,7 +253,7 @@ impl Reconciler {
             }
             Change::Pipeline(name) => self.due.changed.add(self.concerns(name)),
             Change::Outcomes => {
-                self.due.outcomes = self.due.outcomes.or(Some(self.due.looked_at + JUDGE_INTERVAL));
+                self.due.outcomes = self.due.outcomes.or(Some(self.due.last_pass + JUDGE_INTERVAL));
             }
             Change::Confirmed => {
                 let confirmed = self.state.confirmed_version();
@@ -311,7 +311,7 @@ impl Reconciler {
         }
         if has_come(self.due.silence) {
             // Heartbeats may have moved it meanwhile.
-            self.due.silence = view::next_silence(&self.state, &self.timing, self.due.looked_at);
+            self.due.silence = view::next_silence(&self.state, &self.timing, self.due.last_pass);
             if has_come(self.due.silence) {
                 self.due.changed = Dirty::All;
             }
@@ -345,7 +345,7 @@ impl Reconciler {
         // A pass over other pipelines has judged nothing.
         let has_judged = self.state.rollouts.keys().all(|name| scope.contains(name));
         self.due.outcomes = self.due.outcomes.filter(|_| !has_judged);
-        self.due.looked_at = now;
+        self.due.last_pass = now;
         self.due.awaited_version = self.state.awaited_version();
     }
 

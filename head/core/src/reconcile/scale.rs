@@ -47,7 +47,7 @@ impl State {
         scaler.look_at = Some(now);
     }
 
-    /// Takes what a look has counted; deployments whose number of replicas has changed are decided about again.
+    /// Takes what a pass has counted; deployments whose number of replicas has changed are decided about again.
     pub(super) fn take_counts(
         &mut self,
         scope: &Scope,
@@ -137,7 +137,7 @@ pub(super) fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<
         let from = targets.get(name).copied().unwrap_or(settings.min_replicas);
         scaler.scaling.target = from;
         let Some(&ReplicaCounts { ready, starting }) = counts.get(name) else {
-            // Its replicas are counted by the next look, which asks for a decision then.
+            // Its replicas are counted by the next pass, which asks for a decision then.
             scaler.look_at = None;
             continue;
         };

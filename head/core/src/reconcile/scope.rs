@@ -1,6 +1,6 @@
-//! What a look is about: the whole cluster, or the pipelines that something happened to.
+//! What a pass is about: the whole cluster, or the pipelines that something happened to.
 //!
-//! A replica's change of state concerns its pipeline alone, and a look at that costs what the pipeline has. Whatever may
+//! A replica's change of state concerns its pipeline alone, and a pass over that costs what the pipeline has. Whatever may
 //! concern others (nodes that come and go, what people ask for, freed room while somebody waits for it, time that has passed)
 //! is looked at as a whole.
 
@@ -34,7 +34,7 @@ impl Change {
     }
 }
 
-/// What changed since the last look.
+/// What changed since the last pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Dirty {
     /// What these pipelines have; nothing when there are none.
@@ -89,7 +89,7 @@ impl From<Name> for Dirty {
 /// Where replicas are, on a node.
 pub(super) type Place = (NodeId, ReplicaId);
 
-/// What a look is about.
+/// What a pass is about.
 #[derive(Debug, Clone)]
 pub(super) enum Scope {
     /// Everything.

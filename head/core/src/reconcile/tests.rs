@@ -168,7 +168,7 @@ impl Cluster {
         );
     }
 
-    /// Every rule has said when it comes to another result: a moment before that, a look decides nothing.
+    /// Every rule has said when it comes to another result: a moment before that, a pass decides nothing.
     fn nothing_is_forgotten(&self) {
         let wake = self.next_wake().unwrap_or(self.now + Duration::from_secs(100_000));
         let effects = self.overlooked(wake - Duration::from_nanos(1));

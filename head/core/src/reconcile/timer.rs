@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-/// One instant, and when the next look is due by the questions that were asked.
+/// One instant, and when the next pass is due by the questions that were asked.
 #[derive(Debug)]
 pub(super) struct Timer {
     now: Duration,
@@ -18,7 +18,7 @@ impl Timer {
         Self { now, wake_at: Cell::new(None) }
     }
 
-    /// Whether the time has come; if not, it asks for a look when it has.
+    /// Whether the time has come; if not, it asks for a pass when it has.
     pub(super) fn reached(&self, at: Duration) -> bool {
         let reached = self.now >= at;
         if !reached {
@@ -27,18 +27,18 @@ impl Timer {
         reached
     }
 
-    /// Asks for a look at that instant, for rules that compute their next one themselves.
+    /// Asks for a pass at that instant, for rules that compute their next one themselves.
     pub(super) fn wake_at(&self, at: Option<Duration>) {
         let next = self.wake_at.get().into_iter().chain(at).min();
         self.wake_at.set(next);
     }
 
-    /// The instant, for what is noted and for rules that ask for their next look by [`Self::wake_at`].
+    /// The instant, for what is noted and for rules that ask for their next pass by [`Self::wake_at`].
     pub(super) fn now(&self) -> Duration {
         self.now
     }
 
-    /// When the next look is due by the passing of time alone.
+    /// When the next pass is due by the passing of time alone.
     pub(super) fn next(&self) -> Option<Duration> {
         self.wake_at.get()
     }

@@ -118,7 +118,7 @@ impl<'a> View<'a> {
         view
     }
 
-    /// What a look is about.
+    /// What a pass is about.
     pub(super) fn of_scope(scope: &Scope, state: &'a State, timing: &Timing, now: Duration) -> Self {
         let Scope::Pipelines(pipelines) = scope else { return Self::new(state, timing, now) };
         let mut view = Self::of_nodes(state, timing, now);
@@ -181,12 +181,12 @@ impl<'a> View<'a> {
     }
 }
 
-/// When a node may next be found silent or dead, after a look at `looked_at`. Heartbeats move it. Costs a pass over the nodes,
+/// When a node may next be found silent or dead, after a pass at `last_pass`. Heartbeats move it. Costs a pass over the nodes,
 /// and no memory.
-pub(super) fn next_silence(state: &State, timing: &Timing, looked_at: Duration) -> Option<Duration> {
+pub(super) fn next_silence(state: &State, timing: &Timing, last_pass: Duration) -> Option<Duration> {
     let bounds = [timing.silent_after(), timing.replace_after];
     let at = state.nodes.values().flat_map(|node| bounds.map(|bound| node.last_seen + bound + LONGER));
-    at.filter(|&at| at > looked_at).min()
+    at.filter(|&at| at > last_pass).min()
 }
 
 /// Whether an observation brings a node back that was silent: its replicas get requests again.

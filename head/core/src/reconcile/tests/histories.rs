@@ -72,7 +72,7 @@ fn happen(cluster: &mut Cluster, happening: &Happening) {
 }
 
 proptest! {
-    /// Whatever happens: looks come to an end, nothing more is decided before the reconciler asks to be woken (which
+    /// Whatever happens: passes come to an end, nothing more is decided before the reconciler asks to be woken (which
     /// `settle` checks), nodes are never overbooked; and once
     /// nothing bad happens any more, what people ask for comes about.
     #[test]
