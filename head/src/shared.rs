@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::reconciler_actor::ReconcilerMsg;
 use crate::api::auth::AdminToken;
+use crate::api::table::PublishedTable;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::events::EventLog;
@@ -34,9 +35,17 @@ pub(crate) struct Feed {
     /// The term that the table is of.
     pub(crate) epoch: u64,
     /// The newest table; `None` until the head knows what runs.
-    pub(crate) table: Option<RouteTable>,
+    pub(crate) table: Option<Arc<PublishedTable>>,
     /// Set once the cluster is being shut down.
     pub(crate) leave: Option<Duration>,
+}
+
+impl Feed {
+    /// The newest table of a term.
+    pub(crate) fn publish(&mut self, epoch: u64, table: RouteTable) {
+        self.epoch = epoch;
+        self.table = Some(Arc::new(PublishedTable::new(table)));
+    }
 }
 
 /// The reconciler does not answer.

@@ -29,7 +29,7 @@ async fn a_deploy_starts_a_replica_and_routes_it_once_ready() {
     assert_eq!(spec.name.as_str(), "model");
     let table = ingress.table().await;
     assert!(routed(&table, "p").is_empty(), "requests wait while nothing is ready");
-    assert_eq!(table.pipelines[0].variants[0].source, echo("p", 1, "0ms").to_string());
+    assert_eq!(table.pipelines[0].variants[0].revision, 1);
 
     let loading = v1::ReplicaReport { doing: "warming up".into(), ..report(&order, ReplicaState::Starting) };
     worker.say(loading).await;
@@ -224,6 +224,34 @@ async fn a_new_revision_starts_beside_the_old_one_which_stops_after_the_ack() {
         (pipeline.state == PipelineState::Ready && pipeline.deployments[0].replicas.len() == 1).then_some(())
     })
     .await;
+    head.stop().await;
+}
+
+#[tokio::test]
+async fn sources_are_had_by_the_revisions_that_the_newest_table_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let mut control = Control::of(&head).await;
+    let mut ingress = Ingress::join(&head, "ingress-1").await;
+    let mut worker = Worker::join(&head, register("node-1")).await.unwrap();
+    let refused = ingress.source("p", 1).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::NotFound);
+    control.deploy(echo("p", 1, "0ms")).await.unwrap();
+    let old = worker.serve_next().await;
+    let table = ingress.until_routed("p", &[&old.replica_id]).await;
+    ingress.ack(table.version).await;
+    let first = ingress.source("p", 1).await.unwrap();
+    assert_eq!((first.file_name.as_str(), first.source), ("p.toml", echo("p", 1, "0ms").to_string()));
+
+    control.deploy(echo("p", 1, "1ms")).await.unwrap();
+    let new = worker.start_order().await;
+    let early = ingress.source("p", 2).await.unwrap_err();
+    assert_eq!(early.code(), tonic::Code::NotFound, "no table names it before it serves");
+    worker.report(&new, ReplicaState::Ready).await;
+    ingress.until_routed("p", &[&new.replica_id]).await;
+    assert_eq!(ingress.source("p", 2).await.unwrap().source, echo("p", 1, "1ms").to_string());
+    assert_eq!(ingress.source("p", 1).await.unwrap_err().code(), tonic::Code::NotFound);
+    assert_eq!(ingress.source("q", 2).await.unwrap_err().code(), tonic::Code::NotFound);
     head.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! Kept answers between ingress and replicas: what is never kept, and what a change of routes makes of those there are.
 
-use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, table};
+use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, Table, echo, eventually, table};
 use millstream_ingress::HttpLimits;
 use millstream_proto::v1;
 use millstream_test_support::Echo;
@@ -8,10 +8,10 @@ use serde_json::json;
 
 /// The table with another revision of its only pipeline, whose replicas are of these revisions, each serving its own if
 /// that is routed.
-fn of_revision(mut table: v1::RouteTable, version: u64, revision: u64, replicas: &[u64]) -> v1::RouteTable {
+fn of_revision(table: Table, version: u64, revision: u64, replicas: &[u64]) -> Table {
+    let mut table = table.of_revision(revision);
     table.version = version;
     let pipeline = &mut table.pipelines[0];
-    pipeline.variants[0].revision = revision;
     for (replica, &started_for) in pipeline.deployments[0].replicas.iter_mut().zip(replicas) {
         replica.revision = started_for;
         replica.serves = if started_for == revision { vec![revision] } else { Vec::new() };
@@ -58,10 +58,8 @@ async fn answers_of_another_pipelines_deployment_go_with_its_revision() {
     let caller = Echo::new("caller").route("/echo").uses("model/echo").stage(CACHE);
     let model = "name = \"model\"\n[deployments.echo]\nengine = \"echo\"\n";
     let both = |version, model: &str, revision| {
-        let mut model = table(version, model, "echo", &[("echo-1", worker.address)]);
-        model = of_revision(model, version, revision, &[revision]);
-        model.pipelines.extend(table(version, &caller, "none", &[]).pipelines);
-        model
+        let model = table(version, model, "echo", &[("echo-1", worker.address)]);
+        of_revision(model, version, revision, &[revision]).and(table(version, &caller, "none", &[]))
     };
     let setup = Setup::of(both(1, model, 1), HttpLimits::default()).await;
     for (version, revision, calls) in [(2, 1, 1), (3, 2, 2), (4, 2, 2)] {
@@ -91,12 +89,8 @@ async fn streams_and_copies_are_made_whatever_is_kept() {
         assert_eq!(worker.seen().started.len(), calls);
     }
     let mut shadowed = table(2, &source, "generator", &[("g", worker.address)]);
-    let variant = v1::Variant {
-        revision: 2,
-        permille: 0,
-        shadow_permille: 1000,
-        ..shadowed.pipelines[0].variants[0].clone()
-    };
+    shadowed = shadowed.with_source("gen", 2, &source);
+    let variant = v1::Variant { revision: 2, permille: 0, shadow_permille: 1000 };
     shadowed.pipelines[0].variants.push(variant);
     shadowed.pipelines[0].deployments[0].replicas[0].serves = vec![1, 2];
     setup.head.push(shadowed).await;
@@ -111,7 +105,7 @@ async fn streams_and_copies_are_made_whatever_is_kept() {
 async fn a_stages_timeout_ends_the_wait_for_anothers_answer_too() {
     let worker = FakeWorker::start(|_| Reaction::Hang);
     let source = echo().stage(CACHE).stage("timeout = \"300ms\"");
-    let head = FakeHead::start(table(1, &source, "model", &[("echo-1", worker.address)])).await;
+    let head = FakeHead::start(table(1, &source, "model", &[("echo-1", worker.address)]));
     let ingress = crate::common::ingress(&head, None, HttpLimits::default()).await;
     let setup = Setup { head, ingress, client: reqwest::Client::new() };
     let requests: Vec<_> = (0..3).map(|_| tokio::spawn(setup.post_echo().send())).collect();

@@ -112,7 +112,7 @@ async fn a_request_that_takes_too_long_is_504_and_its_call_is_cancelled() {
 #[tokio::test]
 async fn before_the_first_table_requests_are_told_to_come_back() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
-    let head = FakeHead::start(table(1, echo(), "model", &[("echo-1", worker.address)])).await;
+    let head = FakeHead::start(table(1, echo(), "model", &[("echo-1", worker.address)]));
     let address = head.address;
     drop(head);
     let config = millstream_ingress::Config {

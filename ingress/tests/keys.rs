@@ -1,13 +1,13 @@
 //! API keys where a stream is under way and where tables change: scripted replicas, and a head that hands out tables.
 
-use crate::common::{FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
+use crate::common::{FakeWorker, GENERATE, Reaction, Setup, Table, echo, eventually, problem, table};
 use millstream_ingress::HttpLimits;
 use millstream_proto::v1;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 /// The table with a key whose secret is `mk_a` and which has one request at a time.
-fn with_key(mut table: v1::RouteTable, priority: v1::Priority) -> v1::RouteTable {
+fn with_key(mut table: Table, priority: v1::Priority) -> Table {
     table.keys = vec![v1::ApiKey {
         name: "a".into(),
         sha256: Sha256::digest("mk_a").to_vec().into(),

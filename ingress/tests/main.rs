@@ -9,3 +9,4 @@ mod edge;
 mod keys;
 mod overhead;
 mod replicas;
+mod revisions;

@@ -59,7 +59,7 @@ fn latencies(address: SocketAddr) -> Vec<Duration> {
 async fn echo_beside_a_bare_server() {
     let bare = bare().await;
     let worker: SocketAddr = "127.0.0.1:9".parse().unwrap();
-    let head = FakeHead::start(table(1, echo(), "model", &[("echo-1", worker)])).await;
+    let head = FakeHead::start(table(1, echo(), "model", &[("echo-1", worker)]));
     let node_id = format!("node-of-{worker}").into();
     let local = LocalWorker { node_id, client: Arc::new(LocalEcho) };
     let ingress = ingress(&head, Some(local), HttpLimits::default()).await;

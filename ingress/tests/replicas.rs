@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    FakeHead, FakeWorker, GENERATE, LocalEcho, Reaction, Setup, echo, echo_with, eventually, ingress,
+    FakeHead, FakeWorker, GENERATE, LocalEcho, Reaction, Setup, Table, echo, echo_with, eventually, ingress,
     problem, table,
 };
 use millstream_ingress::{HttpLimits, LocalWorker};
@@ -207,9 +207,8 @@ async fn routes_survive_the_head_and_a_bad_plan_keeps_the_one_before() {
     let setup = Setup::echo(&[("echo-1", worker.address)]).await;
     let hello = setup.head.hello().unwrap();
     assert_eq!((&*hello.ingress_id, &*hello.address), ("ingress-1", &*setup.ingress.address().to_string()));
-    let mut bad = table(2, echo(), "model", &[("echo-1", worker.address)]);
-    bad.pipelines[0].variants[0].revision = 2;
-    bad.pipelines[0].variants[0].source = "name = \"echo\"\nnonsense = true\n".to_owned();
+    let bad = table(2, "name = \"echo\"\nnonsense = true\n", "model", &[("echo-1", worker.address)]);
+    let bad = bad.of_revision(2);
     setup.head.push(bad).await;
     assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
     let Setup { head, ingress, client } = setup;
@@ -226,15 +225,14 @@ async fn a_new_revision_takes_over_and_a_deleted_pipeline_is_404() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
     let setup = Setup::echo(&[("echo-1", worker.address)]).await;
     let source = echo().answer("said = \"out.text\"");
-    let mut next = table(2, &source, "model", &[("echo-1", worker.address)]);
-    next.pipelines[0].variants[0].revision = 2;
+    let next = table(2, &source, "model", &[("echo-1", worker.address)]).of_revision(2);
     setup.head.push(next).await;
     let response = setup.post_echo().send().await.unwrap();
     assert_eq!(
         response.json::<serde_json::Value>().await.unwrap(),
         json!({"text": "hello", "said": "hello"})
     );
-    setup.head.push(millstream_proto::v1::RouteTable { version: 3, ..Default::default() }).await;
+    setup.head.push(Table::empty(3)).await;
     assert_eq!(problem(setup.post_echo().send().await.unwrap()).await.0, 404);
 }
 
@@ -247,8 +245,8 @@ async fn a_deployment_of_another_pipeline_is_called_by_its_full_name() {
         .replace("use = \"generator\"", "use = \"gen/generator\"");
     let (before, rest) = user.split_once("[deployments.generator]").unwrap();
     let user = format!("{before}{}", &rest[rest.find("[stages.answer]").unwrap()..]);
-    let mut both = table(1, GENERATE, "generator", &[("gen-1", worker.address)]);
-    both.pipelines.extend(table(1, &user, "none", &[]).pipelines);
+    let generator = table(1, GENERATE, "generator", &[("gen-1", worker.address)]);
+    let mut both = generator.and(table(1, &user, "none", &[]));
     both.pipelines[1].deployments.clear();
     let setup = Setup::of(both, HttpLimits::default()).await;
     let response =
@@ -324,7 +322,7 @@ async fn replicas_of_the_same_process_are_called_without_a_network_and_first() {
     let other = FakeWorker::start(|_| Reaction::Echo);
     // Nobody listens there.
     let nowhere = "127.0.0.1:9".parse().unwrap();
-    let head = FakeHead::start(table(1, echo(), "model", &[("near", nowhere), ("far", other.address)])).await;
+    let head = FakeHead::start(table(1, echo(), "model", &[("near", nowhere), ("far", other.address)]));
     let node_id = format!("node-of-{nowhere}").into();
     let local = LocalWorker { node_id, client: Arc::new(LocalEcho) };
     let ingress = ingress(&head, Some(local), HttpLimits::default()).await;

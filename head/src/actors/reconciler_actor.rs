@@ -262,10 +262,7 @@ impl ReconcilerActor {
 
     fn publish(&self, epoch: u64, table: RouteTable) {
         tracing::debug!(version = table.version, "new route table");
-        self.shared.feed.send_modify(|feed| {
-            feed.epoch = epoch;
-            feed.table = Some(table);
-        });
+        self.shared.feed.send_modify(|feed| feed.publish(epoch, table));
     }
 
     /// Sends a command to whom it concerns. A session that is gone loses it; its worker reports what runs when it

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_core::desired::keys::KeySettings;
-use millstream_core::model::{Counted, Registration, Report};
-use millstream_core::model::{Device, Load, Order, Resources};
-use millstream_core::model::{ReplicaRoute, RouteTable, Variant};
+use millstream_core::model::{Counted, Device, Load, Order, Registration, Report, Resources};
 use millstream_core::rollout::{Outcomes, Shadowed};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::{FullName, Name, NameError};
@@ -159,56 +156,5 @@ pub(crate) fn start(order: &Order) -> v1::StartReplica {
             .iter()
             .map(|share| v1::GpuShare { index: share.index, milli: share.milli })
             .collect(),
-    }
-}
-
-/// A route table.
-pub(crate) fn table(table: &RouteTable) -> v1::RouteTable {
-    let variant = |variant: &Variant| {
-        let stored = &variant.revision.stored;
-        v1::Variant {
-            revision: stored.number,
-            file_name: stored.file_name.clone(),
-            source: stored.source.clone(),
-            permille: variant.permille.into(),
-            shadow_permille: variant.shadow_permille.into(),
-        }
-    };
-    let replica = |replica: &ReplicaRoute| v1::ReplicaRoute {
-        replica_id: replica.replica.to_string(),
-        node_id: replica.node.to_string(),
-        address: replica.address.clone(),
-        revision: replica.revision,
-        serves: replica.serves.clone(),
-    };
-    let pipelines = table.pipelines.iter().map(|route| {
-        let deployments = route.deployments.iter().map(|route| v1::DeploymentRoute {
-            deployment: route.deployment.to_string(),
-            replicas: route.replicas.iter().map(replica).collect(),
-        });
-        v1::PipelineRoute {
-            name: route.name.to_string(),
-            variants: route.variants.iter().map(variant).collect(),
-            deployments: deployments.collect(),
-        }
-    });
-    let keys = table.keys.iter().map(|(name, key)| {
-        let KeySettings { rate_per_s, concurrency, weight, priority, .. } = key.settings;
-        v1::ApiKey {
-            name: name.to_string(),
-            sha256: key.sha256.to_vec().into(),
-            tenant: key.tenant,
-            rate_per_s: rate_per_s.unwrap_or_default(),
-            burst: key.settings.burst_in_force().unwrap_or_default(),
-            concurrency: concurrency.unwrap_or_default(),
-            weight,
-            priority: v1::Priority::from(priority).into(),
-        }
-    });
-    v1::RouteTable {
-        version: table.version,
-        pipelines: pipelines.collect(),
-        keys: keys.collect(),
-        num_ingresses: table.num_ingresses,
     }
 }

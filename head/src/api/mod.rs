@@ -10,3 +10,4 @@ pub(crate) mod own_site;
 pub(crate) mod rollouts;
 pub(crate) mod route_service;
 pub(crate) mod series;
+pub(crate) mod table;

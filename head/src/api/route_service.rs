@@ -1,4 +1,5 @@
-//! Takes ingresses' streams: whole route tables out, always the newest; confirmations and loads in.
+//! Takes ingresses' streams: whole route tables out, always the newest; confirmations and loads in. Gives them the
+//! sources of the revisions that the newest table names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use millstream_core::model::Observation;
 use millstream_core::model::SessionId;
 use millstream_proto::IngressId;
 use millstream_proto::v1::route_service_server::RouteService;
-use millstream_proto::v1::{self, IngressMessage, RouteMessage};
+use millstream_proto::v1::{self, GetSourceRequest, GetSourceResponse, IngressMessage, RouteMessage};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -55,6 +56,21 @@ impl RouteService for RouteServer {
         let outbound = tables(feed, shared.clone());
         tokio::spawn(read(inbound, shared, id, session, term));
         Ok(Response::new(outbound))
+    }
+
+    /// Answers from the newest table, not from the catalog: what an ingress was told to serve is there as long as it is
+    /// to be served, and no change that is being stored is waited for.
+    async fn get_source(
+        &self,
+        request: Request<GetSourceRequest>,
+    ) -> Result<Response<GetSourceResponse>, Status> {
+        let GetSourceRequest { pipeline, revision } = request.into_inner();
+        let table = self.shared.feed.borrow().table.clone();
+        let stored = table.as_ref().and_then(|table| table.revision(&pipeline, revision)).ok_or_else(|| {
+            Status::not_found(format!("no request is to run on revision {revision} of `{pipeline}`; wait for a newer route table"))
+        })?;
+        let (file_name, source) = (stored.file_name.clone(), stored.source.clone());
+        Ok(Response::new(GetSourceResponse { file_name, source }))
     }
 }
 
@@ -103,15 +119,16 @@ fn tables(
 /// What to send now: `None` when the stream is to end, `Some(None)` when there is nothing new.
 fn next(sent: &mut Sent) -> Option<Option<RouteMessage>> {
     use v1::route_message::Body;
-    let feed = sent.feed.borrow_and_update();
-    if feed.epoch != sent.term {
+    // Let go of at once: whoever encodes a table must not hold the reconciler up.
+    let Feed { epoch, table, leave } = sent.feed.borrow_and_update().clone();
+    if epoch != sent.term {
         return None;
     }
-    let message = |body| Some(Some(RouteMessage { epoch: feed.epoch, body: Some(body) }));
-    match (&feed.table, feed.leave) {
-        (Some(table), _) if table.version > sent.version => {
-            sent.version = table.version;
-            message(Body::Table(decode::table(table)))
+    let message = |body| Some(Some(RouteMessage { epoch, body: Some(body) }));
+    match (table, leave) {
+        (Some(table), _) if table.version() > sent.version => {
+            sent.version = table.version();
+            message(Body::Table(table.encoded()))
         }
         (_, Some(drain)) if !sent.leave => {
             sent.leave = true;

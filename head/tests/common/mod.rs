@@ -14,6 +14,7 @@ use millstream_proto::v1::node_service_client::NodeServiceClient;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
 use millstream_proto::v1::{self, ReplicaState};
 use millstream_test_support::{Echo, LIMIT};
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -214,6 +215,7 @@ pub(crate) fn report(start: &v1::StartReplica, state: ReplicaState) -> v1::Repli
 
 /// An ingress that confirms each table when it is told to.
 pub(crate) struct Ingress {
+    client: RouteServiceClient<Channel>,
     said: mpsc::Sender<v1::IngressMessage>,
     messages: Streaming<v1::RouteMessage>,
     pub(crate) epoch: u64,
@@ -231,7 +233,7 @@ impl Ingress {
         };
         said.send(v1::IngressMessage { body: Some(v1::ingress_message::Body::Hello(hello)) }).await.unwrap();
         let messages = client.session(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        Self { said, messages, epoch: 0 }
+        Self { client, said, messages, epoch: 0 }
     }
 
     pub(crate) async fn message(&mut self) -> v1::route_message::Body {
@@ -244,7 +246,16 @@ impl Ingress {
 
     pub(crate) async fn table(&mut self) -> v1::RouteTable {
         let v1::route_message::Body::Table(table) = self.message().await else { panic!("expected a table") };
-        table
+        v1::RouteTable::decode(table).unwrap()
+    }
+
+    pub(crate) async fn source(
+        &mut self,
+        pipeline: &str,
+        revision: u64,
+    ) -> Result<v1::GetSourceResponse, Status> {
+        let request = v1::GetSourceRequest { pipeline: pipeline.into(), revision };
+        self.client.get_source(request).await.map(tonic::Response::into_inner)
     }
 
     /// The first table, counted from now, in which the replicas of a deployment are these.

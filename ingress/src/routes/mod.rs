@@ -1,9 +1,12 @@
-//! What this ingress serves: the table ([`table`]), which revision a request runs on ([`split`]), how it learns of it from the head ([`mod@watch`]), and what it tells
-//! the head in return ([`load`]).
+//! What this ingress serves: the table ([`table`]), which revision a request runs on ([`split`]), how it learns of it from
+//! the head ([`mod@watch`], [`revisions`], [`follow`]), and what it tells the head in return ([`load`]).
 
+mod backoff;
 mod caches;
 mod counts;
+mod follow;
 mod load;
+mod revisions;
 pub(crate) mod split;
 mod table;
 mod watch;

@@ -1,20 +1,20 @@
 //! The route table: a snapshot that requests read without a lock, and how a new one is put in force.
 //!
-//! Deployments outlive tables (their queues and counts go on); plans are compiled once per revision. A request keeps
-//! the pipeline that it started with.
+//! Deployments outlive tables (their queues and counts go on). A request keeps the pipeline that it started with.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
-use millstream_pipelines::{Faults, FullName, Name, Plan};
+use millstream_pipelines::{FullName, Name, Plan};
 use millstream_proto::v1;
 use millstream_proto::{NodeId, ReplicaId};
 use tokio::sync::Notify;
 
 use super::counts::RequestCounts;
 use super::load::{DeploymentLoads, Endings, loads_of};
+use super::revisions::{RevisionId, Revisions};
 use super::split::Part;
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
 use crate::execute::StageCache;
@@ -143,11 +143,12 @@ impl Routes {
             .unwrap_or_default()
     }
 
-    /// Puts a table in force: when this returns, no call is bound to a replica that it does not name.
-    pub(crate) async fn apply(&self, table: v1::RouteTable) {
+    /// Puts a table in force: when this returns, no call is bound to a replica that it does not name. `revisions` has
+    /// been asked for all that it names.
+    pub(super) fn apply(&self, table: &v1::RouteTable, revisions: &Revisions) {
         let old = self.current.load_full();
-        let plans = plans_of(&table, old.as_deref()).await;
-        let mut deployments = self.deployments_of(&table, &plans, old.as_deref());
+        let plans = plans_of(table, revisions, old.as_deref());
+        let mut deployments = self.deployments_of(table, &plans, old.as_deref());
         let mut by_name = BTreeMap::new();
         let mut by_path: HashMap<Box<str>, Vec<Variant>> = HashMap::new();
         for (name, plans) in plans {
@@ -169,7 +170,7 @@ impl Routes {
         }
         let by_path = by_path.into_iter().map(|(path, variants)| (path, Arc::new(Route::new(&variants))));
         let (version, by_path) = (table.version, by_path.collect());
-        let keys = Keys::of(&table, old.as_deref().map(|old| &old.keys));
+        let keys = Keys::of(table, old.as_deref().map(|old| &old.keys));
         self.current.store(Some(Arc::new(RouteTable { version, by_path, by_name, keys, deployments })));
     }
 
@@ -280,45 +281,30 @@ fn permille(part: u32) -> u16 {
     u16::try_from(part).unwrap_or(1000).min(1000)
 }
 
-/// The revisions that each pipeline of the table runs on: compiled once per revision; where no text compiles, what there
-/// was before.
-async fn plans_of(table: &v1::RouteTable, old: Option<&RouteTable>) -> BTreeMap<Name, Vec<Planned>> {
+/// The revisions that each pipeline of the table runs on; where no source compiles, what there was before.
+fn plans_of(
+    table: &v1::RouteTable,
+    revisions: &Revisions,
+    old: Option<&RouteTable>,
+) -> BTreeMap<Name, Vec<Planned>> {
     let mut plans = BTreeMap::new();
     for route in &table.pipelines {
         let Ok(name) = route.name.parse::<Name>() else {
             tracing::warn!(pipeline = route.name, "a pipeline's name is no name");
             continue;
         };
-        let mut planned = Vec::new();
-        for variant in &route.variants {
-            let v1::Variant { revision, permille: part, shadow_permille, .. } = *variant;
-            let known = old.and_then(|old| old.find(&name, revision)).map(|known| known.plan.clone());
-            let plan = match known {
-                Some(plan) => plan,
-                None => match compile(&variant.file_name, &variant.source).await {
-                    Ok(plan) => Arc::new(plan),
-                    Err(faults) => {
-                        tracing::error!(pipeline = %name, revision, error = %faults, "a plan does not compile, requests run on another revision");
-                        continue;
-                    }
-                },
-            };
+        let planned = route.variants.iter().filter_map(|variant| {
+            let v1::Variant { revision, permille: part, shadow_permille } = *variant;
+            let plan = revisions.plan(&RevisionId { pipeline: name.clone(), number: revision })?.clone();
             let (permille, shadow_permille) = (permille(part), permille(shadow_permille));
-            planned.push(Planned { plan, revision, permille, shadow_permille });
-        }
+            Some(Planned { plan, revision, permille, shadow_permille })
+        });
+        let mut planned: Vec<_> = planned.collect();
         if planned.is_empty() {
-            planned.extend(
-                old.and_then(|old| old.by_name.get(&name)).into_iter().flat_map(|route| route.kept()),
-            );
+            let kept = old.and_then(|old| old.by_name.get(&name));
+            planned.extend(kept.into_iter().flat_map(|route| route.kept()));
         }
         plans.insert(name, planned);
     }
     plans
-}
-
-/// Compiles off the threads that serve requests.
-async fn compile(file_name: &str, source: &str) -> Result<Plan, Faults> {
-    let (file_name, source) = (file_name.to_owned(), source.to_owned());
-    let compiled = tokio::task::spawn_blocking(move || Plan::compile(&file_name, &source)).await;
-    compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

@@ -1,5 +1,5 @@
-//! Learns routes from the head, for ever: dials, says hello, puts whole tables in force and confirms them, reports
-//! loads. While the head is away the last table stays in force.
+//! Learns routes from the head, for ever: dials, says hello, takes whole tables, reports loads. [`super::follow`] puts the
+//! tables in force meanwhile. While the head is away the last table stays in force.
 //!
 //! ```text
 //! Ingress        the process restarts it
@@ -14,27 +14,28 @@ use millstream_proto::IngressId;
 use millstream_proto::v1;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
 use millstream_proto::v1::{ingress_message, route_message};
-use rand::Rng as _;
+use prost::Message as _;
 use tokio::sync::{mpsc, watch as cell};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
+use super::backoff::Backoff;
+use super::follow::{Follower, Newest};
 use super::load::{DeploymentLoads, report};
+use super::revisions::Revisions;
 use super::table::Routes;
+use crate::clock;
 use crate::transport::remote::chain;
-use crate::{clock, random};
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-const FIRST_REDIAL: Duration = Duration::from_millis(50);
-const MAX_REDIAL: Duration = Duration::from_secs(2);
 /// A session that lasted that long was a good one: the next dial waits little.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
-/// Largest table: pipelines' texts are in it.
+/// Largest table.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -57,13 +58,14 @@ pub(crate) async fn watch(
     routes: Arc<Routes>,
     leave: cell::Sender<Option<Duration>>,
 ) {
-    let mut redial = FIRST_REDIAL;
+    let mut redial = Backoff::new();
     let mut epoch = 0;
     let mut told = false;
+    let mut revisions = Revisions::default();
     loop {
         let dialled = clock::now();
         let session = Session { hello: &hello, routes: &routes, leave: &leave, epoch: &mut epoch };
-        let end = session.run(&head).await;
+        let end = session.run(&head, &mut revisions).await;
         let good = clock::now().duration_since(dialled) >= GOOD_SESSION;
         if good || !told {
             let error =
@@ -71,9 +73,10 @@ pub(crate) async fn watch(
             tracing::warn!(head, error, "session with the head ended, serving on from the last routes");
         }
         told = !good;
-        redial = if good { FIRST_REDIAL } else { (redial * 2).min(MAX_REDIAL) };
-        let wait = redial.mul_f64(random::rng().random_range(0.5..1.0));
-        tokio::time::sleep(wait).await;
+        if good {
+            redial = Backoff::new();
+        }
+        tokio::time::sleep(redial.next_wait()).await;
     }
 }
 
@@ -86,7 +89,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn run(mut self, head: &str) -> Result<(), Error> {
+    async fn run(mut self, head: &str, revisions: &mut Revisions) -> Result<(), Error> {
         let channel = Endpoint::from_shared(format!("http://{head}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -102,7 +105,12 @@ impl Session<'_> {
             v1::IngressMessage { body: Some(body) }
         });
         let inbound = client.session(messages).await?.into_inner();
-        self.exchange(inbound, outbound).await
+        let (newest, tables) = cell::channel(None);
+        let follower = Follower { routes: self.routes, revisions, head: client, outbound: outbound.clone() };
+        tokio::select! {
+            end = self.exchange(inbound, outbound, newest) => end,
+            () = follower.follow(tables) => Ok(()),
+        }
     }
 
     fn hello_message(&self) -> v1::Hello {
@@ -118,6 +126,7 @@ impl Session<'_> {
         &mut self,
         mut inbound: Streaming<v1::RouteMessage>,
         outbound: mpsc::Sender<ingress_message::Body>,
+        newest: cell::Sender<Newest>,
     ) -> Result<(), Error> {
         let mut told = DeploymentLoads::new();
         let mut tick = tokio::time::interval(REPORT_INTERVAL);
@@ -125,7 +134,7 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 message = inbound.message() => match message? {
-                    Some(message) => self.receive(message, &outbound).await?,
+                    Some(message) => self.receive(message, &newest)?,
                     None => return Ok(()),
                 },
                 _ = tick.tick() => self.report(&mut told, &outbound).await?,
@@ -147,11 +156,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn receive(
-        &mut self,
-        message: v1::RouteMessage,
-        outbound: &mpsc::Sender<ingress_message::Body>,
-    ) -> Result<(), Error> {
+    fn receive(&mut self, message: v1::RouteMessage, newest: &cell::Sender<Newest>) -> Result<(), Error> {
         if message.epoch < *self.epoch {
             tracing::warn!(epoch = message.epoch, newest = *self.epoch, "message of an older term ignored");
             return Ok(());
@@ -159,10 +164,7 @@ impl Session<'_> {
         *self.epoch = message.epoch;
         match message.body {
             Some(route_message::Body::Table(table)) => {
-                let version = table.version;
-                self.routes.apply(table).await;
-                tracing::info!(version, epoch = *self.epoch, "route table in force");
-                outbound.send(ingress_message::Body::Ack(v1::Ack { version })).await?;
+                newest.send_replace(Some(Arc::new(v1::RouteTable::decode(table)?)));
             }
             Some(route_message::Body::Leave(leave)) => {
                 self.leave.send_replace(Some(Duration::from_millis(leave.drain_ms)));

@@ -1,7 +1,8 @@
 //! A head and workers as an ingress sees them: real gRPC servers whose answers are scripted. Nothing of the ingress is
 //! replaced.
 
-use std::fmt::Display;
+mod head;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +12,15 @@ use futures_util::stream::BoxStream;
 use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker};
 use millstream_proto::call::{self, CallRequest, PendingCall, ReplicaClient};
 use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
-use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
-use millstream_proto::v1::{self, call_frame, ingress_message, reply_frame, route_message};
+use millstream_proto::v1::{self, call_frame, reply_frame};
 use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId};
 use millstream_test_support::{Echo, until};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream, WatchStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) use self::head::{FakeHead, Table, table};
 
 /// A pipeline with one stage that echoes, whose replicas take four calls at a time.
 pub(crate) fn echo() -> Echo {
@@ -54,134 +56,6 @@ answer = "answer.text"
 /// Waits until a condition holds.
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     until(what, async || holds().then_some(())).await;
-}
-
-/// A head: hands out one table and keeps what ingresses say.
-pub(crate) struct FakeHead {
-    pub(crate) address: SocketAddr,
-    messages: watch::Sender<v1::RouteMessage>,
-    heard: Arc<Mutex<Heard>>,
-    server: tokio::task::JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Heard {
-    hello: Option<v1::Hello>,
-    acks: Vec<u64>,
-    loads: Vec<v1::DeploymentLoad>,
-}
-
-struct HeadService {
-    messages: watch::Receiver<v1::RouteMessage>,
-    heard: Arc<Mutex<Heard>>,
-}
-
-#[tonic::async_trait]
-impl RouteService for HeadService {
-    type SessionStream = BoxStream<'static, Result<v1::RouteMessage, Status>>;
-
-    async fn session(
-        &self,
-        request: Request<Streaming<v1::IngressMessage>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
-        let heard = self.heard.clone();
-        let mut inbound = request.into_inner();
-        tokio::spawn(async move {
-            while let Ok(Some(message)) = inbound.message().await {
-                let mut heard = heard.lock();
-                match message.body.expect("messages have bodies") {
-                    ingress_message::Body::Hello(hello) => heard.hello = Some(hello),
-                    ingress_message::Body::Ack(ack) => heard.acks.push(ack.version),
-                    ingress_message::Body::Load(load) => heard.loads.extend(load.deployments),
-                }
-            }
-        });
-        Ok(Response::new(WatchStream::new(self.messages.clone()).map(Ok).boxed()))
-    }
-}
-
-impl FakeHead {
-    pub(crate) async fn start(table: v1::RouteTable) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (messages, receiver) = watch::channel(message(route_message::Body::Table(table)));
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        let service = HeadService { messages: receiver, heard: heard.clone() };
-        let server = tokio::spawn(async move {
-            let router = tonic::transport::Server::builder().add_service(RouteServiceServer::new(service));
-            router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-        });
-        Self { address, messages, heard, server }
-    }
-
-    pub(crate) fn hello(&self) -> Option<v1::Hello> {
-        self.heard.lock().hello.clone()
-    }
-
-    pub(crate) fn acked(&self, version: u64) -> bool {
-        self.heard.lock().acks.contains(&version)
-    }
-
-    /// Whether a report said so of a deployment.
-    pub(crate) fn heard_load(&self, deployment: &str, ongoing: u64, queued: u64) -> bool {
-        let loads = &self.heard.lock().loads;
-        loads
-            .iter()
-            .any(|load| (&*load.deployment, load.ongoing, load.queued) == (deployment, ongoing, queued))
-    }
-
-    /// Pushes a table and waits until the ingress has confirmed it.
-    pub(crate) async fn push(&self, table: v1::RouteTable) {
-        let version = table.version;
-        self.messages.send_replace(message(route_message::Body::Table(table)));
-        eventually("the table is confirmed", || self.acked(version)).await;
-    }
-
-    pub(crate) fn ask_to_leave(&self, drain_ms: u64) {
-        self.messages.send_replace(message(route_message::Body::Leave(v1::Leave { drain_ms })));
-    }
-}
-
-impl Drop for FakeHead {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-fn message(body: route_message::Body) -> v1::RouteMessage {
-    v1::RouteMessage { epoch: 1, body: Some(body) }
-}
-
-/// A table of one pipeline whose only deployment has these replicas: (id, worker's address).
-pub(crate) fn table(
-    version: u64,
-    source: impl Display,
-    deployment: &str,
-    replicas: &[(&str, SocketAddr)],
-) -> v1::RouteTable {
-    let source = source.to_string();
-    let name = source.lines().find_map(|line| line.strip_prefix("name")).expect("pipelines have a name");
-    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
-    let replicas = replicas.iter().map(|(id, address)| v1::ReplicaRoute {
-        replica_id: (*id).to_owned(),
-        node_id: format!("node-of-{address}"),
-        address: address.to_string(),
-        revision: 1,
-        serves: vec![1],
-    });
-    let route = v1::DeploymentRoute { deployment: deployment.to_owned(), replicas: replicas.collect() };
-    let pipeline = v1::PipelineRoute {
-        variants: vec![v1::Variant {
-            revision: 1,
-            file_name: format!("{name}.toml"),
-            source,
-            permille: 1000,
-            shadow_permille: 0,
-        }],
-        name,
-        deployments: vec![route],
-    };
-    v1::RouteTable { version, pipelines: vec![pipeline], ..Default::default() }
 }
 
 /// What a scripted replica does with a call.
@@ -411,8 +285,8 @@ impl Setup {
         Self::of(table(1, echo(), "model", replicas), HttpLimits::default()).await
     }
 
-    pub(crate) async fn of(table: v1::RouteTable, limits: HttpLimits) -> Self {
-        let head = FakeHead::start(table).await;
+    pub(crate) async fn of(table: Table, limits: HttpLimits) -> Self {
+        let head = FakeHead::start(table);
         let ingress = ingress(&head, None, limits).await;
         Self { head, ingress, client: reqwest::Client::new() }
     }

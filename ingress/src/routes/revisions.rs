@@ -1,0 +1,106 @@
+//! The revisions that route tables name, compiled. A revision never changes and its number is never used again, so each
+//! is asked for once, by number, and kept for as long as tables name it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use millstream_pipelines::{Faults, Name, Plan};
+use millstream_proto::v1;
+use millstream_proto::v1::route_service_client::RouteServiceClient;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+/// Longest wait for a source.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many are asked for at a time.
+const MAX_FETCHES: usize = 8;
+
+/// A revision of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RevisionId {
+    pub(super) pipeline: Name,
+    pub(super) number: u64,
+}
+
+/// A source is not here yet.
+#[derive(Debug, thiserror::Error)]
+#[error("revision {} of `{}` cannot be had from the head: {status}", id.number, id.pipeline)]
+pub(super) struct FetchError {
+    id: RevisionId,
+    status: Status,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Revisions {
+    /// `None`: the source does not compile here.
+    plans: BTreeMap<RevisionId, Option<Arc<Plan>>>,
+}
+
+impl Revisions {
+    /// The plan of a revision that has been fetched and compiles.
+    pub(super) fn plan(&self, id: &RevisionId) -> Option<&Arc<Plan>> {
+        self.plans.get(id)?.as_ref()
+    }
+
+    /// Fetches and compiles what a table names and is not here. After an error, what has come is kept for the next try.
+    pub(super) async fn fetch(
+        &mut self,
+        table: &v1::RouteTable,
+        head: &RouteServiceClient<Channel>,
+    ) -> Result<(), FetchError> {
+        let missing = named_by(table).into_iter().filter(|id| !self.plans.contains_key(id));
+        let missing: Vec<_> = missing.collect();
+        let fetch = |id: RevisionId| async {
+            let fetched = fetch(head.clone(), &id).await;
+            (id, fetched)
+        };
+        let mut fetches = stream::iter(missing).map(fetch).buffer_unordered(MAX_FETCHES);
+        let mut outcome = Ok(());
+        while let Some((id, fetched)) = fetches.next().await {
+            match fetched {
+                Ok(plan) => drop(self.plans.insert(id, plan)),
+                Err(status) => outcome = Err(FetchError { id, status }),
+            }
+        }
+        outcome
+    }
+
+    /// Drops what a table does not name.
+    pub(super) fn retain_named_by(&mut self, table: &v1::RouteTable) {
+        let named = named_by(table);
+        self.plans.retain(|id, _| named.contains(id));
+    }
+}
+
+fn named_by(table: &v1::RouteTable) -> BTreeSet<RevisionId> {
+    let of_route = |route: &v1::PipelineRoute| {
+        let pipeline: Name = route.name.parse().ok()?;
+        let ids = route.variants.iter().map(move |variant| variant.revision);
+        Some(ids.map(|number| RevisionId { pipeline: pipeline.clone(), number }).collect::<Vec<_>>())
+    };
+    table.pipelines.iter().filter_map(of_route).flatten().collect()
+}
+
+async fn fetch(mut head: RouteServiceClient<Channel>, id: &RevisionId) -> Result<Option<Arc<Plan>>, Status> {
+    let message = v1::GetSourceRequest { pipeline: id.pipeline.to_string(), revision: id.number };
+    let answer = tokio::time::timeout(FETCH_TIMEOUT, head.get_source(Request::new(message)));
+    let answer = answer.await.map_err(|_| Status::deadline_exceeded("no answer came in time"))??;
+    let v1::GetSourceResponse { file_name, source } = answer.into_inner();
+    match compile(file_name, source).await {
+        Ok(plan) => Ok(Some(Arc::new(plan))),
+        Err(faults) => {
+            tracing::error!(pipeline = %id.pipeline, revision = id.number, error = %faults, "a plan does not compile, requests run on another revision");
+            Ok(None)
+        }
+    }
+}
+
+/// Compiles off the threads that serve requests.
+async fn compile(file_name: String, source: String) -> Result<Plan, Faults> {
+    let compiled = tokio::task::spawn_blocking(move || Plan::compile(&file_name, &source)).await;
+    compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
