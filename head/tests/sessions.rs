@@ -342,3 +342,23 @@ async fn a_shutdown_tells_ingresses_and_workers_first() {
     assert_eq!(shutdown.drain_ms, 1234);
     head.stop().await;
 }
+
+#[tokio::test]
+async fn a_worker_that_reads_slowly_gets_all_its_orders() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let mut control = Control::of(&head).await;
+    let resources = v1::Resources { cpu_milli: 1 << 40, memory_bytes: 1 << 50, gpus: vec![] };
+    let register = v1::Register { resources: Some(resources), ..register("node-1") };
+    let mut worker = Worker::join(&head, register).await.unwrap();
+    control.deploy(echo("p", 3_000, "0ms")).await.unwrap();
+    // More than wait for a worker, and than fit into the buffers of a connection.
+    until("all are ordered", async || {
+        let status = control.status().await;
+        (status.pipelines[0].deployments[0].replicas.len() == 3_000).then_some(())
+    })
+    .await;
+    for _ in 0..3_000 {
+        worker.start_order().await;
+    }
+}

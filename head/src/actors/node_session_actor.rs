@@ -17,8 +17,10 @@ use crate::api::decode;
 use crate::clock::Clock;
 use crate::shared::Shared;
 
-/// Orders that may wait for a worker that does not read; more end its stream.
+/// Orders that may wait on the way to a worker; further ones wait in the session's mailbox.
 pub(crate) const MAX_WAITING_ORDERS: usize = 1024;
+/// A worker that reads no order for so long loses its stream, and with it what waits.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A session's fixed parts.
 pub(crate) struct NodeSessionActor {
@@ -102,7 +104,7 @@ impl Actor for NodeSessionActor {
             }
         };
         let message = v1::HeadMessage { epoch: self.shared.epoch(), body: Some(body) };
-        if state.outbound.try_send(Ok(message)).is_err() {
+        if state.outbound.send_timeout(Ok(message), READ_TIMEOUT).await.is_err() {
             myself.stop(Some("the worker does not read its orders".into()));
         }
         Ok(())

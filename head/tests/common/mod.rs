@@ -53,7 +53,10 @@ pub(crate) async fn start(dir: &Path) -> Head {
 }
 
 pub(crate) async fn channel(head: &Head) -> Channel {
-    Endpoint::new(format!("http://{}", head.control_address())).unwrap().connect().await.unwrap()
+    // Small windows: whoever does not read holds the head up soon.
+    let window = Some(64 << 10);
+    let head = Endpoint::new(format!("http://{}", head.control_address())).unwrap();
+    head.initial_stream_window_size(window).initial_connection_window_size(window).connect().await.unwrap()
 }
 
 /// The command.
