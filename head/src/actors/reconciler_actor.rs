@@ -11,8 +11,7 @@ use millstream_core::model::RouteTable;
 use millstream_core::model::{Command, SessionId};
 use millstream_core::model::{Observation, Registration};
 use millstream_core::present::explain::Subject;
-use millstream_core::reconcile::NameTaken;
-use millstream_core::reconcile::{Effect, Event, NotRemovable, Reconciler};
+use millstream_core::reconcile::{Effect, Event, JoinError, NotRemovable, Reconciler};
 use millstream_core::rollout::{self, ChangeKind};
 use millstream_proto::NodeId;
 use millstream_proto::event::Decision;
@@ -32,7 +31,7 @@ pub(crate) struct ReconcilerActor {
 /// What the reconciler is told and asked.
 pub(crate) enum ReconcilerMsg {
     /// From the node service, once a stream: a worker wants in. Answered with a refusal when its name is taken.
-    Join(Box<Registration>, SessionId, ActorRef<NodeSessionMsg>, RpcReplyPort<Result<(), NameTaken>>),
+    Join(Box<Registration>, SessionId, ActorRef<NodeSessionMsg>, RpcReplyPort<Result<(), JoinError>>),
     /// From node and ingress sessions, with the time at which it arrived. Repeating it is harmless.
     Observe(Observation, Duration),
     /// From the control service, after the store has taken the change; answered at once. May be repeated.

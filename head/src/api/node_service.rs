@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use millstream_core::reconcile::JoinError;
 use millstream_proto::v1::node_service_server::NodeService;
 use millstream_proto::v1::{self, HeadMessage, NodeMessage};
 use ractor::Actor;
@@ -64,9 +65,13 @@ impl NodeService for NodeServer {
         let join = |reply| ReconcilerMsg::Join(Box::new(registration), session, actor.clone(), reply);
         match shared.ask(join).await {
             Ok(Ok(())) => Ok(Response::new(ReceiverStream::new(orders))),
-            Ok(Err(taken)) => {
+            Ok(Err(refused)) => {
                 actor.stop(None);
-                Err(Status::aborted(taken.to_string()))
+                Err(match refused {
+                    JoinError::NameTaken { .. } => Status::aborted(refused.to_string()),
+                    // The worker tries again by itself.
+                    JoinError::IdInUse { .. } => Status::unavailable(refused.to_string()),
+                })
             }
             Err(restarting) => {
                 actor.stop(None);

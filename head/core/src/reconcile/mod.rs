@@ -27,7 +27,7 @@ mod serving;
 mod timer;
 pub(crate) mod view;
 
-pub use observe::NameTaken;
+pub use observe::JoinError;
 pub use reconciler::{Effect, Event, Reconciler, Start};
 pub use removal::NotRemovable;
 

@@ -20,38 +20,58 @@ use crate::rollout::Phase;
 
 /// Why a worker is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "node name `{name}` is taken by the live node `{id}` at `{address}`; start this one with another --node-name, or \
-     stop that one first"
-)]
-pub struct NameTaken {
-    name: String,
-    id: NodeId,
-    address: String,
+pub enum JoinError {
+    /// Another node that lives has its name.
+    #[error(
+        "node name `{name}` is taken by the live node `{id}` at `{address}`; start this one with another --node-name, or \
+         stop that one first"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The node that has it.
+        id: NodeId,
+        /// Where that is.
+        address: String,
+    },
+    /// Another process that lives has its id: a copy of its data directory, or the process before it, which may be gone in
+    /// a moment.
+    #[error(
+        "node id `{id}` is in use by process {pid} at `{address}`; if its data directory is a copy, delete the file with \
+         the id in it, otherwise try again in a moment"
+    )]
+    IdInUse {
+        /// The id.
+        id: NodeId,
+        /// The process that has it.
+        pid: u32,
+        /// Where that is.
+        address: String,
+    },
 }
 
-/// Whether a worker may join: no other live node has its name.
+/// Whether a worker may join: no other live node has its name, and no other live process its id.
 ///
 /// # Errors
-/// [`NameTaken`].
+/// [`JoinError`].
 pub(super) fn admit(
     state: &State,
     registration: &Registration,
     timing: &Timing,
     now: Duration,
-) -> Result<(), NameTaken> {
+) -> Result<(), JoinError> {
     let live =
         |node: &Node| node.session.is_some() && now.saturating_sub(node.last_seen) <= timing.silent_after();
-    let other = state
-        .nodes
-        .iter()
-        .find(|(id, node)| **id != registration.id && node.name == registration.name && live(node));
-    match other {
-        None => Ok(()),
-        Some((id, node)) => {
-            Err(NameTaken { name: node.name.clone(), id: id.clone(), address: node.address.clone() })
+    for (id, node) in state.nodes.iter().filter(|(_, node)| live(node)) {
+        let (id, address) = (id.clone(), node.address.clone());
+        if id != registration.id && node.name == registration.name {
+            return Err(JoinError::NameTaken { name: node.name.clone(), id, address });
+        }
+        if id == registration.id && (node.pid, &address) != (registration.pid, &registration.address) {
+            return Err(JoinError::IdInUse { id, pid: node.pid, address });
         }
     }
+    Ok(())
 }
 
 /// Folds one observation into the state.

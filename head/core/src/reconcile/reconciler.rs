@@ -17,7 +17,7 @@ use millstream_status::NodeId;
 use millstream_status::event::Decision;
 
 use super::decide::{self, Decided};
-use super::observe::{NameTaken, admit, observe};
+use super::observe::{JoinError, admit, observe};
 use super::pass::Pass;
 use super::routes;
 use super::scale;
@@ -209,11 +209,11 @@ impl Reconciler {
         [rules, silence, outcomes, scale].into_iter().flatten().min()
     }
 
-    /// Whether a worker may join: no other live node has its name.
+    /// Whether a worker may join: no other live node has its name, and no other live process its id.
     ///
     /// # Errors
-    /// [`NameTaken`].
-    pub fn admit(&self, registration: &Registration, now: Duration) -> Result<(), NameTaken> {
+    /// [`JoinError`].
+    pub fn admit(&self, registration: &Registration, now: Duration) -> Result<(), JoinError> {
         admit(&self.state, registration, &self.timing, now)
     }
 

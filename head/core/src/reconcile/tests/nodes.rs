@@ -197,3 +197,15 @@ fn nodes_that_somebody_removes_end_the_alarm_and_are_replaced() {
     cluster.obey();
     assert_eq!(cluster.routed("p").len(), 4);
 }
+
+#[test]
+fn a_copy_of_a_live_nodes_disk_is_not_let_in_and_a_process_that_dials_again_is() {
+    let mut cluster = serving(1);
+    let again = cluster.registration("n1", 64, 0, vec![]);
+    assert_eq!(cluster.admit(&again, cluster.now), Ok(()));
+    let copy = Registration { pid: 2, ..again.clone() };
+    let in_use = JoinError::IdInUse { id: "n1".into(), pid: 1, address: "n1:1".into() };
+    assert_eq!(cluster.admit(&copy, cluster.now), Err(in_use));
+    cluster.leave("n1");
+    assert_eq!(cluster.admit(&copy, cluster.now), Ok(()), "the process before it has ended");
+}
