@@ -14,7 +14,7 @@ use super::view::{Health, ReplicaView, View, world};
 use super::{context, replicas, scale};
 use crate::desired::Desired;
 use crate::model::{Booking, Command, Leaving, Node, Order, Reason, ReplicaCounts, State, Unplaced};
-use crate::scheduler::{self, Lack, Request, Strategy, Workload};
+use crate::scheduler::{self, Pending, Request, Strategy, Workload};
 
 /// How long a replica may stop beyond its drain time before it is told again.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 pub(super) struct Decided {
     /// What to do, in this order.
     pub(super) commands: Vec<Command>,
-    /// Why wanted replicas have no place, for people: a reason per node.
+    /// Why wanted replicas have no place, for people.
     pub(super) pending: BTreeMap<FullName, Vec<String>>,
     /// How many they are, by what is missing.
     pub(super) unplaced: Unplaced,
@@ -98,12 +98,11 @@ fn runs_as_wanted(pass: Pass<'_>, view: &View<'_>) -> bool {
 /// Finds places for what is wanted.
 fn start(pass: Pass<'_>, wanted: &[WantedReplicas], decided: &mut Decided) {
     let Pass { desired, state, .. } = pass;
-    let each: Vec<_> = wanted.iter().flat_map(|wanted| std::iter::repeat_n(wanted, wanted.count)).collect();
     let found = |wanted: &WantedReplicas| {
         let revision = desired.pipelines.get(&wanted.deployment.pipeline)?.revisions.get(&wanted.revision)?;
         Some((revision, revision.spec(&wanted.deployment.deployment)?))
     };
-    let known: Vec<_> = each.iter().filter_map(|wanted| Some((*wanted, found(wanted)?))).collect();
+    let known: Vec<_> = wanted.iter().filter_map(|wanted| Some((wanted, found(wanted)?))).collect();
     if known.is_empty() {
         return;
     }
@@ -111,6 +110,7 @@ fn start(pass: Pass<'_>, wanted: &[WantedReplicas], decided: &mut Decided) {
         .iter()
         .map(|(wanted, (_, spec))| Request {
             deployment: wanted.deployment.clone(),
+            num_replicas: wanted.count,
             demand: spec.demand.clone(),
             device: spec.device,
             strategy: Strategy::Spread,
@@ -135,29 +135,27 @@ fn start(pass: Pass<'_>, wanted: &[WantedReplicas], decided: &mut Decided) {
             gpus: placement.gpus,
         }));
     }
-    for pending in solution.pending {
-        let unplaced = decided.unplaced.entry(requests[pending.request].deployment.clone()).or_default();
-        *unplaced.entry(Lack::of(&pending.reasons)).or_default() += 1;
-        let reasons = pending.reasons.into_iter().map(|(node, missing)| {
-            let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
-            format!("{node}: {}", missing.join("; "))
-        });
-        let mut reasons: Vec<_> = reasons.collect();
-        let waits = pending
-            .blocked
-            .as_ref()
-            .is_some_and(|blocked| reasons.is_empty() && blocked.by != requests[pending.request].deployment);
-        if reasons.is_empty() && !waits {
-            reasons.push(match state.nodes.len() {
-                0 => "no node is connected; start one with `cluster up --join HEAD`".into(),
-                count => format!("none of {count} nodes takes replicas: each is lost or draining"),
-            });
-        }
-        if let Some(blocked) = pending.blocked {
-            reasons.insert(0, blocked.to_string());
-        }
-        decided.pending.insert(requests[pending.request].deployment.clone(), reasons);
+    for pending in &solution.pending {
+        let deployment = &requests[pending.request].deployment;
+        let unplaced =
+            decided.unplaced.entry(deployment.clone()).or_default().entry(pending.lack).or_default();
+        *unplaced += u32::try_from(pending.num_replicas).unwrap_or(u32::MAX);
+        decided.pending.insert(deployment.clone(), reasons(pending, deployment, state));
     }
+}
+
+/// Why replicas have no place, for people.
+fn reasons(pending: &Pending, deployment: &FullName, state: &State) -> Vec<String> {
+    let waits = pending.blocked.as_ref().filter(|blocked| blocked.by != *deployment);
+    let mut reasons: Vec<_> = pending.blocked.iter().map(ToString::to_string).collect();
+    reasons.extend(pending.shortage.reasons.iter().map(ToString::to_string));
+    if pending.shortage.reasons.is_empty() && waits.is_none() {
+        reasons.push(match state.nodes.len() {
+            0 => "no node is connected; start one with `cluster up --join HEAD`".into(),
+            count => format!("none of {count} nodes takes replicas: each is lost or draining"),
+        });
+    }
+    reasons
 }
 
 /// What the scheduler may expect: the demands of all that is deployed, and of what is asked for now.
@@ -171,7 +169,7 @@ fn workload(desired: &Desired, state: &State, requests: &[Request]) -> Workload 
             (&spec.demand, spec.device, target as u64)
         })
     });
-    let asked = requests.iter().map(|request| (&request.demand, request.device, 1));
+    let asked = requests.iter().map(|request| (&request.demand, request.device, request.num_replicas as u64));
     Workload::of(deployed.chain(asked))
 }
 

@@ -3,8 +3,24 @@
 
 use std::cmp::Reverse;
 
-use super::cluster::Candidate;
 use super::{Request, Strategy};
+
+/// A node that a replica fits, with what there is to weigh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// How much the GPU grows that the workload could not use, and what others could use alone; in fixed point.
+    pub growth: i64,
+    /// Replicas of the deployment there.
+    pub num_like: u32,
+    /// Replicas of all deployments there.
+    pub num_replicas: u32,
+    /// What stays free on the devices that it takes, in thousandths.
+    pub left_on_devices_milli: u32,
+    /// What is free on all its devices before.
+    pub free_gpu_milli: u64,
+    /// Cores that are free before.
+    pub free_cpu_milli: u64,
+}
 
 /// Lower is better, the first part that differs decides.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]

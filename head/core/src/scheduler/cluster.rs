@@ -1,14 +1,14 @@
 //! The nodes while places are sought: what each has free, and for each demand what every node would lose by it,
 //! computed once and again only for the nodes that changed. One decision is then a walk over an array.
 
-use std::borrow::Cow;
+use millstream_pipelines::FullName;
 
-use millstream_pipelines::{Demand, FullName};
-
-use super::fit::{Mode, accepts_model};
-use super::waste::{self, Free, Lens};
-use super::workload::{Gpus, Kind, Workload};
-use super::{Node, Request, Share, WHOLE_DEVICE, World, choose};
+use super::choose::{self, Candidate};
+use super::fit::{Device, Fit, Mode, Slot, Wants};
+use super::shortage::Shortage;
+use super::waste::{self, Lens};
+use super::workload::{Kind, Workload};
+use super::{Node, Request, Share, WHOLE_DEVICE, World};
 
 /// Nodes that take replicas one after another.
 #[derive(Debug)]
@@ -28,70 +28,19 @@ pub struct Cluster<'a> {
     likes: Vec<(&'a FullName, Vec<u32>)>,
 }
 
-/// A node.
-#[derive(Debug)]
-struct Slot<'a> {
-    node: &'a Node,
-    free_cpu_milli: u64,
-    free_memory_bytes: u64,
-    devices: std::ops::Range<usize>,
-    gpu_milli: u64,
-    num_whole: u32,
-    num_replicas: u32,
-    /// Index of its lens; none without devices.
-    lens: Option<usize>,
-    /// What the workload cannot use of it.
-    waste: i64,
-    /// Grows with each change.
-    version: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Device {
-    index: u32,
-    model: usize,
-    free_milli: u32,
-    free_memory_bytes: u64,
-}
-
 /// Equal demands, and what they would do to each node.
 #[derive(Debug)]
 struct Class<'a> {
-    demand: &'a Demand,
-    mode: Mode,
-    gpus: Option<Gpus>,
-    /// By model.
-    accepts: Vec<bool>,
+    wants: Wants<'a>,
     /// By node: the version of it that was looked at, and what was found.
     looks: Vec<(u32, Option<Fit>)>,
 }
 
-/// How a replica would fit a node.
+/// What a request is to the cluster: indices of its class and of its deployment's counts.
 #[derive(Debug, Clone, Copy)]
-struct Fit {
-    /// How much the waste grows.
-    growth: i64,
-    /// The device it takes a share of, or the first of the whole ones.
-    device: usize,
-    /// What stays free on the devices that it takes.
-    left_milli: u32,
-}
-
-/// A node that a replica fits, with what there is to weigh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
-    /// How much the GPU grows that the workload could not use, and what others could use alone; in fixed point.
-    pub growth: i64,
-    /// Replicas of the deployment there.
-    pub num_like: u32,
-    /// Replicas of all deployments there.
-    pub num_replicas: u32,
-    /// What stays free on the devices that it takes, in thousandths.
-    pub left_on_devices_milli: u32,
-    /// What is free on all its devices before.
-    pub free_gpu_milli: u64,
-    /// Cores that are free before.
-    pub free_cpu_milli: u64,
+struct Known {
+    class: usize,
+    like: usize,
 }
 
 /// Where [`Cluster`] has put a replica.
@@ -138,17 +87,16 @@ impl<'a> Cluster<'a> {
         mut rank: impl FnMut(&Candidate) -> K,
     ) -> Option<Place<'a>> {
         Mode::accepted(request).iter().find_map(|&mode| {
-            let class = self.class(request, mode);
-            let like = self.like(&request.deployment);
+            let known = self.known(request, mode);
             let mut best: Option<(K, usize)> = None;
             for slot in 0..self.slots.len() {
-                let Some(candidate) = self.candidate((class, like), slot, request) else { continue };
+                let Some(candidate) = self.candidate(known, slot) else { continue };
                 let rank = rank(&candidate);
                 if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
                     best = Some((rank, slot));
                 }
             }
-            best.map(|(_, slot)| self.book((class, like), slot))
+            best.map(|(_, slot)| self.book(known, slot))
         })
     }
 
@@ -172,24 +120,14 @@ impl<'a> Cluster<'a> {
         self.update_pressure();
     }
 
-    /// The nodes as they are now, by name: for reasons.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = Cow<'a, Node>> {
-        self.slots.iter().enumerate().map(|(index, slot)| {
-            // One that was never given anything here is as it was.
-            if slot.version == 1 {
-                return Cow::Borrowed(slot.node);
-            }
-            let mut node = slot.node.clone();
-            node.free_cpu_milli = slot.free_cpu_milli;
-            node.free_memory_bytes = slot.free_memory_bytes;
-            for (device, now) in node.devices.iter_mut().zip(&self.devices[slot.devices.clone()]) {
-                device.free_milli = now.free_milli;
-                device.free_memory_bytes = now.free_memory_bytes;
-            }
-            for (deployment, counts) in self.likes.iter().filter(|(_, counts)| counts[index] > 0) {
-                node.replicas.insert((*deployment).clone(), counts[index]);
-            }
-            Cow::Owned(node)
+    /// What the nodes lack for a replica that none of them can take. O(nodes).
+    pub(super) fn shortage(&mut self, request: &'a Request) -> Shortage {
+        let known = self.known(request, Mode::least(request));
+        let (wants, likes) = (&self.classes[known.class].wants, &self.likes[known.like].1);
+        Shortage::of(self.slots.len(), |index, missing| {
+            let slot = &self.slots[index];
+            wants.missing(slot, &self.devices[slot.devices.clone()], likes[index], missing);
+            &slot.node.name
         })
     }
 
@@ -268,46 +206,37 @@ impl<'a> Cluster<'a> {
         self.pressure = waste::pressure(self.workload, &self.models, &self.free_by_model);
     }
 
+    fn known(&mut self, request: &'a Request, mode: Mode) -> Known {
+        Known { class: self.class(request, mode), like: self.like(&request.deployment) }
+    }
+
     fn class(&mut self, request: &'a Request, mode: Mode) -> usize {
         let demand = &request.demand;
-        let known = |class: &Class<'_>| class.mode == mode && class.demand == demand;
+        let known = |class: &Class<'_>| class.wants.mode == mode && class.wants.demand == demand;
         if let Some(index) = self.classes.iter().position(known) {
             return index;
         }
-        let accepts = |model: &String| accepts_model(&demand.accelerators, model);
-        self.classes.push(Class {
-            demand,
-            mode,
-            gpus: Gpus::of(demand.gpus).filter(|_| mode == Mode::Gpu),
-            accepts: self.models.iter().map(accepts).collect(),
-            looks: vec![(0, None); self.slots.len()],
-        });
+        let wants = Wants::new(demand, mode, &self.models);
+        self.classes.push(Class { wants, looks: vec![(0, None); self.slots.len()] });
         self.classes.len() - 1
     }
 
-    fn candidate(
-        &mut self,
-        (class, like): (usize, usize),
-        index: usize,
-        request: &Request,
-    ) -> Option<Candidate> {
+    fn candidate(&mut self, known: Known, index: usize) -> Option<Candidate> {
         let slot = &self.slots[index];
-        let (version, known) = self.classes[class].looks[index];
-        let fit = if version == slot.version {
-            known
-        } else {
-            let fit = self.look(&self.classes[class], slot);
-            self.classes[class].looks[index] = (slot.version, fit);
-            fit
-        }?;
-        let class = &self.classes[class];
-        let num_like = self.likes[like].1[index];
-        if request.demand.max_replicas_per_node.is_some_and(|max| num_like >= max) {
+        let devices = &self.devices[slot.devices.clone()];
+        let Class { wants, looks } = &mut self.classes[known.class];
+        if looks[index].0 != slot.version {
+            let lens = slot.lens.map(|lens| &self.lenses[lens].1);
+            looks[index] = (slot.version, wants.fit(slot, devices, lens));
+        }
+        let fit = looks[index].1?;
+        let num_like = self.likes[known.like].1[index];
+        if wants.demand.max_replicas_per_node.is_some_and(|max| num_like >= max) {
             return None;
         }
-        let pressed = class.gpus.map_or(0, |gpus| {
+        let pressed = wants.gpus.map_or(0, |gpus| {
             let total = i64::try_from(gpus.total()).unwrap_or(i64::MAX);
-            self.pressure[self.devices[fit.device].model].saturating_mul(total)
+            self.pressure[devices[fit.device].model].saturating_mul(total)
         });
         Some(Candidate {
             growth: fit.growth.saturating_add(pressed),
@@ -329,87 +258,26 @@ impl<'a> Cluster<'a> {
         self.likes.len() - 1
     }
 
-    /// Whether the demand fits the node, and what it costs on its best devices.
-    fn look(&self, class: &Class<'_>, slot: &Slot<'_>) -> Option<Fit> {
-        let demand = class.demand;
-        let cpu_milli = slot.free_cpu_milli.checked_sub(demand.cpu_milli)?;
-        let has = |(key, value): (&String, &String)| slot.node.labels.get(key) == Some(value);
-        if demand.memory_bytes > slot.free_memory_bytes || !demand.labels.iter().all(has) {
-            return None;
-        }
-        let devices = &self.devices[slot.devices.clone()];
-        let first = slot.devices.start;
-        let Some(gpus) = class.gpus else {
-            let growth = slot.lens.map_or(0, |lens| {
-                let lens = &self.lenses[lens].1;
-                let row = lens.row(cpu_milli);
-                let of_devices: i64 = devices.iter().map(|device| lens.device(row, device.free_milli)).sum();
-                lens.node(row, Free { cpu_milli, ..slot.free() }) + of_devices - slot.waste
-            });
-            return Some(Fit { growth, device: first, left_milli: 0 });
-        };
-        let serves = |device: &Device| {
-            class.accepts[device.model]
-                && device.free_milli >= gpus.milli
-                && device.free_memory_bytes >= demand.gpu_memory_bytes
-        };
-        let lens = &self.lenses[slot.lens?].1;
-        let row = lens.row(cpu_milli);
-        let of_devices: i64 = devices.iter().map(|device| lens.device(row, device.free_milli)).sum();
-        let gpu_milli = slot.gpu_milli.saturating_sub(gpus.total());
-        // What a device's part changes by, and the whole devices that it takes.
-        let change = |device: &Device| {
-            lens.device(row, device.free_milli - gpus.milli) - lens.device(row, device.free_milli)
-        };
-        let taken = |device: &Device| u32::from(device.free_milli == WHOLE_DEVICE);
-        let growth = |change: i64, taken: u32| {
-            let free = Free { cpu_milli, gpu_milli, num_whole: slot.num_whole - taken };
-            lens.node(row, free) + of_devices + change - slot.waste
-        };
-        let mut able = devices.iter().enumerate().filter(|(_, device)| serves(device));
-        if gpus.count > 1 {
-            let able: Vec<_> = able.take(gpus.count as usize).collect();
-            let (at, _) = able.first().filter(|_| able.len() == gpus.count as usize)?;
-            let all_changes = able.iter().map(|(_, device)| change(device)).sum();
-            let all_taken = able.iter().map(|(_, device)| taken(device)).sum();
-            return Some(Fit { growth: growth(all_changes, all_taken), device: first + at, left_milli: 0 });
-        }
-        // Devices that are as full as one before cost the same.
-        let mut seen = u128::default();
-        let costed = able.by_ref().filter_map(|(at, device)| {
-            let bit = 1u128 << (device.free_milli * 128 / (WHOLE_DEVICE + 1));
-            let repeats = seen & bit != 0 && devices[..at].iter().any(|before| same(before, device));
-            seen |= bit;
-            (!repeats).then(|| (growth(change(device), taken(device)), device.free_milli, at))
-        });
-        let (growth, free_milli, at) = costed.min()?;
-        Some(Fit { growth, device: first + at, left_milli: free_milli - gpus.milli })
-    }
-
-    fn book(&mut self, (class, like): (usize, usize), index: usize) -> Place<'a> {
-        let class = &self.classes[class];
+    fn book(&mut self, known: Known, index: usize) -> Place<'a> {
+        let Class { wants, looks } = &self.classes[known.class];
         let slot = &mut self.slots[index];
-        let demand = class.demand;
-        slot.free_cpu_milli -= demand.cpu_milli;
-        slot.free_memory_bytes -= demand.memory_bytes;
+        slot.free_cpu_milli -= wants.demand.cpu_milli;
+        slot.free_memory_bytes -= wants.demand.memory_bytes;
         slot.num_replicas += 1;
         let mut shares = Vec::new();
-        if let (Some(gpus), Some(fit)) = (class.gpus, class.looks[index].1) {
+        if let (Some(gpus), Some(fit)) = (wants.gpus, looks[index].1) {
             // From the device that was chosen on: whole ones are taken in their order.
-            for device in &mut self.devices[fit.device..slot.devices.end] {
-                let serves = class.accepts[device.model]
-                    && device.free_milli >= gpus.milli
-                    && device.free_memory_bytes >= demand.gpu_memory_bytes;
-                if serves && shares.len() < gpus.count as usize {
+            for device in &mut self.devices[slot.devices.clone()][fit.device..] {
+                if wants.is_served_by(device, gpus) && shares.len() < gpus.count as usize {
                     device.free_milli -= gpus.milli;
-                    device.free_memory_bytes -= demand.gpu_memory_bytes;
+                    device.free_memory_bytes -= wants.demand.gpu_memory_bytes;
                     self.free_by_model[device.model] -= u64::from(gpus.milli);
                     shares.push(Share { index: device.index, milli: gpus.milli });
                 }
             }
         }
         let node = slot.node;
-        self.likes[like].1[index] += 1;
+        self.likes[known.like].1[index] += 1;
         self.refresh(index);
         if !shares.is_empty() {
             self.update_pressure();
@@ -418,17 +286,6 @@ impl<'a> Cluster<'a> {
     }
 }
 
-impl Slot<'_> {
-    fn free(&self) -> Free {
-        Free { cpu_milli: self.free_cpu_milli, gpu_milli: self.gpu_milli, num_whole: self.num_whole }
-    }
-}
-
 fn count_whole(devices: &[Device]) -> u32 {
     devices.iter().map(|device| u32::from(device.free_milli == WHOLE_DEVICE)).sum()
-}
-
-/// Whether two devices are the same but for their index.
-fn same(a: &Device, b: &Device) -> bool {
-    (a.model, a.free_milli, a.free_memory_bytes) == (b.model, b.free_milli, b.free_memory_bytes)
 }

@@ -9,7 +9,7 @@ use millstream_pipelines::{Demand, FullName};
 use millstream_status::{NodeId, ReplicaId};
 use serde::{Deserialize, Serialize};
 
-use super::fit::accepts_model;
+use super::gpus::accepts_model;
 use super::{Node, Share, WHOLE_DEVICE};
 
 /// A node with the replicas that may move.

@@ -1,209 +1,45 @@
-//! What is missing on a node that cannot take a replica.
+//! Whether a replica fits a node: what it would cost there, or what is missing.
 
-use std::fmt;
+use std::ops::Range;
 
-use millstream_pipelines::{Demand, Device, GpuDemand};
-use serde::{Deserialize, Serialize};
+use millstream_pipelines::{Demand, Device as RunsOn, GpuDemand};
 
-use super::workload::Gpus;
-use super::{FreeDevice, Node, Request};
+use super::gpus::{Gpus, accepts_model};
+use super::missing::Missing;
+use super::waste::{Free, Lens};
+use super::{Node, Request, WHOLE_DEVICE};
 
-/// One thing that a node lacks for a replica.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Missing {
-    /// Too few cores are free.
-    Cpu {
-        /// Thousandths of cores asked for.
-        wanted_milli: u64,
-        /// Thousandths free.
-        free_milli: u64,
-    },
-    /// Too little memory is free.
-    Memory {
-        /// Bytes asked for.
-        wanted_bytes: u64,
-        /// Bytes free.
-        free_bytes: u64,
-    },
-    /// A label is not there, or has another value.
-    Label {
-        /// The label.
-        key: String,
-        /// The value asked for.
-        wanted: String,
-        /// The node's value.
-        found: Option<String>,
-    },
-    /// It has as many replicas of the deployment as one node may have.
-    ReplicasPerNode {
-        /// The limit.
-        max: u32,
-    },
-    /// It has no device.
-    NoGpu,
-    /// None of its devices is of an accepted model.
-    Accelerator {
-        /// The accepted models.
-        wanted: Vec<String>,
-        /// The models there are.
-        found: Vec<String>,
-    },
-    /// No device has that share (and its memory) free.
-    GpuShare {
-        /// Thousandths of one device asked for.
-        wanted_milli: u32,
-        /// The largest free share.
-        free_milli: u32,
-    },
-    /// Too few devices are wholly free.
-    WholeGpus {
-        /// Devices asked for.
-        wanted: u32,
-        /// Devices free.
-        free: u32,
-    },
-    /// Devices have the share, but none has the memory free.
-    GpuMemory {
-        /// Bytes asked for on each device.
-        wanted_bytes: u64,
-        /// The most that a device with the share has free.
-        free_bytes: u64,
-    },
+/// A node while places are sought.
+#[derive(Debug)]
+pub(super) struct Slot<'a> {
+    pub(super) node: &'a Node,
+    pub(super) free_cpu_milli: u64,
+    pub(super) free_memory_bytes: u64,
+    pub(super) devices: Range<usize>,
+    pub(super) gpu_milli: u64,
+    pub(super) num_whole: u32,
+    pub(super) num_replicas: u32,
+    /// Index of its lens; none without devices.
+    pub(super) lens: Option<usize>,
+    /// What the workload cannot use of it.
+    pub(super) waste: i64,
+    /// Grows with each change.
+    pub(super) version: u32,
 }
 
-/// What kind of thing is missing, for counting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Lack {
-    /// Cores.
-    Cpu,
-    /// Memory.
-    Memory,
-    /// A device, or a share of one.
-    Gpu,
-    /// Memory on a device.
-    GpuMemory,
-    /// A device of an accepted model.
-    Accelerator,
-    /// A label.
-    Label,
-    /// Room below `max_replicas_per_node`.
-    ReplicasPerNode,
-    /// Any node at all that takes replicas.
-    Node,
-}
-
-impl Lack {
-    /// Every kind.
-    pub const ALL: [Self; 8] = [
-        Self::Cpu,
-        Self::Memory,
-        Self::Gpu,
-        Self::GpuMemory,
-        Self::Accelerator,
-        Self::Label,
-        Self::ReplicasPerNode,
-        Self::Node,
-    ];
-
-    /// As it stands in labels.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Memory => "memory",
-            Self::Gpu => "gpu",
-            Self::GpuMemory => "gpu_memory",
-            Self::Accelerator => "accelerator",
-            Self::Label => "label",
-            Self::ReplicasPerNode => "replicas_per_node",
-            Self::Node => "node",
-        }
-    }
-
-    /// What the node that comes nearest lacks first: the one with the fewest things missing.
-    #[must_use]
-    pub fn of(reasons: &[(String, Vec<Missing>)]) -> Self {
-        let nearest = reasons.iter().map(|(_, missing)| missing).min_by_key(|missing| missing.len());
-        nearest.and_then(|missing| missing.first()).map_or(Self::Node, Missing::lack)
+impl Slot<'_> {
+    pub(super) fn free(&self) -> Free {
+        Free { cpu_milli: self.free_cpu_milli, gpu_milli: self.gpu_milli, num_whole: self.num_whole }
     }
 }
 
-impl Missing {
-    /// What kind of thing it is.
-    #[must_use]
-    pub fn lack(&self) -> Lack {
-        match self {
-            Self::Cpu { .. } => Lack::Cpu,
-            Self::Memory { .. } => Lack::Memory,
-            Self::Label { .. } => Lack::Label,
-            Self::ReplicasPerNode { .. } => Lack::ReplicasPerNode,
-            Self::NoGpu | Self::GpuShare { .. } | Self::WholeGpus { .. } => Lack::Gpu,
-            Self::Accelerator { .. } => Lack::Accelerator,
-            Self::GpuMemory { .. } => Lack::GpuMemory,
-        }
-    }
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu { wanted_milli, free_milli } => {
-                write!(f, "needs {} cores, {} free", Thousandths(*wanted_milli), Thousandths(*free_milli))
-            }
-            Self::Memory { wanted_bytes, free_bytes } => {
-                write!(f, "needs {} of memory, {} free", Bytes(*wanted_bytes), Bytes(*free_bytes))
-            }
-            Self::Label { key, wanted, found: None } => {
-                write!(f, "needs label `{key}={wanted}`, has no `{key}`")
-            }
-            Self::Label { key, wanted, found: Some(found) } => {
-                write!(f, "needs label `{key}={wanted}`, has `{key}={found}`")
-            }
-            Self::ReplicasPerNode { max } => {
-                write!(f, "has the {max} replicas that `max_replicas_per_node` allows")
-            }
-            Self::NoGpu => write!(f, "needs a GPU, has none"),
-            Self::Accelerator { wanted, found } => {
-                write!(f, "needs a GPU of `{}`, has `{}`", wanted.join("` or `"), found.join("`, `"))
-            }
-            Self::GpuShare { wanted_milli, free_milli } => {
-                let (wanted, free) = (Thousandths((*wanted_milli).into()), Thousandths((*free_milli).into()));
-                write!(f, "needs {wanted} of one GPU, at most {free} of one is free")
-            }
-            Self::WholeGpus { wanted, free } => write!(f, "needs {wanted} whole GPUs, {free} free"),
-            Self::GpuMemory { wanted_bytes, free_bytes } => {
-                write!(f, "needs {} of GPU memory, {} free", Bytes(*wanted_bytes), Bytes(*free_bytes))
-            }
-        }
-    }
-}
-
-/// Thousandths, printed as a decimal number.
-struct Thousandths(u64);
-
-impl fmt::Display for Thousandths {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.0 / 1000, self.0 % 1000);
-        let digits = format!("{rest:03}");
-        match digits.trim_end_matches('0') {
-            "" => write!(f, "{whole}"),
-            digits => write!(f, "{whole}.{digits}"),
-        }
-    }
-}
-
-/// Bytes in the largest unit that leaves a number above one, with one decimal.
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match UNITS.iter().find(|(size, _)| self.0 >= *size) {
-            Some((size, unit)) if self.0.is_multiple_of(*size) => write!(f, "{}{unit}", self.0 / size),
-            Some((size, unit)) => write!(f, "{}.{}{unit}", self.0 / size, self.0 % size * 10 / size),
-            None => write!(f, "{}B", self.0),
-        }
-    }
+/// A device while places are sought.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Device {
+    pub(super) index: u32,
+    pub(super) model: usize,
+    pub(super) free_milli: u32,
+    pub(super) free_memory_bytes: u64,
 }
 
 /// Where a replica's numbers would be computed.
@@ -219,116 +55,171 @@ impl Mode {
     /// The modes that a request accepts, the preferred one first.
     pub(super) fn accepted(request: &Request) -> &'static [Self] {
         match (request.device, request.demand.gpus) {
-            (Device::Cpu, _) | (_, GpuDemand::None) => &[Self::Cpu],
-            (Device::Gpu, _) => &[Self::Gpu],
-            (Device::Auto, _) => &[Self::Gpu, Self::Cpu],
+            (RunsOn::Cpu, _) | (_, GpuDemand::None) => &[Self::Cpu],
+            (RunsOn::Gpu, _) => &[Self::Gpu],
+            (RunsOn::Auto, _) => &[Self::Gpu, Self::Cpu],
         }
     }
+
+    /// The one that asks for least.
+    pub(super) fn least(request: &Request) -> Self {
+        if Self::accepted(request).contains(&Self::Cpu) { Self::Cpu } else { Self::Gpu }
+    }
 }
 
-/// Everything that the node lacks for the request; empty when it fits.
-pub(super) fn missing(node: &Node, request: &Request) -> Vec<Missing> {
-    let mut all = Vec::new();
-    missing_without_gpus(node, request, |missing| all.push(missing));
-    if !Mode::accepted(request).contains(&Mode::Cpu) {
-        all.extend(missing_gpus(node, &request.demand));
-    }
-    all
+/// A demand in one mode, beside the models of devices that there are.
+#[derive(Debug)]
+pub(super) struct Wants<'a> {
+    pub(super) demand: &'a Demand,
+    pub(super) mode: Mode,
+    pub(super) gpus: Option<Gpus>,
+    /// By model.
+    accepts: Vec<bool>,
 }
 
-fn missing_without_gpus(node: &Node, request: &Request, mut report: impl FnMut(Missing)) {
-    let demand = &request.demand;
-    if demand.cpu_milli > node.free_cpu_milli {
-        report(Missing::Cpu { wanted_milli: demand.cpu_milli, free_milli: node.free_cpu_milli });
-    }
-    if demand.memory_bytes > node.free_memory_bytes {
-        report(Missing::Memory { wanted_bytes: demand.memory_bytes, free_bytes: node.free_memory_bytes });
-    }
-    for (key, wanted) in &demand.labels {
-        let found = node.labels.get(key);
-        if found != Some(wanted) {
-            report(Missing::Label { key: key.clone(), wanted: wanted.clone(), found: found.cloned() });
+/// How a replica would fit a node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fit {
+    /// How much the waste grows.
+    pub(super) growth: i64,
+    /// The device of the node that it takes a share of, or the first of the whole ones.
+    pub(super) device: usize,
+    /// What stays free on the devices that it takes.
+    pub(super) left_milli: u32,
+}
+
+impl<'a> Wants<'a> {
+    pub(super) fn new(demand: &'a Demand, mode: Mode, models: &[String]) -> Self {
+        Self {
+            demand,
+            mode,
+            gpus: Gpus::of(demand.gpus).filter(|_| mode == Mode::Gpu),
+            accepts: models.iter().map(|model| accepts_model(&demand.accelerators, model)).collect(),
         }
     }
-    let there = node.replicas.get(&request.deployment).copied().unwrap_or(0);
-    if let Some(max) = demand.max_replicas_per_node
-        && there >= max
-    {
-        report(Missing::ReplicasPerNode { max });
+
+    /// Whether a device has what is asked of each.
+    pub(super) fn is_served_by(&self, device: &Device, gpus: Gpus) -> bool {
+        self.accepts[device.model]
+            && device.free_milli >= gpus.milli
+            && device.free_memory_bytes >= self.demand.gpu_memory_bytes
     }
-}
 
-/// Whether one of these models (any, when there are none) is a device's. People write `A100` where a driver says `NVIDIA
-/// A100-SXM4-80GB`: whole words of its name are enough, in any case of letters.
-pub(super) fn accepts_model(accepted: &[String], model: &str) -> bool {
-    accepted.is_empty() || accepted.iter().any(|wanted| is_model(wanted, model))
-}
+    /// Whether the demand fits the node, and what it costs on its best devices.
+    pub(super) fn fit(&self, slot: &Slot<'_>, devices: &[Device], lens: Option<&Lens>) -> Option<Fit> {
+        let demand = self.demand;
+        let cpu_milli = slot.free_cpu_milli.checked_sub(demand.cpu_milli)?;
+        let has = |(key, value): (&String, &String)| slot.node.labels.get(key) == Some(value);
+        if demand.memory_bytes > slot.free_memory_bytes || !demand.labels.iter().all(has) {
+            return None;
+        }
+        let before = |lens: &Lens, row| -> i64 {
+            let of_devices: i64 = devices.iter().map(|device| lens.device(row, device.free_milli)).sum();
+            of_devices - slot.waste
+        };
+        let Some(gpus) = self.gpus else {
+            let growth = lens.map_or(0, |lens| {
+                let row = lens.row(cpu_milli);
+                lens.node(row, Free { cpu_milli, ..slot.free() }) + before(lens, row)
+            });
+            return Some(Fit { growth, device: 0, left_milli: 0 });
+        };
+        let lens = lens?;
+        let row = lens.row(cpu_milli);
+        let before = before(lens, row);
+        let gpu_milli = slot.gpu_milli.saturating_sub(gpus.total());
+        // What a device's part changes by, and the whole devices that it takes.
+        let change = |device: &Device| {
+            lens.device(row, device.free_milli - gpus.milli) - lens.device(row, device.free_milli)
+        };
+        let taken = |device: &Device| u32::from(device.free_milli == WHOLE_DEVICE);
+        let growth = |change: i64, taken: u32| {
+            let free = Free { cpu_milli, gpu_milli, num_whole: slot.num_whole - taken };
+            lens.node(row, free) + before + change
+        };
+        let mut able = devices.iter().enumerate().filter(|(_, device)| self.is_served_by(device, gpus));
+        if gpus.count > 1 {
+            let able: Vec<_> = able.take(gpus.count as usize).collect();
+            let (device, _) = *able.first().filter(|_| able.len() == gpus.count as usize)?;
+            let all_changes = able.iter().map(|(_, device)| change(device)).sum();
+            let all_taken = able.iter().map(|(_, device)| taken(device)).sum();
+            return Some(Fit { growth: growth(all_changes, all_taken), device, left_milli: 0 });
+        }
+        // Devices that are as full as one before cost the same.
+        let mut seen = u128::default();
+        let costed = able.by_ref().filter_map(|(at, device)| {
+            let bit = 1u128 << (device.free_milli * 128 / (WHOLE_DEVICE + 1));
+            let repeats = seen & bit != 0 && devices[..at].iter().any(|before| same(before, device));
+            seen |= bit;
+            (!repeats).then(|| (growth(change(device), taken(device)), device.free_milli, at))
+        });
+        let (growth, free_milli, device) = costed.min()?;
+        Some(Fit { growth, device, left_milli: free_milli - gpus.milli })
+    }
 
-fn is_model(wanted: &str, model: &str) -> bool {
-    let is_word_end = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
-    let (wanted, model) = (wanted.as_bytes(), model.as_bytes());
-    !wanted.is_empty()
-        && model.windows(wanted.len()).enumerate().any(|(at, window)| {
-            window.eq_ignore_ascii_case(wanted)
-                && is_word_end(at.checked_sub(1).and_then(|before| model.get(before)))
-                && is_word_end(model.get(at + wanted.len()))
+    /// Adds everything that the node lacks; nothing when the demand fits. `num_like` replicas of the deployment are on
+    /// it.
+    pub(super) fn missing(
+        &self,
+        slot: &Slot<'_>,
+        devices: &[Device],
+        num_like: u32,
+        missing: &mut Vec<Missing>,
+    ) {
+        let demand = self.demand;
+        if demand.cpu_milli > slot.free_cpu_milli {
+            let (wanted_milli, free_milli) = (demand.cpu_milli, slot.free_cpu_milli);
+            missing.push(Missing::Cpu { wanted_milli, free_milli });
+        }
+        if demand.memory_bytes > slot.free_memory_bytes {
+            let (wanted_bytes, free_bytes) = (demand.memory_bytes, slot.free_memory_bytes);
+            missing.push(Missing::Memory { wanted_bytes, free_bytes });
+        }
+        for (key, wanted) in &demand.labels {
+            let found = slot.node.labels.get(key);
+            if found != Some(wanted) {
+                let (key, wanted, found) = (key.clone(), wanted.clone(), found.cloned());
+                missing.push(Missing::Label { key, wanted, found });
+            }
+        }
+        if let Some(max) = demand.max_replicas_per_node
+            && num_like >= max
+        {
+            missing.push(Missing::ReplicasPerNode { max });
+        }
+        missing.extend(self.missing_gpus(slot, devices));
+    }
+
+    fn missing_gpus(&self, slot: &Slot<'_>, devices: &[Device]) -> Option<Missing> {
+        let gpus = self.gpus?;
+        if devices.is_empty() {
+            return Some(Missing::NoGpu);
+        }
+        let accepted = || devices.iter().filter(|device| self.accepts[device.model]);
+        let with_share = || accepted().filter(|device| device.free_milli >= gpus.milli);
+        if devices.iter().filter(|device| self.is_served_by(device, gpus)).count() >= gpus.count as usize {
+            return None;
+        }
+        if accepted().next().is_none() {
+            let found = slot.node.devices.iter().map(|device| device.model.clone());
+            return Some(Missing::accelerator(self.demand.accelerators.clone(), found));
+        }
+        let free = u32::try_from(with_share().count()).unwrap_or(u32::MAX);
+        if free >= gpus.count {
+            let free_bytes = with_share().map(|device| device.free_memory_bytes).max().unwrap_or(0);
+            return Some(Missing::GpuMemory { wanted_bytes: self.demand.gpu_memory_bytes, free_bytes });
+        }
+        Some(match self.demand.gpus {
+            GpuDemand::Whole(wanted) => Missing::WholeGpus { wanted, free },
+            _ => {
+                let free_milli = accepted().map(|device| device.free_milli).max().unwrap_or(0);
+                Missing::GpuShare { wanted_milli: gpus.milli, free_milli }
+            }
         })
+    }
 }
 
-/// Devices of a model that the demand accepts.
-fn accepted<'a>(node: &'a Node, demand: &'a Demand) -> impl Iterator<Item = &'a FreeDevice> {
-    node.devices.iter().filter(|device| accepts_model(&demand.accelerators, &device.model))
-}
-
-fn missing_gpus(node: &Node, demand: &Demand) -> Option<Missing> {
-    let Gpus { count: needed, milli: needed_milli } = Gpus::of(demand.gpus)?;
-    if node.devices.is_empty() {
-        return Some(Missing::NoGpu);
-    }
-    let with_share = || accepted(node, demand).filter(|device| device.free_milli >= needed_milli);
-    let with_memory = with_share().filter(|device| device.free_memory_bytes >= demand.gpu_memory_bytes);
-    if with_memory.count() >= needed as usize {
-        return None;
-    }
-    if accepted(node, demand).next().is_none() {
-        let found = node.devices.iter().map(|device| device.model.clone()).collect();
-        return Some(Missing::Accelerator { wanted: demand.accelerators.clone(), found });
-    }
-    let free = u32::try_from(with_share().count()).unwrap_or(u32::MAX);
-    if free >= needed {
-        let free_bytes = with_share().map(|device| device.free_memory_bytes).max().unwrap_or(0);
-        return Some(Missing::GpuMemory { wanted_bytes: demand.gpu_memory_bytes, free_bytes });
-    }
-    Some(match demand.gpus {
-        GpuDemand::Whole(wanted) => Missing::WholeGpus { wanted, free },
-        _ => {
-            let free_milli = accepted(node, demand).map(|device| device.free_milli).max().unwrap_or(0);
-            Missing::GpuShare { wanted_milli: needed_milli, free_milli }
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_model_is_accepted_by_whole_words_of_its_name() {
-        let table = [
-            ("H200", "NVIDIA H200", true),
-            ("nvidia h200", "NVIDIA H200", true),
-            ("A100", "NVIDIA A100-SXM4-80GB", true),
-            ("A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB", true),
-            ("A10", "NVIDIA A100-SXM4-80GB", false),
-            ("V100", "V100M16", false),
-            ("V100M16", "V100M16", true),
-            ("H100 NVL", "NVIDIA H100 NVL", true),
-            ("NVIDIA H200", "H200", false),
-            ("", "H200", false),
-        ];
-        for (wanted, model, expected) in table {
-            assert_eq!(accepts_model(&[wanted.to_owned()], model), expected, "{wanted} {model}");
-        }
-        assert!(accepts_model(&[], "T4"));
-    }
+/// Whether two devices are the same but for their index.
+fn same(a: &Device, b: &Device) -> bool {
+    (a.model, a.free_milli, a.free_memory_bytes) == (b.model, b.free_milli, b.free_memory_bytes)
 }

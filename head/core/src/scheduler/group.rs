@@ -6,8 +6,8 @@ use std::fmt;
 use millstream_pipelines::{Device, FullName};
 use serde::{Deserialize, Serialize};
 
-use super::workload::Gpus;
-use super::{Missing, Pending, Request, Solution};
+use super::gpus::Gpus;
+use super::{Pending, Request, Shortage, Solution};
 
 /// Names a group of requests, for people: what they belong to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Blocked {
     pub group: GroupId,
     /// The deployment of the group that has no place beside the others.
     pub by: FullName,
-    /// How many requests the group has.
+    /// How many replicas the group has.
     pub size: usize,
 }
 
@@ -37,50 +37,45 @@ impl fmt::Display for Blocked {
     }
 }
 
-/// Requests that are placed together or not at all, the larger ones first.
-pub(super) struct Unit {
-    pub(super) requests: Vec<usize>,
-}
-
-/// The units in the order in which they are placed.
-pub(super) fn units(requests: &[Request]) -> Vec<Unit> {
-    let mut order: Vec<usize> = (0..requests.len()).collect();
+/// Which requests are placed together or not at all, the larger ones first; the units in the order in which they are
+/// placed. One without a group is a unit by itself.
+pub(super) fn units(requests: &[Request]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> =
+        (0..requests.len()).filter(|&index| requests[index].num_replicas > 0).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(size(&requests[index])));
-    let mut units: Vec<Unit> = Vec::new();
+    let mut units: Vec<Vec<usize>> = Vec::new();
     let mut of_group: BTreeMap<&GroupId, usize> = BTreeMap::new();
     for index in order {
         let Some(group) = &requests[index].group else {
-            units.push(Unit { requests: vec![index] });
+            units.push(vec![index]);
             continue;
         };
         match of_group.get(group) {
-            Some(unit) => units[*unit].requests.push(index),
+            Some(unit) => units[*unit].push(index),
             None => {
                 of_group.insert(group, units.len());
-                units.push(Unit { requests: vec![index] });
+                units.push(vec![index]);
             }
         }
     }
     units
 }
 
-/// The requests of a unit in which `by` has no place.
-pub(super) fn pending(
-    unit: &Unit,
-    requests: &[Request],
-    by: usize,
-    reasons: &[(String, Vec<Missing>)],
-) -> Vec<Pending> {
-    let of = |&index: &usize| Pending {
-        request: index,
-        reasons: if index == by { reasons.to_vec() } else { Vec::new() },
-        blocked: requests[index].group.clone().map(|group| Blocked {
-            group,
-            by: requests[by].deployment.clone(),
-            size: unit.requests.len(),
-        }),
+/// The requests of a group in which `by` has no place. All that is of its deployment has the same reasons.
+pub(super) fn pending(unit: &[usize], requests: &[Request], by: usize, shortage: &Shortage) -> Vec<Pending> {
+    let by = &requests[by].deployment;
+    let size = unit.iter().map(|&index| requests[index].num_replicas).sum();
+    let of = |&index: &usize| {
+        let request = &requests[index];
+        Pending {
+            request: index,
+            num_replicas: request.num_replicas,
+            lack: shortage.lack(),
+            shortage: if request.deployment == *by { shortage.clone() } else { Shortage::default() },
+            blocked: request.group.clone().map(|group| Blocked { group, by: by.clone(), size }),
+        }
     };
-    unit.requests.iter().map(of).collect()
+    unit.iter().map(of).collect()
 }
 
 /// What makes a demand large: GPUs before device memory before cores before memory.

@@ -2,14 +2,18 @@
 //! for what has no place. It never moves what is placed already.
 //!
 //! [`place`] walks the demands, larger ones first, through a [`Cluster`], which knows what each node has free and what
-//! it would lose; `waste` measures that loss against the [`Workload`]; `choose` prefers one of the nodes; `group` keeps
-//! demands together; `fit` says what is missing where nothing fits.
+//! it would lose; `fit` says whether a node has room; `waste` measures the loss against the [`Workload`]; `choose` prefers
+//! one of the nodes; `group` keeps demands together. Where nothing fits, `missing` names what a node lacks, and `shortage`
+//! counts that over all nodes.
 
 mod choose;
 mod cluster;
 pub mod defrag;
 mod fit;
+mod gpus;
 mod group;
+mod missing;
+mod shortage;
 mod waste;
 mod workload;
 
@@ -19,9 +23,11 @@ use millstream_pipelines::{Demand, Device, FullName};
 use millstream_status::NodeId;
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{Candidate, Cluster, Place};
-pub use fit::{Lack, Missing};
+pub use choose::Candidate;
+pub use cluster::{Cluster, Place};
 pub use group::{Blocked, GroupId};
+pub use missing::{Lack, Missing};
+pub use shortage::{Reason, Shortage};
 pub use workload::Workload;
 
 /// Thousandths in a whole device.
@@ -83,19 +89,30 @@ pub enum Strategy {
     Pack,
 }
 
-/// One replica that needs a place.
+/// Replicas of a deployment that need a place each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Its deployment.
     pub deployment: FullName,
-    /// What it needs.
+    /// How many they are.
+    pub num_replicas: usize,
+    /// What each of them needs.
     pub demand: Demand,
-    /// Whether it needs its GPU demand, or does without.
+    /// Whether they need their GPU demand, or do without.
     pub device: Device,
-    /// Apart from its like, or together.
+    /// Apart from their like, or together.
     pub strategy: Strategy,
     /// The group whose requests are placed together or not at all.
     pub group: Option<GroupId>,
+}
+
+impl Request {
+    /// Whether there is room for a replica of both or of neither. A limit per node counts replicas of one deployment.
+    fn is_alike(&self, other: &Self) -> bool {
+        self.demand == other.demand
+            && self.device == other.device
+            && (self.demand.max_replicas_per_node.is_none() || self.deployment == other.deployment)
+    }
 }
 
 /// A part of a device.
@@ -107,7 +124,7 @@ pub struct Share {
     pub milli: u32,
 }
 
-/// Where a request goes.
+/// Where a replica of a request goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     /// Index into the requests.
@@ -118,13 +135,17 @@ pub struct Placement {
     pub gpus: Vec<Share>,
 }
 
-/// A request without a place.
+/// Replicas of a request without a place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// Index into the requests.
     pub request: usize,
-    /// What is missing for it, by node, in the order of the nodes' names; empty when it waits for another of its group.
-    pub reasons: Vec<(String, Vec<Missing>)>,
+    /// How many of its replicas have no place.
+    pub num_replicas: usize,
+    /// What kind of thing is missing, for it or for the one of its group that has no place.
+    pub lack: Lack,
+    /// What is missing for it; empty without nodes, and when it waits for another deployment of its group.
+    pub shortage: Shortage,
     /// Its group, and which of that has no place.
     pub blocked: Option<Blocked>,
 }
@@ -132,43 +153,62 @@ pub struct Pending {
 /// What [`place`] gives.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Solution {
-    /// Requests with a place, by their index.
+    /// Replicas with a place, by the index of their request.
     pub placements: Vec<Placement>,
-    /// Requests without, by their index.
+    /// Replicas without, by the index of their request.
     pub pending: Vec<Pending>,
 }
 
 /// Finds places for requests. Larger demands go first; equal ones in the order given; a group goes as a whole, in the
-/// place of its largest demand, and has either places for all or for none. O(requests × nodes).
+/// place of its largest demand, and has either places for all or for none. Once one replica has no place, those that ask
+/// for the same are not tried. O((replicas with a place + different requests) × nodes).
 #[must_use]
 pub fn place(world: &World, workload: &Workload, requests: &[Request]) -> Solution {
     let mut cluster = Cluster::new(world, workload);
     let mut solution = Solution::default();
+    // Requests that no node has room for, with the reasons. Nothing that is booked is given back, so that it stays so.
+    let mut refused: Vec<(&Request, Shortage)> = Vec::new();
     for unit in group::units(requests) {
-        let mut places: Vec<(usize, Place<'_>)> = Vec::with_capacity(unit.requests.len());
-        let mut blocked = None;
-        for &index in &unit.requests {
-            match cluster.place(&requests[index]) {
-                Some(place) => places.push((index, place)),
-                None => {
-                    blocked = Some((index, reasons(&cluster, &requests[index])));
-                    break;
+        let is_group = requests[unit[0]].group.is_some();
+        let mut places: Vec<(usize, Place<'_>)> = Vec::new();
+        let mut short = None;
+        for &index in &unit {
+            let request = &requests[index];
+            let known = refused.iter().find(|(refused, _)| refused.is_alike(request));
+            let num_before = places.len();
+            if known.is_none() {
+                let found = std::iter::from_fn(|| cluster.place(request)).take(request.num_replicas);
+                places.extend(found.map(|place| (index, place)));
+            }
+            let num_missing = request.num_replicas - (places.len() - num_before);
+            if num_missing > 0 {
+                let shortage = known.map_or_else(|| cluster.shortage(request), |(_, known)| known.clone());
+                // What a group has booked before it is given back.
+                if known.is_none() && (!is_group || places.is_empty()) {
+                    refused.push((request, shortage.clone()));
                 }
+                short = Some((index, num_missing, shortage));
+                break;
             }
         }
-        match blocked {
-            None => solution.placements.extend(places.into_iter().map(|(request, place)| Placement {
-                request,
-                node: place.node.id.clone(),
-                gpus: place.gpus,
-            })),
-            Some((by, reasons)) => {
-                for (index, place) in places.iter().rev() {
-                    cluster.take_back(&requests[*index], place);
+        match short {
+            Some((by, _, shortage)) if is_group => {
+                for (index, place) in places.drain(..).rev() {
+                    cluster.take_back(&requests[index], &place);
                 }
-                solution.pending.extend(group::pending(&unit, requests, by, &reasons));
+                solution.pending.extend(group::pending(&unit, requests, by, &shortage));
             }
+            Some((request, num_replicas, shortage)) => {
+                let lack = shortage.lack();
+                solution.pending.push(Pending { request, num_replicas, lack, shortage, blocked: None });
+            }
+            None => {}
         }
+        solution.placements.extend(places.into_iter().map(|(request, place)| Placement {
+            request,
+            node: place.node.id.clone(),
+            gpus: place.gpus,
+        }));
     }
     solution.placements.sort_by_key(|placement| placement.request);
     solution.pending.sort_by_key(|pending| pending.request);
@@ -177,18 +217,7 @@ pub fn place(world: &World, workload: &Workload, requests: &[Request]) -> Soluti
     solution
 }
 
-/// What is missing, by node.
-fn reasons(cluster: &Cluster<'_>, request: &Request) -> Vec<(String, Vec<Missing>)> {
-    cluster
-        .nodes()
-        .map(|node| {
-            let missing = fit::missing(&node, request);
-            (node.name.clone(), missing)
-        })
-        .collect()
-}
-
-/// Takes what a replica needs off what its node has free.
+/// Takes what a replica of a request needs off what its node has free.
 pub fn book(node: &mut Node, request: &Request, gpus: &[Share]) {
     let demand = &request.demand;
     node.free_cpu_milli = node.free_cpu_milli.saturating_sub(demand.cpu_milli);

@@ -9,7 +9,7 @@
 //! nanoseconds whatever the number of demands. Memory and device memory decide what fits, not what is preferred.
 
 use super::WHOLE_DEVICE;
-use super::fit::accepts_model;
+use super::gpus::accepts_model;
 use super::workload::{Kind, ONE, Workload};
 
 /// Fractional bits of the devices per core in [`Cores`].

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use millstream_pipelines::{Demand, Device, GpuDemand};
+use millstream_pipelines::{Demand, Device};
 use serde::{Deserialize, Serialize};
 
-use super::WHOLE_DEVICE;
-use super::fit::accepts_model;
+use super::gpus::{Gpus, accepts_model};
 
 /// One in fixed point: frequencies of demands are parts of it, so that sums over nodes are exact.
 pub(super) const ONE: i64 = 1 << 20;
@@ -31,29 +30,6 @@ pub(super) struct Kind {
     pub(super) frequency: i64,
     /// Part of all GPU that is asked for, of [`ONE`].
     pub(super) weight: i64,
-}
-
-/// Devices that a demand takes: a number of them, and how much of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Gpus {
-    pub(super) count: u32,
-    pub(super) milli: u32,
-}
-
-impl Gpus {
-    /// `None` for a demand without GPUs.
-    pub(super) fn of(demand: GpuDemand) -> Option<Self> {
-        match demand {
-            GpuDemand::None | GpuDemand::Share(0) | GpuDemand::Whole(0) => None,
-            GpuDemand::Share(milli) => Some(Self { count: 1, milli: milli.min(WHOLE_DEVICE) }),
-            GpuDemand::Whole(count) => Some(Self { count, milli: WHOLE_DEVICE }),
-        }
-    }
-
-    /// All of it, in thousandths of a device.
-    pub(super) fn total(self) -> u64 {
-        u64::from(self.count) * u64::from(self.milli)
-    }
 }
 
 impl Workload {
@@ -102,6 +78,8 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
+    use millstream_pipelines::GpuDemand;
+
     use super::*;
     use crate::testing::demand;
 

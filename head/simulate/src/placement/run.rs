@@ -127,6 +127,7 @@ pub fn request(task: &Task) -> Request {
             pipeline: "tasks".parse().expect("`tasks` is a name"),
             deployment: "task".parse().expect("`task` is a name"),
         },
+        num_replicas: 1,
         demand: Demand {
             cpu_milli: task.cpu_milli,
             memory_bytes: 0,
