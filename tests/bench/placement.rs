@@ -12,8 +12,9 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 use millstream_core::scheduler::{Request, Strategy, Workload, World, book, place};
+use millstream_simulate::CsvFault;
 use millstream_simulate::placement::{
-    CsvFault, Nodes, Outcome, Policy, Setup, Summary, Tasks, request, simulate, world,
+    Nodes, Outcome, Policy, Setup, Summary, Tasks, request, simulate, world,
 };
 
 /// Seeds of the published means.

@@ -162,7 +162,7 @@ fn the_simulation_refuses_bad_input_with_place_and_fix() -> Result<()> {
     std::fs::write(&bad, "TIMESTAMP,ContextTokens,GeneratedTokens\nnever,1,2\n5,many,-1\n")?;
     let (bad, trace) = (bad.display().to_string(), &*trace());
     let table: [([&str; 3], i32, &[&str]); 6] = [
-        ([&*bad, "1", "auto"], 3, &["bad.csv:2:1", "`never` is no time", "bad.csv:3:3", "bad.csv:3:8"]),
+        ([&*bad, "1", "auto"], 3, &["bad.csv:2:1", "`never` is not a time", "bad.csv:3:3", "bad.csv:3:8"]),
         ([trace, "0.1 + promt", "auto"], 2, &["column 7", "promt"]),
         ([trace, "-1", "auto"], 2, &["line 2", "-1"]),
         (

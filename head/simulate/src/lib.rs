@@ -3,3 +3,6 @@
 
 pub mod autoscaling;
 pub mod placement;
+mod table;
+
+pub use table::CsvFault;

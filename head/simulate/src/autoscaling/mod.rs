@@ -15,7 +15,7 @@ use serde::Serialize;
 
 pub use engine::run;
 pub use service::{Job, ServiceError, jobs};
-pub use trace::{Arrival, MAX_SHOWN_FAULTS, Trace, TraceFault};
+pub use trace::{Arrival, Trace};
 
 /// Fewest places in a queue whose size nobody set, as at an ingress.
 const MIN_QUEUE: usize = 64;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use csv::{CsvFault, NodeRow, Nodes, Task, Tasks};
+pub use csv::{NodeRow, Nodes, Task, Tasks};
 pub use run::{request, simulate, world};
 
 /// How places are chosen.

@@ -1,14 +1,13 @@
 //! `cluster simulate autoscaling`: replays a trace of requests against the autoscaler.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use millstream_pipelines::Autoscaling;
-use millstream_simulate::autoscaling::{self, Outcome, Settings, Trace, TraceFault};
-use serde_json::json;
+use millstream_simulate::autoscaling::{self, Outcome, Settings, Trace};
 
+use super::{read, refused};
 use crate::cli::Global;
 use crate::exit::Failure;
 
@@ -56,7 +55,9 @@ pub(crate) fn run(global: &Global, args: &AutoscalingArgs) -> Result<(), Failure
     }
     let autoscaling = Autoscaling::from_text("--autoscaling", &args.autoscaling)
         .map_err(|faults| Failure::faults(vec![faults], global.json))?;
-    let trace = read(&args.trace, global)?;
+    let mut faults = Vec::new();
+    let trace = read(&args.trace, MAX_TRACE_BYTES, Trace::parse, &mut faults)?;
+    let trace = trace.ok_or_else(|| refused(&faults, global))?;
     let jobs = autoscaling::jobs(&trace, &args.service_time)
         .map_err(|error| Failure::usage(format!("--service-time: {error}")))?;
     let policy = match args.policy {
@@ -72,32 +73,6 @@ pub(crate) fn run(global: &Global, args: &AutoscalingArgs) -> Result<(), Failure
         print!("{}", render(&outcome));
     }
     Ok(())
-}
-
-fn read(path: &PathBuf, global: &Global) -> Result<Trace, Failure> {
-    let name = path.display().to_string();
-    let cannot = |what: String| Failure::failed(format!("cannot read trace `{name}`: {what}"));
-    let metadata = fs::metadata(path).map_err(|error| cannot(error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(cannot("it is not a file".to_owned()));
-    }
-    if metadata.len() > MAX_TRACE_BYTES {
-        return Err(cannot(format!("it has {} bytes, more than {MAX_TRACE_BYTES}", metadata.len())));
-    }
-    let bytes = fs::read(path).map_err(|error| cannot(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        cannot(format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
-    })?;
-    Trace::parse(&name, &text).map_err(|faults| refused(&faults, global))
-}
-
-/// All faults of a trace.
-fn refused(faults: &[TraceFault], global: &Global) -> Failure {
-    if global.json {
-        println!("{}", json!({"valid": false, "faults": faults}));
-    }
-    let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
-    Failure::invalid(lines.join("\n"))
 }
 
 fn render(outcome: &Outcome) -> String {

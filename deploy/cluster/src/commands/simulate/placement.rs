@@ -1,15 +1,15 @@
 //! `cluster simulate placement`: reads nodes and tasks, runs the seeds on all cores, prints the means.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{ProgressBar, ProgressStyle};
-use millstream_simulate::placement::{CsvFault, Nodes, Outcome, Policy, Setup, Summary, Tasks, simulate};
+use millstream_simulate::placement::{Nodes, Outcome, Policy, Setup, Summary, Tasks, simulate};
 
+use super::{read, refused};
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::{clock, style};
@@ -57,12 +57,9 @@ enum PolicyName {
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &PlacementArgs) -> Result<(), Failure> {
     let mut faults = Vec::new();
-    let nodes = read(&args.nodes, Nodes::parse, &mut faults)?;
-    let tasks = read(&args.tasks, Tasks::parse, &mut faults)?;
-    let (Some(nodes), Some(tasks)) = (nodes, tasks) else {
-        let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        return Err(Failure::invalid(lines.join("\n")));
-    };
+    let nodes = read(&args.nodes, MAX_FILE_BYTES, Nodes::parse, &mut faults)?;
+    let tasks = read(&args.tasks, MAX_FILE_BYTES, Tasks::parse, &mut faults)?;
+    let (Some(nodes), Some(tasks)) = (nodes, tasks) else { return Err(refused(&faults, global)) };
     let policy = match args.policy {
         PolicyName::Fragmentation => Policy::Fragmentation,
         PolicyName::BestFit => Policy::BestFit,
@@ -149,34 +146,9 @@ fn print(summary: &Summary, setup: &Setup<'_>) {
     );
 }
 
-/// Reads a file; what is wrong with its lines goes to `faults`.
-fn read<T>(
-    path: &Path,
-    parse: impl Fn(&str, &str) -> Result<T, Vec<CsvFault>>,
-    faults: &mut Vec<CsvFault>,
-) -> Result<Option<T>, Failure> {
-    let name = path.display().to_string();
-    let cannot = |what: String| Failure::failed(format!("cannot read `{name}`: {what}"));
-    let metadata = fs::metadata(path).map_err(|error| cannot(error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(cannot("it is not a file".into()));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(cannot(format!("it has {} bytes, more than {MAX_FILE_BYTES}", metadata.len())));
-    }
-    let text = fs::read_to_string(path).map_err(|error| cannot(error.to_string()))?;
-    match parse(&name, &text) {
-        Ok(value) => Ok(Some(value)),
-        Err(found) => {
-            faults.extend(found);
-            Ok(None)
-        }
-    }
-}
-
 fn parse_seeds(text: &str) -> Result<Seeds, String> {
     let help =
-        || format!("`{text}` names no seeds; write `42`, `42,50` or `42..51`, which includes both ends");
+        || format!("`{text}` does not name seeds; write `42`, `42,50` or `42..51`, which includes both ends");
     let mut seeds = Vec::new();
     for part in text.split(',') {
         let number = |text: &str| text.trim().parse::<u64>().map_err(|_| help());
@@ -198,7 +170,7 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
 fn parse_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if (1.0..=100.0).contains(&ratio) => Ok(ratio),
-        _ => Err(format!("`{text}` is no ratio; set it to a number from 1 to 100, such as 1.3")),
+        _ => Err(format!("`{text}` is not a ratio; set it to a number from 1 to 100, such as 1.3")),
     }
 }
 
