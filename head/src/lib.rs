@@ -25,7 +25,7 @@ pub mod store;
 mod telemetry;
 
 pub use api::dashboard::dashboard_endpoints;
-pub use api::own_site::own_site_only;
+pub use api::own_site::own_origin_only;
 pub use head::{Config, Head, MetricsPage, StartError};
 pub use lock::{DataDirLock, LockError};
 pub use millstream_core::Timing;

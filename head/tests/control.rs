@@ -130,7 +130,13 @@ async fn the_dashboard_address_serves_its_own_pages_only() {
         ("/api/status", format!("{host}authorization: Bearer wrong\r\n"), "401"),
         ("/api/status", format!("host: evil.example\r\n{token}"), "403"),
         ("/api/status", format!("{host}{token}origin: http://evil.example\r\n"), "403"),
-        ("/healthz", "host: evil.example\r\n".to_owned(), "403"),
+        ("/api/series", format!("host: evil.example\r\n{token}"), "403"),
+        // Prometheus and probes go by the name that they were given.
+        ("/healthz", "host: head.example:8265\r\n".to_owned(), "200"),
+        ("/healthz", "host: head.example\r\norigin: http://evil.example\r\n".to_owned(), "403"),
+        // The head of a test records no metrics.
+        ("/metrics", "host: head.example:8265\r\n".to_owned(), "404"),
+        ("/metrics", format!("{host}origin: http://evil.example\r\n"), "403"),
         ("/none", host.clone(), "404"),
     ] {
         let answer = get(at, path, &headers).await;

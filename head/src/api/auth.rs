@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use axum::http::uri::Authority;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use tonic::{Request, Status};
 
 /// What a caller without the token is told.
@@ -29,8 +31,7 @@ impl AdminToken {
         });
         let Some(token) = token.filter(|token| !token.is_empty()) else { return false };
         let digest: [u8; 32] = Sha256::digest(token).into();
-        let difference = digest.iter().zip(&self.digest).fold(0, |sum, (a, b)| sum | (a ^ b));
-        std::hint::black_box(difference) == 0
+        digest.ct_eq(&self.digest).into()
     }
 
     /// Refuses a gRPC call without the token.
@@ -43,10 +44,11 @@ impl AdminToken {
 /// Whether a `Host` header names this listener: a loopback name or address, or the address it is bound to. The name of
 /// another site that was made to resolve to this machine does not.
 pub(crate) fn is_own_host(host: &str, bound: SocketAddr) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    // A user has no place in `Host`.
+    let Some(host) = host.parse::<Authority>().ok().filter(|host| !host.as_str().contains('@')) else {
+        return false;
     };
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
     match name.parse::<IpAddr>() {
         Ok(ip) => ip.is_loopback() || ip == bound.ip() || bound.ip().is_unspecified(),
         Err(_) => name.eq_ignore_ascii_case("localhost"),
@@ -54,10 +56,10 @@ pub(crate) fn is_own_host(host: &str, bound: SocketAddr) -> bool {
 }
 
 /// Whether an `Origin` header, if there is one, is the page that this listener serves itself under that `Host`.
-pub(crate) fn is_own_origin(origin: Option<&str>, host: &str) -> bool {
+pub(crate) fn is_own_origin(origin: Option<&str>, host: Option<&str>) -> bool {
     let Some(origin) = origin else { return true };
     let name = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    name.is_some_and(|name| name.eq_ignore_ascii_case(host))
+    name.zip(host).is_some_and(|(name, host)| name.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -91,16 +93,28 @@ mod tests {
         {
             assert!(is_own_host(own, bound), "{own}");
         }
-        for foreign in
-            ["evil.example", "evil.example:8265", "10.0.0.6:8265", "localhost.evil.example", "", "[::2]:1"]
-        {
+        for foreign in [
+            "evil.example",
+            "evil.example:8265",
+            "10.0.0.6:8265",
+            "localhost.evil.example",
+            "",
+            "[::2]:1",
+            "me@localhost",
+            "::1",
+            "localhost:x",
+            "localhost/",
+        ] {
             assert!(!is_own_host(foreign, bound), "{foreign}");
         }
         assert!(is_own_host("10.0.0.6", "0.0.0.0:1".parse().unwrap()));
-        assert!(is_own_origin(None, "localhost:8265"));
-        assert!(is_own_origin(Some("http://localhost:8265"), "localhost:8265"));
+        assert!(is_own_origin(None, None));
+        let own = Some("localhost:8265");
+        assert!(is_own_origin(None, own));
+        assert!(is_own_origin(Some("http://localhost:8265"), own));
+        assert!(!is_own_origin(Some("http://localhost:8265"), None));
         for foreign in ["null", "http://evil.example", "http://localhost:8000", "localhost:8265"] {
-            assert!(!is_own_origin(Some(foreign), "localhost:8265"), "{foreign}");
+            assert!(!is_own_origin(Some(foreign), own), "{foreign}");
         }
     }
 }

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use millstream_proto::endpoint::{Access, Endpoint};
 
 use super::auth::TOKEN_HINT;
-use super::own_site::{own_site_only, problem, problem_with, text};
+use super::own_site::{own_host_only, own_origin_only, problem, problem_with, text};
 use super::series;
 use crate::shared::Shared;
 
@@ -48,15 +48,19 @@ pub fn dashboard_endpoints() -> Vec<Endpoint> {
 /// The routes, for a listener bound to `bound`.
 pub(crate) fn router(shared: Arc<Shared>, bound: SocketAddr) -> Router {
     let add = |router: Router<_>, (endpoint, handler): (Endpoint, _)| router.route(endpoint.path, handler);
-    let router = routes()
+    let (open, guarded): (Vec<_>, Vec<_>) =
+        routes().into_iter().partition(|(endpoint, _)| endpoint.access == Access::Everybody);
+    // Prometheus and probes call by whatever name they were given.
+    let guarded = own_host_only(guarded.into_iter().fold(Router::new(), add), bound);
+    let router = open
         .into_iter()
-        .fold(Router::new(), add)
+        .fold(guarded, add)
         .fallback(async || {
             let detail = "there is nothing at this address; try `/api/status`, `/api/series` or `/metrics`";
             problem(StatusCode::NOT_FOUND, detail)
         })
         .with_state(shared);
-    own_site_only(router, bound)
+    own_origin_only(router)
 }
 
 async fn status(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -12,29 +13,41 @@ use serde_json::{Value, json};
 
 use super::auth::{is_own_host, is_own_origin};
 
-/// The routes, for a listener bound to `bound`: requests to another host name or from another site's page are refused.
-pub fn own_site_only(router: Router, bound: SocketAddr) -> Router {
-    router.layer(middleware::from_fn_with_state(bound, check))
+/// The router without requests to another host than the listener that is bound to `bound`: a page of another site may have
+/// made its own name resolve to this machine.
+pub(super) fn own_host_only<S>(router: Router<S>, bound: SocketAddr) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    router.route_layer(middleware::from_fn_with_state(bound, check_host))
 }
 
-async fn check(State(bound): State<SocketAddr>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    // HTTP/2 has the authority in the URI.
-    let host =
-        text(headers, header::HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str()));
-    let Some(host) = host.filter(|host| is_own_host(host, bound)) else {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "the `Host` header names another host; use the address as it was printed",
-        );
-    };
-    if !is_own_origin(text(headers, header::ORIGIN), host) {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "the `Origin` header names another site; pages of other sites may not call",
-        );
+/// The router without requests from pages of other sites.
+pub fn own_origin_only(router: Router) -> Router {
+    router.layer(middleware::from_fn(check_origin))
+}
+
+async fn check_host(State(bound): State<SocketAddr>, request: Request, next: Next) -> Response {
+    if host(&request).is_some_and(|host| is_own_host(host, bound)) {
+        return next.run(request).await;
     }
-    next.run(request).await
+    problem(StatusCode::FORBIDDEN, "the `Host` header names another host; use the address as it was printed")
+}
+
+async fn check_origin(request: Request, next: Next) -> Response {
+    if is_own_origin(text(request.headers(), header::ORIGIN), host(&request)) {
+        return next.run(request).await;
+    }
+    problem(
+        StatusCode::FORBIDDEN,
+        "the `Origin` header names another site; pages of other sites may not call",
+    )
+}
+
+/// The host and port that a request is for. HTTP/2 has them in the URI.
+fn host(request: &Request) -> Option<&str> {
+    let authority = request.uri().authority().map(Authority::as_str);
+    text(request.headers(), header::HOST).or(authority)
 }
 
 /// A header's text.

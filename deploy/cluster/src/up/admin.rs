@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::{MethodRouter, get};
-use millstream_head::{MetricsPage, own_site_only};
+use millstream_head::{MetricsPage, own_origin_only};
 use millstream_proto::endpoint::{Access, Endpoint};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -29,7 +29,7 @@ impl Admin {
         };
         let listener = TcpListener::bind(address).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let router = own_site_only(router(page), address);
+        let router = own_origin_only(router(page));
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the admin listener ended");
