@@ -44,10 +44,12 @@ impl AdminToken {
 /// Whether a `Host` header names this listener: a loopback name or address, or the address it is bound to. The name of
 /// another site that was made to resolve to this machine does not.
 pub(crate) fn is_own_host(host: &str, bound: SocketAddr) -> bool {
-    // A user has no place in `Host`.
-    let Some(host) = host.parse::<Authority>().ok().filter(|host| !host.as_str().contains('@')) else {
+    let Ok(host) = host.parse::<Authority>() else { return false };
+    // A user has no place in `Host`, and what follows the name can only be a port.
+    let is_bare = host.as_str().len() == host.host().len();
+    if host.as_str().contains('@') || !is_bare && host.port_u16().is_none() {
         return false;
-    };
+    }
     let name = host.host().trim_start_matches('[').trim_end_matches(']');
     match name.parse::<IpAddr>() {
         Ok(ip) => ip.is_loopback() || ip == bound.ip() || bound.ip().is_unspecified(),
