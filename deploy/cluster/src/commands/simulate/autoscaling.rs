@@ -1,7 +1,6 @@
 //! `cluster simulate autoscaling`: replays a trace of requests against the autoscaler.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -9,8 +8,10 @@ use millstream_pipelines::Autoscaling;
 use millstream_simulate::autoscaling::{self, Outcome, Settings, Trace, TraceFault};
 use serde_json::json;
 
-use crate::cli::Global;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::input;
+use crate::output::Output;
 
 /// Largest trace that is read.
 const MAX_TRACE_BYTES: u64 = 1 << 30;
@@ -55,8 +56,9 @@ pub(crate) fn run(global: &Global, args: &AutoscalingArgs) -> Result<(), Failure
         return Err(Failure::usage("--start-time is more than a day; write less, such as 5s"));
     }
     let autoscaling = Autoscaling::from_text("--autoscaling", &args.autoscaling)
-        .map_err(|faults| Failure::faults(vec![faults], global.json))?;
-    let trace = read(&args.trace, global)?;
+        .map_err(|faults| Failure::faults(vec![faults]))?;
+    let output = Output::of(global);
+    let trace = read(&args.trace, output)?;
     let jobs = autoscaling::jobs(&trace, &args.service_time)
         .map_err(|error| Failure::usage(format!("--service-time: {error}")))?;
     let policy = match args.policy {
@@ -65,36 +67,20 @@ pub(crate) fn run(global: &Global, args: &AutoscalingArgs) -> Result<(), Failure
     };
     let (max_ongoing, start_time) = (args.max_ongoing, args.start_time);
     let outcome = autoscaling::run(&jobs, &Settings { autoscaling, policy, max_ongoing, start_time });
-    if global.json {
-        let text = serde_json::to_string(&outcome).map_err(|error| Failure::failed(error.to_string()))?;
-        println!("{text}");
-    } else {
-        print!("{}", render(&outcome));
-    }
-    Ok(())
+    output.show(&outcome, || render(&outcome))
 }
 
-fn read(path: &PathBuf, global: &Global) -> Result<Trace, Failure> {
-    let name = path.display().to_string();
-    let cannot = |what: String| Failure::failed(format!("cannot read trace `{name}`: {what}"));
-    let metadata = fs::metadata(path).map_err(|error| cannot(error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(cannot("it is not a file".to_owned()));
-    }
-    if metadata.len() > MAX_TRACE_BYTES {
-        return Err(cannot(format!("it has {} bytes, more than {MAX_TRACE_BYTES}", metadata.len())));
-    }
-    let bytes = fs::read(path).map_err(|error| cannot(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        cannot(format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
-    })?;
-    Trace::parse(&name, &text).map_err(|faults| refused(&faults, global))
+fn read(path: &Path, output: Output) -> Result<Trace, Failure> {
+    let text = input::read_text("trace", path, MAX_TRACE_BYTES)?;
+    Trace::parse(&path.display().to_string(), &text).map_err(|faults| refused(&faults, output))
 }
 
 /// All faults of a trace.
-fn refused(faults: &[TraceFault], global: &Global) -> Failure {
-    if global.json {
-        println!("{}", json!({"valid": false, "faults": faults}));
+fn refused(faults: &[TraceFault], output: Output) -> Failure {
+    if output == Output::Json
+        && let Err(failure) = output.text(&json!({"valid": false, "faults": faults}).to_string())
+    {
+        return failure;
     }
     let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
     Failure::invalid(lines.join("\n"))

@@ -1,6 +1,5 @@
 //! `cluster simulate placement`: reads nodes and tasks, runs the seeds on all cores, prints the means.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,9 +9,10 @@ use comfy_table::presets::NOTHING;
 use indicatif::{ProgressBar, ProgressStyle};
 use millstream_simulate::placement::{CsvFault, Nodes, Outcome, Policy, Setup, Summary, Tasks, simulate};
 
-use crate::cli::Global;
 use crate::exit::Failure;
-use crate::{clock, style};
+use crate::global::Global;
+use crate::output::Output;
+use crate::{clock, input, style};
 
 /// Most seeds in one run.
 const MAX_SEEDS: u64 = 10_000;
@@ -72,13 +72,7 @@ pub(super) fn run(global: &Global, args: &PlacementArgs) -> Result<(), Failure> 
     let outcomes = run_seeds(&setup, &args.seeds.0);
     let summary = Summary::of(policy, args.ratio, outcomes)
         .ok_or_else(|| Failure::usage("there is no seed; give one: `--seeds 42`"))?;
-    if global.json {
-        let json = serde_json::to_string(&summary).map_err(|error| Failure::failed(error.to_string()))?;
-        println!("{json}");
-    } else {
-        print(&summary, &setup);
-    }
-    Ok(())
+    Output::of(global).show(&summary, || render(&summary, &setup))
 }
 
 /// Runs the seeds, as many at a time as there are cores.
@@ -118,9 +112,9 @@ fn run_seeds(setup: &Setup<'_>, seeds: &[u64]) -> Vec<Outcome> {
     outcomes
 }
 
-fn print(summary: &Summary, setup: &Setup<'_>) {
+fn render(summary: &Summary, setup: &Setup<'_>) -> String {
     let num_gpus: u32 = setup.nodes.rows.iter().map(|node| node.num_gpus).sum();
-    println!(
+    let head = format!(
         "{} nodes, {num_gpus} GPUs; {} tasks in the list; {} seed{}",
         setup.nodes.rows.len(),
         setup.tasks.tasks.len(),
@@ -141,12 +135,11 @@ fn print(summary: &Summary, setup: &Setup<'_>) {
         &percent(100.0 * at_100 / bound),
         &percent(100.0 * at_end / bound_at_end),
     ]);
-    println!("{table}");
-    println!("tasks that fitted nowhere: {:.0} of {:.0}", summary.failed_tasks, summary.tasks);
-    println!(
-        "time per decision: {:.1} µs (median), {:.1} µs (99th percentile)",
-        summary.decision_us_p50, summary.decision_us_p99
-    );
+    format!(
+        "{head}\n{table}\ntasks that fitted nowhere: {:.0} of {:.0}\n\
+         time per decision: {:.1} µs (median), {:.1} µs (99th percentile)",
+        summary.failed_tasks, summary.tasks, summary.decision_us_p50, summary.decision_us_p99
+    )
 }
 
 /// Reads a file; what is wrong with its lines goes to `faults`.
@@ -155,17 +148,8 @@ fn read<T>(
     parse: impl Fn(&str, &str) -> Result<T, Vec<CsvFault>>,
     faults: &mut Vec<CsvFault>,
 ) -> Result<Option<T>, Failure> {
-    let name = path.display().to_string();
-    let cannot = |what: String| Failure::failed(format!("cannot read `{name}`: {what}"));
-    let metadata = fs::metadata(path).map_err(|error| cannot(error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(cannot("it is not a file".into()));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(cannot(format!("it has {} bytes, more than {MAX_FILE_BYTES}", metadata.len())));
-    }
-    let text = fs::read_to_string(path).map_err(|error| cannot(error.to_string()))?;
-    match parse(&name, &text) {
+    let text = input::read_text("file", path, MAX_FILE_BYTES)?;
+    match parse(&path.display().to_string(), &text) {
         Ok(value) => Ok(Some(value)),
         Err(found) => {
             faults.extend(found);
@@ -198,7 +182,7 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
 fn parse_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if (1.0..=100.0).contains(&ratio) => Ok(ratio),
-        _ => Err(format!("`{text}` is no ratio; set it to a number from 1 to 100, such as 1.3")),
+        _ => Err(format!("`{text}` is not a ratio; set it to a number from 1 to 100, such as 1.3")),
     }
 }
 
