@@ -1,6 +1,6 @@
 //! The one place of the command that reads a clock.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The present instant.
 #[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads the clock")]
@@ -13,8 +13,8 @@ pub(crate) fn since(start: Instant) -> Duration {
     now().duration_since(start)
 }
 
-/// The time since the Unix epoch.
+/// The present time of day.
 #[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads the clock")]
-pub(crate) fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+pub(crate) fn system_time() -> SystemTime {
+    SystemTime::now()
 }

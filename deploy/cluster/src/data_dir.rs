@@ -1,15 +1,17 @@
 //! The data directory: who holds it, where the cluster listens (`endpoints.json`), the admin token.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
-use crate::cli::Global;
+use crate::global::Global;
 use crate::random;
 
 /// Where a process of the cluster listens; written by `up`, read by the other commands.
@@ -30,6 +32,13 @@ pub(crate) struct Endpoints {
     /// HTTP for /metrics of this process; not there in a file of an older version.
     #[serde(default)]
     pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Endpoints {
+    /// Whether the process has the head.
+    pub(crate) fn has_head(&self) -> bool {
+        self.dashboard.is_some()
+    }
 }
 
 /// A folder that belongs to one process of the cluster.
@@ -106,20 +115,22 @@ impl DataDir {
 
     /// Removes what `write_endpoints` wrote.
     pub(crate) fn remove_endpoints(&self) {
-        // Nothing depends on it: the pid in the file tells whether it is stale.
+        // Nothing depends on it: a command that reads a file which stayed behind finds nobody at its address.
         let _ = fs::remove_file(self.0.join("endpoints.json"));
     }
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
 fn write_private(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension("tmp");
     let write = || -> io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        // Under a name of its own, and readable for nobody else from the start.
+        let mut file = NamedTempFile::new_in(folder)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        // The new name is on the disk only when the folder is.
+        File::open(folder)?.sync_all()
     };
     write().with_context(|| format!("cannot write `{}`", path.display()))
 }
@@ -156,8 +167,14 @@ mod tests {
             worker: None,
             admin: Some(([127, 0, 0, 1], 9464).into()),
         };
+        // A file of before, whatever its mode, is replaced as a whole.
+        let path = folder.path().join("endpoints.json");
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         dir.write_endpoints(&endpoints).unwrap();
         assert_eq!(dir.endpoints().unwrap(), Some(endpoints));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
         dir.remove_endpoints();
         assert_eq!(dir.endpoints().unwrap(), None);
     }

@@ -1,16 +1,15 @@
 //! How a command ends: exit codes that scripts can use, and messages that say what to do next.
 
-use std::process::ExitCode;
+use millstream_pipelines::Faults;
 
-use millstream_pipelines::{Color, Faults};
-
-use crate::style;
+/// The exit code of arguments that do not fit together.
+pub(crate) const WRONG_USAGE: u8 = 2;
 
 /// The exit codes of every command.
 pub(crate) const CODES: [(u8, &str); 6] = [
     (0, "done"),
     (1, "failed"),
-    (2, "wrong usage"),
+    (WRONG_USAGE, "wrong usage"),
     (3, "a pipeline file has faults"),
     (4, "no cluster in reach"),
     (5, "the cluster refused (unknown name, conflict, wrong token)"),
@@ -25,71 +24,78 @@ pub(crate) fn help() -> String {
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
-    message: Message,
+    cause: Cause,
 }
 
+/// What there is to say about a failure.
 #[derive(Debug)]
-enum Message {
+pub(crate) enum Cause {
+    /// A message.
     Text(String),
-    /// Faults of pipeline files, rendered with the source.
-    Faults {
-        faults: Vec<Faults>,
-        json: bool,
-    },
+    /// Faults of pipeline files, to be shown with the source.
+    Faults(Vec<Faults>),
+    /// Nothing: whoever read the output has what it wanted.
+    NobodyReads,
 }
 
 impl Failure {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, cause: Cause::Text(message.into()) }
+    }
+
+    /// The reader of stdout has left (0): the command ends early, and that is all right.
+    pub(crate) fn nobody_reads() -> Self {
+        Self { code: 0, cause: Cause::NobodyReads }
+    }
+
     /// Something went wrong (exit code 1).
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { code: 1, message: Message::Text(message.into()) }
+        Self::new(1, message)
     }
 
     /// The arguments do not fit together (2).
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: 2, message: Message::Text(message.into()) }
+        Self::new(WRONG_USAGE, message)
     }
 
     /// Pipeline files have faults (3).
-    pub(crate) fn faults(faults: Vec<Faults>, json: bool) -> Self {
-        Self { code: 3, message: Message::Faults { faults, json } }
+    pub(crate) fn faults(faults: Vec<Faults>) -> Self {
+        Self { code: 3, cause: Cause::Faults(faults) }
     }
 
     /// The cluster refuses what a pipeline file asks for (3).
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self { code: 3, message: Message::Text(message.into()) }
+        Self::new(3, message)
     }
 
     /// No cluster answers (4).
     pub(crate) fn unreachable(message: impl Into<String>) -> Self {
-        Self { code: 4, message: Message::Text(message.into()) }
+        Self::new(4, message)
     }
 
     /// The cluster answered no (5).
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self { code: 5, message: Message::Text(message.into()) }
+        Self::new(5, message)
     }
 
-    /// Tells the person, and gives the process's exit code.
-    pub(crate) fn report(self) -> ExitCode {
-        match self.message {
-            Message::Text(text) => eprintln!("{} {text}", style::error("error:")),
-            Message::Faults { faults, json: true } => {
-                let files: Vec<_> = faults
-                    .iter()
-                    .map(|file| serde_json::json!({"file": file.file_name, "faults": file.faults}))
-                    .collect();
-                println!("{}", serde_json::json!({"valid": false, "files": files}));
-            }
-            Message::Faults { faults, json: false } => {
-                let color = if style::stderr_has_color() { Color::Ansi } else { Color::Plain };
-                for file in &faults {
-                    eprintln!("{}", file.render(color));
-                }
-                let count: usize = faults.iter().map(|file| file.faults.len()).sum();
-                eprintln!("{} {count} fault{}", style::error("error:"), if count == 1 { "" } else { "s" });
-            }
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// What there is to say.
+    pub(crate) fn into_cause(self) -> Cause {
+        self.cause
+    }
+
+    /// The same failure with more to say, on a line of its own.
+    #[must_use]
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        if let Cause::Text(text) = &mut self.cause {
+            text.push('\n');
+            text.push_str(more);
         }
-        ExitCode::from(self.code)
+        self
     }
 }
 

@@ -5,7 +5,6 @@
 //! commands in the documentation are checked against it. `main.rs` reads the environment and calls [`run`].
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
-#![expect(clippy::print_stdout, reason = "a command prints")]
 
 mod bundled;
 mod cli;
@@ -16,10 +15,15 @@ mod data_dir;
 #[cfg(test)]
 mod docs;
 mod exit;
+mod global;
+mod input;
 mod logging;
+mod output;
+mod pipeline_file;
 mod progress;
 mod random;
 mod style;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -28,6 +32,7 @@ use clap::{CommandFactory as _, Parser as _};
 pub use millstream_worker::Environment;
 
 use crate::cli::{Cli, Command};
+use crate::output::Output;
 
 /// The command line: subcommands, flags and their help.
 #[must_use]
@@ -40,21 +45,14 @@ pub fn command_line() -> clap::Command {
 pub fn run(environment: Environment) -> ExitCode {
     let mut cli = Cli::parse();
     cli.global.environment = environment;
-    let outcome = match &cli.command {
-        Command::Completions { shell } => {
-            commands::completions(*shell);
-            Ok(())
-        }
-        _ => run_async(cli),
-    };
-    match outcome {
+    let output = Output::of(&cli.global);
+    match run_command(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => output.report(failure),
     }
 }
 
-/// Runs a command that needs the async runtime.
-fn run_async(cli: Cli) -> Result<(), exit::Failure> {
+fn run_command(cli: Cli) -> Result<(), exit::Failure> {
     style::choose(cli.global.color);
     logging::start(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -74,11 +72,11 @@ fn run_async(cli: Cli) -> Result<(), exit::Failure> {
             Command::Rollout(args) => commands::rollout::run(&global, &args).await,
             Command::Explain(args) => commands::explain::run(&global, &args).await,
             Command::Scale(args) => commands::scale::run(&global, &args).await,
-            Command::Key(args) => commands::key::run(&global, args.action).await,
+            Command::Key(args) => commands::key::run(&global, args).await,
             Command::Defrag(args) => commands::defrag::run(&global, &args).await,
-            Command::Simulate(args) => commands::simulate::run(&global, &args.what),
+            Command::Simulate(args) => commands::simulate::run(&global, &args),
             Command::Bench(args) => commands::bench::run(&global, &args).await,
-            Command::Completions { .. } => Ok(()),
+            Command::Completions(args) => commands::completions::run(&global, &args, Cli::command()),
         }
     });
     // An engine thread that is still inside a model must not hold the process up.

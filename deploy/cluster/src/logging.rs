@@ -2,8 +2,8 @@
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Global, LogFormat};
 use crate::exit::Failure;
+use crate::global::{Global, LogFormat};
 
 /// Starts logging as the flags say.
 pub(crate) fn start(global: &Global) -> Result<(), Failure> {
@@ -16,6 +16,8 @@ pub(crate) fn start(global: &Global) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // They would go to stderr too, and panic when nobody reads it.
+        .log_internal_errors(false)
         .with_ansi(crate::style::stderr_has_color());
     match global.log_format {
         LogFormat::Text => builder.init(),

@@ -13,7 +13,7 @@ use millstream_proto::status::{
 
 use crate::client::StatusWatch;
 use crate::exit::Failure;
-use crate::{clock, style};
+use crate::{clock, output, style};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -168,12 +168,12 @@ impl Display {
                     bar.finish();
                 }
             }
-            None => eprintln!(
+            None => output::note(format_args!(
                 "{:>6.2} s  {} on {}: {text}",
                 clock::since(self.started).as_secs_f64(),
                 deployment.full_name,
                 replica.node
-            ),
+            )),
         }
         shown.text = text;
     }

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 
 use owo_colors::{OwoColorize as _, Stream};
 
-use crate::cli::ColorChoice;
+use crate::global::ColorChoice;
 
 /// Applies `--color`; without it terminals decide (and `NO_COLOR`).
 pub(crate) fn choose(choice: ColorChoice) {

@@ -5,9 +5,10 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use millstream_proto::defrag::{DefragPlan, DeviceRef};
 
-use crate::cli::Global;
 use crate::client::Client;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
 use crate::style;
 
 /// Flags of `cluster defrag`.
@@ -26,19 +27,12 @@ pub(crate) async fn run(global: &Global, args: &DefragArgs) -> Result<(), Failur
         ));
     }
     let plan = Client::connect(global).await?.plan_defrag().await?;
-    if global.json {
-        let json = serde_json::to_string(&plan).map_err(|error| Failure::failed(error.to_string()))?;
-        println!("{json}");
-    } else {
-        print(&plan);
-    }
-    Ok(())
+    Output::of(global).show(&plan, || render(&plan))
 }
 
-fn print(plan: &DefragPlan) {
+fn render(plan: &DefragPlan) -> String {
     if plan.moves.is_empty() {
-        println!("no move would make a whole GPU free");
-        return;
+        return "no move would make a whole GPU free".to_owned();
     }
     let device = |device: &DeviceRef| format!("{} GPU {}", device.node, device.index);
     let mut table = Table::new();
@@ -54,7 +48,7 @@ fn print(plan: &DefragPlan) {
             device(&made.to),
         ]);
     }
-    println!("{table}");
     let freed: Vec<_> = plan.freed.iter().map(device).collect();
-    println!("{} {}", style::good(format!("free afterwards ({}):", freed.len())), freed.join(", "));
+    let heading = style::good(format!("free afterwards ({}):", freed.len()));
+    format!("{table}\n{heading} {}", freed.join(", "))
 }

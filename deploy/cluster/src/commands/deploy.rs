@@ -1,20 +1,49 @@
 //! `cluster deploy`: check here, store there, wait until it serves.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use millstream_proto::v1::DeployResponse;
 use millstream_proto::v1::deploy_request::Beside;
 use serde_json::json;
 
-use crate::cli::{DeployArgs, Global};
 use crate::client::Client;
-use crate::commands::{PipelineFile, deploy_plan, read_files};
+use crate::commands::deploy_plan;
+use crate::commands::store::store;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
+use crate::pipeline_file::PipelineFile;
 use crate::{progress, style};
+
+/// Flags of `cluster deploy`.
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// Pipeline files.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Return once the cluster has stored the pipelines, before they are ready.
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait until they are ready.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Give the new revision this part of the requests until `cluster rollout promote` or `abort`.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "shadow")]
+    canary: Option<u16>,
+    /// Give the new revision copies of this part of the requests, whose answers nobody sees but which are compared,
+    /// until `cluster rollout promote` or `abort`; of all requests when no percentage is given.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, num_args = 0..=1, default_missing_value = "100%")]
+    shadow: Option<u16>,
+    /// Print what would start, stop and change, and change nothing.
+    #[arg(long, conflicts_with = "no_wait")]
+    dry_run: bool,
+}
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failure> {
-    let mut files = read_files(&args.files, global)?;
+    let mut files = PipelineFile::read_all(&args.files)?;
     let beside = match (args.canary, args.shadow) {
         (Some(permille), _) => Some(Beside::CanaryPermille(permille.into())),
         (None, Some(permille)) => Some(Beside::ShadowPermille(permille.into())),
@@ -29,20 +58,7 @@ pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failur
     if !args.no_wait {
         wait(&mut client, &answers, args.timeout).await?;
     }
-    report(global, &answers, args);
-    Ok(())
-}
-
-/// Stores pipelines, in order.
-pub(crate) async fn store(
-    client: &mut Client,
-    files: Vec<PipelineFile>,
-) -> Result<Vec<DeployResponse>, Failure> {
-    let mut answers = Vec::with_capacity(files.len());
-    for file in files {
-        answers.push(client.deploy(file.request).await?);
-    }
-    Ok(answers)
+    report(global, &answers, args)
 }
 
 /// Waits until the pipelines of these answers serve.
@@ -56,27 +72,53 @@ pub(crate) async fn wait(
     progress::until_ready(&mut watch, &wanted, timeout).await
 }
 
-fn report(global: &Global, answers: &[DeployResponse], args: &DeployArgs) {
-    let no_wait = args.no_wait;
-    if global.json {
-        let pipelines: Vec<_> = answers
-            .iter()
-            .map(
-                |answer| json!({"name": answer.name, "revision": answer.revision, "changed": answer.changed}),
-            )
-            .collect();
-        println!("{}", json!({"pipelines": pipelines, "ready": !no_wait}));
-        return;
+fn report(global: &Global, answers: &[DeployResponse], args: &DeployArgs) -> Result<(), Failure> {
+    let pipelines = answers
+        .iter()
+        .map(|answer| json!({"name": answer.name, "revision": answer.revision, "changed": answer.changed}));
+    let json = json!({"pipelines": pipelines.collect::<Vec<_>>(), "ready": !args.no_wait});
+    Output::of(global)
+        .show(&json, || answers.iter().map(|answer| line(answer, args)).collect::<Vec<_>>().join("\n"))
+}
+
+fn line(answer: &DeployResponse, args: &DeployArgs) -> String {
+    let what = match (answer.changed, args.no_wait) {
+        (false, _) => "is unchanged",
+        (true, true) => "is stored",
+        (true, false) if args.canary.or(args.shadow).is_some() => {
+            "runs beside the one that serves; `cluster rollout promote` or `abort` decides"
+        }
+        (true, false) => "is ready",
+    };
+    format!("{} revision {} {}", style::strong(&answer.name), answer.revision, style::good(what))
+}
+
+/// Thousandths out of `10%` or `0.5%`.
+fn parse_percent(text: &str) -> Result<u16, String> {
+    let help = || format!("`{text}` is not a part of the requests; write 0.1% to 100%, such as 10%");
+    let number = text.strip_suffix('%').ok_or_else(help)?;
+    let percent: f64 = number.trim().parse().map_err(|_| help())?;
+    let permille = (percent * 10.0).round();
+    if !(1.0..=1000.0).contains(&permille) {
+        return Err(help());
     }
-    for answer in answers {
-        let what = match (answer.changed, no_wait) {
-            (false, _) => "is unchanged",
-            (true, true) => "is stored",
-            (true, false) if args.canary.or(args.shadow).is_some() => {
-                "runs beside the one that serves; `cluster rollout promote` or `abort` decides"
-            }
-            (true, false) => "is ready",
-        };
-        println!("{} revision {} {}", style::strong(&answer.name), answer.revision, style::good(what));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 1 to 1000")]
+    let permille = permille as u16;
+    Ok(permille)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_the_requests_are_percents() {
+        assert_eq!(
+            ["10%", "0.1%", "33.3 %", "100%"].map(|text| parse_percent(text).unwrap()),
+            [100, 1, 333, 1000]
+        );
+        for text in ["10", "0%", "100.1%", "-5%", "NaN%", "inf%", "%", ""] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
     }
 }

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use millstream_proto::deploy_plan::{DeployPlan, DeploymentChange, DeploymentPlan, PlannedReplica};
 
-use crate::cli::Global;
 use crate::client::Client;
-use crate::commands::PipelineFile;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
+use crate::pipeline_file::PipelineFile;
 use crate::style;
 
 /// Prints the plan of each file, each as if it came alone.
@@ -20,12 +21,8 @@ pub(crate) async fn run(
     for file in files {
         plans.push(client.plan_deploy(file.request).await?);
     }
-    if global.json {
-        println!("{}", serde_json::json!({ "plans": plans }));
-    } else {
-        plans.iter().for_each(|plan| print!("{}", render(plan)));
-    }
-    Ok(())
+    Output::of(global)
+        .show(&serde_json::json!({ "plans": plans }), || plans.iter().map(render).collect::<String>())
 }
 
 fn render(plan: &DeployPlan) -> String {

@@ -1,31 +1,44 @@
 //! `cluster explain`: the last decisions as sentences, or as JSON.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::Args;
 use millstream_proto::event::{Decision, Event};
 
-use crate::cli::{ExplainArgs, Global};
 use crate::client::Client;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
 use crate::{clock, style};
+
+/// Flags of `cluster explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// A deployment (`rag/embedder`) or a pipeline (`rag`); everything without it.
+    #[arg(value_name = "TARGET", default_value = "")]
+    target: String,
+    /// Only what was decided since then.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
+}
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
     let mut client = Client::connect(global).await?;
-    let since = args.since.map_or(Duration::ZERO, |since| clock::since_epoch().saturating_sub(since));
-    let events = client.explain(&args.target, u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).await?;
+    let (mut events, head_now) = client.explain(&args.target).await?;
+    if let Some(since) = args.since {
+        // Events carry the head's time, and this machine's clock may show another.
+        let now = head_now.unwrap_or_else(clock::system_time);
+        events.retain(|event| now < at(event) + since);
+    }
     // What is about the whole pipeline or the cluster concerns a target that is a slip of the pen too.
     if events.iter().all(|event| event.subject() != args.target) {
         known(&mut client, &args.target).await?;
     }
-    if global.json {
-        println!("{}", serde_json::json!({ "events": events }));
-    } else if events.is_empty() {
-        println!("nothing was decided about it in that time");
-    } else {
-        events.iter().for_each(|event| println!("{}", line(event)));
-    }
-    Ok(())
+    Output::of(global).show(&serde_json::json!({ "events": events }), || match &events[..] {
+        [] => "nothing was decided about it in that time".to_owned(),
+        events => events.iter().map(line).collect::<Vec<_>>().join("\n"),
+    })
 }
 
 /// Refuses a target that nothing has the name of.
@@ -47,9 +60,13 @@ async fn known(client: &mut Client, target: &str) -> Result<(), Failure> {
     Err(Failure::refused(format!("there is no pipeline or deployment `{target}`; {there}")))
 }
 
+/// When it was decided, by the head's clock.
+fn at(event: &Event) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(event.at_ms)).unwrap_or(UNIX_EPOCH)
+}
+
 fn line(event: &Event) -> String {
-    let at = UNIX_EPOCH + Duration::from_millis(event.at_ms);
-    let at = humantime::format_rfc3339_seconds(at);
+    let at = humantime::format_rfc3339_seconds(at(event));
     let sentence = event.decision.to_string();
     let sentence = match event.decision {
         Decision::RolledBack { .. } | Decision::Evicted { .. } | Decision::Alarm { raised: true } => {

@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use millstream_pipelines::Name;
@@ -14,24 +15,74 @@ use rand::rngs::OsRng;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::cli::{Global, KeyAction, KeyLimits};
 use crate::client::Client;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::{self, Output};
+
+/// Flags of `cluster key`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    action: KeyAction,
+}
+
+/// What can be done with API keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyAction {
+    /// Make a key and print its secret, which nobody can show again.
+    Create {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        limits: KeyLimits,
+    },
+    /// Show the keys and their limits.
+    List,
+    /// Change a key's limits in place; those that are not given stay as they are.
+    Set {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        limits: KeyLimits,
+    },
+    /// Delete a key: its secret is refused from then on.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Limits of an API key. They are texts here, so that all that is wrong with them is told at once.
+#[derive(Debug, Args)]
+pub(crate) struct KeyLimits {
+    /// Requests a second in the whole cluster, or `none` for no limit [default: none for a new key].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    rate: Option<String>,
+    /// Requests that may come at once, or `none` for those of a second [default: none for a new key].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    burst: Option<String>,
+    /// Requests under way at a time in the whole cluster, or `none` for no limit [default: none for a new key].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    concurrency: Option<String>,
+    /// The key's share beside others where requests wait, 1 to 1000 [default: 1 for a new key].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    weight: Option<String>,
+    /// The highest priority that its requests may have: high, normal or low [default: normal for a new key].
+    #[arg(long, value_name = "PRIORITY")]
+    priority: Option<String>,
+}
 
 /// Runs the command.
-pub(crate) async fn run(global: &Global, action: KeyAction) -> Result<(), Failure> {
-    match action {
+pub(crate) async fn run(global: &Global, args: KeyArgs) -> Result<(), Failure> {
+    match args.action {
         KeyAction::Create { name, limits } => create(global, name, &limits).await,
         KeyAction::List => list(global).await,
         KeyAction::Set { name, limits } => set(global, name, &limits).await,
         KeyAction::Delete { name } => {
             Client::connect(global).await?.delete_key(&name).await?;
-            if global.json {
-                println!("{}", json!({"deleted": name}));
-            } else {
-                println!("key {name} is deleted");
-            }
-            Ok(())
+            Output::of(global).show(&json!({"deleted": name}), || format!("key {name} is deleted"))
         }
     }
 }
@@ -44,16 +95,13 @@ async fn create(global: &Global, name: String, limits: &KeyLimits) -> Result<(),
     let sha256 = Sha256::digest(&secret).to_vec().into();
     let request = v1::CreateKeyRequest { name, sha256, settings: Some(settings.into()) };
     let status = Client::connect(global).await?.create_key(request).await?;
-    if global.json {
-        let mut answer = json!(status);
-        answer["secret"] = secret.into();
-        println!("{answer}");
-    } else {
+    let mut answer = json!(status);
+    answer["secret"] = secret.clone().into();
+    Output::of(global).show(&answer, || {
         // The secret alone goes to stdout, so that a script can take it from there.
-        eprintln!("{}; this is its secret, which is shown this once:", told(&status));
-        println!("{secret}");
-    }
-    Ok(())
+        output::note(format_args!("{}; this is its secret, which is shown this once:", told(&status)));
+        secret
+    })
 }
 
 async fn set(global: &Global, name: String, limits: &KeyLimits) -> Result<(), Failure> {
@@ -65,24 +113,15 @@ async fn set(global: &Global, name: String, limits: &KeyLimits) -> Result<(), Fa
     }
     let request = v1::SetKeyRequest { name, settings: Some(settings.into()) };
     let status = Client::connect(global).await?.set_key(request).await?;
-    if global.json {
-        println!("{}", json!(status));
-    } else {
-        println!("{}", told(&status));
-    }
-    Ok(())
+    Output::of(global).show(&status, || told(&status))
 }
 
 async fn list(global: &Global) -> Result<(), Failure> {
     let keys = Client::connect(global).await?.keys().await?;
-    if global.json {
-        println!("{}", json!(keys));
-    } else if keys.is_empty() {
-        println!("there are no keys; `cluster key create NAME` makes one");
-    } else {
-        println!("{}", table(&keys));
-    }
-    Ok(())
+    Output::of(global).show(&keys, || match &keys[..] {
+        [] => "there are no keys; `cluster key create NAME` makes one".to_owned(),
+        keys => table(keys),
+    })
 }
 
 /// 256 random bits, marked so that people and scanners know them for a key.
@@ -130,7 +169,7 @@ fn count(name: &str, text: Option<&str>, may_be_none: bool, faults: &mut Vec<Str
     let number = text.parse::<u32>().ok().filter(|&number| number > 0);
     if number.is_none() {
         let or_none = if may_be_none { ", or `none`" } else { "" };
-        faults.push(format!("{name} `{text}` is no whole number above 0; give one{or_none}"));
+        faults.push(format!("{name} `{text}` is not a whole number above 0; give one{or_none}"));
     }
     number
 }

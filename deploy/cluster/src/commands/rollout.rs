@@ -3,78 +3,125 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use millstream_proto::status::{PipelineStatus, RolloutMode, RolloutPhase, RolloutStatus};
-use serde_json::json;
+use clap::{Args, Subcommand};
+use millstream_proto::status::{ClusterStatus, PipelineStatus, RolloutMode, RolloutPhase, RolloutStatus};
+use serde_json::{Value, json};
 
-use crate::cli::{Global, RolloutAction, RolloutArgs};
 use crate::client::Client;
+use crate::commands::watch::watch;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
 use crate::style;
+
+/// Flags of `cluster rollout`.
+#[derive(Debug, Args)]
+pub(crate) struct RolloutArgs {
+    /// What to do.
+    #[command(subcommand)]
+    action: RolloutAction,
+}
+
+/// What can be done with rollouts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutAction {
+    /// Show how revisions take over, and why others do not serve.
+    Status {
+        /// The pipeline; all of them without it.
+        #[arg(value_name = "PIPELINE")]
+        name: Option<String>,
+        /// Show it again at each change, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Let the canary or shadow take over.
+    Promote {
+        /// The pipeline.
+        #[arg(value_name = "PIPELINE")]
+        name: String,
+    },
+    /// Take back the revision that takes over; the one before serves on.
+    Abort {
+        /// The pipeline.
+        #[arg(value_name = "PIPELINE")]
+        name: String,
+    },
+    /// Go back to the revision before, or to the one given.
+    Undo {
+        /// The pipeline.
+        #[arg(value_name = "PIPELINE")]
+        name: String,
+        /// The revision to go back to.
+        #[arg(long, value_name = "REVISION")]
+        to: Option<u64>,
+    },
+}
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &RolloutArgs) -> Result<(), Failure> {
+    let output = Output::of(global);
     let mut client = Client::connect(global).await?;
     match &args.action {
         RolloutAction::Status { name, watch: false } => {
-            print(global, &client.status().await?.pipelines, name.as_deref())
+            let status = client.status().await?;
+            let shown = chosen(&status.pipelines, name.as_deref())?;
+            output.show(&as_json(&shown), || as_text(&shown))
         }
         RolloutAction::Status { name, watch: true } => {
-            let mut watch = client.watch_status().await?;
-            while let Some(status) = watch.next().await? {
-                if !global.json {
-                    // Clear the screen and go home, as `watch` does.
-                    print!("\x1b[2J\x1b[H");
-                }
-                print(global, &status.pipelines, name.as_deref())?;
-            }
-            Ok(())
+            let show = |status: &ClusterStatus| {
+                let shown = chosen(&status.pipelines, name.as_deref())?;
+                output.show_again(&as_json(&shown), || as_text(&shown))
+            };
+            watch(&client, show).await
         }
         RolloutAction::Promote { name } => {
             let revision = client.promote_rollout(name).await?;
-            said(global, name, revision, "is promoted and takes over");
-            Ok(())
+            say(output, name, revision, "is promoted and takes over")
         }
         RolloutAction::Abort { name } => {
             let revision = client.abort_rollout(name).await?;
-            said(global, name, revision, "serves; the other is aborted");
-            Ok(())
+            say(output, name, revision, "serves; the other is aborted")
         }
         RolloutAction::Undo { name, to } => {
             let revision = client.undo_rollout(name, *to).await?;
-            said(global, name, revision, "is wanted again");
-            Ok(())
+            say(output, name, revision, "is wanted again")
         }
     }
 }
 
-fn said(global: &Global, name: &str, revision: u64, what: &str) {
-    if global.json {
-        println!("{}", json!({"name": name, "revision": revision}));
-    } else {
-        println!("{} revision {revision} {}", style::strong(name), style::good(what));
+fn say(output: Output, name: &str, revision: u64, what: &str) -> Result<(), Failure> {
+    output.show(&json!({"name": name, "revision": revision}), || {
+        format!("{} revision {revision} {}", style::strong(name), style::good(what))
+    })
+}
+
+/// The pipeline of this name, or all of them.
+fn chosen<'a>(
+    pipelines: &'a [PipelineStatus],
+    name: Option<&str>,
+) -> Result<Vec<&'a PipelineStatus>, Failure> {
+    let wanted = |pipeline: &&PipelineStatus| name.is_none_or(|name| pipeline.name == name);
+    let shown: Vec<_> = pipelines.iter().filter(wanted).collect();
+    match (name, &shown[..]) {
+        (Some(name), []) => Err(Failure::refused(format!(
+            "there is no pipeline `{name}`; `cluster status` lists those there are"
+        ))),
+        _ => Ok(shown),
     }
 }
 
-fn print(global: &Global, pipelines: &[PipelineStatus], name: Option<&str>) -> Result<(), Failure> {
-    let wanted = |pipeline: &&PipelineStatus| name.is_none_or(|name| pipeline.name == name);
-    let shown: Vec<_> = pipelines.iter().filter(wanted).collect();
-    if let (Some(name), []) = (name, &shown[..]) {
-        return Err(Failure::refused(format!(
-            "there is no pipeline `{name}`; `cluster status` lists those there are"
-        )));
-    }
-    if global.json {
-        let of = |pipeline: &&PipelineStatus| {
-            json!({
-                "name": pipeline.name, "revision": pipeline.revision, "newest_revision": pipeline.newest_revision,
-                "serving_revision": pipeline.serving_revision, "rollout": pipeline.rollout, "verdicts": pipeline.verdicts,
-            })
-        };
-        println!("{}", json!({"pipelines": shown.iter().map(of).collect::<Vec<_>>()}));
-    } else {
-        shown.iter().for_each(|pipeline| print!("{}", render(pipeline)));
-    }
-    Ok(())
+fn as_json(pipelines: &[&PipelineStatus]) -> Value {
+    let of = |pipeline: &&PipelineStatus| {
+        json!({
+            "name": pipeline.name, "revision": pipeline.revision, "newest_revision": pipeline.newest_revision,
+            "serving_revision": pipeline.serving_revision, "rollout": pipeline.rollout, "verdicts": pipeline.verdicts,
+        })
+    };
+    json!({"pipelines": pipelines.iter().map(of).collect::<Vec<_>>()})
+}
+
+fn as_text(pipelines: &[&PipelineStatus]) -> String {
+    pipelines.iter().map(|pipeline| render(pipeline)).collect()
 }
 
 fn render(pipeline: &PipelineStatus) -> String {

@@ -1,11 +1,34 @@
 //! `cluster scale`: bounds on a deployment's replicas in place of its file's.
 
+use clap::Args;
 use millstream_proto::v1;
 use serde_json::json;
 
-use crate::cli::{Global, ScaleArgs};
 use crate::client::Client;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
+
+/// Flags of `cluster scale`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct ScaleArgs {
+    /// The deployment.
+    #[arg(value_name = "PIPELINE/DEPLOYMENT")]
+    deployment: String,
+    /// Exactly this many replicas: the same as --min N --max N.
+    #[arg(long, value_name = "N", group = "what", conflicts_with_all = ["min", "max", "reset"])]
+    replicas: Option<u32>,
+    /// Fewest replicas; 0 lets it idle to none.
+    #[arg(long, value_name = "N", group = "what")]
+    min: Option<u32>,
+    /// Most replicas.
+    #[arg(long, value_name = "N", group = "what")]
+    max: Option<u32>,
+    /// Go back to what the file says.
+    #[arg(long, group = "what", conflicts_with_all = ["min", "max"])]
+    reset: bool,
+}
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ScaleArgs) -> Result<(), Failure> {
@@ -22,18 +45,15 @@ pub(crate) async fn run(global: &Global, args: &ScaleArgs) -> Result<(), Failure
     let request = v1::ScaleRequest { deployment, min_replicas, max_replicas, reset: args.reset };
     let v1::ScaleResponse { min_replicas, max_replicas, changed } = client.scale(request).await?;
     let name = &args.deployment;
-    if global.json {
-        let answer = json!({"deployment": name, "min_replicas": min_replicas, "max_replicas": max_replicas,
-            "changed": changed});
-        println!("{answer}");
-        return Ok(());
-    }
-    let replicas = if min_replicas == max_replicas {
-        format!("{min_replicas} replica{}", if min_replicas == 1 { "" } else { "s" })
-    } else {
-        format!("{min_replicas} to {max_replicas} replicas")
-    };
-    let already = if changed { "" } else { " already" };
-    println!("{name} has {replicas}{already}; `cluster scale {name} --reset` goes back to its file");
-    Ok(())
+    let answer = json!({"deployment": name, "min_replicas": min_replicas, "max_replicas": max_replicas,
+        "changed": changed});
+    Output::of(global).show(&answer, || {
+        let replicas = match (min_replicas, max_replicas) {
+            (1, 1) => "1 replica".to_owned(),
+            (min, max) if min == max => format!("{min} replicas"),
+            (min, max) => format!("{min} to {max} replicas"),
+        };
+        let already = if changed { "" } else { " already" };
+        format!("{name} has {replicas}{already}; `cluster scale {name} --reset` goes back to its file")
+    })
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bytesize::ByteSize;
+use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use millstream_proto::status::{
@@ -10,36 +11,30 @@ use millstream_proto::status::{
     ReplicaState,
 };
 
-use crate::cli::{Global, StatusArgs};
 use crate::client::Client;
+use crate::commands::watch::watch;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
 use crate::style;
+
+/// Flags of `cluster status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Show it again at each change, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
+}
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<(), Failure> {
+    let output = Output::of(global);
     let mut client = Client::connect(global).await?;
-    if !args.watch {
-        return print(global, &client.status().await?);
+    if args.watch {
+        return watch(&client, |status| output.show_again(status, || render(status))).await;
     }
-    let mut watch = client.watch_status().await?;
-    while let Some(status) = watch.next().await? {
-        if !global.json {
-            // Clear the screen and go home, as `watch` does.
-            print!("\x1b[2J\x1b[H");
-        }
-        print(global, &status)?;
-    }
-    Ok(())
-}
-
-fn print(global: &Global, status: &ClusterStatus) -> Result<(), Failure> {
-    if global.json {
-        let json = serde_json::to_string(status).map_err(|error| Failure::failed(error.to_string()))?;
-        println!("{json}");
-    } else {
-        print!("{}", render(status));
-    }
-    Ok(())
+    let status = client.status().await?;
+    output.show(&status, || render(&status))
 }
 
 /// The status as text.

@@ -2,71 +2,93 @@
 //! other pipelines exist.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
+use clap::Args;
 use millstream_pipelines::{FullName, Plan};
 use serde_json::json;
 
-use crate::cli::{Global, ValidateArgs};
 use crate::client::Client;
-use crate::commands::{PipelineFile, read_files};
-use crate::exit::Failure;
+use crate::exit::{Cause, Failure, WRONG_USAGE};
+use crate::global::Global;
+use crate::output::{self, Output};
+use crate::pipeline_file::PipelineFile;
 use crate::style;
+
+/// Flags of `cluster validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Pipeline files.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ValidateArgs) -> Result<(), Failure> {
-    let files = read_files(&args.files, global)?;
-    let checked = check_foreign(global, &files).await?;
-    if global.json {
-        let names: Vec<_> = files.iter().map(|file| file.plan.name()).collect();
-        println!("{}", json!({"valid": true, "pipelines": names, "checked_against_cluster": checked}));
-        return Ok(());
+    let files = PipelineFile::read_all(&args.files)?;
+    let foreign = foreign(&files);
+    let stored = if foreign.is_empty() { None } else { ask(global).await? };
+    if let Some((address, plans)) = &stored {
+        check_foreign(&foreign, plans, address)?;
     }
-    for file in &files {
-        let stages = file.plan.targets().len();
-        println!(
-            "{} {}: pipeline `{}`, {} deployment{}, {stages} called",
-            style::good("ok"),
-            file.request.file_name,
-            file.plan.name(),
-            file.plan.deployments().len(),
-            if file.plan.deployments().len() == 1 { "" } else { "s" },
-        );
-    }
-    Ok(())
+    let names: Vec<_> = files.iter().map(|file| file.plan.name()).collect();
+    let answer = json!({"valid": true, "pipelines": names, "checked_against_cluster": stored.is_some()});
+    Output::of(global).show(&answer, || files.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
-/// Checks deployments of pipelines that are not among the files; says whether a cluster was there to ask.
-async fn check_foreign(global: &Global, files: &[PipelineFile]) -> Result<bool, Failure> {
+fn line(file: &PipelineFile) -> String {
+    let (stages, deployments) = (file.plan.targets().len(), file.plan.deployments().len());
+    format!(
+        "{} {}: pipeline `{}`, {deployments} deployment{}, {stages} called",
+        style::good("ok"),
+        file.request.file_name,
+        file.plan.name(),
+        if deployments == 1 { "" } else { "s" },
+    )
+}
+
+/// Deployments of pipelines that are not among the files, each with the file that calls it.
+fn foreign(files: &[PipelineFile]) -> Vec<(&str, &FullName)> {
     let declared = declared_by(files.iter().map(|file| &file.plan));
-    let foreign: Vec<(&str, &FullName)> = files
+    files
         .iter()
         .flat_map(|file| file.plan.targets().iter().map(|target| (file.request.file_name.as_str(), target)))
         .filter(|(_, target)| !declared.contains(target))
-        .collect();
-    if foreign.is_empty() {
-        return Ok(false);
+        .collect()
+}
+
+/// The pipelines of a cluster, and its address. Files are checked without one too, so that one which does not answer or
+/// refuses the token is only mentioned.
+async fn ask(global: &Global) -> Result<Option<(String, Vec<Plan>)>, Failure> {
+    match stored(global).await {
+        Ok(stored) => Ok(Some(stored)),
+        Err(failure) if failure.code() == WRONG_USAGE => Err(failure),
+        Err(failure) => {
+            if let Cause::Text(reason) = failure.into_cause() {
+                output::note(format_args!("deployments of other pipelines are not checked: {reason}"));
+            }
+            Ok(None)
+        }
     }
-    let Ok(mut client) = Client::connect(global).await else {
-        return Ok(false);
-    };
+}
+
+async fn stored(global: &Global) -> Result<(String, Vec<Plan>), Failure> {
+    let mut client = Client::connect(global).await?;
     let stored = client.pipelines().await?;
-    let plans: Vec<Plan> = stored
-        .iter()
-        .filter_map(|pipeline| Plan::compile(&pipeline.file_name, &pipeline.source).ok())
-        .collect();
+    let plans = stored.iter().filter_map(|stored| Plan::compile(&stored.file_name, &stored.source).ok());
+    Ok((client.address().to_owned(), plans.collect()))
+}
+
+fn check_foreign(foreign: &[(&str, &FullName)], plans: &[Plan], address: &str) -> Result<(), Failure> {
     let there = declared_by(plans.iter());
-    let missing: Vec<String> = foreign
-        .into_iter()
-        .filter(|(_, target)| !there.contains(target))
-        .map(|(file, target)| {
-            format!(
-                "{file}: deployment `{target}` is not in the cluster on `{}`; deploy pipeline `{}` first",
-                client.address(),
-                target.pipeline
-            )
-        })
-        .collect();
-    if missing.is_empty() { Ok(true) } else { Err(Failure::invalid(missing.join("\n"))) }
+    let missing = foreign.iter().filter(|(_, target)| !there.contains(target)).map(|(file, target)| {
+        format!(
+            "{file}: deployment `{target}` is not in the cluster on `{address}`; deploy pipeline `{}` first",
+            target.pipeline
+        )
+    });
+    let missing: Vec<String> = missing.collect();
+    if missing.is_empty() { Ok(()) } else { Err(Failure::invalid(missing.join("\n"))) }
 }
 
 fn declared_by<'a>(plans: impl Iterator<Item = &'a Plan>) -> BTreeSet<FullName> {

@@ -2,27 +2,28 @@
 
 use std::net::SocketAddr;
 
-use crate::cli::{Role, UpArgs};
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::up::args::{ListenArgs, Role};
 
 /// Checks the addresses of the roles that will listen; names every flag at fault.
-pub(crate) fn check(args: &UpArgs, roles: &[Role]) -> Result<(), Failure> {
-    let mut listeners: Vec<(&str, SocketAddr)> = vec![("--admin", args.admin)];
+pub(crate) fn check(global: &Global, listen: &ListenArgs, roles: &[Role]) -> Result<(), Failure> {
+    let mut listeners: Vec<(&str, SocketAddr)> = vec![("--admin", listen.admin)];
     if roles.contains(&Role::Head) {
-        listeners.extend([("--control", args.control), ("--dashboard", args.dashboard)]);
+        listeners.extend([("--control", listen.control), ("--dashboard", listen.dashboard)]);
     }
     if roles.contains(&Role::Worker) {
-        listeners.push(("--worker", args.worker));
+        listeners.push(("--worker", listen.worker));
     }
     if roles.contains(&Role::Ingress) {
-        listeners.push(("--ingress", args.ingress));
+        listeners.push(("--ingress", listen.ingress));
     }
     let open: Vec<String> = listeners
         .into_iter()
         .filter(|(_, address)| !address.ip().is_loopback())
         .map(|(flag, address)| format!("{flag} {address}"))
         .collect();
-    if open.is_empty() || args.insecure {
+    if open.is_empty() || global.insecure {
         return Ok(());
     }
     Err(Failure::usage(format!(
@@ -40,8 +41,9 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     fn check_line(line: &[&str]) -> bool {
-        match Cli::try_parse_from(line).unwrap().command {
-            Command::Up(args) => check(&args, &args.roles()).is_ok(),
+        let cli = Cli::try_parse_from(line).unwrap();
+        match cli.command {
+            Command::Up(args) => check(&cli.global, &args.listen, &args.roles()).is_ok(),
             other => panic!("{other:?}"),
         }
     }

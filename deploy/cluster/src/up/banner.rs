@@ -1,12 +1,15 @@
 //! What `cluster up` tells: where it listens, and a line to paste for each pipeline.
 
+use std::net::SocketAddr;
+
 use millstream_pipelines::Plan;
 use millstream_proto::status::{ClusterStatus, DeploymentStatus, ReplicaState};
 use millstream_proto::v1::StoredPipeline;
 use serde_json::json;
 
-use crate::cli::Global;
 use crate::data_dir::Endpoints;
+use crate::exit::Failure;
+use crate::output::{Output, note};
 use crate::style;
 
 /// A pipeline that people can call.
@@ -31,14 +34,26 @@ impl Served {
     }
 }
 
+impl Served {
+    /// A line to paste.
+    fn call(&self, ingress: SocketAddr) -> String {
+        let Self { name, route, example } = self;
+        let (name, example) = (style::strong(name), example.replace('\'', r"'\''"));
+        format!(
+            "\n{name} serves {route}. Try it:\n\n  \
+             curl -s http://{ingress}{route} -H 'content-type: application/json' -d '{example}'\n"
+        )
+    }
+}
+
 /// Told as soon as everything listens. On stderr, so that stdout has only what scripts want.
-pub(crate) fn listening(global: &Global, endpoints: &Endpoints, joined: Option<&str>) {
-    if global.json {
+pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&str>) {
+    if output == Output::Json {
         return;
     }
     match joined {
-        Some(head) => eprintln!("node `{}` joins the cluster at {head}", endpoints.node_name),
-        None => eprintln!("cluster on node `{}`", endpoints.node_name),
+        Some(head) => note(format_args!("node `{}` joins the cluster at {head}", endpoints.node_name)),
+        None => note(format_args!("cluster on node `{}`", endpoints.node_name)),
     }
     let lines = [
         ("requests", endpoints.ingress.map(|address| format!("http://{address}"))),
@@ -49,7 +64,7 @@ pub(crate) fn listening(global: &Global, endpoints: &Endpoints, joined: Option<&
     ];
     for (what, address) in lines {
         if let Some(address) = address {
-            eprintln!("  {what:<16}{address}");
+            note(format_args!("  {what:<16}{address}"));
         }
     }
 }
@@ -76,25 +91,18 @@ impl Outcome {
 }
 
 /// Told once the pipelines serve, or cannot.
-pub(crate) fn ready(global: &Global, endpoints: &Endpoints, served: &[Served], outcome: Outcome) {
-    if global.json {
-        let pipelines: Vec<_> =
-            served.iter().map(|pipeline| json!({"name": pipeline.name, "route": pipeline.route})).collect();
-        let ready = outcome == Outcome::Ready;
-        println!("{}", json!({"endpoints": endpoints, "pipelines": pipelines, "ready": ready}));
-        return;
-    }
-    let Some(ingress) = endpoints.ingress else {
-        println!("{}", outcome.last_line());
-        return;
-    };
-    for pipeline in served {
-        println!("\n{} serves {}. Try it:\n", style::strong(&pipeline.name), pipeline.route);
-        println!(
-            "  curl -s http://{ingress}{} -H 'content-type: application/json' -d '{}'",
-            pipeline.route,
-            pipeline.example.replace('\'', r"'\''")
-        );
-    }
-    println!("\n{}", outcome.last_line());
+pub(crate) fn ready(
+    output: Output,
+    endpoints: &Endpoints,
+    served: &[Served],
+    outcome: Outcome,
+) -> Result<(), Failure> {
+    let pipelines: Vec<_> =
+        served.iter().map(|pipeline| json!({"name": pipeline.name, "route": pipeline.route})).collect();
+    let ready = outcome == Outcome::Ready;
+    output.show(&json!({"endpoints": endpoints, "pipelines": pipelines, "ready": ready}), || {
+        let Some(ingress) = endpoints.ingress else { return outcome.last_line() };
+        let calls: String = served.iter().map(|pipeline| pipeline.call(ingress)).collect();
+        format!("{calls}\n{}", outcome.last_line())
+    })
 }

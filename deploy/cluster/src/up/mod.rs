@@ -7,6 +7,7 @@
 
 mod addresses;
 mod admin;
+pub(crate) mod args;
 mod banner;
 mod parts;
 mod process_metrics;
@@ -18,15 +19,18 @@ use std::time::Duration;
 use millstream_head::DataDirLock;
 use millstream_proto::v1::DeployResponse;
 
-use crate::cli::{Global, Role, UpArgs};
-use crate::client::Client;
-use crate::commands::{self, PipelineFile};
+use crate::client::{self, Client};
+use crate::commands;
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::{Output, note};
+use crate::pipeline_file::PipelineFile;
+use crate::up::args::{Role, UpArgs};
 use crate::up::banner::{Outcome, Served};
-use crate::up::parts::Parts;
+use crate::up::parts::{Parts, Process};
 use crate::up::signals::Signals;
-use crate::{bundled, progress};
+use crate::{bundled, progress, token};
 
 /// How long the pipelines of the command line may take to become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(300);
@@ -35,22 +39,31 @@ const READY_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failure> {
     let roles = args.roles();
     check_roles(&args, &roles)?;
-    addresses::check(&args, &roles)?;
-    let files = commands::read_files(&args.files, global)?;
-    let node_name = args.node_name.clone().unwrap_or_else(|| default_node_name(args.join.is_some()));
+    addresses::check(global, &args.listen, &roles)?;
+    let files = PipelineFile::read_all(&args.files)?;
+    if let Some(head) = args.join.as_ref().filter(|_| !files.is_empty()) {
+        client::check_address(head, global)?;
+    }
+    let node_name = args.node.node_name.clone().unwrap_or_else(|| default_node_name(args.join.is_some()));
     let mut data_dir = DataDir::of(global)?;
     if args.join.is_some() && global.data_dir.is_none() {
         data_dir = data_dir.for_joined(&node_name);
     }
     data_dir.create()?;
     let _lock = DataDirLock::acquire(data_dir.path()).map_err(|error| Failure::failed(error.to_string()))?;
+    let token = match roles.contains(&Role::Head) {
+        true => Some(token::find_or_make(global, &data_dir)?),
+        false if files.is_empty() => None,
+        false => Some(token::find(global, &data_dir)?),
+    };
+    let process = Process { global, args: &args, roles, node_name, data_dir, token };
 
     let mut signals = Signals::listen()?;
-    let parts = Parts::start(&args, &roles, &node_name, &data_dir, &global.environment).await?;
-    let endpoints = parts.endpoints(&node_name);
-    data_dir.write_endpoints(&endpoints)?;
+    let parts = Parts::start(&process).await?;
+    let endpoints = parts.endpoints(&process.node_name);
+    process.data_dir.write_endpoints(&endpoints)?;
     let outcome = tokio::select! {
-        outcome = serve(global, &args, &parts, &endpoints, &data_dir, files) => outcome,
+        outcome = serve(&process, &parts, &endpoints, files) => outcome,
         () = signals.stop() => Ok(args.drain_timeout),
     };
     let (drain, outcome) = match outcome {
@@ -59,74 +72,72 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     };
     tokio::select! {
         () = parts.drain(drain) => {}
-        () = signals.stop() => eprintln!("stopped without waiting for requests under way"),
+        () = signals.stop() => note("stopped without waiting for requests under way"),
     }
-    data_dir.remove_endpoints();
+    process.data_dir.remove_endpoints();
     outcome
 }
 
 /// Deploys, tells what is served, and waits until somebody asks the cluster to stop; gives the time to drain in.
 async fn serve(
-    global: &Global,
-    args: &UpArgs,
+    process: &Process<'_>,
     parts: &Parts,
     endpoints: &Endpoints,
-    data_dir: &DataDir,
     files: Vec<PipelineFile>,
 ) -> Result<Duration, Failure> {
-    let leading = parts.has_head();
-    if leading || !files.is_empty() {
-        let token = match &global.token_file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| {
-                    Failure::failed(format!("cannot read the token file `{}`: {error}", path.display()))
-                })?
-                .trim()
-                .to_owned(),
-            None => data_dir.admin_token()?,
-        };
-        let mut client = Client::connect_to(&endpoints.control, &token).await?;
-        banner::listening(global, endpoints, args.join.as_deref());
-        let (served, outcome) = deploy(&mut client, files, data_dir).await?;
-        banner::ready(global, endpoints, &served, outcome);
-    } else {
-        banner::listening(global, endpoints, args.join.as_deref());
-        progress::while_waiting("waiting for the head", parts.registered()).await;
-        banner::ready(global, endpoints, &[], Outcome::Ready);
+    let output = Output::of(process.global);
+    let joined = process.args.join.as_deref();
+    let (served, outcome) = match &process.token {
+        Some(token) => {
+            let mut client = Client::connect_to(&endpoints.control, token).await?;
+            banner::listening(output, endpoints, joined);
+            deploy(process, &mut client, files).await?
+        }
+        None => {
+            banner::listening(output, endpoints, joined);
+            progress::while_waiting("waiting for the head", parts.registered()).await;
+            (Vec::new(), Outcome::Ready)
+        }
+    };
+    if let Err(failure) = banner::ready(output, endpoints, &served, outcome) {
+        // A cluster serves whether or not somebody reads what it says.
+        let _ = output.report(failure);
     }
     Ok(parts.asked_to_stop().await)
 }
 
 /// Deploys the files given, else the bundled example on a cluster that has nothing yet; waits until all pipelines of
-/// the cluster that can serve do.
+/// the cluster that can serve do. A pipeline that is refused or cannot start is reported, and the cluster stays up: what can
+/// serve does, and the pipeline can be mended and deployed again.
 async fn deploy(
+    process: &Process<'_>,
     client: &mut Client,
     files: Vec<PipelineFile>,
-    data_dir: &DataDir,
 ) -> Result<(Vec<Served>, Outcome), Failure> {
-    let stored = client.pipelines().await?;
-    let files = if files.is_empty() && stored.is_empty() {
+    let output = Output::of(process.global);
+    let files = if files.is_empty() && client.pipelines().await?.is_empty() {
         let (name, text) = bundled::EXAMPLE;
-        let file = commands::compile(name, text, data_dir.path())
+        let file = PipelineFile::compile(name, text, process.data_dir.path())
             .map_err(|faults| Failure::failed(format!("the bundled example is broken: {faults}")))?;
         vec![file]
     } else {
         files
     };
-    let mut answers = commands::deploy::store(client, files).await?;
-    for pipeline in stored {
+    let mut outcome = Outcome::Ready;
+    let mut answers = commands::store::store(client, files).await.unwrap_or_else(|failure| {
+        let _ = output.report(failure);
+        outcome = Outcome::Partly;
+        Vec::new()
+    });
+    for pipeline in client.pipelines().await? {
         if !answers.iter().any(|answer| answer.name == pipeline.name) {
             answers.push(DeployResponse { name: pipeline.name, revision: pipeline.revision, changed: false });
         }
     }
-    let outcome = match commands::deploy::wait(client, &answers, READY_TIMEOUT).await {
-        Ok(()) => Outcome::Ready,
-        Err(failure) => {
-            // The cluster stays up: what can serve does, and the pipeline can be mended and deployed again.
-            let _ = failure.report();
-            Outcome::Partly
-        }
-    };
+    if let Err(failure) = commands::deploy::wait(client, &answers, READY_TIMEOUT).await {
+        let _ = output.report(failure);
+        outcome = Outcome::Partly;
+    }
     let status = client.status().await?;
     let stored = client.pipelines().await?;
     Ok((stored.into_iter().filter_map(|stored| Served::of(stored, &status)).collect(), outcome))

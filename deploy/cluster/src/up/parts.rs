@@ -1,19 +1,41 @@
 //! The parts of this process: started in the order in which they need one another, stopped in the reverse.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use millstream_head::{Head, MetricsPage};
 use millstream_ingress::{Ingress, LocalWorker};
 use millstream_proto::IngressId;
-use millstream_worker::{DeclaredGpu, Environment, Worker};
+use millstream_worker::{DeclaredGpu, Worker};
 
-use crate::cli::{Role, UpArgs};
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
+use crate::global::Global;
 use crate::up::admin::Admin;
+use crate::up::args::{Role, UpArgs};
 use crate::up::telemetry;
 use crate::{bundled, random};
+
+/// What a process is to be.
+pub(crate) struct Process<'a> {
+    /// Flags of every command.
+    pub(crate) global: &'a Global,
+    /// Flags of this one.
+    pub(crate) args: &'a UpArgs,
+    /// The parts to play.
+    pub(crate) roles: Vec<Role>,
+    /// The node's name.
+    pub(crate) node_name: String,
+    /// The folder that it holds.
+    pub(crate) data_dir: DataDir,
+    /// The admin token: of the head, if it has that role, and of its own calls. None when it makes no calls.
+    pub(crate) token: Option<String>,
+}
+
+impl Process<'_> {
+    fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
 
 /// What runs in this process.
 pub(crate) struct Parts {
@@ -25,42 +47,24 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Starts the parts of these roles.
-    pub(crate) async fn start(
-        args: &UpArgs,
-        roles: &[Role],
-        node_name: &str,
-        data_dir: &DataDir,
-        environment: &Environment,
-    ) -> Result<Self, Failure> {
+    /// Starts the parts of the process's roles.
+    pub(crate) async fn start(process: &Process<'_>) -> Result<Self, Failure> {
         let metrics = telemetry::start()?;
-        let admin = Admin::start(args.admin, metrics.clone()).await?;
-        let head = if roles.contains(&Role::Head) {
-            Some(start_head(args, node_name, data_dir, metrics).await?)
-        } else {
-            None
-        };
-        let control = match (&head, &args.join) {
+        let admin = Admin::start(process.args.listen.admin, metrics.clone()).await?;
+        let head = if process.has(Role::Head) { Some(start_head(process, metrics).await?) } else { None };
+        let control = match (&head, &process.args.join) {
             (Some(head), _) => head.control_address().to_string(),
             (None, Some(join)) => join.clone(),
             (None, None) => return Err(Failure::usage("name a head with --join HOST:PORT")),
         };
-        let worker = if roles.contains(&Role::Worker) {
-            Some(start_worker(args, node_name, &control, data_dir, environment).await?)
-        } else {
-            None
-        };
-        let ingress = if roles.contains(&Role::Ingress) {
-            Some(start_ingress(args, node_name, &control, worker.as_ref()).await?)
+        let worker =
+            if process.has(Role::Worker) { Some(start_worker(process, &control).await?) } else { None };
+        let ingress = if process.has(Role::Ingress) {
+            Some(start_ingress(process, &control, worker.as_ref()).await?)
         } else {
             None
         };
         Ok(Self { head, worker, ingress, admin, control })
-    }
-
-    /// Whether this process has the head.
-    pub(crate) fn has_head(&self) -> bool {
-        self.head.is_some()
     }
 
     /// Where this process listens.
@@ -115,59 +119,47 @@ impl Parts {
     }
 }
 
-async fn start_head(
-    args: &UpArgs,
-    node_name: &str,
-    data_dir: &DataDir,
-    metrics: MetricsPage,
-) -> Result<Head, Failure> {
+async fn start_head(process: &Process<'_>, metrics: MetricsPage) -> Result<Head, Failure> {
     let config = millstream_head::Config {
-        name: node_name.to_owned(),
-        control: args.control,
-        dashboard: args.dashboard,
-        data_dir: data_dir.path().to_owned(),
-        admin_token: data_dir.admin_token()?,
+        name: process.node_name.clone(),
+        control: process.args.listen.control,
+        dashboard: process.args.listen.dashboard,
+        data_dir: process.data_dir.path().to_owned(),
+        admin_token: process.token.clone().unwrap_or_default(),
         metrics: Some(metrics),
     };
     Head::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }
 
-async fn start_worker(
-    args: &UpArgs,
-    node_name: &str,
-    head: &str,
-    data_dir: &DataDir,
-    environment: &Environment,
-) -> Result<Worker, Failure> {
-    let gpu = DeclaredGpu { model: args.gpu_model.clone(), memory_bytes: args.gpu_memory.as_u64() };
+async fn start_worker(process: &Process<'_>, head: &str) -> Result<Worker, Failure> {
+    let node = &process.args.node;
+    let gpu = DeclaredGpu { model: node.gpu_model.clone(), memory_bytes: node.gpu_memory.as_u64() };
     let config = millstream_worker::Config {
-        node_name: node_name.to_owned(),
+        node_name: process.node_name.clone(),
         head: head.to_owned(),
-        listen: args.worker,
-        data_dir: data_dir.path().to_owned(),
-        labels: args.labels(),
-        gpus: args.gpus.map(|count| vec![gpu; count as usize]),
-        model_dirs: vec![bundled::lay_out(data_dir.path())?],
-        onnxruntime: args.onnxruntime.clone(),
-        environment: environment.clone(),
+        listen: process.args.listen.worker,
+        data_dir: process.data_dir.path().to_owned(),
+        labels: node.labels(),
+        gpus: node.gpus.map(|count| vec![gpu; count as usize]),
+        model_dirs: vec![bundled::lay_out(process.data_dir.path())?],
+        onnxruntime: node.onnxruntime.clone(),
+        environment: process.global.environment.clone(),
     };
     Worker::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }
 
 async fn start_ingress(
-    args: &UpArgs,
-    node_name: &str,
+    process: &Process<'_>,
     head: &str,
     worker: Option<&Worker>,
 ) -> Result<Ingress, Failure> {
-    let listen: SocketAddr = args.ingress;
     let config = millstream_ingress::Config {
-        name: node_name.to_owned(),
+        name: process.node_name.clone(),
         id: IngressId::new(random::uuid().to_string()),
-        listen,
+        listen: process.args.listen.ingress,
         head: head.to_owned(),
         limits: millstream_ingress::HttpLimits::default(),
-        require_api_key: args.require_api_key,
+        require_api_key: process.args.require_api_key,
         local: worker
             .map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),
     };

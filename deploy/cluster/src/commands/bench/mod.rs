@@ -20,8 +20,9 @@ use self::drive::Run;
 use self::http::Client;
 use self::report::End;
 use self::settings::Settings;
-use crate::cli::Global;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
 use crate::style;
 
 /// Time between two updates of the progress bar.
@@ -83,12 +84,8 @@ pub(crate) async fn run(global: &Global, args: &BenchArgs) -> Result<(), Failure
     progress.abort();
     let _ = progress.await;
     let (settings, summary) = (run.settings(), run.summary(Some(end)));
-    if global.json {
-        println!("{}", report::as_json(settings, &summary, end));
-    } else {
-        println!("{}", report::as_text(settings, &summary, end));
-    }
-    Ok(())
+    Output::of(global)
+        .show(&report::as_json(settings, &summary, end), || report::as_text(settings, &summary, end))
 }
 
 fn usage(faults: &[String]) -> Failure {

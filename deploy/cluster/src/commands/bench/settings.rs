@@ -1,17 +1,18 @@
 //! What `cluster bench` was asked for, checked as a whole: all faults of the command line come at once.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Uri};
 
 use super::BenchArgs;
 use super::pace::{Mode, Phases};
+use crate::input;
 
 /// Requests per second without `--rate` and `--concurrency`.
 const DEFAULT_RATE: f64 = 200.0;
@@ -141,26 +142,11 @@ fn read_bodies(body: &str, stdin: &mut impl Read) -> Result<Vec<Bytes>, String> 
         };
     }
     let name = body.strip_prefix('@').unwrap_or(body);
-    let mut bytes = Vec::new();
-    if body == "@-" {
-        let read = stdin.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
-        read.map_err(|error| format!("--body: cannot read stdin: {error}"))?;
-    } else {
-        let cannot = |what: String| format!("--body: cannot read file `{name}`: {what}");
-        let metadata = fs::metadata(name).map_err(|error| cannot(error.to_string()))?;
-        if !metadata.is_file() {
-            return Err(cannot("it is not a file".to_owned()));
-        }
-        let file = fs::File::open(name).map_err(|error| cannot(error.to_string()))?;
-        let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
-        read.map_err(|error| cannot(error.to_string()))?;
-    }
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!(
-            "--body: `{name}` has more than {MAX_FILE_BYTES} bytes; give fewer or smaller bodies"
-        ));
-    }
-    let bytes = Bytes::from(bytes);
+    let bytes = match body {
+        "@-" => input::read_at_most(stdin, MAX_FILE_BYTES).context("cannot read stdin"),
+        _ => input::read_file("file", Path::new(name), MAX_FILE_BYTES),
+    };
+    let bytes = Bytes::from(bytes.map_err(|error| format!("--body: {error:#}"))?);
     if Path::new(name).extension().is_some_and(|extension| extension == "jsonl") {
         return lines(name, &bytes);
     }
@@ -245,7 +231,7 @@ fn mode(args: &BenchArgs, faults: &mut Faults) -> Option<Mode> {
                 Ok(rate) if rate > 0.0 && rate <= MAX_RATE => Some(Mode::Open { rate }),
                 _ => {
                     faults.push(format!(
-                        "--rate `{text}` is no rate; give requests per second above 0 and up to {MAX_RATE}"
+                        "--rate `{text}` is not a rate; give requests per second above 0 and up to {MAX_RATE}"
                     ));
                     None
                 }
@@ -301,6 +287,8 @@ pub(super) fn as_json(settings: &Settings) -> BTreeMap<&'static str, serde_json:
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::Parser as _;
 
     use super::*;

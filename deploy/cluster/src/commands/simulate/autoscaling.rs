@@ -8,8 +8,9 @@ use millstream_pipelines::Autoscaling;
 use millstream_simulate::autoscaling::{self, Outcome, Settings, Trace};
 
 use super::{read, refused};
-use crate::cli::Global;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
 
 /// Largest trace that is read.
 const MAX_TRACE_BYTES: u64 = 1 << 30;
@@ -54,10 +55,11 @@ pub(crate) fn run(global: &Global, args: &AutoscalingArgs) -> Result<(), Failure
         return Err(Failure::usage("--start-time is more than a day; write less, such as 5s"));
     }
     let autoscaling = Autoscaling::from_text("--autoscaling", &args.autoscaling)
-        .map_err(|faults| Failure::faults(vec![faults], global.json))?;
+        .map_err(|faults| Failure::faults(vec![faults]))?;
+    let output = Output::of(global);
     let mut faults = Vec::new();
     let trace = read(&args.trace, MAX_TRACE_BYTES, Trace::parse, &mut faults)?;
-    let trace = trace.ok_or_else(|| refused(&faults, global))?;
+    let Some(trace) = trace else { return Err(refused(&faults, output)) };
     let jobs = autoscaling::jobs(&trace, &args.service_time)
         .map_err(|error| Failure::usage(format!("--service-time: {error}")))?;
     let policy = match args.policy {
@@ -66,13 +68,7 @@ pub(crate) fn run(global: &Global, args: &AutoscalingArgs) -> Result<(), Failure
     };
     let (max_ongoing, start_time) = (args.max_ongoing, args.start_time);
     let outcome = autoscaling::run(&jobs, &Settings { autoscaling, policy, max_ongoing, start_time });
-    if global.json {
-        let text = serde_json::to_string(&outcome).map_err(|error| Failure::failed(error.to_string()))?;
-        println!("{text}");
-    } else {
-        print!("{}", render(&outcome));
-    }
-    Ok(())
+    output.show(&outcome, || render(&outcome))
 }
 
 fn render(outcome: &Outcome) -> String {

@@ -1,20 +1,38 @@
 //! `cluster simulate`: the head's decision code on a virtual clock or a recorded workload. Needs no cluster.
 
-pub(crate) mod autoscaling;
-pub(crate) mod placement;
+mod autoscaling;
+mod placement;
 
-use std::fs;
 use std::path::Path;
 
+use clap::{Args, Subcommand};
 use millstream_simulate::CsvFault;
 use serde_json::json;
 
-use crate::cli::{Global, Simulate};
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::input;
+use crate::output::Output;
+
+/// Flags of `cluster simulate`.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    #[command(subcommand)]
+    what: Simulate,
+}
+
+/// What can be simulated.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Simulate {
+    /// Replay a trace of requests against the autoscaler: what it costs, how long requests wait.
+    Autoscaling(autoscaling::AutoscalingArgs),
+    /// How much of a cluster's GPU gets work when tasks arrive in random order until they ask for more than there is.
+    Placement(placement::PlacementArgs),
+}
 
 /// Runs the command.
-pub(crate) fn run(global: &Global, what: &Simulate) -> Result<(), Failure> {
-    match what {
+pub(crate) fn run(global: &Global, args: &SimulateArgs) -> Result<(), Failure> {
+    match &args.what {
         Simulate::Autoscaling(args) => autoscaling::run(global, args),
         Simulate::Placement(args) => placement::run(global, args),
     }
@@ -28,18 +46,7 @@ fn read<T>(
     faults: &mut Vec<CsvFault>,
 ) -> Result<Option<T>, Failure> {
     let name = path.display().to_string();
-    let cannot = |what: String| Failure::failed(format!("cannot read `{name}`: {what}"));
-    let metadata = fs::metadata(path).map_err(|error| cannot(error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(cannot("it is not a file".to_owned()));
-    }
-    if metadata.len() > max_bytes {
-        return Err(cannot(format!("it has {} bytes, more than {max_bytes}", metadata.len())));
-    }
-    let bytes = fs::read(path).map_err(|error| cannot(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        cannot(format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
-    })?;
+    let text = input::read_text("file", path, max_bytes)?;
     match parse(&name, &text) {
         Ok(value) => Ok(Some(value)),
         Err(found) => {
@@ -50,9 +57,11 @@ fn read<T>(
 }
 
 /// Says all faults of the files.
-fn refused(faults: &[CsvFault], global: &Global) -> Failure {
-    if global.json {
-        println!("{}", json!({"valid": false, "faults": faults}));
+fn refused(faults: &[CsvFault], output: Output) -> Failure {
+    if output == Output::Json
+        && let Err(failure) = output.text(&json!({"valid": false, "faults": faults}).to_string())
+    {
+        return failure;
     }
     let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
     Failure::invalid(lines.join("\n"))

@@ -10,8 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use millstream_simulate::placement::{Nodes, Outcome, Policy, Setup, Summary, Tasks, simulate};
 
 use super::{read, refused};
-use crate::cli::Global;
 use crate::exit::Failure;
+use crate::global::Global;
+use crate::output::Output;
 use crate::{clock, style};
 
 /// Most seeds in one run.
@@ -59,7 +60,7 @@ pub(super) fn run(global: &Global, args: &PlacementArgs) -> Result<(), Failure> 
     let mut faults = Vec::new();
     let nodes = read(&args.nodes, MAX_FILE_BYTES, Nodes::parse, &mut faults)?;
     let tasks = read(&args.tasks, MAX_FILE_BYTES, Tasks::parse, &mut faults)?;
-    let (Some(nodes), Some(tasks)) = (nodes, tasks) else { return Err(refused(&faults, global)) };
+    let (Some(nodes), Some(tasks)) = (nodes, tasks) else { return Err(refused(&faults, Output::of(global))) };
     let policy = match args.policy {
         PolicyName::Fragmentation => Policy::Fragmentation,
         PolicyName::BestFit => Policy::BestFit,
@@ -69,13 +70,7 @@ pub(super) fn run(global: &Global, args: &PlacementArgs) -> Result<(), Failure> 
     let outcomes = run_seeds(&setup, &args.seeds.0);
     let summary = Summary::of(policy, args.ratio, outcomes)
         .ok_or_else(|| Failure::usage("there is no seed; give one: `--seeds 42`"))?;
-    if global.json {
-        let json = serde_json::to_string(&summary).map_err(|error| Failure::failed(error.to_string()))?;
-        println!("{json}");
-    } else {
-        print(&summary, &setup);
-    }
-    Ok(())
+    Output::of(global).show(&summary, || render(&summary, &setup))
 }
 
 /// Runs the seeds, as many at a time as there are cores.
@@ -115,9 +110,9 @@ fn run_seeds(setup: &Setup<'_>, seeds: &[u64]) -> Vec<Outcome> {
     outcomes
 }
 
-fn print(summary: &Summary, setup: &Setup<'_>) {
+fn render(summary: &Summary, setup: &Setup<'_>) -> String {
     let num_gpus: u32 = setup.nodes.rows.iter().map(|node| node.num_gpus).sum();
-    println!(
+    let head = format!(
         "{} nodes, {num_gpus} GPUs; {} tasks in the list; {} seed{}",
         setup.nodes.rows.len(),
         setup.tasks.tasks.len(),
@@ -138,12 +133,11 @@ fn print(summary: &Summary, setup: &Setup<'_>) {
         &percent(100.0 * at_100 / bound),
         &percent(100.0 * at_end / bound_at_end),
     ]);
-    println!("{table}");
-    println!("tasks that fitted nowhere: {:.0} of {:.0}", summary.failed_tasks, summary.tasks);
-    println!(
-        "time per decision: {:.1} µs (median), {:.1} µs (99th percentile)",
-        summary.decision_us_p50, summary.decision_us_p99
-    );
+    format!(
+        "{head}\n{table}\ntasks that fitted nowhere: {:.0} of {:.0}\n\
+         time per decision: {:.1} µs (median), {:.1} µs (99th percentile)",
+        summary.failed_tasks, summary.tasks, summary.decision_us_p50, summary.decision_us_p99
+    )
 }
 
 fn parse_seeds(text: &str) -> Result<Seeds, String> {

@@ -1,0 +1,243 @@
+//! Calls to the head, with the admin token and a deadline each, and answers as failures with exit codes.
+//!
+//! Two limits hold for each call. A head whose process is stopped or hangs does not answer the pings of its connection, and
+//! is given up after a second (`connection.rs`). A head that lives and is slow has until the call's deadline.
+
+mod address;
+mod connection;
+mod watch;
+
+use std::time::{Duration, SystemTime};
+
+use millstream_proto::defrag::DefragPlan;
+use millstream_proto::deploy_plan::DeployPlan;
+use millstream_proto::event::Event;
+use millstream_proto::key::KeyStatus;
+use millstream_proto::status::ClusterStatus;
+use millstream_proto::v1;
+use tonic::{Code, Request, Response, Status};
+
+pub(crate) use self::address::check as check_address;
+use self::connection::{KeepAlive, Service, Target};
+pub(crate) use self::watch::StatusWatch;
+use crate::data_dir::DataDir;
+use crate::exit::Failure;
+use crate::global::Global;
+use crate::token;
+
+/// How long a head may take for what it only looks up or writes down.
+const SHORT: Duration = Duration::from_secs(5);
+/// How long it may take for what it compiles, or works out for the whole cluster.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A connection to the head of a cluster.
+pub(crate) struct Client {
+    target: Target,
+    service: Service,
+}
+
+impl Client {
+    /// Connects to the cluster that the flags mean.
+    pub(crate) async fn connect(global: &Global) -> Result<Self, Failure> {
+        let data_dir = DataDir::of(global)?;
+        let address = address::of(global, &data_dir)?;
+        let token = token::find(global, &data_dir);
+        let client = Self::connect_to(&address, token.as_deref().unwrap_or_default()).await?;
+        match token {
+            Ok(_) => Ok(client),
+            Err(missing) => Err(Failure::refused(format!(
+                "a cluster listens on `{address}`, but {missing:#}; name the data directory of its `cluster up` with \
+                 --data-dir, or the token's file with --token-file"
+            ))),
+        }
+    }
+
+    /// Connects to a head whose token is known. Whether the token may go to this address is for the caller to know.
+    pub(crate) async fn connect_to(address: &str, token: &str) -> Result<Self, Failure> {
+        let target = Target::new(address, token)?;
+        let service = target.connect(KeepAlive::CALL).await?;
+        Ok(Self { target, service })
+    }
+
+    /// Stores a pipeline.
+    pub(crate) async fn deploy(&mut self, request: v1::DeployRequest) -> Result<v1::DeployResponse, Failure> {
+        self.call(LONG, request, async |service, request| service.deploy(request).await).await
+    }
+
+    /// What deploying would do.
+    pub(crate) async fn plan_deploy(&mut self, request: v1::DeployRequest) -> Result<DeployPlan, Failure> {
+        let answer = self.call(LONG, request, async |service, request| service.plan_deploy(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// Lets a canary or a shadow take over; gives its revision.
+    pub(crate) async fn promote_rollout(&mut self, name: &str) -> Result<u64, Failure> {
+        let request = v1::RolloutRequest { name: name.to_owned() };
+        let answer =
+            self.call(SHORT, request, async |service, request| service.promote_rollout(request).await);
+        Ok(answer.await?.revision)
+    }
+
+    /// Takes back the revision that takes over; gives the one that serves.
+    pub(crate) async fn abort_rollout(&mut self, name: &str) -> Result<u64, Failure> {
+        let request = v1::RolloutRequest { name: name.to_owned() };
+        let answer = self.call(SHORT, request, async |service, request| service.abort_rollout(request).await);
+        Ok(answer.await?.revision)
+    }
+
+    /// Goes back to an earlier revision; gives the one that is wanted now.
+    pub(crate) async fn undo_rollout(&mut self, name: &str, to: Option<u64>) -> Result<u64, Failure> {
+        let request = v1::UndoRolloutRequest { name: name.to_owned(), to_revision: to };
+        let answer = self.call(LONG, request, async |service, request| service.undo_rollout(request).await);
+        Ok(answer.await?.revision)
+    }
+
+    /// What was decided about a target, and when the head said so by its own clock.
+    pub(crate) async fn explain(
+        &mut self,
+        target: &str,
+    ) -> Result<(Vec<Event>, Option<SystemTime>), Failure> {
+        let request = v1::ExplainRequest { target: target.to_owned(), since_ms: 0 };
+        let answer = self.answer(SHORT, request, async |service, request| service.explain(request).await);
+        let answer = answer.await.map_err(|status| self.target.failure(&status))?;
+        let date = answer.metadata().get("date").and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        Ok((parse(&answer.into_inner().json)?, date))
+    }
+
+    /// Removes a pipeline.
+    pub(crate) async fn delete(&mut self, name: &str) -> Result<(), Failure> {
+        let request = v1::DeleteRequest { name: name.to_owned() };
+        let answer = self.call(SHORT, request, async |service, request| service.delete(request).await);
+        answer.await.map(drop)
+    }
+
+    /// Sets a deployment's bounds; gives those in force.
+    pub(crate) async fn scale(&mut self, request: v1::ScaleRequest) -> Result<v1::ScaleResponse, Failure> {
+        self.call(SHORT, request, async |service, request| service.scale(request).await).await
+    }
+
+    /// Makes an API key.
+    pub(crate) async fn create_key(&mut self, request: v1::CreateKeyRequest) -> Result<KeyStatus, Failure> {
+        let answer =
+            self.call_with_arguments(request, async |service, request| service.create_key(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// Changes an API key.
+    pub(crate) async fn set_key(&mut self, request: v1::SetKeyRequest) -> Result<KeyStatus, Failure> {
+        let answer =
+            self.call_with_arguments(request, async |service, request| service.set_key(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// Deletes an API key.
+    pub(crate) async fn delete_key(&mut self, name: &str) -> Result<(), Failure> {
+        let request = v1::DeleteKeyRequest { name: name.to_owned() };
+        let answer =
+            self.call_with_arguments(request, async |service, request| service.delete_key(request).await);
+        answer.await.map(drop)
+    }
+
+    /// The API keys.
+    pub(crate) async fn keys(&mut self) -> Result<Vec<KeyStatus>, Failure> {
+        let request = v1::ListKeysRequest {};
+        let answer = self.call(SHORT, request, async |service, request| service.list_keys(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// The cluster as it is now.
+    pub(crate) async fn status(&mut self) -> Result<ClusterStatus, Failure> {
+        let request = v1::StatusRequest {};
+        let answer = self.call(SHORT, request, async |service, request| service.status(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// The cluster as it is now, and again at each change: on a connection of its own, as a watch may be in no hurry.
+    pub(crate) async fn watch_status(&self) -> Result<StatusWatch, Failure> {
+        let mut service = self.target.connect(KeepAlive::WATCH).await?;
+        let stream = within(SHORT, service.watch_status(v1::StatusRequest {})).await;
+        let stream = stream.map_err(|status| self.target.failure(&status))?.into_inner();
+        Ok(StatusWatch::new(self.target.clone(), stream))
+    }
+
+    /// The stored pipelines.
+    pub(crate) async fn pipelines(&mut self) -> Result<Vec<v1::StoredPipeline>, Failure> {
+        let request = v1::ListPipelinesRequest {};
+        let answer =
+            self.call(SHORT, request, async |service, request| service.list_pipelines(request).await);
+        Ok(answer.await?.pipelines)
+    }
+
+    /// Asks the whole cluster to stop.
+    pub(crate) async fn shutdown(&mut self, drain: Duration) -> Result<(), Failure> {
+        let drain_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+        let request = v1::ShutdownRequest { drain_ms };
+        let answer = self.call(SHORT, request, async |service, request| service.shutdown(request).await);
+        answer.await.map(drop)
+    }
+
+    /// Which moves would make whole GPUs free.
+    pub(crate) async fn plan_defrag(&mut self) -> Result<DefragPlan, Failure> {
+        let request = v1::PlanDefragRequest {};
+        let answer = self.call(LONG, request, async |service, request| service.plan_defrag(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// The address it is connected to.
+    pub(crate) fn address(&self) -> &str {
+        self.target.address()
+    }
+
+    /// One call, which the head gives up as well when its time is over.
+    async fn call<Q, A>(
+        &mut self,
+        limit: Duration,
+        message: Q,
+        method: impl AsyncFnOnce(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, Failure> {
+        let answer = self.answer(limit, message, method).await;
+        answer.map(Response::into_inner).map_err(|status| self.target.failure(&status))
+    }
+
+    /// A call in which no file is involved: what is invalid are arguments.
+    async fn call_with_arguments<Q, A>(
+        &mut self,
+        message: Q,
+        method: impl AsyncFnOnce(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, Failure> {
+        let answer = self.answer(SHORT, message, method).await;
+        answer.map(Response::into_inner).map_err(|status| match status.code() {
+            Code::InvalidArgument => Failure::usage(status.message()),
+            _ => self.target.failure(&status),
+        })
+    }
+
+    async fn answer<Q, A>(
+        &mut self,
+        limit: Duration,
+        message: Q,
+        method: impl AsyncFnOnce(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<Response<A>, Status> {
+        let mut request = Request::new(message);
+        request.set_timeout(limit);
+        within(limit, method(&mut self.service, request)).await
+    }
+}
+
+/// The whole answer of a call, or that it took too long.
+async fn within<A>(
+    limit: Duration,
+    call: impl Future<Output = Result<Response<A>, Status>>,
+) -> Result<Response<A>, Status> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(limit);
+        Err(Status::deadline_exceeded(format!("no answer within {limit}")))
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Failure> {
+    serde_json::from_str(json).map_err(|error| {
+        Failure::failed(format!("the cluster speaks another version of this command's language: {error}"))
+    })
+}

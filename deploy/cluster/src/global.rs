@@ -1,0 +1,60 @@
+//! Flags of every command.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use millstream_worker::Environment;
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Print JSON on stdout instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The cluster's control address; without it the one in the data directory, else 127.0.0.1:7400.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) cluster: Option<String>,
+    /// Folder for the store, models, tokens and endpoints.json [default: ~/.local/share/millstream].
+    #[arg(long, global = true, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File that holds the admin token; without it `admin.token` in the data directory.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Accept that nothing is encrypted: with `up` that other machines reach its listeners, so that everybody there can
+    /// call your models and join the cluster; with other commands that the admin token crosses the network.
+    #[arg(long, global = true)]
+    pub(crate) insecure: bool,
+    /// What to log on stderr, such as `info` or `warn,millstream_head=debug`.
+    #[arg(long, global = true, value_name = "FILTER", env = "MILLSTREAM_LOG", default_value = "warn")]
+    pub(crate) log: String,
+    /// How to log.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
+    pub(crate) color: ColorChoice,
+    /// The environment as `main` found it, for settings that have no flag.
+    #[arg(skip)]
+    pub(crate) environment: Environment,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}

@@ -1,0 +1,147 @@
+//! What the command writes: results on stdout, as text or as JSON; messages and failures on stderr. Nothing else of the
+//! command writes to either, progress bars apart.
+//!
+//! A reader that has left, as in `cluster status | head -1`, has what it wanted: the command then ends without a word.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::process::ExitCode;
+
+use millstream_pipelines::{Color, Faults};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::exit::{Cause, Failure};
+use crate::global::Global;
+use crate::style;
+
+/// Clears the screen and goes to its first line.
+const CLEAR_SCREEN: &str = "\x1b[2J\x1b[H";
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For scripts: a JSON value on each line.
+    Json,
+}
+
+impl Output {
+    /// As the flags say.
+    pub(crate) fn of(global: &Global) -> Self {
+        if global.json { Self::Json } else { Self::Text }
+    }
+
+    /// Writes a result, in the form that is wanted.
+    pub(crate) fn show(self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        self.text(&self.form(json, text)?)
+    }
+
+    /// Writes a result that changes, over the one before where a person watches.
+    pub(crate) fn show_again(
+        self,
+        json: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let result = self.form(json, text)?;
+        match self {
+            Self::Text if io::stdout().is_terminal() => self.text(&format!("{CLEAR_SCREEN}{result}")),
+            _ => self.text(&result),
+        }
+    }
+
+    /// Writes a text that is the same in either form.
+    #[expect(clippy::unused_self, reason = "whoever writes to stdout needs an output")]
+    pub(crate) fn text(self, text: &str) -> Result<(), Failure> {
+        write(&mut io::stdout().lock(), text)
+    }
+
+    /// Tells why the command failed; gives the process's exit code.
+    pub(crate) fn report(self, failure: Failure) -> ExitCode {
+        let code = failure.code();
+        match failure.into_cause() {
+            Cause::NobodyReads => {}
+            Cause::Text(text) => note(format_args!("{} {text}", style::error("error:"))),
+            Cause::Faults(files) => self.report_faults(&files),
+        }
+        ExitCode::from(code)
+    }
+
+    fn report_faults(self, files: &[Faults]) {
+        if self == Self::Json {
+            let files: Vec<_> =
+                files.iter().map(|file| json!({"file": file.file_name, "faults": file.faults})).collect();
+            // The exit code says it too.
+            let _ = self.text(&json!({"valid": false, "files": files}).to_string());
+            return;
+        }
+        let color = if style::stderr_has_color() { Color::Ansi } else { Color::Plain };
+        for file in files {
+            note(file.render(color));
+        }
+        let count: usize = files.iter().map(|file| file.faults.len()).sum();
+        let s = if count == 1 { "" } else { "s" };
+        note(format_args!("{} {count} fault{s}", style::error("error:")));
+    }
+
+    fn form(self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<String, Failure> {
+        match self {
+            Self::Text => Ok(text()),
+            Self::Json => {
+                serde_json::to_string(json).map_err(|error| Failure::failed(format!("no JSON: {error}")))
+            }
+        }
+    }
+}
+
+/// Writes a message on stderr. Whether somebody reads it does not matter to the command.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes a text, and ends its last line.
+fn write(to: &mut impl Write, text: &str) -> Result<(), Failure> {
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let written =
+        to.write_all(text.as_bytes()).and_then(|()| to.write_all(end.as_bytes())).and_then(|()| to.flush());
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::nobody_reads(),
+        _ => Failure::failed(format!("cannot write to stdout: {error}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Refuses(ErrorKind);
+
+    impl Write for Refuses {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_result_ends_its_last_line_once() {
+        for (text, written) in [("", ""), ("a", "a\n"), ("a\nb\n", "a\nb\n")] {
+            let mut to = Vec::new();
+            write(&mut to, text).unwrap();
+            assert_eq!(to, written.as_bytes(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_left_is_no_failure_and_a_full_disk_is_one() {
+        let failure = write(&mut Refuses(ErrorKind::BrokenPipe), "x").unwrap_err();
+        assert_eq!((failure.code(), matches!(failure.into_cause(), Cause::NobodyReads)), (0, true));
+        let failure = write(&mut Refuses(ErrorKind::StorageFull), "x").unwrap_err();
+        assert_eq!(failure.code(), 1);
+        assert!(matches!(failure.into_cause(), Cause::Text(text) if text.contains("stdout")));
+    }
+}

@@ -1,0 +1,81 @@
+//! Pipeline files: read and compiled here, so that faults are shown with the text.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use millstream_pipelines::{Faults, Plan};
+use millstream_proto::v1;
+
+use crate::exit::Failure;
+use crate::input;
+
+/// Largest pipeline file that is read.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A pipeline file that compiles.
+pub(crate) struct PipelineFile {
+    /// Its compiled form.
+    pub(crate) plan: Plan,
+    /// What to send to the head.
+    pub(crate) request: v1::DeployRequest,
+}
+
+impl PipelineFile {
+    /// Compiles a pipeline's text; its relative models are found in the folder.
+    pub(crate) fn compile(name: &str, text: &str, folder: &Path) -> Result<Self, Faults> {
+        let plan = Plan::compile(name, text)?;
+        let request = v1::DeployRequest {
+            file_name: name.to_owned(),
+            source: text.to_owned(),
+            source_dir: folder.display().to_string(),
+            beside: None,
+        };
+        Ok(Self { plan, request })
+    }
+
+    /// Reads and compiles files; the faults of all files come together.
+    pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
+        let mut files = Vec::new();
+        let mut faults = Vec::new();
+        for path in paths {
+            let text = input::read_text("pipeline file", path, MAX_FILE_BYTES)?;
+            match Self::compile(&path.display().to_string(), &text, &folder_of(path)?) {
+                Ok(file) => files.push(file),
+                Err(found) => faults.push(found),
+            }
+        }
+        if faults.is_empty() { Ok(files) } else { Err(Failure::faults(faults)) }
+    }
+}
+
+/// The absolute folder that a file is in.
+fn folder_of(file: &Path) -> Result<PathBuf, Failure> {
+    let absolute = fs::canonicalize(file)
+        .with_context(|| format!("cannot tell which folder `{}` is in", file.display()))?;
+    Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ECHO: &str = include_str!("../../../pipelines/examples/echo.toml");
+
+    #[test]
+    fn a_file_is_sent_with_its_absolute_folder_and_faults_of_all_files_come_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (good, bad, worse) = (path("good.toml", ECHO), path("bad.toml", "x"), path("worse.toml", "y"));
+        let read = PipelineFile::read_all(std::slice::from_ref(&good)).unwrap();
+        let absolute = fs::canonicalize(folder.path()).unwrap();
+        assert_eq!(Path::new(&read[0].request.source_dir), absolute);
+        let Err(failure) = PipelineFile::read_all(&[bad, good, worse]) else { panic!("accepted") };
+        assert_eq!(failure.code(), 3);
+        assert!(matches!(failure.into_cause(), crate::exit::Cause::Faults(files) if files.len() == 2));
+    }
+}

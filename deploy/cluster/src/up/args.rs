@@ -1,0 +1,141 @@
+//! What `cluster up` may be told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+
+/// A part that a process may play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// The control plane.
+    Head,
+    /// Runs replicas.
+    Worker,
+    /// Takes HTTP requests.
+    Ingress,
+}
+
+/// Flags of `cluster up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Pipeline files to deploy.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Join the cluster whose head has this control address.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) join: Option<String>,
+    /// Parts to play [default: head,worker,ingress; with --join: worker].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLES")]
+    pub(crate) roles: Vec<Role>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// How long requests under way may take when the process stops.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) drain_timeout: Duration,
+    /// Refuse requests without an API key (`cluster key create`) at this process's ingress.
+    #[arg(long)]
+    pub(crate) require_api_key: bool,
+}
+
+/// Where the parts of a process listen.
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// HTTP address for requests; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub(crate) ingress: SocketAddr,
+    /// gRPC address of the head.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    pub(crate) control: SocketAddr,
+    /// HTTP address of the dashboard and REST.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8265")]
+    pub(crate) dashboard: SocketAddr,
+    /// HTTP address of this process's /metrics; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) admin: SocketAddr,
+    /// gRPC address for replica traffic.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) worker: SocketAddr,
+}
+
+/// What the node of a process is called and offers.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Name of this node, unique in the cluster [default: the host name; with --join the host name and the process id].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Labels that deployments can ask for.
+    #[arg(long, value_name = "K=V,…", value_delimiter = ',', value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Declare this many GPUs instead of asking the driver; 0 hides those there are.
+    #[arg(long, value_name = "N")]
+    pub(crate) gpus: Option<u32>,
+    /// Memory of each declared GPU.
+    #[arg(long, value_name = "SIZE", default_value = "80GiB", requires = "gpus")]
+    pub(crate) gpu_memory: ByteSize,
+    /// Model name of the declared GPUs.
+    #[arg(long, value_name = "NAME", default_value = "declared", requires = "gpus")]
+    pub(crate) gpu_model: String,
+    /// ONNX Runtime's library; without it the usual places are searched.
+    #[arg(long, value_name = "FILE", env = "ORT_DYLIB_PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+}
+
+impl UpArgs {
+    /// The parts to play.
+    pub(crate) fn roles(&self) -> Vec<Role> {
+        match (&self.roles[..], &self.join) {
+            ([], None) => vec![Role::Head, Role::Worker, Role::Ingress],
+            ([], Some(_)) => vec![Role::Worker],
+            (roles, _) => roles.to_vec(),
+        }
+    }
+}
+
+impl NodeArgs {
+    /// The labels as a map; the last of equal keys counts.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        self.labels.iter().cloned().collect()
+    }
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not a label; write it as key=value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn joining_means_worker_unless_said_otherwise() {
+        let roles = |line: &[&str]| match Cli::try_parse_from(line).unwrap().command {
+            Command::Up(args) => args.roles(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(roles(&["cluster", "up"]), [Role::Head, Role::Worker, Role::Ingress]);
+        assert_eq!(roles(&["cluster", "up", "--join", "a:1"]), [Role::Worker]);
+        assert_eq!(
+            roles(&["cluster", "up", "--join", "a:1", "--roles", "ingress,worker"]),
+            [Role::Ingress, Role::Worker]
+        );
+    }
+
+    #[test]
+    fn labels_need_a_key() {
+        assert_eq!(parse_label("zone=a").unwrap(), ("zone".to_owned(), "a".to_owned()));
+        assert!(parse_label("zone").is_err());
+        assert!(parse_label("=a").is_err());
+    }
+}
