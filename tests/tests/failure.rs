@@ -162,3 +162,22 @@ fn down_stops_every_process() -> Result<()> {
     assert_eq!(cluster.command(&["status", "--cluster", cluster.control()]).status.code(), Some(4));
     Ok(())
 }
+
+#[test]
+fn a_node_that_is_gone_for_good_is_removed_by_hand_and_one_that_lives_is_not() -> Result<()> {
+    let mut cluster =
+        Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(&echo("0ms")))?;
+    cluster.join("left", &[])?;
+    cluster.wait_ready();
+    let refused = cluster.command(&["node", "remove", "left"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && text.contains("node `left` is connected"), "{text}");
+    rustix::process::kill_process(cluster.joined[0].pid(), Signal::KILL).expect("the worker was running");
+    eventually("it is removed", || {
+        cluster.command(&["node", "remove", "left"]).status.success().then_some(())
+    });
+    let nodes: serde_json::Value =
+        serde_json::from_slice(&cluster.command(&["node", "list", "--json"]).stdout)?;
+    assert_eq!(nodes, json!({"nodes": []}));
+    Ok(())
+}

@@ -10,6 +10,7 @@ use crate::commands::deploy::DeployArgs;
 use crate::commands::down::DownArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::key::KeyArgs;
+use crate::commands::node::NodeArgs;
 use crate::commands::rollout::RolloutArgs;
 use crate::commands::scale::ScaleArgs;
 use crate::commands::simulate::SimulateArgs;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Show nodes, pipelines and replicas.
     Status(StatusArgs),
+    /// List the nodes, and remove those that are gone for good.
+    Node(NodeArgs),
     /// See, promote, abort or undo how a new revision takes over.
     Rollout(RolloutArgs),
     /// Show every scaling, placement and rollout decision, with the figures that led to it.

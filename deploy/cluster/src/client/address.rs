@@ -33,7 +33,8 @@ pub(super) fn of(global: &Global, data_dir: &DataDir) -> Result<String, Failure>
 pub(crate) fn check(address: &str, global: &Global) -> Result<(), Failure> {
     let not_one = || Failure::usage(format!("`{address}` is not an address; write it as HOST:PORT"));
     let uri: Uri = format!("http://{address}").parse().map_err(|_| not_one())?;
-    let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else { return Err(not_one()) };
+    let host = uri.host().filter(|host| !host.is_empty());
+    let (Some(host), Some(port)) = (host, uri.port_u16()) else { return Err(not_one()) };
     if global.insecure || is_this_machine(host) {
         return Ok(());
     }

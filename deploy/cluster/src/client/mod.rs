@@ -112,6 +112,13 @@ impl Client {
         answer.await.map(drop)
     }
 
+    /// Takes a node for gone; gives its id.
+    pub(crate) async fn remove_node(&mut self, node: &str) -> Result<String, Failure> {
+        let request = v1::RemoveNodeRequest { node: node.to_owned() };
+        let answer = self.call(SHORT, request, async |service, request| service.remove_node(request).await);
+        answer.await.map(|answer| answer.node_id)
+    }
+
     /// Sets a deployment's bounds; gives those in force.
     pub(crate) async fn scale(&mut self, request: v1::ScaleRequest) -> Result<v1::ScaleResponse, Failure> {
         self.call(SHORT, request, async |service, request| service.scale(request).await).await

@@ -9,6 +9,7 @@ mod deploy_plan;
 pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod key;
+pub(crate) mod node;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod simulate;

@@ -37,23 +37,30 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<(), Failur
     output.show(&status, || render(&status))
 }
 
-/// The status as text.
-fn render(status: &ClusterStatus) -> String {
+/// Nodes and their devices as text.
+pub(super) fn render_nodes(nodes: &[NodeStatus]) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{} {}, epoch {}", style::strong("leader"), status.leader, status.epoch);
     section(
         &mut text,
         "nodes",
         ["NAME", "STATE", "SEEN", "ADDRESS", "CPU", "MEMORY"],
-        status.nodes.iter().map(node_row),
+        nodes.iter().map(node_row),
     );
-    let devices = status.nodes.iter().flat_map(|node| node.gpus.iter().map(move |gpu| (node, gpu)));
+    let devices = nodes.iter().flat_map(|node| node.gpus.iter().map(move |gpu| (node, gpu)));
     section(
         &mut text,
         "devices",
         ["NODE", "GPU", "MODEL", "MEMORY", "BOOKED", "FREE", "HOLDERS"],
         devices.map(|(node, gpu)| device_row(node, gpu)),
     );
+    text
+}
+
+/// The status as text.
+fn render(status: &ClusterStatus) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{} {}, epoch {}", style::strong("leader"), status.leader, status.epoch);
+    text.push_str(&render_nodes(&status.nodes));
     section(
         &mut text,
         "ingresses",
