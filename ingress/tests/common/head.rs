@@ -144,7 +144,9 @@ impl FakeHead {
     }
 
     pub(crate) fn start_at(address: SocketAddr, table: Table) -> Self {
-        let listener = std::net::TcpListener::bind(address).unwrap();
+        // A head that was there before may not have let go of its address yet.
+        let bind = || std::net::TcpListener::bind(address).ok();
+        let listener = millstream_test_support::eventually("the address is free", bind);
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (messages, receiver) = watch::channel(message(encoded(&table)));

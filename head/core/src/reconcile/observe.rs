@@ -116,7 +116,7 @@ pub(super) fn observe(
         }
         Observation::Loaded(id, session, loads) => scale::load(state, desired, (&id, session), loads, now),
         Observation::Counted(id, session, counted) => match ingress_of(state, &id, session) {
-            Some(_) => count(state, desired, &counted),
+            Some(_) => count(state, desired, &counted, now),
             None => Change::Nothing,
         },
         Observation::IngressLeft(id, session) => {
@@ -131,7 +131,7 @@ pub(super) fn observe(
 }
 
 /// Counts what ended, and what concerns rollouts under way, once their new revision has been given anything.
-fn count(state: &mut State, desired: &Desired, counted: &Counted) -> Change {
+fn count(state: &mut State, desired: &Desired, counted: &Counted, now: Duration) -> Change {
     let mut change = Change::Numbers;
     for ((pipeline, revision), tally) in counted {
         // An ingress may not have heard yet of what is gone.
@@ -146,7 +146,7 @@ fn count(state: &mut State, desired: &Desired, counted: &Counted) -> Change {
             rollout.phase > Phase::Starting && [rollout.revision, rollout.baseline].contains(revision)
         });
         if let Some(rollout) = rollout {
-            rollout.tally.entry(*revision).or_default().add(tally);
+            rollout.count(*revision, tally, now);
             change = Change::Outcomes;
         }
     }

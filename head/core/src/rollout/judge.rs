@@ -81,8 +81,22 @@ impl Tally {
         self.scopes().any(|(_, outcomes)| outcomes.failed > 0)
     }
 
+    /// Whether nothing of a kind was answered of which something failed.
+    #[must_use]
+    pub fn has_only_failed(&self) -> bool {
+        self.scopes().any(|(_, outcomes)| outcomes.failed > 0 && outcomes.answered == 0)
+    }
+
+    /// The outcomes of a deployment's calls; of requests for `None`.
+    pub(super) fn outcomes(&self, deployment: Option<&Name>) -> Outcomes {
+        match deployment {
+            None => self.requests,
+            Some(name) => self.deployments.get(name).copied().unwrap_or_default(),
+        }
+    }
+
     /// Requests, then each deployment's calls.
-    fn scopes(&self) -> impl Iterator<Item = (Option<&Name>, Outcomes)> {
+    pub(super) fn scopes(&self) -> impl Iterator<Item = (Option<&Name>, Outcomes)> {
         let deployments = self.deployments.iter().map(|(name, outcomes)| (Some(name), *outcomes));
         std::iter::once((None, self.requests)).chain(deployments)
     }
@@ -133,10 +147,7 @@ impl fmt::Display for Excess {
 pub fn judge(new: &Tally, old: &Tally) -> Judgement {
     let mut enough = false;
     for (deployment, outcomes) in new.scopes() {
-        let before = match deployment {
-            None => old.requests,
-            Some(name) => old.deployments.get(name).copied().unwrap_or_default(),
-        };
+        let before = old.outcomes(deployment);
         if outcomes.total() < MIN_OUTCOMES {
             continue;
         }

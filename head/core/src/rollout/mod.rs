@@ -12,6 +12,7 @@
 //! decided in [`crate::reconcile`], which requests go where in its routes.
 
 mod judge;
+mod recent;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::desired::Mode;
 pub use judge::{Excess, Judgement, Outcomes, Shadowed, Tally, judge};
+pub use recent::Recent;
 
 /// Intervals of rollouts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,18 +63,31 @@ pub struct Rollout {
     pub phase: Phase,
     /// Since when.
     pub since: Duration,
-    /// What came of requests and calls since the trial began, by revision.
+    /// What came of requests and calls since the trial began, by revision: for people.
     pub tally: BTreeMap<u64, Tally>,
+    /// What came of the last of them: what the revisions are judged by.
+    pub recent: BTreeMap<u64, Recent>,
 }
 
 impl Rollout {
     /// A rollout that begins now.
     #[must_use]
     pub fn begin(revision: u64, baseline: u64, phase: Phase, now: Duration) -> Self {
-        Self { revision, baseline, phase, since: now, tally: BTreeMap::new() }
+        Self { revision, baseline, phase, since: now, tally: BTreeMap::new(), recent: BTreeMap::new() }
     }
 
-    /// The outcomes of a revision.
+    /// Counts what came of requests and calls of a revision.
+    pub fn count(&mut self, revision: u64, tally: &Tally, now: Duration) {
+        self.tally.entry(revision).or_default().add(tally);
+        self.recent.entry(revision).or_default().add(tally, now);
+    }
+
+    /// What a revision is judged by.
+    fn recent(&self, revision: u64) -> Tally {
+        self.recent.get(&revision).map(Recent::tally).unwrap_or_default()
+    }
+
+    /// All outcomes of a revision since the trial began.
     #[must_use]
     pub fn tally(&self, revision: u64) -> Tally {
         self.tally.get(&revision).cloned().unwrap_or_default()
@@ -164,7 +179,7 @@ pub enum Next {
 #[must_use]
 pub fn step(rollout: &Rollout, observed: &Observed, timing: &Timing, now: Duration) -> Next {
     let waited = now.saturating_sub(rollout.since);
-    let (new, old) = (rollout.tally(rollout.revision), rollout.tally(rollout.baseline));
+    let (new, old) = (rollout.recent(rollout.revision), rollout.recent(rollout.baseline));
     let judgement = judge(&new, &old);
     if let Judgement::Bad(excess) = &judgement {
         return Next::RollBack(excess.to_string());
@@ -188,7 +203,7 @@ pub fn step(rollout: &Rollout, observed: &Observed, timing: &Timing, now: Durati
             if judgement == Judgement::Good
                 || calm
                 || idle && waited >= timing.idle_trial
-                || rollout.phase == Phase::Half && waited >= timing.max_trial
+                || rollout.phase == Phase::Half && waited >= timing.max_trial && !new.has_only_failed()
             {
                 Next::Enter(Phase::Moving)
             } else if rollout.phase == Phase::Trial && waited >= timing.trial {

@@ -22,8 +22,8 @@ fn tally(answered: u64, failed: u64) -> Tally {
 /// What follows `waited` seconds into a phase, after these outcomes of the new revision; the old one never fails.
 fn next(phase: Phase, observed: &Observed, waited: f64, new: (u64, u64)) -> Next {
     let mut rollout = Rollout::begin(2, 1, phase, seconds(100.0));
-    rollout.tally.insert(2, tally(new.0, new.1));
-    rollout.tally.insert(1, tally(new.0 * 9, 0));
+    rollout.count(2, &tally(new.0, new.1), seconds(100.0));
+    rollout.count(1, &tally(new.0 * 9, 0), seconds(100.0));
     step(&rollout, observed, &Timing::default(), seconds(100.0 + waited))
 }
 
@@ -47,6 +47,8 @@ fn a_rollout_goes_from_phase_to_phase() {
         (Phase::Trial, &idle, 0.3, (1, 0), Next::Stay),
         (Phase::Half, &READY, 7.9, (9, 1), Next::Stay),
         (Phase::Half, &READY, 8.0, (9, 1), Next::Enter(Phase::Moving)),
+        (Phase::Half, &READY, 99.0, (0, 19), Next::Stay),
+        (Phase::Half, &READY, 99.0, (0, 1), Next::Stay),
         (Phase::Moving, &READY, 99.0, (99, 0), Next::Stay),
         (Phase::Moving, &moved, 0.0, (0, 0), Next::Enter(Phase::Watching)),
         (Phase::Watching, &moved, 29.0, (0, 0), Next::Stay),
@@ -123,4 +125,44 @@ fn time_wakes_a_rollout_when_a_wait_is_over() {
     assert_eq!(at(Phase::Trial, 300), Some(2000));
     assert_eq!(at(Phase::Trial, 2000), None);
     assert_eq!(at(Phase::Watching, 2000), Some(30_000));
+}
+
+/// Seconds, and failures, until a canary that answered a million requests and then fails all is rolled back.
+fn conviction(per_second: u64) -> (u64, u64) {
+    let mut rollout = Rollout::begin(2, 1, Phase::Trial, Duration::ZERO);
+    let canary = Observed { mode: Mode::Canary { permille: 100 }, ..READY };
+    let mut now = 0;
+    while rollout.tally(2).requests.answered < 1_000_000 {
+        now += 1;
+        rollout.count(2, &tally(per_second, 0), seconds(now as f64));
+        rollout.count(1, &tally(per_second * 9, 0), seconds(now as f64));
+    }
+    let good_until = now;
+    loop {
+        now += 1;
+        rollout.count(2, &tally(0, per_second), seconds(now as f64));
+        rollout.count(1, &tally(per_second * 9, 0), seconds(now as f64));
+        match step(&rollout, &canary, &Timing::default(), seconds(now as f64)) {
+            Next::RollBack(_) => return (now - good_until, rollout.tally(2).requests.failed),
+            next => assert_eq!(next, Next::Stay),
+        }
+    }
+}
+
+#[test]
+fn a_canary_that_turns_bad_is_rolled_back_within_10_seconds_or_200_failures_whichever_is_later() {
+    for per_second in [1, 5, 20, 1_000] {
+        let (waited, failures) = conviction(per_second);
+        assert!(waited <= 10 || failures <= 200, "{per_second} a second: {waited} s, {failures} failures");
+    }
+}
+
+#[test]
+fn failures_of_the_baseline_long_ago_do_not_excuse_the_new_revision() {
+    let mut rollout = Rollout::begin(2, 1, Phase::Trial, Duration::ZERO);
+    rollout.count(1, &tally(0, 5_000), seconds(1.0));
+    rollout.count(1, &tally(5_000, 0), seconds(60.0));
+    rollout.count(1, &tally(5_000, 0), seconds(75.0));
+    rollout.count(2, &tally(15, 5), seconds(75.0));
+    assert!(matches!(step(&rollout, &READY, &Timing::default(), seconds(75.0)), Next::RollBack(_)));
 }
