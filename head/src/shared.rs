@@ -21,7 +21,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::head::MetricsPage;
-use crate::store::Store;
+use crate::store::Fenced;
 
 /// Longest wait for the reconciler's answer.
 const CALL_TIMEOUT_MS: u64 = 5_000;
@@ -48,7 +48,8 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) timing: Timing,
     pub(crate) clock: Clock,
-    pub(crate) store: Arc<dyn Store>,
+    /// Writable as long as this head leads.
+    pub(crate) store: Arc<Fenced>,
     pub(crate) catalog: Catalog,
     /// What was decided lately, and why.
     pub(crate) events: EventLog,

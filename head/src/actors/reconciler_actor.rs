@@ -335,7 +335,7 @@ impl ReconcilerActor {
             Command::ForgetNode { node } => {
                 let (shared, node) = (Arc::clone(&self.shared), node.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = members::forget(&*shared.store, &node).await {
+                    if let Err(error) = members::forget(&shared.store, &node).await {
                         tracing::warn!(node_id = %node, %error, "a restarted head will wait for a node that is gone");
                     }
                 });
@@ -369,7 +369,7 @@ async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, chan
     let rollout::Change { pipeline, revision, baseline, kind } = change;
     let at_ms = clock::unix_ms();
     // Why it went back is kept before anybody can see that it did.
-    shared.events.flush(&*shared.store).await;
+    shared.events.flush(&shared.store).await;
     let change = |desired: &mut Desired| {
         match &kind {
             ChangeKind::RollBack { reason } => {
@@ -380,7 +380,7 @@ async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, chan
         }
         Ok(())
     };
-    match shared.catalog.change_rollout(&pipeline, change).await {
+    match shared.catalog.change_rollout(change).await {
         Ok(((), desired)) => {
             let _ = reconciler.cast(ReconcilerMsg::Concluded(desired));
         }

@@ -160,7 +160,7 @@ impl ControlService for ControlServer {
         &self,
         _: Request<ListPipelinesRequest>,
     ) -> Result<Response<ListPipelinesResponse>, Status> {
-        let desired = self.shared.catalog.desired().await;
+        let desired = self.shared.catalog.desired();
         let pipelines = desired.pipelines.iter().filter_map(|(name, pipeline)| {
             let stored = &pipeline.wanted()?.stored;
             Some(StoredPipeline {
@@ -188,7 +188,7 @@ impl ControlService for ControlServer {
         _: Request<PlanDefragRequest>,
     ) -> Result<Response<PlanDefragResponse>, Status> {
         let state = self.shared.ask(ReconcilerMsg::Inspect).await.map_err(restarting)?;
-        let desired = self.shared.catalog.desired().await;
+        let desired = self.shared.catalog.desired();
         let (timing, now) = (self.shared.timing.clone(), self.shared.clock.now());
         // It may be long on a large cluster, and must not hold up the reconciler.
         let plan = tokio::task::spawn_blocking(move || defrag::plan(&desired, &state, &timing, now));
@@ -244,6 +244,7 @@ pub(crate) fn refused(error: &catalog::Error) -> Status {
         catalog::Error::Refused(Refusal::KeyExists(_)) => Status::already_exists(text),
         catalog::Error::Store(store::Error::Full) => Status::resource_exhausted(text),
         catalog::Error::Store(store::Error::Conflict { .. }) => Status::aborted(text),
+        catalog::Error::Store(store::Error::TooLarge { .. }) => Status::invalid_argument(text),
         catalog::Error::Store(_) => Status::unavailable(text),
         catalog::Error::Unreadable { .. } => Status::internal(text),
     }
