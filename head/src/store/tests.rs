@@ -34,10 +34,16 @@ async fn the_decorated_store_conforms() {
 #[tokio::test]
 async fn a_store_that_breaks_and_hangs_conforms_but_for_unknown_outcomes() {
     use Fault::{Hangs, Lost, None, Written, WrittenThenHangs};
-    let cycle = [None, Written, None, Lost, WrittenThenHangs, None, Hangs];
+    let cycle = [
+        [None, Written, None, Lost, WrittenThenHangs],
+        [Lost, None, Written, Lost, None],
+        [None, Written, None, Written, Lost],
+        [None, Hangs, None, Lost, Written],
+    ]
+    .concat();
     conformance::run(&[Excuse::UnknownCommits, Excuse::BrokenWatches], async || {
         let (store, dir) = embedded();
-        let faulty = Faulty::with_cycle(store, cycle.to_vec());
+        let faulty = Faulty::with_cycle(store, cycle.clone());
         (Timed::new(Arc::new(faulty), Duration::from_millis(500)), dir)
     })
     .await;
