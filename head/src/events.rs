@@ -1,7 +1,13 @@
 //! The last events, in memory and in the store, both bounded. Written in batches, off the path of decisions: an event that
 //! the store has not taken when the process dies is lost, the decision is not.
+//!
+//! When there are too many, those leave first that are about whom most are about: one noisy deployment does not push out
+//! what is known of all others. The store has one key for each event, `events/TERM/SEQUENCE`, so that it keeps the same
+//! ones and no two heads write the same key.
 
-use std::collections::{BTreeMap, VecDeque};
+mod ring;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +15,12 @@ use millstream_core::present::explain::Subject;
 use millstream_pipelines::FullName;
 use millstream_proto::event::{Decision, Event};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::shared::Shared;
-use crate::store::{Error, Expected, Store, Write};
+use crate::store::{Error, Fenced, Store};
+use ring::Ring;
 
-/// Events kept.
-const MAX_EVENTS: usize = 2_000;
-/// Events in one key of the store.
-const MAX_BATCH: usize = 100;
-/// Keys of batches: `events/FIRST_SEQUENCE`.
-const PREFIX: &str = "events/";
 /// How often what is new is stored.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Flushes between two events about one deployment's shed requests.
@@ -29,81 +30,17 @@ const FLUSHES_PER_SHED_EVENT: u32 = 5;
 #[derive(Debug, Default)]
 pub(crate) struct EventLog {
     ring: Mutex<Ring>,
+    /// Requests turned away since the last event about it.
+    shed: Mutex<BTreeMap<FullName, u64>>,
     /// Held while a batch is on its way to the store: whoever returns from a flush knows that what it noted is stored.
     saving: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Default)]
-struct Ring {
-    events: VecDeque<Arc<Event>>,
-    last: u64,
-    /// Events that the store does not have yet.
-    unsaved: VecDeque<Arc<Event>>,
-    /// Keys in the store and how many events each holds, the oldest first.
-    batches: VecDeque<(String, usize)>,
-    /// Requests turned away since the last event about it.
-    shed: BTreeMap<FullName, u64>,
-}
-
-impl Ring {
-    fn note(&mut self, subject: Subject, decision: Decision, at_ms: u64) {
-        self.last += 1;
-        let (pipeline, deployment) = match subject {
-            Subject::Cluster => (None, None),
-            Subject::Pipeline(name) => (Some(name.to_string()), None),
-            Subject::Deployment(name) => (Some(name.pipeline.to_string()), Some(name.deployment.to_string())),
-        };
-        let event = Arc::new(Event { sequence: self.last, at_ms, pipeline, deployment, decision });
-        for events in [&mut self.events, &mut self.unsaved] {
-            events.push_back(event.clone());
-            if events.len() > MAX_EVENTS {
-                events.pop_front();
-            }
-        }
-    }
-
-    /// The next batch for the store, with the keys that it makes superfluous.
-    fn next_batch(&mut self) -> Option<(Vec<Arc<Event>>, Vec<Write>)> {
-        let count = self.unsaved.len().min(MAX_BATCH);
-        let batch: Vec<_> = self.unsaved.drain(..count).collect();
-        let key = format!("{PREFIX}{:020}", batch.first()?.sequence);
-        let value = serde_json::to_vec(&batch).expect("events have text keys only and no failing serialiser");
-        let mut writes = vec![Write::put(key.clone(), Expected::Any, value)];
-        self.batches.push_back((key, count));
-        let mut kept: usize = self.batches.iter().map(|(_, count)| count).sum();
-        while kept > MAX_EVENTS + MAX_BATCH
-            && let Some((key, count)) = self.batches.pop_front()
-        {
-            kept -= count;
-            writes.push(Write::delete(key, Expected::Any));
-        }
-        Some((batch, writes))
-    }
-
-    /// The store did not take a batch: it is tried again.
-    fn take_back(&mut self, batch: Vec<Arc<Event>>) {
-        self.batches.pop_back();
-        batch.into_iter().rev().for_each(|event| self.unsaved.push_front(event));
-        while self.unsaved.len() > MAX_EVENTS {
-            self.unsaved.pop_front();
-        }
-    }
-}
-
 impl EventLog {
-    /// The events that the store has.
-    pub(crate) async fn load(store: &dyn Store) -> Result<Self, Error> {
-        let mut ring = Ring::default();
-        for entry in store.list(PREFIX).await?.entries {
-            // Another version of the program may have written what this one cannot read: history is not worth failing for.
-            let events: Vec<Arc<Event>> = serde_json::from_slice(&entry.value).unwrap_or_default();
-            ring.last = ring.last.max(events.last().map_or(0, |event| event.sequence));
-            ring.batches.push_back((entry.key, events.len()));
-            ring.events.extend(events);
-        }
-        let surplus = ring.events.len().saturating_sub(MAX_EVENTS);
-        ring.events.drain(..surplus);
-        Ok(Self { ring: Mutex::new(ring), saving: tokio::sync::Mutex::default() })
+    /// The events that the store has. New ones are stored under `epoch`, a term of this head alone.
+    pub(crate) async fn load(store: &Fenced, epoch: u64) -> Result<Self, Error> {
+        let listing = store.list(&[ring::PREFIX]).await?;
+        Ok(Self { ring: Mutex::new(Ring::read(&listing, epoch)), ..Self::default() })
     }
 
     /// Notes a decision.
@@ -113,83 +50,175 @@ impl EventLog {
 
     /// Notes that requests were turned away; told every few seconds as one event.
     pub(crate) fn note_shed(&self, deployment: FullName, requests: u64) {
-        *self.ring.lock().shed.entry(deployment).or_default() += requests;
+        *self.shed.lock().entry(deployment).or_default() += requests;
     }
 
     /// The events about `target` (see [`Event::concerns`]) since then, the oldest first.
     pub(crate) fn about(&self, target: &str, since_ms: u64) -> Vec<Arc<Event>> {
         let ring = self.ring.lock();
         let wanted = |event: &&Arc<Event>| event.at_ms >= since_ms && event.concerns(target);
-        ring.events.iter().filter(wanted).cloned().collect()
+        ring.events().filter(wanted).cloned().collect()
     }
 
     fn tell_shed(&self) {
-        let mut ring = self.ring.lock();
+        let shed = std::mem::take(&mut *self.shed.lock());
         let over = FLUSH_INTERVAL * FLUSHES_PER_SHED_EVENT;
         let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
-        for (deployment, requests) in std::mem::take(&mut ring.shed) {
-            let decision = Decision::Shed { requests, over_ms };
-            ring.note(Subject::Deployment(deployment), decision, clock::unix_ms());
+        for (deployment, requests) in shed {
+            self.note(Subject::Deployment(deployment), Decision::Shed { requests, over_ms });
         }
     }
 
     /// Stores what is new, unless the store does not take it.
-    pub(crate) async fn flush(&self, store: &dyn Store) {
+    pub(crate) async fn flush(&self, store: &Fenced) {
         let _saving = self.saving.lock().await;
         loop {
-            let Some((batch, writes)) = self.ring.lock().next_batch() else { return };
-            if let Err(error) = store.commit(writes).await {
+            let Some(batch) = self.ring.lock().next_batch() else { return };
+            if let Err(error) = store.commit(batch.writes.clone().into()).await {
                 tracing::debug!(%error, "events are not stored yet");
-                self.ring.lock().take_back(batch);
                 return;
             }
+            self.ring.lock().saved(&batch);
         }
     }
-}
 
-/// Stores events for as long as the head runs.
-pub(crate) async fn keep(shared: Arc<Shared>) {
-    let mut flushes: u32 = 0;
-    loop {
-        tokio::select! {
-            () = shared.closing.cancelled() => break,
-            () = tokio::time::sleep(FLUSH_INTERVAL) => {}
+    /// Stores events until `closing`.
+    pub(crate) async fn keep(&self, store: &Fenced, closing: CancellationToken) {
+        let mut flushes: u32 = 0;
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => break,
+                () = tokio::time::sleep(FLUSH_INTERVAL) => {}
+            }
+            flushes = flushes.wrapping_add(1);
+            if flushes.is_multiple_of(FLUSHES_PER_SHED_EVENT) {
+                self.tell_shed();
+            }
+            self.flush(store).await;
         }
-        flushes = flushes.wrapping_add(1);
-        if flushes.is_multiple_of(FLUSHES_PER_SHED_EVENT) {
-            shared.events.tell_shed();
-        }
-        shared.events.flush(&*shared.store).await;
+        self.flush(store).await;
     }
-    shared.events.flush(&*shared.store).await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::leader;
     use crate::store::embedded::EmbeddedStore;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::store::{Expected, Listing, Write};
+    use ring::MAX_EVENTS;
+
+    async fn open() -> (Arc<Faulty>, Fenced, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = Arc::new(Faulty::new(Arc::new(EmbeddedStore::open(dir.path()).unwrap())));
+        let store: Arc<dyn Store> = faulty.clone();
+        (faulty, leader::win(&store, "head").await.unwrap().store, dir)
+    }
+
+    fn pipeline(name: &str) -> Subject {
+        Subject::Pipeline(name.parse().unwrap())
+    }
+
+    fn deploy(log: &EventLog, name: &str, revision: u64) {
+        log.note(pipeline(name), Decision::Deployed { revision });
+    }
+
+    async fn stored(store: &Fenced) -> Listing {
+        store.list(&[ring::PREFIX]).await.unwrap()
+    }
 
     #[tokio::test]
     async fn events_survive_a_restart_and_stay_bounded() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(dir.path()).unwrap();
-        let log = EventLog::default();
+        let (_, store, _dir) = open().await;
+        let log = EventLog::load(&store, 1).await.unwrap();
         for revision in 1..=5_000 {
-            log.note(Subject::Pipeline("p".parse().unwrap()), Decision::Deployed { revision });
-            if revision % 30 == 0 {
+            deploy(&log, "p", revision);
+            if revision % 300 == 0 {
                 log.flush(&store).await;
             }
         }
         log.flush(&store).await;
-        assert_eq!(log.about("", 0).len(), MAX_EVENTS);
-        let stored = store.list(PREFIX).await.unwrap().entries.len();
-        assert!(stored <= 1 + (MAX_EVENTS + MAX_BATCH) / 30, "{stored} keys");
-        let log = EventLog::load(&store).await.unwrap();
-        let events = log.about("p/model", 0);
-        assert_eq!(events.len(), MAX_EVENTS);
-        assert_eq!(events.last().unwrap().sequence, 5_000);
+        let known = log.about("", 0);
+        assert!((MAX_EVENTS * 9 / 10..=MAX_EVENTS).contains(&known.len()), "{}", known.len());
+        assert_eq!(stored(&store).await.entries.len(), known.len(), "the store keeps the same ones");
+        let log = EventLog::load(&store, 2).await.unwrap();
+        assert_eq!(log.about("p/model", 0), known);
+        assert_eq!(known.last().unwrap().sequence, 5_000);
         log.note(Subject::Cluster, Decision::Alarm { raised: true });
         assert_eq!(log.about("q", 0).last().unwrap().sequence, 5_001, "numbers go on");
+        log.flush(&store).await;
+        let listing = stored(&store).await;
+        let newest = &listing.entries.last().unwrap().key;
+        assert_eq!(newest, &format!("events/{:020}/{:020}", 2, 5_001), "each term has its own keys");
+    }
+
+    #[tokio::test]
+    async fn a_noisy_deployment_does_not_push_out_what_is_known_of_others() {
+        let (_, store, _dir) = open().await;
+        let log = EventLog::load(&store, 1).await.unwrap();
+        for revision in 1..=3 {
+            deploy(&log, "quiet", revision);
+        }
+        for revision in 1..=10_000 {
+            deploy(&log, "noisy", revision);
+            if revision <= 500 {
+                deploy(&log, "busy", revision);
+            }
+        }
+        log.flush(&store).await;
+        for log in [&log, &EventLog::load(&store, 2).await.unwrap()] {
+            let counts = ["quiet", "busy", "noisy"].map(|name| log.about(name, 0).len());
+            assert_eq!(counts[..2], [3, 500], "{counts:?}");
+            assert!(counts[2] > MAX_EVENTS / 2, "{counts:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_would_not_fit_into_the_store_is_shortened() {
+        let (_, store, _dir) = open().await;
+        let log = EventLog::load(&store, 1).await.unwrap();
+        let reasons = (0..40_000).map(|n| format!("node-{n}: {}", "no room ".repeat(20))).collect();
+        log.note(pipeline("p"), Decision::Pending { reasons });
+        let reason = "ü".repeat(2_000_000);
+        log.note(pipeline("p"), Decision::RolledBack { revision: 2, to: 1, reason });
+        (0..300).for_each(|n| deploy(&log, "p", n));
+        log.flush(&store).await;
+        let events = EventLog::load(&store, 2).await.unwrap().about("p", 0);
+        assert_eq!(events.len(), 302);
+        let Decision::Pending { reasons } = &events[0].decision else { panic!("{:?}", events[0]) };
+        assert!(reasons.len() < 100 && reasons.last().unwrap().contains("more"), "{:?}", reasons.last());
+        assert!(stored(&store).await.entries.iter().all(|entry| entry.value.len() < 20_000));
+    }
+
+    #[tokio::test]
+    async fn what_the_store_did_not_take_or_may_have_taken_is_stored_again() {
+        let (faulty, store, _dir) = open().await;
+        let log = EventLog::load(&store, 1).await.unwrap();
+        deploy(&log, "p", 1);
+        for fault in [Fault::Lost, Fault::Written] {
+            faulty.break_commits([fault]);
+            log.flush(&store).await;
+            deploy(&log, "p", 2);
+        }
+        log.flush(&store).await;
+        assert_eq!(EventLog::load(&store, 2).await.unwrap().about("p", 0), log.about("p", 0));
+    }
+
+    #[tokio::test]
+    async fn events_of_an_earlier_version_are_read_and_moved() {
+        let (_, store, _dir) = open().await;
+        let old = r#"[{"sequence":7,"at_ms":5,"pipeline":"p","kind":"deployed","revision":1},
+            {"sequence":8,"at_ms":6,"pipeline":"p","kind":"deleted"}]"#;
+        for (key, value) in [("events/00000000000000000007", old), ("events/00000000000000000009", "?")] {
+            store.commit(Write::put(key, Expected::Any, value).into()).await.unwrap();
+        }
+        let log = EventLog::load(&store, 3).await.unwrap();
+        assert_eq!(log.about("p", 0).len(), 2);
+        log.flush(&store).await;
+        let keys: Vec<_> = stored(&store).await.entries.into_iter().map(|entry| entry.key).collect();
+        assert_eq!(keys, [7, 8].map(|sequence| format!("events/{:020}/{sequence:020}", 3)));
+        assert_eq!(EventLog::load(&store, 4).await.unwrap().about("p", 0), log.about("p", 0));
     }
 
     #[test]

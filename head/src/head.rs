@@ -27,10 +27,11 @@ use crate::api::auth::AdminToken;
 use crate::api::control_service::ControlServer;
 use crate::api::dashboard;
 use crate::api::node_service::NodeServer;
+use crate::api::rollouts;
 use crate::api::route_service::RouteServer;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, unix_ms};
-use crate::events::{self, EventLog};
+use crate::events::EventLog;
 use crate::leader;
 use crate::lock::{DataDirLock, LockError};
 use crate::presence::Presence;
@@ -46,6 +47,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connections may take to end when the head stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest wait for the store: a change that it does not take is refused within two of them.
+const STORE_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// How long a head that stops waits for the last words of workers that stopped just before it.
 const QUIET_TIMEOUT: Duration = Duration::from_millis(300);
@@ -127,10 +131,11 @@ impl Head {
         let store = opened.map_err(|error| store_error(&error))?.map_err(|error| store_error(&error))?;
         let control = bind(config.control, "workers, ingresses and the command", "--control").await?;
         let dashboard = bind(config.dashboard, "the dashboard", "--dashboard").await?;
-        let term = leader::begin_term(&store, 0).await.map_err(|error| store_error(&error))?;
-        let dynamic: Arc<dyn Store> = Arc::new(Timed(Arc::new(store.clone())));
-        let catalog = Catalog::load(Arc::clone(&dynamic)).await.map_err(|error| store_error(&error))?;
-        let events = EventLog::load(&*dynamic).await.map_err(|error| store_error(&error))?;
+        let timed: Arc<dyn Store> = Arc::new(Timed::new(Arc::new(store.clone()), STORE_TIMEOUT));
+        let won = leader::win(&timed, &config.name).await.map_err(|error| store_error(&error))?;
+        let (fenced, term) = (Arc::new(won.store), won.term);
+        let catalog = Catalog::load(Arc::clone(&fenced)).await.map_err(|error| store_error(&error))?;
+        let events = EventLog::load(&fenced, term.epoch).await.map_err(|error| store_error(&error))?;
         let closing = CancellationToken::new();
         let (clock, presence) = (Clock::start(), Presence::default());
         let shared = Arc::new(Shared {
@@ -138,7 +143,7 @@ impl Head {
             timing,
             clock,
             presence: presence.clone(),
-            store: dynamic,
+            store: fenced,
             catalog,
             events,
             admin_token: AdminToken::new(&config.admin_token),
@@ -160,7 +165,9 @@ impl Head {
         let servers = vec![
             tokio::spawn(serve_grpc(Arc::clone(&shared), control)),
             tokio::spawn(serve_http(Arc::clone(&shared), dashboard, dashboard_address)),
-            tokio::spawn(events::keep(Arc::clone(&shared))),
+            tokio::spawn(write_events(Arc::clone(&shared))),
+            tokio::spawn(follow_store(Arc::clone(&shared))),
+            tokio::spawn(apply_changes(Arc::clone(&shared))),
             tokio::spawn(telemetry::observe(Arc::clone(&shared))),
             tokio::spawn(presence.watch(clock, closing.clone())),
         ];
@@ -209,7 +216,7 @@ impl Head {
     /// Closes listeners and store. When all workers have stopped by then, the next start need not wait for them.
     pub async fn stop(self) {
         if becomes_quiet(&self.shared).await
-            && let Err(error) = leader::note_quiet(&self.store).await
+            && let Err(error) = leader::note_quiet(&self.shared.store).await
         {
             tracing::warn!(%error, "the next start will wait for workers to report");
         }
@@ -227,6 +234,32 @@ impl Head {
         if let Err(error) = closed {
             tracing::warn!(%error, "the store was not closed cleanly");
         }
+    }
+}
+
+/// Keeps events in the store.
+async fn write_events(shared: Arc<Shared>) {
+    shared.events.keep(&shared.store, shared.closing.clone()).await;
+}
+
+/// Hears of changes that were stored late, or by others.
+async fn follow_store(shared: Arc<Shared>) {
+    tokio::select! {
+        () = shared.closing.cancelled() => {}
+        () = shared.catalog.follow() => {}
+    }
+}
+
+/// Tells the reconciler of what is stored, also of what nobody waits for.
+async fn apply_changes(shared: Arc<Shared>) {
+    let mut changes = shared.catalog.subscribe();
+    loop {
+        tokio::select! {
+            () = shared.closing.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let desired = Arc::clone(&changes.borrow_and_update());
+        rollouts::apply(&shared, desired).await;
     }
 }
 
@@ -295,11 +328,13 @@ async fn serve_http(shared: Arc<Shared>, listener: TcpListener, bound: SocketAdd
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use millstream_core::desired::Mode;
+    use millstream_proto::status::ClusterStatus;
 
-    #[tokio::test]
-    async fn a_reconciler_that_dies_is_restarted_in_a_new_term() {
-        let dir = tempfile::tempdir().unwrap();
+    use super::*;
+    use crate::api::control_service::compile;
+
+    async fn start(dir: &tempfile::TempDir) -> Head {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = Config {
             name: "head".into(),
@@ -309,19 +344,42 @@ mod tests {
             admin_token: "secret".into(),
             metrics: None,
         };
-        let head = Head::start(config).await.unwrap();
-        let first = head.shared.snapshot().await.unwrap().status().epoch;
-        head.shared.reconciler().unwrap().kill();
-        let again = async {
+        Head::start(config).await.unwrap()
+    }
+
+    async fn wait_for(head: &Head, holds: impl Fn(&ClusterStatus) -> bool) {
+        let wait = async {
             loop {
                 match head.shared.snapshot().await {
-                    Ok(shown) if shown.status().epoch > first => return,
+                    Ok(shown) if holds(shown.status()) => return,
                     _ => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), again).await.expect("a reconciler runs again");
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the status comes to be so");
+    }
+
+    #[tokio::test]
+    async fn a_reconciler_that_dies_is_restarted_in_a_new_term() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = start(&dir).await;
+        let first = head.shared.snapshot().await.unwrap().status().epoch;
+        head.shared.reconciler().unwrap().kill();
+        wait_for(&head, |status| status.epoch > first).await;
         assert!(!head.actor_end.is_finished());
+        head.stop().await;
+    }
+
+    /// As after a commit whose answer was lost: it is stored, and nobody who asked for it is told.
+    #[tokio::test]
+    async fn what_is_stored_without_this_heads_knowledge_is_reconciled() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = start(&dir).await;
+        let other = Catalog::load(Arc::clone(&head.shared.store)).await.unwrap();
+        let text = "name = \"p\"\n[deployments.model]\nengine = \"echo\"\n";
+        let candidate = compile("p.toml".into(), text.into(), "/".into()).await.unwrap();
+        other.deploy(candidate, Mode::Rolling, None, 1).await.unwrap();
+        wait_for(&head, |status| status.pipelines.iter().any(|pipeline| pipeline.name == "p")).await;
         head.stop().await;
     }
 }

@@ -24,7 +24,7 @@ use crate::events::EventLog;
 use crate::head::MetricsPage;
 use crate::presence::Presence;
 use crate::snapshots::{Shown, Snapshots, Unanswered};
-use crate::store::Store;
+use crate::store::Fenced;
 
 /// Longest wait for the reconciler's answer.
 const CALL_TIMEOUT_MS: u64 = 5_000;
@@ -69,7 +69,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Whether this process runs.
     pub(crate) presence: Presence,
-    pub(crate) store: Arc<dyn Store>,
+    /// Writable as long as this head leads.
+    pub(crate) store: Arc<Fenced>,
     pub(crate) catalog: Catalog,
     /// What was decided lately, and why.
     pub(crate) events: EventLog,

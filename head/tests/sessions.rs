@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Control, Ingress, Worker, echo, fast, register, report, routed, start, try_start};
 use millstream_head::Timing;
+use millstream_head::store::Store;
+use millstream_head::store::embedded::EmbeddedStore;
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState as State};
 use millstream_proto::v1::{self, ReplicaState};
 use millstream_test_support::{LIMIT, until};
@@ -302,7 +304,17 @@ async fn a_live_name_is_refused_and_a_later_term_is_exceeded() {
     obedient.epoch = 70;
     let worker = Worker::join(&head, obedient).await.unwrap();
     assert_eq!(worker.epoch, 71);
+    let mut stray = register("node-5");
+    stray.epoch = u64::MAX - 1;
+    let Err(refused) = Worker::join(&head, stray).await else {
+        panic!("a number brought terms to their end")
+    };
+    assert!(refused.message().contains("delete the file `epoch`"), "{refused}");
     head.stop().await;
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let members = store.list(&["members/"]).await.unwrap();
+    let keys: Vec<_> = members.entries.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(keys, ["members/node-1", "members/node-444"], "who was refused is not waited for");
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ impl Actor for HeadActor {
         HeadMsg::Restart: HeadMsg,
         state: &mut HeadState,
     ) -> Result<(), ActorProcessingErr> {
-        let started = match leader::begin_term(&*self.shared.store, self.shared.epoch()).await {
+        let started = match leader::begin_term(&self.shared.store, self.shared.epoch()).await {
             Ok(term) => self.start_reconciler(&myself, term).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -102,7 +102,7 @@ impl HeadActor {
     ) -> Result<(), ActorProcessingErr> {
         let shared = &self.shared;
         shared.epoch.store(term.epoch, Ordering::Release);
-        let desired = shared.catalog.desired().await;
+        let desired = shared.catalog.desired();
         let settle = if desired.pipelines.is_empty() {
             Duration::ZERO
         } else {
@@ -114,8 +114,8 @@ impl HeadActor {
             feed.epoch = term.epoch;
             feed.table = None;
         });
-        let awaited = match members::list(&*shared.store).await {
-            Ok(members) => members,
+        let awaited = match members::list(&shared.store).await {
+            Ok(members) => members.into_keys().collect(),
             Err(error) => {
                 tracing::warn!(%error, "which nodes there were is not known; waiting the full time for them");
                 BTreeSet::new()

@@ -286,7 +286,7 @@ impl ReconcilerActor {
             Command::ForgetNode { node } => {
                 let (shared, node, myself) = (Arc::clone(&self.shared), node.clone(), myself.clone());
                 tokio::spawn(async move {
-                    match members::forget(&*shared.store, &node).await {
+                    match members::forget(&shared.store, &node).await {
                         Ok(()) => drop(myself.cast(ReconcilerMsg::Forgotten(node))),
                         Err(error) => {
                             tracing::warn!(node_id = %node, %error, "a node that is gone is not forgotten yet")
@@ -329,7 +329,7 @@ async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, chan
     let rollout::Change { pipeline, revision, baseline, kind } = change;
     let at_ms = clock::unix_ms();
     // Why it went back is kept before anybody can see that it did.
-    shared.events.flush(&*shared.store).await;
+    shared.events.flush(&shared.store).await;
     let change = |desired: &mut Desired| {
         match &kind {
             ChangeKind::RollBack { reason } => {
@@ -340,7 +340,7 @@ async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, chan
         }
         Ok(())
     };
-    match shared.catalog.change_rollout(&pipeline, change).await {
+    match shared.catalog.change_rollout(change).await {
         Ok(((), desired)) => {
             let _ = reconciler.cast(ReconcilerMsg::Concluded(desired));
         }

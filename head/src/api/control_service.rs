@@ -163,7 +163,7 @@ impl ControlService for ControlServer {
         &self,
         _: Request<ListPipelinesRequest>,
     ) -> Result<Response<ListPipelinesResponse>, Status> {
-        let desired = self.shared.catalog.desired().await;
+        let desired = self.shared.catalog.desired();
         let pipelines = desired.pipelines.iter().filter_map(|(name, pipeline)| {
             let stored = &pipeline.wanted()?.stored;
             Some(StoredPipeline {
@@ -258,6 +258,7 @@ pub(crate) fn refused(error: &catalog::Error) -> Status {
         catalog::Error::Refused(Refusal::KeyExists(_)) => Status::already_exists(text),
         catalog::Error::Store(store::Error::Full) => Status::resource_exhausted(text),
         catalog::Error::Store(store::Error::Conflict { .. }) => Status::aborted(text),
+        catalog::Error::Store(store::Error::TooLarge { .. }) => Status::invalid_argument(text),
         catalog::Error::Store(_) => Status::unavailable(text),
         catalog::Error::Unreadable { .. } => Status::internal(text),
     }

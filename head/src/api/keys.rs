@@ -41,7 +41,7 @@ pub(crate) async fn delete(shared: &Shared, name: &str) -> Result<(), Status> {
 
 /// The keys' statuses as JSON.
 pub(crate) async fn list(shared: &Shared) -> Result<String, Status> {
-    let desired = shared.catalog.desired().await;
+    let desired = shared.catalog.desired();
     let statuses: Vec<_> = desired.keys.by_name.iter().map(|(name, key)| key.status(name)).collect();
     to_json(&statuses)
 }

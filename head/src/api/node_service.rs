@@ -42,10 +42,6 @@ impl NodeService for NodeServer {
         let registration = decode::registration(register)?;
         self.lead_above(obeyed).await?;
         let reconciler = shared.reconciler().map_err(unavailable)?;
-        if let Err(error) = members::note(&*shared.store, &registration.id).await {
-            // It may join all the same: a head that restarts then does not wait for it.
-            tracing::warn!(node_id = %registration.id, %error, "a node that joins could not be noted");
-        }
         let (outbound, orders) = mpsc::channel(MAX_WAITING_ORDERS);
         let registered = v1::Registered { heartbeat_ms: decode::millis(shared.timing.heartbeat) };
         let body = Some(v1::head_message::Body::Registered(registered));
@@ -58,13 +54,21 @@ impl NodeService for NodeServer {
             node: registration.id.clone(),
             session,
         };
+        let (id, name) = (registration.id.clone(), registration.name.clone());
         let args = NodeSessionArgs { inbound, outbound };
         let (actor, _) = NodeSessionActor::spawn_linked(None, actor, args, reconciler.get_cell())
             .await
             .map_err(|_| unavailable(Restarting))?;
         let join = |reply| ReconcilerMsg::Join(Box::new(registration), session, actor.clone(), reply);
         match shared.ask(join).await {
-            Ok(Ok(())) => Ok(Response::new(ReceiverStream::new(orders))),
+            Ok(Ok(())) => {
+                // Before it gets its first order, which waits in the stream that is not answered yet.
+                if let Err(error) = members::note(&shared.store, &id, &name).await {
+                    // It joins all the same: a head that restarts then does not wait for it.
+                    tracing::warn!(node_id = %id, %error, "a node that joins could not be noted");
+                }
+                Ok(Response::new(ReceiverStream::new(orders)))
+            }
             Ok(Err(refused)) => {
                 actor.stop(None);
                 Err(match refused {
@@ -89,7 +93,7 @@ impl NodeServer {
         if obeyed <= shared.epoch() {
             return Ok(());
         }
-        let term = leader::begin_term(&*shared.store, obeyed).await.map_err(unavailable)?;
+        let term = leader::begin_term(&shared.store, obeyed).await.map_err(unavailable)?;
         tracing::warn!(
             obeyed,
             epoch = term.epoch,

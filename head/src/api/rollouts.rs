@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::control_service::{compile, refused, restarting, to_json};
 use crate::actors::reconciler_actor::ReconcilerMsg;
+use crate::catalog::expect_wanted;
 use crate::clock;
 use crate::shared::Shared;
 
@@ -39,7 +40,7 @@ pub(crate) fn mode(beside: Option<Beside>) -> Result<Mode, Status> {
 /// Lets a canary or a shadow take over.
 pub(crate) async fn promote(shared: &Shared, name: &Name) -> Result<u64, Status> {
     let promote = |desired: &mut Desired| desired::rollout::promote(desired, name);
-    let changed = shared.catalog.change_rollout(name, promote).await;
+    let changed = shared.catalog.change_rollout(promote).await;
     let (revision, desired) = changed.map_err(|error| refused(&error))?;
     shared.events.note(Subject::Pipeline(name.clone()), Decision::Promoted { revision });
     apply(shared, desired).await;
@@ -48,40 +49,58 @@ pub(crate) async fn promote(shared: &Shared, name: &Name) -> Result<u64, Status>
 
 /// Takes back the revision that takes over.
 pub(crate) async fn abort(shared: &Shared, name: &Name) -> Result<u64, Status> {
+    abort_expecting(shared, name, None).await
+}
+
+/// [`abort`], unless another revision than `expected` is wanted by now.
+async fn abort_expecting(shared: &Shared, name: &Name, expected: Option<u64>) -> Result<u64, Status> {
     let at_ms = clock::unix_ms();
     let abort = |desired: &mut Desired| {
+        expect_wanted(desired, name, expected)?;
         let (revision, to) = desired::rollout::abortable(desired, name)?;
         let verdict = Verdict { outcome: Outcome::Aborted, reason: "by hand".into(), at_ms };
         desired::rollout::go_back(desired, name, revision, to, verdict);
         Ok((revision, to))
     };
-    let changed = shared.catalog.change_rollout(name, abort).await;
+    let changed = shared.catalog.change_rollout(abort).await;
     let ((revision, to), desired) = changed.map_err(|error| refused(&error))?;
     shared.events.note(Subject::Pipeline(name.clone()), Decision::Aborted { revision, to });
     apply(shared, desired).await;
     Ok(to)
 }
 
-/// Goes back to an earlier revision.
+/// Goes back to an earlier revision; refused when somebody changes the pipeline at the same time.
 pub(crate) async fn undo(shared: &Shared, name: &Name, to: Option<u64>) -> Result<u64, Status> {
-    let desired = shared.catalog.desired().await;
-    let under_way = desired.pipelines.get(name).and_then(|pipeline| pipeline.rollout);
+    let desired = shared.catalog.desired();
+    let pipeline = desired.pipelines.get(name);
+    let wanted = pipeline.map(|pipeline| pipeline.wanted);
+    let under_way = pipeline.and_then(|pipeline| pipeline.rollout);
     if under_way.is_some_and(|rollout| to.is_none_or(|to| to == rollout.baseline)) {
-        return abort(shared, name).await;
+        return abort_expecting(shared, name, wanted).await;
     }
     let target =
         desired::rollout::undo_target(&desired, name, to).map_err(|refusal| refused(&refusal.into()))?;
-    let stored = desired.pipelines.get(name).and_then(|pipeline| pipeline.revisions.get(&target));
+    let stored = pipeline.and_then(|pipeline| pipeline.revisions.get(&target));
     let stored = stored.map(|revision| revision.stored.clone());
     let stored = stored.ok_or_else(|| Status::internal("the revision to go back to has just gone"))?;
     let candidate = compile(stored.file_name, stored.source, stored.source_dir).await?;
-    deploy(shared, candidate, Mode::Rolling).await.map(|(revision, _)| revision)
+    deploy_expecting(shared, candidate, Mode::Rolling, wanted).await.map(|(revision, _)| revision)
 }
 
 /// Stores a text as a new revision and tells the reconciler; gives its number and whether that changed anything.
 pub(crate) async fn deploy(shared: &Shared, candidate: Candidate, mode: Mode) -> Result<(u64, bool), Status> {
+    deploy_expecting(shared, candidate, mode, None).await
+}
+
+/// [`deploy`], unless another revision than `expected` is wanted by now.
+async fn deploy_expecting(
+    shared: &Shared,
+    candidate: Candidate,
+    mode: Mode,
+    expected: Option<u64>,
+) -> Result<(u64, bool), Status> {
     let name = candidate.compiled.name.clone();
-    let deployed = shared.catalog.deploy(candidate, mode, clock::unix_ms()).await;
+    let deployed = shared.catalog.deploy(candidate, mode, expected, clock::unix_ms()).await;
     let (revision, changed, desired) = deployed.map_err(|error| refused(&error))?;
     if changed {
         tracing::info!(pipeline = %name, revision, "pipeline deployed");
@@ -93,7 +112,7 @@ pub(crate) async fn deploy(shared: &Shared, candidate: Candidate, mode: Mode) ->
 
 /// What deploying a text would do.
 pub(crate) async fn plan(shared: &Shared, candidate: Candidate, mode: Mode) -> Result<String, Status> {
-    let before = shared.catalog.desired().await;
+    let before = shared.catalog.desired();
     let name = candidate.compiled.name.clone();
     let after = change::deploy_by(&before, candidate, mode, clock::unix_ms());
     let desired = match after.map_err(|refusal| refused(&refusal.into()))? {

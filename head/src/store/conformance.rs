@@ -1,146 +1,157 @@
 //! What every store must do, as one function that each implementation's tests call. It panics with the name of the
 //! rule that does not hold.
+//!
+//! A store that tests break on purpose is held to the same rules, except for what [`Excuse`] names.
+
+mod commits;
+mod leases;
+mod watches;
 
 use std::time::Duration;
 
-use super::{Change, Error, Expected, Store, Watch, WatchEvent, Write};
+use super::{Entry, Error, Listing, Store, Txn, Version, WatchEvent, Write};
 
 /// Longest wait for something that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Most attempts at a commit of which it cannot be told whether it was written.
+const MAX_ATTEMPTS: usize = 10;
 
-/// Runs the whole suite, each part on a fresh, empty store; `make_store` gives one with whatever keeps it alive.
+/// What a store may do that is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excuse {
+    /// A commit may end with [`Error::Unknown`], whether it was written or not. Reading tells.
+    UnknownCommits,
+    /// A watch may end with [`WatchEvent::Broken`] before any event. It resumes from the last version.
+    BrokenWatches,
+}
+
+/// Runs the whole suite, each part on a fresh store; `make_store` gives one with whatever keeps it alive. All keys of
+/// the suite begin with `suite/`.
 ///
 /// # Panics
 /// When a rule does not hold.
-pub async fn run<S: Store, G>(make_store: impl AsyncFn() -> (S, G)) {
-    let (store, _guard) = make_store().await;
-    reads_and_writes(&store).await;
-    let (store, _guard) = make_store().await;
-    commits_are_all_or_nothing(&store).await;
-    let (store, _guard) = make_store().await;
-    concurrent_creates_have_one_winner(&store).await;
-    let (store, _guard) = make_store().await;
-    watches(&store).await;
-    let (store, _guard) = make_store().await;
-    leases(&store).await;
-}
-
-async fn reads_and_writes(store: &impl Store) {
-    assert_eq!(ok(store.get("a").await), None, "an empty store has no keys");
-    let first = ok(store.commit(vec![Write::put("a", Expected::Absent, "1")]).await);
-    let entry = ok(store.get("a").await).expect("a key that was written");
-    assert_eq!(
-        (entry.value.as_slice(), entry.version),
-        (b"1".as_slice(), first),
-        "value and version as written"
-    );
-    let second = ok(store.commit(vec![Write::put("a", Expected::Version(first), "2")]).await);
-    assert!(second > first, "versions grow");
-    let stale = store.commit(vec![Write::put("a", Expected::Version(first), "3")]).await;
-    assert_eq!(stale, Err(Error::Conflict { key: "a".into() }), "a stale version is refused");
-    let exists = store.commit(vec![Write::put("a", Expected::Absent, "3")]).await;
-    assert_eq!(exists, Err(Error::Conflict { key: "a".into() }), "creating what exists is refused");
-    ok(store.commit(vec![Write::put("ab", Expected::Any, "x"), Write::put("b/ü", Expected::Any, "y")]).await);
-    let listing = ok(store.list("a").await);
-    let keys: Vec<_> = listing.entries.iter().map(|entry| entry.key.as_str()).collect();
-    assert_eq!(keys, ["a", "ab"], "a list has exactly the keys under its prefix, in order");
-    assert!(listing.version >= second, "a list tells the store's version");
-    assert_eq!(ok(store.list("").await).entries.len(), 3, "the empty prefix lists everything");
-    ok(store.commit(vec![Write::delete("a", Expected::Version(second))]).await);
-    assert_eq!(ok(store.get("a").await), None, "a deleted key is gone");
-    let gone = store.commit(vec![Write::delete("a", Expected::Version(second))]).await;
-    assert_eq!(gone, Err(Error::Conflict { key: "a".into() }), "deleting a version that is gone is refused");
-    ok(store.commit(vec![Write::delete("a", Expected::Any)]).await);
-    ok(store.commit(vec![Write::put("a", Expected::Absent, "again")]).await);
-}
-
-async fn commits_are_all_or_nothing(store: &impl Store) {
-    let version = ok(store.commit(vec![Write::put("a", Expected::Absent, "1")]).await);
-    let refused = store
-        .commit(vec![
-            Write::put("b", Expected::Absent, "1"),
-            Write::put("a", Expected::Version(version + 1), "2"),
-        ])
-        .await;
-    assert_eq!(refused, Err(Error::Conflict { key: "a".into() }));
-    assert_eq!(ok(store.get("b").await), None, "a refused commit writes nothing");
-    let both = ok(store
-        .commit(vec![
-            Write::put("b", Expected::Absent, "1"),
-            Write::put("a", Expected::Version(version), "2"),
-        ])
-        .await);
-    for key in ["a", "b"] {
-        let entry = ok(store.get(key).await).expect("a key that was written");
-        assert_eq!(entry.version, both, "one commit, one version");
+pub async fn run<S: Store, G>(excuses: &[Excuse], make_store: impl AsyncFn() -> (S, G)) {
+    for part in 0..NUM_PARTS {
+        let (store, _guard) = make_store().await;
+        run_part(part, &Subject { store, excuses }).await;
     }
 }
 
-async fn concurrent_creates_have_one_winner(store: &impl Store) {
-    let attempts = (0..8)
-        .map(|n: u8| store.commit(vec![Write::put("lock", Expected::Absent, vec![n])]))
-        .collect::<Vec<_>>();
-    let won = futures_util::future::join_all(attempts).await.into_iter().filter(Result::is_ok).count();
-    assert_eq!(won, 1, "exactly one of many creators wins");
-}
+const NUM_PARTS: usize = 10;
 
-async fn watches(store: &impl Store) {
-    let before = ok(store.list("").await).version;
-    let first = ok(store.commit(vec![Write::put("p/a", Expected::Absent, "1")]).await);
-    let mut all = ok(store.watch("p/", before).await);
-    assert_eq!(next(&mut all).await, changed(first, "p/a", Some("1")), "a watch resumes from a version");
-    let mut later = ok(store.watch("p/", first).await);
-    ok(store.commit(vec![Write::put("q/other", Expected::Absent, "1")]).await);
-    let second = ok(store.commit(vec![Write::put("p/a", Expected::Version(first), "2")]).await);
-    let third = ok(store.commit(vec![Write::delete("p/a", Expected::Any)]).await);
-    for watch in [&mut all, &mut later] {
-        assert_eq!(next(watch).await, changed(second, "p/a", Some("2")), "only the prefix, in order");
-        assert_eq!(next(watch).await, changed(third, "p/a", None), "a deletion is seen");
+async fn run_part(part: usize, subject: &Subject<'_, impl Store>) {
+    match part {
+        0 => commits::reads_and_writes(subject).await,
+        1 => commits::several_prefixes_are_read_at_one_version(subject).await,
+        2 => commits::all_or_nothing(subject).await,
+        3 => commits::guards(subject).await,
+        4 => commits::limits(subject).await,
+        5 => commits::concurrent_creates_have_one_winner(subject).await,
+        6 => watches::order_and_resumption(subject).await,
+        7 => watches::an_old_version_gives_all_or_a_gap(subject).await,
+        8 => leases::ends(subject).await,
+        _ => leases::bindings(subject).await,
     }
-    let refused = store.commit(vec![Write::put("p/b", Expected::Version(first), "x")]).await;
-    assert!(refused.is_err());
-    let fourth = ok(store.commit(vec![Write::put("p/c", Expected::Absent, "3")]).await);
-    assert_eq!(next(&mut all).await, changed(fourth, "p/c", Some("3")), "a refused commit is not seen");
 }
 
-async fn leases(store: &impl Store) {
-    let long = ok(store.grant_lease(Duration::from_secs(600)).await);
-    let short = ok(store.grant_lease(Duration::from_secs(2)).await);
-    let version = ok(store
-        .commit(vec![
-            Write::put("leased/long", Expected::Absent, "1").with_lease(long),
-            Write::put("leased/short", Expected::Absent, "1").with_lease(short),
-            Write::put("free", Expected::Absent, "1"),
-        ])
-        .await);
-    let mut watch = ok(store.watch("leased/", version).await);
-    ok(store.keep_alive(short).await);
-    let WatchEvent::Changed { changes, .. } = next(&mut watch).await else { panic!("expected a change") };
-    let gone = vec![Change { key: "leased/short".into(), value: None }];
-    assert_eq!(changes, gone, "a lease that nobody renews ends and takes its keys along");
-    assert_eq!(
-        store.keep_alive(short).await,
-        Err(Error::LeaseEnded(short)),
-        "an ended lease cannot be renewed"
-    );
-    let late = store.commit(vec![Write::put("leased/late", Expected::Any, "1").with_lease(short)]).await;
-    assert_eq!(late, Err(Error::LeaseEnded(short)), "an ended lease takes no keys");
-    ok(store.keep_alive(long).await);
-    ok(store.revoke(long).await);
-    assert_eq!(ok(store.get("leased/long").await), None, "revoking a lease deletes its keys");
-    assert!(ok(store.get("free").await).is_some(), "other keys stay");
+/// The store under test, asked so that what is excused does not show.
+struct Subject<'a, S> {
+    store: S,
+    excuses: &'a [Excuse],
 }
 
-fn changed(version: u64, key: &str, value: Option<&str>) -> WatchEvent {
-    let value = value.map(|value| value.as_bytes().to_vec());
-    WatchEvent::Changed { version, changes: vec![Change { key: key.into(), value }] }
+impl<S: Store> Subject<'_, S> {
+    fn excuses(&self, excuse: Excuse) -> bool {
+        self.excuses.contains(&excuse)
+    }
+
+    /// Commits, as often as it takes to know the outcome.
+    async fn try_commit(&self, txn: impl Into<Txn>) -> Result<Version, Error> {
+        let txn = txn.into();
+        let before = self.version().await;
+        for _ in 0..MAX_ATTEMPTS {
+            match self.store.commit(txn.clone()).await {
+                Err(Error::Unknown(_)) if self.excuses(Excuse::UnknownCommits) => {
+                    if let Some(version) = self.written_after(before, &txn).await {
+                        return Ok(version);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+        panic!("{MAX_ATTEMPTS} commits in a row had no known outcome");
+    }
+
+    /// The version at which the writes were made, if they were. Nobody else writes in the suite.
+    async fn written_after(&self, before: Version, txn: &Txn) -> Option<Version> {
+        let listing = self.list("suite/").await;
+        let holds = |write: &Write| {
+            let entry = listing.get(&write.key);
+            entry.map(|entry| &entry.value) == write.value.as_ref()
+                && entry.is_none_or(|entry| entry.version > before)
+        };
+        (listing.version > before && txn.writes.iter().all(holds)).then_some(listing.version)
+    }
+
+    async fn commit(&self, txn: impl Into<Txn>) -> Version {
+        ok(self.try_commit(txn).await)
+    }
+
+    async fn put(&self, write: Write) -> Version {
+        self.commit(write).await
+    }
+
+    async fn get(&self, key: &str) -> Option<Entry> {
+        ok(self.store.get(key).await)
+    }
+
+    async fn list(&self, prefix: &str) -> Listing {
+        ok(self.store.list(&[prefix]).await)
+    }
+
+    async fn version(&self) -> Version {
+        self.list("suite/").await.version
+    }
+
+    /// Follows a prefix from a version on.
+    async fn follow<'a>(&'a self, prefix: &'a str, after: Version) -> Follower<'a, S> {
+        Follower { subject: self, prefix, after, watch: ok(self.store.watch(prefix, after).await) }
+    }
 }
 
-async fn next(watch: &mut Watch) -> WatchEvent {
-    let event = tokio::time::timeout(PATIENCE, watch.next()).await;
-    event.expect("a watch event came in time").expect("the watch goes on")
+/// A watch that resumes where that is excused.
+struct Follower<'a, S> {
+    subject: &'a Subject<'a, S>,
+    prefix: &'a str,
+    after: Version,
+    watch: super::Watch,
+}
+
+impl<S: Store> Follower<'_, S> {
+    async fn next(&mut self) -> WatchEvent {
+        loop {
+            let event = tokio::time::timeout(PATIENCE, self.watch.next()).await;
+            match event.expect("a watch event comes in time").expect("the watch goes on") {
+                WatchEvent::Broken(_) if self.subject.excuses(Excuse::BrokenWatches) => {
+                    assert_eq!(self.watch.next().await, None, "nothing follows a broken connection");
+                    self.watch = ok(self.subject.store.watch(self.prefix, self.after).await);
+                }
+                WatchEvent::Changed { version, changes } => {
+                    assert!(version > self.after, "a watch gives nothing twice, and versions grow");
+                    self.after = version;
+                    return WatchEvent::Changed { version, changes };
+                }
+                event => return event,
+            }
+        }
+    }
 }
 
 fn ok<T>(result: Result<T, Error>) -> T {
     result.expect("the store does what it is asked")
+}
+
+/// Keys of a listing, without the suite's prefix.
+fn keys(listing: &Listing) -> Vec<&str> {
+    listing.under("suite/").map(|(key, _)| key).collect()
 }

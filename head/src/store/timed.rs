@@ -1,4 +1,5 @@
-//! A store whose operations are timed, for metrics.
+//! A store whose operations are timed, for metrics, and end: one that takes too long is given up, so that a store that
+//! hangs holds nobody up. What was asked may still happen.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,48 +7,64 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{Entry, Error, LeaseId, Listing, Store, Version, Watch, Write};
+use super::{Entry, Error, Lease, LeaseId, Listing, Store, Txn, Version, Watch};
 use crate::{clock, metrics};
 
-/// Times what another store does.
-pub(crate) struct Timed(pub(crate) Arc<dyn Store>);
+/// Times what another store does, and ends it.
+pub(crate) struct Timed {
+    store: Arc<dyn Store>,
+    limit: Duration,
+}
 
-/// The work, timed.
-fn timed<'a, T>(operation: &'static str, work: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
-    Box::pin(async move {
-        let start = clock::instant();
-        let result = work.await;
-        metrics::store_took(operation, clock::since(start));
-        result
-    })
+impl Timed {
+    /// Each call of `store` may take as long as `limit`.
+    pub(crate) fn new(store: Arc<dyn Store>, limit: Duration) -> Self {
+        Self { store, limit }
+    }
+
+    /// The work, timed; after the limit the error that `late` makes.
+    fn timed<'a, T>(
+        &self,
+        operation: &'static str,
+        late: fn(String) -> Error,
+        work: impl Future<Output = Result<T, Error>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Error>> {
+        let limit = self.limit;
+        Box::pin(async move {
+            let start = clock::instant();
+            let result = tokio::time::timeout(limit, work).await;
+            metrics::store_took(operation, clock::since(start));
+            result.unwrap_or_else(|_| Err(late(format!("it did not answer within {} ms", limit.as_millis()))))
+        })
+    }
 }
 
 impl Store for Timed {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Error>> {
-        timed("get", self.0.get(key))
+        self.timed("get", Error::Unavailable, self.store.get(key))
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listing, Error>> {
-        timed("list", self.0.list(prefix))
+    fn list<'a>(&'a self, prefixes: &'a [&'a str]) -> BoxFuture<'a, Result<Listing, Error>> {
+        self.timed("list", Error::Unavailable, self.store.list(prefixes))
     }
 
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Version, Error>> {
-        timed("commit", self.0.commit(writes))
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Version, Error>> {
+        self.timed("commit", Error::Unknown, self.store.commit(txn))
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, after: Version) -> BoxFuture<'a, Result<Watch, Error>> {
-        timed("watch", self.0.watch(prefix, after))
+        self.timed("watch", Error::Unavailable, self.store.watch(prefix, after))
     }
 
-    fn grant_lease(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, Error>> {
-        timed("grant_lease", self.0.grant_lease(ttl))
+    fn grant_lease(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, Error>> {
+        self.timed("grant_lease", Error::Unavailable, self.store.grant_lease(ttl))
     }
 
-    fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), Error>> {
-        timed("keep_alive", self.0.keep_alive(lease))
+    fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, Error>> {
+        self.timed("keep_alive", Error::Unavailable, self.store.keep_alive(lease))
     }
 
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), Error>> {
-        timed("revoke", self.0.revoke(lease))
+        self.timed("revoke", Error::Unknown, self.store.revoke(lease))
     }
 }

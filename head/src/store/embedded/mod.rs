@@ -1,36 +1,32 @@
 //! The store of one machine: a single redb file, `DIR/head.redb`.
 //!
 //! Reads and commits run on blocking threads. A commit that the disk refuses (full, or failing) leaves the database
-//! handle unusable by design of the library; it is opened again at the next operation, so that the store works again
-//! without a restart once there is room.
+//! handle unusable by design of the library; it is opened again at once or at the next operation, so that the store works
+//! again without a restart once there is room.
 
 mod fanout;
 mod lease;
 mod open;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::Database;
+use tokio::sync::Semaphore;
 
-use super::{Change, Entry, Error, Expected, LeaseId, Listing, Store, Version, Watch, Write};
+use super::{Entry, Error, Lease, LeaseId, Listing, Store, Txn, Version, Watch};
 use fanout::Fanout;
 use lease::Leases;
 pub use open::OpenError;
+use table::{Failed, Written};
 
-/// Key to version (8 bytes), lease (8 bytes, 0 for none) and value.
-const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
-/// `version`: the last commit; `format`: of this file.
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// The format that this program writes.
-const FORMAT: u64 = 1;
-/// Bytes before a value.
-const HEADER: usize = 16;
+/// Operations that may occupy a thread at a time: the others wait without one when the disk hangs.
+const MAX_THREADS: usize = 4;
 
 /// How a database is opened again after an I/O error.
 type Reopen = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
@@ -39,17 +35,28 @@ type Reopen = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
 #[derive(Clone)]
 pub struct EmbeddedStore {
     inner: Arc<Inner>,
+    threads: Arc<Semaphore>,
 }
 
 struct Inner {
-    /// `None` after an I/O error, until it is opened again.
-    database: Mutex<Option<Database>>,
+    /// Held over each operation: commits have an order, watchers see it, and a lease ends before or after a commit.
+    state: Mutex<State>,
     reopen: Reopen,
-    /// Set for good by [`EmbeddedStore::close`].
-    closed: AtomicBool,
-    /// Held over a commit, so that watchers see commits in order.
-    fanout: Mutex<Fanout>,
     leases: Leases,
+}
+
+struct State {
+    database: Handle,
+    fanout: Fanout,
+}
+
+/// The database.
+enum Handle {
+    Open(Database),
+    /// After an I/O error, until it is opened again.
+    Failed,
+    /// For good, by [`EmbeddedStore::close`].
+    Closed,
 }
 
 impl EmbeddedStore {
@@ -66,37 +73,39 @@ impl EmbeddedStore {
         })
     }
 
-    /// Closes the file; whoever still has the store gets [`Error::Unavailable`]. Blocks while a commit runs.
+    /// Closes the file and ends all watches; whoever still has the store gets [`Error::Unavailable`]. Blocks while a
+    /// commit runs.
     pub fn close(&self) {
-        let mut slot = self.inner.database.lock();
-        self.inner.closed.store(true, Ordering::Release);
-        slot.take();
+        let mut state = self.inner.state.lock();
+        state.database = Handle::Closed;
+        state.fanout.close();
     }
 
     fn with_database(database: Database, reopen: Reopen) -> Result<Self, Error> {
-        let version = read_version(&database).map_err(|error| store_error(&error))?;
-        let inner = Inner {
-            database: Mutex::new(Some(database)),
-            reopen,
-            closed: AtomicBool::new(false),
-            fanout: Mutex::new(Fanout::new(version)),
-            leases: Leases::default(),
-        };
+        let version = table::read_version(&database).map_err(certain)?;
+        let state = State { database: Handle::Open(database), fanout: Fanout::new(version) };
+        let inner = Inner { state: Mutex::new(state), reopen, leases: Leases::default() };
         // Leases lived in the process that is gone.
         inner.delete_leased(|_| true)?;
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), threads: Arc::new(Semaphore::new(MAX_THREADS)) })
     }
 
-    /// Runs `work` on a blocking thread.
+    /// Runs `work` on a blocking thread; `died` makes the error of one that panics.
     fn run<T: Send + 'static>(
         &self,
+        died: fn(String) -> Error,
         work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, Error>> {
-        let inner = Arc::clone(&self.inner);
+        let (inner, threads) = (Arc::clone(&self.inner), Arc::clone(&self.threads));
         async move {
-            tokio::task::spawn_blocking(move || work(&inner))
+            let thread = threads.acquire_owned().await;
+            let work = move || {
+                let _thread = thread;
+                work(&inner)
+            };
+            tokio::task::spawn_blocking(work)
                 .await
-                .unwrap_or_else(|error| Err(Error::Unavailable(format!("the store's thread ended: {error}"))))
+                .unwrap_or_else(|error| Err(died(format!("the store's thread ended: {error}"))))
         }
         .boxed()
     }
@@ -104,170 +113,75 @@ impl EmbeddedStore {
 
 impl Inner {
     /// Runs `work` on the database; an I/O error closes it, to be opened again by the next call.
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, Failed>) -> Result<T, Error> {
-        let mut slot = self.database.lock();
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::Unavailable("the head is stopping".into()));
+    fn with<T>(
+        &self,
+        state: &mut State,
+        work: impl FnOnce(&Database) -> Result<T, Failed>,
+    ) -> Result<T, Error> {
+        let database = self.open(state)?;
+        let result = work(database);
+        if matches!(result, Err(Failed::Database(_) | Failed::Writing(..))) {
+            // The library refuses every later write after an I/O error.
+            state.database = Handle::Failed;
         }
-        let database = match slot.take() {
-            Some(database) => database,
-            None => (self.reopen)().map_err(|error| match error {
-                OpenError::Io { source, .. } if is_full(&source) => Error::Full,
-                other => Error::Unavailable(other.to_string()),
-            })?,
-        };
-        match work(&database) {
-            Err(Failed::Database(error)) => {
-                // The library refuses every later write after an I/O error.
-                drop(database);
-                Err(store_error(&error))
-            }
-            Err(Failed::Refused(error)) => {
-                *slot = Some(database);
-                Err(error)
-            }
-            Ok(value) => {
-                *slot = Some(database);
-                Ok(value)
-            }
+        result.map_err(|failed| match failed {
+            Failed::Writing(version, error) => self.outcome(state, version, &error),
+            failed => certain(failed),
+        })
+    }
+
+    /// What became of a commit of this version that failed half way: the file tells.
+    fn outcome(&self, state: &mut State, version: Version, error: &redb::Error) -> Error {
+        match self.open(state).map(table::read_version) {
+            Ok(Ok(there)) if there < version => store_error(error),
+            _ => Error::Unknown(error.to_string()),
         }
     }
 
-    fn commit(&self, writes: &[Write]) -> Result<Version, Error> {
-        let ended = writes.iter().filter_map(|write| write.lease).find(|&lease| !self.leases.is_alive(lease));
-        if let Some(lease) = ended {
-            return Err(Error::LeaseEnded(lease));
+    /// The database, opened again if need be.
+    fn open<'a>(&self, state: &'a mut State) -> Result<&'a Database, Error> {
+        let State { database, fanout } = state;
+        if matches!(database, Handle::Failed) {
+            let opened = (self.reopen)().map_err(|error| match error {
+                OpenError::Io { source, .. } if is_full(&source) => Error::Full,
+                other => Error::Unavailable(other.to_string()),
+            })?;
+            fanout.resume_at(table::read_version(&opened).map_err(certain)?);
+            *database = Handle::Open(opened);
         }
-        let mut fanout = self.fanout.lock();
-        let (version, changes) = self.with(|database| write_all(database, writes))?;
-        if !changes.is_empty() {
-            fanout.publish(version, changes);
+        match database {
+            Handle::Open(database) => Ok(database),
+            Handle::Failed | Handle::Closed => Err(Error::Unavailable("the head is stopping".into())),
         }
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, Failed>) -> Result<T, Error> {
+        self.with(&mut self.state.lock(), work)
+    }
+
+    fn commit(&self, txn: &Txn) -> Result<Version, Error> {
+        txn.check()?;
+        let mut state = self.state.lock();
+        txn.writes.iter().filter_map(|write| write.lease).try_for_each(|lease| self.leases.check(lease))?;
+        let Written { version, changes } = self.with(&mut state, |database| table::write(database, txn))?;
+        state.fanout.publish(version, changes);
         Ok(version)
     }
 
-    /// Deletes the keys of the leases that `ended` names.
+    /// Deletes the keys of a lease that has ended, and forgets it.
+    fn end_lease(&self, lease: LeaseId) -> Result<(), Error> {
+        self.delete_leased(|ended| ended == lease)?;
+        self.leases.forget(lease);
+        Ok(())
+    }
+
     fn delete_leased(&self, ended: impl Fn(LeaseId) -> bool) -> Result<(), Error> {
-        let keys = self.with(|database| {
-            let table =
-                database.begin_read().map_err(Failed::from)?.open_table(ENTRIES).map_err(Failed::from)?;
-            let mut keys = Vec::new();
-            for entry in table.iter().map_err(Failed::from)? {
-                let (key, row) = entry.map_err(Failed::from)?;
-                let (_, lease, _) = decode(row.value())?;
-                if lease != 0 && ended(LeaseId(lease)) {
-                    keys.push(key.value().to_owned());
-                }
-            }
-            Ok(keys)
-        })?;
-        if keys.is_empty() {
-            return Ok(());
+        let mut state = self.state.lock();
+        if let Some(written) = self.with(&mut state, |database| table::delete_leased(database, ended))? {
+            state.fanout.publish(written.version, written.changes);
         }
-        let writes: Vec<_> = keys.into_iter().map(|key| Write::delete(key, Expected::Any)).collect();
-        self.commit(&writes).map(drop)
+        Ok(())
     }
-}
-
-/// How work on the database ended early.
-enum Failed {
-    /// The database failed.
-    Database(redb::Error),
-    /// The work was refused; the database is fine.
-    Refused(Error),
-}
-
-impl<E: Into<redb::Error>> From<E> for Failed {
-    fn from(error: E) -> Self {
-        Self::Database(error.into())
-    }
-}
-
-/// One transaction: checks every expectation, writes, gives the new version and what changed.
-fn write_all(database: &Database, writes: &[Write]) -> Result<(Version, Vec<Change>), Failed> {
-    let mut transaction = database.begin_write()?;
-    // A crash can then never be repaired by going back to the commit before.
-    transaction.set_two_phase_commit(true);
-    let mut changes = Vec::with_capacity(writes.len());
-    let version;
-    {
-        let mut meta = transaction.open_table(META)?;
-        let mut entries = transaction.open_table(ENTRIES)?;
-        version = meta.get("version")?.map_or(0, |version| version.value()) + 1;
-        meta.insert("version", version)?;
-        for write in writes {
-            let there = entries
-                .get(write.key.as_str())?
-                .map(|row| decode(row.value()).map(|row| row.0))
-                .transpose()?;
-            let holds = match write.expected {
-                Expected::Absent => there.is_none(),
-                Expected::Version(version) => there == Some(version),
-                Expected::Any => true,
-            };
-            if !holds {
-                return Err(Failed::Refused(Error::Conflict { key: write.key.clone() }));
-            }
-        }
-        for write in writes {
-            match &write.value {
-                Some(value) => {
-                    let row = encode(version, write.lease, value);
-                    entries.insert(write.key.as_str(), row.as_slice())?;
-                }
-                None if entries.remove(write.key.as_str())?.is_none() => continue,
-                None => {}
-            }
-            changes.push(Change { key: write.key.clone(), value: write.value.clone() });
-        }
-    }
-    transaction.commit()?;
-    Ok((version, changes))
-}
-
-fn encode(version: Version, lease: Option<LeaseId>, value: &[u8]) -> Vec<u8> {
-    let mut row = Vec::with_capacity(HEADER + value.len());
-    row.extend_from_slice(&version.to_le_bytes());
-    row.extend_from_slice(&lease.map_or(0, |lease| lease.0).to_le_bytes());
-    row.extend_from_slice(value);
-    row
-}
-
-fn decode(row: &[u8]) -> Result<(Version, u64, &[u8]), Failed> {
-    let short = || Failed::Database(redb::Error::Corrupted("an entry is too short".into()));
-    let (version, rest) = row.split_first_chunk().ok_or_else(short)?;
-    let (lease, value) = rest.split_first_chunk().ok_or_else(short)?;
-    Ok((u64::from_le_bytes(*version), u64::from_le_bytes(*lease), value))
-}
-
-fn read_version(database: &Database) -> Result<Version, redb::Error> {
-    let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
-    let version = meta.get("version")?.map_or(0, |version| version.value());
-    Ok(version)
-}
-
-fn read_prefix(database: &Database, prefix: &str) -> Result<Listing, Failed> {
-    let transaction = database.begin_read()?;
-    let version = transaction.open_table(META)?.get("version")?.map_or(0, |version| version.value());
-    let table = transaction.open_table(ENTRIES)?;
-    let mut entries = Vec::new();
-    for entry in table.range(prefix..)? {
-        let (key, row) = entry?;
-        if !key.value().starts_with(prefix) {
-            break;
-        }
-        let (version, _, value) = decode(row.value())?;
-        entries.push(Entry { key: key.value().to_owned(), value: value.to_vec(), version });
-    }
-    Ok(Listing { entries, version })
-}
-
-fn read_key(database: &Database, key: &str) -> Result<Option<Entry>, Failed> {
-    let table = database.begin_read()?.open_table(ENTRIES)?;
-    let Some(row) = table.get(key)? else { return Ok(None) };
-    let (version, _, value) = decode(row.value())?;
-    Ok(Some(Entry { key: key.to_owned(), value: value.to_vec(), version }))
 }
 
 fn is_full(error: &std::io::Error) -> bool {
@@ -282,49 +196,53 @@ fn store_error(error: &redb::Error) -> Error {
     }
 }
 
-impl From<StorageError> for Error {
-    fn from(error: StorageError) -> Self {
-        store_error(&error.into())
+/// The error of work that has written nothing.
+fn certain(failed: Failed) -> Error {
+    match failed {
+        Failed::Database(error) | Failed::Writing(_, error) => store_error(&error),
+        Failed::Refused(error) => error,
     }
 }
 
 impl Store for EmbeddedStore {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Error>> {
         let key = key.to_owned();
-        self.run(move |inner| inner.with(|database| read_key(database, &key)))
+        self.run(Error::Unavailable, move |inner| inner.read(|database| table::read_key(database, &key)))
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listing, Error>> {
-        let prefix = prefix.to_owned();
-        self.run(move |inner| inner.with(|database| read_prefix(database, &prefix)))
+    fn list<'a>(&'a self, prefixes: &'a [&'a str]) -> BoxFuture<'a, Result<Listing, Error>> {
+        let prefixes: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
+        self.run(Error::Unavailable, move |inner| {
+            inner.read(|database| table::read_prefixes(database, &prefixes))
+        })
     }
 
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Version, Error>> {
-        self.run(move |inner| inner.commit(&writes))
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Version, Error>> {
+        self.run(Error::Unknown, move |inner| inner.commit(&txn))
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, after: Version) -> BoxFuture<'a, Result<Watch, Error>> {
         let prefix = prefix.to_owned();
-        self.run(move |inner| Ok(inner.fanout.lock().watch(&prefix, after)))
+        self.run(Error::Unavailable, move |inner| Ok(inner.state.lock().fanout.watch(&prefix, after)))
     }
 
-    fn grant_lease(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, Error>> {
+    fn grant_lease(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, Error>> {
         async move {
             let lease = self.inner.leases.grant(ttl);
-            tokio::spawn(lease::end_when_due(Arc::downgrade(&self.inner), lease));
+            tokio::spawn(lease::end_when_due(Arc::downgrade(&self.inner), lease.id));
             Ok(lease)
         }
         .boxed()
     }
 
-    fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), Error>> {
+    fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, Error>> {
         async move { self.inner.leases.keep_alive(lease) }.boxed()
     }
 
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), Error>> {
-        self.run(move |inner| {
-            inner.leases.end(lease)?;
-            inner.delete_leased(|ended| ended == lease)
+        self.run(Error::Unknown, move |inner| {
+            inner.leases.revoke(lease)?;
+            inner.end_lease(lease)
         })
     }
 }

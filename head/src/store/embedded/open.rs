@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
-use super::{ENTRIES, FORMAT, META};
+use super::table::{ENTRIES, META};
 
 /// Name of the store's file in its folder.
 pub(super) const FILE_NAME: &str = "head.redb";
+
+/// The format that this program writes.
+const FORMAT: u64 = 1;
 
 /// The database's page cache: the store is small.
 const CACHE_BYTES: usize = 4 << 20;
