@@ -3,8 +3,8 @@
 //! Only the head writes the store, and it stores only what people asked for; what runs is learned again from the
 //! workers after a restart. No request passes through it.
 //!
-//! Decisions are plain functions of values ([`desired`], [`scheduler`], [`autoscaler`], [`reconcile`]); actors and
-//! servers around them collect inputs and carry out results.
+//! What it decides is in [`millstream_core`], as plain functions of values; actors and servers here collect what they
+//! depend on, and carry out what follows.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 

@@ -17,6 +17,8 @@ use crate::shared::Shared;
 /// First wait before a restart; doubles to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// A reconciler that ran for so long was well: the next restart is the first one again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// How long to wait before restart number `restarts`.
 fn backoff(restarts: u32) -> Duration {
@@ -35,10 +37,23 @@ pub(crate) enum HeadMsg {
     Restart,
 }
 
-/// How often the reconciler was restarted in a row.
+/// How often the reconciler was restarted in a row, and when it was started last.
 #[derive(Debug, Default)]
 pub(crate) struct HeadState {
     restarts: u32,
+    started_at: Duration,
+}
+
+impl HeadState {
+    /// How long to wait before the next restart, of a reconciler that has just ended.
+    fn next_wait(&mut self, now: Duration) -> Duration {
+        if now.saturating_sub(self.started_at) >= HEALTHY_AFTER {
+            self.restarts = 0;
+        }
+        let wait = backoff(self.restarts);
+        self.restarts += 1;
+        wait
+    }
 }
 
 impl Actor for HeadActor {
@@ -52,7 +67,7 @@ impl Actor for HeadActor {
         term: Term,
     ) -> Result<HeadState, ActorProcessingErr> {
         self.start_reconciler(&myself, term).await?;
-        Ok(HeadState::default())
+        Ok(HeadState { restarts: 0, started_at: self.shared.clock.now() })
     }
 
     async fn handle(
@@ -65,9 +80,12 @@ impl Actor for HeadActor {
             Ok(term) => self.start_reconciler(&myself, term).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        if let Err(error) = started {
-            tracing::error!(%error, "the reconciler could not be restarted; trying again");
-            self.restart_later(&myself, state);
+        match started {
+            Ok(()) => state.started_at = self.shared.clock.now(),
+            Err(error) => {
+                tracing::error!(%error, "the reconciler could not be restarted; trying again");
+                self.restart_later(&myself, state);
+            }
         }
         Ok(())
     }
@@ -132,8 +150,7 @@ impl HeadActor {
     }
 
     fn restart_later(&self, myself: &ActorRef<HeadMsg>, state: &mut HeadState) {
-        let wait = backoff(state.restarts);
-        state.restarts += 1;
+        let wait = state.next_wait(self.shared.clock.now());
         myself.send_after(wait, || HeadMsg::Restart);
     }
 }
@@ -141,6 +158,17 @@ impl HeadActor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_healthy_minute_makes_the_next_restart_the_first() {
+        let second = Duration::from_secs;
+        let mut state = HeadState::default();
+        for now in 0..20 {
+            state.next_wait(second(now));
+        }
+        assert_eq!(state.next_wait(second(59)), MAX_BACKOFF);
+        assert_eq!(state.next_wait(second(60)), MIN_BACKOFF);
+    }
 
     #[test]
     fn restarts_back_off_to_a_limit() {

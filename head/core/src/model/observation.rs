@@ -76,7 +76,7 @@ impl Report {
 /// Something that a worker or an ingress said, or that befell its stream.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Observation {
-    /// A worker's stream began, and [`admit`] let it in.
+    /// A worker's stream began, and the head let it in.
     NodeJoined(SessionId, Registration),
     /// A node lives; ongoing requests by replica.
     Heartbeat(NodeId, SessionId, BTreeMap<ReplicaId, u64>),
