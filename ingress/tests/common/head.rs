@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
 use millstream_proto::v1::{self, ingress_message, route_message};
+use millstream_test_support::LIMIT;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::watch;
@@ -207,12 +208,13 @@ impl FakeHead {
     }
 }
 
-/// It ends like a process: at once, with all its connections.
+/// It ends like a process: at once, with all its connections. Its port is free afterwards.
 impl Drop for FakeHead {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let Some(runtime) = self.runtime.take() else { return };
+        // On a thread of its own: this one runs async code and may not wait for a runtime.
+        let ended = std::thread::spawn(move || runtime.shutdown_timeout(LIMIT));
+        ended.join().expect("a runtime ends without a panic");
     }
 }
 
