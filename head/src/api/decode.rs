@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_core::reconcile::observe::{Counted, Registration, Report};
-use millstream_core::reconcile::{Device, Load, Order, Resources};
+use millstream_core::reconcile::{Device, Load, Order, Resources, TableVersion};
 use millstream_core::rollout::{Outcomes, Shadowed};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::{FullName, Name, NameError};
@@ -140,6 +140,12 @@ pub(crate) fn counted(report: &v1::LoadReport) -> Counted {
         }
     }
     counted
+}
+
+/// The table that an ingress confirms; one that says none confirms none.
+pub(crate) fn version(ack: v1::Ack) -> TableVersion {
+    let v1::TableVersion { epoch, number } = ack.version.unwrap_or_default();
+    TableVersion { epoch, number }
 }
 
 /// An order to start a replica.

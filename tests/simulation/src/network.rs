@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_core::reconcile::observe::{Counted, Registration, Report};
 use millstream_core::reconcile::routes::RouteTable;
-use millstream_core::reconcile::{Load, Order};
+use millstream_core::reconcile::{Load, Order, TableVersion};
 use millstream_pipelines::FullName;
 use millstream_proto::{CallError, IngressId, ReplicaId};
 use rand::Rng;
@@ -53,7 +53,7 @@ pub(crate) enum Message {
     /// Head to ingress, with its epoch.
     Table(u64, RouteTable),
     /// Ingress to head: the table of that version is in force.
-    Ack(u64),
+    Ack(TableVersion),
     /// Ingress to head: its requests, and how calls and requests ended.
     Load(BTreeMap<FullName, Load>, Counted),
     /// Ingress to worker: run a call.

@@ -14,6 +14,7 @@ pub mod scale;
 mod scope;
 mod state;
 mod step;
+mod table_version;
 mod takeover;
 mod timer;
 pub(crate) mod view;
@@ -34,6 +35,7 @@ pub use state::{
     AbsentMember, Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Pending, Replica,
     Resources, Serving, SessionId, State, Unplaced,
 };
+pub use table_version::TableVersion;
 
 /// One thing to do, with all that is needed to do it. Doing it twice is harmless.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -13,6 +13,7 @@ use super::scale;
 use super::state::{
     AbsentMember, Booking, Ingress, Leaving, Load, Node, Replica, Resources, SessionId, State,
 };
+use super::table_version::TableVersion;
 use crate::Timing;
 use crate::desired::Desired;
 use crate::rollout::{Phase, Tally};
@@ -105,7 +106,7 @@ pub enum Observation {
         pid: u32,
     },
     /// A route table is in force at an ingress.
-    Acked(IngressId, SessionId, u64),
+    Acked(IngressId, SessionId, TableVersion),
     /// Requests at an ingress.
     Loaded(IngressId, SessionId, BTreeMap<FullName, Load>),
     /// How requests and calls ended at an ingress since it last said so.
@@ -200,8 +201,15 @@ pub(super) fn observe(
         Observation::IngressJoined { id, session, name, address, pid } => {
             state.forget_loads(&id, now);
             let session = Some(session);
-            let ingress =
-                Ingress { name, address, pid, session, since: now, acked: 0, loads: BTreeMap::new() };
+            let ingress = Ingress {
+                name,
+                address,
+                pid,
+                session,
+                since: now,
+                acked: TableVersion::default(),
+                loads: BTreeMap::new(),
+            };
             state.ingresses.insert(id, Arc::new(ingress));
             Change::Structure
         }
@@ -279,7 +287,8 @@ fn join(state: &mut State, desired: &Desired, session: SessionId, registration: 
         update(&mut replica, report);
         if let Some(Leaving::Stopping { since, reason }) = replica.leaving {
             // The order to stop may be lost: give it again.
-            replica.leaving = Some(Leaving::Retiring { since, gone_from: Some(0), reason });
+            replica.leaving =
+                Some(Leaving::Retiring { since, gone_from: Some(TableVersion::default()), reason });
         }
         replicas.insert(id, replica);
     }

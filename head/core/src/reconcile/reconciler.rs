@@ -21,6 +21,7 @@ use super::routes::{self, RouteTable};
 use super::scope::{Dirty, Places, Scope};
 use super::state::{AbsentMember, Node, Pending, State, Unplaced};
 use super::step::{self, Look, Step};
+use super::table_version::TableVersion;
 use super::timer::Timer;
 use super::view::{self, Health};
 use super::{Command, scale};
@@ -129,7 +130,7 @@ struct Due {
     /// When the last look was.
     looked_at: Duration,
     /// The lowest version of the route table that replicas on their way out wait to be confirmed.
-    awaited_version: Option<u64>,
+    awaited_version: Option<TableVersion>,
 }
 
 impl Reconciler {
@@ -277,8 +278,7 @@ impl Reconciler {
                 self.due.outcomes = self.due.outcomes.or(Some(self.due.looked_at + JUDGE_INTERVAL));
             }
             Change::Confirmed => {
-                let confirmed = self.state.confirmed_version();
-                if self.due.awaited_version.is_some_and(|version| confirmed >= version) {
+                if self.due.awaited_version.is_some_and(|version| self.state.is_confirmed(version)) {
                     self.due.changed = Dirty::All;
                 }
             }

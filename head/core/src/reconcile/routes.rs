@@ -13,21 +13,18 @@ use super::linger::{lingering, serves_any};
 use super::scope::Scope;
 use super::state::{Leaving, Replica, State};
 use super::step::Look;
+use super::table_version::TableVersion;
 use super::timer::Timer;
 use super::view::{Seen, View};
 use crate::Timing;
 use crate::desired::{ApiKey, Desired, Pipeline, Revision};
 use crate::rollout::Phase;
 
-/// Bits of a version that count tables within a term; the term stands above them, so that versions grow across
-/// restarts of the head.
-const TABLES_PER_TERM_BITS: u32 = 32;
-
 /// A whole route table.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct RouteTable {
-    /// Grows with each table; 0 before the first one.
-    pub version: u64,
+    /// Grows with each table, also across restarts of the head.
+    pub version: TableVersion,
     /// The pipelines, by name.
     pub pipelines: Arc<Vec<Arc<PipelineRoute>>>,
     /// The API keys, by name.
@@ -122,12 +119,12 @@ pub(super) fn publish(
     state.note_left(&pipelines, desired, timing, timer);
     let num_ingresses = num_ingresses(state);
     let routes = &state.routes;
-    let changed = routes.version == 0
+    let changed = routes.version == TableVersion::default()
         || !is_same(&routes.pipelines, &pipelines)
         || routes.num_ingresses != num_ingresses
         || !Arc::ptr_eq(&routes.keys, &desired.keys.by_name) && routes.keys != desired.keys.by_name;
     if changed {
-        let version = (routes.version + 1).max((state.epoch << TABLES_PER_TERM_BITS) + 1);
+        let version = routes.version.next(state.epoch);
         let (pipelines, keys) = (Arc::new(pipelines), Arc::clone(&desired.keys.by_name));
         state.routes = RouteTable { version, pipelines, keys, num_ingresses };
     }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Reason;
 use super::routes::RouteTable;
 use super::scale::Census;
+use super::table_version::TableVersion;
 pub use crate::autoscaler::Load;
 use crate::autoscaler::Scaler;
 use crate::desired::Pipeline;
@@ -49,7 +50,7 @@ pub struct State {
     pub census: BTreeMap<FullName, Census>,
     /// How many requests and calls have ended, by pipeline, since this head began to count.
     pub ended: BTreeMap<Name, Ended>,
-    /// The newest route table; version 0 before the first one.
+    /// The newest route table; that of version 0 before the first one.
     pub routes: RouteTable,
     /// Whether workers had time to report after the head's start; before, nothing is decided.
     pub settled: bool,
@@ -219,7 +220,7 @@ pub enum Leaving {
         /// Since when.
         since: Duration,
         /// First route table without it; `None` until that is made.
-        gone_from: Option<u64>,
+        gone_from: Option<TableVersion>,
         /// Why.
         reason: Reason,
     },
@@ -246,7 +247,7 @@ pub struct Ingress {
     /// When its stream began, or broke.
     pub since: Duration,
     /// Version of the route table in force there.
-    pub acked: u64,
+    pub acked: TableVersion,
     /// Its last load report.
     pub loads: BTreeMap<FullName, Load>,
 }

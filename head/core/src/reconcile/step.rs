@@ -12,6 +12,7 @@ use super::observe::spec_of;
 use super::scale::{self, Census};
 use super::scope::Scope;
 use super::state::{Booking, Leaving, Node, State, Unplaced};
+use super::table_version::TableVersion;
 use super::timer::Timer;
 use super::view::{Health, Seen, View, world};
 use super::{Command, Order, Reason};
@@ -236,7 +237,7 @@ fn stop(look: Look<'_>, view: &View<'_>, step: &mut Step) {
 
 /// Whether no ingress sends to replicas that the table of that version does not name. One whose stream broke a moment
 /// ago may still serve from an older table; so may those of the head before, until they had time to dial this one.
-fn is_confirmed(look: Look<'_>, version: u64) -> bool {
+fn is_confirmed(look: Look<'_>, version: TableVersion) -> bool {
     let Look { state, timing, timer, .. } = look;
     let inherits = !state.settle_until.is_zero();
     if inherits && !timer.reached(state.settle_until + timing.ack_timeout.saturating_sub(timing.settle)) {
