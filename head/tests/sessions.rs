@@ -55,7 +55,8 @@ async fn a_deploy_starts_a_replica_and_routes_it_once_ready() {
     let status = until("status follows", async || {
         let status = control.status().await;
         let model = &status.pipelines[0].deployments[0];
-        (status.ingresses[0].routes_version == table.version && model.queued == 2).then_some(status)
+        (status.ingresses[0].routes_version == table.version.unwrap().number && model.queued == 2)
+            .then_some(status)
     });
     let status = status.await;
     let pipeline = &status.pipelines[0];
@@ -154,7 +155,9 @@ async fn a_head_that_restarts_keeps_pipelines_and_adopts_replicas() {
     assert!(worker.epoch > epoch, "a new term");
     let table = ingress.table().await;
     assert_eq!(routed(&table, "p"), [kept.replica_id.as_str()], "the first table is whole already");
-    assert!(table.version > before.version, "versions grow across restarts");
+    let (before, version) = (before.version.unwrap(), table.version.unwrap());
+    assert!(version.epoch > before.epoch, "versions grow across restarts");
+    assert_eq!(version, v1::TableVersion { epoch: worker.epoch, number: 1 });
     ingress.ack(table.version).await;
     let stop = worker.stop_order().await;
     assert_eq!(stop.replica_id, gone.replica_id, "what nobody asks for stops");

@@ -1,6 +1,8 @@
 //! Kept answers between ingress and replicas: what is never kept, and what a change of routes makes of those there are.
 
-use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, Table, echo, eventually, table};
+use crate::common::{
+    FakeHead, FakeWorker, GENERATE, Reaction, Setup, Table, echo, eventually, number, table,
+};
 use millstream_ingress::HttpLimits;
 use millstream_proto::v1;
 use millstream_test_support::Echo;
@@ -10,7 +12,7 @@ use serde_json::json;
 /// that is routed.
 fn of_revision(table: Table, version: u64, revision: u64, replicas: &[u64]) -> Table {
     let mut table = table.of_revision(revision);
-    table.version = version;
+    table.version = Some(number(version));
     let pipeline = &mut table.pipelines[0];
     for (replica, &started_for) in pipeline.deployments[0].replicas.iter_mut().zip(replicas) {
         replica.revision = started_for;

@@ -67,6 +67,7 @@ async fn own_pages_tell_liveness_and_routes() {
     assert_eq!(health.status(), 200);
     let routes = setup.client.get(setup.url("/-/routes")).send().await.unwrap();
     let routes: serde_json::Value = routes.json().await.unwrap();
+    assert_eq!(routes["epoch"], json!(1));
     assert_eq!((&routes["version"], &routes["pipelines"][0]["route"]), (&json!(1), &json!("/echo")));
     let replica = &routes["pipelines"][0]["deployments"][0]["replicas"][0];
     assert_eq!((&replica["id"], &replica["address"]), (&json!("echo-1"), &json!(worker.address.to_string())));

@@ -260,7 +260,7 @@ impl ReconcilerActor {
     }
 
     fn publish(&self, epoch: u64, table: RouteTable) {
-        tracing::debug!(version = table.version, "new route table");
+        tracing::debug!(version = %table.version, "new route table");
         self.shared.feed.send_modify(|feed| feed.publish(epoch, table));
     }
 

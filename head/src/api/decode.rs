@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_core::model::{Counted, Device, Load, Order, Registration, Report, Resources};
+use millstream_core::model::{Counted, Device, Load, Order, Registration, Report, Resources, TableVersion};
 use millstream_core::rollout::{Outcomes, Shadowed};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::{FullName, Name, NameError};
@@ -139,6 +139,12 @@ pub(crate) fn counted(report: &v1::LoadReport) -> Counted {
         }
     }
     counted
+}
+
+/// The table that an ingress confirms; one that says none confirms none.
+pub(crate) fn version(ack: v1::Ack) -> TableVersion {
+    let v1::TableVersion { epoch, number } = ack.version.unwrap_or_default();
+    TableVersion { epoch, number }
 }
 
 /// An order to start a replica.

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use millstream_core::model::Observation;
-use millstream_core::model::SessionId;
+use millstream_core::model::{Observation, SessionId, TableVersion};
 use millstream_proto::IngressId;
 use millstream_proto::v1::route_service_server::RouteService;
 use millstream_proto::v1::{self, GetSourceRequest, GetSourceResponse, IngressMessage, RouteMessage};
@@ -89,7 +88,7 @@ struct Sent {
     feed: watch::Receiver<Feed>,
     shared: Arc<Shared>,
     term: u64,
-    version: u64,
+    version: TableVersion,
     leave: bool,
 }
 
@@ -100,7 +99,7 @@ fn tables(
     shared: Arc<Shared>,
 ) -> BoxStream<'static, Result<RouteMessage, Status>> {
     let term = feed.borrow().epoch;
-    let sent = Sent { feed, shared, term, version: 0, leave: false };
+    let sent = Sent { feed, shared, term, version: TableVersion::default(), leave: false };
     stream::unfold(sent, async |mut sent| {
         loop {
             let message = next(&mut sent)?;
@@ -160,7 +159,7 @@ async fn read(
         };
         let Ok(Some(message)) = message else { break };
         let event = match message.body {
-            Some(Body::Ack(ack)) => Observation::Acked(id.clone(), session, ack.version),
+            Some(Body::Ack(ack)) => Observation::Acked(id.clone(), session, decode::version(ack)),
             Some(Body::Load(load)) => {
                 for (deployment, requests) in decode::shed(&load) {
                     shared.events.note_shed(deployment, requests);

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use millstream_core::desired::keys::KeySettings;
 use millstream_core::desired::{ApiKey, StoredRevision};
-use millstream_core::model::{PipelineRoute, ReplicaRoute, RouteTable, Variant};
+use millstream_core::model::{PipelineRoute, ReplicaRoute, RouteTable, TableVersion, Variant};
 use millstream_pipelines::Name;
 use millstream_proto::v1;
 use prost::Message as _;
@@ -25,7 +25,7 @@ impl PublishedTable {
     }
 
     /// The table's version.
-    pub(crate) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> TableVersion {
         self.table.version
     }
 
@@ -44,8 +44,9 @@ impl PublishedTable {
 }
 
 fn encode(table: &RouteTable) -> v1::RouteTable {
+    let TableVersion { epoch, number } = table.version;
     v1::RouteTable {
-        version: table.version,
+        version: Some(v1::TableVersion { epoch, number }),
         pipelines: table.pipelines.iter().map(|route| encode_pipeline(route)).collect(),
         keys: table.keys.iter().map(|(name, key)| encode_key(name, key)).collect(),
         num_ingresses: table.num_ingresses,
@@ -101,7 +102,7 @@ mod tests {
     use tokio::sync::watch;
 
     /// A pipeline whose revision 3 has a text of 20 kB.
-    fn table(version: u64) -> RouteTable {
+    fn table(number: u64) -> RouteTable {
         let comment = "x".repeat(20_000);
         let source = format!("# {comment}\nname = \"p\"\n[deployments.model]\nengine = \"echo\"\n");
         let compiled = Compiled::from_text("p.toml", &source).unwrap();
@@ -116,6 +117,7 @@ mod tests {
         let revision = Arc::new(Revision { stored, compiled: Ok(compiled) });
         let variants = vec![Variant { revision, permille: 1000, shadow_permille: 0 }];
         let route = PipelineRoute { name: "p".parse().unwrap(), variants, deployments: Vec::new() };
+        let version = TableVersion { epoch: 1, number };
         RouteTable { version, pipelines: Arc::new(vec![Arc::new(route)]), ..RouteTable::default() }
     }
 
@@ -129,7 +131,10 @@ mod tests {
         assert!(sent.iter().all(|bytes| bytes.as_ptr() == sent[0].as_ptr()), "the same bytes");
         assert!(sent[0].len() < 100, "{} bytes", sent[0].len());
         let decoded = v1::RouteTable::decode(sent[0].clone()).unwrap();
-        assert_eq!((decoded.version, decoded.pipelines[0].variants[0].revision), (7, 3));
+        assert_eq!(
+            (decoded.version, decoded.pipelines[0].variants[0].revision),
+            (Some(v1::TableVersion { epoch: 1, number: 7 }), 3)
+        );
     }
 
     #[test]

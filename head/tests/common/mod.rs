@@ -271,7 +271,7 @@ impl Ingress {
         }
     }
 
-    pub(crate) async fn ack(&self, version: u64) {
+    pub(crate) async fn ack(&self, version: Option<v1::TableVersion>) {
         let body = Some(v1::ingress_message::Body::Ack(v1::Ack { version }));
         self.said.send(v1::IngressMessage { body }).await.unwrap();
     }

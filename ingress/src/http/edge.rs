@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use millstream_proto::endpoint::{Access, Endpoint};
-use millstream_proto::{ErrorClass, RequestId};
+use millstream_proto::{ErrorClass, RequestId, v1};
 use serde::Serialize;
 
 use super::answer::{self, EdgeBody};
@@ -229,7 +229,9 @@ struct Health {
 /// `GET /-/routes`.
 #[derive(Serialize, Default)]
 struct RoutesPage {
-    /// The head's number of the table; 0 while none was received.
+    /// The term of the head that made the table; 0 while none was received.
+    epoch: u64,
+    /// The table's number within that term.
     version: u64,
     pipelines: Vec<PipelinePage>,
 }
@@ -270,7 +272,8 @@ struct ReplicaPage {
 impl RoutesPage {
     fn of(table: &RouteTable) -> Self {
         let pipelines = table.by_name.values().map(|route| PipelinePage::of(route));
-        Self { version: table.version, pipelines: pipelines.collect() }
+        let v1::TableVersion { epoch, number } = table.version;
+        Self { epoch, version: number, pipelines: pipelines.collect() }
     }
 }
 

@@ -35,7 +35,8 @@ impl Follower<'_> {
             self.routes.apply(&table, self.revisions);
             self.revisions.retain_named_by(&table);
             let version = table.version;
-            tracing::info!(version, "route table in force");
+            let v1::TableVersion { epoch, number } = version.unwrap_or_default();
+            tracing::info!(epoch, number, "route table in force");
             if self.outbound.send(ingress_message::Body::Ack(v1::Ack { version })).await.is_err() {
                 return;
             }
@@ -48,7 +49,8 @@ impl Follower<'_> {
     async fn fetch(&mut self, table: &v1::RouteTable, tables: &mut cell::Receiver<Newest>) -> bool {
         let mut backoff = Backoff::new();
         while let Err(error) = self.revisions.fetch(table, &self.head).await {
-            tracing::warn!(version = table.version, %error, "a route table is not complete, the last one stays in force");
+            let v1::TableVersion { epoch, number } = table.version.unwrap_or_default();
+            tracing::warn!(epoch, number, %error, "a route table is not complete, the last one stays in force");
             // A newer table is not waited for: it may name what can be had.
             if tokio::time::timeout(backoff.next_wait(), tables.changed()).await.is_ok() {
                 tables.mark_changed();

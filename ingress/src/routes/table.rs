@@ -86,8 +86,8 @@ struct Variant {
 
 /// One version of what this ingress serves.
 pub(crate) struct RouteTable {
-    /// The head's number of it.
-    pub version: u64,
+    /// Which one it is.
+    pub version: v1::TableVersion,
     /// By HTTP path.
     pub by_path: HashMap<Box<str>, Arc<Route>>,
     /// By name.
@@ -169,7 +169,7 @@ impl Routes {
             }
         }
         let by_path = by_path.into_iter().map(|(path, variants)| (path, Arc::new(Route::new(&variants))));
-        let (version, by_path) = (table.version, by_path.collect());
+        let (version, by_path) = (table.version.unwrap_or_default(), by_path.collect());
         let keys = Keys::of(table, old.as_deref().map(|old| &old.keys));
         self.current.store(Some(Arc::new(RouteTable { version, by_path, by_name, keys, deployments })));
     }

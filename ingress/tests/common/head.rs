@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
 use millstream_proto::v1::{self, ingress_message, route_message};
+use millstream_test_support::LIMIT;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::watch;
@@ -45,7 +46,10 @@ impl DerefMut for Table {
 impl Table {
     /// A table without pipelines.
     pub(crate) fn empty(version: u64) -> Self {
-        Self { routes: v1::RouteTable { version, ..Default::default() }, sources: Sources::new() }
+        Self {
+            routes: v1::RouteTable { version: Some(number(version)), ..Default::default() },
+            sources: Sources::new(),
+        }
     }
 
     /// The same text as another revision of the only pipeline.
@@ -89,7 +93,7 @@ pub(crate) struct FakeHead {
 #[derive(Default)]
 struct Heard {
     hello: Option<v1::Hello>,
-    acks: Vec<u64>,
+    acks: Vec<v1::TableVersion>,
     loads: Vec<v1::DeploymentLoad>,
     /// Revisions that were asked for, in order.
     fetches: Vec<(String, u64)>,
@@ -116,7 +120,7 @@ impl RouteService for HeadService {
                 let mut heard = heard.lock();
                 match message.body.expect("messages have bodies") {
                     ingress_message::Body::Hello(hello) => heard.hello = Some(hello),
-                    ingress_message::Body::Ack(ack) => heard.acks.push(ack.version),
+                    ingress_message::Body::Ack(ack) => heard.acks.extend(ack.version),
                     ingress_message::Body::Load(load) => heard.loads.extend(load.deployments),
                 }
             }
@@ -168,7 +172,7 @@ impl FakeHead {
     }
 
     pub(crate) fn acked(&self, version: u64) -> bool {
-        self.heard.lock().acks.contains(&version)
+        self.heard.lock().acks.contains(&number(version))
     }
 
     /// How often a revision was asked for.
@@ -187,7 +191,7 @@ impl FakeHead {
 
     /// Pushes a table and waits until the ingress has confirmed it.
     pub(crate) async fn push(&self, table: Table) {
-        let version = table.version;
+        let version = table.version.unwrap().number;
         self.publish(table);
         eventually("the table is confirmed", || self.acked(version)).await;
     }
@@ -209,12 +213,13 @@ impl FakeHead {
     }
 }
 
-/// It ends like a process: at once, with all its connections.
+/// It ends like a process: at once, with all its connections. Its port is free afterwards.
 impl Drop for FakeHead {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let Some(runtime) = self.runtime.take() else { return };
+        // On a thread of its own: this one runs async code and may not wait for a runtime.
+        let ended = std::thread::spawn(move || runtime.shutdown_timeout(LIMIT));
+        ended.join().expect("a runtime ends without a panic");
     }
 }
 
@@ -224,6 +229,11 @@ fn encoded(table: &Table) -> route_message::Body {
 
 fn message(body: route_message::Body) -> v1::RouteMessage {
     v1::RouteMessage { epoch: 1, body: Some(body) }
+}
+
+/// The version of a table of the head's only term.
+pub(crate) fn number(number: u64) -> v1::TableVersion {
+    v1::TableVersion { epoch: 1, number }
 }
 
 /// A table of one pipeline whose only deployment has these replicas: (id, worker's address).
@@ -249,6 +259,7 @@ pub(crate) fn table(
         name: name.clone(),
         deployments: vec![route],
     };
-    let routes = v1::RouteTable { version, pipelines: vec![pipeline], ..Default::default() };
+    let routes =
+        v1::RouteTable { version: Some(number(version)), pipelines: vec![pipeline], ..Default::default() };
     Table { routes, sources: Sources::new() }.with_source(&name, 1, source)
 }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-pub(crate) use self::head::{FakeHead, Table, table};
+pub(crate) use self::head::{FakeHead, Table, number, table};
 
 /// A pipeline with one stage that echoes, whose replicas take four calls at a time.
 pub(crate) fn echo() -> Echo {

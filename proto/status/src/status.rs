@@ -111,7 +111,7 @@ pub struct IngressStatus {
     pub name: String,
     /// HOST:PORT it listens on.
     pub address: String,
-    /// Version of the route table that it has confirmed.
+    /// Number of the route table that it has confirmed. Each term of a head counts its tables from 1; 0: none yet.
     pub routes_version: u64,
 }
 

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use millstream_core::model::RouteTable;
-use millstream_core::model::State;
+use millstream_core::model::{RouteTable, State, TableVersion};
 use millstream_core::scheduler::WHOLE_DEVICE;
 use millstream_pipelines::{FullName, Name};
 use millstream_proto::{NodeId, ReplicaId};
@@ -75,11 +74,11 @@ pub(crate) struct Capacity {
 #[derive(Debug, Default)]
 struct IngressView {
     /// Version and replicas of the last table that it confirmed.
-    confirmed: (u64, BTreeSet<ReplicaId>),
+    confirmed: (TableVersion, BTreeSet<ReplicaId>),
     /// The pipelines of that table.
     pipelines: BTreeSet<Name>,
     /// Version and replicas of the table in force.
-    in_force: (u64, BTreeSet<ReplicaId>),
+    in_force: (TableVersion, BTreeSet<ReplicaId>),
 }
 
 /// See the module.
@@ -238,8 +237,8 @@ impl Checks {
         // Requests that waited are bound while a table comes in force, before it is confirmed.
         let newer = view.in_force.0 > view.confirmed.0;
         let (version, named) = if newer { &view.in_force } else { &view.confirmed };
-        if *version > 0 && !named.contains(replica) {
-            let detail = format!("{ingress:?} sends to {replica}, which its table {version:x} does not name");
+        if *version > TableVersion::default() && !named.contains(replica) {
+            let detail = format!("{ingress:?} sends to {replica}, which its table {version} does not name");
             self.fail(Rule::RoutesKept, detail);
         }
     }
@@ -265,7 +264,7 @@ impl Checks {
     }
 
     /// The table that every ingress has confirmed; `None` while they differ.
-    pub(crate) fn all_confirmed(&self, version: u64) -> bool {
+    pub(crate) fn all_confirmed(&self, version: TableVersion) -> bool {
         self.ingresses.values().all(|view| view.confirmed.0 == version)
     }
 }

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::desired::{Desired, Revision};
-use millstream_core::model::RouteTable;
-use millstream_core::model::{Command, SessionId, State};
-use millstream_core::model::{Observation, Registration};
+use millstream_core::model::{
+    Command, Observation, Registration, RouteTable, SessionId, State, TableVersion,
+};
 use millstream_core::reconcile::{Effect, Event, Reconciler, Start};
 use millstream_core::rollout::{Change, ChangeKind};
 use millstream_pipelines::FullName;
@@ -41,7 +41,7 @@ struct IngressStream {
     id: IngressId,
     session: SessionId,
     process: Process,
-    sent: u64,
+    sent: TableVersion,
 }
 
 /// See the module.
@@ -281,7 +281,7 @@ impl Head {
 
     fn hello(&mut self, conn: ConnId, process: Process, id: IngressId, cx: &mut Cx) {
         let session = self.session();
-        let stream = IngressStream { id: id.clone(), session, process, sent: 0 };
+        let stream = IngressStream { id: id.clone(), session, process, sent: TableVersion::default() };
         self.ingress_streams.insert(conn, stream);
         let (name, address) = (id.to_string(), String::new());
         self.observe(Observation::IngressJoined { id, session, name, address, pid: 1 }, cx);
@@ -308,11 +308,11 @@ impl Head {
     }
 
     fn published(&mut self, table: &RouteTable, cx: &mut Cx) {
-        cx.note(|| format!("head {} publishes {:x}: {:?}", self.state().epoch, table.version, named(table)));
+        cx.note(|| format!("head {} publishes {}: {:?}", self.state().epoch, table.version, named(table)));
         let stopped = &self.watched.stopped;
         let again = named(table).into_iter().find(|replica| stopped.contains_key(replica));
         if let Some(replica) = again {
-            cx.checks.fail(Rule::StoppedNotNamed, format!("{replica} in table {:x}", table.version));
+            cx.checks.fail(Rule::StoppedNotNamed, format!("{replica} in table {}", table.version));
         }
         self.last_command = cx.now();
         cx.checks.dirty = true;
@@ -328,7 +328,7 @@ impl Head {
 
     /// Sends each ingress the newest table, once.
     fn feed(&mut self, cx: &mut Cx) {
-        // A head that has just begun has no table; version 0 stands for that.
+        // A head that has just begun has no table: its version is the first in the order.
         let routes = &self.reconciler.state().routes;
         let (version, epoch) = (routes.version, self.reconciler.state().epoch);
         for (conn, stream) in &mut self.ingress_streams {

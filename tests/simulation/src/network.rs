@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_core::model::RouteTable;
-use millstream_core::model::{Counted, Registration, Report};
-use millstream_core::model::{Load, Order};
+use millstream_core::model::{Counted, Load, Order, Registration, Report, RouteTable, TableVersion};
 use millstream_pipelines::FullName;
 use millstream_proto::{CallError, IngressId, ReplicaId};
 use rand::Rng;
@@ -53,7 +51,7 @@ pub(crate) enum Message {
     /// Head to ingress, with its epoch.
     Table(u64, RouteTable),
     /// Ingress to head: the table of that version is in force.
-    Ack(u64),
+    Ack(TableVersion),
     /// Ingress to head: its requests, and how calls and requests ended.
     Load(BTreeMap<FullName, Load>, Counted),
     /// Ingress to worker: run a call.

@@ -4,6 +4,7 @@ mod command;
 mod observation;
 mod state;
 mod table;
+mod table_version;
 
 pub use command::{Command, Order, Reason, Scale};
 pub use observation::{Counted, Observation, Registration, Report};
@@ -12,3 +13,4 @@ pub use state::{
     ReplicaCounts, Resources, Serving, SessionId, Settling, State, Unplaced,
 };
 pub use table::{DeploymentRoute, PipelineRoute, ReplicaRoute, RouteTable, Variant};
+pub use table_version::TableVersion;

@@ -8,6 +8,7 @@ use millstream_status::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
 use super::state::{Load, Replica, Resources, SessionId};
+use super::table_version::TableVersion;
 use crate::rollout::Tally;
 use crate::scheduler::Share;
 
@@ -98,7 +99,7 @@ pub enum Observation {
         pid: u32,
     },
     /// A route table is in force at an ingress.
-    Acked(IngressId, SessionId, u64),
+    Acked(IngressId, SessionId, TableVersion),
     /// Requests at an ingress.
     Loaded(IngressId, SessionId, BTreeMap<FullName, Load>),
     /// How requests and calls ended at an ingress since it last said so.

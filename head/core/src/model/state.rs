@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::command::Reason;
 use super::table::RouteTable;
+use super::table_version::TableVersion;
 pub use crate::autoscaler::Load;
 use crate::autoscaler::Scaler;
 use crate::desired::Pipeline;
@@ -48,7 +49,7 @@ pub struct State {
     pub counts: BTreeMap<FullName, ReplicaCounts>,
     /// How many requests and calls have ended, by pipeline, since this head began to count.
     pub ended: BTreeMap<Name, Ended>,
-    /// The newest route table; version 0 before the first one.
+    /// The newest route table; that of version 0 before the first one.
     pub routes: RouteTable,
     /// Whether workers had time to report after the head's start, and whom it waits for.
     pub settling: Settling,
@@ -225,7 +226,7 @@ pub enum Leaving {
         /// Since when.
         since: Duration,
         /// First route table without it; `None` until that is made.
-        gone_from: Option<u64>,
+        gone_from: Option<TableVersion>,
         /// Why.
         reason: Reason,
     },
@@ -252,7 +253,7 @@ pub struct Ingress {
     /// When its stream began, or broke.
     pub since: Duration,
     /// Version of the route table in force there.
-    pub acked: u64,
+    pub acked: TableVersion,
     /// Its last load report.
     pub loads: BTreeMap<FullName, Load>,
 }

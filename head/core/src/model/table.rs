@@ -7,13 +7,14 @@ use millstream_pipelines::{FullName, Name};
 use millstream_status::{NodeId, ReplicaId};
 use serde::Serialize;
 
+use super::table_version::TableVersion;
 use crate::desired::{ApiKey, Revision};
 
 /// A whole route table.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct RouteTable {
-    /// Grows with each table; 0 before the first one.
-    pub version: u64,
+    /// Grows with each table, also across restarts of the head.
+    pub version: TableVersion,
     /// The pipelines, by name.
     pub pipelines: Arc<Vec<Arc<PipelineRoute>>>,
     /// The API keys, by name.

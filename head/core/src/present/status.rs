@@ -36,7 +36,7 @@ pub fn status(
         .map(|ingress| IngressStatus {
             name: ingress.name.clone(),
             address: ingress.address.clone(),
-            routes_version: ingress.acked,
+            routes_version: ingress.acked.number,
         })
         .collect();
     ingresses.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));

@@ -9,6 +9,7 @@ use millstream_status::status::ReplicaState;
 
 use crate::model::{
     AbsentMember, Booking, Command, Conclusion, Leaving, Order, Replica, Serving, Settling, State,
+    TableVersion,
 };
 use crate::rollout::{Change, ChangeKind, Rollout};
 
@@ -50,13 +51,13 @@ impl State {
         }
     }
 
-    /// The newest route table that every ingress has put in force.
-    pub(super) fn confirmed_version(&self) -> u64 {
-        self.ingresses.values().map(|ingress| ingress.acked).min().unwrap_or(u64::MAX)
+    /// Whether every ingress has put that route table, or a newer one, in force.
+    pub(super) fn is_confirmed(&self, version: TableVersion) -> bool {
+        self.ingresses.values().all(|ingress| ingress.acked >= version)
     }
 
     /// The oldest route table whose confirmation a replica on its way out waits for.
-    pub(super) fn awaited_version(&self) -> Option<u64> {
+    pub(super) fn awaited_version(&self) -> Option<TableVersion> {
         let replicas = self.nodes.values().flat_map(|node| node.replicas.values());
         let versions = replicas.filter_map(|replica| match replica.leaving {
             Some(Leaving::Retiring { gone_from, .. }) => gone_from,

@@ -13,7 +13,9 @@ use super::pass::Pass;
 use super::view::{Health, ReplicaView, View, world};
 use super::{context, replicas, scale};
 use crate::desired::Desired;
-use crate::model::{Booking, Command, Leaving, Node, Order, Reason, ReplicaCounts, State, Unplaced};
+use crate::model::{
+    Booking, Command, Leaving, Node, Order, Reason, ReplicaCounts, State, TableVersion, Unplaced,
+};
 use crate::scheduler::{self, Pending, Request, Strategy, Workload};
 
 /// How long a replica may stop beyond its drain time before it is told again.
@@ -206,7 +208,7 @@ fn stop(pass: Pass<'_>, view: &View<'_>, decided: &mut Decided) {
 
 /// Whether no ingress sends to replicas that the table of that version does not name. One whose stream broke a moment
 /// ago may still serve from an older table; so may those of the head before, until they had time to dial this one.
-fn is_confirmed(pass: Pass<'_>, version: u64) -> bool {
+fn is_confirmed(pass: Pass<'_>, version: TableVersion) -> bool {
     let Pass { state, timing, timer, .. } = pass;
     let inherits = !state.settling.until.is_zero();
     if inherits && !timer.reached(state.settling.until + timing.ack_timeout.saturating_sub(timing.settle)) {

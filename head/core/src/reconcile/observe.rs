@@ -14,7 +14,7 @@ use crate::Timing;
 use crate::desired::Desired;
 use crate::model::{
     AbsentMember, Booking, Counted, Ingress, Leaving, Node, Observation, Registration, Replica, Report,
-    SessionId, State,
+    SessionId, State, TableVersion,
 };
 use crate::rollout::Phase;
 
@@ -104,8 +104,15 @@ pub(super) fn observe(
         Observation::IngressJoined { id, session, name, address, pid } => {
             state.forget_loads(&id, now);
             let session = Some(session);
-            let ingress =
-                Ingress { name, address, pid, session, since: now, acked: 0, loads: BTreeMap::new() };
+            let ingress = Ingress {
+                name,
+                address,
+                pid,
+                session,
+                since: now,
+                acked: TableVersion::default(),
+                loads: BTreeMap::new(),
+            };
             state.ingresses.insert(id, Arc::new(ingress));
             Change::Structure
         }
@@ -183,7 +190,8 @@ fn join(state: &mut State, desired: &Desired, session: SessionId, registration: 
         update(&mut replica, report);
         if let Some(Leaving::Stopping { since, reason }) = replica.leaving {
             // The order to stop may be lost: give it again.
-            replica.leaving = Some(Leaving::Retiring { since, gone_from: Some(0), reason });
+            replica.leaving =
+                Some(Leaving::Retiring { since, gone_from: Some(TableVersion::default()), reason });
         }
         replicas.insert(id, replica);
     }

@@ -26,7 +26,9 @@ use super::timer::Timer;
 use super::view;
 use crate::Timing;
 use crate::desired::Desired;
-use crate::model::{AbsentMember, Command, Observation, Pending, Registration, RouteTable, State, Unplaced};
+use crate::model::{
+    AbsentMember, Command, Observation, Pending, Registration, RouteTable, State, TableVersion, Unplaced,
+};
 use crate::present::explain::{self, Subject};
 use crate::present::snapshot::{Snapshot, Version};
 
@@ -109,7 +111,7 @@ struct Due {
     /// When the last pass was.
     last_pass: Duration,
     /// The lowest version of the route table that replicas on their way out wait to be confirmed.
-    awaited_version: Option<u64>,
+    awaited_version: Option<TableVersion>,
 }
 
 impl Reconciler {
@@ -256,8 +258,7 @@ impl Reconciler {
                 self.due.outcomes = self.due.outcomes.or(Some(self.due.last_pass + JUDGE_INTERVAL));
             }
             Change::Confirmed => {
-                let confirmed = self.state.confirmed_version();
-                if self.due.awaited_version.is_some_and(|version| confirmed >= version) {
+                if self.due.awaited_version.is_some_and(|version| self.state.is_confirmed(version)) {
                     self.due.changed = Dirty::All;
                 }
             }

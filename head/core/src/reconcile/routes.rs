@@ -15,13 +15,9 @@ use super::view::{ReplicaView, View};
 use crate::Timing;
 use crate::desired::{Desired, Pipeline, Revision};
 use crate::model::{
-    DeploymentRoute, Leaving, PipelineRoute, Replica, ReplicaRoute, RouteTable, State, Variant,
+    DeploymentRoute, Leaving, PipelineRoute, Replica, ReplicaRoute, RouteTable, State, TableVersion, Variant,
 };
 use crate::rollout::Phase;
-
-/// Bits of a version that count tables within a term; the term stands above them, so that versions grow across
-/// restarts of the head.
-const TABLES_PER_TERM_BITS: u32 = 32;
 
 /// Makes the next table when it differs from the last one, and notes which leaving replicas it no longer names.
 /// While the head does not know yet what runs there is none: ingresses serve on from theirs.
@@ -39,12 +35,12 @@ pub(super) fn publish(
     state.note_draining(&pipelines, desired, timing, timer);
     let num_ingresses = num_ingresses(state);
     let routes = &state.routes;
-    let changed = routes.version == 0
+    let changed = routes.version == TableVersion::default()
         || !is_same(&routes.pipelines, &pipelines)
         || routes.num_ingresses != num_ingresses
         || !Arc::ptr_eq(&routes.keys, &desired.keys.by_name) && routes.keys != desired.keys.by_name;
     if changed {
-        let version = (routes.version + 1).max((state.epoch << TABLES_PER_TERM_BITS) + 1);
+        let version = routes.version.next(state.epoch);
         let (pipelines, keys) = (Arc::new(pipelines), Arc::clone(&desired.keys.by_name));
         state.routes = RouteTable { version, pipelines, keys, num_ingresses };
     }

@@ -501,7 +501,7 @@ fn a_new_table_tells_of_keys_and_of_ingresses_that_come_and_go() {
     let told = |cluster: &mut Cluster| {
         cluster.settle();
         let routes = &cluster.state.routes;
-        (routes.version, routes.num_ingresses, routes.keys.len())
+        (routes.version.number, routes.num_ingresses, routes.keys.len())
     };
     let (first, ..) = told(&mut cluster);
     assert_eq!(told(&mut cluster), (first, 1, 0), "nobody is there yet, and whoever comes has it all");

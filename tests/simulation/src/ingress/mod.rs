@@ -182,7 +182,7 @@ impl Ingress {
             self.apply(&table, cx);
             cx.checks.confirmed(self.process, &table);
         }
-        cx.note(|| format!("{:?} confirms {version:x}", self.process));
+        cx.note(|| format!("{:?} confirms {version}", self.process));
         cx.send((conn, End::Dialler), Message::Ack(version));
     }
 

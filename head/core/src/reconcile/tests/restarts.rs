@@ -15,7 +15,7 @@ fn a_restarted_head_adopts_what_runs_and_restarts_none() {
     assert!(cluster.short().is_empty(), "it waits for reports");
     cluster.join_with("n1", 64, 0, on_1);
     assert!(cluster.short().is_empty(), "half is not all");
-    assert_eq!(cluster.state.routes.version, 0, "no ingress gets half a table");
+    assert_eq!(cluster.state.routes.version.number, 0, "no ingress gets half a table");
     cluster.join_with("n2", 64, 0, on_2);
     assert_eq!(cluster.short(), ["settle", "serve p@1"]);
     assert_eq!(cluster.routed("p").len(), 2);
