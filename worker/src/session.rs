@@ -61,6 +61,7 @@ impl NodeFacts {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch,
+            cluster_id: String::new(),
         }
     }
 }

@@ -43,7 +43,10 @@ impl NodeService for NodeServer {
         self.lead_above(obeyed).await?;
         let reconciler = shared.reconciler().map_err(unavailable)?;
         let (outbound, orders) = mpsc::channel(MAX_WAITING_ORDERS);
-        let registered = v1::Registered { heartbeat_ms: decode::millis(shared.timing.heartbeat) };
+        let registered = v1::Registered {
+            heartbeat_ms: decode::millis(shared.timing.heartbeat),
+            cluster_id: String::new(),
+        };
         let body = Some(v1::head_message::Body::Registered(registered));
         // The first message, whatever the reconciler orders at once.
         let _ = outbound.try_send(Ok(HeadMessage { epoch: shared.epoch(), body }));

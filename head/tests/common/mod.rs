@@ -233,6 +233,7 @@ impl Ingress {
             name: name.into(),
             address: "127.0.0.1:8000".into(),
             pid: 7,
+            cluster_id: String::new(),
         };
         said.send(v1::IngressMessage { body: Some(v1::ingress_message::Body::Hello(hello)) }).await.unwrap();
         let messages = client.session(ReceiverStream::new(messages)).await.unwrap().into_inner();

@@ -119,6 +119,7 @@ impl Session<'_> {
             name: self.hello.name.clone(),
             address: self.hello.address.to_string(),
             pid: std::process::id(),
+            cluster_id: String::new(),
         }
     }
 
@@ -169,6 +170,7 @@ impl Session<'_> {
             Some(route_message::Body::Leave(leave)) => {
                 self.leave.send_replace(Some(Duration::from_millis(leave.drain_ms)));
             }
+            Some(route_message::Body::Welcome(_)) => {}
             None => tracing::warn!("message of the head without a body ignored"),
         }
         Ok(())

@@ -160,12 +160,9 @@ impl Client {
         parse(&answer.await?.json)
     }
 
-    /// The cluster as it is now, and again at each change: on a connection of its own, as a watch may be in no hurry.
+    /// The cluster as it is now, and again at each change.
     pub(crate) async fn watch_status(&self) -> Result<StatusWatch, Failure> {
-        let mut service = self.target.connect(KeepAlive::WATCH).await?;
-        let stream = within(SHORT, service.watch_status(v1::StatusRequest {})).await;
-        let stream = stream.map_err(|status| self.target.failure(&status))?.into_inner();
-        Ok(StatusWatch::new(self.target.clone(), stream))
+        StatusWatch::open(&self.target).await
     }
 
     /// The stored pipelines.
@@ -247,4 +244,52 @@ fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Failure> {
     serde_json::from_str(json).map_err(|error| {
         Failure::failed(format!("the cluster speaks another version of this command's language: {error}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use axum::body::Body;
+    use axum::http::{HeaderMap, HeaderName, HeaderValue, Response as HttpResponse};
+    use http_body_util::{BodyExt as _, Full};
+    use millstream_proto::event::Decision;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Serves one answer to every call, as a head whose clock shows `now`; gives the address.
+    async fn head(answer: impl prost::Message, now: SystemTime) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let message = answer.encode_to_vec();
+        // The frame of a message: not compressed, so long.
+        let mut frame = vec![0];
+        frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+        frame.extend(message);
+        let answer = async move || {
+            let status = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+            let trailers = HeaderMap::from_iter([status]);
+            let answer = HttpResponse::builder()
+                .header("content-type", "application/grpc")
+                .header("date", httpdate::fmt_http_date(now));
+            let body = Full::new(frame.into()).with_trailers(async { Some(Ok(trailers)) });
+            answer.body(Body::new(body)).unwrap()
+        };
+        tokio::spawn(async { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+        address
+    }
+
+    #[tokio::test]
+    async fn the_head_says_what_time_it_is_and_a_long_answer_is_read() {
+        // Longer than the 4 MiB that are read unless gRPC is told otherwise.
+        let decision = Decision::Pending { reasons: vec!["x".repeat(5 << 20)] };
+        let event = Event { sequence: 1, at_ms: 1, pipeline: Some("rag".into()), deployment: None, decision };
+        let answer = v1::ExplainResponse { json: serde_json::to_string(&[&event]).unwrap() };
+        let now = UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        let address = head(answer, now).await;
+        let mut client = Client::connect_to(&address, "token").await.unwrap();
+        let (events, head_now) = client.explain("rag").await.unwrap();
+        assert_eq!((events, head_now), (vec![event], Some(now)));
+    }
 }

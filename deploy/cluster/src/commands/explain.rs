@@ -28,8 +28,8 @@ pub(crate) async fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failu
     let (mut events, head_now) = client.explain(&args.target).await?;
     if let Some(since) = args.since {
         // Events carry the head's time, and this machine's clock may show another.
-        let now = head_now.unwrap_or_else(clock::system_time);
-        events.retain(|event| now < at(event) + since);
+        let start = head_now.unwrap_or_else(clock::system_time).checked_sub(since);
+        events.retain(|event| start.is_none_or(|start| at(event) >= start));
     }
     // What is about the whole pipeline or the cluster concerns a target that is a slip of the pen too.
     if events.iter().all(|event| event.subject() != args.target) {
