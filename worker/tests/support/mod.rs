@@ -140,7 +140,15 @@ impl Head {
     pub(crate) async fn session(&mut self, epoch: u64) -> Session {
         let next = tokio::time::timeout(LIMIT, self.sessions.recv()).await;
         let session = next.expect("no worker registered").unwrap();
-        session.send(epoch, head_message::Body::Registered(v1::Registered { heartbeat_ms: 20 })).await;
+        session
+            .send(
+                epoch,
+                head_message::Body::Registered(v1::Registered {
+                    heartbeat_ms: 20,
+                    cluster_id: String::new(),
+                }),
+            )
+            .await;
         session
     }
 

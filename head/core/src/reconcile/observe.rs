@@ -103,16 +103,8 @@ pub(super) fn observe(
         }
         Observation::IngressJoined { id, session, name, address, pid } => {
             state.forget_loads(&id, now);
-            let session = Some(session);
-            let ingress = Ingress {
-                name,
-                address,
-                pid,
-                session,
-                since: now,
-                acked: TableVersion::default(),
-                loads: BTreeMap::new(),
-            };
+            let (session, acked) = (Some(session), TableVersion::default());
+            let ingress = Ingress { name, address, pid, session, since: now, acked, loads: BTreeMap::new() };
             state.ingresses.insert(id, Arc::new(ingress));
             Change::Structure
         }
