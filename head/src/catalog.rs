@@ -52,6 +52,21 @@ pub(crate) struct Catalog {
     writer: Mutex<Writer>,
 }
 
+/// How a deployed text is to take over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Takeover {
+    /// How requests come to it.
+    pub(crate) mode: Mode,
+    /// Only when this revision is the wanted one.
+    pub(crate) expected: Option<u64>,
+}
+
+#[cfg(test)]
+impl Takeover {
+    /// As `cluster deploy` without flags.
+    pub(crate) const ROLLING: Self = Self { mode: Mode::Rolling, expected: None };
+}
+
 /// What the next change must know.
 struct Writer {
     /// Whether the store may hold something else than what is known.
@@ -60,15 +75,6 @@ struct Writer {
     unresolved: Option<Arc<Desired>>,
     /// The store's version when something was read or written last; a watch may begin after it.
     version: Version,
-}
-
-/// What came of a change.
-struct Changed<T> {
-    outcome: T,
-    /// Whether anything is other than before.
-    is_new: bool,
-    /// What people ask for now.
-    desired: Arc<Desired>,
 }
 
 impl Catalog {
@@ -89,16 +95,18 @@ impl Catalog {
         self.current.subscribe()
     }
 
-    /// Stores a text as a new revision, unless it is there already. Gives the number, whether that changed anything,
-    /// and what people ask for now. With `expected` it is refused when another revision is wanted by now.
+    /// Stores a text as a new revision, unless it is there already. Gives the number, and whether that changed anything.
+    /// With `expected` it is refused when another revision is wanted by now. `note` hears of a new revision before anybody
+    /// else does, as in all changes.
     pub(crate) async fn deploy(
         &self,
         candidate: Candidate,
-        mode: Mode,
-        expected: Option<u64>,
+        takeover: Takeover,
         now_ms: u64,
-    ) -> Result<(u64, bool, Arc<Desired>), Error> {
+        note: impl FnOnce(&u64),
+    ) -> Result<(u64, bool), Error> {
         let name = candidate.compiled.name.clone();
+        let Takeover { mode, expected } = takeover;
         let deploy = |desired: &Desired| {
             expect_wanted(desired, &name, expected)?;
             Ok(match change::deploy_by(desired, candidate.clone(), mode, now_ms)? {
@@ -106,59 +114,51 @@ impl Catalog {
                 After::Changed { revision, desired, .. } => (revision.stored.number, *desired),
             })
         };
-        let Changed { outcome, is_new, desired } = self.change(deploy).await?;
-        Ok((outcome, is_new, desired))
+        self.change(deploy, note).await
     }
 
-    /// Deletes a pipeline; gives what people ask for now.
-    pub(crate) async fn delete(&self, name: &Name) -> Result<Arc<Desired>, Error> {
+    /// Deletes a pipeline.
+    pub(crate) async fn delete(&self, name: &Name, note: impl FnOnce(&())) -> Result<(), Error> {
         let delete = |desired: &Desired| {
             change::delete(desired, name)?;
             let mut desired = desired.clone();
             desired.remove(name);
             Ok(((), desired))
         };
-        Ok(self.change(delete).await?.desired)
+        self.change(delete, note).await.map(drop)
     }
 
-    /// Changes how a pipeline's wanted revision takes over, or which one that is; gives what `change` gave and what
-    /// people ask for now.
+    /// Changes how a pipeline's wanted revision takes over, or which one that is; gives what `change` gave.
     pub(crate) async fn change_rollout<T>(
         &self,
         change: impl Fn(&mut Desired) -> Result<T, Refusal>,
-    ) -> Result<(T, Arc<Desired>), Error> {
+        note: impl FnOnce(&T),
+    ) -> Result<T, Error> {
         let change = |desired: &Desired| {
             let mut desired = desired.clone();
             let outcome = change(&mut desired)?;
             Ok((outcome, desired))
         };
-        let Changed { outcome, desired, .. } = self.change(change).await?;
-        Ok((outcome, desired))
+        Ok(self.change(change, note).await?.0)
     }
 
-    /// Sets or resets a deployment's bounds; gives whether that changed anything, and what people ask for now.
-    pub(crate) async fn scale(
-        &self,
-        name: &FullName,
-        request: ScaleRequest,
-    ) -> Result<(bool, Arc<Desired>), Error> {
+    /// Sets or resets a deployment's bounds; gives whether that changed anything.
+    pub(crate) async fn scale(&self, name: &FullName, request: ScaleRequest) -> Result<bool, Error> {
         let scale = |desired: &Desired| Ok(((), scale::scale(desired, name, request)?));
-        let Changed { is_new, desired, .. } = self.change(scale).await?;
-        Ok((is_new, desired))
+        Ok(self.change(scale, |()| {}).await?.1)
     }
 
-    /// Changes the API keys; gives the name of the key concerned, whether that changed anything, and what people ask for
-    /// now.
+    /// Changes the API keys; gives the name of the key concerned, and whether that changed anything.
     pub(crate) async fn change_keys(
         &self,
         change: impl Fn(&Keys) -> Result<(Keys, Name), Refusal>,
-    ) -> Result<(Name, bool, Arc<Desired>), Error> {
+        note: impl FnOnce(&Name),
+    ) -> Result<(Name, bool), Error> {
         let change = |desired: &Desired| {
             let (keys, name) = change(&desired.keys)?;
             Ok((name, Desired { keys, ..desired.clone() }))
         };
-        let Changed { outcome, is_new, desired } = self.change(change).await?;
-        Ok((outcome, is_new, desired))
+        self.change(change, note).await
     }
 
     /// Publishes what is stored by others, or late, for as long as the store is open.
@@ -188,11 +188,13 @@ impl Catalog {
         Ok(())
     }
 
-    /// Changes what people ask for, by a plain function of it. A change that changes nothing is not stored.
+    /// Changes what people ask for, by a plain function of it; gives whether anything is other than before. A change that
+    /// changes nothing is not stored.
     async fn change<T>(
         &self,
         decide: impl Fn(&Desired) -> Result<(T, Desired), Refusal>,
-    ) -> Result<Changed<T>, Error> {
+        note: impl FnOnce(&T),
+    ) -> Result<(T, bool), Error> {
         let mut writer = self.writer.lock().await;
         let mut failed: Option<store::Error> = None;
         let mut attempts = 0;
@@ -206,16 +208,21 @@ impl Catalog {
             let earlier = writer.unresolved.as_deref();
             if let Some(outcome) = earlier.and_then(|earlier| was_stored(&decide, earlier, &before)) {
                 writer.unresolved = None;
-                return Ok(Changed { outcome, is_new: true, desired: before });
+                note(&outcome);
+                return Ok((outcome, true));
             }
             let (outcome, after) = decide(&before)?;
             let writes = stored::writes(&before, &after);
             if writes.is_empty() {
-                return Ok(Changed { outcome, is_new: false, desired: before });
+                return Ok((outcome, false));
             }
             attempts += 1;
             match self.commit(&mut writer, before, after, writes).await {
-                Ok(desired) => return Ok(Changed { outcome, is_new: true, desired }),
+                Ok(desired) => {
+                    note(&outcome);
+                    self.current.send_replace(desired);
+                    return Ok((outcome, true));
+                }
                 Err(error) if attempts < MAX_ATTEMPTS && is_worth_another(&error, failed.as_ref()) => {
                     failed = Some(error);
                 }
@@ -224,8 +231,8 @@ impl Catalog {
         }
     }
 
-    /// Commits and publishes. Whoever asked may leave at any await: what is known counts as stale until the outcome is
-    /// known.
+    /// Commits; gives what is to be published. Whoever asked may leave at any await: what is known counts as stale until
+    /// the outcome is known.
     async fn commit(
         &self,
         writer: &mut Writer,
@@ -253,9 +260,7 @@ impl Catalog {
             }
         }
         *writer = Writer { is_stale: false, unresolved: None, version: generation };
-        let desired = Arc::new(Desired { generation, ..after });
-        self.current.send_replace(Arc::clone(&desired));
-        Ok(desired)
+        Ok(Arc::new(Desired { generation, ..after }))
     }
 
     /// Reads everything again, and publishes it if it is new.

@@ -103,7 +103,7 @@ impl EventLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leader;
+    use crate::leadership::election::testing::lead;
     use crate::store::embedded::EmbeddedStore;
     use crate::store::faulty::{Fault, Faulty};
     use crate::store::{Expected, Listing, Write};
@@ -113,7 +113,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let faulty = Arc::new(Faulty::new(Arc::new(EmbeddedStore::open(dir.path()).unwrap())));
         let store: Arc<dyn Store> = faulty.clone();
-        (faulty, leader::win(&store, "head").await.unwrap().store, dir)
+        (faulty, lead(&store).await, dir)
     }
 
     fn pipeline(name: &str) -> Subject {

@@ -4,39 +4,29 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use millstream_core::Timing;
 use millstream_proto::v1::control_service_server::ControlServiceServer;
 use millstream_proto::v1::node_service_server::NodeServiceServer;
 use millstream_proto::v1::route_service_server::RouteServiceServer;
-use parking_lot::Mutex;
-use ractor::{Actor, ActorRef};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::actors::head_actor::{HeadActor, HeadMsg};
 use crate::actors::reconciler_actor::ReconcilerMsg;
-use crate::api::auth::AdminToken;
-use crate::api::control_service::ControlServer;
-use crate::api::dashboard;
-use crate::api::node_service::NodeServer;
-use crate::api::rollouts;
-use crate::api::route_service::RouteServer;
-use crate::catalog::Catalog;
-use crate::clock::{Clock, unix_ms};
-use crate::events::EventLog;
-use crate::leader;
+use crate::host::Host;
+use crate::leadership::election::{self, Candidate, Leader};
+use crate::leadership::{Campaign, Leadership, Term};
 use crate::lock::{DataDirLock, LockError};
-use crate::presence::Presence;
-use crate::shared::{Feed, Recorded, Shared};
-use crate::snapshots::Snapshots;
+use crate::metrics::MetricsPage;
+use crate::server::auth::AdminToken;
+use crate::server::grpc::control::ControlServer;
+use crate::server::grpc::node::NodeServer;
+use crate::server::grpc::route::RouteServer;
+use crate::server::http::{self, Site};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::timed::Timed;
@@ -71,9 +61,6 @@ pub struct Config {
     pub metrics: Option<MetricsPage>,
 }
 
-/// Renders the metrics of this process in Prometheus's text form.
-pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
-
 /// Why a head did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -101,12 +88,12 @@ pub enum StartError {
 pub struct Head {
     control: SocketAddr,
     dashboard: SocketAddr,
-    shared: Arc<Shared>,
-    store: EmbeddedStore,
-    actor: ActorRef<HeadMsg>,
-    actor_end: JoinHandle<()>,
+    host: Arc<Host>,
+    leadership: Leadership,
+    campaign: JoinHandle<()>,
     servers: Vec<JoinHandle<()>>,
-    _lock: DataDirLock,
+    /// The store, where it is this process's own, and the lock on its folder.
+    own_store: Option<(EmbeddedStore, DataDirLock)>,
     /// A head that is dropped without [`Head::stop`] ends its streams and listeners too.
     _closing: DropGuard,
 }
@@ -129,59 +116,47 @@ impl Head {
         let dir = config.data_dir.clone();
         let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir)).await;
         let store = opened.map_err(|error| store_error(&error))?.map_err(|error| store_error(&error))?;
+        let mut head = Self::start_on(config, timing, Arc::new(store.clone())).await?;
+        head.own_store = Some((store, lock));
+        Ok(head)
+    }
+
+    /// A head on a store that it may share with others: the one that wins the election leads, the others say who does.
+    async fn start_on(config: Config, timing: Timing, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let control = bind(config.control, "workers, ingresses and the command", "--control").await?;
         let dashboard = bind(config.dashboard, "the dashboard", "--dashboard").await?;
-        let timed: Arc<dyn Store> = Arc::new(Timed::new(Arc::new(store.clone()), STORE_TIMEOUT));
-        let won = leader::win(&timed, &config.name).await.map_err(|error| store_error(&error))?;
-        let (fenced, term) = (Arc::new(won.store), won.term);
-        let catalog = Catalog::load(Arc::clone(&fenced)).await.map_err(|error| store_error(&error))?;
-        let events = EventLog::load(&fenced, term.epoch).await.map_err(|error| store_error(&error))?;
-        let closing = CancellationToken::new();
-        let (clock, presence) = (Clock::start(), Presence::default());
-        let shared = Arc::new(Shared {
-            name: config.name,
-            timing,
-            clock,
-            presence: presence.clone(),
-            store: fenced,
-            catalog,
-            events,
-            admin_token: AdminToken::new(&config.admin_token),
-            epoch: AtomicU64::new(term.epoch),
-            reconciler: ArcSwapOption::empty(),
-            feed: watch::Sender::new(Feed::default()),
-            snapshots: Snapshots::default(),
-            stop: watch::Sender::new(None),
-            closing: closing.clone(),
-            last_session: AtomicU64::new(0),
-            history: Recorded { rings: Mutex::default(), started_unix_ms: unix_ms() },
-            metrics_page: config.metrics,
-        });
-        let (actor, actor_end) = HeadActor::spawn(None, HeadActor { shared: Arc::clone(&shared) }, term)
-            .await
-            .map_err(|error| store_error(&error))?;
+        let store = Arc::new(Timed::new(store, STORE_TIMEOUT));
         let (control_address, control) = control;
         let (dashboard_address, dashboard) = dashboard;
+        let me = Leader { name: config.name.clone(), address: control_address.to_string() };
+        let host = Arc::new(Host::start(config.name, timing));
+        let closing = host.closing.clone().drop_guard();
+        let campaign = Campaign::new(Arc::clone(&host), Candidate { store, me });
+        let leadership = campaign.leadership();
+        let first = campaign.attempt(0).await.map_err(|error| store_error(&error))?;
+        let campaign = tokio::spawn(campaign.run(first));
+        let admin_token = AdminToken::new(&config.admin_token);
+        let site = Site {
+            host: Arc::clone(&host),
+            leadership: leadership.clone(),
+            admin_token: admin_token.clone(),
+            metrics_page: config.metrics,
+        };
         let servers = vec![
-            tokio::spawn(serve_grpc(Arc::clone(&shared), control)),
-            tokio::spawn(serve_http(Arc::clone(&shared), dashboard, dashboard_address)),
-            tokio::spawn(write_events(Arc::clone(&shared))),
-            tokio::spawn(follow_store(Arc::clone(&shared))),
-            tokio::spawn(apply_changes(Arc::clone(&shared))),
-            tokio::spawn(telemetry::observe(Arc::clone(&shared))),
-            tokio::spawn(presence.watch(clock, closing.clone())),
+            tokio::spawn(serve_grpc(&host, leadership.clone(), admin_token, control)),
+            tokio::spawn(serve_http(site, dashboard, dashboard_address)),
+            tokio::spawn(telemetry::observe(Arc::clone(&host), leadership.clone())),
+            tokio::spawn(host.presence.clone().watch(host.clock, host.closing.clone())),
         ];
-        tracing::info!(epoch = term.epoch, control = %control_address, "head leads");
         Ok(Self {
             control: control_address,
             dashboard: dashboard_address,
-            shared,
-            store,
-            actor,
-            actor_end,
+            host,
+            leadership,
+            campaign,
             servers,
-            _lock: lock,
-            _closing: closing.drop_guard(),
+            own_store: None,
+            _closing: closing,
         })
     }
 
@@ -200,7 +175,7 @@ impl Head {
     /// Waits until somebody asks the cluster to stop (`cluster down`); workers and ingresses have been told by then.
     /// Gives the time to drain in.
     pub async fn asked_to_stop(&self) -> Duration {
-        let mut stop = self.shared.stop.subscribe();
+        let mut stop = self.host.stop.subscribe();
         let asked = stop.wait_for(Option::is_some).await.map(|drain| *drain);
         // The sender lives as long as this head, so there is always an answer.
         asked.ok().flatten().unwrap_or_default()
@@ -208,28 +183,29 @@ impl Head {
 
     /// Decides nothing any more: the process is about to end, and what ends with it is not to be replaced.
     pub async fn rest(&self) {
-        if self.shared.ask(ReconcilerMsg::Rest).await.is_err() {
+        let Ok(term) = self.leadership.term() else { return };
+        if term.ask(ReconcilerMsg::Rest).await.is_err() {
             tracing::debug!("the reconciler is being restarted, so nothing is decided");
         }
     }
 
     /// Closes listeners and store. When all workers have stopped by then, the next start need not wait for them.
     pub async fn stop(self) {
-        if becomes_quiet(&self.shared).await
-            && let Err(error) = leader::note_quiet(&self.shared.store).await
+        if let Ok(term) = self.leadership.term()
+            && becomes_quiet(&term).await
+            && let Err(error) = election::note_quiet(&term.store).await
         {
             tracing::warn!(%error, "the next start will wait for workers to report");
         }
-        self.shared.closing.cancel();
-        self.actor.stop(None);
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.actor_end).await;
+        self.host.closing.cancel();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.campaign).await;
         for server in self.servers {
             let abort = server.abort_handle();
             if tokio::time::timeout(CLOSE_TIMEOUT, server).await.is_err() {
                 abort.abort();
             }
         }
-        let store = self.store;
+        let Some((store, _lock)) = self.own_store else { return };
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         if let Err(error) = closed {
             tracing::warn!(%error, "the store was not closed cleanly");
@@ -237,37 +213,11 @@ impl Head {
     }
 }
 
-/// Keeps events in the store.
-async fn write_events(shared: Arc<Shared>) {
-    shared.events.keep(&shared.store, shared.closing.clone()).await;
-}
-
-/// Hears of changes that were stored late, or by others.
-async fn follow_store(shared: Arc<Shared>) {
-    tokio::select! {
-        () = shared.closing.cancelled() => {}
-        () = shared.catalog.follow() => {}
-    }
-}
-
-/// Tells the reconciler of what is stored, also of what nobody waits for.
-async fn apply_changes(shared: Arc<Shared>) {
-    let mut changes = shared.catalog.subscribe();
-    loop {
-        tokio::select! {
-            () = shared.closing.cancelled() => return,
-            changed = changes.changed() => if changed.is_err() { return },
-        }
-        let desired = Arc::clone(&changes.borrow_and_update());
-        rollouts::apply(&shared, desired).await;
-    }
-}
-
 /// Whether no replica runs any more. The last words of a worker that has just stopped may still be on their way.
-async fn becomes_quiet(shared: &Shared) -> bool {
+async fn becomes_quiet(term: &Term) -> bool {
     let quiet = async {
         loop {
-            match shared.snapshot().await {
+            match term.snapshot().await {
                 Ok(shown) if shown.snapshot().state().nodes.values().all(|node| node.replicas.is_empty()) => {
                     return true;
                 }
@@ -294,19 +244,22 @@ async fn bind(
 }
 
 /// Workers, ingresses and the command.
-fn serve_grpc(shared: Arc<Shared>, listener: TcpListener) -> impl Future<Output = ()> + Send {
-    let token = shared.admin_token.clone();
-    let control = ControlServer { shared: Arc::clone(&shared) };
-    let closing = shared.closing.clone();
+fn serve_grpc(
+    host: &Host,
+    leadership: Leadership,
+    token: AdminToken,
+    listener: TcpListener,
+) -> impl Future<Output = ()> + Send + use<> {
+    let control = ControlServer { leadership: leadership.clone() };
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(ControlServiceServer::with_interceptor(control, move |request| token.check(request)))
-        .add_service(NodeServiceServer::new(NodeServer { shared: Arc::clone(&shared) }))
-        .add_service(RouteServiceServer::new(RouteServer { shared }))
+        .add_service(NodeServiceServer::new(NodeServer { leadership: leadership.clone() }))
+        .add_service(RouteServiceServer::new(RouteServer { leadership }))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
-            closing.cancelled_owned(),
+            host.closing.clone().cancelled_owned(),
         );
     async move {
         if let Err(error) = server.await {
@@ -316,9 +269,9 @@ fn serve_grpc(shared: Arc<Shared>, listener: TcpListener) -> impl Future<Output 
 }
 
 /// The dashboard's address.
-async fn serve_http(shared: Arc<Shared>, listener: TcpListener, bound: SocketAddr) {
-    let closing = shared.closing.clone();
-    let served = axum::serve(listener, dashboard::router(shared, bound))
+async fn serve_http(site: Site, listener: TcpListener, bound: SocketAddr) {
+    let closing = site.host.closing.clone();
+    let served = axum::serve(listener, http::router(Arc::new(site), bound))
         .with_graceful_shutdown(closing.cancelled_owned())
         .await;
     if let Err(error) = served {
@@ -328,30 +281,40 @@ async fn serve_http(shared: Arc<Shared>, listener: TcpListener, bound: SocketAdd
 
 #[cfg(test)]
 mod tests {
-    use millstream_core::desired::Mode;
     use millstream_proto::status::ClusterStatus;
+    use millstream_proto::v1;
+    use millstream_proto::v1::control_service_client::ControlServiceClient;
 
     use super::*;
-    use crate::api::control_service::compile;
+    use crate::catalog::{Catalog, Takeover};
+    use crate::control::deploy::{Text, compile};
+    use crate::control::{self, Error};
 
-    async fn start(dir: &tempfile::TempDir) -> Head {
+    fn config(dir: &tempfile::TempDir, name: &str) -> Config {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = Config {
-            name: "head".into(),
+        Config {
+            name: name.into(),
             control: any,
             dashboard: any,
             data_dir: dir.path().to_owned(),
             admin_token: "secret".into(),
             metrics: None,
-        };
-        Head::start(config).await.unwrap()
+        }
+    }
+
+    async fn start(dir: &tempfile::TempDir) -> Head {
+        Head::start(config(dir, "head")).await.unwrap()
+    }
+
+    async fn status(head: &Head) -> Result<ClusterStatus, Error> {
+        Ok(head.leadership.term()?.snapshot().await?.status().clone())
     }
 
     async fn wait_for(head: &Head, holds: impl Fn(&ClusterStatus) -> bool) {
         let wait = async {
             loop {
-                match head.shared.snapshot().await {
-                    Ok(shown) if holds(shown.status()) => return,
+                match status(head).await {
+                    Ok(status) if holds(&status) => return,
                     _ => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
@@ -359,14 +322,36 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the status comes to be so");
     }
 
+    async fn candidate(name: &str) -> millstream_core::desired::change::Candidate {
+        let source = format!("name = \"{name}\"\n[deployments.model]\nengine = \"echo\"\n");
+        let text = Text { file_name: "p.toml".into(), source, source_dir: "/".into() };
+        compile(text).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn a_reconciler_that_dies_is_restarted_in_a_new_term() {
+    async fn a_reconciler_that_dies_ends_its_term_and_the_next_one_begins() {
         let dir = tempfile::tempdir().unwrap();
         let head = start(&dir).await;
-        let first = head.shared.snapshot().await.unwrap().status().epoch;
-        head.shared.reconciler().unwrap().kill();
-        wait_for(&head, |status| status.epoch > first).await;
-        assert!(!head.actor_end.is_finished());
+        let first = head.leadership.term().unwrap();
+        control::deploy::deploy(&first, candidate("p").await, Takeover::ROLLING).await.unwrap();
+        first.reconciler.kill();
+        wait_for(&head, |status| status.epoch > first.epoch && status.pipelines.len() == 1).await;
+        assert!(first.over.is_cancelled());
+        let told = head.leadership.term().unwrap().events.about("p", 0);
+        assert!(!told.is_empty(), "what was not stored yet when it died is stored at its end");
+        head.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_term_that_is_over_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = start(&dir).await;
+        let first = head.leadership.term().unwrap();
+        first.give_way(first.epoch + 5);
+        wait_for(&head, |status| status.epoch > first.epoch + 5).await;
+        let late = control::deploy::deploy(&first, candidate("p").await, Takeover::ROLLING).await;
+        assert!(late.unwrap_err().to_string().starts_with("not_leader"));
+        assert!(status(&head).await.unwrap().pipelines.is_empty());
         head.stop().await;
     }
 
@@ -375,11 +360,39 @@ mod tests {
     async fn what_is_stored_without_this_heads_knowledge_is_reconciled() {
         let dir = tempfile::tempdir().unwrap();
         let head = start(&dir).await;
-        let other = Catalog::load(Arc::clone(&head.shared.store)).await.unwrap();
-        let text = "name = \"p\"\n[deployments.model]\nengine = \"echo\"\n";
-        let candidate = compile("p.toml".into(), text.into(), "/".into()).await.unwrap();
-        other.deploy(candidate, Mode::Rolling, None, 1).await.unwrap();
+        let store = Arc::clone(&head.leadership.term().unwrap().store);
+        let other = Catalog::load(store).await.unwrap();
+        other.deploy(candidate("p").await, Takeover::ROLLING, 1, |_| {}).await.unwrap();
         wait_for(&head, |status| status.pipelines.iter().any(|pipeline| pipeline.name == "p")).await;
         head.stop().await;
+    }
+
+    #[tokio::test]
+    async fn of_two_heads_on_a_store_one_leads_and_the_other_says_who_until_it_takes_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
+        let on = async |name| {
+            Head::start_on(config(&dir, name), Timing::default(), Arc::clone(&store)).await.unwrap()
+        };
+        let (first, second) = (on("first").await, on("second").await);
+        let term = first.leadership.term().unwrap();
+        control::deploy::deploy(&term, candidate("p").await, Takeover::ROLLING).await.unwrap();
+        let leader = first.control_address().to_string();
+        assert_eq!(second.leadership.term().err().unwrap().leader, Some(leader.clone()));
+
+        let endpoint = format!("http://{}", second.control_address());
+        let mut client = ControlServiceClient::connect(endpoint).await.unwrap();
+        let mut request = tonic::Request::new(v1::StatusRequest {});
+        request.metadata_mut().insert("authorization", "Bearer secret".parse().unwrap());
+        let refused = client.status(request).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        assert_eq!(refused.metadata().get("millstream-leader").unwrap(), leader.as_str());
+
+        first.stop().await;
+        wait_for(&second, |status| status.epoch > term.epoch && status.pipelines.len() == 1).await;
+        assert!(second.leadership.term().unwrap().cluster_id == term.cluster_id);
+        let late = control::deploy::deploy(&term, candidate("q").await, Takeover::ROLLING).await;
+        assert!(late.unwrap_err().to_string().starts_with("not_leader"));
+        second.stop().await;
     }
 }

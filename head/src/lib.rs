@@ -9,23 +9,28 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod actors;
-mod api;
 mod catalog;
 mod clock;
+mod control;
 mod events;
 mod head;
-mod leader;
+mod host;
+mod leadership;
 mod lock;
 mod members;
 pub mod metrics;
 mod presence;
-mod shared;
+mod random;
+mod route_feed;
+mod server;
 mod snapshots;
 pub mod store;
 mod telemetry;
+mod wire;
 
-pub use api::dashboard::dashboard_endpoints;
-pub use api::own_site::own_origin_only;
-pub use head::{Config, Head, MetricsPage, StartError};
+pub use head::{Config, Head, StartError};
 pub use lock::{DataDirLock, LockError};
+pub use metrics::MetricsPage;
 pub use millstream_core::Timing;
+pub use server::http::dashboard_endpoints;
+pub use server::http::own_site::own_origin_only;

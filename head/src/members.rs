@@ -60,13 +60,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::leader;
+    use crate::leadership::election::testing::lead;
     use crate::store::embedded::EmbeddedStore;
 
     async fn open() -> (Fenced, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
-        (leader::win(&store, "head").await.unwrap().store, dir)
+        (lead(&store).await, dir)
     }
 
     fn members(pairs: &[(&str, &str)]) -> BTreeMap<NodeId, String> {

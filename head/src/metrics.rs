@@ -1,6 +1,7 @@
 //! What a head counts: names, meanings, labels. Gauges are set each second from the [`Numbers`] of the cluster and held
 //! nowhere, so that what has vanished is no longer set, and leaves the recorder when it has been idle for a while.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::{counter, gauge, histogram};
@@ -9,6 +10,9 @@ use millstream_core::present::numbers::{DeploymentNumbers, NodeNumbers, Numbers,
 use millstream_core::scheduler::Lack;
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};
+
+/// Renders the metrics of this process in Prometheus's text form.
+pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// A gauge of deployments.
 const fn of_deployments(name: &'static str, help: &'static str) -> Definition {

@@ -69,12 +69,6 @@ impl Snapshots {
     pub(crate) fn versions(&self) -> watch::Receiver<Version> {
         self.version.subscribe()
     }
-
-    /// A reconciler begins: what was known before is forgotten, and what was asked of another is asked again.
-    pub(crate) fn reset(&self) {
-        self.is_asked.store(false, Ordering::Release);
-        self.newest.send_replace(None);
-    }
 }
 
 /// The reconciler did not answer, or is not there.

@@ -6,29 +6,31 @@ use std::time::Duration;
 use millstream_core::present::series::{self, Rates};
 use tokio::time::MissedTickBehavior;
 
+use crate::host::Host;
+use crate::leadership::Leadership;
 use crate::metrics;
-use crate::shared::Shared;
 
 /// A second of the history.
 const STEP: Duration = Duration::from_secs(1);
 
 /// Observes until the head closes.
-pub(crate) async fn observe(shared: Arc<Shared>) {
+pub(crate) async fn observe(host: Arc<Host>, leadership: Leadership) {
     let mut tick = tokio::time::interval(STEP);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut rates = Rates::default();
     loop {
         tokio::select! {
-            () = shared.closing.cancelled() => return,
+            () = host.closing.cancelled() => return,
             _ = tick.tick() => {}
         }
-        // A reconciler that is being restarted has nothing to tell.
-        if let Ok(shown) = shared.snapshot().await {
+        // Who does not lead has nothing to tell, nor has a reconciler that has just died.
+        let Ok(term) = leadership.term() else { continue };
+        if let Ok(shown) = term.snapshot().await {
             let numbers = shown.snapshot().numbers();
             metrics::set(&numbers);
-            let now = shared.clock.now();
+            let now = host.clock.now();
             let rates = rates.observe(now, series::totals(&numbers));
-            shared.history.rings.lock().observe(now.as_secs(), series::samples(&numbers).chain(rates));
+            host.history.rings.lock().observe(now.as_secs(), series::samples(&numbers).chain(rates));
         }
     }
 }

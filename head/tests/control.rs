@@ -52,7 +52,7 @@ async fn bad_texts_and_conflicts_are_refused_with_their_class() {
     assert!(missing.message().contains("`a/none` does not exist"), "{missing}");
     control.deploy(using("a/model")).await.unwrap();
     let in_use = control.delete("a").await.unwrap_err();
-    assert_eq!(in_use.code(), Code::FailedPrecondition);
+    assert_eq!(in_use.code(), Code::Aborted);
     assert_eq!(control.delete("none").await.unwrap_err().code(), Code::NotFound);
     control.delete("user").await.unwrap();
     control.delete("a").await.unwrap();

@@ -305,8 +305,9 @@ async fn a_live_name_is_refused_and_a_later_term_is_exceeded() {
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     let mut obedient = register("node-444");
     obedient.epoch = 70;
-    let worker = Worker::join(&head, obedient).await.unwrap();
-    assert_eq!(worker.epoch, 71);
+    let worker =
+        until("the head goes on in a term above", async || Worker::join(&head, obedient.clone()).await.ok());
+    assert_eq!(worker.await.epoch, 71);
     let mut stray = register("node-5");
     stray.epoch = u64::MAX - 1;
     let Err(refused) = Worker::join(&head, stray).await else {
@@ -318,6 +319,33 @@ async fn a_live_name_is_refused_and_a_later_term_is_exceeded() {
     let members = store.list(&["members/"]).await.unwrap();
     let keys: Vec<_> = members.entries.iter().map(|entry| entry.key.as_str()).collect();
     assert_eq!(keys, ["members/node-1", "members/node-444"], "who was refused is not waited for");
+}
+
+#[tokio::test]
+async fn workers_and_ingresses_of_another_cluster_are_kept_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = start(dir.path()).await;
+    let worker = Worker::join(&head, register("node-1")).await.unwrap();
+    let cluster = worker.cluster_id.clone();
+    assert_eq!(cluster.len(), 36, "an id: {cluster:?}");
+    let ingress = Ingress::join(&head, "ingress-1").await;
+    assert_eq!(ingress.cluster_id, cluster);
+    worker.kill();
+    head.stop().await;
+
+    let head = start(dir.path()).await;
+    let of = |cluster_id: &str| v1::Register { cluster_id: cluster_id.into(), ..register("node-1") };
+    let worker = Worker::join(&head, of(&cluster)).await.unwrap();
+    assert_eq!(worker.cluster_id, cluster, "the cluster is the same after a restart");
+    let Err(refused) = Worker::join(&head, of("another")).await else {
+        panic!("a worker of another cluster")
+    };
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.message().contains("belongs to another cluster"), "{refused}");
+    assert!(Ingress::join_cluster(&head, "ingress-1", &cluster).await.is_ok());
+    let refused = Ingress::join_cluster(&head, "ingress-2", "another").await.err().unwrap();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    head.stop().await;
 }
 
 #[tokio::test]

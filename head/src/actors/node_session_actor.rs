@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::model::Observation;
-use millstream_core::model::{Order, SessionId};
+use millstream_core::model::{Observation, Order, SessionId};
 use millstream_proto::{NodeId, ReplicaId, v1};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
@@ -13,9 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
 use super::reconciler_actor::ReconcilerMsg;
-use crate::api::decode;
 use crate::clock::Clock;
-use crate::shared::Shared;
+use crate::leadership::context::TermContext;
+use crate::wire;
 
 /// Orders that may wait on the way to a worker; further ones wait in the session's mailbox.
 pub(crate) const MAX_WAITING_ORDERS: usize = 1024;
@@ -24,7 +23,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A session's fixed parts.
 pub(crate) struct NodeSessionActor {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) context: Arc<TermContext>,
     /// Its reconciler.
     pub(crate) reconciler: ActorRef<ReconcilerMsg>,
     /// Its node.
@@ -72,7 +71,7 @@ impl Actor for NodeSessionActor {
         args: NodeSessionArgs,
     ) -> Result<NodeSessionState, ActorProcessingErr> {
         let NodeSessionArgs { inbound, outbound } = args;
-        let reader = tokio::spawn(read(inbound, myself, outbound.clone(), self.shared.clock));
+        let reader = tokio::spawn(read(inbound, myself, outbound.clone(), self.context.host.clock));
         Ok(NodeSessionState { outbound, _reader: AbortOnDropHandle::new(reader) })
     }
 
@@ -84,14 +83,11 @@ impl Actor for NodeSessionActor {
     ) -> Result<(), ActorProcessingErr> {
         use v1::head_message::Body;
         let body = match message {
-            NodeSessionMsg::Start(order) => Body::Start(decode::start(&order)),
-            NodeSessionMsg::Stop(replica, drain) => Body::Stop(v1::StopReplica {
-                replica_id: replica.to_string(),
-                drain_ms: decode::millis(drain),
-            }),
-            NodeSessionMsg::Shutdown(drain) => {
-                Body::Shutdown(v1::Shutdown { drain_ms: decode::millis(drain) })
+            NodeSessionMsg::Start(order) => Body::Start(wire::start(&order)),
+            NodeSessionMsg::Stop(replica, drain) => {
+                Body::Stop(v1::StopReplica { replica_id: replica.to_string(), drain_ms: wire::millis(drain) })
             }
+            NodeSessionMsg::Shutdown(drain) => Body::Shutdown(v1::Shutdown { drain_ms: wire::millis(drain) }),
             NodeSessionMsg::Said(message, at) => {
                 if let Some(observation) = self.observation(*message) {
                     let _ = self.reconciler.cast(ReconcilerMsg::Observe(observation, at));
@@ -103,7 +99,7 @@ impl Actor for NodeSessionActor {
                 return Ok(());
             }
         };
-        let message = v1::HeadMessage { epoch: self.shared.epoch(), body: Some(body) };
+        let message = v1::HeadMessage { epoch: self.context.epoch, body: Some(body) };
         if state.outbound.send_timeout(Ok(message), READ_TIMEOUT).await.is_err() {
             myself.stop(Some("the worker does not read its orders".into()));
         }
@@ -122,7 +118,7 @@ impl NodeSessionActor {
                     heartbeat.ongoing.into_iter().map(|(id, ongoing)| (ReplicaId::from(id), ongoing));
                 Some(Observation::Heartbeat(node, session, ongoing.collect()))
             }
-            Some(Body::Replica(report)) => match decode::report(report) {
+            Some(Body::Replica(report)) => match wire::report(report) {
                 Ok(report) => Some(Observation::ReplicaChanged(node, session, report)),
                 Err(error) => {
                     tracing::warn!(node_id = %node, %error, "a worker sent a report that makes no sense");

@@ -1,31 +1,31 @@
 //! A shell around [`Reconciler`]: events go in as messages, what it decides goes to node sessions, ingresses, the store and
-//! the log of events, and it is woken when it asks to be. Restarted by the head actor, with everything observed forgotten;
+//! the log of events, and it is woken when it asks to be. When it dies its term is over, and with it all that it observed;
 //! node sessions end with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::desired::{self, Desired, Outcome, Verdict};
-use millstream_core::model::RouteTable;
-use millstream_core::model::{Command, SessionId};
-use millstream_core::model::{Observation, Registration};
+use millstream_core::model::{Command, Observation, Registration, RouteTable, SessionId};
 use millstream_core::present::explain::Subject;
 use millstream_core::reconcile::{Effect, Event, JoinError, NotRemovable, Reconciler};
 use millstream_core::rollout::{self, ChangeKind};
+use millstream_pipelines::Name;
 use millstream_proto::NodeId;
 use millstream_proto::event::Decision;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::node_session_actor::NodeSessionMsg;
 use super::told;
-use crate::shared::Shared;
-use crate::{clock, members, metrics};
+use crate::leadership::context::TermContext;
+use crate::{clock, members, metrics, store};
 
 /// Reconciles.
 pub(crate) struct ReconcilerActor {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) context: Arc<TermContext>,
 }
 
 /// What the reconciler is told and asked.
@@ -34,22 +34,20 @@ pub(crate) enum ReconcilerMsg {
     Join(Box<Registration>, SessionId, ActorRef<NodeSessionMsg>, RpcReplyPort<Result<(), JoinError>>),
     /// From node and ingress sessions, with the time at which it arrived. Repeating it is harmless.
     Observe(Observation, Duration),
-    /// From the control service, after the store has taken the change; answered at once. May be repeated.
-    DesiredChanged(Arc<Desired>, RpcReplyPort<()>),
-    /// From itself, after the store has taken how a rollout ended. May be repeated.
-    Concluded(Arc<Desired>),
+    /// From the term: what people ask for has changed. May be repeated.
+    DesiredChanged,
+    /// From itself: the store has been told how a pipeline's rollout ended, or did not take it.
+    Concluded(Name),
     /// From whoever shows the cluster: take a snapshot. May be repeated.
     Snapshot,
     /// From the control service: tell every ingress and worker to drain and end. May be repeated.
     Shutdown(Duration, RpcReplyPort<()>),
     /// From the head, before its process ends: decide nothing any more. May be repeated.
     Rest(RpcReplyPort<()>),
-    /// From itself, after the store has forgotten a node. May be repeated.
-    Forgotten(NodeId),
+    /// From itself: the store has forgotten a node, or has not.
+    Forgotten(NodeId, Result<(), store::Error>),
     /// From the control service: a node is gone for good. Answered with its id, or why not.
     RemoveNode(String, RpcReplyPort<Result<NodeId, NotRemovable>>),
-    /// From the node service: a worker obeyed a later term; this head continues in the given one.
-    RaiseEpoch(u64),
     /// From itself: the time has come that the reconciler asked for, and when that was noticed.
     Wake(Duration),
     /// For a dry run, a plan or a test: the reconciler as it is now.
@@ -60,6 +58,12 @@ pub(crate) enum ReconcilerMsg {
 pub(crate) struct ReconcilerState {
     reconciler: Reconciler,
     sessions: BTreeMap<NodeId, (SessionId, ActorRef<NodeSessionMsg>)>,
+    /// What people ask for, as the catalog has it.
+    desired: watch::Receiver<Arc<Desired>>,
+    /// Nodes that the store is being told to forget.
+    forgetting: BTreeSet<NodeId>,
+    /// Pipelines of which the store is being told how their rollouts ended.
+    concluding: BTreeSet<Name>,
     /// How long this process did not run, as far as the reconciler knows.
     absent: Duration,
     alarm: Option<Alarm>,
@@ -81,9 +85,17 @@ impl Actor for ReconcilerActor {
         myself: ActorRef<ReconcilerMsg>,
         reconciler: Reconciler,
     ) -> Result<ReconcilerState, ActorProcessingErr> {
-        self.shared.snapshots.reset();
-        let absent = self.shared.presence.absent();
-        let mut state = ReconcilerState { reconciler, sessions: BTreeMap::new(), absent, alarm: None };
+        let mut state = ReconcilerState {
+            reconciler,
+            sessions: BTreeMap::new(),
+            desired: self.context.catalog.subscribe(),
+            forgetting: BTreeSet::new(),
+            concluding: BTreeSet::new(),
+            absent: self.context.host.presence.absent(),
+            alarm: None,
+        };
+        // What is stored since the reconciler was made is news to it.
+        state.desired.mark_changed();
         self.tell_version(&state);
         self.set_alarm(&myself, &mut state);
         Ok(state)
@@ -95,8 +107,9 @@ impl Actor for ReconcilerActor {
         message: ReconcilerMsg,
         state: &mut ReconcilerState,
     ) -> Result<(), ActorProcessingErr> {
-        let now = self.shared.clock.now();
+        let now = self.context.host.clock.now();
         self.note_absence(&myself, state, now);
+        self.note_desired(&myself, state, now);
         match message {
             ReconcilerMsg::Join(registration, session, actor, reply) => {
                 let outcome = state.reconciler.admit(&registration, now);
@@ -106,13 +119,12 @@ impl Actor for ReconcilerActor {
                 answer(reply, outcome);
             }
             ReconcilerMsg::Observe(observation, at) => self.feed(&myself, state, observation.into(), at),
-            ReconcilerMsg::DesiredChanged(desired, reply) => {
-                self.feed(&myself, state, Event::Desired(desired), now);
-                answer(reply, ());
-            }
-            ReconcilerMsg::Concluded(desired) => self.feed(&myself, state, Event::Desired(desired), now),
+            // Whatever comes, what people ask for is looked at first.
+            ReconcilerMsg::DesiredChanged => {}
+            ReconcilerMsg::Concluded(pipeline) => drop(state.concluding.remove(&pipeline)),
             ReconcilerMsg::Snapshot => {
-                self.shared.snapshots.publish(&self.shared.name, state.reconciler.snapshot(now));
+                let context = &self.context;
+                context.snapshots.publish(&context.host.name, state.reconciler.snapshot(now));
             }
             ReconcilerMsg::Shutdown(drain, reply) => {
                 self.shut_down(&myself, state, drain, now);
@@ -122,16 +134,22 @@ impl Actor for ReconcilerActor {
                 self.feed(&myself, state, Event::Stopping, now);
                 answer(reply, ());
             }
-            ReconcilerMsg::Forgotten(node) => self.feed(&myself, state, Event::MemberForgotten(node), now),
+            ReconcilerMsg::Forgotten(node, outcome) => {
+                state.forgetting.remove(&node);
+                match outcome {
+                    Ok(()) => self.feed(&myself, state, Event::MemberForgotten(node), now),
+                    // The next pass says it again.
+                    Err(error) => {
+                        tracing::warn!(node_id = %node, %error, "a node that is gone is not forgotten yet");
+                    }
+                }
+            }
             ReconcilerMsg::RemoveNode(node, reply) => {
                 let outcome = state.reconciler.removable(&node, now);
                 if let Ok(id) = &outcome {
                     self.feed(&myself, state, Event::NodeRemoved(id.clone()), now);
                 }
                 answer(reply, outcome);
-            }
-            ReconcilerMsg::RaiseEpoch(epoch) => {
-                self.feed(&myself, state, Event::EpochRaised(epoch), now);
             }
             ReconcilerMsg::Wake(at) => {
                 state.alarm = None;
@@ -164,7 +182,7 @@ impl Actor for ReconcilerActor {
             tracing::info!(node_id = %node, "node left");
             // Behind what the session passed on before it ended: supervision overtakes messages.
             let left = Observation::NodeLeft(node, session);
-            let _ = myself.cast(ReconcilerMsg::Observe(left, self.shared.clock.now()));
+            let _ = myself.cast(ReconcilerMsg::Observe(left, self.context.host.clock.now()));
         }
         Ok(())
     }
@@ -173,7 +191,7 @@ impl Actor for ReconcilerActor {
 impl ReconcilerActor {
     /// Tells the reconciler when this process did not run for a while: a stopped machine, a debugger.
     fn note_absence(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
-        let absent = self.shared.presence.note(now);
+        let absent = self.context.host.presence.note(now);
         let gap = absent.saturating_sub(state.absent);
         if !gap.is_zero() {
             state.absent = absent;
@@ -182,6 +200,14 @@ impl ReconcilerActor {
                 "the head did not run for a while; nobody else is taken for silent on that account"
             );
             self.feed(myself, state, Event::Absent(gap), now);
+        }
+    }
+
+    /// Whoever has stored a change asks next how the cluster is: it is to be in the answer.
+    fn note_desired(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, now: Duration) {
+        if state.desired.has_changed().unwrap_or(false) {
+            let desired = Arc::clone(&state.desired.borrow_and_update());
+            self.feed(myself, state, Event::Desired(desired), now);
         }
     }
 
@@ -199,7 +225,7 @@ impl ReconcilerActor {
             old.stop(Some("its node has a newer stream".into()));
         }
         let joined = Observation::NodeJoined(session, registration);
-        self.feed(myself, state, joined.into(), self.shared.clock.now());
+        self.feed(myself, state, joined.into(), self.context.host.clock.now());
     }
 
     /// Gives the reconciler an event, carries out what follows, and sets the alarm that it asks for.
@@ -219,7 +245,7 @@ impl ReconcilerActor {
             match effect {
                 Effect::Record(subject, decision) => self.record(subject, decision),
                 Effect::Command(command) => self.carry_out(myself, state, &command),
-                Effect::Publish(table) => self.publish(state.reconciler.state().epoch, table),
+                Effect::Publish(table) => self.publish(table),
             }
         }
         self.set_alarm(myself, state);
@@ -231,7 +257,7 @@ impl ReconcilerActor {
         if state.alarm.as_ref().is_some_and(|alarm| alarm.at <= at) {
             return;
         }
-        let clock = self.shared.clock;
+        let clock = self.context.host.clock;
         let wait = at.saturating_sub(clock.now());
         let timer = if wait.is_zero() {
             // At once, but behind what waits in the mailbox: a burst of events is decided upon once.
@@ -249,19 +275,19 @@ impl ReconcilerActor {
 
     /// Tells whoever watches that there is something new.
     fn tell_version(&self, state: &ReconcilerState) {
-        self.shared.snapshots.announce(state.reconciler.version());
+        self.context.snapshots.announce(state.reconciler.version());
     }
 
     fn record(&self, subject: Subject, decision: Decision) {
         if let (Subject::Deployment(deployment), Decision::Pending { reasons }) = (&subject, &decision) {
             tracing::warn!(%deployment, reasons = reasons.join(" | "), "a wanted replica has no place");
         }
-        self.shared.events.note(subject, decision);
+        self.context.events.note(subject, decision);
     }
 
-    fn publish(&self, epoch: u64, table: RouteTable) {
+    fn publish(&self, table: RouteTable) {
         tracing::debug!(version = %table.version, "new route table");
-        self.shared.feed.send_modify(|feed| feed.publish(epoch, table));
+        self.context.feed.send_modify(|feed| feed.publish(table));
     }
 
     /// Sends a command to whom it concerns. A session that is gone loses it; its worker reports what runs when it
@@ -284,20 +310,15 @@ impl ReconcilerActor {
                 return;
             }
             Command::ForgetNode { node } => {
-                let (shared, node, myself) = (Arc::clone(&self.shared), node.clone(), myself.clone());
-                tokio::spawn(async move {
-                    match members::forget(&shared.store, &node).await {
-                        Ok(()) => drop(myself.cast(ReconcilerMsg::Forgotten(node))),
-                        Err(error) => {
-                            tracing::warn!(node_id = %node, %error, "a node that is gone is not forgotten yet")
-                        }
-                    }
-                });
+                if state.forgetting.insert(node.clone()) {
+                    tokio::spawn(forget(Arc::clone(&self.context), myself.clone(), node.clone()));
+                }
                 return;
             }
             Command::Rollout(change) => {
-                if matches!(change.kind, ChangeKind::Complete | ChangeKind::RollBack { .. }) {
-                    tokio::spawn(conclude(Arc::clone(&self.shared), myself.clone(), change.clone()));
+                let is_end = matches!(change.kind, ChangeKind::Complete | ChangeKind::RollBack { .. });
+                if is_end && state.concluding.insert(change.pipeline.clone()) {
+                    tokio::spawn(conclude(Arc::clone(&self.context), myself.clone(), change.clone()));
                 }
                 return;
             }
@@ -317,19 +338,25 @@ impl ReconcilerActor {
     ) {
         tracing::info!("shutting the cluster down");
         self.feed(myself, state, Event::Stopping, now);
-        self.shared.feed.send_modify(|feed| feed.leave = Some(drain));
+        self.context.feed.send_modify(|feed| feed.leave = Some(drain));
         for (_, actor) in state.sessions.values() {
             let _ = actor.cast(NodeSessionMsg::Shutdown(drain));
         }
     }
 }
 
-/// Stores how a rollout ended. When the store does not take it, the next look but one says so again.
-async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, change: rollout::Change) {
+/// Takes a node out of the store.
+async fn forget(context: Arc<TermContext>, reconciler: ActorRef<ReconcilerMsg>, node: NodeId) {
+    let outcome = members::forget(&context.store, &node).await;
+    let _ = reconciler.cast(ReconcilerMsg::Forgotten(node, outcome));
+}
+
+/// Stores how a rollout ended. When the store does not take it, a later pass says so again.
+async fn conclude(context: Arc<TermContext>, reconciler: ActorRef<ReconcilerMsg>, change: rollout::Change) {
     let rollout::Change { pipeline, revision, baseline, kind } = change;
     let at_ms = clock::unix_ms();
     // Why it went back is kept before anybody can see that it did.
-    shared.events.flush(&shared.store).await;
+    context.events.flush(&context.store).await;
     let change = |desired: &mut Desired| {
         match &kind {
             ChangeKind::RollBack { reason } => {
@@ -340,12 +367,10 @@ async fn conclude(shared: Arc<Shared>, reconciler: ActorRef<ReconcilerMsg>, chan
         }
         Ok(())
     };
-    match shared.catalog.change_rollout(change).await {
-        Ok(((), desired)) => {
-            let _ = reconciler.cast(ReconcilerMsg::Concluded(desired));
-        }
-        Err(error) => tracing::warn!(%pipeline, revision, %error, "the end of a rollout is not stored yet"),
+    if let Err(error) = context.catalog.change_rollout(change, |()| {}).await {
+        tracing::warn!(%pipeline, revision, %error, "the end of a rollout is not stored yet");
     }
+    let _ = reconciler.cast(ReconcilerMsg::Concluded(pipeline));
 }
 
 /// Whoever asked may have left meanwhile.

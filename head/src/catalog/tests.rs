@@ -5,7 +5,7 @@ use millstream_core::desired::{Compiled, Outcome, Verdict, keys, rollout};
 use millstream_proto::key::KeyRequest;
 
 use super::*;
-use crate::leader;
+use crate::leadership::election::testing::{lead, take_over};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::{Expected, Guard};
@@ -44,7 +44,7 @@ impl Bed {
         let embedded: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
         let faulty = Arc::new(Faulty::new(embedded));
         let store: Arc<dyn Store> = faulty.clone();
-        let store = Arc::new(leader::win(&store, "head").await.unwrap().store);
+        let store = Arc::new(lead(&store).await);
         Self { faulty, store, _dir: dir }
     }
 
@@ -63,7 +63,7 @@ impl Bed {
 
 impl Catalog {
     async fn deploys(&self, comment: &str) -> (u64, bool) {
-        let deployed = self.deploy(candidate(comment), Mode::Rolling, None, 1).await.unwrap();
+        let deployed = self.deploy(candidate(comment), Takeover::ROLLING, 1, |_| {}).await.unwrap();
         (deployed.0, deployed.1)
     }
 
@@ -72,7 +72,7 @@ impl Catalog {
             rollout::complete(desired, &name("p"), revision);
             Ok(())
         };
-        self.change_rollout(complete).await.unwrap();
+        self.change_rollout(complete, |_| {}).await.unwrap();
     }
 }
 
@@ -89,7 +89,7 @@ async fn only_the_last_revisions_stay_in_the_store_and_numbers_survive_a_delete(
     let loaded = bed.catalog().await.desired();
     assert_eq!(*loaded, *catalog.desired(), "what is read is what was stored, its generation too");
     assert_eq!((loaded.pipelines[&name("p")].newest, loaded.pipelines[&name("p")].revisions.len()), (12, 10));
-    catalog.delete(&name("p")).await.unwrap();
+    catalog.delete(&name("p"), |_| {}).await.unwrap();
     assert_eq!(bed.num_keys("revisions/").await, 0);
     assert_eq!(bed.catalog().await.deploys("1").await, (13, true));
 }
@@ -102,9 +102,10 @@ async fn a_change_by_somebody_else_is_read_before_the_next_one() {
     assert_eq!(other.deploys("b").await.0, 2);
     assert_eq!(one.deploys("c").await.0, 3);
     other.scale(&model(), ScaleRequest::Bounds(Some(2), Some(5))).await.unwrap();
-    let (a, ..) = one.change_keys(key("a", 1)).await.unwrap();
+    let (a, ..) = one.change_keys(key("a", 1), |_| {}).await.unwrap();
     assert_eq!(one.desired().scales.len(), 1, "a change of one thing brings the news of the others");
-    assert_eq!(other.change_keys(key("b", 2)).await.unwrap().2.keys.by_name[&a].tenant, 1);
+    other.change_keys(key("b", 2), |_| {}).await.unwrap();
+    assert_eq!(other.desired().keys.by_name[&a].tenant, 1);
 }
 
 #[tokio::test]
@@ -115,7 +116,7 @@ async fn what_somebody_else_changed_is_published_also_when_it_makes_a_change_ref
     let other = bed.catalog().await;
     let mut seen = one.subscribe();
     seen.mark_unchanged();
-    other.delete(&name("p")).await.unwrap();
+    other.delete(&name("p"), |_| {}).await.unwrap();
     let refused = one.scale(&model(), ScaleRequest::Bounds(Some(2), Some(5))).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::NoDeployment(_)))));
     assert!(seen.has_changed().unwrap());
@@ -128,16 +129,16 @@ async fn bounds_that_people_set_are_stored_and_leave_with_their_pipeline() {
     let catalog = bed.catalog().await;
     catalog.deploys("a").await;
     let request = ScaleRequest::Bounds(Some(2), Some(5));
-    assert!(catalog.scale(&model(), request).await.unwrap().0);
-    assert!(!catalog.scale(&model(), request).await.unwrap().0, "the same again changes nothing");
+    assert!(catalog.scale(&model(), request).await.unwrap());
+    assert!(!catalog.scale(&model(), request).await.unwrap(), "the same again changes nothing");
     let loaded = bed.catalog().await.desired();
     assert_eq!(*loaded, *catalog.desired());
     let newest = loaded.pipelines[&name("p")].wanted().unwrap();
     assert_eq!(newest.spec(&name("model")).unwrap().autoscaling.max_replicas, 5);
-    assert!(catalog.scale(&model(), ScaleRequest::Reset).await.unwrap().0);
+    assert!(catalog.scale(&model(), ScaleRequest::Reset).await.unwrap());
     assert_eq!(bed.num_keys("scales/").await, 0);
     catalog.scale(&model(), request).await.unwrap();
-    catalog.delete(&name("p")).await.unwrap();
+    catalog.delete(&name("p"), |_| {}).await.unwrap();
     assert_eq!(bed.num_keys("scales/").await, 0);
 }
 
@@ -145,18 +146,20 @@ async fn bounds_that_people_set_are_stored_and_leave_with_their_pipeline() {
 async fn keys_are_stored_and_a_deleted_ones_number_stays_used() {
     let bed = Bed::new().await;
     let (one, other) = (bed.catalog().await, bed.catalog().await);
-    assert!(one.change_keys(key("a", 1)).await.unwrap().1);
-    let (b, ..) = other.change_keys(key("b", 2)).await.unwrap();
+    assert!(one.change_keys(key("a", 1), |_| {}).await.unwrap().1);
+    let (b, ..) = other.change_keys(key("b", 2), |_| {}).await.unwrap();
     let asked = KeyRequest { rate_per_s: Some(0.5), ..Default::default() };
-    assert!(one.change_keys(|keys| keys::set(keys, "a", &asked)).await.unwrap().1);
-    assert!(one.change_keys(|keys| keys::set(keys, "b", &asked)).await.unwrap().1);
-    assert!(!one.change_keys(|keys| keys::set(keys, "b", &asked)).await.unwrap().1, "nothing new");
+    assert!(one.change_keys(|keys| keys::set(keys, "a", &asked), |_| {}).await.unwrap().1);
+    assert!(one.change_keys(|keys| keys::set(keys, "b", &asked), |_| {}).await.unwrap().1);
+    assert!(!one.change_keys(|keys| keys::set(keys, "b", &asked), |_| {}).await.unwrap().1, "nothing new");
     let loaded = bed.catalog().await.desired();
     assert_eq!(loaded.keys, one.desired().keys);
     assert_eq!((loaded.keys.by_name.len(), loaded.keys.by_name[&b].tenant), (2, 2));
     assert_eq!(loaded.keys.by_name[&b].settings.rate_per_s, Some(0.5));
-    one.change_keys(|keys| keys::delete(keys, "b")).await.unwrap();
-    let (c, _, desired) = bed.catalog().await.change_keys(key("c", 3)).await.unwrap();
+    one.change_keys(|keys| keys::delete(keys, "b"), |_| {}).await.unwrap();
+    let third = bed.catalog().await;
+    let (c, _) = third.change_keys(key("c", 3), |_| {}).await.unwrap();
+    let desired = third.desired();
     assert_eq!(desired.keys.by_name[&c].tenant, 3);
 }
 
@@ -191,11 +194,14 @@ async fn a_deploy_that_expects_another_revision_is_refused() {
     let (one, other) = (bed.catalog().await, bed.catalog().await);
     one.deploys("a").await;
     other.deploys("b").await;
-    let deploy = async |expected| one.deploy(candidate("c"), Mode::Rolling, Some(expected), 1).await;
+    let deploy = async |expected| {
+        one.deploy(candidate("c"), Takeover { expected: Some(expected), ..Takeover::ROLLING }, 1, |_| {})
+            .await
+    };
     let Err(Error::Refused(Refusal::NotNow(text))) = deploy(1).await else { panic!("undid a deploy") };
     assert!(text.contains("revision 2 is wanted by now"), "{text}");
     assert_eq!(deploy(2).await.unwrap().0, 3);
-    one.delete(&name("p")).await.unwrap();
+    one.delete(&name("p"), |_| {}).await.unwrap();
     assert!(matches!(deploy(3).await, Err(Error::Refused(Refusal::NotFound(_)))));
 }
 
@@ -204,8 +210,8 @@ async fn a_head_that_leads_no_longer_changes_nothing() {
     let bed = Bed::new().await;
     let catalog = bed.catalog().await;
     let store: Arc<dyn Store> = bed.faulty.clone();
-    let other = leader::win(&store, "other").await.unwrap().store;
-    let refused = catalog.deploy(candidate("a"), Mode::Rolling, None, 1).await;
+    let other = take_over(&store).await;
+    let refused = catalog.deploy(candidate("a"), Takeover::ROLLING, 1, |_| {}).await;
     assert!(matches!(refused, Err(Error::Store(store::Error::NotLeading))));
     assert!(catalog.desired().pipelines.is_empty());
     assert_eq!(Catalog::load(Arc::new(other)).await.unwrap().deploys("a").await.0, 1);
@@ -220,14 +226,14 @@ async fn a_change_that_is_too_large_for_one_commit_takes_several() {
     let compiled = Compiled::from_text("p.toml", &source).unwrap();
     let candidate = Candidate { file_name: "p.toml".into(), source, source_dir: "/".into(), compiled };
     let catalog = bed.catalog().await;
-    catalog.deploy(candidate, Mode::Rolling, None, 1).await.unwrap();
+    catalog.deploy(candidate, Takeover::ROLLING, 1, |_| {}).await.unwrap();
     for n in 0..150 {
         let name = format!("p/d{n}").parse().unwrap();
         catalog.scale(&name, ScaleRequest::Bounds(Some(2), Some(5))).await.unwrap();
     }
     bed.faulty.break_commits([Fault::None, Fault::Lost, Fault::Lost]);
-    assert!(catalog.delete(&name("p")).await.is_err());
-    catalog.delete(&name("p")).await.unwrap();
+    assert!(catalog.delete(&name("p"), |_| {}).await.is_err());
+    catalog.delete(&name("p"), |_| {}).await.unwrap();
     assert_eq!(bed.num_keys("scales/").await + bed.num_keys("revisions/").await, 0);
     assert_eq!(*bed.catalog().await.desired(), *catalog.desired());
 }
@@ -240,19 +246,20 @@ const CHANGES: [&str; 9] =
 async fn make(catalog: &Catalog, change: &str) -> Result<bool, Error> {
     let p = name("p");
     let rollout = async |change: &dyn Fn(&mut Desired) -> Result<(), Refusal>| {
-        catalog.change_rollout(change).await.map(|_| true)
+        catalog.change_rollout(change, |_| {}).await.map(|_| true)
     };
     let asked = KeyRequest { rate_per_s: Some(0.5), ..Default::default() };
     match change {
         "deploy" => {
-            let deployed = catalog.deploy(candidate("1"), Mode::Rolling, None, 1).await;
-            deployed.map(|(revision, is_new, _)| revision == 1 && is_new)
+            let deployed = catalog.deploy(candidate("1"), Takeover::ROLLING, 1, |_| {}).await;
+            deployed.map(|(revision, is_new)| revision == 1 && is_new)
         }
-        "scale" => Ok(catalog.scale(&model(), ScaleRequest::Bounds(Some(2), Some(5))).await?.0),
+        "scale" => Ok(catalog.scale(&model(), ScaleRequest::Bounds(Some(2), Some(5))).await?),
         "canary" => {
             let mode = Mode::Canary { permille: 100 };
-            let deployed = catalog.deploy(candidate("2"), mode, Some(1), 1).await;
-            deployed.map(|(revision, is_new, _)| revision == 2 && is_new)
+            let deployed =
+                catalog.deploy(candidate("2"), Takeover { mode, expected: Some(1) }, 1, |_| {}).await;
+            deployed.map(|(revision, is_new)| revision == 2 && is_new)
         }
         "promote" => rollout(&|desired| rollout::promote(desired, &p).map(drop)).await,
         "abort" => {
@@ -264,10 +271,10 @@ async fn make(catalog: &Catalog, change: &str) -> Result<bool, Error> {
             })
             .await
         }
-        "create key" => Ok(catalog.change_keys(key("a", 1)).await?.1),
-        "set key" => Ok(catalog.change_keys(|keys| keys::set(keys, "a", &asked)).await?.1),
-        "delete key" => Ok(catalog.change_keys(|keys| keys::delete(keys, "a")).await?.1),
-        _ => catalog.delete(&p).await.map(|_| true),
+        "create key" => Ok(catalog.change_keys(key("a", 1), |_| {}).await?.1),
+        "set key" => Ok(catalog.change_keys(|keys| keys::set(keys, "a", &asked), |_| {}).await?.1),
+        "delete key" => Ok(catalog.change_keys(|keys| keys::delete(keys, "a"), |_| {}).await?.1),
+        _ => catalog.delete(&p, |_| {}).await.map(|_| true),
     }
 }
 
@@ -320,7 +327,7 @@ async fn a_change_after_an_unknown_one_follows_from_what_was_stored() {
     catalog.deploys("a").await;
     bed.faulty.break_commits([Fault::Written]);
     bed.faulty.break_reads(1);
-    assert!(catalog.deploy(candidate("b"), Mode::Rolling, None, 1).await.is_err());
+    assert!(catalog.deploy(candidate("b"), Takeover::ROLLING, 1, |_| {}).await.is_err());
     assert_eq!(catalog.deploys("c").await, (3, true), "another text is another change");
     expect_in_step(&bed, &catalog, "deploy").await;
 }
@@ -365,7 +372,7 @@ async fn what_is_stored_by_others_or_late_is_published_without_a_change() {
         assert_eq!(one.deploys("b").await, (2, true));
         bed.faulty.break_commits([Fault::Written]);
         bed.faulty.break_reads(1);
-        assert!(one.deploy(candidate("c"), Mode::Rolling, None, 1).await.is_err());
+        assert!(one.deploy(candidate("c"), Takeover::ROLLING, 1, |_| {}).await.is_err());
         expect(&mut seen, 3).await;
     };
     tokio::select! {

@@ -111,6 +111,7 @@ pub(crate) struct Worker {
     said: mpsc::Sender<v1::NodeMessage>,
     orders: Streaming<v1::HeadMessage>,
     pub(crate) epoch: u64,
+    pub(crate) cluster_id: String,
     beating: tokio::task::JoinHandle<()>,
 }
 
@@ -145,7 +146,7 @@ impl Worker {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        Ok(Self { said, orders, epoch: first.epoch, beating })
+        Ok(Self { said, orders, epoch: first.epoch, cluster_id: registered.cluster_id, beating })
     }
 
     /// The next order, its epoch checked.
@@ -222,10 +223,16 @@ pub(crate) struct Ingress {
     said: mpsc::Sender<v1::IngressMessage>,
     messages: Streaming<v1::RouteMessage>,
     pub(crate) epoch: u64,
+    pub(crate) cluster_id: String,
 }
 
 impl Ingress {
     pub(crate) async fn join(head: &Head, name: &str) -> Self {
+        Self::join_cluster(head, name, "").await.unwrap()
+    }
+
+    /// Joins as an ingress that serves that cluster.
+    pub(crate) async fn join_cluster(head: &Head, name: &str, cluster_id: &str) -> Result<Self, Status> {
         let mut client = RouteServiceClient::new(channel(head).await);
         let (said, messages) = mpsc::channel(64);
         let hello = v1::Hello {
@@ -233,11 +240,16 @@ impl Ingress {
             name: name.into(),
             address: "127.0.0.1:8000".into(),
             pid: 7,
-            cluster_id: String::new(),
+            cluster_id: cluster_id.into(),
         };
         said.send(v1::IngressMessage { body: Some(v1::ingress_message::Body::Hello(hello)) }).await.unwrap();
-        let messages = client.session(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        Self { client, said, messages, epoch: 0 }
+        let messages = client.session(ReceiverStream::new(messages)).await?.into_inner();
+        let mut ingress = Self { client, said, messages, epoch: 0, cluster_id: String::new() };
+        let v1::route_message::Body::Welcome(welcome) = ingress.message().await else {
+            panic!("expected a welcome")
+        };
+        ingress.cluster_id = welcome.cluster_id;
+        Ok(ingress)
     }
 
     pub(crate) async fn message(&mut self) -> v1::route_message::Body {

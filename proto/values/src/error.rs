@@ -65,6 +65,23 @@ impl ErrorClass {
             Self::Internal => "internal",
         }
     }
+
+    /// The HTTP status of an answer of that class.
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::TooLarge => 413,
+            Self::Invalid => 422,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::RateLimited => 429,
+            Self::Overloaded | Self::Unavailable => 503,
+            Self::DeadlineExceeded => 504,
+            Self::Cancelled => 499,
+            Self::Internal => 500,
+        }
+    }
 }
 
 impl fmt::Display for ErrorClass {

@@ -17,7 +17,7 @@ const CORE: &[&str] = &[
     "deploy/cluster/src/commands/bench/record.rs",
     "head/core/src",
     "head/simulate/src",
-    "head/src/api/series.rs",
+    "head/src/server/http/series.rs",
     "ingress/src/dispatch/outcomes.rs",
     "ingress/src/keys/bucket.rs",
     "ingress/src/keys/limits.rs",

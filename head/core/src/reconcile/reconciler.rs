@@ -44,8 +44,6 @@ pub enum Event {
     Desired(Arc<Desired>),
     /// The process did not run for that long; what others said meanwhile is only on its way.
     Absent(Duration),
-    /// A later term began: a worker obeyed an epoch above this head's.
-    EpochRaised(u64),
     /// The store has forgotten a member.
     MemberForgotten(NodeId),
     /// Somebody says that a node is gone for good: what it had is placed elsewhere at once.
@@ -225,10 +223,6 @@ impl Reconciler {
             Event::Observed(observation) => self.observe(observation, now),
             Event::Desired(desired) => return self.take_desired(desired, now),
             Event::Absent(gap) => self.state.was_absent(gap, now),
-            Event::EpochRaised(epoch) => {
-                self.state.epoch = self.state.epoch.max(epoch);
-                self.due.changed = Dirty::All;
-            }
             Event::MemberForgotten(node) => drop(self.state.absent_members.remove(&node)),
             Event::NodeRemoved(node) => return self.remove_node(node, now),
             Event::Stopping => self.state.stopping = true,
@@ -273,7 +267,7 @@ impl Reconciler {
         if self.state.pending.is_empty() { pipeline.into() } else { Dirty::All }
     }
 
-    /// Two changes may arrive in another order than they were stored in.
+    /// The same again is no news.
     fn take_desired(&mut self, desired: Arc<Desired>, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         if desired.generation > self.desired.generation {

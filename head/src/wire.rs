@@ -15,7 +15,7 @@ pub(crate) enum Error {
     /// A field is empty.
     #[error("field `{0}` is empty; fill it in")]
     Empty(&'static str),
-    /// A name is none.
+    /// A name is not valid.
     #[error(transparent)]
     Name(#[from] NameError),
     /// A state that this version does not know.
@@ -102,7 +102,7 @@ pub(crate) fn report(report: v1::ReplicaReport) -> Result<Report, Error> {
     })
 }
 
-/// An ingress's load report. Names that are none are left out.
+/// An ingress's load report. Names that are not valid are left out.
 pub(crate) fn loads(report: v1::LoadReport) -> std::collections::BTreeMap<FullName, Load> {
     let load = |load: v1::DeploymentLoad| {
         let name = full_name(&load.pipeline, &load.deployment).ok()?;
@@ -141,7 +141,7 @@ pub(crate) fn counted(report: &v1::LoadReport) -> Counted {
     counted
 }
 
-/// The table that an ingress confirms; one that says none confirms none.
+/// The table that an ingress confirms; one without a version confirms none.
 pub(crate) fn version(ack: v1::Ack) -> TableVersion {
     let v1::TableVersion { epoch, number } = ack.version.unwrap_or_default();
     TableVersion { epoch, number }

@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::auth::{is_own_host, is_own_origin};
+use crate::server::auth::{is_own_host, is_own_origin};
 
 /// The router without requests to another host than the listener that is bound to `bound`: a page of another site may have
 /// made its own name resolve to this machine.

@@ -1,7 +1,8 @@
-//! A published route table as ingresses get it: encoded once for all of them, without the sources of revisions, which
-//! each ingress asks for by number.
+//! What ingresses are told: the newest route table, encoded once for all of them and without the sources of revisions,
+//! which each ingress asks for by number; and that they are to leave.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use millstream_core::desired::keys::KeySettings;
 use millstream_core::desired::{ApiKey, StoredRevision};
@@ -10,6 +11,22 @@ use millstream_pipelines::Name;
 use millstream_proto::v1;
 use prost::Message as _;
 use prost::bytes::Bytes;
+
+/// What the ingresses of a term are to know; only the newest counts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RouteFeed {
+    /// The newest table; `None` until the head knows what runs.
+    pub(crate) table: Option<Arc<PublishedTable>>,
+    /// Set once the cluster is being shut down.
+    pub(crate) leave: Option<Duration>,
+}
+
+impl RouteFeed {
+    /// Takes the newest table.
+    pub(crate) fn publish(&mut self, table: RouteTable) {
+        self.table = Some(Arc::new(PublishedTable::new(table)));
+    }
+}
 
 /// A table that every session sends.
 #[derive(Debug)]
@@ -94,10 +111,8 @@ fn encode_key(name: &Name, key: &ApiKey) -> v1::ApiKey {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::*;
-    use crate::shared::Feed;
     use millstream_core::desired::{Compiled, Revision};
     use tokio::sync::watch;
 
@@ -123,9 +138,9 @@ mod tests {
 
     #[test]
     fn a_table_is_encoded_once_for_all_ingresses_and_without_sources() {
-        let feed = watch::Sender::new(Feed::default());
+        let feed = watch::Sender::new(RouteFeed::default());
         let ingresses: Vec<_> = (0..100).map(|_| feed.subscribe()).collect();
-        feed.send_modify(|feed| feed.publish(1, table(7)));
+        feed.send_modify(|feed| feed.publish(table(7)));
         let sent: Vec<_> =
             ingresses.iter().map(|ingress| ingress.borrow().table.clone().unwrap().encoded()).collect();
         assert!(sent.iter().all(|bytes| bytes.as_ptr() == sent[0].as_ptr()), "the same bytes");

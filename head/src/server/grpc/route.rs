@@ -7,21 +7,23 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use millstream_core::model::{Observation, SessionId, TableVersion};
 use millstream_proto::IngressId;
+use millstream_proto::v1::route_message::Body;
 use millstream_proto::v1::route_service_server::RouteService;
 use millstream_proto::v1::{self, GetSourceRequest, GetSourceResponse, IngressMessage, RouteMessage};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::decode;
 use crate::actors::reconciler_actor::ReconcilerMsg;
-use crate::shared::{Feed, Shared};
+use crate::leadership::{Leadership, Restarting, Term};
+use crate::route_feed::RouteFeed;
+use crate::wire;
 
 /// How long an ingress may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves `millstream.v1.RouteService`.
 pub(crate) struct RouteServer {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) leadership: Leadership,
 }
 
 #[tonic::async_trait]
@@ -37,12 +39,13 @@ impl RouteService for RouteServer {
         if hello.ingress_id.is_empty() {
             return Err(Status::invalid_argument("field `ingress_id` is empty; fill it in"));
         }
-        let shared = Arc::clone(&self.shared);
-        let reconciler = shared.reconciler().map_err(|error| Status::unavailable(error.to_string()))?;
-        let feed = shared.feed.subscribe();
-        let session = shared.next_session();
+        let term = self.leadership.term()?;
+        if !hello.cluster_id.is_empty() && hello.cluster_id != term.cluster_id {
+            return Err(Status::invalid_argument("this ingress serves another cluster; start it again"));
+        }
+        let feed = term.feed.subscribe();
+        let session = term.host.next_session();
         let id = IngressId::new(hello.ingress_id);
-        tracing::info!(ingress_id = %id, name = hello.name, "ingress joined");
         let joined = Observation::IngressJoined {
             id: id.clone(),
             session,
@@ -50,10 +53,12 @@ impl RouteService for RouteServer {
             address: hello.address,
             pid: hello.pid,
         };
-        let _ = reconciler.cast(ReconcilerMsg::Observe(joined, shared.clock.now()));
-        let term = feed.borrow().epoch;
-        let outbound = tables(feed, shared.clone());
-        tokio::spawn(read(inbound, shared, id, session, term));
+        // One that the term does not know would not be waited for.
+        let joined = ReconcilerMsg::Observe(joined, term.host.clock.now());
+        term.reconciler.cast(joined).map_err(|_| Status::unavailable(Restarting.to_string()))?;
+        tracing::info!(ingress_id = %id, "ingress joined");
+        let outbound = tables(feed, Arc::clone(&term));
+        tokio::spawn(read(inbound, term, id, session));
         Ok(Response::new(outbound))
     }
 
@@ -64,10 +69,14 @@ impl RouteService for RouteServer {
         request: Request<GetSourceRequest>,
     ) -> Result<Response<GetSourceResponse>, Status> {
         let GetSourceRequest { pipeline, revision } = request.into_inner();
-        let table = self.shared.feed.borrow().table.clone();
-        let stored = table.as_ref().and_then(|table| table.revision(&pipeline, revision)).ok_or_else(|| {
-            Status::not_found(format!("no request is to run on revision {revision} of `{pipeline}`; wait for a newer route table"))
-        })?;
+        let table = self.leadership.term()?.feed.borrow().table.clone();
+        let stored =
+            table.as_ref().and_then(|table| table.revision(&pipeline, revision)).ok_or_else(|| {
+                Status::not_found(format!(
+                    "no request is to run on revision {revision} of `{}`; wait for a newer route table",
+                    pipeline.escape_debug()
+                ))
+            })?;
         let (file_name, source) = (stored.file_name.clone(), stored.source.clone());
         Ok(Response::new(GetSourceResponse { file_name, source }))
     }
@@ -85,90 +94,75 @@ async fn first(inbound: &mut Streaming<IngressMessage>) -> Result<v1::Hello, Sta
 
 /// What a stream has sent so far.
 struct Sent {
-    feed: watch::Receiver<Feed>,
-    shared: Arc<Shared>,
-    term: u64,
+    feed: watch::Receiver<RouteFeed>,
+    term: Arc<Term>,
+    welcome: bool,
     version: TableVersion,
     leave: bool,
 }
 
-/// The newest table at each change, then the request to leave. Ends with the term: a reconciler that was restarted
+/// The welcome, the newest table at each change, then the request to leave. Ends with the term: the next one's reconciler
 /// must see its ingresses join.
 fn tables(
-    feed: watch::Receiver<Feed>,
-    shared: Arc<Shared>,
+    feed: watch::Receiver<RouteFeed>,
+    term: Arc<Term>,
 ) -> BoxStream<'static, Result<RouteMessage, Status>> {
-    let term = feed.borrow().epoch;
-    let sent = Sent { feed, shared, term, version: TableVersion::default(), leave: false };
+    let sent = Sent { feed, term, welcome: false, version: TableVersion::default(), leave: false };
     stream::unfold(sent, async |mut sent| {
         loop {
-            let message = next(&mut sent)?;
-            if let Some(message) = message {
-                return Some((Ok(message), sent));
+            if let Some(body) = next(&mut sent) {
+                return Some((Ok(RouteMessage { epoch: sent.term.epoch, body: Some(body) }), sent));
             }
             tokio::select! {
                 changed = sent.feed.changed() => changed.ok()?,
-                () = sent.shared.closing.cancelled() => return None,
+                () = sent.term.over.cancelled() => return None,
             }
         }
     })
     .boxed()
 }
 
-/// What to send now: `None` when the stream is to end, `Some(None)` when there is nothing new.
-fn next(sent: &mut Sent) -> Option<Option<RouteMessage>> {
-    use v1::route_message::Body;
-    // Let go of at once: whoever encodes a table must not hold the reconciler up.
-    let Feed { epoch, table, leave } = sent.feed.borrow_and_update().clone();
-    if epoch != sent.term {
-        return None;
+/// What to send now, if there is something new.
+fn next(sent: &mut Sent) -> Option<Body> {
+    if !std::mem::replace(&mut sent.welcome, true) {
+        return Some(Body::Welcome(v1::Welcome { cluster_id: sent.term.cluster_id.clone() }));
     }
-    let message = |body| Some(Some(RouteMessage { epoch, body: Some(body) }));
+    // Let go of at once: whoever encodes a table must not hold the reconciler up.
+    let RouteFeed { table, leave } = sent.feed.borrow_and_update().clone();
     match (table, leave) {
         (Some(table), _) if table.version() > sent.version => {
             sent.version = table.version();
-            message(Body::Table(table.encoded()))
+            Some(Body::Table(table.encoded()))
         }
         (_, Some(drain)) if !sent.leave => {
             sent.leave = true;
-            message(Body::Leave(v1::Leave { drain_ms: decode::millis(drain) }))
+            Some(Body::Leave(v1::Leave { drain_ms: wire::millis(drain) }))
         }
-        _ => Some(None),
+        _ => None,
     }
 }
 
 /// Passes on what the ingress says until its stream or the term ends.
-async fn read(
-    mut inbound: Streaming<IngressMessage>,
-    shared: Arc<Shared>,
-    id: IngressId,
-    session: SessionId,
-    term: u64,
-) {
+async fn read(mut inbound: Streaming<IngressMessage>, term: Arc<Term>, id: IngressId, session: SessionId) {
     use v1::ingress_message::Body;
-    let observe = |event| match shared.reconciler() {
-        Ok(reconciler) if shared.feed.borrow().epoch == term => {
-            reconciler.cast(ReconcilerMsg::Observe(event, shared.clock.now())).is_ok()
-        }
-        _ => false,
-    };
+    let observe = |event| term.reconciler.cast(ReconcilerMsg::Observe(event, term.host.clock.now())).is_ok();
     loop {
         let message = tokio::select! {
             message = inbound.message() => message,
-            () = shared.closing.cancelled() => break,
+            () = term.over.cancelled() => return,
         };
         let Ok(Some(message)) = message else { break };
         let event = match message.body {
-            Some(Body::Ack(ack)) => Observation::Acked(id.clone(), session, decode::version(ack)),
+            Some(Body::Ack(ack)) => Observation::Acked(id.clone(), session, wire::version(ack)),
             Some(Body::Load(load)) => {
-                for (deployment, requests) in decode::shed(&load) {
-                    shared.events.note_shed(deployment, requests);
+                for (deployment, requests) in wire::shed(&load) {
+                    term.events.note_shed(deployment, requests);
                 }
-                let counted = decode::counted(&load);
+                let counted = wire::counted(&load);
                 if !counted.is_empty() && !observe(Observation::Counted(id.clone(), session, counted)) {
                     break;
                 }
-                Observation::Loaded(id.clone(), session, decode::loads(load))
+                Observation::Loaded(id.clone(), session, wire::loads(load))
             }
             // A newer ingress may say things that this head does not know.
             Some(Body::Hello(_)) | None => continue,

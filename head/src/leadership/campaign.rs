@@ -1,0 +1,166 @@
+//! One head's campaign, for as long as its process lives: leads when it can, follows whoever leads, and tries again when a
+//! term is over. A reconciler that dies has lost what it observed, as if the head had been restarted: that ends its term.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::election::{self, Candidate, Outcome};
+use super::term::{BeginError, End, Leading};
+use super::{Leadership, Standing};
+use crate::host::Host;
+use crate::store::Version;
+
+/// First wait before another try; doubles to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// A term that lasted so long was well: the next failure is the first one again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// Why there is no term.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The election failed.
+    #[error(transparent)]
+    Election(#[from] election::Error),
+    /// The election was won, and the term did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+}
+
+/// What a try came to.
+pub(crate) enum Attempt {
+    /// This head leads.
+    Leading(Box<Leading>),
+    /// Another one leads; the store's version when it was seen.
+    Following(Version),
+}
+
+/// See the module.
+pub(crate) struct Campaign {
+    host: Arc<Host>,
+    candidate: Candidate,
+    standing: watch::Sender<Standing>,
+}
+
+impl Campaign {
+    /// A head that does not lead yet.
+    pub(crate) fn new(host: Arc<Host>, candidate: Candidate) -> Self {
+        Self { host, candidate, standing: watch::Sender::new(Standing::Following(None)) }
+    }
+
+    /// Who leads, now and later.
+    pub(crate) fn leadership(&self) -> Leadership {
+        Leadership(self.standing.subscribe())
+    }
+
+    /// Tries to lead in a term above `floor`.
+    pub(crate) async fn attempt(&self, floor: u64) -> Result<Attempt, Error> {
+        match self.candidate.win(floor).await? {
+            Outcome::Won(won) => {
+                let leading = Leading::begin(&self.host, won).await?;
+                tracing::info!(epoch = leading.term().epoch, "head leads");
+                self.standing.send_replace(Standing::Leading(Arc::clone(leading.term())));
+                Ok(Attempt::Leading(Box::new(leading)))
+            }
+            Outcome::Follows(leader, seen_at) => {
+                self.note_leader(leader.address);
+                Ok(Attempt::Following(seen_at))
+            }
+        }
+    }
+
+    /// Goes on from a first attempt until the head closes.
+    pub(crate) async fn run(self, first: Attempt) {
+        let mut attempt = Ok(first);
+        let mut failures = Failures::default();
+        let mut floor = 0;
+        loop {
+            let began_at = self.host.clock.now();
+            let wait = match attempt {
+                Ok(Attempt::Leading(leading)) => match self.lead(*leading).await {
+                    End::Closing => return,
+                    End::LeaseLost => Duration::ZERO,
+                    End::ReconcilerDied => failures.next_wait(self.host.clock.now() - began_at),
+                    End::Exceeded(obeyed) => {
+                        floor = obeyed;
+                        Duration::ZERO
+                    }
+                },
+                Ok(Attempt::Following(seen_at)) => {
+                    tokio::select! {
+                        () = self.host.closing.cancelled() => return,
+                        () = self.candidate.until_vacant(seen_at) => Duration::ZERO,
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no term begins; trying again");
+                    failures.next_wait(Duration::ZERO)
+                }
+            };
+            tokio::select! {
+                () = self.host.closing.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            attempt = self.attempt(floor).await;
+        }
+    }
+
+    async fn lead(&self, mut leading: Leading) -> End {
+        let end = leading.until_over().await;
+        self.standing.send_replace(Standing::Following(None));
+        match end {
+            End::LeaseLost => {
+                tracing::error!("the lease ended before it was renewed; this head leads no longer")
+            }
+            End::ReconcilerDied => tracing::error!("the reconciler died; a new term begins"),
+            End::Closing | End::Exceeded(_) => {}
+        }
+        leading.end().await;
+        end
+    }
+
+    fn note_leader(&self, address: String) {
+        let leader = Some(address).filter(|address| !address.is_empty());
+        self.standing.send_if_modified(|standing| {
+            let is_new =
+                !matches!(standing, Standing::Following(known) if *known == leader && leader.is_some());
+            if is_new {
+                tracing::info!(leader, "another head leads");
+                *standing = Standing::Following(leader.clone());
+            }
+            is_new
+        });
+    }
+}
+
+/// Failures in a row.
+#[derive(Debug, Default)]
+struct Failures(u32);
+
+impl Failures {
+    /// How long to wait after another one, of a term that lasted so long.
+    fn next_wait(&mut self, lasted: Duration) -> Duration {
+        if lasted >= HEALTHY_AFTER {
+            self.0 = 0;
+        }
+        let wait = MIN_BACKOFF.saturating_mul(1 << self.0.min(16)).min(MAX_BACKOFF);
+        self.0 += 1;
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_to_a_limit_and_a_healthy_minute_makes_the_next_failure_the_first() {
+        let mut failures = Failures::default();
+        let waits: Vec<_> = (0..8).map(|_| failures.next_wait(Duration::ZERO).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000]);
+        assert_eq!(failures.next_wait(Duration::from_secs(59)), MAX_BACKOFF);
+        assert_eq!(failures.next_wait(Duration::from_secs(60)), MIN_BACKOFF);
+    }
+}

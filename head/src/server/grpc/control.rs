@@ -1,0 +1,226 @@
+//! What the `cluster` command asks, over gRPC. Who asks a head that does not lead is told who does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use millstream_core::desired::Mode;
+use millstream_core::desired::scale::ScaleRequest as Bounds;
+use millstream_pipelines::{FullName, Name};
+use millstream_proto::v1::control_service_server::ControlService;
+use millstream_proto::v1::{
+    CreateKeyRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse, DeployRequest,
+    DeployResponse, ExplainRequest, ExplainResponse, KeyResponse, ListKeysRequest, ListKeysResponse,
+    ListPipelinesRequest, ListPipelinesResponse, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
+    RemoveNodeRequest, RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse,
+    SetKeyRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline,
+    UndoRolloutRequest, deploy_request::Beside,
+};
+use serde::Serialize;
+use tonic::{Request, Response, Status};
+
+use crate::catalog::Takeover;
+use crate::control::cluster::{self, StatusWatch};
+use crate::control::deploy::{self, Text};
+use crate::control::{Error, keys, rollout, scale};
+use crate::leadership::{Leadership, Term};
+use crate::snapshots::Shown;
+
+/// Serves `millstream.v1.ControlService`.
+pub(crate) struct ControlServer {
+    pub(crate) leadership: Leadership,
+}
+
+impl ControlServer {
+    fn term(&self) -> Result<Arc<Term>, Status> {
+        Ok(self.leadership.term()?)
+    }
+}
+
+#[tonic::async_trait]
+impl ControlService for ControlServer {
+    type WatchStatusStream = BoxStream<'static, Result<StatusResponse, Status>>;
+
+    async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<DeployResponse>, Status> {
+        let term = self.term()?;
+        let (text, mode) = text(request.into_inner())?;
+        let candidate = deploy::compile(text).await?;
+        let deployed = deploy::deploy(&term, candidate, Takeover { mode, expected: None }).await?;
+        let deploy::Deployed { name, revision, changed } = deployed;
+        Ok(Response::new(DeployResponse { name: name.to_string(), revision, changed }))
+    }
+
+    async fn plan_deploy(
+        &self,
+        request: Request<DeployRequest>,
+    ) -> Result<Response<PlanDeployResponse>, Status> {
+        let term = self.term()?;
+        let (text, mode) = text(request.into_inner())?;
+        let plan = deploy::plan(&term, deploy::compile(text).await?, mode).await?;
+        Ok(Response::new(PlanDeployResponse { json: to_json(&plan)? }))
+    }
+
+    async fn promote_rollout(
+        &self,
+        request: Request<RolloutRequest>,
+    ) -> Result<Response<RolloutResponse>, Status> {
+        let name = name(&request.into_inner().name)?;
+        let revision = rollout::promote(&*self.term()?, &name).await?;
+        Ok(Response::new(RolloutResponse { revision }))
+    }
+
+    async fn abort_rollout(
+        &self,
+        request: Request<RolloutRequest>,
+    ) -> Result<Response<RolloutResponse>, Status> {
+        let name = name(&request.into_inner().name)?;
+        let revision = rollout::abort(&*self.term()?, &name, None).await?;
+        Ok(Response::new(RolloutResponse { revision }))
+    }
+
+    async fn undo_rollout(
+        &self,
+        request: Request<UndoRolloutRequest>,
+    ) -> Result<Response<RolloutResponse>, Status> {
+        let UndoRolloutRequest { name: of, to_revision } = request.into_inner();
+        let revision = rollout::undo(&*self.term()?, &name(&of)?, to_revision).await?;
+        Ok(Response::new(RolloutResponse { revision }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let ExplainRequest { target, since_ms } = request.into_inner();
+        let events = cluster::explain(&*self.term()?, &target, since_ms);
+        Ok(Response::new(ExplainResponse { json: to_json(&events)? }))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        let name = name(&request.into_inner().name)?;
+        deploy::delete(&*self.term()?, name).await?;
+        Ok(Response::new(DeleteResponse {}))
+    }
+
+    async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ScaleResponse>, Status> {
+        let ScaleRequest { deployment, min_replicas, max_replicas, reset } = request.into_inner();
+        let name: FullName = deployment.parse().map_err(|_| {
+            let detail = format!("`{deployment}` is not a deployment; write it as PIPELINE/DEPLOYMENT");
+            Error::NotFound(detail)
+        })?;
+        let bounds = if reset { Bounds::Reset } else { Bounds::Bounds(min_replicas, max_replicas) };
+        let scaled = scale::scale(&*self.term()?, &name, bounds).await?;
+        let scale::Scaled { min_replicas, max_replicas, changed } = scaled;
+        Ok(Response::new(ScaleResponse { min_replicas, max_replicas, changed }))
+    }
+
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<KeyResponse>, Status> {
+        let CreateKeyRequest { name, sha256, settings } = request.into_inner();
+        let settings = settings.unwrap_or_default().into();
+        let key = keys::create(&*self.term()?, &name, &sha256, &settings).await?;
+        Ok(Response::new(KeyResponse { json: to_json(&key)? }))
+    }
+
+    async fn set_key(&self, request: Request<SetKeyRequest>) -> Result<Response<KeyResponse>, Status> {
+        let SetKeyRequest { name, settings } = request.into_inner();
+        let key = keys::set(&*self.term()?, &name, &settings.unwrap_or_default().into()).await?;
+        Ok(Response::new(KeyResponse { json: to_json(&key)? }))
+    }
+
+    async fn delete_key(
+        &self,
+        request: Request<DeleteKeyRequest>,
+    ) -> Result<Response<DeleteKeyResponse>, Status> {
+        keys::delete(&*self.term()?, &request.into_inner().name).await?;
+        Ok(Response::new(DeleteKeyResponse {}))
+    }
+
+    async fn list_keys(&self, _: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
+        let json = to_json(&keys::list(&self.term()?.catalog.desired()))?;
+        Ok(Response::new(ListKeysResponse { json }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let shown = self.term()?.snapshot().await.map_err(Error::from)?;
+        Ok(Response::new(response(&shown)))
+    }
+
+    async fn watch_status(
+        &self,
+        _: Request<StatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let watch = StatusWatch::new(self.leadership.clone());
+        let statuses = stream::unfold(watch, async |mut watch| {
+            let shown = watch.next().await?;
+            Some((shown.map(|shown| response(&shown)).map_err(Status::from), watch))
+        });
+        Ok(Response::new(statuses.boxed()))
+    }
+
+    async fn list_pipelines(
+        &self,
+        _: Request<ListPipelinesRequest>,
+    ) -> Result<Response<ListPipelinesResponse>, Status> {
+        let desired = self.term()?.catalog.desired();
+        let pipelines = deploy::list(&desired).map(|(name, stored)| StoredPipeline {
+            name: name.to_string(),
+            revision: stored.number,
+            file_name: stored.file_name.clone(),
+            source: stored.source.clone(),
+        });
+        Ok(Response::new(ListPipelinesResponse { pipelines: pipelines.collect() }))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownResponse>, Status> {
+        let drain = Duration::from_millis(request.into_inner().drain_ms);
+        cluster::shut_down(&*self.term()?, drain).await?;
+        Ok(Response::new(ShutdownResponse {}))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<RemoveNodeRequest>,
+    ) -> Result<Response<RemoveNodeResponse>, Status> {
+        let id = cluster::remove_node(&*self.term()?, request.into_inner().node).await?;
+        Ok(Response::new(RemoveNodeResponse { node_id: id.to_string() }))
+    }
+
+    async fn plan_defrag(
+        &self,
+        _: Request<PlanDefragRequest>,
+    ) -> Result<Response<PlanDefragResponse>, Status> {
+        let plan = cluster::plan_defrag(&*self.term()?).await?;
+        Ok(Response::new(PlanDefragResponse { json: to_json(&plan)? }))
+    }
+}
+
+fn name(text: &str) -> Result<Name, Error> {
+    text.parse().map_err(|error| Error::Invalid(format!("{error}")))
+}
+
+/// The text to deploy, and how requests are to come to it.
+fn text(request: DeployRequest) -> Result<(Text, Mode), Error> {
+    let DeployRequest { file_name, source, source_dir, beside } = request;
+    let part = |what: &str, permille: u32| {
+        u16::try_from(permille).ok().filter(|permille| (1..=1000).contains(permille)).ok_or_else(|| {
+            Error::Invalid(format!(
+                "a {what} cannot have {permille} thousandths of the requests; give 0.1% to 100%"
+            ))
+        })
+    };
+    let mode = match beside {
+        None => Mode::Rolling,
+        Some(Beside::CanaryPermille(permille)) => Mode::Canary { permille: part("canary", permille)? },
+        Some(Beside::ShadowPermille(permille)) => Mode::Shadow { permille: part("shadow", permille)? },
+    };
+    Ok((Text { file_name, source, source_dir }, mode))
+}
+
+/// What travels as JSON: one form for the command, REST and scripts.
+fn to_json(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|_| Error::Internal("an answer could not be written as JSON"))
+}
+
+fn response(shown: &Shown) -> StatusResponse {
+    StatusResponse { json: shown.json().to_string() }
+}
