@@ -16,7 +16,7 @@ use tokio_util::sync::DropGuard;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::actors::reconciler_actor::ReconcilerMsg;
+use crate::actors::messages::ReconcilerMsg;
 use crate::host::Host;
 use crate::leadership::election::{self, Candidate, Leader};
 use crate::leadership::{Campaign, Leadership, Term};

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::model::{Observation, Order, SessionId};
+use millstream_core::model::{Observation, SessionId};
 use millstream_proto::{NodeId, ReplicaId, v1};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
-use super::reconciler_actor::ReconcilerMsg;
+use super::messages::{NodeSessionMsg, ReconcilerMsg};
 use crate::clock::Clock;
 use crate::leadership::context::TermContext;
 use crate::wire;
@@ -38,20 +38,6 @@ pub(crate) struct NodeSessionArgs {
     pub(crate) inbound: Streaming<v1::NodeMessage>,
     /// What it is told.
     pub(crate) outbound: mpsc::Sender<Result<v1::HeadMessage, Status>>,
-}
-
-/// What a session is told.
-pub(crate) enum NodeSessionMsg {
-    /// From the reconciler: start a replica, or tell it new settings. Harmless when repeated.
-    Start(Box<Order>),
-    /// From the reconciler: drain and stop a replica. Harmless when repeated.
-    Stop(ReplicaId, Duration),
-    /// From the reconciler: drain everything and end the process. Harmless when repeated.
-    Shutdown(Duration),
-    /// From its own reader: the worker said something, and when it arrived.
-    Said(Box<v1::NodeMessage>, Duration),
-    /// From its own reader: the worker's stream ended. A message, so that what was said before is heard first.
-    Ended,
 }
 
 /// What a session holds; dropping it ends both directions.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use millstream_core::desired::{self, Desired, Outcome, Verdict};
 use millstream_core::model::{Command, Observation, Registration, RouteTable, SessionId};
 use millstream_core::present::explain::Subject;
-use millstream_core::reconcile::{Effect, Event, JoinError, NotRemovable, Reconciler};
+use millstream_core::reconcile::{Effect, Event, Reconciler};
 use millstream_core::rollout::{self, ChangeKind};
 use millstream_pipelines::Name;
 use millstream_proto::NodeId;
@@ -18,40 +18,14 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::node_session_actor::NodeSessionMsg;
+use super::messages::{NodeSessionMsg, ReconcilerMsg};
 use super::told;
 use crate::leadership::context::TermContext;
-use crate::{clock, members, metrics, store};
+use crate::{clock, members, metrics};
 
 /// Reconciles.
 pub(crate) struct ReconcilerActor {
     pub(crate) context: Arc<TermContext>,
-}
-
-/// What the reconciler is told and asked.
-pub(crate) enum ReconcilerMsg {
-    /// From the node service, once a stream: a worker wants in. Answered with a refusal when its name is taken.
-    Join(Box<Registration>, SessionId, ActorRef<NodeSessionMsg>, RpcReplyPort<Result<(), JoinError>>),
-    /// From node and ingress sessions, with the time at which it arrived. Repeating it is harmless.
-    Observe(Observation, Duration),
-    /// From the term: what people ask for has changed. May be repeated.
-    DesiredChanged,
-    /// From itself: the store has been told how a pipeline's rollout ended, or did not take it.
-    Concluded(Name),
-    /// From whoever shows the cluster: take a snapshot. May be repeated.
-    Snapshot,
-    /// From the control service: tell every ingress and worker to drain and end. May be repeated.
-    Shutdown(Duration, RpcReplyPort<()>),
-    /// From the head, before its process ends: decide nothing any more. May be repeated.
-    Rest(RpcReplyPort<()>),
-    /// From itself: the store has forgotten a node, or has not.
-    Forgotten(NodeId, Result<(), store::Error>),
-    /// From the control service: a node is gone for good. Answered with its id, or why not.
-    RemoveNode(String, RpcReplyPort<Result<NodeId, NotRemovable>>),
-    /// From itself: the time has come that the reconciler asked for, and when that was noticed.
-    Wake(Duration),
-    /// For a dry run, a plan or a test: the reconciler as it is now.
-    Inspect(RpcReplyPort<Box<Reconciler>>),
 }
 
 /// What the actor holds.

@@ -10,7 +10,7 @@ use millstream_proto::event::Event;
 use tokio::sync::watch;
 
 use super::Error;
-use crate::actors::reconciler_actor::ReconcilerMsg;
+use crate::actors::messages::ReconcilerMsg;
 use crate::leadership::{Leadership, Term};
 use crate::snapshots::Shown;
 

@@ -10,7 +10,7 @@ use millstream_proto::deploy_plan::DeployPlan;
 use millstream_proto::event::Decision;
 
 use super::Error;
-use crate::actors::reconciler_actor::ReconcilerMsg;
+use crate::actors::messages::ReconcilerMsg;
 use crate::catalog::Takeover;
 use crate::clock;
 use crate::leadership::Term;

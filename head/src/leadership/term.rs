@@ -14,7 +14,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::context::{self, TermContext};
 use super::election::{HeldLease, Inherits, RENEW_INTERVAL, Won};
-use crate::actors::reconciler_actor::{ReconcilerActor, ReconcilerMsg};
+use crate::actors::messages::ReconcilerMsg;
+use crate::actors::reconciler_actor::ReconcilerActor;
 use crate::host::Host;
 use crate::members;
 use crate::snapshots::{Shown, Unanswered};

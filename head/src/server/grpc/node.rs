@@ -12,10 +12,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::actors::node_session_actor::{
-    MAX_WAITING_ORDERS, NodeSessionActor, NodeSessionArgs, NodeSessionMsg,
-};
-use crate::actors::reconciler_actor::ReconcilerMsg;
+use crate::actors::messages::{NodeSessionMsg, ReconcilerMsg};
+use crate::actors::node_session_actor::{MAX_WAITING_ORDERS, NodeSessionActor, NodeSessionArgs};
 use crate::leadership::{Leadership, Restarting, Term, election};
 use crate::members;
 use crate::wire;

@@ -13,7 +13,7 @@ use millstream_proto::v1::{self, GetSourceRequest, GetSourceResponse, IngressMes
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::actors::reconciler_actor::ReconcilerMsg;
+use crate::actors::messages::ReconcilerMsg;
 use crate::leadership::{Leadership, Restarting, Term};
 use crate::route_feed::RouteFeed;
 use crate::wire;
