@@ -52,13 +52,22 @@ pub(crate) struct Catalog {
     writer: Mutex<Writer>,
 }
 
-/// How a deployed text is to take over.
+/// How deployed texts are to take over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Takeover {
-    /// How requests come to it.
+    /// How requests come to them.
     pub(crate) mode: Mode,
     /// Only when this revision is the wanted one.
     pub(crate) expected: Option<u64>,
+}
+
+/// What a deployed text came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// The revision that is wanted now.
+    pub(crate) revision: u64,
+    /// Whether another one was before.
+    pub(crate) is_new: bool,
 }
 
 #[cfg(test)]
@@ -95,26 +104,32 @@ impl Catalog {
         self.current.subscribe()
     }
 
-    /// Stores a text as a new revision, unless it is there already. Gives the number, and whether that changed anything.
-    /// With `expected` it is refused when another revision is wanted by now. `note` hears of a new revision before anybody
-    /// else does, as in all changes.
+    /// Stores texts as new revisions, all or none, each unless it is there already. `note` hears of it before anybody else does, as in all changes.
     pub(crate) async fn deploy(
         &self,
-        candidate: Candidate,
+        candidates: &[Candidate],
         takeover: Takeover,
         now_ms: u64,
-        note: impl FnOnce(&u64),
-    ) -> Result<(u64, bool), Error> {
-        let name = candidate.compiled.name.clone();
+        note: impl FnOnce(&Vec<Stored>),
+    ) -> Result<Vec<Stored>, Error> {
         let Takeover { mode, expected } = takeover;
         let deploy = |desired: &Desired| {
-            expect_wanted(desired, &name, expected)?;
-            Ok(match change::deploy_by(desired, candidate.clone(), mode, now_ms)? {
-                After::Unchanged { revision } => (revision, desired.clone()),
-                After::Changed { revision, desired, .. } => (revision.stored.number, *desired),
-            })
+            let mut desired = desired.clone();
+            let mut stored = Vec::with_capacity(candidates.len());
+            for candidate in candidates {
+                expect_wanted(&desired, &candidate.compiled.name, expected)?;
+                match change::deploy_by(&desired, candidate.clone(), mode, now_ms)? {
+                    After::Unchanged { revision } => stored.push(Stored { revision, is_new: false }),
+                    After::Changed { revision, desired: after, .. } => {
+                        let revision = revision.stored.number;
+                        stored.push(Stored { revision, is_new: true });
+                        desired = *after;
+                    }
+                }
+            }
+            Ok((stored, desired))
         };
-        self.change(deploy, note).await
+        Ok(self.change(deploy, note).await?.0)
     }
 
     /// Deletes a pipeline.

@@ -13,6 +13,7 @@ use millstream_proto::v1::route_service_server::RouteServiceServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -37,6 +38,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connections may take to end when the head stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Largest call of the command: the texts of several pipelines.
+const MAX_REQUEST_BYTES: usize = 16 << 20;
 
 /// Longest wait for the store: a change that it does not take is refused within two of them.
 const STORE_TIMEOUT: Duration = Duration::from_millis(900);
@@ -251,10 +255,11 @@ fn serve_grpc(
     listener: TcpListener,
 ) -> impl Future<Output = ()> + Send + use<> {
     let control = ControlServer { leadership: leadership.clone() };
+    let control = ControlServiceServer::new(control).max_decoding_message_size(MAX_REQUEST_BYTES);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(ControlServiceServer::with_interceptor(control, move |request| token.check(request)))
+        .add_service(InterceptedService::new(control, move |request| token.check(request)))
         .add_service(NodeServiceServer::new(NodeServer { leadership: leadership.clone() }))
         .add_service(RouteServiceServer::new(RouteServer { leadership }))
         .serve_with_incoming_shutdown(
@@ -333,7 +338,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let head = start(&dir).await;
         let first = head.leadership.term().unwrap();
-        control::deploy::deploy(&first, candidate("p").await, Takeover::ROLLING).await.unwrap();
+        control::deploy::deploy(&first, &[candidate("p").await], Takeover::ROLLING).await.unwrap();
         first.reconciler.kill();
         wait_for(&head, |status| status.epoch > first.epoch && status.pipelines.len() == 1).await;
         assert!(first.over.is_cancelled());
@@ -349,7 +354,7 @@ mod tests {
         let first = head.leadership.term().unwrap();
         first.give_way(first.epoch + 5);
         wait_for(&head, |status| status.epoch > first.epoch + 5).await;
-        let late = control::deploy::deploy(&first, candidate("p").await, Takeover::ROLLING).await;
+        let late = control::deploy::deploy(&first, &[candidate("p").await], Takeover::ROLLING).await;
         assert!(late.unwrap_err().to_string().starts_with("not_leader"));
         assert!(status(&head).await.unwrap().pipelines.is_empty());
         head.stop().await;
@@ -362,7 +367,7 @@ mod tests {
         let head = start(&dir).await;
         let store = Arc::clone(&head.leadership.term().unwrap().store);
         let other = Catalog::load(store).await.unwrap();
-        other.deploy(candidate("p").await, Takeover::ROLLING, 1, |_| {}).await.unwrap();
+        other.deploy(&[candidate("p").await], Takeover::ROLLING, 1, |_| {}).await.unwrap();
         wait_for(&head, |status| status.pipelines.iter().any(|pipeline| pipeline.name == "p")).await;
         head.stop().await;
     }
@@ -376,7 +381,7 @@ mod tests {
         };
         let (first, second) = (on("first").await, on("second").await);
         let term = first.leadership.term().unwrap();
-        control::deploy::deploy(&term, candidate("p").await, Takeover::ROLLING).await.unwrap();
+        control::deploy::deploy(&term, &[candidate("p").await], Takeover::ROLLING).await.unwrap();
         let leader = first.control_address().to_string();
         assert_eq!(second.leadership.term().err().unwrap().leader, Some(leader.clone()));
 
@@ -391,7 +396,7 @@ mod tests {
         first.stop().await;
         wait_for(&second, |status| status.epoch > term.epoch && status.pipelines.len() == 1).await;
         assert!(second.leadership.term().unwrap().cluster_id == term.cluster_id);
-        let late = control::deploy::deploy(&term, candidate("q").await, Takeover::ROLLING).await;
+        let late = control::deploy::deploy(&term, &[candidate("q").await], Takeover::ROLLING).await;
         assert!(late.unwrap_err().to_string().starts_with("not_leader"));
         second.stop().await;
     }

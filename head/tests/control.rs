@@ -51,6 +51,12 @@ async fn bad_texts_and_conflicts_are_refused_with_their_class() {
     let missing = control.deploy(using("a/none")).await.unwrap_err();
     assert!(missing.message().contains("`a/none` does not exist"), "{missing}");
     control.deploy(using("a/model")).await.unwrap();
+    let both = [echo("c", 1, "0ms").to_string(), echo("d", 1, "0ms").route("/a").to_string()];
+    let refused = control.deploy_all(&both).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let twice = control.deploy_all(&[both[0].clone(), both[0].clone()]).await.unwrap_err();
+    assert!(twice.message().contains("two of the files are of pipeline `c`"), "{twice}");
+    assert_eq!(control.list().await.len(), 2, "all or none");
     let in_use = control.delete("a").await.unwrap_err();
     assert_eq!(in_use.code(), Code::Aborted);
     assert_eq!(control.delete("none").await.unwrap_err().code(), Code::NotFound);

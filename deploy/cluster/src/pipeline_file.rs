@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use millstream_pipelines::{Faults, Plan};
-use millstream_proto::v1;
+use millstream_proto::v1::{self, deploy_request::Beside};
 
 use crate::exit::Failure;
 use crate::input;
@@ -18,20 +18,24 @@ pub(crate) struct PipelineFile {
     /// Its compiled form.
     pub(crate) plan: Plan,
     /// What to send to the head.
-    pub(crate) request: v1::DeployRequest,
+    pub(crate) file: v1::PipelineFile,
 }
 
 impl PipelineFile {
     /// Compiles a pipeline's text; its relative models are found in the folder.
     pub(crate) fn compile(name: &str, text: &str, folder: &Path) -> Result<Self, Faults> {
         let plan = Plan::compile(name, text)?;
-        let request = v1::DeployRequest {
+        let file = v1::PipelineFile {
             file_name: name.to_owned(),
             source: text.to_owned(),
             source_dir: folder.display().to_string(),
-            beside: None,
         };
-        Ok(Self { plan, request })
+        Ok(Self { plan, file })
+    }
+
+    /// What deploys files together.
+    pub(crate) fn request(files: Vec<Self>, beside: Option<Beside>) -> v1::DeployRequest {
+        v1::DeployRequest { files: files.into_iter().map(|file| file.file).collect(), beside }
     }
 
     /// Reads and compiles files; the faults of all files come together.
@@ -73,7 +77,7 @@ mod tests {
         let (good, bad, worse) = (path("good.toml", ECHO), path("bad.toml", "x"), path("worse.toml", "y"));
         let read = PipelineFile::read_all(std::slice::from_ref(&good)).unwrap();
         let absolute = fs::canonicalize(folder.path()).unwrap();
-        assert_eq!(Path::new(&read[0].request.source_dir), absolute);
+        assert_eq!(Path::new(&read[0].file.source_dir), absolute);
         let Err(failure) = PipelineFile::read_all(&[bad, good, worse]) else { panic!("accepted") };
         assert_eq!(failure.code(), 3);
         assert!(matches!(failure.into_cause(), crate::exit::Cause::Faults(files) if files.len() == 2));

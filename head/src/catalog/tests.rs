@@ -63,8 +63,8 @@ impl Bed {
 
 impl Catalog {
     async fn deploys(&self, comment: &str) -> (u64, bool) {
-        let deployed = self.deploy(candidate(comment), Takeover::ROLLING, 1, |_| {}).await.unwrap();
-        (deployed.0, deployed.1)
+        let deployed = self.deploy(&[candidate(comment)], Takeover::ROLLING, 1, |_| {}).await.unwrap();
+        (deployed[0].revision, deployed[0].is_new)
     }
 
     async fn completes(&self, revision: u64) {
@@ -195,12 +195,12 @@ async fn a_deploy_that_expects_another_revision_is_refused() {
     one.deploys("a").await;
     other.deploys("b").await;
     let deploy = async |expected| {
-        one.deploy(candidate("c"), Takeover { expected: Some(expected), ..Takeover::ROLLING }, 1, |_| {})
+        one.deploy(&[candidate("c")], Takeover { expected: Some(expected), ..Takeover::ROLLING }, 1, |_| {})
             .await
     };
     let Err(Error::Refused(Refusal::NotNow(text))) = deploy(1).await else { panic!("undid a deploy") };
     assert!(text.contains("revision 2 is wanted by now"), "{text}");
-    assert_eq!(deploy(2).await.unwrap().0, 3);
+    assert_eq!(deploy(2).await.unwrap()[0].revision, 3);
     one.delete(&name("p"), |_| {}).await.unwrap();
     assert!(matches!(deploy(3).await, Err(Error::Refused(Refusal::NotFound(_)))));
 }
@@ -211,7 +211,7 @@ async fn a_head_that_leads_no_longer_changes_nothing() {
     let catalog = bed.catalog().await;
     let store: Arc<dyn Store> = bed.faulty.clone();
     let other = take_over(&store).await;
-    let refused = catalog.deploy(candidate("a"), Takeover::ROLLING, 1, |_| {}).await;
+    let refused = catalog.deploy(&[candidate("a")], Takeover::ROLLING, 1, |_| {}).await;
     assert!(matches!(refused, Err(Error::Store(store::Error::NotLeading))));
     assert!(catalog.desired().pipelines.is_empty());
     assert_eq!(Catalog::load(Arc::new(other)).await.unwrap().deploys("a").await.0, 1);
@@ -226,7 +226,7 @@ async fn a_change_that_is_too_large_for_one_commit_takes_several() {
     let compiled = Compiled::from_text("p.toml", &source).unwrap();
     let candidate = Candidate { file_name: "p.toml".into(), source, source_dir: "/".into(), compiled };
     let catalog = bed.catalog().await;
-    catalog.deploy(candidate, Takeover::ROLLING, 1, |_| {}).await.unwrap();
+    catalog.deploy(&[candidate], Takeover::ROLLING, 1, |_| {}).await.unwrap();
     for n in 0..150 {
         let name = format!("p/d{n}").parse().unwrap();
         catalog.scale(&name, ScaleRequest::Bounds(Some(2), Some(5))).await.unwrap();
@@ -251,15 +251,15 @@ async fn make(catalog: &Catalog, change: &str) -> Result<bool, Error> {
     let asked = KeyRequest { rate_per_s: Some(0.5), ..Default::default() };
     match change {
         "deploy" => {
-            let deployed = catalog.deploy(candidate("1"), Takeover::ROLLING, 1, |_| {}).await;
-            deployed.map(|(revision, is_new)| revision == 1 && is_new)
+            let deployed = catalog.deploy(&[candidate("1")], Takeover::ROLLING, 1, |_| {}).await;
+            deployed.map(|stored| stored == [Stored { revision: 1, is_new: true }])
         }
         "scale" => Ok(catalog.scale(&model(), ScaleRequest::Bounds(Some(2), Some(5))).await?),
         "canary" => {
             let mode = Mode::Canary { permille: 100 };
             let deployed =
-                catalog.deploy(candidate("2"), Takeover { mode, expected: Some(1) }, 1, |_| {}).await;
-            deployed.map(|(revision, is_new)| revision == 2 && is_new)
+                catalog.deploy(&[candidate("2")], Takeover { mode, expected: Some(1) }, 1, |_| {}).await;
+            deployed.map(|stored| stored == [Stored { revision: 2, is_new: true }])
         }
         "promote" => rollout(&|desired| rollout::promote(desired, &p).map(drop)).await,
         "abort" => {
@@ -327,7 +327,7 @@ async fn a_change_after_an_unknown_one_follows_from_what_was_stored() {
     catalog.deploys("a").await;
     bed.faulty.break_commits([Fault::Written]);
     bed.faulty.break_reads(1);
-    assert!(catalog.deploy(candidate("b"), Takeover::ROLLING, 1, |_| {}).await.is_err());
+    assert!(catalog.deploy(&[candidate("b")], Takeover::ROLLING, 1, |_| {}).await.is_err());
     assert_eq!(catalog.deploys("c").await, (3, true), "another text is another change");
     expect_in_step(&bed, &catalog, "deploy").await;
 }
@@ -372,7 +372,7 @@ async fn what_is_stored_by_others_or_late_is_published_without_a_change() {
         assert_eq!(one.deploys("b").await, (2, true));
         bed.faulty.break_commits([Fault::Written]);
         bed.faulty.break_reads(1);
-        assert!(one.deploy(candidate("c"), Takeover::ROLLING, 1, |_| {}).await.is_err());
+        assert!(one.deploy(&[candidate("c")], Takeover::ROLLING, 1, |_| {}).await.is_err());
         expect(&mut seen, 3).await;
     };
     tokio::select! {

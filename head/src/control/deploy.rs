@@ -1,6 +1,9 @@
 //! Pipelines: deploy one, ask what that would do, delete one, list them.
 
-use millstream_core::desired::change::{self, After, Candidate};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millstream_core::desired::change::{self, After, Candidate, Refusal};
 use millstream_core::desired::{Compiled, Desired, Mode, StoredRevision};
 use millstream_core::dry_run;
 use millstream_core::present::explain::Subject;
@@ -11,7 +14,7 @@ use millstream_proto::event::Decision;
 
 use super::Error;
 use crate::actors::messages::ReconcilerMsg;
-use crate::catalog::Takeover;
+use crate::catalog::{Stored, Takeover};
 use crate::clock;
 use crate::leadership::Term;
 
@@ -57,33 +60,71 @@ pub(crate) async fn compile(text: Text) -> Result<Candidate, Error> {
     }
 }
 
-/// Stores a text as a new revision.
-pub(crate) async fn deploy(term: &Term, candidate: Candidate, takeover: Takeover) -> Result<Deployed, Error> {
-    let name = candidate.compiled.name.clone();
-    let note = |&revision: &u64| {
-        tracing::info!(pipeline = %name, revision, "pipeline deployed");
-        term.events.note(Subject::Pipeline(name.clone()), Decision::Deployed { revision });
-    };
-    let (revision, changed) = term.catalog.deploy(candidate, takeover, clock::unix_ms(), note).await?;
-    Ok(Deployed { name, revision, changed })
+/// Compiles texts to deploy together.
+pub(crate) async fn compile_all(texts: Vec<Text>) -> Result<Vec<Candidate>, Error> {
+    let mut candidates = Vec::with_capacity(texts.len());
+    for text in texts {
+        candidates.push(compile(text).await?);
+    }
+    let mut seen = BTreeSet::new();
+    match candidates.iter().map(|candidate| &candidate.compiled.name).find(|name| !seen.insert(*name)) {
+        Some(twice) => {
+            Err(Error::Invalid(format!("two of the files are of pipeline `{twice}`; leave one out")))
+        }
+        None => Ok(candidates),
+    }
 }
 
-/// What deploying a text would do.
-pub(crate) async fn plan(term: &Term, candidate: Candidate, mode: Mode) -> Result<DeployPlan, Error> {
-    let before = term.catalog.desired();
-    let name = candidate.compiled.name.clone();
-    let desired = match change::deploy_by(&before, candidate, mode, clock::unix_ms())? {
-        After::Unchanged { .. } => Desired::clone(&before),
-        After::Changed { desired, .. } => *desired,
+/// Stores texts as new revisions, all or none.
+pub(crate) async fn deploy(
+    term: &Term,
+    candidates: &[Candidate],
+    takeover: Takeover,
+) -> Result<Vec<Deployed>, Error> {
+    let note = |stored: &Vec<Stored>| {
+        for deployed in deployed(candidates, stored).filter(|deployed| deployed.changed) {
+            let Deployed { name, revision, .. } = deployed;
+            tracing::info!(pipeline = %name, revision, "pipeline deployed");
+            term.events.note(Subject::Pipeline(name), Decision::Deployed { revision });
+        }
     };
+    let stored = term.catalog.deploy(candidates, takeover, clock::unix_ms(), note).await?;
+    Ok(deployed(candidates, &stored).collect())
+}
+
+fn deployed(candidates: &[Candidate], stored: &[Stored]) -> impl Iterator<Item = Deployed> {
+    candidates.iter().zip(stored).map(|(candidate, &Stored { revision, is_new })| Deployed {
+        name: candidate.compiled.name.clone(),
+        revision,
+        changed: is_new,
+    })
+}
+
+/// What deploying texts would do, each on top of those before it.
+pub(crate) async fn plan(
+    term: &Term,
+    candidates: Vec<Candidate>,
+    mode: Mode,
+) -> Result<Vec<DeployPlan>, Error> {
     let mut reconciler = term.ask(ReconcilerMsg::Inspect).await?;
-    let now = term.host.clock.now();
+    let (mut before, now) = (term.catalog.desired(), term.host.clock.now());
+    let now_ms = clock::unix_ms();
     let planned = tokio::task::spawn_blocking(move || {
-        // A change that is stored may be on its way to the reconciler.
-        reconciler.handle(Event::Desired(before), now);
-        dry_run::plan(&reconciler, &desired, &name, now)
+        let mut plans = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            // A change that is stored may be on its way to the reconciler.
+            reconciler.handle(Event::Desired(Arc::clone(&before)), now);
+            let name = candidate.compiled.name.clone();
+            let after = match change::deploy_by(&before, candidate, mode, now_ms)? {
+                After::Unchanged { .. } => Desired::clone(&before),
+                After::Changed { desired, .. } => *desired,
+            };
+            plans.push(dry_run::plan(&reconciler, &after, &name, now));
+            before = Arc::new(Desired { generation: before.generation + 1, ..after });
+        }
+        Ok::<_, Refusal>(plans)
     });
-    planned.await.map_err(|_| Error::Internal("planning made the planner fail"))
+    Ok(planned.await.map_err(|_| Error::Internal("planning made the planner fail"))??)
 }
 
 /// Deletes a pipeline.

@@ -68,8 +68,11 @@ impl Error {
 fn class_of(error: &catalog::Error) -> ErrorClass {
     match error {
         catalog::Error::Refused(refusal) => match refusal {
-            Refusal::Invalid(_) | Refusal::Bounds(_) => ErrorClass::Invalid,
-            Refusal::InUse(_) | Refusal::NotNow(_) | Refusal::KeyExists(_) => ErrorClass::Conflict,
+            Refusal::Invalid(_) => ErrorClass::Invalid,
+            // It could be done if the cluster were otherwise.
+            Refusal::InUse(_) | Refusal::NotNow(_) | Refusal::Bounds(_) | Refusal::KeyExists(_) => {
+                ErrorClass::Conflict
+            }
             Refusal::NotFound(_) | Refusal::NoDeployment(_) | Refusal::NoKey(_) => ErrorClass::NotFound,
         },
         catalog::Error::Store(error) => match error {

@@ -53,5 +53,7 @@ pub(crate) async fn undo(term: &Term, name: &Name, to: Option<u64>) -> Result<u6
     })?;
     let text = Text { file_name: stored.file_name, source: stored.source, source_dir: stored.source_dir };
     let candidate = deploy::compile(text).await?;
-    Ok(deploy::deploy(term, candidate, Takeover { mode: Mode::Rolling, expected: wanted }).await?.revision)
+    let takeover = Takeover { mode: Mode::Rolling, expected: wanted };
+    let deployed = deploy::deploy(term, &[candidate], takeover).await?;
+    Ok(deployed.first().map_or(target, |deployed| deployed.revision))
 }

@@ -74,14 +74,21 @@ impl Control {
         Self(ControlServiceClient::new(channel(head).await))
     }
 
-    pub(crate) async fn deploy(&mut self, source: impl Display) -> Result<v1::DeployResponse, Status> {
-        let request = v1::DeployRequest {
-            beside: None,
+    pub(crate) async fn deploy(&mut self, source: impl Display) -> Result<v1::DeployedPipeline, Status> {
+        Ok(self.deploy_all(&[source.to_string()]).await?.remove(0))
+    }
+
+    pub(crate) async fn deploy_all(
+        &mut self,
+        sources: &[String],
+    ) -> Result<Vec<v1::DeployedPipeline>, Status> {
+        let files = sources.iter().map(|source| v1::PipelineFile {
             file_name: "p.toml".into(),
-            source: source.to_string(),
+            source: source.clone(),
             source_dir: "/pipelines".into(),
-        };
-        self.0.deploy(with_token(request)).await.map(tonic::Response::into_inner)
+        });
+        let request = v1::DeployRequest { beside: None, files: files.collect() };
+        Ok(self.0.deploy(with_token(request)).await?.into_inner().pipelines)
     }
 
     pub(crate) async fn delete(&mut self, name: &str) -> Result<(), Status> {

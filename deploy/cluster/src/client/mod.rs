@@ -59,13 +59,20 @@ impl Client {
         Ok(Self { target, service })
     }
 
-    /// Stores a pipeline.
-    pub(crate) async fn deploy(&mut self, request: v1::DeployRequest) -> Result<v1::DeployResponse, Failure> {
-        self.call(LONG, request, async |service, request| service.deploy(request).await).await
+    /// Stores pipelines, all or none.
+    pub(crate) async fn deploy(
+        &mut self,
+        request: v1::DeployRequest,
+    ) -> Result<Vec<v1::DeployedPipeline>, Failure> {
+        let answer = self.call(LONG, request, async |service, request| service.deploy(request).await).await?;
+        Ok(answer.pipelines)
     }
 
-    /// What deploying would do.
-    pub(crate) async fn plan_deploy(&mut self, request: v1::DeployRequest) -> Result<DeployPlan, Failure> {
+    /// What deploying would do, by file.
+    pub(crate) async fn plan_deploy(
+        &mut self,
+        request: v1::DeployRequest,
+    ) -> Result<Vec<DeployPlan>, Failure> {
         let answer = self.call(LONG, request, async |service, request| service.plan_deploy(request).await);
         parse(&answer.await?.json)
     }

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use millstream_proto::v1::DeployResponse;
+use millstream_proto::v1::DeployedPipeline;
 use millstream_proto::v1::deploy_request::Beside;
 use serde_json::json;
 
 use crate::client::Client;
 use crate::commands::deploy_plan;
-use crate::commands::store::store;
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::Output;
@@ -43,18 +42,18 @@ pub(crate) struct DeployArgs {
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failure> {
-    let mut files = PipelineFile::read_all(&args.files)?;
+    let files = PipelineFile::read_all(&args.files)?;
     let beside = match (args.canary, args.shadow) {
         (Some(permille), _) => Some(Beside::CanaryPermille(permille.into())),
         (None, Some(permille)) => Some(Beside::ShadowPermille(permille.into())),
         (None, None) => None,
     };
-    files.iter_mut().for_each(|file| file.request.beside = beside);
+    let request = PipelineFile::request(files, beside);
     let mut client = Client::connect(global).await?;
     if args.dry_run {
-        return deploy_plan::run(global, &mut client, files).await;
+        return deploy_plan::run(global, &mut client, request).await;
     }
-    let answers = store(&mut client, files).await?;
+    let answers = client.deploy(request).await?;
     if !args.no_wait {
         wait(&mut client, &answers, args.timeout).await?;
     }
@@ -64,7 +63,7 @@ pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failur
 /// Waits until the pipelines of these answers serve.
 pub(crate) async fn wait(
     client: &mut Client,
-    answers: &[DeployResponse],
+    answers: &[DeployedPipeline],
     timeout: Duration,
 ) -> Result<(), Failure> {
     let wanted: Vec<_> = answers.iter().map(|answer| (answer.name.clone(), answer.revision)).collect();
@@ -72,7 +71,7 @@ pub(crate) async fn wait(
     progress::until_ready(&mut watch, &wanted, timeout).await
 }
 
-fn report(global: &Global, answers: &[DeployResponse], args: &DeployArgs) -> Result<(), Failure> {
+fn report(global: &Global, answers: &[DeployedPipeline], args: &DeployArgs) -> Result<(), Failure> {
     let pipelines = answers
         .iter()
         .map(|answer| json!({"name": answer.name, "revision": answer.revision, "changed": answer.changed}));
@@ -81,7 +80,7 @@ fn report(global: &Global, answers: &[DeployResponse], args: &DeployArgs) -> Res
         .show(&json, || answers.iter().map(|answer| line(answer, args)).collect::<Vec<_>>().join("\n"))
 }
 
-fn line(answer: &DeployResponse, args: &DeployArgs) -> String {
+fn line(answer: &DeployedPipeline, args: &DeployArgs) -> String {
     let what = match (answer.changed, args.no_wait) {
         (false, _) => "is unchanged",
         (true, true) => "is stored",

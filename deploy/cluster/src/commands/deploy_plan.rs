@@ -3,24 +3,17 @@
 use std::fmt::Write as _;
 
 use millstream_proto::deploy_plan::{DeployPlan, DeploymentChange, DeploymentPlan, PlannedReplica};
+use millstream_proto::v1::DeployRequest;
 
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::Output;
-use crate::pipeline_file::PipelineFile;
 use crate::style;
 
-/// Prints the plan of each file, each as if it came alone.
-pub(crate) async fn run(
-    global: &Global,
-    client: &mut Client,
-    files: Vec<PipelineFile>,
-) -> Result<(), Failure> {
-    let mut plans = Vec::with_capacity(files.len());
-    for file in files {
-        plans.push(client.plan_deploy(file.request).await?);
-    }
+/// Prints the plan of each file, each on top of those before it.
+pub(crate) async fn run(global: &Global, client: &mut Client, request: DeployRequest) -> Result<(), Failure> {
+    let plans = client.plan_deploy(request).await?;
     Output::of(global)
         .show(&serde_json::json!({ "plans": plans }), || plans.iter().map(render).collect::<String>())
 }

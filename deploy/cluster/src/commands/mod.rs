@@ -14,6 +14,5 @@ pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod simulate;
 pub(crate) mod status;
-pub(crate) mod store;
 pub(crate) mod validate;
 mod watch;

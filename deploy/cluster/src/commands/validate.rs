@@ -41,7 +41,7 @@ fn line(file: &PipelineFile) -> String {
     format!(
         "{} {}: pipeline `{}`, {deployments} deployment{}, {stages} called",
         style::good("ok"),
-        file.request.file_name,
+        file.file.file_name,
         file.plan.name(),
         if deployments == 1 { "" } else { "s" },
     )
@@ -52,7 +52,7 @@ fn foreign(files: &[PipelineFile]) -> Vec<(&str, &FullName)> {
     let declared = declared_by(files.iter().map(|file| &file.plan));
     files
         .iter()
-        .flat_map(|file| file.plan.targets().iter().map(|target| (file.request.file_name.as_str(), target)))
+        .flat_map(|file| file.plan.targets().iter().map(|target| (file.file.file_name.as_str(), target)))
         .filter(|(_, target)| !declared.contains(target))
         .collect()
 }

@@ -17,7 +17,7 @@ mod telemetry;
 use std::time::Duration;
 
 use millstream_head::DataDirLock;
-use millstream_proto::v1::DeployResponse;
+use millstream_proto::v1::DeployedPipeline;
 
 use crate::client::{self, Client};
 use crate::commands;
@@ -124,14 +124,19 @@ async fn deploy(
         files
     };
     let mut outcome = Outcome::Ready;
-    let mut answers = commands::store::store(client, files).await.unwrap_or_else(|failure| {
+    let stored = client.deploy(PipelineFile::request(files, None)).await;
+    let mut answers = stored.unwrap_or_else(|failure| {
         let _ = output.report(failure);
         outcome = Outcome::Partly;
         Vec::new()
     });
     for pipeline in client.pipelines().await? {
         if !answers.iter().any(|answer| answer.name == pipeline.name) {
-            answers.push(DeployResponse { name: pipeline.name, revision: pipeline.revision, changed: false });
+            answers.push(DeployedPipeline {
+                name: pipeline.name,
+                revision: pipeline.revision,
+                changed: false,
+            });
         }
     }
     if let Err(failure) = commands::deploy::wait(client, &answers, READY_TIMEOUT).await {

@@ -10,11 +10,11 @@ use millstream_pipelines::{FullName, Name};
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse, DeployRequest,
-    DeployResponse, ExplainRequest, ExplainResponse, KeyResponse, ListKeysRequest, ListKeysResponse,
-    ListPipelinesRequest, ListPipelinesResponse, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
-    RemoveNodeRequest, RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse,
-    SetKeyRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline,
-    UndoRolloutRequest, deploy_request::Beside,
+    DeployResponse, DeployedPipeline, ExplainRequest, ExplainResponse, KeyResponse, ListKeysRequest,
+    ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse, PipelineFile, PlanDefragRequest,
+    PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest, RemoveNodeResponse, RolloutRequest,
+    RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, ShutdownRequest, ShutdownResponse,
+    StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest, deploy_request::Beside,
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status};
@@ -43,11 +43,14 @@ impl ControlService for ControlServer {
 
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<DeployResponse>, Status> {
         let term = self.term()?;
-        let (text, mode) = text(request.into_inner())?;
-        let candidate = deploy::compile(text).await?;
-        let deployed = deploy::deploy(&term, candidate, Takeover { mode, expected: None }).await?;
-        let deploy::Deployed { name, revision, changed } = deployed;
-        Ok(Response::new(DeployResponse { name: name.to_string(), revision, changed }))
+        let (texts, mode) = texts(request.into_inner())?;
+        let candidates = deploy::compile_all(texts).await?;
+        let deployed = deploy::deploy(&term, &candidates, Takeover { mode, expected: None }).await?;
+        let pipelines = deployed.into_iter().map(|deployed| {
+            let deploy::Deployed { name, revision, changed } = deployed;
+            DeployedPipeline { name: name.to_string(), revision, changed }
+        });
+        Ok(Response::new(DeployResponse { pipelines: pipelines.collect() }))
     }
 
     async fn plan_deploy(
@@ -55,9 +58,9 @@ impl ControlService for ControlServer {
         request: Request<DeployRequest>,
     ) -> Result<Response<PlanDeployResponse>, Status> {
         let term = self.term()?;
-        let (text, mode) = text(request.into_inner())?;
-        let plan = deploy::plan(&term, deploy::compile(text).await?, mode).await?;
-        Ok(Response::new(PlanDeployResponse { json: to_json(&plan)? }))
+        let (texts, mode) = texts(request.into_inner())?;
+        let plans = deploy::plan(&term, deploy::compile_all(texts).await?, mode).await?;
+        Ok(Response::new(PlanDeployResponse { json: to_json(&plans)? }))
     }
 
     async fn promote_rollout(
@@ -198,9 +201,9 @@ fn name(text: &str) -> Result<Name, Error> {
     text.parse().map_err(|error| Error::Invalid(format!("{error}")))
 }
 
-/// The text to deploy, and how requests are to come to it.
-fn text(request: DeployRequest) -> Result<(Text, Mode), Error> {
-    let DeployRequest { file_name, source, source_dir, beside } = request;
+/// The texts to deploy, and how requests are to come to them.
+fn texts(request: DeployRequest) -> Result<(Vec<Text>, Mode), Error> {
+    let DeployRequest { files, beside } = request;
     let part = |what: &str, permille: u32| {
         u16::try_from(permille).ok().filter(|permille| (1..=1000).contains(permille)).ok_or_else(|| {
             Error::Invalid(format!(
@@ -213,7 +216,11 @@ fn text(request: DeployRequest) -> Result<(Text, Mode), Error> {
         Some(Beside::CanaryPermille(permille)) => Mode::Canary { permille: part("canary", permille)? },
         Some(Beside::ShadowPermille(permille)) => Mode::Shadow { permille: part("shadow", permille)? },
     };
-    Ok((Text { file_name, source, source_dir }, mode))
+    let texts = files.into_iter().map(|file| {
+        let PipelineFile { file_name, source, source_dir } = file;
+        Text { file_name, source, source_dir }
+    });
+    Ok((texts.collect(), mode))
 }
 
 /// What travels as JSON: one form for the command, REST and scripts.
