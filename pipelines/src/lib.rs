@@ -22,6 +22,7 @@ pub use fault::{Color, Fault, Faults};
 pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
 pub use plan::{CachedStage, FieldFault, Plan, Request, RequestError};
+pub use raw::parse_duration;
 pub use run::{Action, CallId, Run, RunError, StageCall};
 pub use spec::{
     Autoscaling, Batch, Cache, CacheScope, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand,

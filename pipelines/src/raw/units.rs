@@ -25,10 +25,13 @@ const SIZE_UNITS: [(&str, f64); 9] = [
     ("TB", 1e12),
 ];
 
-/// A duration such as `250ms`, `1.5s`, `5m`, at most 366 days. The error says how durations are written.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+/// A duration such as `250ms`, `1.5s`, `5m`, at most 366 days.
+///
+/// # Errors
+/// How durations are written.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     const HELP: &str =
-        "write a number and `us`, `ms`, `s`, `m`, `h` or `d`, such as `\"250ms\"`, at most 366 days";
+        "write a number and `us`, `ms`, `s`, `m`, `h` or `d`, such as `250ms`, at most 366 days";
     let micros = scaled(text, &TIME_UNITS).filter(|&micros| micros <= MAX_DURATION_US).ok_or(HELP)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 366 days")]
     Ok(Duration::from_micros(micros.round() as u64))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use millstream_pipelines::parse_duration;
 use millstream_proto::v1::DeployedPipeline;
 use millstream_proto::v1::deploy_request::Beside;
 use serde_json::json;
@@ -26,7 +27,7 @@ pub(crate) struct DeployArgs {
     #[arg(long)]
     no_wait: bool,
     /// How long to wait until they are ready.
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
     timeout: Duration,
     /// Give the new revision this part of the requests until `cluster rollout promote` or `abort`.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "shadow")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use millstream_pipelines::parse_duration;
 use serde_json::json;
 
 use crate::client::Client;
@@ -17,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub(crate) struct DownArgs {
     /// How long requests under way may take.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     drain_timeout: Duration,
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use millstream_pipelines::parse_duration;
 use millstream_proto::event::{Decision, Event};
 
 use crate::client::Client;
@@ -18,7 +19,7 @@ pub(crate) struct ExplainArgs {
     #[arg(value_name = "TARGET", default_value = "")]
     target: String,
     /// Only what was decided since then.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     since: Option<Duration>,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use millstream_pipelines::parse_duration;
 
 /// A part that a process may play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,7 +37,7 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
     /// How long requests under way may take when the process stops.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub(crate) drain_timeout: Duration,
     /// Refuse requests without an API key (`cluster key create`) at this process's ingress.
     #[arg(long)]

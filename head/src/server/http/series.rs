@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use millstream_core::present::series::{CAPACITY, History, Key, Metric, Scope};
+use millstream_pipelines::parse_duration;
 use serde::Serialize;
 
 /// What is asked for.
@@ -102,18 +103,10 @@ impl Query {
     }
 }
 
-/// `90s`, `10m`, `1h`, within the history.
+/// Whole seconds within the history.
 fn parse_seconds(text: &str) -> Option<u64> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit_at);
-    let factor = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    let seconds = number.parse::<u64>().ok()?.checked_mul(factor)?;
-    (1..=CAPACITY).contains(&seconds).then_some(seconds)
+    let duration = parse_duration(text).ok().filter(|duration| duration.subsec_nanos() == 0)?;
+    Some(duration.as_secs()).filter(|seconds| (1..=CAPACITY).contains(seconds))
 }
 
 /// The answer.

@@ -13,6 +13,7 @@ use hyper::{Method, Uri};
 use super::BenchArgs;
 use super::pace::{Mode, Phases};
 use crate::input;
+use millstream_pipelines::parse_duration;
 
 /// Requests per second without `--rate` and `--concurrency`.
 const DEFAULT_RATE: f64 = 200.0;
@@ -256,7 +257,7 @@ enum Zero {
 }
 
 fn time(flag: &str, text: &str, zero: Zero, faults: &mut Faults) -> Option<Duration> {
-    let fault = match humantime::parse_duration(text) {
+    let fault = match parse_duration(text) {
         Ok(time) if time.is_zero() && zero == Zero::Refused => "is nothing; give a time above 0".to_owned(),
         Ok(time) if time > MAX_TIME => "is more than an hour".to_owned(),
         Ok(time) => return Some(time),

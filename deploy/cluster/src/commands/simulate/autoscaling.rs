@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use millstream_pipelines::Autoscaling;
+use millstream_pipelines::{Autoscaling, parse_duration};
 use millstream_simulate::autoscaling::{self, Outcome, Settings, Trace};
 
 use super::{read, refused};
@@ -27,7 +27,7 @@ pub(crate) struct AutoscalingArgs {
     #[arg(long, value_name = "EXPRESSION", allow_hyphen_values = true)]
     service_time: String,
     /// How long a replica takes to become ready.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     start_time: Duration,
     /// The deployment's `autoscaling`, as in its file: `{ max_replicas = 8 }`, or `auto`.
     #[arg(long, value_name = "TOML", allow_hyphen_values = true)]
