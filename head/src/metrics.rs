@@ -105,6 +105,18 @@ const STORE_DURATION: Definition = Definition {
     help: "Time that the store took, by operation; failed ones included.",
     labels: &["operation"],
 };
+const RECONCILER_LAG: Definition = Definition {
+    name: "millstream_reconciler_lag_seconds",
+    kind: Kind::Histogram(SECONDS),
+    help: "Time from the arrival of a worker's or an ingress's message at the head to its turn at the reconciler.",
+    labels: &[],
+};
+const RECONCILER_EVENT: Definition = Definition {
+    name: "millstream_reconciler_event_seconds",
+    kind: Kind::Histogram(SECONDS),
+    help: "Time that the reconciler took for an event, by kind; `wake` is a pass over what has changed.",
+    labels: &["kind"],
+};
 
 /// Everything that a head counts.
 pub const ALL: &[Definition] = &[
@@ -125,6 +137,8 @@ pub const ALL: &[Definition] = &[
     GPU_FREE,
     COMMANDS,
     STORE_DURATION,
+    RECONCILER_LAG,
+    RECONCILER_EVENT,
 ];
 
 /// States of replicas that a head can see; one that has stopped is gone.
@@ -223,4 +237,14 @@ pub(crate) fn count_command(command: &Command) {
 /// The store has done something.
 pub(crate) fn store_took(operation: &'static str, elapsed: Duration) {
     histogram!(STORE_DURATION.name, "operation" => operation).record(elapsed.as_secs_f64());
+}
+
+/// A message has waited for its turn at the reconciler.
+pub(crate) fn reconciler_lagged(lag: Duration) {
+    histogram!(RECONCILER_LAG.name).record(lag.as_secs_f64());
+}
+
+/// The reconciler has handled an event.
+pub(crate) fn reconciler_took(kind: &'static str, elapsed: Duration) {
+    histogram!(RECONCILER_EVENT.name, "kind" => kind).record(elapsed.as_secs_f64());
 }

@@ -1,4 +1,5 @@
-//! Generated types to domain types and back. What comes from the network is checked field by field.
+//! Generated types to domain types and back. What comes from the network is checked field by field: names and ids are short
+//! and printable, texts for people are cut and shown with their control characters escaped, as terminals and logs show them.
 
 use std::time::Duration;
 
@@ -15,6 +16,12 @@ pub(crate) enum Error {
     /// A field is empty.
     #[error("field `{0}` is empty; fill it in")]
     Empty(&'static str),
+    /// A field is too long, or holds control characters.
+    #[error("field `{0}` is not a name: at most {MAX_NAME_BYTES} bytes, without control characters")]
+    NotAName(&'static str),
+    /// There are too many of something.
+    #[error("field `{0}` has more than {1} entries")]
+    TooMany(&'static str, usize),
     /// A name is not valid.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -29,8 +36,47 @@ impl From<Error> for tonic::Status {
     }
 }
 
-fn filled(field: &'static str, text: String) -> Result<String, Error> {
-    if text.is_empty() { Err(Error::Empty(field)) } else { Ok(text) }
+/// Longest name, id or address: that of a host.
+const MAX_NAME_BYTES: usize = 253;
+/// Longest text for people; the rest of it is cut.
+const MAX_TEXT_BYTES: usize = 4096;
+const MAX_LABELS: usize = 64;
+const MAX_DEVICES: usize = 256;
+
+/// A name, an id or an address.
+pub(crate) fn name(field: &'static str, text: String) -> Result<String, Error> {
+    match text {
+        text if text.is_empty() => Err(Error::Empty(field)),
+        text if text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) => {
+            Err(Error::NotAName(field))
+        }
+        text => Ok(text),
+    }
+}
+
+/// A text for people.
+fn shown(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push('…');
+    }
+    if !text.contains(is_harmful) {
+        return text;
+    }
+    let escaped = text.chars().map(|c| match c {
+        c if is_harmful(c) => c.escape_debug().to_string(),
+        c => c.to_string(),
+    });
+    escaped.collect()
+}
+
+/// What could move a terminal's cursor or hide what is written. Lines are kept.
+fn is_harmful(c: char) -> bool {
+    c.is_control() && c != '\n'
+}
+
+fn at_most(field: &'static str, count: usize, max: usize) -> Result<(), Error> {
+    if count > max { Err(Error::TooMany(field, max)) } else { Ok(()) }
 }
 
 fn full_name(pipeline: &str, deployment: &str) -> Result<FullName, Error> {
@@ -45,9 +91,11 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 /// A worker's first message. Reports that make no sense are left out: the rest of the node is fine.
 pub(crate) fn registration(register: v1::Register) -> Result<Registration, Error> {
     let resources = register.resources.unwrap_or_default();
+    at_most("labels", register.labels.len(), MAX_LABELS)?;
+    at_most("gpus", resources.gpus.len(), MAX_DEVICES)?;
     let gpus = resources.gpus.into_iter().map(|gpu| Device {
         index: gpu.index,
-        model: gpu.model,
+        model: shown(gpu.model),
         memory_bytes: gpu.memory_bytes,
     });
     let replicas = register.replicas.into_iter().filter_map(|replica| match report(replica) {
@@ -59,12 +107,12 @@ pub(crate) fn registration(register: v1::Register) -> Result<Registration, Error
     });
     Ok(Registration {
         replicas: replicas.collect(),
-        id: NodeId::new(filled("node_id", register.node_id)?),
-        name: filled("name", register.name)?,
-        address: filled("address", register.address)?,
+        id: NodeId::new(name("node_id", register.node_id)?),
+        name: name("name", register.name)?,
+        address: name("address", register.address)?,
         pid: register.pid,
-        version: register.version,
-        labels: register.labels.into_iter().collect(),
+        version: shown(register.version),
+        labels: register.labels.into_iter().map(|(key, value)| (shown(key), shown(value))).collect(),
         resources: Resources {
             cpu_milli: resources.cpu_milli,
             memory_bytes: resources.memory_bytes,
@@ -90,12 +138,12 @@ pub(crate) fn report(report: v1::ReplicaReport) -> Result<Report, Error> {
         (_, Err(error)) => return Err(error),
     };
     Ok(Report {
-        id: ReplicaId::new(filled("replica_id", report.replica_id)?),
+        id: ReplicaId::new(name("replica_id", report.replica_id)?),
         deployment,
         revision: report.revision,
         state,
-        doing: report.doing,
-        error: report.error,
+        doing: shown(report.doing),
+        error: shown(report.error),
         pid: report.pid,
         restarts: report.restarts,
         gpus: report.gpus.into_iter().map(|share| Share { index: share.index, milli: share.milli }).collect(),
@@ -162,5 +210,43 @@ pub(crate) fn start(order: &Order) -> v1::StartReplica {
             .iter()
             .map(|share| v1::GpuShare { index: share.index, milli: share.milli })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_printable() {
+        assert_eq!(name("name", "node-1".into()).as_deref(), Ok("node-1"));
+        for bad in ["", "a\nb", "\u{1b}[2J", &"x".repeat(300)] {
+            assert!(name("name", bad.into()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn texts_for_people_are_cut_and_cannot_steer_a_terminal() {
+        assert_eq!(shown("loading ü.gguf\nslowly".into()), "loading ü.gguf\nslowly");
+        assert_eq!(shown("\u{1b}[2Jgone\r".into()), "\\u{1b}[2Jgone\\r");
+        let long = shown("ü".repeat(MAX_TEXT_BYTES));
+        assert!(long.len() < MAX_TEXT_BYTES + 4 && long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_registration_is_bounded() {
+        let gpu = v1::Gpu { index: 0, model: "a\u{7}".into(), memory_bytes: 1 };
+        let register = |labels: usize, gpus| v1::Register {
+            node_id: "a".into(),
+            name: "node".into(),
+            address: "127.0.0.1:1".into(),
+            labels: (0..labels).map(|n| (n.to_string(), "\t".into())).collect(),
+            resources: Some(v1::Resources { gpus: vec![gpu.clone(); gpus], ..Default::default() }),
+            ..Default::default()
+        };
+        let fine = registration(register(MAX_LABELS, MAX_DEVICES)).unwrap();
+        assert_eq!((fine.labels["7"].as_str(), fine.resources.gpus[0].model.as_str()), ("\\t", "a\\u{7}"));
+        assert_eq!(registration(register(MAX_LABELS + 1, 0)), Err(Error::TooMany("labels", MAX_LABELS)));
+        assert_eq!(registration(register(0, MAX_DEVICES + 1)), Err(Error::TooMany("gpus", MAX_DEVICES)));
     }
 }

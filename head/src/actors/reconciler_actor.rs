@@ -92,7 +92,10 @@ impl Actor for ReconcilerActor {
                 }
                 answer(reply, outcome);
             }
-            ReconcilerMsg::Observe(observation, at) => self.feed(&myself, state, observation.into(), at),
+            ReconcilerMsg::Observe(observation, at) => {
+                metrics::reconciler_lagged(now.saturating_sub(at));
+                self.feed(&myself, state, observation.into(), at);
+            }
             // Whatever comes, what people ask for is looked at first.
             ReconcilerMsg::DesiredChanged => {}
             ReconcilerMsg::Concluded(pipeline) => drop(state.concluding.remove(&pipeline)),
@@ -210,8 +213,10 @@ impl ReconcilerActor {
         event: Event,
         now: Duration,
     ) {
-        let version = state.reconciler.version();
+        let (kind, version) = (event.kind(), state.reconciler.version());
+        let start = clock::instant();
         let effects = state.reconciler.handle(event, now);
+        metrics::reconciler_took(kind, clock::since(start));
         if state.reconciler.version() != version {
             self.tell_version(state);
         }

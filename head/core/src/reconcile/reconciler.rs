@@ -54,6 +54,22 @@ pub enum Event {
     Wake,
 }
 
+impl Event {
+    /// Its kind, as it stands in labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Observed(_) => "observed",
+            Self::Desired(_) => "desired",
+            Self::Absent(_) => "absent",
+            Self::MemberForgotten(_) => "member_forgotten",
+            Self::NodeRemoved(_) => "node_removed",
+            Self::Stopping => "stopping",
+            Self::Wake => "wake",
+        }
+    }
+}
+
 impl From<Observation> for Event {
     fn from(observation: Observation) -> Self {
         Self::Observed(observation)
