@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::messages::{NodeSessionMsg, ReconcilerMsg};
 use super::told;
 use crate::leadership::context::TermContext;
-use crate::{clock, members, metrics};
+use crate::{clock, members, metrics, store};
 
 /// Reconciles.
 pub(crate) struct ReconcilerActor {
@@ -111,16 +111,7 @@ impl Actor for ReconcilerActor {
                 self.feed(&myself, state, Event::Stopping, now);
                 answer(reply, ());
             }
-            ReconcilerMsg::Forgotten(node, outcome) => {
-                state.forgetting.remove(&node);
-                match outcome {
-                    Ok(()) => self.feed(&myself, state, Event::MemberForgotten(node), now),
-                    // The next pass says it again.
-                    Err(error) => {
-                        tracing::warn!(node_id = %node, %error, "a node that is gone is not forgotten yet");
-                    }
-                }
-            }
+            ReconcilerMsg::Forgotten(node, outcome) => self.forgotten(&myself, state, node, outcome, now),
             ReconcilerMsg::RemoveNode(node, reply) => {
                 let outcome = state.reconciler.removable(&node, now);
                 if let Ok(id) = &outcome {
@@ -185,6 +176,22 @@ impl ReconcilerActor {
         if state.desired.has_changed().unwrap_or(false) {
             let desired = Arc::clone(&state.desired.borrow_and_update());
             self.feed(myself, state, Event::Desired(desired), now);
+        }
+    }
+
+    fn forgotten(
+        &self,
+        myself: &ActorRef<ReconcilerMsg>,
+        state: &mut ReconcilerState,
+        node: NodeId,
+        outcome: Result<(), store::Error>,
+        now: Duration,
+    ) {
+        state.forgetting.remove(&node);
+        match outcome {
+            Ok(()) => self.feed(myself, state, Event::MemberForgotten(node), now),
+            // The next pass says it again.
+            Err(error) => tracing::warn!(node_id = %node, %error, "a node that is gone is not forgotten yet"),
         }
     }
 

@@ -60,7 +60,7 @@ impl StoredHead {
     fn into_pipeline(self) -> Pipeline {
         let Self { newest, wanted, rollout, verdicts, .. } = self;
         let wanted = wanted.unwrap_or(newest);
-        Pipeline { newest, wanted, rollout, verdicts, revisions: BTreeMap::new() }
+        Pipeline { newest, wanted, rollout, watched: None, verdicts, revisions: BTreeMap::new() }
     }
 }
 

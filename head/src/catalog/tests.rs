@@ -69,6 +69,8 @@ impl Catalog {
 
     async fn completes(&self, revision: u64) {
         let complete = |desired: &mut Desired| {
+            // Once it has taken over, and once it is no longer watched.
+            rollout::complete(desired, &name("p"), revision);
             rollout::complete(desired, &name("p"), revision);
             Ok(())
         };

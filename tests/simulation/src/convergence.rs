@@ -98,6 +98,7 @@ impl World {
         let mut specs =
             wanted.filter_map(|wanted| wanted.compiled.as_ref().ok()).flat_map(|it| it.deployments.values());
         head.state().rollouts.is_empty()
+            && head.desired().pipelines.values().all(|pipeline| pipeline.watched.is_none())
             && specs.all(|spec| spec.autoscaling.min_replicas == spec.autoscaling.max_replicas)
     }
 

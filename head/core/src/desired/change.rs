@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_pipelines::{DeploymentSpec, FullName, ModelRef, Name};
+use millstream_pipelines::{DeploymentSpec, ModelRef, Name};
 
+use super::conflicts::{check_fit, check_unused};
+pub use super::refusal::Refusal;
 use super::{Compiled, Desired, Mode, Pipeline, Revision, StoredRevision, rollout};
 
 /// Ranges kept in [`StoredRevision::reuses`]; replicas older than that are replaced.
@@ -35,40 +37,12 @@ pub enum Deployed {
     New(Arc<Revision>),
 }
 
-/// Why a change is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The text does not fit what is deployed; one fault a line.
-    #[error("{0}")]
-    Invalid(String),
-    /// Another pipeline uses what would go away.
-    #[error("{0}")]
-    InUse(String),
-    /// The pipeline is not in a state in which that can be done.
-    #[error("{0}")]
-    NotNow(String),
-    /// There is no such pipeline.
-    #[error("there is no pipeline `{0}`; `cluster status` lists those there are")]
-    NotFound(Name),
-    /// There is no such deployment; the text lists those there are.
-    #[error("{0}")]
-    NoDeployment(String),
-    /// Bounds on replicas that make no sense.
-    #[error("{0}")]
-    Bounds(String),
-    /// There is no such API key; the text lists those there are.
-    #[error("{0}")]
-    NoKey(String),
-    /// There is such an API key already.
-    #[error("{0}")]
-    KeyExists(String),
-}
-
 /// Decides what deploying `candidate` does.
 ///
 /// # Errors
 /// [`Refusal::Invalid`] for a route that is taken or a deployment of another pipeline that does not exist;
-/// [`Refusal::InUse`] when a deployment goes away that another pipeline uses.
+/// [`Refusal::InUse`] when a deployment goes away that another pipeline uses. Of other pipelines every revision counts that
+/// may serve again while a rollout is under way.
 pub fn deploy(desired: &Desired, candidate: Candidate, now_ms: u64) -> Result<Deployed, Refusal> {
     let name = candidate.compiled.name.clone();
     let current = desired.pipelines.get(&name);
@@ -79,7 +53,7 @@ pub fn deploy(desired: &Desired, candidate: Candidate, now_ms: u64) -> Result<De
     {
         return Ok(Deployed::Unchanged { revision: wanted.stored.number });
     }
-    check_fit(desired, &candidate)?;
+    check_fit(desired, &candidate.file_name, &candidate.compiled)?;
     let removed = |deployment: &Name| !candidate.compiled.deployments.contains_key(deployment);
     check_unused(desired, &name, removed)?;
     let last =
@@ -153,6 +127,7 @@ impl Desired {
             newest: number,
             wanted: number,
             rollout: None,
+            watched: None,
             verdicts: BTreeMap::new(),
             revisions: BTreeMap::new(),
         });
@@ -200,65 +175,6 @@ fn reuses(current: Option<&Pipeline>, candidate: &Candidate, number: u64) -> BTr
         ranges
     };
     candidate.compiled.deployments.iter().map(|(name, spec)| (name.clone(), ranges(name, spec))).collect()
-}
-
-/// The wanted revisions of all other pipelines.
-fn others<'a>(desired: &'a Desired, name: &'a Name) -> impl Iterator<Item = (&'a Name, &'a Compiled)> {
-    desired
-        .pipelines
-        .iter()
-        .filter(move |(other, _)| *other != name)
-        .filter_map(|(other, pipeline)| Some((other, pipeline.wanted()?.compiled.as_ref().ok()?)))
-}
-
-/// Checks a text against the other pipelines: its route is free, what it uses exists.
-fn check_fit(desired: &Desired, candidate: &Candidate) -> Result<(), Refusal> {
-    let Candidate { file_name, compiled, .. } = candidate;
-    let mut faults = Vec::new();
-    for (other, there) in others(desired, &compiled.name) {
-        if let (Some(mine), Some(theirs)) = (&compiled.route, &there.route)
-            && routes_collide(mine, theirs)
-        {
-            faults.push(format!(
-                "{file_name}: route `{mine}` is taken by pipeline `{other}` (`{theirs}`); choose another `route`"
-            ));
-        }
-    }
-    for used in &compiled.uses {
-        if !exists(desired, used) {
-            faults.push(format!(
-                "{file_name}: `{used}` does not exist; deploy pipeline `{}` with a deployment `{}` first",
-                used.pipeline, used.deployment
-            ));
-        }
-    }
-    if faults.is_empty() { Ok(()) } else { Err(Refusal::Invalid(faults.join("\n"))) }
-}
-
-/// Whether two routes, or the pages below them, are the same.
-fn routes_collide(a: &str, b: &str) -> bool {
-    let below = |route: &str, other: &str| {
-        ["/docs", "/openapi.json"]
-            .iter()
-            .any(|page| route.strip_suffix(page).is_some_and(|base| base == other))
-    };
-    let (a, b) = (a.trim_end_matches('/'), b.trim_end_matches('/'));
-    a == b || below(a, b) || below(b, a)
-}
-
-fn exists(desired: &Desired, name: &FullName) -> bool {
-    let wanted = desired.pipelines.get(&name.pipeline).and_then(Pipeline::wanted);
-    wanted.is_some_and(|revision| revision.spec(&name.deployment).is_some())
-}
-
-/// Refuses when another pipeline uses a deployment of `name` that `goes`.
-fn check_unused(desired: &Desired, name: &Name, goes: impl Fn(&Name) -> bool) -> Result<(), Refusal> {
-    let users: Vec<_> = others(desired, name)
-        .flat_map(|(other, there)| there.uses.iter().map(move |used| (other, used)))
-        .filter(|(_, used)| used.pipeline == *name && goes(&used.deployment))
-        .map(|(other, used)| format!("pipeline `{other}` uses `{used}`; change or delete `{other}` first"))
-        .collect();
-    if users.is_empty() { Ok(()) } else { Err(Refusal::InUse(users.join("\n"))) }
 }
 
 #[cfg(test)]

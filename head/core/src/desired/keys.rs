@@ -9,7 +9,7 @@ use millstream_status::Priority;
 use millstream_status::key::{self, KeyRequest, KeyStatus};
 use serde::{Deserialize, Serialize};
 
-use super::change::Refusal;
+use super::refusal::Refusal;
 
 /// Most keys: they travel in every route table.
 const MAX_KEYS: usize = 10_000;

@@ -1,8 +1,11 @@
 //! What people asked for: pipelines and their revisions. Plain values; [`change`] decides what a deploy or a delete
-//! does to them, [`rollout`] how a new revision takes over, `catalog` keeps them in the store.
+//! does to them, [`rollout`] how a new revision takes over, `conflicts` what pipelines must leave to one another; `catalog`
+//! keeps them in the store.
 
 pub mod change;
+mod conflicts;
 pub mod keys;
+mod refusal;
 pub mod rollout;
 pub mod scale;
 
@@ -43,6 +46,9 @@ pub struct Pipeline {
     pub wanted: u64,
     /// How the wanted revision takes over from another; `None` once it has.
     pub rollout: Option<StoredRollout>,
+    /// The takeover that the wanted revision has come out of, for as long as errors still lead back. Not stored: a head
+    /// that is restarted meanwhile does not go back.
+    pub watched: Option<StoredRollout>,
     /// Why revisions that were deployed do not serve.
     pub verdicts: BTreeMap<u64, Verdict>,
     /// The last [`MAX_REVISIONS`] revisions, those that serve among them.
@@ -137,3 +143,6 @@ impl Compiled {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 use millstream_pipelines::Name;
 use serde::{Deserialize, Serialize};
 
-use super::change::Refusal;
+use super::refusal::Refusal;
 use super::{Desired, MAX_REVISIONS, Pipeline};
 
 /// Revisions kept of a pipeline while a takeover is under way.
@@ -18,6 +18,10 @@ const MAX_VERDICTS: usize = 20;
 pub struct StoredRollout {
     /// The revision that serves until the new one has proven itself, and again should it fail.
     pub baseline: u64,
+    /// The first revision that was to take over from it. Those since then, up to the wanted one, may serve too: each was
+    /// replaced by the next before it was done. 0 when a version of this program stored it that did not know.
+    #[serde(default)]
+    pub first: u64,
     /// How traffic comes to the new one.
     pub mode: Mode,
 }
@@ -66,8 +70,10 @@ impl Pipeline {
     pub(super) fn supersede(&mut self, number: u64) {
         if self.wanted != number {
             // What a running rollout came from is what there is to fall back to.
-            let baseline = self.rollout.map_or(self.wanted, |rollout| rollout.baseline);
-            self.rollout = Some(StoredRollout { baseline, mode: Mode::Rolling });
+            let begun = self.rollout.map(|rollout| (rollout.baseline, rollout.first));
+            let (baseline, first) = begun.unwrap_or((self.wanted, number));
+            self.rollout = Some(StoredRollout { baseline, first, mode: Mode::Rolling });
+            self.watched = None;
         }
         self.newest = number;
         self.wanted = number;
@@ -79,7 +85,8 @@ impl Pipeline {
             self.verdicts.pop_first();
         }
         // While a takeover is under way any revision since its beginning may still serve.
-        let needed = self.wanted.min(self.rollout.map_or(self.wanted, |rollout| rollout.baseline));
+        let since = self.rollout.or(self.watched).map_or(self.wanted, |rollout| rollout.baseline);
+        let needed = self.wanted.min(since);
         let surplus = self.revisions.len().saturating_sub(MAX_REVISIONS);
         let beyond = self.revisions.len().saturating_sub(MAX_REVISIONS_IN_ROLLOUT);
         let oldest = self.revisions.keys().copied().filter(|&number| number != self.wanted);
@@ -145,25 +152,27 @@ pub fn promote(desired: &mut Desired, name: &Name) -> Result<u64, Refusal> {
     Ok(pipeline.wanted)
 }
 
-/// The wanted revision has taken over. Does nothing when another one is wanted by now.
+/// The wanted revision has taken over; said again, it is no longer watched either. Does nothing when another one is
+/// wanted by now.
 pub fn complete(desired: &mut Desired, name: &Name, revision: u64) {
     if let Some(pipeline) = desired.pipelines.get_mut(name)
         && pipeline.wanted == revision
     {
-        pipeline.rollout = None;
+        pipeline.watched = pipeline.rollout.take();
     }
 }
 
 /// Goes back from `revision` to the revision `to`, and keeps the verdict. Does nothing when another one is wanted by
-/// now, or `to` is no longer kept.
+/// now, or `to` is not one that may serve again ([`Pipeline::may_serve`]). What such a one needs of other pipelines is
+/// there: changes of these that take it away are refused while the rollout is under way.
 pub fn go_back(desired: &mut Desired, name: &Name, revision: u64, to: u64, verdict: Verdict) {
     if let Some(pipeline) = desired.pipelines.get_mut(name)
         && pipeline.wanted == revision
         && revision != to
-        && pipeline.revisions.contains_key(&to)
+        && pipeline.may_return_to(to)
     {
         pipeline.wanted = to;
-        pipeline.rollout = None;
+        (pipeline.rollout, pipeline.watched) = (None, None);
         pipeline.verdicts.insert(revision, verdict);
         pipeline.drop_old();
     }
@@ -172,10 +181,17 @@ pub fn go_back(desired: &mut Desired, name: &Name, revision: u64, to: u64, verdi
 /// Checks that a rollout can be aborted; gives the revision that takes over and the one there was.
 ///
 /// # Errors
-/// [`Refusal::NotFound`]; [`Refusal::NotNow`] when no rollout is under way.
+/// [`Refusal::NotFound`]; [`Refusal::NotNow`] when no rollout is under way, or what there was is no longer kept.
 pub fn abortable(desired: &Desired, name: &Name) -> Result<(u64, u64), Refusal> {
     let pipeline = desired.pipelines.get(name).ok_or_else(|| Refusal::NotFound(name.clone()))?;
-    Ok((pipeline.wanted, pipeline.running(name)?.baseline))
+    let baseline = pipeline.running(name)?.baseline;
+    if !pipeline.revisions.contains_key(&baseline) {
+        let reason = format!(
+            "revision {baseline} of `{name}`, which the rollout began from, is no longer kept; deploy what is to serve"
+        );
+        return Err(Refusal::NotNow(reason));
+    }
+    Ok((pipeline.wanted, baseline))
 }
 
 /// The revision that an undo deploys again: `to` where given, else the newest one before the wanted that no verdict is

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_pipelines::{Autoscaling, FullName};
 use serde::{Deserialize, Serialize};
 
-use super::change::Refusal;
+use super::refusal::Refusal;
 use super::{Desired, Pipeline, Revision};
 
 /// Most replicas that anybody may ask for, as in a file.

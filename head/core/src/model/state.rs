@@ -101,12 +101,13 @@ pub struct Conclusion {
 }
 
 impl Conclusion {
-    /// Whether the store has not taken it yet, and can. It may have taken before that the revision has taken over.
-    pub(crate) fn is_open(&self, pipeline: &Pipeline) -> bool {
+    /// Whether the store has not taken it yet, and can. It may have taken before that the revision has taken over; that
+    /// this is no longer watched is told once the rollout is over.
+    pub(crate) fn is_open(&self, pipeline: &Pipeline, under_way: Option<&Rollout>) -> bool {
         pipeline.wanted == self.revision
             && match &self.back {
                 Some((to, _)) => pipeline.revisions.contains_key(to),
-                None => pipeline.rollout.is_some(),
+                None => pipeline.rollout.is_some() || pipeline.watched.is_some() && under_way.is_none(),
             }
     }
 }

@@ -179,7 +179,7 @@ impl Scope<'_> {
     fn rollout_status(&self) -> Option<RolloutStatus> {
         let rollout = self.state.rollouts.get(self.name)?;
         let mode = self.pipeline.rollout.map_or(Mode::Rolling, |stored| stored.mode);
-        let (new, old) = (rollout.tally(rollout.revision), rollout.tally(rollout.baseline));
+        let (new, old) = (rollout.total(rollout.revision), rollout.total(rollout.baseline));
         Some(RolloutStatus {
             revision: rollout.revision,
             baseline: rollout.baseline,

@@ -11,9 +11,9 @@ use millstream_status::IngressId;
 
 use super::pass::Pass;
 use super::scope::{Change, Scope};
-use super::view::View;
+use super::view::{ReplicaView, View};
 use crate::autoscaler::{Inputs, Rule, Scaler, bound};
-use crate::desired::Desired;
+use crate::desired::{Desired, Mode, Pipeline, Revision, StoredRollout};
 use crate::model::{Command, Load, ReplicaCounts, RouteTable, Scale, SessionId, State};
 
 /// The settings that a deployment is scaled by: the wanted revision's; for one that only requests on other revisions
@@ -243,7 +243,9 @@ pub(super) fn adopt(state: &State, desired: &Desired, view: &View<'_>) -> Vec<Co
         let settings = settings(desired, &state.routes, deployment).filter(|settings| is_scalable(settings));
         let Some(settings) = settings else { continue };
         let from = state.target_of(deployment, settings);
-        let to = bound(settings, count(replicas.len()));
+        let pipeline = desired.pipelines.get(&deployment.pipeline);
+        let to =
+            bound(settings, count(pipeline.map_or(0, |pipeline| adopted(pipeline, deployment, replicas))));
         if to != from {
             let (deployment, rule) = ((*deployment).clone(), Rule::Adopted);
             let found = ReplicaCounts {
@@ -256,6 +258,21 @@ pub(super) fn adopt(state: &State, desired: &Desired, view: &View<'_>) -> Vec<Co
         }
     }
     commands
+}
+
+/// How many replicas a deployment was to have, by those that run. During a rollout the replicas of two revisions do: as
+/// many as wanted of one of them, or, while old ones leave, `max_surge` more than wanted of both.
+fn adopted(pipeline: &Pipeline, deployment: &FullName, replicas: &[ReplicaView<'_>]) -> usize {
+    let of = |revision: &Arc<Revision>| replicas.iter().filter(|seen| seen.serves(revision)).count();
+    let of_one = pipeline.revisions.values().map(of).max().unwrap_or(0);
+    let spec = pipeline.wanted().and_then(|wanted| wanted.spec(&deployment.deployment));
+    match (pipeline.rollout, spec) {
+        (Some(StoredRollout { mode: Mode::Rolling, .. }), Some(spec)) => {
+            of_one.max(replicas.len().saturating_sub(spec.limits.max_surge.max(1) as usize))
+        }
+        // A canary or a shadow is beside all that the old revision has.
+        _ => of_one,
+    }
 }
 
 fn count(number: usize) -> u32 {

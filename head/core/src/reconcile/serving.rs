@@ -63,7 +63,8 @@ impl<'a> Context<'a> {
     /// The store may not have taken a conclusion: told again after a while.
     fn conclude_again(&self, commands: &mut Vec<Command>) {
         let Some(told) = self.state.conclusions.get(self.name) else { return };
-        if told.is_open(self.pipeline) && self.timer.reached(told.since + self.timing.rollout.retry) {
+        let is_open = told.is_open(self.pipeline, self.state.rollouts.get(self.name));
+        if is_open && self.timer.reached(told.since + self.timing.rollout.retry) {
             let stored = self.pipeline.rollout.map(|stored| stored.baseline);
             let (baseline, kind) = match &told.back {
                 Some((to, reason)) => (*to, ChangeKind::RollBack { reason: reason.clone() }),
@@ -75,8 +76,9 @@ impl<'a> Context<'a> {
 
     /// What a rollout under way comes to.
     fn step(&self, rollout: &Rollout, wanted: &Revision, commands: &mut Vec<Command>) -> Next {
-        let returns =
-            self.rolled_back_to().is_some() || self.pipeline.verdicts.contains_key(&rollout.baseline);
+        let returns = self.rolled_back_to().is_some()
+            || self.pipeline.verdicts.contains_key(&rollout.baseline)
+            || !self.pipeline.may_return_to(rollout.baseline);
         let observed = self.observed(rollout, wanted);
         let next = match returns {
             true => rollout::step_back(rollout, &observed),
@@ -94,7 +96,13 @@ impl<'a> Context<'a> {
                     push(ChangeKind::Complete);
                 }
             }
-            Next::End => push(ChangeKind::End),
+            Next::End => {
+                // What the baseline needs should it serve again is kept for it no longer.
+                if self.pipeline.watched.is_some() {
+                    push(ChangeKind::Complete);
+                }
+                push(ChangeKind::End);
+            }
             Next::RollBack(reason) => push(ChangeKind::RollBack { reason: reason.clone() }),
         }
         next

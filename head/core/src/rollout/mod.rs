@@ -12,6 +12,7 @@
 //! decided in [`crate::reconcile`], which requests go where in its routes.
 
 mod judge;
+mod outcomes;
 mod recent;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,9 @@ use millstream_pipelines::Name;
 use serde::{Deserialize, Serialize};
 
 use crate::desired::Mode;
-pub use judge::{Excess, Judgement, Outcomes, Shadowed, Tally, judge};
-pub use recent::Recent;
+pub use judge::{Excess, Judgement, judge};
+pub use outcomes::{Outcomes, Shadowed, Tally};
+pub use recent::{Recent, Scope, Side};
 
 /// Intervals of rollouts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +33,7 @@ pub struct Timing {
     pub idle_trial: Duration,
     /// A trial without any failure ends after it, however few answers there were. Default 2 s.
     pub trial: Duration,
-    /// A trial with failures that are too few to judge by ends after it. Default 8 s.
+    /// A trial with failures that are too few to judge by ends after it, unless everything failed. Default 8 s.
     pub max_trial: Duration,
     /// How long errors are watched once everything has moved, and for how long a deployment that requests under way
     /// alone may call stays once new ones no longer do. Default 30 s.
@@ -63,34 +65,31 @@ pub struct Rollout {
     pub phase: Phase,
     /// Since when.
     pub since: Duration,
-    /// What came of requests and calls since the trial began, by revision: for people.
-    pub tally: BTreeMap<u64, Tally>,
-    /// What came of the last of them: what the revisions are judged by.
-    pub recent: BTreeMap<u64, Recent>,
+    /// What came of all requests and calls since the trial began, by revision: for people.
+    pub totals: BTreeMap<u64, Tally>,
+    /// What came of the latest ones: for verdicts.
+    pub recent: Recent,
 }
 
 impl Rollout {
     /// A rollout that begins now.
     #[must_use]
     pub fn begin(revision: u64, baseline: u64, phase: Phase, now: Duration) -> Self {
-        Self { revision, baseline, phase, since: now, tally: BTreeMap::new(), recent: BTreeMap::new() }
-    }
-
-    /// Counts what came of requests and calls of a revision.
-    pub fn count(&mut self, revision: u64, tally: &Tally, now: Duration) {
-        self.tally.entry(revision).or_default().add(tally);
-        self.recent.entry(revision).or_default().add(tally, now);
-    }
-
-    /// What a revision is judged by.
-    fn recent(&self, revision: u64) -> Tally {
-        self.recent.get(&revision).map(Recent::tally).unwrap_or_default()
+        let (totals, recent) = (BTreeMap::new(), Recent::default());
+        Self { revision, baseline, phase, since: now, totals, recent }
     }
 
     /// All outcomes of a revision since the trial began.
     #[must_use]
-    pub fn tally(&self, revision: u64) -> Tally {
-        self.tally.get(&revision).cloned().unwrap_or_default()
+    pub fn total(&self, revision: u64) -> Tally {
+        self.totals.get(&revision).cloned().unwrap_or_default()
+    }
+
+    /// Counts outcomes of one of the two revisions that have just been reported.
+    pub fn count(&mut self, revision: u64, tally: &Tally, now: Duration) {
+        self.totals.entry(revision).or_default().add(tally);
+        let side = if revision == self.revision { Side::New } else { Side::Old };
+        self.recent.count(side, tally, now);
     }
 
     /// Thousandths of the requests that run on the new revision.
@@ -179,8 +178,8 @@ pub enum Next {
 #[must_use]
 pub fn step(rollout: &Rollout, observed: &Observed, timing: &Timing, now: Duration) -> Next {
     let waited = now.saturating_sub(rollout.since);
-    let (new, old) = (rollout.recent(rollout.revision), rollout.recent(rollout.baseline));
-    let judgement = judge(&new, &old);
+    let recent = &rollout.recent;
+    let judgement = judge(recent);
     if let Judgement::Bad(excess) = &judgement {
         return Next::RollBack(excess.to_string());
     }
@@ -198,13 +197,14 @@ pub fn step(rollout: &Rollout, observed: &Observed, timing: &Timing, now: Durati
         // Canaries and shadows wait for people; a replica that is away must be back before requests move.
         Phase::Trial | Phase::Half if observed.mode != Mode::Rolling || !observed.ready => Next::Stay,
         Phase::Trial | Phase::Half => {
-            let idle = !observed.busy && new.is_empty() && old.is_empty();
-            let calm = !new.has_failed() && waited >= timing.trial;
-            if judgement == Judgement::Good
+            let idle = !observed.busy && recent.is_empty();
+            let calm = !recent.has_failed() && waited >= timing.trial;
+            let is_over = judgement == Judgement::Good
                 || calm
                 || idle && waited >= timing.idle_trial
-                || rollout.phase == Phase::Half && waited >= timing.max_trial && !new.has_only_failed()
-            {
+                || rollout.phase == Phase::Half && waited >= timing.max_trial;
+            // One that has answered nothing waits for an answer, or for enough failures.
+            if is_over && !recent.all_failed() {
                 Next::Enter(Phase::Moving)
             } else if rollout.phase == Phase::Trial && waited >= timing.trial {
                 Next::Enter(Phase::Half)

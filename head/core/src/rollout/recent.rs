@@ -1,117 +1,207 @@
-//! What came of the last requests and calls of a revision: what it is judged by. A canary that answered a million requests
-//! yesterday and fails all of them now is a bad one; so the past is forgotten, but never so much of it that too little is
-//! left to judge by.
+//! The latest outcomes of a new revision, beside those that the old one had in the same time: what a verdict is made of.
+//!
+//! A new revision is judged by its last 10 s, and by as much before as it takes to have 200 outcomes. Why not by all: a
+//! canary with a million good answers would need 50,000 failures to be convicted. Why not by the last 10 s alone: with
+//! little traffic there would never be enough to judge by. Why 200 and not 20: a canary is judged again and again for as
+//! long as it stands, and 2 failures among 20 come by chance sooner or later, 11 among 200 hardly.
+//!
+//! The old revision is judged by the same time, so that a fault that befell both counts for both, and what it failed at
+//! before counts for nothing. Once it gets no requests any more, its last 200 outcomes are what there is to compare with.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use millstream_pipelines::Name;
 use serde::Serialize;
 
-use super::judge::Tally;
+use super::outcomes::{Outcomes, Tally};
 
-/// A window is at least so long, and has at least so many outcomes.
+/// Outcomes of so long are counted together.
 const WINDOW: Duration = Duration::from_secs(1);
-const WINDOW_OUTCOMES: u64 = 10;
-/// For so long every outcome counts.
-const LAST: Duration = Duration::from_secs(10);
-/// So many outcomes of requests, and of each deployment's calls, count however long ago they were.
-const MIN_KEPT: u64 = 200;
-/// Most windows, whatever else is asked for: a deployment may get few of a pipeline's calls.
-const MAX_WINDOWS: usize = 64;
+/// The latest time, which counts however many outcomes there were.
+const LATEST: Duration = Duration::from_secs(10);
+/// Outcomes that count however long ago they were.
+const ENOUGH: u64 = 200;
 
-/// See the module: outcomes of the last 10 s, and at least the last 200.
+/// The latest outcomes of both revisions of a rollout.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Recent {
-    windows: VecDeque<Window>,
+    requests: Windows,
+    deployments: BTreeMap<Name, Windows>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Which revision of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The one that takes over.
+    New,
+    /// The one that it takes over from.
+    Old,
+}
+
+/// What is judged by itself: requests, or the calls of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope<'a> {
+    /// The deployment; `None` for requests.
+    pub deployment: Option<&'a Name>,
+    /// Outcomes of the revision that takes over.
+    pub new: Outcomes,
+    /// Outcomes of the one that it takes over from.
+    pub old: Outcomes,
+}
+
+/// Outcomes of one scope in the order of time; windows with none are left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+struct Windows(VecDeque<Window>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct Window {
     since: Duration,
-    tally: Tally,
-}
-
-impl Window {
-    fn is_open(&self, now: Duration) -> bool {
-        let most = self.tally.scopes().map(|(_, outcomes)| outcomes.total()).max().unwrap_or(0);
-        now < self.since + WINDOW || most < WINDOW_OUTCOMES
-    }
+    new: Outcomes,
+    old: Outcomes,
 }
 
 impl Recent {
-    /// Counts more. O(windows).
-    pub fn add(&mut self, tally: &Tally, now: Duration) {
-        match self.windows.back_mut().filter(|window| window.is_open(now)) {
-            Some(window) => window.tally.add(tally),
-            None => self.windows.push_back(Window { since: now, tally: tally.clone() }),
-        }
-        while self.windows.len() > MAX_WINDOWS || self.has_surplus(now) {
-            self.windows.pop_front();
+    /// Counts outcomes that have just been reported.
+    pub fn count(&mut self, side: Side, tally: &Tally, now: Duration) {
+        self.requests.add(side, tally.requests, now);
+        for (deployment, outcomes) in &tally.deployments {
+            // Calls of a deployment that are none yet make no entry.
+            if outcomes.total() > 0 {
+                self.deployments.entry(deployment.clone()).or_default().add(side, *outcomes, now);
+            }
         }
     }
 
-    /// All that counts.
+    /// Requests, then each deployment's calls.
+    pub fn scopes(&self) -> impl Iterator<Item = Scope<'_>> {
+        let deployments = self.deployments.iter().map(|(name, windows)| windows.scope(Some(name)));
+        std::iter::once(self.requests.scope(None)).chain(deployments)
+    }
+
+    /// Whether nothing was counted.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.sum(0)
+    pub fn is_empty(&self) -> bool {
+        self.scopes().all(|scope| scope.new.total() + scope.old.total() == 0)
     }
 
-    /// Whether the oldest window is old, and enough is left without it.
-    fn has_surplus(&self, now: Duration) -> bool {
-        let Some(oldest) = self.windows.front().filter(|oldest| oldest.since + WINDOW + LAST <= now) else {
-            return false;
-        };
-        let left = self.sum(1);
-        let is_enough = |(deployment, _)| left.outcomes(deployment).total() >= MIN_KEPT;
-        oldest.tally.scopes().filter(|(_, outcomes)| outcomes.total() > 0).all(is_enough)
+    /// Whether anything of the new revision failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.scopes().any(|scope| scope.new.failed > 0)
     }
 
-    fn sum(&self, from: usize) -> Tally {
-        self.windows.iter().skip(from).fold(Tally::default(), |mut sum, window| {
-            sum.add(&window.tally);
-            sum
-        })
+    /// Whether all requests of the new revision failed, or all calls of one of its deployments, however few they are.
+    #[must_use]
+    pub fn all_failed(&self) -> bool {
+        self.scopes().any(|scope| scope.new.failed > 0 && scope.new.answered == 0)
+    }
+}
+
+impl Windows {
+    fn scope<'a>(&self, deployment: Option<&'a Name>) -> Scope<'a> {
+        let (mut new, mut old) = (Outcomes::default(), Outcomes::default());
+        for window in &self.0 {
+            new.add(window.new);
+            old.add(window.old);
+        }
+        Scope { deployment, new, old }
+    }
+
+    fn add(&mut self, side: Side, outcomes: Outcomes, now: Duration) {
+        if outcomes.total() == 0 {
+            return;
+        }
+        if self.0.back().is_none_or(|last| now.saturating_sub(last.since) >= WINDOW) {
+            let none = Outcomes::default();
+            self.0.push_back(Window { since: now, new: none, old: none });
+            self.forget(now);
+        }
+        if let Some(last) = self.0.back_mut() {
+            match side {
+                Side::New => last.new.add(outcomes),
+                Side::Old => last.old.add(outcomes),
+            }
+        }
+    }
+
+    /// Drops what counts no longer. At most 11 windows of the latest time stay, and before these one for each of 200
+    /// outcomes of either revision.
+    fn forget(&mut self, now: Duration) {
+        let (mut num_new, mut num_old) = (0, 0);
+        for window in self.0.iter_mut().rev() {
+            if now.saturating_sub(window.since) > LATEST {
+                if num_new >= ENOUGH {
+                    window.new = Outcomes::default();
+                }
+                if num_old >= ENOUGH && window.new.total() == 0 {
+                    window.old = Outcomes::default();
+                }
+            }
+            num_new += window.new.total();
+            num_old += window.old.total();
+        }
+        let newest = self.0.len().saturating_sub(1);
+        let mut index = 0..;
+        self.0.retain(|window| index.next() == Some(newest) || window.new.total() + window.old.total() > 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::Outcomes;
 
-    fn tally(answered: u64, failed: u64) -> Tally {
-        Tally { requests: Outcomes { answered, failed }, ..Tally::default() }
+    /// Counts so many answers and failures each second from `from` on, for so many seconds.
+    fn pass(windows: &mut Windows, side: Side, seconds: std::ops::Range<u64>, each: (u64, u64)) {
+        let outcomes = Outcomes { answered: each.0, failed: each.1 };
+        seconds.for_each(|second| windows.add(side, outcomes, Duration::from_secs(second)));
     }
 
-    fn second(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn the_past_is_forgotten_when_there_is_enough_of_the_present() {
-        let mut recent = Recent::default();
-        for now in 0..1000 {
-            recent.add(&tally(1000, 0), second(now));
-        }
-        assert_eq!(
-            recent.tally().requests.answered,
-            11_000,
-            "the last ten seconds, and the one that goes on"
-        );
-        for now in 1000..1005 {
-            recent.add(&tally(0, 100), second(now));
-        }
-        assert_eq!(recent.tally().requests, Outcomes { answered: 6_000, failed: 500 });
+    fn counts(windows: &Windows) -> [(u64, u64); 2] {
+        let Scope { new, old, .. } = windows.scope(None);
+        [new, old].map(|outcomes| (outcomes.answered, outcomes.failed))
     }
 
     #[test]
-    fn of_few_outcomes_the_last_200_count_and_windows_stay_few() {
-        let mut recent = Recent::default();
-        for minute in 0..10_000 {
-            recent.add(&tally(1, 0), second(60 * minute));
-            assert!(recent.windows.len() <= MAX_WINDOWS);
+    fn the_last_ten_seconds_count_and_before_them_two_hundred_outcomes() {
+        let mut busy = Windows::default();
+        pass(&mut busy, Side::New, 0..100, (1000, 0));
+        assert_eq!(counts(&busy), [(11_000, 0), (0, 0)], "ten whole seconds and the present one");
+        pass(&mut busy, Side::New, 100..111, (0, 1000));
+        assert_eq!(counts(&busy), [(0, 11_000), (0, 0)]);
+        let mut slow = Windows::default();
+        pass(&mut slow, Side::New, 0..1000, (1, 0));
+        let [(answered, 0), _] = counts(&slow) else { panic!("nothing failed") };
+        assert!((200..=201).contains(&answered), "{answered}");
+    }
+
+    #[test]
+    fn the_old_revision_is_judged_by_the_same_time() {
+        let mut windows = Windows::default();
+        pass(&mut windows, Side::Old, 0..100, (0, 9));
+        for second in 100..200 {
+            pass(&mut windows, Side::New, second..second + 1, (1, 0));
+            pass(&mut windows, Side::Old, second..second + 1, (9, 0));
         }
-        let kept = recent.tally().requests.answered;
-        assert!((MIN_KEPT..2 * MIN_KEPT).contains(&kept), "{kept}");
+        assert_eq!(counts(&windows)[1].1, 0, "what it failed at before");
+        // It gets no requests any more: what came last is what there is.
+        pass(&mut windows, Side::New, 200..1000, (10, 0));
+        let [_, (answered, 0)] = counts(&windows) else { panic!("nothing failed") };
+        assert!((200..300).contains(&answered), "{answered}");
+        assert!(windows.0.len() < 50, "{}", windows.0.len());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_however_slow_and_long_a_canary_is() {
+        let mut windows = Windows::default();
+        for second in 0..20_000 {
+            pass(&mut windows, Side::Old, second..second + 1, (9, 1));
+            if second % 60 == 0 {
+                pass(&mut windows, Side::New, second..second + 1, (1, 0));
+            }
+        }
+        let [(new, _), (old, _)] = counts(&windows);
+        assert!((200..=202).contains(&new) && old >= 1800, "{new} {old}");
+        assert!(windows.0.len() <= 2 * 200 + 11, "{}", windows.0.len());
     }
 }

@@ -1,7 +1,7 @@
 //! Rollouts in miniature: trials, canaries, what errors and failed starts lead to, and what a restarted head makes of it.
 
 use super::*;
-use crate::desired::Mode;
+use crate::desired::{Compiled, Mode};
 use crate::rollout::{Outcomes, Phase, Tally};
 
 /// A cluster of two nodes and an ingress that serves revision 1 of `p`, with revision 2 just deployed and ready for its
@@ -122,12 +122,58 @@ fn watching_ends_by_itself() {
         cluster.desired.pipelines[&name("p")].rollout.is_none(),
         "the store knows that it has taken over"
     );
+    let may_serve = |cluster: &Cluster| cluster.desired.pipelines[&name("p")].may_serve().count();
     cluster.pass(29.9);
     cluster.short();
-    assert_eq!(cluster.state.rollouts.len(), 1);
+    assert_eq!((cluster.state.rollouts.len(), may_serve(&cluster)), (1, 2), "errors may still lead back");
     cluster.pass(0.2);
+    let lost = cluster.desired.clone();
     cluster.short();
-    assert!(cluster.state.rollouts.is_empty());
+    assert_eq!((cluster.state.rollouts.len(), may_serve(&cluster)), (0, 1), "the old one is free to go");
+    cluster.desired = lost;
+    cluster.short();
+    cluster.pass(2.0);
+    cluster.short();
+    assert_eq!(may_serve(&cluster), 1, "what was not taken is told again");
+}
+
+#[test]
+fn nobody_takes_the_route_of_a_revision_that_errors_may_bring_back() {
+    let route = |pipeline: &str, version, route: &str| {
+        let compiled = Compiled { route: Some(route.into()), ..compiled(pipeline, [model(1, version)]) };
+        let (file_name, source_dir) = ("p.toml".into(), "/".into());
+        Candidate { file_name, source: format!("{version} {route}"), source_dir, compiled }
+    };
+    let add = |cluster: &mut Cluster, candidate| {
+        let deployed = deploy(&cluster.desired, candidate, 1).map_err(|refusal| refusal.to_string())?;
+        if let Deployed::New(revision) = deployed {
+            let pipeline = revision.compiled.as_ref().unwrap().name.clone();
+            cluster.desired.add(&pipeline, revision);
+        }
+        Ok::<_, String>(())
+    };
+    let expected = "p.toml: route `/x` is that of revision 1 of pipeline `p` (`/x`), which may serve again until the \
+                    rollout of revision 2 is over: see `cluster rollout status p`; wait for that, or choose another `route`";
+    for fails in [false, true] {
+        let mut cluster = Cluster::new();
+        cluster.join("n1");
+        add(&mut cluster, route("p", 1, "/x")).unwrap();
+        cluster.obey();
+        cluster.join_ingress();
+        add(&mut cluster, route("p", 2, "/y")).unwrap();
+        for seconds in [0.0, 1.0, 10.0] {
+            cluster.pass(seconds);
+            cluster.obey();
+            assert_eq!(add(&mut cluster, route("q", 1, "/x")), Err(expected.to_owned()));
+        }
+        assert_eq!(cluster.state.rollouts[&name("p")].phase, Phase::Watching);
+        cluster.count(2, 0, if fails { 20 } else { 0 });
+        cluster.pass(30.0);
+        cluster.obey();
+        assert_eq!(cluster.desired.pipelines[&name("p")].wanted, if fails { 1 } else { 2 });
+        let free = if fails { "/y" } else { "/x" };
+        add(&mut cluster, route("q", 1, free)).unwrap();
+    }
 }
 
 #[test]

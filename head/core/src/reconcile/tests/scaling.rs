@@ -1,7 +1,7 @@
 //! Autoscaling in the miniature cluster: loads in, targets and replicas out.
 
 use super::*;
-use crate::desired::change;
+use crate::desired::{Mode, change};
 
 /// An echo deployment that scales: at most 8 replicas, two requests each.
 fn elastic(deployment: &str, min: u32) -> DeploymentSpec {
@@ -170,6 +170,42 @@ fn a_restarted_head_goes_on_with_what_runs() {
     assert_eq!(cluster.grow(), [], "no load is known for a moment");
     assert_eq!(cluster.hold((&ingress, session), 70.0, &[("model", 8, 0)]), []);
     assert_eq!(cluster.num_replicas("model"), 4);
+}
+
+#[test]
+fn a_head_that_is_restarted_during_a_rollout_counts_no_replica_twice() {
+    let (canary, shadow) = (Mode::Canary { permille: 500 }, Mode::Shadow { permille: 1000 });
+    // Old and new replicas, at most two more than wanted at a time; how many were wanted.
+    let table = [
+        (Mode::Rolling, 4, 2, 4),
+        (Mode::Rolling, 3, 3, 4),
+        (Mode::Rolling, 1, 4, 4),
+        (Mode::Rolling, 0, 4, 4),
+        (canary, 4, 2, 4),
+        (shadow, 4, 4, 4),
+    ];
+    for (mode, old, new, expected) in table {
+        let (mut cluster, ..) = Cluster::scaling(&[elastic("model", 1)]);
+        let report = cluster.find("p-model-1-1").2;
+        let mut spec = elastic("model", 1);
+        spec.demand.cpu_milli += 1;
+        spec.limits.max_surge = 2;
+        cluster.deploy("p", &[spec]);
+        desired::rollout::set_mode(&mut cluster.desired, &name("p"), mode).unwrap();
+        let of = |revision: u64, count: u64| {
+            let report = report.clone();
+            (0..count).map(move |nth| Report {
+                id: ReplicaId::new(format!("p-model-{revision}-{nth}")),
+                revision,
+                ..report.clone()
+            })
+        };
+        cluster.restart_head();
+        cluster.state.settling.awaited = ["n1".into()].into();
+        cluster.join_with("n1", 64, 0, of(1, old).chain(of(2, new)).collect());
+        let first = cluster.short().remove(0);
+        assert_eq!(first, format!("scale p/model 1-{expected}"), "{mode:?}: {old} old, {new} new");
+    }
 }
 
 #[test]
