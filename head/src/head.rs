@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::{Authority, Secret, accept, demand};
 use millstream_core::Timing;
 use millstream_proto::v1::control_service_server::ControlServiceServer;
 use millstream_proto::v1::node_service_server::NodeServiceServer;
@@ -15,7 +16,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::actors::messages::ReconcilerMsg;
 use crate::host::Host;
@@ -59,8 +59,10 @@ pub struct Config {
     pub dashboard: SocketAddr,
     /// Folder of the embedded store.
     pub data_dir: PathBuf,
-    /// The admin token that control calls must carry.
+    /// The admin token that callers of the control service must prove to know, or carry.
     pub admin_token: String,
+    /// The join token that workers and ingresses must prove to know.
+    pub join_token: String,
     /// What `/metrics` on the dashboard address answers; without it there is nothing at that path.
     pub metrics: Option<MetricsPage>,
 }
@@ -140,6 +142,10 @@ impl Head {
         let first = campaign.attempt(0).await.map_err(|error| store_error(&error))?;
         let campaign = tokio::spawn(campaign.run(first));
         let admin_token = AdminToken::new(&config.admin_token);
+        let tokens = [(Authority::Member, &config.join_token), (Authority::Admin, &config.admin_token)];
+        // An empty token admits nobody.
+        let tokens = tokens.into_iter().filter(|(_, token)| !token.trim().is_empty());
+        let secrets = tokens.map(|(authority, token)| Secret::new(authority, token)).collect();
         let site = Site {
             host: Arc::clone(&host),
             leadership: leadership.clone(),
@@ -147,7 +153,7 @@ impl Head {
             metrics_page: config.metrics,
         };
         let servers = vec![
-            tokio::spawn(serve_grpc(&host, leadership.clone(), admin_token, control)),
+            tokio::spawn(serve_grpc(&host, leadership.clone(), admin_token, secrets, control)),
             tokio::spawn(serve_http(site, dashboard, dashboard_address)),
             tokio::spawn(telemetry::observe(Arc::clone(&host), leadership.clone())),
             tokio::spawn(host.presence.clone().watch(host.clock, host.closing.clone())),
@@ -168,6 +174,12 @@ impl Head {
     #[must_use]
     pub fn control_address(&self) -> SocketAddr {
         self.control
+    }
+
+    /// The id of the cluster; not known while this head does not lead.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<String> {
+        Some(self.leadership.term().ok()?.cluster_id.clone())
     }
 
     /// The dashboard's address.
@@ -252,20 +264,20 @@ fn serve_grpc(
     host: &Host,
     leadership: Leadership,
     token: AdminToken,
+    secrets: Vec<Secret>,
     listener: TcpListener,
 ) -> impl Future<Output = ()> + Send + use<> {
     let control = ControlServer { leadership: leadership.clone() };
     let control = ControlServiceServer::new(control).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let node = NodeServiceServer::new(NodeServer { leadership: leadership.clone() });
+    let route = RouteServiceServer::new(RouteServer { leadership });
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(InterceptedService::new(control, move |request| token.check(request)))
-        .add_service(NodeServiceServer::new(NodeServer { leadership: leadership.clone() }))
-        .add_service(RouteServiceServer::new(RouteServer { leadership }))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            host.closing.clone().cancelled_owned(),
-        );
+        .add_service(InterceptedService::new(node, demand(Authority::Member)))
+        .add_service(InterceptedService::new(route, demand(Authority::Member)))
+        .serve_with_incoming_shutdown(accept(listener, secrets), host.closing.clone().cancelled_owned());
     async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "the control listener ended");
@@ -303,6 +315,7 @@ mod tests {
             dashboard: any,
             data_dir: dir.path().to_owned(),
             admin_token: "secret".into(),
+            join_token: "join".into(),
             metrics: None,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::metrics::{counter, gauge, histogram};
 use millstream_core::model::Command;
 use millstream_core::present::numbers::{DeploymentNumbers, NodeNumbers, Numbers, PipelineNumbers};
-use millstream_core::scheduler::Lack;
+use millstream_core::scheduler::MissingResource;
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};
 
@@ -209,7 +209,7 @@ fn set_deployment(numbers: &DeploymentNumbers) {
         let count = numbers.replicas.get(&state).copied().unwrap_or(0);
         gauge!(REPLICAS.name, "deployment" => name.clone(), "state" => word).set(f64::from(count));
     }
-    for lack in Lack::ALL {
+    for lack in MissingResource::ALL {
         let count = numbers.unplaced.get(&lack).copied().unwrap_or(0);
         gauge!(PENDING.name, "deployment" => name.clone(), "reason" => lack.as_str()).set(f64::from(count));
     }

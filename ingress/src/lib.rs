@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::{Authority, Heads, Secret};
 use millstream_proto::call::ReplicaClient;
 use millstream_proto::{IngressId, NodeId};
 use tokio::sync::watch;
@@ -62,8 +63,10 @@ pub struct Config {
     pub id: IngressId,
     /// Address of the HTTP listener; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// HOST:PORT of the head's control address.
-    pub head: String,
+    /// Control addresses of the cluster's heads.
+    pub heads: Heads,
+    /// The cluster's join token: heads and workers must prove to know it.
+    pub join_token: String,
     /// The worker of this process, whose replicas are called without a network.
     pub local: Option<LocalWorker>,
     /// Bounds of the HTTP edge; [`HttpLimits::default`] is what the documentation says.
@@ -113,10 +116,12 @@ impl Ingress {
         let bind_error = |source| StartError::Bind { address: config.listen, source };
         let listener = http::bind(config.listen).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
-        let routes = Arc::new(Routes::new(Transports::new(config.local)));
+        let secret = Secret::new(Authority::Member, &config.join_token);
+        let routes = Arc::new(Routes::new(Transports::new(config.local, secret.clone())));
         let (leave_sender, leave) = watch::channel(None);
         let hello = Hello { id: config.id, name: config.name, address };
-        let route_watch = tokio::spawn(routes::watch(config.head, hello, routes.clone(), leave_sender));
+        let route_watch =
+            tokio::spawn(routes::watch(config.heads, secret, hello, routes.clone(), leave_sender));
         let cache_tender = tokio::spawn(routes::tend_caches(routes.clone()));
         let unrouted = RequestMeter::of_none();
         let (budget, shadows) = (Arc::default(), http::Shadows::default());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
 use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, reference};
-use millstream_test_support::LIMIT;
+use millstream_test_support::{JOIN_TOKEN, LIMIT};
 use serde_json::json;
 
 async fn echo_setup() -> (FakeWorker, Setup) {
@@ -120,7 +120,8 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
         name: "test".to_owned(),
         id: "ingress-1".into(),
         listen: "127.0.0.1:0".parse().unwrap(),
-        head: address.to_string(),
+        heads: address.to_string().parse().unwrap(),
+        join_token: JOIN_TOKEN.to_owned(),
         local: None,
         limits: HttpLimits::default(),
         require_api_key: false,

@@ -19,3 +19,6 @@ pub use wire::{WireError, grpc_code, status_of};
 pub mod v1 {
     tonic::include_proto!("millstream.v1");
 }
+
+/// All of `millstream.v1` as a `google.protobuf.FileDescriptorSet`: which services there are, with which methods.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

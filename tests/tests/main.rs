@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod authority;
 mod autoscaling;
 mod bad_input;
 mod batching;
@@ -12,6 +13,7 @@ mod command_line;
 mod command_output;
 mod docs;
 mod failure;
+mod join;
 mod keys;
 mod language;
 mod metrics;

@@ -1,5 +1,5 @@
 //! The link to the head: dials it for ever, tells it what runs here, and hands its orders to the worker. It fences off
-//! heads of an older term. Replicas do not depend on it: they run on while the head is away.
+//! heads of an older term and of other clusters, and follows the word of a head that does not lead. Replicas do not depend on it: they run on while the head is away.
 //!
 //! ```text
 //! Worker              restarted by   the process manager
@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::{Backoff, Heads};
 use millstream_proto::v1::head_message::Body;
 use millstream_proto::{ReplicaId, v1};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -22,7 +23,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::backoff::Backoff;
 use crate::epoch::{EpochGate, Verdict};
 use crate::lifecycle::Event;
 use crate::order::{self, Order};
@@ -42,9 +42,13 @@ pub(crate) struct HeadLink;
 /// What a link is started with.
 #[derive(Clone)]
 pub(crate) struct HeadLinkArgs {
+    /// Whom to dial.
+    pub(crate) heads: Heads,
     /// Who this node is and what it has.
     pub(crate) facts: Arc<NodeFacts>,
-    /// Where the epoch is kept.
+    /// The cluster of this process's own head; without one, that which the node joined before counts.
+    pub(crate) cluster_id: Option<String>,
+    /// Where the epoch and the cluster's id are kept.
     pub(crate) data_dir: PathBuf,
     /// Ongoing calls, for heartbeats.
     pub(crate) table: Arc<ReplicaTable>,
@@ -96,6 +100,9 @@ pub(crate) struct HeadLinkState {
     args: HeadLinkArgs,
     worker: ActorRef<WorkerMsg>,
     gate: EpochGate,
+    heads: Heads,
+    /// The cluster that this node belongs to, once it does.
+    cluster_id: Option<String>,
     /// Number of the newest session.
     session: u64,
     /// Attempts that failed since the last registration.
@@ -123,8 +130,21 @@ impl Actor for HeadLink {
         (args, worker): (HeadLinkArgs, ActorRef<WorkerMsg>),
     ) -> Result<HeadLinkState, ActorProcessingErr> {
         let gate = EpochGate::new(identity::load_epoch(&args.data_dir)?);
+        let (own, heads) = (args.cluster_id.clone(), args.heads.clone());
+        let cluster_id =
+            own.map_or_else(|| identity::load_cluster_id(&args.data_dir), |own| Ok(Some(own)))?;
         myself.cast(HeadLinkMsg::Dial)?;
-        Ok(HeadLinkState { args, worker, gate, session: 0, failures: 0, last_end: None, open: None })
+        Ok(HeadLinkState {
+            args,
+            worker,
+            gate,
+            heads,
+            cluster_id,
+            session: 0,
+            failures: 0,
+            last_end: None,
+            open: None,
+        })
     }
 
     async fn handle(
@@ -170,9 +190,11 @@ impl HeadLinkState {
         let (outbound, unsent) = mpsc::channel(MAX_UNSENT);
         let number = self.session;
         let tell = myself.clone();
+        let facts = &self.args.facts;
         let session = Session {
-            facts: self.args.facts.clone(),
-            register: self.args.facts.register(replicas, self.gate.highest()),
+            head: self.heads.current().to_owned(),
+            facts: facts.clone(),
+            register: facts.register(replicas, self.gate.highest(), self.cluster_id.as_deref()),
             outbound: outbound.clone(),
             unsent,
             table: self.args.table.clone(),
@@ -206,6 +228,13 @@ impl HeadLinkState {
     }
 
     async fn obey(&mut self, myself: &ActorRef<HeadLinkMsg>, message: v1::HeadMessage) {
+        if let Some(Body::Registered(registered)) = &message.body
+            && let Err(error) = self.enter(&registered.cluster_id).await
+        {
+            // Its epoch means nothing here.
+            self.ended(myself, End::Rejected(error));
+            return;
+        }
         match self.gate.admit(message.epoch) {
             Verdict::Current => self.carry_out(message),
             Verdict::Newer => {
@@ -216,14 +245,32 @@ impl HeadLinkState {
         }
     }
 
+    /// Joins the head's cluster for good, unless the node belongs to another one.
+    async fn enter(&mut self, cluster_id: &str) -> Result<(), String> {
+        match &self.cluster_id {
+            Some(mine) if mine == cluster_id => Ok(()),
+            Some(_) => Err(format!(
+                "it leads another cluster than the one that this node belongs to; to move the node, delete `{}` and \
+                 start the worker again, or give it another --data-dir",
+                identity::cluster_id_file(&self.args.data_dir).display()
+            )),
+            None => {
+                self.cluster_id = Some(cluster_id.to_owned());
+                self.remember("cluster's id", identity::cluster_id_file(&self.args.data_dir), cluster_id)
+                    .await;
+                Ok(())
+            }
+        }
+    }
+
     /// A head that no longer leads: its orders are dropped; one that takes registrations is left, to find the leader.
     fn refuse(&mut self, myself: &ActorRef<HeadLinkMsg>, message: &v1::HeadMessage) {
         let (epoch, current) = (message.epoch, self.gate.highest());
         tracing::warn!(epoch, current, "refused an order of a head that no longer leads");
         if matches!(message.body, Some(Body::Registered(_))) {
             let error = format!(
-                "its epoch {epoch} is older than {current}, which this node has obeyed; if it is the head of another \
-                 cluster, delete `{}` and start the worker again",
+                "its epoch {epoch} is older than {current}, which this node has obeyed; if the cluster's store was put \
+                 back, delete `{}` and start the worker again",
                 identity::epoch_file(&self.args.data_dir).display()
             );
             self.ended(myself, End::Rejected(error));
@@ -238,7 +285,7 @@ impl HeadLinkState {
                 self.args.registered.send_replace(true);
                 tracing::info!(
                     epoch = message.epoch,
-                    head = self.args.facts.head,
+                    head = self.heads.current(),
                     "registered with the head"
                 );
             }
@@ -263,10 +310,16 @@ impl HeadLinkState {
 
     /// An epoch is on disk before its first order is obeyed.
     async fn remember_epoch(&self) {
-        let (data_dir, epoch) = (self.args.data_dir.clone(), self.gate.highest());
-        let stored = tokio::task::spawn_blocking(move || identity::store_epoch(&data_dir, epoch)).await;
+        let epoch = self.gate.highest().to_string();
+        self.remember("epoch", identity::epoch_file(&self.args.data_dir), &epoch).await;
+    }
+
+    /// Keeps a value; returns once it is on disk.
+    async fn remember(&self, what: &str, file: PathBuf, value: &str) {
+        let text = value.to_owned();
+        let stored = tokio::task::spawn_blocking(move || identity::store(&file, &text)).await;
         if let Ok(Err(error)) = stored {
-            tracing::error!(%error, epoch, "cannot keep the epoch on disk; it holds until this process ends");
+            tracing::error!(%error, value, "cannot keep the {what} on disk; it holds until this process ends");
         }
     }
 
@@ -280,17 +333,26 @@ impl HeadLinkState {
             myself.stop(None);
             return;
         }
-        self.failures = self.failures.saturating_add(1);
-        let delay = DIAL_BACKOFF.delay(self.failures, &mut random::rng());
         if self.last_end.as_ref() != Some(&end) {
             self.tell_people(&end);
-            self.last_end = Some(end);
+            self.last_end = Some(end.clone());
         }
+        let is_named = match end {
+            End::NotLeading(answer) => self.heads.follow(answer),
+            End::Rejected(_) | End::Broken(_) | End::Left => {
+                self.heads.failed();
+                false
+            }
+        };
+        // Whoever is named is asked at once, but not for ever: two heads may name each other.
+        let failures = if is_named { self.failures } else { self.failures.saturating_add(1) };
+        self.failures = self.failures.saturating_add(1);
+        let delay = DIAL_BACKOFF.delay(failures, &mut random::rng());
         drop(myself.send_after(delay, || HeadLinkMsg::Dial));
     }
 
     fn tell_people(&self, end: &End) {
-        let (head, node) = (&*self.args.facts.head, &*self.args.facts.name);
+        let (head, node) = (self.heads.current(), &*self.args.facts.name);
         match end {
             End::Rejected(error) => {
                 tracing::error!(
@@ -307,6 +369,9 @@ impl HeadLinkState {
                     error,
                     "no connection to the head; replicas run on, dialled until it is back"
                 );
+            }
+            End::NotLeading(answer) => {
+                tracing::info!(head, leader = answer.leader, "the head does not lead");
             }
             End::Left => {}
         }

@@ -1,5 +1,5 @@
-//! What a worker keeps in its data directory across restarts: the node's id, made once, and the highest epoch that
-//! it has obeyed.
+//! What a worker keeps in its data directory across restarts: the node's id, made once, the cluster that it belongs to,
+//! and the highest epoch that it has obeyed there.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,6 +11,7 @@ use crate::random;
 
 const NODE_ID: &str = "node_id";
 const EPOCH: &str = "epoch";
+const CLUSTER_ID: &str = "cluster_id";
 
 /// The node's id; made at the first start.
 pub(crate) fn node_id(data_dir: &Path) -> io::Result<NodeId> {
@@ -25,7 +26,7 @@ pub(crate) fn node_id(data_dir: &Path) -> io::Result<NodeId> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = random::uuid().to_string();
-            replace(&path, &id)?;
+            store(&path, &id)?;
             Ok(NodeId::new(id))
         }
         Err(error) => Err(error),
@@ -49,17 +50,26 @@ pub(crate) fn epoch_file(data_dir: &Path) -> PathBuf {
     data_dir.join(EPOCH)
 }
 
-/// Remembers the epoch; returns once it is on disk.
-pub(crate) fn store_epoch(data_dir: &Path, epoch: u64) -> io::Result<()> {
-    replace(&epoch_file(data_dir), &epoch.to_string())
+/// The cluster that the node has joined; none on a new node.
+pub(crate) fn load_cluster_id(data_dir: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(cluster_id_file(data_dir)) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|id| !id.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the cluster's id is kept.
+pub(crate) fn cluster_id_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(CLUSTER_ID)
 }
 
 fn broken(path: &Path, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("`{}` {what}", path.display()))
 }
 
-/// Writes beside the file and renames, so that a crash leaves the old text or the new one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Writes beside the file and renames, so that a crash leaves the old text or the new one; returns once it is on disk.
+pub(crate) fn store(path: &Path, text: &str) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = fs::File::create(&temporary)?;
     file.write_all(text.as_bytes())?;
@@ -81,10 +91,18 @@ mod tests {
     }
 
     #[test]
+    fn the_cluster_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(load_cluster_id(dir.path()).unwrap(), None);
+        store(&cluster_id_file(dir.path()), "c-1").unwrap();
+        assert_eq!(load_cluster_id(dir.path()).unwrap().as_deref(), Some("c-1"));
+    }
+
+    #[test]
     fn the_epoch_survives_and_a_broken_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load_epoch(dir.path()).unwrap(), 0);
-        store_epoch(dir.path(), 7).unwrap();
+        store(&epoch_file(dir.path()), "7").unwrap();
         assert_eq!(load_epoch(dir.path()).unwrap(), 7);
         fs::write(dir.path().join(EPOCH), "seven").unwrap();
         assert!(load_epoch(dir.path()).unwrap_err().to_string().contains("epoch"));

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::{Authority, Heads, Secret};
 use millstream_proto::call::ReplicaClient;
 use millstream_proto::{NodeId, v1};
 use ractor::{Actor, ActorRef};
@@ -28,7 +29,6 @@ use crate::session::NodeFacts;
 use crate::table::ReplicaTable;
 use crate::worker_actor::{Node, WorkerActor, WorkerArgs, WorkerMsg};
 
-mod backoff;
 mod client;
 mod clock;
 mod echo;
@@ -61,7 +61,6 @@ mod worker_actor;
 /// the actors of this crate run it on a real one. Nothing else is to be built on it.
 #[doc(hidden)]
 pub mod decisions {
-    pub use crate::backoff::Backoff;
     pub use crate::epoch::{EpochGate, Verdict};
     pub use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};
     pub use crate::order::{GpuShare, Order, OrderError, Report};
@@ -77,11 +76,16 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Name of the node, for people; unique in the cluster.
     pub node_name: String,
-    /// HOST:PORT of the head's control address.
-    pub head: String,
+    /// Control addresses of the cluster's heads.
+    pub heads: Heads,
+    /// The cluster's join token: what the heads, and ingresses that call replicas here, must prove to know.
+    pub join_token: String,
+    /// The id of the cluster of this process's own head. Without one the worker belongs to the cluster that it joins
+    /// first, and no other can have it until `cluster_id` is deleted from the data directory.
+    pub cluster_id: Option<String>,
     /// Address for replica traffic; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Folder that is this worker's own: node id, highest epoch.
+    /// Folder that is this worker's own: node id, cluster id, highest epoch.
     pub data_dir: PathBuf,
     /// Labels that demands may ask for.
     pub labels: BTreeMap<String, String>,
@@ -162,17 +166,20 @@ impl Worker {
             model_dirs: config.model_dirs.into(),
             num_cores: resources::num_cores(),
         });
+        let secret = Secret::new(Authority::Member, &config.join_token);
         let facts = NodeFacts {
-            head: config.head,
             id: found.node_id.clone(),
             name: config.node_name,
             listen: address,
             labels: config.labels,
             resources: found.resources,
+            secret: secret.clone(),
         };
         let (asked_to_stop, leave) = (watch::Sender::new(None), CancellationToken::new());
         let registered = watch::Sender::new(false);
         let link = HeadLinkArgs {
+            heads: config.heads,
+            cluster_id: config.cluster_id,
             facts: Arc::new(facts),
             data_dir: config.data_dir.clone(),
             table: table.clone(),
@@ -191,7 +198,7 @@ impl Worker {
 
         let client = Arc::new(WorkerClient::new(table, tokio::runtime::Handle::current()));
         let closing = CancellationToken::new();
-        let served = server::serve(listener, client.clone(), closing.clone());
+        let served = server::serve(listener, secret, client.clone(), closing.clone());
         let server = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the listener for replica traffic died");
@@ -284,6 +291,7 @@ async fn find_out(config: &Config) -> Result<Found, StartError> {
         let node_id = identity::node_id(&path)?;
         // Read again by the head link; a broken file must stop the start, not fail later.
         identity::load_epoch(&path)?;
+        identity::load_cluster_id(&path)?;
         Ok(Found { node_id, resources: resources::detect(gpus.as_deref()) })
     };
     let found =

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use millstream_connect::Backoff;
 
-use crate::backoff::Backoff;
+use rand::Rng;
 
 /// The rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
+use millstream_connect::{Authority, Secret, accept, demand};
 use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, ReplicaClient};
 use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
 use millstream_proto::v1::{self, call_frame, reply_frame};
@@ -18,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::client::WorkerClient;
@@ -38,6 +39,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Serves until `closing`; then every stream ends once its calls are over.
 pub(crate) async fn serve(
     listener: TcpListener,
+    secret: Secret,
     client: Arc<WorkerClient>,
     closing: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -49,11 +51,8 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .add_service(service)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            closing.cancelled(),
-        )
+        .add_service(InterceptedService::new(service, demand(Authority::Member)))
+        .serve_with_incoming_shutdown(accept(listener, vec![secret]), closing.cancelled())
         .await
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::{NotLeading, Secret, chain, connect, refusal};
 use millstream_proto::NodeId;
 use millstream_proto::v1::node_service_client::NodeServiceClient;
 use millstream_proto::v1::{self, head_message, node_message};
@@ -34,8 +35,6 @@ const MAX_HEARTBEAT_MS: u64 = 60_000;
 
 /// Who the node is and what it has; the same for the life of the process.
 pub(crate) struct NodeFacts {
-    /// HOST:PORT of the head.
-    pub(crate) head: String,
     /// The node's id.
     pub(crate) id: NodeId,
     /// Its name, for people.
@@ -46,11 +45,18 @@ pub(crate) struct NodeFacts {
     pub(crate) labels: BTreeMap<String, String>,
     /// What it has.
     pub(crate) resources: v1::Resources,
+    /// The cluster's join token.
+    pub(crate) secret: Secret,
 }
 
 impl NodeFacts {
     /// The first message of a session.
-    pub(crate) fn register(&self, replicas: Vec<v1::ReplicaReport>, epoch: u64) -> v1::Register {
+    pub(crate) fn register(
+        &self,
+        replicas: Vec<v1::ReplicaReport>,
+        epoch: u64,
+        cluster_id: Option<&str>,
+    ) -> v1::Register {
         v1::Register {
             node_id: self.id.to_string(),
             name: self.name.clone(),
@@ -61,13 +67,15 @@ impl NodeFacts {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch,
-            cluster_id: String::new(),
+            cluster_id: cluster_id.unwrap_or_default().to_owned(),
         }
     }
 }
 
 /// What one connection needs.
 pub(crate) struct Session {
+    /// HOST:PORT of the head to register with.
+    pub(crate) head: String,
     /// Who registers.
     pub(crate) facts: Arc<NodeFacts>,
     /// The first message.
@@ -91,6 +99,8 @@ pub(crate) enum End {
     Rejected(String),
     /// The head was not reached, or the connection broke.
     Broken(String),
+    /// The head does not lead.
+    NotLeading(NotLeading),
     /// The worker left.
     Left,
 }
@@ -109,10 +119,9 @@ pub(crate) async fn run(mut session: Session) -> End {
 }
 
 async fn open(session: &mut Session) -> Result<Streaming<v1::HeadMessage>, End> {
-    let broken = |error: &dyn std::error::Error| End::Broken(chain(error));
-    let channel = dial(&session.facts.head).await.map_err(|error| broken(&error))?;
+    let channel = dial(&session.head, &session.facts.secret).await?;
     let mut register = session.register.clone();
-    register.address = advertised(session.facts.listen, &session.facts.head).to_string();
+    register.address = advertised(session.facts.listen, &session.head).to_string();
     let first = v1::NodeMessage { body: Some(node_message::Body::Register(register)) };
     let (_, empty) = mpsc::channel(1);
     let unsent = std::mem::replace(&mut session.unsent, empty);
@@ -125,14 +134,19 @@ async fn open(session: &mut Session) -> Result<Streaming<v1::HeadMessage>, End> 
     }
 }
 
-async fn dial(head: &str) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{head}"))?
+async fn dial(head: &str, secret: &Secret) -> Result<Channel, End> {
+    let broken = |error: &tonic::transport::Error| End::Broken(chain(error));
+    let endpoint = Endpoint::from_shared(format!("http://{head}"))
+        .map_err(|error| broken(&error))?
         .connect_timeout(DIAL_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
-    endpoint.connect().await
+    connect(&endpoint, secret).await.map_err(|error| match refusal(&error) {
+        Some(refusal) => End::Rejected(refusal.to_string()),
+        None => broken(&error),
+    })
 }
 
 async fn relay(session: Session, mut inbound: Streaming<v1::HeadMessage>) -> End {
@@ -190,23 +204,15 @@ fn beat(table: &ReplicaTable) -> v1::NodeMessage {
 }
 
 fn end_of(status: &tonic::Status) -> End {
+    if let Some(answer) = NotLeading::of(status) {
+        return End::NotLeading(answer);
+    }
     match status.code() {
         Code::Aborted | Code::InvalidArgument | Code::Unauthenticated | Code::PermissionDenied => {
             End::Rejected(status.message().to_owned())
         }
         code => End::Broken(format!("{code:?}: {}", status.message())),
     }
-}
-
-/// The error with all its causes; transport errors say little by themselves.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Where others reach this node: its listener's address; one that listens on every address gives the one that its
@@ -241,5 +247,7 @@ mod tests {
     fn refusals_are_told_from_breaks() {
         assert_eq!(end_of(&tonic::Status::aborted("name taken")), End::Rejected("name taken".into()));
         assert!(matches!(end_of(&tonic::Status::unavailable("gone")), End::Broken(_)));
+        let answer = NotLeading { leader: Some("a:1".into()) };
+        assert_eq!(end_of(&answer.status("not here")), End::NotLeading(answer));
     }
 }

@@ -13,11 +13,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::Backoff;
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{NodeId, ReplicaId, v1};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
-use crate::backoff::Backoff;
 use crate::engines::Engines;
 use crate::head_link::{HeadLink, HeadLinkArgs, HeadLinkMsg};
 use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};

@@ -78,21 +78,22 @@ impl DataDir {
 
     /// The admin token, made at the first start; only the owner can read the file.
     pub(crate) fn admin_token(&self) -> Result<String> {
-        let path = self.token_file();
-        match fs::read_to_string(&path) {
-            Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
-        }
-        let token = format!("{}{}", random::uuid().simple(), random::uuid().simple());
-        write_private(&path, &token)?;
-        Ok(token)
+        token(&self.token_file())
+    }
+
+    /// The join token, made at the first start; only the owner can read the file.
+    pub(crate) fn join_token(&self) -> Result<String> {
+        token(&self.join_token_file())
     }
 
     /// Where the admin token is.
     pub(crate) fn token_file(&self) -> PathBuf {
         self.0.join("admin.token")
+    }
+
+    /// Where the join token of a head is, or the copy of it that a process joins with.
+    pub(crate) fn join_token_file(&self) -> PathBuf {
+        self.0.join("join.token")
     }
 
     /// Tells other commands where this process listens.
@@ -120,8 +121,21 @@ impl DataDir {
     }
 }
 
+/// The token in a file, made if there is none.
+fn token(path: &Path) -> Result<String> {
+    match fs::read_to_string(path) {
+        Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+    let token = format!("{}{}", random::uuid().simple(), random::uuid().simple());
+    write_private(path, &token)?;
+    Ok(token)
+}
+
 /// Writes a file that only its owner can read, whole or not at all.
-fn write_private(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let write = || -> io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
         // Under a name of its own, and readable for nobody else from the start.
@@ -149,6 +163,8 @@ mod tests {
         let token = dir.admin_token().unwrap();
         assert_eq!(token.len(), 64);
         assert_eq!(dir.admin_token().unwrap(), token);
+        assert_ne!(dir.join_token().unwrap(), token);
+        assert_eq!(fs::metadata(dir.join_token_file()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(dir.token_file()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
     }

@@ -11,7 +11,7 @@ pub(crate) const CODES: [(u8, &str); 6] = [
     (1, "failed"),
     (WRONG_USAGE, "wrong usage"),
     (3, "a pipeline file has faults"),
-    (4, "no cluster in reach"),
+    (Failure::UNREACHABLE, "no cluster in reach"),
     (5, "the cluster refused (unknown name, conflict, wrong token)"),
 ];
 
@@ -39,6 +39,9 @@ pub(crate) enum Cause {
 }
 
 impl Failure {
+    /// The exit code when no cluster answers.
+    pub(crate) const UNREACHABLE: u8 = 4;
+
     fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, cause: Cause::Text(message.into()) }
     }
@@ -70,7 +73,7 @@ impl Failure {
 
     /// No cluster answers (4).
     pub(crate) fn unreachable(message: impl Into<String>) -> Self {
-        Self::new(4, message)
+        Self::new(Self::UNREACHABLE, message)
     }
 
     /// The cluster answered no (5).

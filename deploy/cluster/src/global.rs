@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use millstream_connect::Heads;
 use millstream_worker::Environment;
 
 /// Flags of every command.
@@ -12,17 +13,18 @@ pub(crate) struct Global {
     /// Print JSON on stdout instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The cluster's control address; without it the one in the data directory, else 127.0.0.1:7400.
-    #[arg(long, global = true, value_name = "HOST:PORT")]
-    pub(crate) cluster: Option<String>,
+    /// The control addresses of the cluster's heads; without it those in the data directory, else 127.0.0.1:7400.
+    #[arg(long, global = true, value_name = "HOST:PORT,…")]
+    pub(crate) cluster: Option<Heads>,
     /// Folder for the store, models, tokens and endpoints.json [default: ~/.local/share/millstream].
     #[arg(long, global = true, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// File that holds the admin token; without it `admin.token` in the data directory.
+    /// File that holds the admin token; without it `admin.token` in the data directory. With `up --join`: the file that
+    /// holds the join token.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Accept that nothing is encrypted: with `up` that other machines reach its listeners, so that everybody there can
-    /// call your models and join the cluster; with other commands that the admin token crosses the network.
+    /// call your models; with other commands that what is said to the cluster can be read and changed on the way.
     #[arg(long, global = true)]
     pub(crate) insecure: bool,
     /// What to log on stderr, such as `info` or `warn,millstream_head=debug`.

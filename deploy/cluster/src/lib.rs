@@ -17,6 +17,7 @@ mod docs;
 mod exit;
 mod global;
 mod input;
+mod join_token;
 mod logging;
 mod output;
 mod pipeline_file;

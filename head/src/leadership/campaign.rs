@@ -4,17 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::{Backoff, Retries};
 use tokio::sync::watch;
 
 use super::election::{self, Candidate, Outcome};
 use super::term::{BeginError, End, Leading};
 use super::{Leadership, Standing};
 use crate::host::Host;
+use crate::random;
 use crate::store::Version;
 
-/// First wait before another try; doubles to [`MAX_BACKOFF`].
-const MIN_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// Waits before another try.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(10) };
 /// A term that lasted so long was well: the next failure is the first one again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
@@ -74,7 +75,7 @@ impl Campaign {
     /// Goes on from a first attempt until the head closes.
     pub(crate) async fn run(self, first: Attempt) {
         let mut attempt = Ok(first);
-        let mut failures = Failures::default();
+        let mut retries = Retries::new(BACKOFF, HEALTHY_AFTER);
         let mut floor = 0;
         loop {
             let began_at = self.host.clock.now();
@@ -82,7 +83,9 @@ impl Campaign {
                 Ok(Attempt::Leading(leading)) => match self.lead(*leading).await {
                     End::Closing => return,
                     End::LeaseLost => Duration::ZERO,
-                    End::ReconcilerDied => failures.next_wait(self.host.clock.now() - began_at),
+                    End::ReconcilerDied => {
+                        retries.next_wait(self.host.clock.now() - began_at, &mut random::rng())
+                    }
                     End::Exceeded(obeyed) => {
                         floor = obeyed;
                         Duration::ZERO
@@ -96,7 +99,7 @@ impl Campaign {
                 }
                 Err(error) => {
                     tracing::error!(%error, "no term begins; trying again");
-                    failures.next_wait(Duration::ZERO)
+                    retries.next_wait(Duration::ZERO, &mut random::rng())
                 }
             };
             tokio::select! {
@@ -132,35 +135,5 @@ impl Campaign {
             }
             is_new
         });
-    }
-}
-
-/// Failures in a row.
-#[derive(Debug, Default)]
-struct Failures(u32);
-
-impl Failures {
-    /// How long to wait after another one, of a term that lasted so long.
-    fn next_wait(&mut self, lasted: Duration) -> Duration {
-        if lasted >= HEALTHY_AFTER {
-            self.0 = 0;
-        }
-        let wait = MIN_BACKOFF.saturating_mul(1 << self.0.min(16)).min(MAX_BACKOFF);
-        self.0 += 1;
-        wait
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_to_a_limit_and_a_healthy_minute_makes_the_next_failure_the_first() {
-        let mut failures = Failures::default();
-        let waits: Vec<_> = (0..8).map(|_| failures.next_wait(Duration::ZERO).as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000]);
-        assert_eq!(failures.next_wait(Duration::from_secs(59)), MAX_BACKOFF);
-        assert_eq!(failures.next_wait(Duration::from_secs(60)), MIN_BACKOFF);
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use millstream_connect::{Authority, Secret, connect};
 use millstream_head::{Config, Head, StartError, Timing};
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1::control_service_client::ControlServiceClient;
@@ -22,6 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 pub(crate) const TOKEN: &str = "a-secret";
+pub(crate) const JOIN_TOKEN: &str = "another-secret";
 
 /// Intervals a tenth of the real ones.
 pub(crate) fn fast() -> Timing {
@@ -44,6 +46,7 @@ pub(crate) async fn try_start(dir: &Path, timing: Timing) -> Result<Head, StartE
         data_dir: dir.to_owned(),
         metrics: None,
         admin_token: TOKEN.into(),
+        join_token: JOIN_TOKEN.into(),
     };
     Head::start_with(config, timing).await
 }
@@ -52,11 +55,21 @@ pub(crate) async fn start(dir: &Path) -> Head {
     try_start(dir, fast()).await.unwrap()
 }
 
-pub(crate) async fn channel(head: &Head) -> Channel {
+fn endpoint(head: &Head) -> Endpoint {
     // Small windows: whoever does not read holds the head up soon.
     let window = Some(64 << 10);
     let head = Endpoint::new(format!("http://{}", head.control_address())).unwrap();
-    head.initial_stream_window_size(window).initial_connection_window_size(window).connect().await.unwrap()
+    head.initial_stream_window_size(window).initial_connection_window_size(window)
+}
+
+/// A connection of a stranger.
+pub(crate) async fn channel(head: &Head) -> Channel {
+    endpoint(head).connect().await.unwrap()
+}
+
+/// A connection of a process of the cluster.
+pub(crate) async fn member_channel(head: &Head) -> Channel {
+    connect(&endpoint(head), &Secret::new(Authority::Member, JOIN_TOKEN)).await.unwrap()
 }
 
 /// The command.
@@ -136,7 +149,7 @@ pub(crate) fn register(name: &str) -> v1::Register {
 
 impl Worker {
     pub(crate) async fn join(head: &Head, register: v1::Register) -> Result<Self, Status> {
-        let mut client = NodeServiceClient::new(channel(head).await);
+        let mut client = NodeServiceClient::new(member_channel(head).await);
         let (said, messages) = mpsc::channel(64);
         said.send(v1::NodeMessage { body: Some(Said::Register(register)) }).await.unwrap();
         let mut orders = client.session(ReceiverStream::new(messages)).await?.into_inner();
@@ -240,7 +253,7 @@ impl Ingress {
 
     /// Joins as an ingress that serves that cluster.
     pub(crate) async fn join_cluster(head: &Head, name: &str, cluster_id: &str) -> Result<Self, Status> {
-        let mut client = RouteServiceClient::new(channel(head).await);
+        let mut client = RouteServiceClient::new(member_channel(head).await);
         let (said, messages) = mpsc::channel(64);
         let hello = v1::Hello {
             ingress_id: name.into(),

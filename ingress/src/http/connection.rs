@@ -51,7 +51,7 @@ pub(crate) async fn serve(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(error = %crate::transport::remote::chain(&*error), "connection ended early");
+        tracing::debug!(error = %millstream_connect::chain(&*error), "connection ended early");
     }
 }
 

@@ -2,16 +2,21 @@
 //! moment the last table stays in force as a whole.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use millstream_connect::Backoff;
 use millstream_proto::v1;
 use millstream_proto::v1::ingress_message;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
 use tokio::sync::{mpsc, watch as cell};
 use tonic::transport::Channel;
 
-use super::backoff::Backoff;
 use super::revisions::Revisions;
 use super::table::Routes;
+use crate::random;
+
+/// Waits before what a table names is asked for again.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(2) };
 
 /// The newest table of a session; `None` before the first.
 pub(super) type Newest = Option<Arc<v1::RouteTable>>;
@@ -47,12 +52,14 @@ impl Follower<'_> {
     /// for as long as the table is the newest, ever more rarely: an ingress that gave up would keep an old table although
     /// nothing is wrong any more.
     async fn fetch(&mut self, table: &v1::RouteTable, tables: &mut cell::Receiver<Newest>) -> bool {
-        let mut backoff = Backoff::new();
+        let mut failures = 0_u32;
         while let Err(error) = self.revisions.fetch(table, &self.head).await {
             let v1::TableVersion { epoch, number } = table.version.unwrap_or_default();
             tracing::warn!(epoch, number, %error, "a route table is not complete, the last one stays in force");
             // A newer table is not waited for: it may name what can be had.
-            if tokio::time::timeout(backoff.next_wait(), tables.changed()).await.is_ok() {
+            failures = failures.saturating_add(1);
+            let wait = BACKOFF.delay(failures, &mut random::rng());
+            if tokio::time::timeout(wait, tables.changed()).await.is_ok() {
                 tables.mark_changed();
                 return false;
             }

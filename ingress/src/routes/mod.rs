@@ -1,7 +1,6 @@
 //! What this ingress serves: the table ([`table`]), which revision a request runs on ([`split`]), how it learns of it from
 //! the head ([`mod@watch`], [`revisions`], [`follow`]), and what it tells the head in return ([`load`]).
 
-mod backoff;
 mod caches;
 mod counts;
 mod follow;

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::{Backoff, Heads, NotLeading, Retries, Secret, chain, connect};
 use millstream_proto::IngressId;
 use millstream_proto::v1;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
@@ -18,21 +19,20 @@ use prost::Message as _;
 use tokio::sync::{mpsc, watch as cell};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 use tonic::transport::Endpoint;
+use tonic::{Status, Streaming};
 
-use super::backoff::Backoff;
 use super::follow::{Follower, Newest};
 use super::load::{DeploymentLoads, report};
 use super::revisions::Revisions;
 use super::table::Routes;
-use crate::clock;
-use crate::transport::remote::chain;
+use crate::{clock, random};
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
+const REDIAL: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(2) };
 /// A session that lasted that long was a good one: the next dial waits little.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
 /// Largest table.
@@ -53,30 +53,45 @@ pub(crate) struct Hello {
 
 /// See the module. Never returns.
 pub(crate) async fn watch(
-    head: String,
+    mut heads: Heads,
+    secret: Secret,
     hello: Hello,
     routes: Arc<Routes>,
     leave: cell::Sender<Option<Duration>>,
 ) {
-    let mut redial = Backoff::new();
-    let mut epoch = 0;
-    let mut told = false;
+    let mut retries = Retries::new(REDIAL, GOOD_SESSION);
+    let (mut epoch, mut cluster_id) = (0, None);
     let mut revisions = Revisions::default();
     loop {
         let dialled = clock::now();
-        let session = Session { hello: &hello, routes: &routes, leave: &leave, epoch: &mut epoch };
-        let end = session.run(&head, &mut revisions).await;
-        let good = clock::now().duration_since(dialled) >= GOOD_SESSION;
-        if good || !told {
-            let error =
-                end.err().map_or_else(|| "the head closed the session".to_owned(), |error| chain(&*error));
+        let session = Session {
+            hello: &hello,
+            routes: &routes,
+            leave: &leave,
+            epoch: &mut epoch,
+            cluster_id: &mut cluster_id,
+        };
+        let head = heads.current().to_owned();
+        let error = session.run(&head, &secret, &mut revisions).await.err();
+        let wait = retries.next_wait(clock::now().duration_since(dialled), &mut random::rng());
+        if retries.is_first() {
+            let error = error
+                .as_ref()
+                .map_or_else(|| "the head closed the session".to_owned(), |error| chain(&**error));
             tracing::warn!(head, error, "session with the head ended, serving on from the last routes");
         }
-        told = !good;
-        if good {
-            redial = Backoff::new();
+        // Whoever is said to lead is asked at once, but not for ever: two heads may name each other.
+        let is_named = match error.as_ref().and_then(|error| NotLeading::of(error.downcast_ref::<Status>()?))
+        {
+            Some(answer) => heads.follow(answer),
+            None => {
+                heads.failed();
+                false
+            }
+        };
+        if !is_named || !retries.is_first() {
+            tokio::time::sleep(wait).await;
         }
-        tokio::time::sleep(redial.next_wait()).await;
     }
 }
 
@@ -86,18 +101,19 @@ struct Session<'a> {
     leave: &'a cell::Sender<Option<Duration>>,
     /// The highest term heard of; messages of an older one are ignored.
     epoch: &'a mut u64,
+    /// The cluster that this ingress serves, once a head has welcomed it.
+    cluster_id: &'a mut Option<String>,
 }
 
 impl Session<'_> {
-    async fn run(mut self, head: &str, revisions: &mut Revisions) -> Result<(), Error> {
-        let channel = Endpoint::from_shared(format!("http://{head}"))?
+    async fn run(mut self, head: &str, secret: &Secret, revisions: &mut Revisions) -> Result<(), Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{head}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await?;
+            .keep_alive_while_idle(true);
+        let channel = connect(&endpoint, secret).await?;
         let mut client = RouteServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outbound, messages) = mpsc::channel(16);
         outbound.send(ingress_message::Body::Hello(self.hello_message())).await?;
@@ -119,7 +135,7 @@ impl Session<'_> {
             name: self.hello.name.clone(),
             address: self.hello.address.to_string(),
             pid: std::process::id(),
-            cluster_id: String::new(),
+            cluster_id: self.cluster_id.clone().unwrap_or_default(),
         }
     }
 
@@ -158,6 +174,15 @@ impl Session<'_> {
     }
 
     fn receive(&mut self, message: v1::RouteMessage, newest: &cell::Sender<Newest>) -> Result<(), Error> {
+        if let Some(route_message::Body::Welcome(welcome)) = &message.body {
+            let mine = self.cluster_id.get_or_insert_with(|| welcome.cluster_id.clone());
+            if *mine != welcome.cluster_id {
+                // Its epoch means nothing here.
+                return Err(
+                    "the head leads another cluster than this ingress serves; start the ingress again".into(),
+                );
+            }
+        }
         if message.epoch < *self.epoch {
             tracing::warn!(epoch = message.epoch, newest = *self.epoch, "message of an older term ignored");
             return Ok(());

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use millstream_connect::Secret;
 use millstream_proto::NodeId;
 use millstream_proto::call::ReplicaClient;
 use parking_lot::Mutex;
@@ -17,13 +18,15 @@ use crate::dispatch::Locality;
 /// The workers that this ingress talks to.
 pub(crate) struct Transports {
     local: Option<LocalWorker>,
+    /// The cluster's join token.
+    secret: Secret,
     remotes: Mutex<HashMap<Arc<str>, Arc<RemoteWorker>>>,
 }
 
 impl Transports {
     /// No remote worker yet.
-    pub(crate) fn new(local: Option<LocalWorker>) -> Self {
-        Self { local, remotes: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(local: Option<LocalWorker>, secret: Secret) -> Self {
+        Self { local, secret, remotes: Mutex::new(HashMap::new()) }
     }
 
     /// The client for the replicas of a node, and how near it is. The stream to a remote worker is opened at once, so
@@ -33,8 +36,8 @@ impl Transports {
             return (local.client.clone(), Locality::SameProcess);
         }
         let mut remotes = self.remotes.lock();
-        let remote =
-            remotes.entry(address.clone()).or_insert_with(|| Arc::new(RemoteWorker::open(address.clone())));
+        let open = || Arc::new(RemoteWorker::open(address.clone(), self.secret.clone()));
+        let remote = remotes.entry(address.clone()).or_insert_with(open);
         (remote.clone(), locality_of(address))
     }
 

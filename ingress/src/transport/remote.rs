@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use millstream_connect::{Backoff, Retries, Secret, chain, connect};
 use millstream_proto::call::{self, Answer, CallRequest, PendingCall, ReplicaClient, Reply};
 use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
 use millstream_proto::v1::{CallFrame, Cancel, ReplyFrame, Start, call_frame, reply_frame};
 use millstream_proto::{CallError, ErrorClass, ReplicaId, Value, WireError, v1};
 use parking_lot::Mutex;
 use prost::Message as _;
-use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -33,8 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A peer that is silent for the sum of these two is taken for dead.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-const FIRST_REDIAL: Duration = Duration::from_millis(50);
-const MAX_REDIAL: Duration = Duration::from_secs(2);
+const REDIAL: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(2) };
+/// A connection that lasted so long was a good one: the next dial waits little.
+const GOOD_SESSION: Duration = Duration::from_secs(2);
 /// Flow control windows: one stream carries all calls of the pair, so HTTP/2's 64 KiB would throttle tensors.
 const WINDOW_BYTES: u32 = 16 << 20;
 /// Largest call; a larger one would make the worker end the stream, and with it every other call.
@@ -50,6 +51,8 @@ pub(crate) struct RemoteWorker {
 
 struct Link {
     address: Arc<str>,
+    /// The cluster's join token.
+    secret: Secret,
     next_call_id: AtomicU64,
     state: Mutex<State>,
 }
@@ -73,10 +76,11 @@ enum Frame {
 
 impl RemoteWorker {
     /// Starts to dial. Calls made before the first attempt has succeeded or failed wait for it.
-    pub(crate) fn open(address: Arc<str>) -> Self {
+    pub(crate) fn open(address: Arc<str>, secret: Secret) -> Self {
         let (frames, outbound) = mpsc::unbounded_channel();
         let state = State { frames: Some(frames), calls: HashMap::new() };
-        let link = Arc::new(Link { address, next_call_id: AtomicU64::new(1), state: Mutex::new(state) });
+        let (next_call_id, state) = (AtomicU64::new(1), Mutex::new(state));
+        let link = Arc::new(Link { address, secret, next_call_id, state });
         let driver = tokio::spawn(drive(link.clone(), outbound));
         Self { link, _driver: AbortOnDropHandle::new(driver) }
     }
@@ -215,19 +219,16 @@ fn not_ours(error: &WireError) -> CallError {
 
 async fn drive(link: Arc<Link>, outbound: mpsc::UnboundedReceiver<Frame>) {
     let mut outbound = Some(outbound);
-    let mut redial = FIRST_REDIAL;
-    let mut told = false;
+    let mut retries = Retries::new(REDIAL, GOOD_SESSION);
     loop {
         let dialled = clock::now();
         let error = session(&link, outbound.take()).await;
         link.break_off("the connection to the replica's worker broke");
-        if !told {
+        let wait = retries.next_wait(clock::now().duration_since(dialled), &mut random::rng());
+        // Told once per outage, not once per attempt.
+        if retries.is_first() {
             tracing::warn!(address = %link.address, error = %error, "connection to a worker broke, dialling again");
         }
-        // Told once per outage, not once per attempt.
-        told = clock::now().duration_since(dialled) < CONNECT_TIMEOUT * 2;
-        redial = if told { (redial * 2).min(MAX_REDIAL) } else { FIRST_REDIAL };
-        let wait = redial.mul_f64(random::rng().random_range(0.75..1.25));
         tokio::time::sleep(wait).await;
     }
 }
@@ -244,16 +245,15 @@ async fn connected(
     link: &Arc<Link>,
     outbound: Option<mpsc::UnboundedReceiver<Frame>>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let channel = Endpoint::from_shared(format!("http://{}", link.address))?
+    let endpoint = Endpoint::from_shared(format!("http://{}", link.address))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .connect()
-        .await?;
+        .initial_connection_window_size(WINDOW_BYTES);
+    let channel = connect(&endpoint, &link.secret).await?;
     let mut client = ReplicaServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let outbound = outbound.unwrap_or_else(|| link.mend());
     let encoder = link.clone();
@@ -264,16 +264,4 @@ async fn connected(
         link.receive(frame);
     }
     Ok(())
-}
-
-/// The error with its causes: tonic's own text is `transport error` alone.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

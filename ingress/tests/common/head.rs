@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use millstream_connect::{Authority, Secret, accept};
 use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
 use millstream_proto::v1::{self, ingress_message, route_message};
-use millstream_test_support::LIMIT;
+use millstream_test_support::{JOIN_TOKEN, LIMIT};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::watch;
-use tokio_stream::wrappers::{TcpListenerStream, WatchStream};
+use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::eventually;
@@ -160,7 +161,8 @@ impl FakeHead {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {
-            let incoming = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener).unwrap());
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let incoming = accept(listener, vec![Secret::new(Authority::Member, JOIN_TOKEN)]);
             let router = tonic::transport::Server::builder().add_service(RouteServiceServer::new(service));
             router.serve_with_incoming(incoming).await.unwrap();
         });

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use millstream_connect::{Authority, Secret, accept};
 use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker};
 use millstream_proto::call::{self, CallRequest, PendingCall, ReplicaClient};
 use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
 use millstream_proto::v1::{self, call_frame, reply_frame};
 use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId};
-use millstream_test_support::{Echo, until};
+use millstream_test_support::{Echo, JOIN_TOKEN, until};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use self::head::{FakeHead, Table, number, table};
@@ -221,7 +222,8 @@ impl FakeWorker {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(async move {
-            let incoming = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener).unwrap());
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let incoming = accept(listener, vec![Secret::new(Authority::Member, JOIN_TOKEN)]);
             let router = tonic::transport::Server::builder().add_service(ReplicaServiceServer::new(service));
             router.serve_with_incoming(incoming).await.unwrap();
         });
@@ -263,7 +265,8 @@ pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits:
         name: "test".to_owned(),
         id: IngressId::new("ingress-1"),
         listen: "127.0.0.1:0".parse().unwrap(),
-        head: head.address.to_string(),
+        heads: head.address.to_string().parse().unwrap(),
+        join_token: JOIN_TOKEN.to_owned(),
         local,
         limits,
         require_api_key: false,

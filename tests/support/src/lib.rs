@@ -5,5 +5,8 @@
 mod echo;
 mod wait;
 
+/// The join token of clusters of which a test plays a part.
+pub const JOIN_TOKEN: &str = "a-join-token";
+
 pub use echo::Echo;
 pub use wait::{LIMIT, eventually, until};

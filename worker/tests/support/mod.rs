@@ -7,23 +7,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use millstream_connect::{Authority, Secret, accept, connect};
 use millstream_pipelines::Echo;
 use millstream_proto::RequestId;
 use millstream_proto::call::{Answer, CallEvent, CallRequest, Priority, ReplicaClient};
 use millstream_proto::v1::node_service_server::{NodeService, NodeServiceServer};
 use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
 use millstream_proto::v1::{self, head_message, node_message, reply_frame};
-use millstream_test_support::LIMIT;
+use millstream_test_support::{JOIN_TOKEN, LIMIT};
 use millstream_values::Value;
 use millstream_worker::{Config, DeclaredGpu, Worker};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 
 #[path = "../../src/testing.rs"]
 pub(crate) mod testing;
 use testing::{echo_spec, start};
+
+fn secret() -> Secret {
+    Secret::new(Authority::Member, JOIN_TOKEN)
+}
 
 /// One worker's stream, as a head sees it.
 pub(crate) struct Session {
@@ -131,7 +137,7 @@ impl Head {
         tokio::spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
-                .serve_with_incoming(TcpListenerStream::new(listener)),
+                .serve_with_incoming(accept(listener, vec![secret()])),
         );
         Self { address, sessions, rejects, num_rejected }
     }
@@ -156,7 +162,9 @@ impl Head {
     pub(crate) fn config(&self, data_dir: &Path) -> Config {
         Config {
             node_name: "node-1".into(),
-            head: self.address.to_string(),
+            heads: self.address.to_string().parse().unwrap(),
+            join_token: JOIN_TOKEN.into(),
+            cluster_id: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             data_dir: data_dir.to_owned(),
             labels: BTreeMap::from([("zone".into(), "a".into())]),
@@ -206,7 +214,8 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) async fn connect(worker: &Worker) -> Self {
-        let mut client = ReplicaServiceClient::connect(format!("http://{}", worker.address())).await.unwrap();
+        let endpoint = Endpoint::from_shared(format!("http://{}", worker.address())).unwrap();
+        let mut client = ReplicaServiceClient::new(connect(&endpoint, &secret()).await.unwrap());
         let (frames, unsent) = mpsc::channel(16);
         let replies = client.calls(ReceiverStream::new(unsent)).await.unwrap().into_inner();
         Self { frames, replies }

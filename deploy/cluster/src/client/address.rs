@@ -1,8 +1,9 @@
-//! Where the head is, and whether the admin token may go there. There is no TLS: what goes to another machine can be
-//! read on the way.
+//! Where the heads are, and whether they may be asked from here. There is no TLS: what goes to another machine can be read
+//! on the way, and changed.
 
 use std::net::IpAddr;
 
+use millstream_connect::Heads;
 use tonic::transport::Uri;
 
 use crate::data_dir::DataDir;
@@ -12,36 +13,50 @@ use crate::global::Global;
 /// Where a head listens unless somebody says otherwise.
 const DEFAULT_CONTROL: &str = "127.0.0.1:7400";
 
-/// The address of the head that the flags mean.
+/// The heads that the flags mean.
 ///
 /// # Errors
-/// When it is on another machine, and nobody has accepted the risk.
-pub(super) fn of(global: &Global, data_dir: &DataDir) -> Result<String, Failure> {
-    if let Some(address) = &global.cluster {
-        check(address, global)?;
-        return Ok(address.clone());
+/// When one is on another machine, and nobody has accepted the risk.
+pub(super) fn of(global: &Global, data_dir: &DataDir) -> Result<Heads, Failure> {
+    if let Some(heads) = &global.cluster {
+        check(heads.addresses(), global.insecure)?;
+        return Ok(heads.clone());
     }
-    let Some(endpoints) = data_dir.endpoints()? else { return Ok(DEFAULT_CONTROL.to_owned()) };
+    let endpoints = data_dir.endpoints()?;
+    let control = endpoints.as_ref().map_or(DEFAULT_CONTROL, |endpoints| &endpoints.control);
+    let heads: Heads = control.parse().map_err(|error| {
+        Failure::failed(format!("`endpoints.json` in `{}`: {error}", data_dir.path().display()))
+    })?;
     // The process of this data directory listens on this machine, whatever its address.
-    if !endpoints.has_head() {
-        check(&endpoints.control, global)?;
+    if endpoints.is_some_and(|endpoints| !endpoints.has_head()) {
+        check(heads.addresses(), global.insecure)?;
     }
-    Ok(endpoints.control)
+    Ok(heads)
 }
 
-/// Refuses to send the token in clear to another machine.
-pub(crate) fn check(address: &str, global: &Global) -> Result<(), Failure> {
-    let not_one = || Failure::usage(format!("`{address}` is not an address; write it as HOST:PORT"));
-    let uri: Uri = format!("http://{address}").parse().map_err(|_| not_one())?;
-    let host = uri.host().filter(|host| !host.is_empty());
-    let (Some(host), Some(port)) = (host, uri.port_u16()) else { return Err(not_one()) };
-    if global.insecure || is_this_machine(host) {
-        return Ok(());
+/// Refuses to talk in clear text to another machine, unless somebody has accepted that.
+pub(crate) fn check(addresses: &[String], insecure: bool) -> Result<(), Failure> {
+    for address in addresses {
+        let uri: Option<Uri> = format!("http://{address}").parse().ok();
+        let parts = uri.as_ref().and_then(|uri| Some((uri.host()?, uri.port_u16()?)));
+        let Some((host, port)) = parts else {
+            return Err(Failure::usage(format!("`{address}` is not an address; write it as HOST:PORT")));
+        };
+        if !insecure && !is_this_machine(host) {
+            return Err(Failure::usage(format!(
+                "there is no TLS, so all that is said to `{address}` would go there in clear text, and could be \
+                 changed on the way; tunnel the port (`ssh -L {port}:{host}:{port} {host}`, then `--cluster \
+                 127.0.0.1:{port}`), or accept the risk with --insecure"
+            )));
+        }
     }
-    Err(Failure::usage(format!(
-        "there is no TLS, so the admin token would go to `{address}` in clear text; tunnel the port (`ssh -L \
-         {port}:{host}:{port} {host}`, then `--cluster 127.0.0.1:{port}`), or accept the risk with --insecure"
-    )))
+    Ok(())
+}
+
+/// The ports of heads on this machine.
+pub(crate) fn local_ports(heads: &Heads) -> Vec<u16> {
+    let uris = heads.addresses().iter().filter_map(|address| format!("http://{address}").parse::<Uri>().ok());
+    uris.filter(|uri| uri.host().is_some_and(is_this_machine)).filter_map(|uri| uri.port_u16()).collect()
 }
 
 /// Whether what is sent to this host stays on this machine. Names are not looked up: the answer could be another the next
@@ -56,22 +71,18 @@ fn is_this_machine(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::cli::Cli;
 
-    fn check_line(address: &str, more: &[&str]) -> Result<(), Failure> {
-        let line = ["cluster", "status", "--cluster", address];
-        check(address, &Cli::try_parse_from(line.iter().chain(more)).unwrap().global)
+    fn check_one(address: &str, insecure: bool) -> Result<(), Failure> {
+        check(&[address.to_owned()], insecure)
     }
 
     #[test]
-    fn the_token_stays_on_this_machine_unless_asked() {
+    fn nothing_leaves_this_machine_in_clear_text_unless_asked() {
         for own in
             ["127.0.0.1:7400", "127.9.9.9:1", "localhost:7400", "LOCALHOST:1", "[::1]:7400", "0.0.0.0:1"]
         {
-            assert!(check_line(own, &[]).is_ok(), "{own}");
+            assert!(check_one(own, false).is_ok(), "{own}");
         }
         for other in [
             "192.0.2.1:7400",
@@ -81,16 +92,16 @@ mod tests {
             "[2001:db8::1]:7400",
             "[::ffff:192.0.2.1]:7400",
         ] {
-            let failure = check_line(other, &[]).unwrap_err();
-            assert_eq!(failure.code(), 2, "{other}");
-            assert!(check_line(other, &["--insecure"]).is_ok(), "{other}");
+            assert_eq!(check_one(other, false).unwrap_err().code(), 2, "{other}");
+            assert!(check_one(other, true).is_ok(), "{other}");
         }
+        let both = ["127.0.0.1:1".to_owned(), "192.0.2.1:2".to_owned()];
+        assert!(check(&both, false).is_err(), "one of several is enough");
     }
 
     #[test]
-    fn what_is_not_an_address_is_refused_whatever_is_accepted() {
-        for bad in ["127.0.0.1", "a b:1", "", ":7400", "127.0.0.1:port"] {
-            assert!(check_line(bad, &["--insecure"]).is_err(), "{bad}");
-        }
+    fn ports_of_this_machine_are_told_from_others() {
+        let heads = "127.0.0.1:7400,192.0.2.1:7401,localhost:7402".parse().unwrap();
+        assert_eq!(local_ports(&heads), [7400, 7402]);
     }
 }

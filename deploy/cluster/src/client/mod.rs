@@ -1,4 +1,4 @@
-//! Calls to the head, with the admin token and a deadline each, and answers as failures with exit codes.
+//! Calls to the head that leads, by somebody who knows the admin token, with a deadline each, and answers as failures with exit codes.
 //!
 //! Two limits hold for each call. A head whose process is stopped or hangs does not answer the pings of its connection, and
 //! is given up after a second (`connection.rs`). A head that lives and is slow has until the call's deadline.
@@ -9,6 +9,7 @@ mod watch;
 
 use std::time::{Duration, SystemTime};
 
+use millstream_connect::Heads;
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::deploy_plan::DeployPlan;
 use millstream_proto::event::Event;
@@ -17,13 +18,13 @@ use millstream_proto::status::ClusterStatus;
 use millstream_proto::v1;
 use tonic::{Code, Request, Response, Status};
 
-pub(crate) use self::address::check as check_address;
+pub(crate) use self::address::{check as check_addresses, local_ports};
 use self::connection::{KeepAlive, Service, Target};
 pub(crate) use self::watch::StatusWatch;
 use crate::data_dir::DataDir;
 use crate::exit::Failure;
 use crate::global::Global;
-use crate::token;
+use crate::{clock, token};
 
 /// How long a head may take for what it only looks up or writes down.
 const SHORT: Duration = Duration::from_secs(5);
@@ -40,21 +41,23 @@ impl Client {
     /// Connects to the cluster that the flags mean.
     pub(crate) async fn connect(global: &Global) -> Result<Self, Failure> {
         let data_dir = DataDir::of(global)?;
-        let address = address::of(global, &data_dir)?;
+        let heads = address::of(global, &data_dir)?;
         let token = token::find(global, &data_dir);
-        let client = Self::connect_to(&address, token.as_deref().unwrap_or_default()).await?;
-        match token {
-            Ok(_) => Ok(client),
-            Err(missing) => Err(Failure::refused(format!(
-                "a cluster listens on `{address}`, but {missing:#}; name the data directory of its `cluster up` with \
-                 --data-dir, or the token's file with --token-file"
-            ))),
+        let known = token.as_deref().unwrap_or_default();
+        match (Self::connect_to(heads.clone(), known, global.insecure).await, token) {
+            (Err(failure), Err(missing)) if failure.code() != Failure::UNREACHABLE => {
+                Err(Failure::refused(format!(
+                    "a cluster listens on `{heads}`, but {missing:#}; name the data directory of its `cluster up` with \
+                     --data-dir, or the token's file with --token-file"
+                )))
+            }
+            (connected, _) => connected,
         }
     }
 
-    /// Connects to a head whose token is known. Whether the token may go to this address is for the caller to know.
-    pub(crate) async fn connect_to(address: &str, token: &str) -> Result<Self, Failure> {
-        let target = Target::new(address, token)?;
+    /// Connects to a cluster whose token is known. Whether its heads may be asked from here is for the caller to know.
+    pub(crate) async fn connect_to(heads: Heads, token: &str, insecure: bool) -> Result<Self, Failure> {
+        let mut target = Target::new(heads, token, insecure);
         let service = target.connect(KeepAlive::CALL).await?;
         Ok(Self { target, service })
     }
@@ -201,21 +204,21 @@ impl Client {
     }
 
     /// One call, which the head gives up as well when its time is over.
-    async fn call<Q, A>(
+    async fn call<Q: Clone, A>(
         &mut self,
         limit: Duration,
         message: Q,
-        method: impl AsyncFnOnce(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
+        method: impl AsyncFn(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Failure> {
         let answer = self.answer(limit, message, method).await;
         answer.map(Response::into_inner).map_err(|status| self.target.failure(&status))
     }
 
     /// A call in which no file is involved: what is invalid are arguments.
-    async fn call_with_arguments<Q, A>(
+    async fn call_with_arguments<Q: Clone, A>(
         &mut self,
         message: Q,
-        method: impl AsyncFnOnce(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
+        method: impl AsyncFn(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Failure> {
         let answer = self.answer(SHORT, message, method).await;
         answer.map(Response::into_inner).map_err(|status| match status.code() {
@@ -224,15 +227,27 @@ impl Client {
         })
     }
 
-    async fn answer<Q, A>(
+    /// The answer of the head that leads. One that does not has done nothing, so that the call can be made again elsewhere.
+    async fn answer<Q: Clone, A>(
         &mut self,
         limit: Duration,
         message: Q,
-        method: impl AsyncFnOnce(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
+        method: impl AsyncFn(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<Response<A>, Status> {
-        let mut request = Request::new(message);
-        request.set_timeout(limit);
-        within(limit, method(&mut self.service, request)).await
+        let deadline = clock::now() + limit;
+        let asked = async {
+            loop {
+                let mut request = Request::new(message.clone());
+                request.set_timeout(deadline.saturating_duration_since(clock::now()));
+                let status = match method(&mut self.service, request).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(status) => status,
+                };
+                let redirected = self.target.redirected(&status, KeepAlive::CALL, deadline).await;
+                self.service = redirected.ok_or(status)?;
+            }
+        };
+        within(limit, asked).await
     }
 }
 
@@ -260,13 +275,14 @@ mod tests {
     use axum::body::Body;
     use axum::http::{HeaderMap, HeaderName, HeaderValue, Response as HttpResponse};
     use http_body_util::{BodyExt as _, Full};
+    use millstream_connect::{Authority, Secret, accept};
     use millstream_proto::event::Decision;
     use tokio::net::TcpListener;
 
     use super::*;
 
-    /// Serves one answer to every call, as a head whose clock shows `now`; gives the address.
-    async fn head(answer: impl prost::Message, now: SystemTime) -> String {
+    /// Serves one answer to every call, as a head whose clock shows `now` and whose admin token is `token`.
+    async fn head(answer: impl prost::Message, now: SystemTime) -> Heads {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let message = answer.encode_to_vec();
@@ -283,8 +299,11 @@ mod tests {
             let body = Full::new(frame.into()).with_trailers(async { Some(Ok(trailers)) });
             answer.body(Body::new(body)).unwrap()
         };
-        tokio::spawn(async { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-        address
+        let routes = tonic::service::Routes::from(axum::Router::new().fallback(answer));
+        let connections = accept(listener, vec![Secret::new(Authority::Admin, "token")]);
+        let server = tonic::transport::Server::builder().add_routes(routes);
+        tokio::spawn(server.serve_with_incoming(connections));
+        address.parse().unwrap()
     }
 
     #[tokio::test]
@@ -294,8 +313,8 @@ mod tests {
         let event = Event { sequence: 1, at_ms: 1, pipeline: Some("rag".into()), deployment: None, decision };
         let answer = v1::ExplainResponse { json: serde_json::to_string(&[&event]).unwrap() };
         let now = UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-        let address = head(answer, now).await;
-        let mut client = Client::connect_to(&address, "token").await.unwrap();
+        let heads = head(answer, now).await;
+        let mut client = Client::connect_to(heads, "token", false).await.unwrap();
         let (events, head_now) = client.explain("rag").await.unwrap();
         assert_eq!((events, head_now), (vec![event], Some(now)));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use millstream_connect::Heads;
 use millstream_pipelines::parse_duration;
 
 /// A part that a process may play.
@@ -26,9 +27,10 @@ pub(crate) struct UpArgs {
     /// Pipeline files to deploy.
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Join the cluster whose head has this control address.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) join: Option<String>,
+    /// Join the cluster whose heads have these control addresses. A head of the same user on this machine is joined
+    /// without more; others need their `join.token` as --token-file.
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(crate) join: Option<Heads>,
     /// Parts to play [default: head,worker,ingress; with --join: worker].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLES")]
     pub(crate) roles: Vec<Role>,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use millstream_connect::Heads;
 use millstream_pipelines::Plan;
 use millstream_proto::status::{ClusterStatus, DeploymentStatus, ReplicaState};
 use millstream_proto::v1::StoredPipeline;
@@ -47,7 +48,7 @@ impl Served {
 }
 
 /// Told as soon as everything listens. On stderr, so that stdout has only what scripts want.
-pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&str>) {
+pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&Heads>) {
     if output == Output::Json {
         return;
     }

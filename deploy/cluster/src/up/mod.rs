@@ -19,7 +19,7 @@ use std::time::Duration;
 use millstream_head::DataDirLock;
 use millstream_proto::v1::DeployedPipeline;
 
-use crate::client::{self, Client};
+use crate::client::{Client, check_addresses};
 use crate::commands;
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
@@ -30,7 +30,7 @@ use crate::up::args::{Role, UpArgs};
 use crate::up::banner::{Outcome, Served};
 use crate::up::parts::{Parts, Process};
 use crate::up::signals::Signals;
-use crate::{bundled, progress, token};
+use crate::{bundled, join_token, progress, token};
 
 /// How long the pipelines of the command line may take to become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(300);
@@ -42,7 +42,7 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     addresses::check(global, &args.listen, &roles)?;
     let files = PipelineFile::read_all(&args.files)?;
     if let Some(head) = args.join.as_ref().filter(|_| !files.is_empty()) {
-        client::check_address(head, global)?;
+        check_addresses(head.addresses(), global.insecure)?;
     }
     let node_name = args.node.node_name.clone().unwrap_or_else(|| default_node_name(args.join.is_some()));
     let mut data_dir = DataDir::of(global)?;
@@ -54,11 +54,18 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     let token = match roles.contains(&Role::Head) {
         true => Some(token::find_or_make(global, &data_dir)?),
         false if files.is_empty() => None,
-        false => Some(token::find(global, &data_dir)?),
+        // The file that is named holds the other token.
+        false => Some(token::read("admin token", &data_dir.token_file())?),
     };
-    let process = Process { global, args: &args, roles, node_name, data_dir, token };
-
     let mut signals = Signals::listen()?;
+    let join_token = match &args.join {
+        None => data_dir.join_token()?,
+        Some(heads) => tokio::select! {
+            found = join_token::find(global, &data_dir, heads) => found?,
+            () = signals.stop() => return Ok(()),
+        },
+    };
+    let process = Process { global, args: &args, roles, node_name, data_dir, token, join_token };
     let parts = Parts::start(&process).await?;
     let endpoints = parts.endpoints(&process.node_name);
     process.data_dir.write_endpoints(&endpoints)?;
@@ -86,10 +93,11 @@ async fn serve(
     files: Vec<PipelineFile>,
 ) -> Result<Duration, Failure> {
     let output = Output::of(process.global);
-    let joined = process.args.join.as_deref();
+    let joined = process.args.join.as_ref();
     let (served, outcome) = match &process.token {
         Some(token) => {
-            let mut client = Client::connect_to(&endpoints.control, token).await?;
+            let mut client =
+                Client::connect_to(parts.heads().clone(), token, process.global.insecure).await?;
             banner::listening(output, endpoints, joined);
             deploy(process, &mut client, files).await?
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millstream_connect::Heads;
 use millstream_head::{Head, MetricsPage};
 use millstream_ingress::{Ingress, LocalWorker};
 use millstream_proto::IngressId;
@@ -10,6 +11,7 @@ use millstream_worker::{DeclaredGpu, Worker};
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
 use crate::global::Global;
+use crate::join_token::LeftToken;
 use crate::up::admin::Admin;
 use crate::up::args::{Role, UpArgs};
 use crate::up::telemetry;
@@ -29,6 +31,8 @@ pub(crate) struct Process<'a> {
     pub(crate) data_dir: DataDir,
     /// The admin token: of the head, if it has that role, and of its own calls. None when it makes no calls.
     pub(crate) token: Option<String>,
+    /// The join token, which all processes of the cluster know.
+    pub(crate) join_token: String,
 }
 
 impl Process<'_> {
@@ -43,7 +47,9 @@ pub(crate) struct Parts {
     worker: Option<Worker>,
     ingress: Option<Ingress>,
     admin: Admin,
-    control: String,
+    heads: Heads,
+    /// The join token, for other processes of this user.
+    _left: Option<LeftToken>,
 }
 
 impl Parts {
@@ -52,19 +58,26 @@ impl Parts {
         let metrics = telemetry::start()?;
         let admin = Admin::start(process.args.listen.admin, metrics.clone()).await?;
         let head = if process.has(Role::Head) { Some(start_head(process, metrics).await?) } else { None };
-        let control = match (&head, &process.args.join) {
-            (Some(head), _) => head.control_address().to_string(),
+        let heads = match (&head, &process.args.join) {
+            (Some(head), _) => own_head(head)?,
             (None, Some(join)) => join.clone(),
             (None, None) => return Err(Failure::usage("name a head with --join HOST:PORT")),
         };
-        let worker =
-            if process.has(Role::Worker) { Some(start_worker(process, &control).await?) } else { None };
-        let ingress = if process.has(Role::Ingress) {
-            Some(start_ingress(process, &control, worker.as_ref()).await?)
+        let worker = if process.has(Role::Worker) {
+            Some(start_worker(process, &heads, head.as_ref()).await?)
         } else {
             None
         };
-        Ok(Self { head, worker, ingress, admin, control })
+        let ingress = if process.has(Role::Ingress) {
+            Some(start_ingress(process, &heads, worker.as_ref()).await?)
+        } else {
+            None
+        };
+        let left = head.as_ref().and_then(|head| {
+            let port = head.control_address().port();
+            LeftToken::leave(&process.global.environment, port, &process.join_token)
+        });
+        Ok(Self { head, worker, ingress, admin, heads, _left: left })
     }
 
     /// Where this process listens.
@@ -73,11 +86,16 @@ impl Parts {
             pid: std::process::id(),
             node_name: node_name.to_owned(),
             ingress: self.ingress.as_ref().map(Ingress::address),
-            control: self.control.clone(),
+            control: self.heads.to_string(),
             dashboard: self.head.as_ref().map(Head::dashboard_address),
             worker: self.worker.as_ref().map(Worker::address),
             admin: Some(self.admin.address()),
         }
+    }
+
+    /// The heads of the cluster.
+    pub(crate) fn heads(&self) -> &Heads {
+        &self.heads
     }
 
     /// Waits until the head has accepted the worker of this process; at once without one.
@@ -119,6 +137,11 @@ impl Parts {
     }
 }
 
+/// The head of this process, as the other parts reach it.
+fn own_head(head: &Head) -> Result<Heads, Failure> {
+    head.control_address().to_string().parse().map_err(|error| Failure::failed(format!("{error}")))
+}
+
 async fn start_head(process: &Process<'_>, metrics: MetricsPage) -> Result<Head, Failure> {
     let config = millstream_head::Config {
         name: process.node_name.clone(),
@@ -126,17 +149,24 @@ async fn start_head(process: &Process<'_>, metrics: MetricsPage) -> Result<Head,
         dashboard: process.args.listen.dashboard,
         data_dir: process.data_dir.path().to_owned(),
         admin_token: process.token.clone().unwrap_or_default(),
+        join_token: process.join_token.clone(),
         metrics: Some(metrics),
     };
     Head::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }
 
-async fn start_worker(process: &Process<'_>, head: &str) -> Result<Worker, Failure> {
+async fn start_worker(
+    process: &Process<'_>,
+    heads: &Heads,
+    own_head: Option<&Head>,
+) -> Result<Worker, Failure> {
     let node = &process.args.node;
     let gpu = DeclaredGpu { model: node.gpu_model.clone(), memory_bytes: node.gpu_memory.as_u64() };
     let config = millstream_worker::Config {
         node_name: process.node_name.clone(),
-        head: head.to_owned(),
+        heads: heads.clone(),
+        join_token: process.join_token.clone(),
+        cluster_id: own_head.and_then(Head::cluster_id),
         listen: process.args.listen.worker,
         data_dir: process.data_dir.path().to_owned(),
         labels: node.labels(),
@@ -150,14 +180,15 @@ async fn start_worker(process: &Process<'_>, head: &str) -> Result<Worker, Failu
 
 async fn start_ingress(
     process: &Process<'_>,
-    head: &str,
+    heads: &Heads,
     worker: Option<&Worker>,
 ) -> Result<Ingress, Failure> {
     let config = millstream_ingress::Config {
         name: process.node_name.clone(),
         id: IngressId::new(random::uuid().to_string()),
         listen: process.args.listen.ingress,
-        head: head.to_owned(),
+        heads: heads.clone(),
+        join_token: process.join_token.clone(),
         limits: millstream_ingress::HttpLimits::default(),
         require_api_key: process.args.require_api_key,
         local: worker

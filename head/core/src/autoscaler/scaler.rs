@@ -19,7 +19,7 @@ pub struct Scaler<R: Ord> {
     /// What has been decided.
     pub scaling: Scaling,
     /// When to decide again, whatever is or is not reported; `None` when only news can change anything.
-    pub look_at: Option<Duration>,
+    pub wake_at: Option<Duration>,
 }
 
 impl<R: Ord + Clone> Scaler<R> {
@@ -27,13 +27,13 @@ impl<R: Ord + Clone> Scaler<R> {
     #[must_use]
     pub fn new(target: u32) -> Self {
         let scaling = Scaling { target, ..Scaling::default() };
-        Self { history: History::default(), scaling, look_at: Some(Duration::ZERO) }
+        Self { history: History::default(), scaling, wake_at: Some(Duration::ZERO) }
     }
 
     /// Takes a report, to be looked at with the next decision.
     pub fn record(&mut self, reporter: &R, load: Load, look_back: Duration, now: Duration) {
         self.history.record(reporter, load, look_back, now);
-        self.look_at = Some(now);
+        self.wake_at = Some(now);
     }
 
     /// Decides with these replicas. `known_since` is when the first reporter could say something.
@@ -57,7 +57,7 @@ impl<R: Ord + Clone> Scaler<R> {
         let moves_until = self.history.moves_until(config.look_back).filter(|&until| until > now);
         let moving = moves_until.map(|until| until.min(now + RESOLUTION));
         let at_once = decision.rule.map(|_| now);
-        self.look_at = [decision.wake_at, moving, at_once].into_iter().flatten().min();
+        self.wake_at = [decision.wake_at, moving, at_once].into_iter().flatten().min();
         self.scaling = decision.scaling;
         decision
     }
@@ -65,6 +65,6 @@ impl<R: Ord + Clone> Scaler<R> {
     /// Whether nothing but news of requests can matter any more.
     #[must_use]
     pub fn is_dormant(&self) -> bool {
-        self.look_at.is_none() && self.history.is_empty() && self.scaling.wish.is_none()
+        self.wake_at.is_none() && self.history.is_empty() && self.scaling.wish.is_none()
     }
 }

@@ -16,7 +16,7 @@ pub use crate::autoscaler::Load;
 use crate::autoscaler::Scaler;
 use crate::desired::Pipeline;
 use crate::rollout::Rollout;
-use crate::scheduler::{Lack, Share};
+use crate::scheduler::{MissingResource, Share};
 
 /// One stream of a worker or an ingress; events of older streams are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -69,7 +69,7 @@ pub struct State {
 pub type Pending = BTreeMap<FullName, Vec<String>>;
 
 /// Replicas without a place, counted by deployment and by what is missing.
-pub type Unplaced = BTreeMap<FullName, BTreeMap<Lack, u32>>;
+pub type Unplaced = BTreeMap<FullName, BTreeMap<MissingResource, u32>>;
 
 /// Requests and calls that ended, with an answer or by a fault of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

@@ -14,7 +14,7 @@ use crate::desired::Desired;
 use crate::model::{Load, State};
 use crate::reconcile::context::target;
 use crate::reconcile::view::{View, free};
-use crate::scheduler::{Lack, WHOLE_DEVICE};
+use crate::scheduler::{MissingResource, WHOLE_DEVICE};
 
 /// Everything that is shown as a number.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -66,7 +66,7 @@ pub struct DeploymentNumbers {
     /// Replicas of every revision, by state.
     pub replicas: BTreeMap<ReplicaState, u32>,
     /// WantedReplicas replicas without a place, by what is missing.
-    pub unplaced: BTreeMap<Lack, u32>,
+    pub unplaced: BTreeMap<MissingResource, u32>,
 }
 
 /// A node in numbers.

@@ -44,7 +44,7 @@ impl State {
         self.targets.insert(scale.deployment.clone(), scale.to);
         let scaler = self.scalers.entry(scale.deployment.clone()).or_insert_with(|| Scaler::new(scale.to));
         scaler.scaling.target = scale.to;
-        scaler.look_at = Some(now);
+        scaler.wake_at = Some(now);
     }
 
     /// Takes what a pass has counted; deployments whose number of replicas has changed are decided about again.
@@ -56,7 +56,7 @@ impl State {
     ) {
         for (name, scaler) in &mut self.scalers {
             if scope.contains(&name.pipeline) && self.counts.get(name) != counts.get(name) {
-                scaler.look_at = Some(now);
+                scaler.wake_at = Some(now);
             }
         }
         self.counts.retain(|name, _| !scope.contains(&name.pipeline));
@@ -66,14 +66,14 @@ impl State {
     /// When a scaler is to be looked at; `None` when nothing but news can change a target.
     #[must_use]
     pub fn next_scale(&self) -> Option<Duration> {
-        self.scalers.values().filter_map(|scaler| scaler.look_at).min()
+        self.scalers.values().filter_map(|scaler| scaler.wake_at).min()
     }
 
     /// An ingress is gone, or begins anew: what it said no longer counts.
     pub(super) fn forget_loads(&mut self, ingress: &IngressId, now: Duration) {
         for scaler in self.scalers.values_mut() {
             scaler.history.forget(ingress);
-            scaler.look_at = Some(now);
+            scaler.wake_at = Some(now);
         }
     }
 }
@@ -126,7 +126,7 @@ pub(super) fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<
     let mut dormant = Vec::new();
     let State { scalers, targets, counts, routes, .. } = state;
     for (name, scaler) in scalers {
-        if scaler.look_at.is_none_or(|at| at > now) {
+        if scaler.wake_at.is_none_or(|at| at > now) {
             continue;
         }
         let settings = settings(desired, routes, name).filter(|settings| is_scalable(settings));
@@ -138,7 +138,7 @@ pub(super) fn scale(state: &mut State, desired: &Desired, now: Duration) -> Vec<
         scaler.scaling.target = from;
         let Some(&ReplicaCounts { ready, starting }) = counts.get(name) else {
             // Its replicas are counted by the next pass, which asks for a decision then.
-            scaler.look_at = None;
+            scaler.wake_at = None;
             continue;
         };
         let decision = scaler.decide(settings, (ready, starting), known_since, now);

@@ -484,7 +484,10 @@ fn the_numbers_are_those_of_the_status() {
     );
     assert_eq!((shown.target_replicas, shown.desired_replicas, shown.ready_replicas), (3, 3, 0));
     assert_eq!(deployment.replicas, BTreeMap::from([(ReplicaState::Starting, 2)]));
-    assert_eq!(deployment.unplaced, BTreeMap::from([(crate::scheduler::Lack::ReplicasPerNode, 1)]));
+    assert_eq!(
+        deployment.unplaced,
+        BTreeMap::from([(crate::scheduler::MissingResource::ReplicasPerNode, 1)])
+    );
     assert_eq!(numbers.pipelines[0].state, status.pipelines[0].state);
     for (node, shown) in numbers.nodes.iter().zip(&status.nodes) {
         assert_eq!(node.silence, Duration::from_millis(shown.last_seen_ms_ago));

@@ -72,7 +72,7 @@ pub enum Missing {
 
 /// What kind of thing is missing, for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Lack {
+pub enum MissingResource {
     /// Cores.
     Cpu,
     /// Memory.
@@ -91,7 +91,7 @@ pub enum Lack {
     Node,
 }
 
-impl Lack {
+impl MissingResource {
     /// Every kind.
     pub const ALL: [Self; 8] = [
         Self::Cpu,
@@ -123,15 +123,15 @@ impl Lack {
 impl Missing {
     /// What kind of thing it is.
     #[must_use]
-    pub fn lack(&self) -> Lack {
+    pub fn lack(&self) -> MissingResource {
         match self {
-            Self::Cpu { .. } => Lack::Cpu,
-            Self::Memory { .. } => Lack::Memory,
-            Self::Label { .. } => Lack::Label,
-            Self::ReplicasPerNode { .. } => Lack::ReplicasPerNode,
-            Self::NoGpu | Self::GpuShare { .. } | Self::WholeGpus { .. } => Lack::Gpu,
-            Self::Accelerator { .. } => Lack::Accelerator,
-            Self::GpuMemory { .. } => Lack::GpuMemory,
+            Self::Cpu { .. } => MissingResource::Cpu,
+            Self::Memory { .. } => MissingResource::Memory,
+            Self::Label { .. } => MissingResource::Label,
+            Self::ReplicasPerNode { .. } => MissingResource::ReplicasPerNode,
+            Self::NoGpu | Self::GpuShare { .. } | Self::WholeGpus { .. } => MissingResource::Gpu,
+            Self::Accelerator { .. } => MissingResource::Accelerator,
+            Self::GpuMemory { .. } => MissingResource::GpuMemory,
         }
     }
 

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use choose::Candidate;
 pub use cluster::{Cluster, Place};
 pub use group::{Blocked, GroupId};
-pub use missing::{Lack, Missing};
+pub use missing::{Missing, MissingResource};
 pub use shortage::{Reason, Shortage};
 pub use workload::Workload;
 
@@ -143,7 +143,7 @@ pub struct Pending {
     /// How many of its replicas have no place.
     pub num_replicas: usize,
     /// What kind of thing is missing, for it or for the one of its group that has no place.
-    pub lack: Lack,
+    pub lack: MissingResource,
     /// What is missing for it; empty without nodes, and when it waits for another deployment of its group.
     pub shortage: Shortage,
     /// Its group, and which of that has no place.

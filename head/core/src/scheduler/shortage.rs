@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::missing::{Lack, Missing, Nodes};
+use super::missing::{Missing, MissingResource, Nodes};
 
 /// Up to so many nodes each one has a reason of its own.
 const MAX_NAMED: usize = 3;
@@ -35,9 +35,9 @@ pub struct Reason {
 impl Shortage {
     /// What the nodes that come nearest lack first.
     #[must_use]
-    pub fn lack(&self) -> Lack {
+    pub fn lack(&self) -> MissingResource {
         let nearest = self.reasons.first().and_then(|reason| reason.missing.first());
-        nearest.map_or(Lack::Node, Missing::lack)
+        nearest.map_or(MissingResource::Node, Missing::lack)
     }
 
     /// Asks of each node, in the order of their names, for its name and what it lacks. O(nodes).

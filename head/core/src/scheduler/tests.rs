@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
 use super::{
-    FreeDevice, GroupId, Lack, Node, Pending, Request, Share, Solution, Strategy, Workload, World, book,
-    is_within_capacity,
+    FreeDevice, GroupId, MissingResource, Node, Pending, Request, Share, Solution, Strategy, Workload, World,
+    book, is_within_capacity,
 };
 use crate::testing::demand;
 
@@ -193,7 +193,7 @@ fn nodes_that_lack_the_same_are_counted_and_the_nearest_ones_come_first() {
     }
     let solution = place(&World { nodes }, std::slice::from_ref(&wanted));
     let [pending] = &*solution.pending else { panic!("{:?}", solution.pending) };
-    assert_eq!((pending.num_replicas, pending.lack), (7, Lack::Gpu));
+    assert_eq!((pending.num_replicas, pending.lack), (7, MissingResource::Gpu));
     assert_eq!(
         reasons(pending),
         [
@@ -225,7 +225,7 @@ fn a_demand_that_has_no_place_leaves_its_like_pending_and_no_other() {
         |request| solution.placements.iter().filter(|placement| placement.request == request).count();
     assert_eq!([placed(0), placed(1), placed(2), placed(3), placed(4)], [3, 0, 1, 1, 0]);
     let pending: Vec<_> = solution.pending.iter().map(|it| (it.request, it.num_replicas, it.lack)).collect();
-    assert_eq!(pending, [1, 2, 3, 4].map(|request| (request, 2, Lack::Cpu)));
+    assert_eq!(pending, [1, 2, 3, 4].map(|request| (request, 2, MissingResource::Cpu)));
     assert_eq!(reasons(&solution.pending[0]), ["n1: needs 3 cores, 0 free", "n2: needs 3 cores, 2 free"]);
     let limit = "n2: has the 1 replicas that `max_replicas_per_node` allows";
     assert_eq!(reasons(&solution.pending[1]), ["n1: needs 1 cores, 0 free", limit]);
@@ -263,7 +263,10 @@ fn a_group_without_place_says_which_of_it_has_none() {
     assert!(solution.placements.is_empty());
     let text = "all or nothing: the 2 replicas of `p` start together, and `p/b` has no place";
     let told = solution.pending.iter().map(|pending| {
-        assert_eq!((pending.blocked.as_ref().unwrap().to_string().as_str(), pending.lack), (text, Lack::Cpu));
+        assert_eq!(
+            (pending.blocked.as_ref().unwrap().to_string().as_str(), pending.lack),
+            (text, MissingResource::Cpu)
+        );
         (pending.request, reasons(pending))
     });
     assert_eq!(told.collect::<Vec<_>>(), [(0, vec![]), (1, vec!["n1: needs 9 cores, 7 free".to_owned()])]);

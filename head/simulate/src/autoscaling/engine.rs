@@ -87,7 +87,7 @@ impl Simulation<'_> {
             match event {
                 Event::Ready(replica) => {
                     self.fleet.set_ready(replica);
-                    self.scaler.look_at = Some(at);
+                    self.scaler.wake_at = Some(at);
                     self.bind();
                 }
                 Event::Answered(replica) => {
@@ -169,7 +169,7 @@ impl Simulation<'_> {
             self.report();
             self.next_report = self.now + self.settings.policy.report_interval();
         }
-        if self.scaler.look_at.is_some_and(|at| at <= self.now) {
+        if self.scaler.wake_at.is_some_and(|at| at <= self.now) {
             self.decide();
         }
     }
@@ -178,7 +178,7 @@ impl Simulation<'_> {
     fn tick_later(&mut self) {
         let busy = self.load() != Load::default() || self.told != Load::default();
         let report = busy.then(|| self.next_report.max(self.now));
-        let Some(at) = [report, self.scaler.look_at].into_iter().flatten().min() else { return };
+        let Some(at) = [report, self.scaler.wake_at].into_iter().flatten().min() else { return };
         let at = at.max(self.now + Duration::from_nanos(1));
         let grid = at.as_nanos().div_ceil(RESOLUTION.as_nanos()) * RESOLUTION.as_nanos();
         let at = Duration::from_nanos(u64::try_from(grid).unwrap_or(u64::MAX));

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_connect::Backoff;
 use millstream_core::model::{Device, Resources};
 use millstream_core::model::{Registration, Report};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::FullName;
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{NodeId, ReplicaId};
-use millstream_worker::decisions::{self as real, Backoff, EpochGate, Lifecycle, Verdict};
+use millstream_worker::decisions::{self as real, EpochGate, Lifecycle, Verdict};
 
 use self::replicas::Running;
 use crate::Mutation;

@@ -1,5 +1,5 @@
-//! How long to wait before trying again: doubling, bounded, jittered. A pure function of the number of failures and
-//! a random generator; used for dialling the head and for starting replicas again.
+//! How long to wait before trying again: doubling, bounded, jittered. Pure functions of the failures in a row and a random
+//! generator.
 
 use std::time::Duration;
 
@@ -32,6 +32,36 @@ impl Backoff {
     }
 }
 
+/// Failures in a row of something that is tried for ever.
+#[derive(Debug, Clone)]
+pub struct Retries {
+    backoff: Backoff,
+    /// What lasted so long was well: its end is the first failure again.
+    healthy_after: Duration,
+    failures: u32,
+}
+
+impl Retries {
+    /// None so far.
+    #[must_use]
+    pub fn new(backoff: Backoff, healthy_after: Duration) -> Self {
+        Self { backoff, healthy_after, failures: 0 }
+    }
+
+    /// How long to wait after one more try that failed, or ended after it had `lasted` so long.
+    pub fn next_wait(&mut self, lasted: Duration, rng: &mut impl Rng) -> Duration {
+        let is_first = lasted >= self.healthy_after;
+        self.failures = if is_first { 1 } else { self.failures.saturating_add(1) };
+        self.backoff.delay(self.failures, rng)
+    }
+
+    /// Whether the last try was the first one that failed, so that people are told once.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.failures == 1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -47,6 +77,21 @@ mod tests {
         let seconds: Vec<u64> = (0..10).map(|failures| BACKOFF.nominal(failures).as_secs()).collect();
         assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(BACKOFF.nominal(u32::MAX).as_secs(), 60);
+    }
+
+    #[test]
+    fn a_healthy_while_makes_the_next_failure_the_first() {
+        let rng = &mut SmallRng::seed_from_u64(1);
+        let minute = Duration::from_secs(60);
+        let mut retries = Retries::new(BACKOFF, minute);
+        for nominal in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let nominal = Duration::from_secs(nominal);
+            let wait = retries.next_wait(minute - Duration::from_secs(1), rng);
+            assert!(wait <= nominal && wait >= nominal.mul_f64(0.74), "{wait:?} of {nominal:?}");
+        }
+        assert!(!retries.is_first());
+        assert!(retries.next_wait(minute, rng) <= BACKOFF.first);
+        assert!(retries.is_first());
     }
 
     proptest! {

@@ -1,0 +1,24 @@
+//! How the processes of a cluster reach one another: which of several heads to ask ([`Heads`]), how long to wait before the
+//! next try ([`Backoff`]), and how both ends of a connection prove that they belong to the same cluster ([`connect`],
+//! [`accept`]).
+//!
+//! A cluster has two secrets: the join token, which its workers, ingresses and heads share, and the admin token of those who
+//! may change it. Neither ever travels. A caller that knows one opens its connection with a challenge, see [`handshake`];
+//! a caller that says nothing of the kind is a stranger, and gets what strangers may have.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
+
+mod accept;
+mod backoff;
+mod dial;
+pub mod handshake;
+mod heads;
+mod random;
+mod secret;
+
+pub use accept::{Connection, Peer, accept, demand};
+pub use backoff::{Backoff, Retries};
+pub use dial::{chain, connect, refusal};
+pub use handshake::Refusal;
+pub use heads::{Heads, NotAnAddress, NotLeading};
+pub use secret::{Authority, Secret};

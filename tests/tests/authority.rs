@@ -1,0 +1,147 @@
+//! Who may call what: every method of every gRPC service and every HTTP route, called by those who may not.
+
+use anyhow::{Context as _, Result};
+use millstream_connect::{Authority, Secret, connect, refusal};
+use millstream_ingress::reference;
+use millstream_proto::FILE_DESCRIPTOR_SET;
+use millstream_proto::endpoint::{Access, Endpoint};
+use millstream_tests::{Cluster, Echo, UpOptions};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use serde_json::Value;
+use tonic::transport::{self, Channel};
+use tonic::{Code, Request, Status};
+
+/// What may be called without any token. Requests have API keys, with `--require-api-key`.
+const OPEN_ROUTES: [&str; 3] = ["/-/healthz", "/healthz", "/metrics"];
+
+/// The paths of the methods of a service.
+fn methods(service: &str) -> Result<Vec<String>> {
+    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)?.file;
+    let services =
+        files.iter().flat_map(|file| file.service.iter().map(move |found| (file.package(), found)));
+    let found = services.filter(|(_, found)| found.name() == service).flat_map(|(package, found)| {
+        found.method.iter().map(move |method| format!("/{package}.{}/{}", found.name(), method.name()))
+    });
+    let found: Vec<String> = found.collect();
+    anyhow::ensure!(!found.is_empty(), "there is no service `{service}`");
+    Ok(found)
+}
+
+fn service_names() -> Result<Vec<String>> {
+    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)?.file;
+    Ok(files.into_iter().flat_map(|file| file.service).map(|service| service.name().to_owned()).collect())
+}
+
+/// How a call with an empty message ends.
+async fn call(channel: &Channel, path: &str) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = path.parse().map_err(|_| Status::internal("the path of a method"))?;
+    client.unary(Request::new(()), path, tonic_prost::ProstCodec::<(), ()>::default()).await.map(drop)
+}
+
+async fn assert_refused(channel: &Channel, service: &str) -> Result<()> {
+    for path in methods(service)? {
+        let refused = call(channel, &path).await.expect_err(&path);
+        assert_eq!(refused.code(), Code::Unauthenticated, "{path}: {refused}");
+        let hint = if service == "ControlService" { "admin.token" } else { "join token" };
+        assert!(refused.message().contains(hint), "{path}: {refused}");
+    }
+    Ok(())
+}
+
+/// Connections to an address as a stranger, as a process of the cluster and as its administrator.
+struct Callers {
+    stranger: Channel,
+    member: Channel,
+    admin: Result<Channel, transport::Error>,
+}
+
+impl Callers {
+    async fn connect(cluster: &Cluster, address: &str) -> Result<Self> {
+        let endpoint = transport::Endpoint::from_shared(format!("http://{address}"))?;
+        let secret = |authority, file: &str| -> Result<Secret> {
+            let token = std::fs::read_to_string(cluster.leader.data_dir().join(file))?;
+            Ok(Secret::new(authority, &token))
+        };
+        Ok(Self {
+            stranger: endpoint.connect().await?,
+            member: connect(&endpoint, &secret(Authority::Member, "join.token")?).await?,
+            admin: connect(&endpoint, &secret(Authority::Admin, "admin.token")?).await,
+        })
+    }
+}
+
+#[test]
+fn every_service_refuses_whoever_has_not_proved_to_know_its_token() -> Result<()> {
+    let mut cluster = Cluster::serving(&Echo::new("p"))?;
+    let endpoints = cluster.leader.endpoints();
+    let address = |key: &str| endpoints[key].as_str().map(ToOwned::to_owned).context("an address");
+    let (control, worker) = (address("control")?, address("worker")?);
+    let mut names = service_names()?;
+    names.sort();
+    assert_eq!(
+        names,
+        ["ControlService", "NodeService", "ReplicaService", "RouteService"],
+        "is the new one here?"
+    );
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let head = Callers::connect(&cluster, &control).await?;
+        let admin = head.admin?;
+        assert_refused(&head.stranger, "ControlService").await?;
+        assert_refused(&head.member, "ControlService").await?;
+        for service in ["NodeService", "RouteService"] {
+            assert_refused(&head.stranger, service).await?;
+            assert_refused(&admin, service).await?;
+        }
+        let replicas = Callers::connect(&cluster, &worker).await?;
+        assert_refused(&replicas.stranger, "ReplicaService").await?;
+        assert!(
+            replicas.admin.is_err_and(|error| refusal(&error).is_some()),
+            "no token of people is taken there"
+        );
+        // Those who may are let in.
+        call(&admin, "/millstream.v1.ControlService/Status").await?;
+        let silent = call(&head.member, "/millstream.v1.NodeService/Session").await.unwrap_err();
+        assert_eq!(silent.code(), Code::InvalidArgument, "{silent}");
+        Ok(())
+    })
+}
+
+#[test]
+fn every_http_route_is_open_only_to_whom_its_declaration_names() -> Result<()> {
+    let mut cluster = Cluster::up(&UpOptions::new().args(&["--require-api-key"]).pipeline(&Echo::new("p")))?;
+    cluster.wait_ready();
+    let endpoints = cluster.leader.endpoints();
+    let base = |key: &str| format!("http://{}", endpoints[key].as_str().unwrap_or_default());
+    let join_token = std::fs::read_to_string(cluster.leader.data_dir().join("join.token"))?;
+    let routes: Vec<(String, Endpoint)> = [
+        (base("ingress"), reference::endpoints()),
+        (base("dashboard"), millstream_head::dashboard_endpoints()),
+    ]
+    .into_iter()
+    .flat_map(|(base, routes)| routes.into_iter().map(move |route| (base.clone(), route)))
+    .collect();
+    let mut open = Vec::new();
+    for (base, route) in &routes {
+        let url = format!("{base}{}", route.path.replace("{route}", "/p"));
+        for method in route.methods.split(", ") {
+            let ask = || cluster.http().request(method.parse().unwrap(), &url).body("{}");
+            let stranger = ask().send()?;
+            let member = ask().bearer_auth(join_token.trim()).send()?;
+            let expected = if route.access == Access::Everybody { 200 } else { 401 };
+            assert_eq!(stranger.status(), expected, "{method} {url}");
+            assert_eq!(member.status(), expected, "{method} {url}");
+        }
+        if route.access == Access::Everybody {
+            open.push(route.path);
+        }
+    }
+    open.sort_unstable();
+    assert_eq!(open, OPEN_ROUTES, "whatever else is open must be open for a reason");
+    let status: Value = cluster.rest("/api/status")?;
+    assert_eq!(status["pipelines"][0]["name"], "p");
+    Ok(())
+}
