@@ -133,6 +133,26 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
     assert_eq!(problem(response).await.0, 503);
 }
 
+#[tokio::test]
+async fn routes_come_from_the_head_that_leads() {
+    let worker = FakeWorker::start(|_| Reaction::Echo);
+    let leader = FakeHead::start(table(1, echo(), "model", &[("echo-1", worker.address)]));
+    let follower = FakeHead::follower_of(&leader);
+    let config = millstream_ingress::Config {
+        name: "test".to_owned(),
+        id: "ingress-1".into(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        heads: format!("127.0.0.1:1,{}", follower.address).parse().unwrap(),
+        join_token: JOIN_TOKEN.to_owned(),
+        local: None,
+        limits: HttpLimits::default(),
+        require_api_key: false,
+    };
+    let _ingress = millstream_ingress::Ingress::start(config).await.unwrap();
+    eventually("the leader's table is confirmed", || leader.acked(1)).await;
+    assert!(follower.hello().is_none());
+}
+
 fn limits(change: impl FnOnce(&mut ConnectionLimits, &mut RequestLimits)) -> HttpLimits {
     let mut limits = HttpLimits::default();
     change(&mut limits.connection, &mut limits.request);

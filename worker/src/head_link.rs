@@ -338,7 +338,7 @@ impl HeadLinkState {
             self.last_end = Some(end.clone());
         }
         let is_named = match end {
-            End::NotLeading(answer) => self.heads.follow(answer),
+            End::NotLeading(answer) => self.heads.follow(answer.leader),
             End::Rejected(_) | End::Broken(_) | End::Left => {
                 self.heads.failed();
                 false

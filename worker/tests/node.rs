@@ -6,10 +6,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use millstream_connect::NotLeading;
 use millstream_proto::call::CallEvent;
 use millstream_proto::v1::{self, head_message, reply_frame};
 use millstream_test_support::{LIMIT, until};
 use millstream_values::{ErrorClass, Started, Value};
+use millstream_worker::{Config, Worker};
+use tonic::Status;
 
 mod support;
 use support::{Caller, Head, call, inputs, start_echo, stop};
@@ -158,12 +161,33 @@ async fn orders_of_an_older_epoch_are_refused_even_after_a_restart() {
 async fn a_refused_registration_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut head = Head::start().await;
-    head.rejects.store(true, Ordering::SeqCst);
+    *head.refuses.lock().unwrap() = Some(Status::aborted("another live node has this name"));
     let worker = head.worker(dir.path()).await;
-    until("it has tried twice", async || (head.num_rejected.load(Ordering::SeqCst) >= 2).then_some(())).await;
+    until("it has tried twice", async || (head.num_refused.load(Ordering::SeqCst) >= 2).then_some(())).await;
     assert!(head.sessions.try_recv().is_err(), "it is not registered");
-    head.rejects.store(false, Ordering::SeqCst);
+    *head.refuses.lock().unwrap() = None;
     assert_eq!(head.session(1).await.register.node_id, worker.node_id().as_str());
+}
+
+#[tokio::test]
+async fn the_head_that_leads_is_found_and_an_impostor_told_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (follower, mut leader) = (Head::start().await, Head::start().await);
+    let mut impostor = Head::start_with("a-token-of-somebody-else").await;
+    let answer = NotLeading { leader: Some(leader.address.to_string()) };
+    *follower.refuses.lock().unwrap() = Some(answer.status("this head does not lead"));
+    let heads = format!("{},{}", impostor.address, follower.address);
+    let worker =
+        Worker::start(Config { heads: heads.parse().unwrap(), ..leader.config(dir.path()) }).await.unwrap();
+    let session = leader.session(1).await;
+    assert_eq!(session.register.cluster_id, "", "it belongs to no cluster yet");
+    assert_eq!(follower.num_refused.load(Ordering::SeqCst), 1);
+    assert!(impostor.sessions.try_recv().is_err(), "nothing was said to it");
+    worker.registered().await;
+    assert_eq!(std::fs::read_to_string(dir.path().join("cluster_id")).unwrap(), "cluster-1");
+    drop(session);
+    let again = leader.session(1).await;
+    assert_eq!(again.register.cluster_id, "cluster-1");
 }
 
 #[tokio::test]

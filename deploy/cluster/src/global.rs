@@ -41,6 +41,22 @@ pub(crate) struct Global {
     pub(crate) environment: Environment,
 }
 
+/// Where clear text may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClearText {
+    /// It stays on this machine.
+    Here,
+    /// Somebody has accepted that others can read it, and change it (`--insecure`).
+    Anywhere,
+}
+
+impl Global {
+    /// Where what is said to a cluster may go: there is no TLS.
+    pub(crate) fn clear_text(&self) -> ClearText {
+        if self.insecure { ClearText::Anywhere } else { ClearText::Here }
+    }
+}
+
 /// Form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {

@@ -83,7 +83,7 @@ pub(crate) async fn watch(
         // Whoever is said to lead is asked at once, but not for ever: two heads may name each other.
         let is_named = match error.as_ref().and_then(|error| NotLeading::of(error.downcast_ref::<Status>()?))
         {
-            Some(answer) => heads.follow(answer),
+            Some(answer) => heads.follow(answer.leader),
             None => {
                 heads.failed();
                 false

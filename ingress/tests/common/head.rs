@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use millstream_connect::{Authority, Secret, accept};
+use millstream_connect::{Authority, NotLeading, Secret, accept};
 use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
 use millstream_proto::v1::{self, ingress_message, route_message};
 use millstream_test_support::{JOIN_TOKEN, LIMIT};
@@ -101,6 +101,8 @@ struct Heard {
 }
 
 struct HeadService {
+    /// The head that leads, where this one does not.
+    leader: Option<String>,
     messages: watch::Receiver<v1::RouteMessage>,
     sources: Arc<Mutex<Sources>>,
     heard: Arc<Mutex<Heard>>,
@@ -114,6 +116,9 @@ impl RouteService for HeadService {
         &self,
         request: Request<Streaming<v1::IngressMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        if let Some(leader) = self.leader.clone() {
+            return Err(NotLeading { leader: Some(leader) }.status("this head does not lead"));
+        }
         let heard = self.heard.clone();
         let mut inbound = request.into_inner();
         tokio::spawn(async move {
@@ -149,6 +154,16 @@ impl FakeHead {
     }
 
     pub(crate) fn start_at(address: SocketAddr, table: Table) -> Self {
+        Self::start_as(None, address, table)
+    }
+
+    /// One that does not lead.
+    pub(crate) fn follower_of(leader: &Self) -> Self {
+        let any = "127.0.0.1:0".parse().unwrap();
+        Self::start_as(Some(leader.address.to_string()), any, Table::empty(9))
+    }
+
+    fn start_as(leader: Option<String>, address: SocketAddr, table: Table) -> Self {
         // A head that was there before may not have let go of its address yet.
         let bind = || std::net::TcpListener::bind(address).ok();
         let listener = millstream_test_support::eventually("the address is free", bind);
@@ -157,7 +172,8 @@ impl FakeHead {
         let (messages, receiver) = watch::channel(message(encoded(&table)));
         let sources = Arc::new(Mutex::new(table.sources));
         let heard = Arc::new(Mutex::new(Heard::default()));
-        let service = HeadService { messages: receiver, sources: sources.clone(), heard: heard.clone() };
+        let service =
+            HeadService { leader, messages: receiver, sources: sources.clone(), heard: heard.clone() };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {

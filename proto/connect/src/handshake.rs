@@ -172,10 +172,10 @@ mod tests {
     }
 
     fn refusal<T>(result: Result<T, Error>) -> Option<Refusal> {
-        match result {
-            Err(Error::Refused(refusal)) => Some(refusal),
-            _ => None,
-        }
+        result.err().and_then(|error| match error {
+            Error::Refused(refusal) => Some(refusal),
+            Error::Io(_) => None,
+        })
     }
 
     #[tokio::test]

@@ -4,36 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
-use tonic::Status;
-use tonic::metadata::MetadataValue;
-
-/// Names the head that leads, in the answer of one that does not; empty when it knows none.
-const LEADER: &str = "millstream-leader";
-
-/// What a head says that does not lead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotLeading {
-    /// HOST:PORT of the head that does, as far as it knows.
-    pub leader: Option<String>,
-}
-
-impl NotLeading {
-    /// Whether an answer says so.
-    #[must_use]
-    pub fn of(status: &Status) -> Option<Self> {
-        let leader = status.metadata().get(LEADER)?.to_str().ok()?;
-        Some(Self { leader: Some(leader).filter(|leader| is_address(leader)).map(ToOwned::to_owned) })
-    }
-
-    /// The answer that says so.
-    #[must_use]
-    pub fn status(&self, message: impl Into<String>) -> Status {
-        let mut status = Status::unavailable(message);
-        let leader = MetadataValue::try_from(self.leader.as_deref().unwrap_or_default());
-        status.metadata_mut().insert(LEADER, leader.unwrap_or_else(|_| MetadataValue::from_static("")));
-        status
-    }
-}
 
 /// What was given as a list of heads is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,9 +48,9 @@ impl Heads {
         }
     }
 
-    /// It does not lead. Whether somebody else is named, who can be asked at once.
-    pub fn follow(&mut self, answer: NotLeading) -> bool {
-        match answer.leader {
+    /// It does not lead, and says who does as far as it knows. Whether that is somebody else, who can be asked at once.
+    pub fn follow(&mut self, leader: Option<String>) -> bool {
+        match leader {
             Some(leader) if leader != self.current() => {
                 self.leader = Some(leader);
                 true
@@ -115,7 +85,7 @@ impl fmt::Display for Heads {
     }
 }
 
-fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     let Ok(uri) = format!("http://{text}").parse::<Uri>() else { return false };
     let is_bare = uri.path() == "/" && uri.query().is_none() && !text.ends_with('/') && !text.contains('@');
     is_bare && uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some()
@@ -127,10 +97,6 @@ mod tests {
 
     fn heads(text: &str) -> Heads {
         text.parse().unwrap()
-    }
-
-    fn answer(leader: Option<&str>) -> NotLeading {
-        NotLeading::of(&NotLeading { leader: leader.map(Into::into) }.status("no")).unwrap()
     }
 
     #[test]
@@ -146,22 +112,14 @@ mod tests {
     #[test]
     fn the_one_that_leads_is_asked_and_left_when_it_is_gone() {
         let mut heads = heads("a:1,b:2");
-        assert!(heads.follow(answer(Some("c:3"))));
+        assert!(heads.follow(Some("c:3".into())));
         assert_eq!(heads.current(), "c:3");
         heads.failed();
         assert_eq!(heads.current(), "a:1");
-        assert!(!heads.follow(answer(None)), "nobody is named, so it is somebody else's turn");
+        assert!(!heads.follow(None), "nobody is named, so it is somebody else's turn");
         assert_eq!(heads.current(), "b:2");
-        assert!(!heads.follow(answer(Some("b:2"))), "it cannot send on to itself");
+        assert!(!heads.follow(Some("b:2".into())), "it cannot send on to itself");
         assert_eq!(heads.current(), "a:1");
-    }
-
-    #[test]
-    fn other_answers_do_not_tell_who_leads_and_bad_addresses_are_not_followed() {
-        assert_eq!(NotLeading::of(&Status::unavailable("busy")), None);
-        for bad in ["no address", "a", "a:1/x", "\u{1}:2"] {
-            assert_eq!(answer(Some(bad)).leader, None, "{bad}");
-        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod backoff;
 mod dial;
 pub mod handshake;
 mod heads;
+mod not_leading;
 mod random;
 mod secret;
 
@@ -20,5 +21,6 @@ pub use accept::{Connection, Peer, accept, demand};
 pub use backoff::{Backoff, Retries};
 pub use dial::{chain, connect, refusal};
 pub use handshake::Refusal;
-pub use heads::{Heads, NotAnAddress, NotLeading};
+pub use heads::{Heads, NotAnAddress};
+pub use not_leading::NotLeading;
 pub use secret::{Authority, Secret};

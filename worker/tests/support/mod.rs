@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millstream_connect::{Authority, Secret, accept, connect};
@@ -86,8 +86,8 @@ impl Session {
 
 struct HeadService {
     sessions: mpsc::Sender<Session>,
-    rejects: Arc<AtomicBool>,
-    num_rejected: Arc<AtomicUsize>,
+    refuses: Arc<Mutex<Option<Status>>>,
+    num_refused: Arc<AtomicUsize>,
 }
 
 #[tonic::async_trait]
@@ -103,9 +103,9 @@ impl NodeService for HeadService {
         let Some(node_message::Body::Register(register)) = first else {
             return Err(Status::invalid_argument("the first message must be `register`"));
         };
-        if self.rejects.load(Ordering::SeqCst) {
-            self.num_rejected.fetch_add(1, Ordering::SeqCst);
-            return Err(Status::aborted("another live node has this name"));
+        if let Some(refusal) = self.refuses.lock().unwrap().clone() {
+            self.num_refused.fetch_add(1, Ordering::SeqCst);
+            return Err(refusal);
         }
         let (outbound, unsent) = mpsc::channel(16);
         let session = Session { register, inbound, outbound, latest: BTreeMap::new() };
@@ -116,30 +116,37 @@ impl NodeService for HeadService {
 
 /// A head: takes sessions and says what the test wants.
 pub(crate) struct Head {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) sessions: mpsc::Receiver<Session>,
-    pub(crate) rejects: Arc<AtomicBool>,
-    pub(crate) num_rejected: Arc<AtomicUsize>,
+    /// What registrations are refused with.
+    pub(crate) refuses: Arc<Mutex<Option<Status>>>,
+    pub(crate) num_refused: Arc<AtomicUsize>,
 }
 
 impl Head {
     pub(crate) async fn start() -> Self {
+        Self::start_with(JOIN_TOKEN).await
+    }
+
+    /// One that knows another token.
+    pub(crate) async fn start_with(join_token: &str) -> Self {
+        let secret = Secret::new(Authority::Member, join_token);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, sessions) = mpsc::channel(4);
-        let rejects = Arc::new(AtomicBool::new(false));
-        let num_rejected = Arc::new(AtomicUsize::new(0));
+        let refuses = Arc::new(Mutex::new(None));
+        let num_refused = Arc::new(AtomicUsize::new(0));
         let service = NodeServiceServer::new(HeadService {
             sessions: sender,
-            rejects: rejects.clone(),
-            num_rejected: num_rejected.clone(),
+            refuses: refuses.clone(),
+            num_refused: num_refused.clone(),
         });
         tokio::spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
-                .serve_with_incoming(accept(listener, vec![secret()])),
+                .serve_with_incoming(accept(listener, vec![secret])),
         );
-        Self { address, sessions, rejects, num_rejected }
+        Self { address, sessions, refuses, num_refused }
     }
 
     /// The next session, answered as registered.
@@ -151,7 +158,7 @@ impl Head {
                 epoch,
                 head_message::Body::Registered(v1::Registered {
                     heartbeat_ms: 20,
-                    cluster_id: String::new(),
+                    cluster_id: "cluster-1".into(),
                 }),
             )
             .await;

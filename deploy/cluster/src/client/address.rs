@@ -8,7 +8,7 @@ use tonic::transport::Uri;
 
 use crate::data_dir::DataDir;
 use crate::exit::Failure;
-use crate::global::Global;
+use crate::global::{ClearText, Global};
 
 /// Where a head listens unless somebody says otherwise.
 const DEFAULT_CONTROL: &str = "127.0.0.1:7400";
@@ -19,7 +19,7 @@ const DEFAULT_CONTROL: &str = "127.0.0.1:7400";
 /// When one is on another machine, and nobody has accepted the risk.
 pub(super) fn of(global: &Global, data_dir: &DataDir) -> Result<Heads, Failure> {
     if let Some(heads) = &global.cluster {
-        check(heads.addresses(), global.insecure)?;
+        check(heads.addresses(), global.clear_text())?;
         return Ok(heads.clone());
     }
     let endpoints = data_dir.endpoints()?;
@@ -29,20 +29,20 @@ pub(super) fn of(global: &Global, data_dir: &DataDir) -> Result<Heads, Failure> 
     })?;
     // The process of this data directory listens on this machine, whatever its address.
     if endpoints.is_some_and(|endpoints| !endpoints.has_head()) {
-        check(heads.addresses(), global.insecure)?;
+        check(heads.addresses(), global.clear_text())?;
     }
     Ok(heads)
 }
 
 /// Refuses to talk in clear text to another machine, unless somebody has accepted that.
-pub(crate) fn check(addresses: &[String], insecure: bool) -> Result<(), Failure> {
+pub(crate) fn check(addresses: &[String], clear_text: ClearText) -> Result<(), Failure> {
     for address in addresses {
         let uri: Option<Uri> = format!("http://{address}").parse().ok();
         let parts = uri.as_ref().and_then(|uri| Some((uri.host()?, uri.port_u16()?)));
         let Some((host, port)) = parts else {
             return Err(Failure::usage(format!("`{address}` is not an address; write it as HOST:PORT")));
         };
-        if !insecure && !is_this_machine(host) {
+        if clear_text == ClearText::Here && !is_this_machine(host) {
             return Err(Failure::usage(format!(
                 "there is no TLS, so all that is said to `{address}` would go there in clear text, and could be \
                  changed on the way; tunnel the port (`ssh -L {port}:{host}:{port} {host}`, then `--cluster \
@@ -73,8 +73,8 @@ fn is_this_machine(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check_one(address: &str, insecure: bool) -> Result<(), Failure> {
-        check(&[address.to_owned()], insecure)
+    fn check_one(address: &str, clear_text: ClearText) -> Result<(), Failure> {
+        check(&[address.to_owned()], clear_text)
     }
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
         for own in
             ["127.0.0.1:7400", "127.9.9.9:1", "localhost:7400", "LOCALHOST:1", "[::1]:7400", "0.0.0.0:1"]
         {
-            assert!(check_one(own, false).is_ok(), "{own}");
+            assert!(check_one(own, ClearText::Here).is_ok(), "{own}");
         }
         for other in [
             "192.0.2.1:7400",
@@ -92,11 +92,11 @@ mod tests {
             "[2001:db8::1]:7400",
             "[::ffff:192.0.2.1]:7400",
         ] {
-            assert_eq!(check_one(other, false).unwrap_err().code(), 2, "{other}");
-            assert!(check_one(other, true).is_ok(), "{other}");
+            assert_eq!(check_one(other, ClearText::Here).unwrap_err().code(), 2, "{other}");
+            assert!(check_one(other, ClearText::Anywhere).is_ok(), "{other}");
         }
         let both = ["127.0.0.1:1".to_owned(), "192.0.2.1:2".to_owned()];
-        assert!(check(&both, false).is_err(), "one of several is enough");
+        assert!(check(&both, ClearText::Here).is_err(), "one of several is enough");
     }
 
     #[test]

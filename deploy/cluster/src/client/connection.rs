@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use super::address;
 use crate::clock;
 use crate::exit::Failure;
+use crate::global::ClearText;
 
 /// How long a head may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,14 +46,14 @@ impl KeepAlive {
 pub(super) struct Target {
     heads: Heads,
     secret: Secret,
-    /// Whether heads on other machines may be asked.
-    insecure: bool,
+    /// Which heads may be asked.
+    clear_text: ClearText,
 }
 
 impl Target {
     /// Whether these heads may be asked from here is for the caller to know.
-    pub(super) fn new(heads: Heads, token: &str, insecure: bool) -> Self {
-        Self { heads, secret: Secret::new(Authority::Admin, token), insecure }
+    pub(super) fn new(heads: Heads, token: &str, clear_text: ClearText) -> Self {
+        Self { heads, secret: Secret::new(Authority::Admin, token), clear_text }
     }
 
     /// The head that is asked.
@@ -129,11 +130,11 @@ impl Target {
     ) -> Option<Service> {
         let answer = NotLeading::of(status)?;
         let is_allowed =
-            |leader: &String| address::check(std::slice::from_ref(leader), self.insecure).is_ok();
+            |leader: &String| address::check(std::slice::from_ref(leader), self.clear_text).is_ok();
         if !answer.leader.as_ref().is_none_or(is_allowed) || clock::now() + ELECTION_PAUSE >= deadline {
             return None;
         }
-        if !self.heads.follow(answer) {
+        if !self.heads.follow(answer.leader) {
             tokio::time::sleep(ELECTION_PAUSE).await;
         }
         self.connect(keep_alive).await.ok()

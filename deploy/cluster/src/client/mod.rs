@@ -23,7 +23,7 @@ use self::connection::{KeepAlive, Service, Target};
 pub(crate) use self::watch::StatusWatch;
 use crate::data_dir::DataDir;
 use crate::exit::Failure;
-use crate::global::Global;
+use crate::global::{ClearText, Global};
 use crate::{clock, token};
 
 /// How long a head may take for what it only looks up or writes down.
@@ -44,7 +44,7 @@ impl Client {
         let heads = address::of(global, &data_dir)?;
         let token = token::find(global, &data_dir);
         let known = token.as_deref().unwrap_or_default();
-        match (Self::connect_to(heads.clone(), known, global.insecure).await, token) {
+        match (Self::connect_to(heads.clone(), known, global.clear_text()).await, token) {
             (Err(failure), Err(missing)) if failure.code() != Failure::UNREACHABLE => {
                 Err(Failure::refused(format!(
                     "a cluster listens on `{heads}`, but {missing:#}; name the data directory of its `cluster up` with \
@@ -56,8 +56,12 @@ impl Client {
     }
 
     /// Connects to a cluster whose token is known. Whether its heads may be asked from here is for the caller to know.
-    pub(crate) async fn connect_to(heads: Heads, token: &str, insecure: bool) -> Result<Self, Failure> {
-        let mut target = Target::new(heads, token, insecure);
+    pub(crate) async fn connect_to(
+        heads: Heads,
+        token: &str,
+        clear_text: ClearText,
+    ) -> Result<Self, Failure> {
+        let mut target = Target::new(heads, token, clear_text);
         let service = target.connect(KeepAlive::CALL).await?;
         Ok(Self { target, service })
     }
@@ -243,7 +247,8 @@ impl Client {
                     Ok(answer) => return Ok(answer),
                     Err(status) => status,
                 };
-                let redirected = self.target.redirected(&status, KeepAlive::CALL, deadline).await;
+                // Rare, and larger than the call itself.
+                let redirected = Box::pin(self.target.redirected(&status, KeepAlive::CALL, deadline)).await;
                 self.service = redirected.ok_or(status)?;
             }
         };
@@ -275,7 +280,7 @@ mod tests {
     use axum::body::Body;
     use axum::http::{HeaderMap, HeaderName, HeaderValue, Response as HttpResponse};
     use http_body_util::{BodyExt as _, Full};
-    use millstream_connect::{Authority, Secret, accept};
+    use millstream_connect::{Authority, NotLeading, Secret, accept};
     use millstream_proto::event::Decision;
     use tokio::net::TcpListener;
 
@@ -299,11 +304,58 @@ mod tests {
             let body = Full::new(frame.into()).with_trailers(async { Some(Ok(trailers)) });
             answer.body(Body::new(body)).unwrap()
         };
-        let routes = tonic::service::Routes::from(axum::Router::new().fallback(answer));
+        serve(listener, axum::Router::new().fallback(answer));
+        address.parse().unwrap()
+    }
+
+    /// Serves the word that it does not lead; `None` says that it knows nobody who does.
+    async fn follower(leader: Option<&Heads>) -> Heads {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answer = NotLeading { leader: leader.map(ToString::to_string) }.status("it does not lead");
+        let answer = async move || answer.into_http::<Body>();
+        serve(listener, axum::Router::new().fallback(answer));
+        address.parse().unwrap()
+    }
+
+    fn serve(listener: TcpListener, router: axum::Router) {
+        let routes = tonic::service::Routes::from(router);
         let connections = accept(listener, vec![Secret::new(Authority::Admin, "token")]);
         let server = tonic::transport::Server::builder().add_routes(routes);
         tokio::spawn(server.serve_with_incoming(connections));
-        address.parse().unwrap()
+    }
+
+    fn no_events() -> v1::ExplainResponse {
+        v1::ExplainResponse { json: "[]".into() }
+    }
+
+    #[tokio::test]
+    async fn the_head_that_leads_is_asked() {
+        let leader = head(no_events(), UNIX_EPOCH).await;
+        let follower = follower(Some(&leader)).await;
+        let mut client = Client::connect_to(follower, "token", ClearText::Here).await.unwrap();
+        client.explain("rag").await.unwrap();
+        assert_eq!(client.address(), leader.to_string());
+    }
+
+    #[tokio::test]
+    async fn while_nobody_leads_heads_are_asked_in_turn() {
+        let leader = head(no_events(), UNIX_EPOCH).await;
+        let follower = follower(None).await;
+        let both = format!("127.0.0.1:1,{follower},{leader}").parse().unwrap();
+        let mut client = Client::connect_to(both, "token", ClearText::Here).await.unwrap();
+        assert_eq!(client.address(), follower.to_string());
+        client.explain("rag").await.unwrap();
+        assert_eq!(client.address(), leader.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_leader_on_another_machine_is_named_and_not_asked() {
+        let elsewhere = "192.0.2.1:7400".parse().unwrap();
+        let follower = follower(Some(&elsewhere)).await;
+        let mut client = Client::connect_to(follower, "token", ClearText::Here).await.unwrap();
+        let failure = client.explain("rag").await.unwrap_err();
+        assert_eq!(failure.code(), Failure::UNREACHABLE);
     }
 
     #[tokio::test]
@@ -314,7 +366,7 @@ mod tests {
         let answer = v1::ExplainResponse { json: serde_json::to_string(&[&event]).unwrap() };
         let now = UNIX_EPOCH + Duration::from_secs(4_000_000_000);
         let heads = head(answer, now).await;
-        let mut client = Client::connect_to(heads, "token", false).await.unwrap();
+        let mut client = Client::connect_to(heads, "token", ClearText::Here).await.unwrap();
         let (events, head_now) = client.explain("rag").await.unwrap();
         assert_eq!((events, head_now), (vec![event], Some(now)));
     }

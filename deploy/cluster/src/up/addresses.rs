@@ -27,8 +27,8 @@ pub(crate) fn check(global: &Global, listen: &ListenArgs, roles: &[Role]) -> Res
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "other machines can reach {}, and there is no TLS and no key to keep strangers out; listen on 127.0.0.1, or \
-         accept the risk with --insecure",
+        "other machines can reach {}, and there is no TLS: what is said there can be read and changed on the way; listen \
+         on 127.0.0.1, or accept the risk with --insecure",
         open.join(" and ")
     )))
 }

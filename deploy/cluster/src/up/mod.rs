@@ -42,7 +42,7 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     addresses::check(global, &args.listen, &roles)?;
     let files = PipelineFile::read_all(&args.files)?;
     if let Some(head) = args.join.as_ref().filter(|_| !files.is_empty()) {
-        check_addresses(head.addresses(), global.insecure)?;
+        check_addresses(head.addresses(), global.clear_text())?;
     }
     let node_name = args.node.node_name.clone().unwrap_or_else(|| default_node_name(args.join.is_some()));
     let mut data_dir = DataDir::of(global)?;
@@ -97,7 +97,7 @@ async fn serve(
     let (served, outcome) = match &process.token {
         Some(token) => {
             let mut client =
-                Client::connect_to(parts.heads().clone(), token, process.global.insecure).await?;
+                Client::connect_to(parts.heads().clone(), token, process.global.clear_text()).await?;
             banner::listening(output, endpoints, joined);
             deploy(process, &mut client, files).await?
         }
