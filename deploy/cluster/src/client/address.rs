@@ -1,7 +1,7 @@
 //! Where the heads are, and whether they may be asked from here. There is no TLS: what goes to another machine can be read
 //! on the way, and changed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use millstream_connect::Heads;
 use tonic::transport::Uri;
@@ -56,7 +56,14 @@ pub(crate) fn check(addresses: &[String], clear_text: ClearText) -> Result<(), F
 /// The ports of heads on this machine.
 pub(crate) fn local_ports(heads: &Heads) -> Vec<u16> {
     let uris = heads.addresses().iter().filter_map(|address| format!("http://{address}").parse::<Uri>().ok());
-    uris.filter(|uri| uri.host().is_some_and(is_this_machine)).filter_map(|uri| uri.port_u16()).collect()
+    let is_here = |host: &str| is_this_machine(host) || has_address(host);
+    uris.filter(|uri| uri.host().is_some_and(is_here)).filter_map(|uri| uri.port_u16()).collect()
+}
+
+/// Whether this machine has the address: only then can something listen on it.
+fn has_address(host: &str) -> bool {
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    ip.is_ok_and(|ip| UdpSocket::bind((ip, 0)).is_ok())
 }
 
 /// Whether what is sent to this host stays on this machine. Names are not looked up: the answer could be another the next
