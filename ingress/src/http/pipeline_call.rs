@@ -23,7 +23,7 @@ use crate::execute::{Caching, Context, Failure, Notes, Timings, execute};
 use crate::keys::{self, Key, Slot};
 use crate::limits::RequestLimits;
 use crate::metrics::CLIENT_LEFT;
-use crate::routes::{Pipeline, Route, split};
+use crate::routes::{DeadlineOf, Pipeline, Route, split};
 use crate::tenant::Tenant;
 use crate::{clock, random};
 
@@ -44,7 +44,8 @@ pub(crate) async fn call(
     let priority = headers::priority(&head.headers)?;
     let (pipeline, draw) = choose(route, &head.headers)?;
     let limits = &edge.limits.request;
-    let deadline = end.started + allowed(asked, pipeline.plan.timeout(), limits);
+    let allowed = allowed(asked, pipeline.plan.timeout(), limits);
+    let deadline = end.started + allowed.time;
     let body = match body.take() {
         Some(body) => read_body(body, limits).await?,
         None => Bytes::new(),
@@ -73,13 +74,13 @@ pub(crate) async fn call(
         let (parts, receiver) = mpsc::channel(sse::MAX_WAITING_PARTS);
         context.parts = Some(parts);
         let pipeline = pipeline.clone();
-        let work = async move { counted(&pipeline, &parsed.fields, &context, copy).await };
+        let work = async move { counted(&pipeline, &parsed.fields, &context, allowed.by, copy).await };
         let task = AbortOnDropHandle::new(tokio::spawn(work));
         let keep_alive = limits.stream_keep_alive;
         let running = sse::Running { parts: receiver, task, request_id: request_id.clone(), keep_alive };
         sse::respond(running, in_flight).await?
     } else {
-        let value = counted(pipeline, &parsed.fields, &context, copy).await?;
+        let value = counted(pipeline, &parsed.fields, &context, allowed.by, copy).await?;
         let mut response = answer::json(&value);
         if let Some(timings) = &context.timings {
             let total = clock::now().saturating_duration_since(end.started);
@@ -117,6 +118,7 @@ async fn counted(
     pipeline: &Pipeline,
     fields: &Value,
     context: &Context,
+    deadline: DeadlineOf,
     copy: Option<Copy>,
 ) -> Result<Value, Failure> {
     let result = execute(pipeline, fields, context).await;
@@ -127,14 +129,23 @@ async fn counted(
                 copy.compare(answer);
             }
         }
-        Err(failure) => pipeline.counts.failed(failure.class),
+        Err(failure) => pipeline.counts.failed(failure.class, deadline),
     }
     result
 }
 
-/// How long a request may take: what the client asks for, else what the pipeline says, within the limits.
-fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &RequestLimits) -> Duration {
-    asked.or(pipeline).unwrap_or(limits.default_deadline).min(limits.max_deadline)
+/// How long a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Allowed {
+    time: Duration,
+    by: DeadlineOf,
+}
+
+/// What the client asks for, else what the pipeline says, within the limits.
+fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &RequestLimits) -> Allowed {
+    let usual = pipeline.unwrap_or(limits.default_deadline).min(limits.max_deadline);
+    let time = asked.unwrap_or(usual).min(limits.max_deadline);
+    Allowed { time, by: if time < usual { DeadlineOf::Client } else { DeadlineOf::Pipeline } }
 }
 
 /// Counts a request's end and tells the log; a client that left before it did is 499. It goes with the answer: a stream
@@ -216,15 +227,17 @@ mod tests {
     fn the_client_decides_then_the_pipeline_then_the_default_within_the_limit() {
         let seconds = Duration::from_secs;
         let table = [
-            (None, None, 60),
-            (None, Some(10), 10),
-            (Some(2), Some(10), 2),
-            (Some(20), Some(10), 20),
-            (Some(9999), None, 600),
+            (None, None, 60, DeadlineOf::Pipeline),
+            (None, Some(10), 10, DeadlineOf::Pipeline),
+            (Some(2), Some(10), 2, DeadlineOf::Client),
+            (Some(10), Some(10), 10, DeadlineOf::Pipeline),
+            (Some(20), Some(10), 20, DeadlineOf::Pipeline),
+            (Some(9999), None, 600, DeadlineOf::Pipeline),
+            (Some(30), None, 30, DeadlineOf::Client),
         ];
-        for (asked, pipeline, expected) in table {
+        for (asked, pipeline, time, by) in table {
             let allowed = allowed(asked.map(seconds), pipeline.map(seconds), &RequestLimits::default());
-            assert_eq!(allowed, seconds(expected));
+            assert_eq!(allowed, Allowed { time: seconds(time), by });
         }
     }
 }

@@ -5,6 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use millstream_proto::ErrorClass;
 use millstream_proto::v1;
 
+/// Who set the time that a request had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeadlineOf {
+    /// The pipeline, or the limits of this edge.
+    Pipeline,
+    /// The client, and it gave less than the pipeline does.
+    Client,
+}
+
 /// Counts of one revision; they outlive route tables.
 #[derive(Debug, Default)]
 pub(crate) struct RequestCounts {
@@ -21,10 +30,16 @@ impl RequestCounts {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request failed. What the client is to blame for, and a queue that is full, say nothing about the revision.
-    pub(crate) fn failed(&self, class: ErrorClass) {
+    /// A request failed. What the client is to blame for, its own short deadline too, and a queue that is full say nothing
+    /// about the revision.
+    pub(crate) fn failed(&self, class: ErrorClass, deadline: DeadlineOf) {
         use ErrorClass::{DeadlineExceeded, Internal, Unavailable};
-        if matches!(class, Internal | Unavailable | DeadlineExceeded) {
+        let is_revisions = match class {
+            Internal | Unavailable => true,
+            DeadlineExceeded => deadline == DeadlineOf::Pipeline,
+            _ => false,
+        };
+        if is_revisions {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -70,12 +85,15 @@ mod tests {
         for class in
             [ErrorClass::Internal, ErrorClass::Invalid, ErrorClass::Overloaded, ErrorClass::Cancelled]
         {
-            counts.failed(class);
+            counts.failed(class, DeadlineOf::Pipeline);
+        }
+        for deadline in [DeadlineOf::Pipeline, DeadlineOf::Client] {
+            counts.failed(ErrorClass::DeadlineExceeded, deadline);
         }
         for same in [Some(true), Some(false), None] {
             counts.compared(same);
         }
-        assert_eq!(counts.take_outcomes(3), Some(v1::Outcomes { revision: 3, answered: 1, failed: 1 }));
+        assert_eq!(counts.take_outcomes(3), Some(v1::Outcomes { revision: 3, answered: 1, failed: 2 }));
         let shadow = v1::ShadowOutcomes { revision: 3, compared: 2, different: 1, failed: 1 };
         assert_eq!(counts.take_shadow(3), Some(shadow));
         assert_eq!((counts.take_outcomes(3), counts.take_shadow(3)), (None, None));

@@ -11,5 +11,6 @@ mod table;
 mod watch;
 
 pub(crate) use caches::tend_caches;
+pub(crate) use counts::DeadlineOf;
 pub(crate) use table::{Pipeline, Route, RouteTable, Routes};
 pub(crate) use watch::{Hello, watch};
