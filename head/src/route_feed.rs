@@ -82,6 +82,7 @@ fn encode_pipeline(route: &PipelineRoute) -> v1::PipelineRoute {
         address: replica.address.clone(),
         revision: replica.revision,
         serves: replica.serves.clone(),
+        answers: replica.answers.clone(),
     };
     let deployments = route.deployments.iter().map(|route| v1::DeploymentRoute {
         deployment: route.deployment.to_string(),

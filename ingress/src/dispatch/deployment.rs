@@ -57,6 +57,8 @@ pub(crate) struct NewTarget {
     pub revision: u64,
     /// The routed revisions that it serves; empty for one that helps out.
     pub serves: SmallVec<[u64; 2]>,
+    /// The revisions whose requests it can answer; empty where all replicas can answer all.
+    pub answers: SmallVec<[u64; 2]>,
     /// Sends calls to it.
     pub client: Arc<dyn ReplicaClient>,
 }
@@ -186,8 +188,8 @@ impl Deployment {
     }
 
     /// Which replicas a call that avoids some may go to.
-    pub(crate) fn reach(&self, avoid: &[Key]) -> Reach {
-        self.shared.lock().pool.reach(avoid)
+    pub(crate) fn reach(&self, wish: Wish<'_>) -> Reach {
+        self.shared.lock().pool.reach(wish)
     }
 
     /// The routed revision whose replicas a call of another pipeline with this draw is for; `None` without any.
@@ -229,7 +231,7 @@ impl Deployment {
         let old = std::mem::take(&mut shared.targets);
         let mut members = Vec::with_capacity(replicas.len());
         for replica in replicas {
-            let serves = replica.serves.clone();
+            let (serves, answers) = (replica.serves.clone(), replica.answers.clone());
             let same = |target: &&Arc<Target>| target.id == replica.id && target.address == replica.address;
             let target = old.iter().find(same).cloned().unwrap_or_else(|| {
                 let key = shared.next_key;
@@ -237,7 +239,7 @@ impl Deployment {
                 let NewTarget { id, node_id, address, locality, revision, client, .. } = replica;
                 Arc::new(Target { key, id, node_id, address, locality, revision, client })
             });
-            members.push(Member { key: target.key, locality: target.locality, serves });
+            members.push(Member { key: target.key, locality: target.locality, serves, answers });
             shared.targets.push(target);
         }
         let Shared { pool, rng, .. } = &mut *shared;

@@ -14,13 +14,15 @@ use super::admission::{self, DrainRate};
 use super::ejection::{self, Health, Others, Outcome};
 use super::queue::FairQueue;
 pub use super::queue::{Claim, Ticket};
-use super::router::{self, Candidate, Locality};
+use super::router::{self, Candidate};
+
+mod replica;
+
+use self::replica::{Aim, Group, Replica};
+pub use self::replica::{Key, Member};
 
 /// How long a replica that said it is full is left alone, unless one of our calls on it ends before.
 const FULL_BACKOFF: Duration = Duration::from_millis(20);
-
-/// A replica, for as long as it is in the routes; never used twice.
-pub type Key = u32;
 
 /// What a deployment's settings say about admission and choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,26 +107,6 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Replicas of which a call should get one, as long as one of them is in rotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Group {
-    /// Those that serve this revision.
-    Serving(u64),
-    /// Older ones that help out until enough new ones are ready.
-    Helping,
-}
-
-/// A replica of a new route table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its key.
-    pub key: Key,
-    /// How near it is.
-    pub locality: Locality,
-    /// The routed revisions that it serves; empty for one that helps out.
-    pub serves: SmallVec<[u64; 2]>,
-}
-
 /// A routed revision and its thousandths of the requests.
 pub type Part = (u64, u16);
 
@@ -139,21 +121,11 @@ pub enum Reach {
     AllAvoided,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Replica {
-    key: Key,
-    locality: Locality,
-    serves: SmallVec<[u64; 2]>,
-    ongoing: u32,
-    full_until: Option<Instant>,
-    health: Health,
-}
-
 /// A request that waits.
 #[derive(Debug, Clone, PartialEq)]
 struct Waiting {
     avoid: SmallVec<[Key; 2]>,
-    group: Option<Group>,
+    aim: Aim,
 }
 
 /// See the module.
@@ -213,10 +185,13 @@ impl Pool {
         let old = std::mem::take(&mut self.replicas);
         self.replicas = replicas
             .into_iter()
-            .map(|Member { key, locality, serves }| match old.iter().find(|replica| replica.key == key) {
-                Some(replica) => Replica { serves, ..replica.clone() },
-                None => {
-                    Replica { key, locality, serves, ongoing: 0, full_until: None, health: Health::FRESH }
+            .map(|Member { key, locality, serves, answers }| {
+                match old.iter().find(|replica| replica.key == key) {
+                    Some(replica) => Replica { serves, answers, ..replica.clone() },
+                    None => {
+                        let (ongoing, full_until, health) = (0, None, Health::FRESH);
+                        Replica { key, locality, serves, answers, ongoing, full_until, health }
+                    }
                 }
             })
             .collect();
@@ -224,25 +199,36 @@ impl Pool {
         self.pump(now, rng)
     }
 
-    /// The last replica is never ejected, also when the others left the routes.
+    /// The last replica that can answer what it can is never ejected, also when the others left the routes.
     fn keep_one_in_rotation(&mut self) {
-        if self.replicas.iter().any(|replica| replica.health.is_in()) {
-            return;
-        }
-        let until = |replica: &&mut Replica| match replica.health {
+        let until = |replica: &Replica| match replica.health {
             Health::Out { until, .. } => Some(until),
             Health::In { .. } | Health::Probing { .. } => None,
         };
-        if let Some(replica) = self.replicas.iter_mut().min_by_key(until) {
-            replica.health = Health::FRESH;
+        loop {
+            let alone = |replica: &&Replica| !replica.health.is_in() && !self.has_stand_in(replica);
+            let first = self.replicas.iter().filter(alone).min_by_key(|replica| until(replica));
+            let Some(key) = first.map(|replica| replica.key) else { return };
+            let replica = self.replicas.iter_mut().find(|replica| replica.key == key);
+            replica.into_iter().for_each(|replica| replica.health = Health::FRESH);
         }
     }
 
+    /// Whether another replica in rotation can answer whatever this one can.
+    fn has_stand_in(&self, replica: &Replica) -> bool {
+        let own = if replica.answers.is_empty() { &replica.serves } else { &replica.answers };
+        let can = |other: &Replica| own.iter().all(|revision| other.can_answer(Some(*revision)));
+        let mut others = self.replicas.iter().filter(|other| other.key != replica.key);
+        others.any(|other| other.health.is_in() && can(other))
+    }
+
     /// Which replicas a request that avoids some may go to.
-    pub fn reach(&self, avoid: &[Key]) -> Reach {
-        if self.replicas.is_empty() {
+    pub fn reach(&self, wish: Wish<'_>) -> Reach {
+        let revision = self.aim(wish).revision;
+        let mut able = self.replicas.iter().filter(|replica| replica.can_answer(revision)).peekable();
+        if able.peek().is_none() {
             Reach::Empty
-        } else if self.replicas.iter().all(|replica| avoid.contains(&replica.key)) {
+        } else if able.all(|replica| wish.avoid.contains(&replica.key)) {
             Reach::AllAvoided
         } else {
             Reach::Open
@@ -256,13 +242,13 @@ impl Pool {
 
     /// Admits, queues or sheds a request.
     pub fn request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> Requested {
-        let group = self.group(wish);
+        let aim = self.aim(wish);
         if self.queue.is_empty()
-            && let Some(key) = self.pick(wish.avoid, group, now, rng)
+            && let Some(key) = self.pick(wish.avoid, aim, now, rng)
         {
             return Requested { admission: Admission::Send(key), grants: Vec::new(), evicted: None };
         }
-        let ticket = self.queue.push(wish.claim, Waiting { avoid: wish.avoid.into(), group });
+        let ticket = self.queue.push(wish.claim, Waiting { avoid: wish.avoid.into(), aim });
         let mut grants = self.pump(now, rng);
         if let Some(position) = grants.iter().position(|grant| grant.ticket == ticket) {
             let grant = grants.remove(position);
@@ -294,8 +280,8 @@ impl Pool {
 
     /// A place at once, or none: for a request that does not wait, and goes before nobody who does.
     pub fn try_request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> Option<Key> {
-        let group = self.group(wish);
-        if self.queue.is_empty() { self.pick(wish.avoid, group, now, rng) } else { None }
+        let aim = self.aim(wish);
+        if self.queue.is_empty() { self.pick(wish.avoid, aim, now, rng) } else { None }
     }
 
     /// Answers per second while requests wait; 0 while unknown.
@@ -321,7 +307,8 @@ impl Pool {
         } else {
             self.drain_rate.observe(self.replicas.len(), now);
         }
-        let others_in = self.replicas.iter().any(|replica| replica.key != key && replica.health.is_in());
+        let ended = self.replicas.iter().find(|replica| replica.key == key);
+        let others_in = ended.is_some_and(|replica| self.has_stand_in(replica));
         let others = if others_in { Others::InRotation } else { Others::None };
         if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == key) {
             replica.ongoing = replica.ongoing.saturating_sub(1);
@@ -339,10 +326,11 @@ impl Pool {
         self.pumped_at = Some(now);
         let mut grants = Vec::new();
         let mut behind = None;
-        while let Some((place, Waiting { avoid, group })) = self.queue.next(behind) {
-            let (avoid, group) = (avoid.clone(), *group);
-            let anywhere = avoid.is_empty() && group.is_none();
-            if let Some(key) = self.pick(&avoid, group, now, rng) {
+        let all_answer_all = self.replicas.iter().all(|replica| replica.answers.is_empty());
+        while let Some((place, Waiting { avoid, aim })) = self.queue.next(behind) {
+            let (avoid, aim) = (avoid.clone(), *aim);
+            let anywhere = avoid.is_empty() && aim.group.is_none() && all_answer_all;
+            if let Some(key) = self.pick(&avoid, aim, now, rng) {
                 self.queue.serve(place.ticket());
                 grants.push(Grant { ticket: place.ticket(), key });
             } else if anywhere || !self.replicas.iter().any(|replica| self.can_take(replica, now)) {
@@ -382,33 +370,40 @@ impl Pool {
         room && open
     }
 
-    /// Which replicas a call should get one of; `None` where all serve the same.
-    fn group(&self, wish: Wish<'_>) -> Option<Group> {
+    /// Where a call is to go.
+    fn aim(&self, wish: Wish<'_>) -> Aim {
         if self.parts.is_empty() {
-            return None;
+            return Aim { revision: wish.revision, group: None };
         }
         let drawn = || router::drawn(self.parts.iter().map(|part| part.1), wish.draw);
-        let revision = wish.revision.or_else(|| drawn().map(|index| self.parts[index].0))?;
+        let revision = wish.revision.or_else(|| drawn().map(|index| self.parts[index].0));
+        Aim { revision, group: revision.and_then(|revision| self.group(revision, wish.draw)) }
+    }
+
+    /// Which replicas a call of a revision's request should get one of.
+    fn group(&self, revision: u64, draw: u16) -> Option<Group> {
         let serving = self.replicas.iter().filter(|replica| replica.serves.contains(&revision)).count();
         // Older replicas help the revision that serves, not one that is on trial.
         let is_serving = self.parts.first().is_some_and(|part| part.0 == revision);
-        let helpers = self.replicas.iter().filter(|replica| is_serving && replica.serves.is_empty());
+        let helps = |replica: &&Replica| replica.serves.is_empty() && replica.can_answer(Some(revision));
+        let helpers = self.replicas.iter().filter(|replica| is_serving && helps(replica));
         let helping = helpers.count();
-        let share = usize::from(wish.draw) * (serving + helping) < serving * 1000;
+        let share = usize::from(draw) * (serving + helping) < serving * 1000;
         (serving > 0).then_some(if share { Group::Serving(revision) } else { Group::Helping })
     }
 
     /// Chooses a replica and books a place in it. The group binds while one of its replicas is in rotation.
-    fn pick(&mut self, avoid: &[Key], group: Option<Group>, now: Instant, rng: &mut impl Rng) -> Option<Key> {
-        let group = group.filter(|&group| {
-            let open = |replica: &Replica| replica.health.is_in() && !avoid.contains(&replica.key);
+    fn pick(&mut self, avoid: &[Key], aim: Aim, now: Instant, rng: &mut impl Rng) -> Option<Key> {
+        let able = |replica: &Replica| replica.can_answer(aim.revision) && !avoid.contains(&replica.key);
+        let group = aim.group.filter(|&group| {
+            let open = |replica: &Replica| replica.health.is_in() && able(replica);
             self.replicas.iter().any(|replica| replica.is_in(group) && open(replica))
         });
         let able: SmallVec<[usize; 8]> = (0..self.replicas.len())
             .filter(|&index| {
                 let replica = &self.replicas[index];
                 let wanted = group.is_none_or(|group| replica.is_in(group));
-                wanted && self.can_take(replica, now) && !avoid.contains(&replica.key)
+                wanted && able(replica) && self.can_take(replica, now)
             })
             .collect();
         // A probe that is due goes first, or an ejected replica would never come back under light load.
@@ -428,19 +423,6 @@ impl Pool {
         replica.ongoing += 1;
         debug_assert!(replica.ongoing <= self.limits.max_ongoing, "a replica never gets more than it takes");
         Some(replica.key)
-    }
-}
-
-impl Replica {
-    fn is_in(&self, group: Group) -> bool {
-        match group {
-            Group::Serving(revision) => self.serves.contains(&revision),
-            Group::Helping => self.serves.is_empty(),
-        }
-    }
-
-    fn candidate(&self) -> Candidate {
-        Candidate { ongoing: self.ongoing, locality: self.locality }
     }
 }
 

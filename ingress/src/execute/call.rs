@@ -159,10 +159,10 @@ impl Performance<'_> {
 
     /// Waits when every replica was asked in vain; ends with `error` when there is none left to ask.
     async fn before_next(&mut self, error: CallError) -> Result<(), CallError> {
-        if self.deployment.reach(&self.failed_on) == Reach::AllAvoided {
+        if self.deployment.reach(self.wish(&self.failed_on)) == Reach::AllAvoided {
             return Err(error);
         }
-        if !self.absent.is_empty() && self.deployment.reach(&self.avoided()) == Reach::AllAvoided {
+        if !self.absent.is_empty() && self.deployment.reach(self.wish(&self.avoided())) == Reach::AllAvoided {
             let wait = retry::backoff(self.rounds, random::rng().random());
             self.rounds += 1;
             self.absent.clear();

@@ -252,6 +252,7 @@ impl Routes {
             locality,
             revision: replica.revision,
             serves: replica.serves.iter().copied().collect(),
+            answers: replica.answers.iter().copied().collect(),
             client,
         }
     }

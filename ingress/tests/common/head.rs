@@ -270,6 +270,7 @@ pub(crate) fn table(
         address: address.to_string(),
         revision: 1,
         serves: vec![1],
+        answers: Vec::new(),
     });
     let route = v1::DeploymentRoute { deployment: deployment.to_owned(), replicas: replicas.collect() };
     let pipeline = v1::PipelineRoute {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_core::model::{RouteTable, State, TableVersion};
 use millstream_core::scheduler::WHOLE_DEVICE;
-use millstream_pipelines::{FullName, Name};
+use millstream_pipelines::{FullName, Name, Task};
 use millstream_proto::{NodeId, ReplicaId};
 use millstream_worker::decisions::Order;
 
@@ -30,6 +30,8 @@ pub enum Rule {
     AnsweredOnce,
     /// Without faults no request fails; after them none does any more.
     NoneFails,
+    /// A call goes to no replica that cannot answer it, as its settings have another task.
+    AbleAreAsked,
     /// An ingress that has confirmed a table sends to no replica that it does not name.
     RoutesKept,
     /// A replica is told to stop only when no ingress sends to it, or had time to learn that.
@@ -38,6 +40,8 @@ pub enum Rule {
     WholeOfRequests,
     /// A revision that was convicted gets no requests, once the one before it serves.
     ConvictedNotRouted,
+    /// A canary that has begun to fail all calls is convicted, however long it was good before.
+    TurnedBadIsConvicted,
     /// While a head asks to be woken later, a look at everything would decide nothing.
     NothingOverlooked,
     /// A table names no replica that its head has told to stop.
@@ -89,6 +93,8 @@ pub(crate) struct Checks {
     /// Highest term that each node's disk has seen obeyed.
     obeyed: BTreeMap<NodeId, u64>,
     ingresses: BTreeMap<Process, IngressView>,
+    /// What each replica that ever ran does.
+    tasks: BTreeMap<ReplicaId, Task>,
     /// Replicas that are ready at a worker that runs.
     ready: BTreeMap<Process, BTreeSet<ReplicaId>>,
     /// As many as once served and are still asked for.
@@ -138,6 +144,7 @@ impl Checks {
         let mut cpu_milli = 0;
         let mut devices = BTreeMap::<u32, u32>::new();
         for order in orders {
+            self.tasks.insert(order.id.clone(), order.spec.task);
             cpu_milli += order.spec.demand.cpu_milli;
             for share in &order.gpus {
                 *devices.entry(share.index).or_default() += share.milli;
@@ -156,6 +163,15 @@ impl Checks {
             if milli > WHOLE_DEVICE || index >= has.num_gpus {
                 self.fail(rule, format!("{milli} thousandths of device {index} of node {node}"));
             }
+        }
+    }
+
+    /// A request of a revision is sent to a replica, for a task.
+    pub(crate) fn asks(&mut self, replica: &ReplicaId, task: Task, revision: impl Display) {
+        let theirs = self.tasks.get(replica).copied();
+        if theirs.is_some_and(|theirs| theirs != task) {
+            let detail = format!("{replica} ({theirs:?}) is asked for {task:?} of {revision}");
+            self.fail(Rule::AbleAreAsked, detail);
         }
     }
 

@@ -4,20 +4,27 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_core::desired::Mode;
+use millstream_core::model::Replica;
 use millstream_core::present::status::status;
 use millstream_core::rollout::Phase;
+use millstream_pipelines::Name;
+use millstream_proto::ReplicaId;
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState};
 
+use crate::checks::Rule;
 use crate::client::Strictness;
 use crate::clock::{Event, Host};
 use crate::head::Head;
 use crate::pipelines::is_sound;
-use crate::scenario::Room;
+use crate::scenario::{CALM_REQUESTS_MS, CONVICTED_WITHIN, Room};
 use crate::world::World;
 
 /// How long it may take from the end of the faults: a replica that failed often waits up to 60 s for its next start, and
 /// nodes are replaced after 15 s.
 const BOUND: Duration = Duration::from_secs(150);
+/// How long a canary that fails every call may stand after the faults: a head that began a term meanwhile waits for its
+/// nodes, and has seen none of its answers.
+const CONVICTED_LATER: Duration = Duration::from_secs(30);
 /// How long it must rest.
 const REST: Duration = Duration::from_secs(12);
 /// How long after the faults somebody may still learn of a broken connection, or a node be given up; rest is looked for
@@ -32,9 +39,15 @@ impl World {
     pub(crate) fn inspect(&mut self) {
         let now = self.cx.now();
         let Some(healed_at) = self.healed_at else {
+            if self.scenario.leaves_heads_alone() {
+                self.check_turned_bad(CONVICTED_WITHIN);
+            }
             self.heal();
             return;
         };
+        if now - healed_at >= CONVICTED_LATER {
+            self.check_turned_bad(Duration::ZERO);
+        }
         self.cx.agenda.after(LOOK, Event::Inspect);
         if now - healed_at < NOTICED {
             return;
@@ -60,12 +73,32 @@ impl World {
         }
     }
 
+    /// A revision that turned bad that long ago, and stands.
+    fn turned_bad(&self, ago: Duration) -> Option<&(Name, u64)> {
+        let now = self.cx.now();
+        let pipelines = &self.cx.store.desired.pipelines;
+        let stands = |(name, revision): &(Name, u64)| {
+            pipelines.get(name).is_some_and(|pipeline| pipeline.wanted == *revision)
+        };
+        let long_ago = self.cx.failures.turned_bad.iter().filter(|(_, at)| now - **at >= ago);
+        long_ago.map(|(revision, _)| revision).find(|revision| stands(revision))
+    }
+
+    /// What turned bad that long ago must be convicted.
+    fn check_turned_bad(&mut self, ago: Duration) {
+        if let Some((name, revision)) = self.turned_bad(ago).cloned() {
+            let detail = format!("revision {revision} of {name} fails every call and stands");
+            self.cx.checks.fail(Rule::TurnedBadIsConvicted, detail);
+        }
+    }
+
     /// The script is over: what is broken is mended, what is down comes back.
     fn heal(&mut self) {
         self.healed_at = Some(self.cx.now());
         self.cx.note(|| "* everything heals".to_owned());
         self.cx.net.heal();
-        self.cx.failing_calls = 0;
+        self.cx.failures.permille = 0;
+        self.scenario.request_gap_ms = CALM_REQUESTS_MS;
         self.cx.net.latency.one_in = 0;
         for index in 0..2 {
             if index == self.cx.leader {
@@ -97,7 +130,11 @@ impl World {
         let wanted = head.desired().pipelines.values().filter_map(|pipeline| pipeline.wanted());
         let mut specs =
             wanted.filter_map(|wanted| wanted.compiled.as_ref().ok()).flat_map(|it| it.deployments.values());
-        head.state().rollouts.is_empty()
+        // What only requests under way may need leaves by itself, later.
+        let routes = head.state().routes.pipelines.iter().flat_map(|route| &route.deployments);
+        let lasts = routes.flat_map(|route| &route.replicas).all(|replica| !replica.serves.is_empty());
+        lasts
+            && head.state().rollouts.is_empty()
             && head.desired().pipelines.values().all(|pipeline| pipeline.watched.is_none())
             && specs.all(|spec| spec.autoscaling.min_replicas == spec.autoscaling.max_replicas)
     }
@@ -132,13 +169,30 @@ impl World {
         })
     }
 
+    /// What the workers run; or what of it is not ready.
+    fn running(&self) -> Result<BTreeSet<ReplicaId>, String> {
+        let mut running = BTreeSet::new();
+        for worker in self.workers.iter().filter_map(|slot| slot.running.as_ref()) {
+            for report in worker.lifecycle.reports() {
+                if report.state != ReplicaState::Ready {
+                    return Err(format!("{} is {:?}", report.order.id, report.state));
+                }
+                running.insert(report.order.id.clone());
+            }
+        }
+        Ok(running)
+    }
+
     /// What is not yet as it should be.
     fn unrest(&self) -> Option<String> {
         let Some(head) = self.leader() else { return Some("no head leads".into()) };
+        if let Some((name, revision)) = self.turned_bad(Duration::ZERO) {
+            return Some(format!("revision {revision} of {name} fails every call"));
+        }
         let now = head.clock(&self.cx);
         let status = status("head", head.desired(), head.state(), &self.cx.timing, now);
-        if let Some(why) = waits(head) {
-            return Some(why.into());
+        if let Some(why) = waits(head).map(Into::into).or_else(|| on_its_way(head)) {
+            return Some(why);
         }
         if self.scenario.room == Room::Tight {
             // What has no place waits; that is all that can be asked of it.
@@ -184,15 +238,10 @@ impl World {
                 booked.extend(deployment.replicas.iter().map(|replica| replica.id.clone()));
             }
         }
-        let mut running = BTreeSet::new();
-        for worker in self.workers.iter().filter_map(|slot| slot.running.as_ref()) {
-            for report in worker.lifecycle.reports() {
-                if report.state != ReplicaState::Ready {
-                    return Some(format!("{} is {:?}", report.order.id, report.state));
-                }
-                running.insert(report.order.id.clone());
-            }
-        }
+        let running = match self.running() {
+            Ok(running) => running,
+            Err(why) => return Some(why),
+        };
         if booked != running {
             return Some(format!("booked {booked:?}, running {running:?}"));
         }
@@ -224,4 +273,13 @@ fn waits(head: &Head) -> Option<&'static str> {
         (.., false) => Some("requests may be under way on a revision that has left the routes"),
         _ => None,
     }
+}
+
+/// A replica that comes or goes, on a node that is heard.
+fn on_its_way(head: &Head) -> Option<String> {
+    let comes_or_goes =
+        |replica: &Replica| replica.leaving.is_some() || replica.state == ReplicaState::Starting;
+    let live = head.state().nodes.values().filter(|node| node.session.is_some());
+    let mut replicas = live.flat_map(|node| &node.replicas);
+    replicas.find(|(_, replica)| comes_or_goes(replica)).map(|(id, _)| format!("{id} is on its way"))
 }

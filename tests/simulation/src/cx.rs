@@ -1,11 +1,12 @@
 //! What all simulated processes share: the clock, the network, chance, the store, and the checks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::Timing;
 use millstream_core::desired::Desired;
+use millstream_pipelines::Name;
 use millstream_proto::NodeId;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -16,7 +17,7 @@ use crate::clock::{Agenda, Event, Host, Process, Timer};
 use crate::network::{ConnId, End, Message, Network};
 use crate::{Mutation, Trace};
 
-/// The store: never lies, never fails. Its own failures are tested elsewhere.
+/// What the store holds.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     /// The last term.
@@ -25,6 +26,15 @@ pub(crate) struct Store {
     pub(crate) desired: Arc<Desired>,
     /// Nodes that have joined and were not forgotten.
     pub(crate) members: BTreeSet<NodeId>,
+}
+
+/// Which calls fail in the engines.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    /// Part of all calls, in thousandths.
+    pub(crate) permille: u32,
+    /// Revisions whose replicas fail every call, and since when.
+    pub(crate) turned_bad: BTreeMap<(Name, u64), Duration>,
 }
 
 /// See the module.
@@ -42,8 +52,7 @@ pub(crate) struct Cx {
     /// The head that workers and ingresses are sent to, and the one that may still believe to lead.
     pub(crate) leader: usize,
     pub(crate) believer: Option<usize>,
-    /// Part of the calls that fail in the engine, in thousandths.
-    pub(crate) failing_calls: u32,
+    pub(crate) failures: Failures,
     pub(crate) last_call: u64,
     trace: Trace,
     lines: Vec<String>,
@@ -66,7 +75,7 @@ impl Cx {
             base,
             leader: 0,
             believer: None,
-            failing_calls: 0,
+            failures: Failures::default(),
             last_call: 0,
             trace,
             lines: Vec::new(),

@@ -36,6 +36,7 @@ impl World {
                 pipeline,
             ),
             Op::Abort { pipeline } => self.change_desired(abort, pipeline),
+            Op::TurnBad { pipeline } => self.turn_bad(pipeline),
             Op::CrashReplica { worker, pick } => {
                 if self.workers[worker].paused_until <= self.cx.now()
                     && let Some(running) = &mut self.workers[worker].running
@@ -121,6 +122,18 @@ impl World {
         let name = self.drafts[pipeline].name();
         self.cx.client.served.remove(&name);
         self.change_desired(delete, pipeline);
+    }
+
+    fn turn_bad(&mut self, pipeline: usize) {
+        let name = self.drafts[pipeline].name();
+        let Some(stored) = self.cx.store.desired.pipelines.get(&name) else { return };
+        let is_canary = matches!(stored.rollout.map(|rollout| rollout.mode), Some(Mode::Canary { .. }));
+        // Its settings may be those of the revision before, whose replicas then serve it.
+        let own = |ranges: &Vec<(u64, u64)>| ranges.iter().all(|(first, _)| *first == stored.wanted);
+        if is_canary && stored.wanted().is_some_and(|wanted| wanted.stored.reuses.values().any(own)) {
+            let now = self.cx.now();
+            self.cx.failures.turned_bad.entry((name, stored.wanted)).or_insert(now);
+        }
     }
 
     /// Sets bounds beside the file, or lets the file count again.

@@ -220,7 +220,8 @@ impl Head {
             Message::Hello(id) => self.hello(conn, from, id, cx),
             Message::Load(loads, counted) => {
                 if let Some(stream) = self.ingress_streams.get(&conn) {
-                    let (id, session) = (stream.id.clone(), stream.session);
+                    let (id, session, counted) =
+                        (stream.id.clone(), stream.session, mutations::counted(counted, cx));
                     if !counted.is_empty() {
                         self.observe(Observation::Counted(id.clone(), session, counted), cx);
                     }
@@ -444,8 +445,8 @@ impl Head {
                 let name = FullName { pipeline: pipeline.name.clone(), deployment };
                 let serving = pipeline.variants.first().map_or(0, |variant| variant.revision.stored.number);
                 let replicas = route.replicas.iter();
-                let replicas =
-                    replicas.filter(|replica| replica.serves.is_empty() || replica.serves.contains(&serving));
+                let has = |list: &[u64]| list.is_empty() || list.contains(&serving);
+                let replicas = replicas.filter(|replica| has(&replica.serves) && has(&replica.answers));
                 all.insert(name, replicas.map(|replica| replica.replica.clone()).collect());
             }
         }

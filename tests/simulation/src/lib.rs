@@ -64,8 +64,12 @@ pub enum Mutation {
     HeadPanics,
     /// An ingress that does not know a pipeline any more while a new revision is on trial.
     IngressLosesRoutes,
+    /// An ingress that asks any replica, whether or not it can answer for the revision.
+    IngressAsksAnybody,
     /// A head that routes as if it had convicted nobody.
     HeadRoutesTheConvicted,
+    /// A head that counts all good answers since a trial began, however long ago they were.
+    HeadCountsOldAnswers,
 }
 
 /// Whether a run notes what happens.

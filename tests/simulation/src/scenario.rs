@@ -12,6 +12,13 @@ use crate::clock::Host;
 use crate::network::Latency;
 use crate::pipelines::{Change, Scaling};
 
+/// How long a canary that fails every call may stand. It gets more than one request a second here, and of 200
+/// outcomes that count twenty failures are enough.
+pub(crate) const CONVICTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Between requests, at least and at most.
+pub(crate) const CALM_REQUESTS_MS: (u64, u64) = (50, 700);
+
 /// Deploys in a script.
 const MAX_DEPLOYS: usize = 12;
 
@@ -28,6 +35,8 @@ pub(crate) enum Weather {
     Heads,
     /// All of it.
     Storm,
+    /// A canary stands for long, answers well, and then fails everything; heads may die or pause meanwhile.
+    LongCanary,
 }
 
 /// Whether all that is asked for has a place.
@@ -65,6 +74,10 @@ pub(crate) enum Op {
         pipeline: usize,
     },
     Abort {
+        pipeline: usize,
+    },
+    /// The replicas of the revision that is a canary fail every call from now on.
+    TurnBad {
         pipeline: usize,
     },
     CrashReplica {
@@ -130,6 +143,8 @@ pub(crate) struct Scenario {
     pub(crate) latency: Latency,
     pub(crate) scaling: Scaling,
     pub(crate) failing_calls: u32,
+    /// Between requests, at least and at most, in milliseconds.
+    pub(crate) request_gap_ms: (u64, u64),
     /// When the script is over and everything heals.
     pub(crate) ends_at: Duration,
     pub(crate) script: Vec<(Duration, Op)>,
@@ -138,6 +153,9 @@ pub(crate) struct Scenario {
 impl Scenario {
     pub(crate) fn draw(seed: u64) -> Self {
         let rng = &mut SmallRng::seed_from_u64(seed);
+        if rng.random_ratio(1, 12) {
+            return Self::long_canary(seed, rng);
+        }
         use Weather::{Calm, Deaths, Heads, Network, Storm};
         let weather = [Calm, Network, Deaths, Heads, Storm][rng.random_range(0..5)];
         let room = if rng.random_ratio(1, 8) { Room::Tight } else { Room::Enough };
@@ -178,9 +196,56 @@ impl Scenario {
             latency,
             scaling: if auto { Scaling::Auto } else { Scaling::Fixed },
             failing_calls: if weather == Storm { 5 } else { 0 },
+            request_gap_ms: CALM_REQUESTS_MS,
             ends_at,
             script,
         }
+    }
+}
+
+impl Scenario {
+    fn long_canary(seed: u64, rng: &mut SmallRng) -> Self {
+        let ms = Duration::from_millis;
+        let pipeline = 0;
+        let mode = Mode::Canary { permille: rng.random_range(300..=500) };
+        let turns_bad_at = ms(rng.random_range(30_000..60_000));
+        let num_nodes = 4;
+        let mut script = vec![
+            (ms(10), Op::Deploy { pipeline, change: Change::InPlace, mode: Mode::Rolling }),
+            // Another task: no replica of the revision before can answer in the canary's place.
+            (ms(8_000), Op::Deploy { pipeline, change: Change::Task, mode }),
+            (turns_bad_at, Op::TurnBad { pipeline }),
+        ];
+        if rng.random() {
+            let weather = Weather::LongCanary;
+            let draw = Draw { weather, auto: false, num_nodes, num_ingresses: 1, num_pipelines: 1 };
+            let at = turns_bad_at - ms(3_000) + ms(rng.random_range(0..6_000));
+            script.push((at, draw.head_fault(rng)));
+            script.sort_by_key(|(at, _)| *at);
+        }
+        Self {
+            seed,
+            weather: Weather::LongCanary,
+            room: Room::Enough,
+            nodes: vec![Capacity { cpu_milli: 4_000, num_gpus: 1 }; num_nodes],
+            num_ingresses: rng.random_range(1..=2),
+            num_pipelines: 1,
+            latency: Latency { usual: ms(rng.random_range(1..=20)), one_in: 0, tail: ms(900) },
+            scaling: Scaling::Fixed,
+            failing_calls: 0,
+            // What a single replica can bear.
+            request_gap_ms: (150, 350),
+            ends_at: turns_bad_at + CONVICTED_WITHIN,
+            script,
+        }
+    }
+
+    /// Whether nothing befalls the heads.
+    pub(crate) fn leaves_heads_alone(&self) -> bool {
+        let befalls = |op: &Op| {
+            matches!(op, Op::CrashHead { .. } | Op::TakeOver { .. } | Op::Pause { .. } | Op::JumpClock { .. })
+        };
+        !self.script.iter().any(|(_, op)| befalls(op))
     }
 }
 
@@ -245,7 +310,7 @@ impl Draw {
             Weather::Network => Some(self.network_fault(rng)),
             Weather::Deaths => Some(self.death(rng)),
             Weather::Heads => Some(self.head_fault(rng)),
-            Weather::Calm | Weather::Storm => None,
+            Weather::Calm | Weather::Storm | Weather::LongCanary => None,
         }
     }
 

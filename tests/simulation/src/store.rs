@@ -38,7 +38,6 @@ impl World {
             return;
         }
         let mut desired = (*self.cx.store.desired).clone();
-        desired.generation += 1;
         let Change { pipeline, revision, baseline, kind } = change;
         match kind {
             ChangeKind::RollBack { reason } => {
@@ -47,6 +46,11 @@ impl World {
             }
             _ => desired::rollout::complete(&mut desired, &pipeline, revision),
         }
+        // It may have been told twice.
+        if desired == *self.cx.store.desired {
+            return;
+        }
+        desired.generation += 1;
         self.cx.store.desired = Arc::new(desired);
         let desired = Arc::clone(&self.cx.store.desired);
         self.tell_stored(process, desired);

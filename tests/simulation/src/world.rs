@@ -78,7 +78,7 @@ impl World {
             })
             .collect();
         let mut cx = Cx::new(rng, Network::new(scenario.latency), timing, mutation, trace);
-        cx.failing_calls = scenario.failing_calls;
+        cx.failures.permille = scenario.failing_calls;
         if scenario.weather == Weather::Calm && scenario.room == Room::Enough {
             cx.client.strictness = Strictness::Strict;
         }
@@ -305,7 +305,8 @@ impl World {
         let cx = &mut self.cx;
         let index = cx.rng.random_range(0..self.ingresses.len());
         let draft = cx.rng.random_range(0..self.drafts.len());
-        let wait = cx.between(50, 700);
+        let (least, most) = self.scenario.request_gap_ms;
+        let wait = cx.between(least, most);
         cx.agenda.after(wait, Event::Request);
         let name = self.drafts[draft].name();
         let due = cx.now() + DEADLINE + ANSWER_SLACK;

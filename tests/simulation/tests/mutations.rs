@@ -88,6 +88,16 @@ fn a_head_that_routes_the_convicted_is_caught() {
 }
 
 #[test]
+fn an_ingress_that_asks_replicas_that_cannot_answer_is_caught() {
+    is_caught(Mutation::IngressAsksAnybody, &[Rule::AbleAreAsked]);
+}
+
+#[test]
+fn a_head_that_counts_old_answers_is_caught() {
+    is_caught(Mutation::HeadCountsOldAnswers, &[Rule::TurnedBadIsConvicted]);
+}
+
+#[test]
 fn a_head_that_forgets_to_stop_replicas_is_caught() {
     is_caught(Mutation::HeadForgetsToStop, &[Rule::Converges]);
 }

@@ -91,6 +91,16 @@ pub struct StoredRevision {
     pub reuses: BTreeMap<Name, Vec<(u64, u64)>>,
 }
 
+impl Pipeline {
+    /// The settings of a replica that was started for `revision` of `deployment`: those that it was started with, or, when
+    /// its revision is no longer kept, those of a revision that it serves, which differ only in what applies in place.
+    #[must_use]
+    pub fn spec_of_replica(&self, deployment: &Name, revision: u64) -> Option<&Arc<DeploymentSpec>> {
+        let served = || self.revisions.values().find(|kept| kept.is_served_by(deployment, revision));
+        self.revisions.get(&revision).or_else(served)?.spec(deployment)
+    }
+}
+
 impl Revision {
     /// Whether a replica that was started for `revision` of `deployment` serves this revision.
     #[must_use]

@@ -91,4 +91,7 @@ pub struct ReplicaRoute {
     pub revision: u64,
     /// The variants that it serves, by revision; empty for an older replica that helps out until enough are ready.
     pub serves: Vec<u64>,
+    /// The revisions whose requests it can answer, where the replicas of a deployment differ in that: another task or
+    /// signature. Empty: it can answer all.
+    pub answers: Vec<u64>,
 }

@@ -28,11 +28,13 @@ pub(crate) fn decide(context: &Context<'_>) -> Needs {
         true => None,
         false => context.pipeline.revisions.get(&serving.revision),
     };
+    let known = |number| [wanted.stored.number, serving.revision].contains(&number);
+    let draining = draining_revisions(context, known);
     for (deployment, spec) in &compiled.deployments {
         let deployment = context.full_name(deployment);
         match old {
             Some(old) => context.start_beside(&deployment, spec, wanted, old, &mut needs),
-            None => context.move_over(&deployment, spec, wanted, &mut needs),
+            None => context.move_over(&deployment, spec, wanted, &draining, &mut needs),
         }
     }
     let of_old = old.and_then(|old| Some((old, old.compiled.as_ref().ok()?)));
@@ -43,8 +45,6 @@ pub(crate) fn decide(context: &Context<'_>) -> Needs {
             context.keep_whole(&context.full_name(deployment), spec, old, &mut needs);
         }
     }
-    let known = |number| [wanted.stored.number, serving.revision].contains(&number);
-    let draining = draining_revisions(context, known);
     let has = |deployment: &Name| {
         compiled.deployments.contains_key(deployment) || old.is_some_and(|old| old.spec(deployment).is_some())
     };
@@ -103,7 +103,14 @@ impl Context<'_> {
     }
 
     /// The newest revision serves: bring it to its number, let others leave as its replicas get ready.
-    fn move_over(&self, deployment: &FullName, spec: &DeploymentSpec, newest: &Revision, needs: &mut Needs) {
+    fn move_over(
+        &self,
+        deployment: &FullName,
+        spec: &DeploymentSpec,
+        newest: &Revision,
+        draining: &[&Arc<Revision>],
+        needs: &mut Needs,
+    ) {
         let all: Vec<_> = self.view.counted(deployment).collect();
         let (current, others): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
             all.iter().copied().partition(|seen| seen.serves(newest));
@@ -111,13 +118,17 @@ impl Context<'_> {
         let missing = target.saturating_sub(current.len());
         let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
         // Those of a revision that was convicted leave at once: they do not help out.
+        let stands_in =
+            |seen: &ReplicaView<'_>| self.spec_of(seen).is_some_and(|old| is_interchangeable(old, spec));
         let previous = |seen: &&ReplicaView<'_>| {
             seen.is_ready()
                 && !is_convicted(self.state, self.name, self.pipeline, seen.replica.revision)
-                && self.spec_of(seen).is_some_and(|old| is_interchangeable(old, spec))
+                && stands_in(seen)
         };
-        let (able, unable): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
+        let (able, mut unable): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
             others.iter().copied().partition(previous);
+        // Requests that began on a revision before have no others to go to.
+        unable.retain(|seen| !(seen.is_ready() && !stands_in(seen) && serves_any(seen, draining)));
         let keep = target.saturating_sub(num_ready).min(able.len());
         let surge = spec.limits.max_surge.max(1) as usize;
         let room = if keep == 0 { missing } else { (target + surge).saturating_sub(current.len() + keep) };
@@ -129,13 +140,8 @@ impl Context<'_> {
         needs.commands.extend(told.filter_map(|seen| update(seen, newest)));
     }
 
-    /// The settings of a replica: those that it was started with, or, when its revision is no longer kept, those of a
-    /// revision that it serves, which differ only in what applies in place.
-    fn spec_of(&self, seen: &ReplicaView<'_>) -> Option<&DeploymentSpec> {
-        let revisions = &self.pipeline.revisions;
-        let own = revisions.get(&seen.replica.revision);
-        let served = || revisions.values().find(|revision| seen.serves(revision));
-        own.or_else(served)?.spec(&seen.replica.deployment.deployment).map(AsRef::as_ref)
+    fn spec_of(&self, seen: &ReplicaView<'_>) -> Option<&Arc<DeploymentSpec>> {
+        self.pipeline.spec_of_replica(&seen.replica.deployment.deployment, seen.replica.revision)
     }
 
     /// Replicas beyond `keep` leave, in this order: those whose node is not heard, those that serve nothing now, those that
@@ -190,8 +196,15 @@ impl Context<'_> {
                 continue;
             }
             let in_old = old.is_some_and(|old| old.spec(&deployment.deployment).is_some());
+            let stands_in = |seen: &ReplicaView<'_>, revision: &Revision| {
+                let specs = self.spec_of(seen).zip(revision.spec(&deployment.deployment));
+                specs.is_some_and(|(theirs, spec)| is_interchangeable(theirs, spec))
+            };
+            let newest_is_ready = self.view.num_ready(deployment, newest) > 0;
             let is_kept = |seen: &ReplicaView<'_>| {
-                !in_newest && !in_old && serves_any(seen, draining) && !seen.cannot_start()
+                let is_needless =
+                    newest_is_ready && stands_in(seen, newest) || old.is_some_and(|old| stands_in(seen, old));
+                !is_needless && serves_any(seen, draining) && !seen.cannot_start()
             };
             let substitutes = old.map_or_else(Vec::new, |old| self.substitutes(deployment, old));
             let known = |seen: &ReplicaView<'_>| {

@@ -1,10 +1,10 @@
 //! The route table: which replicas each pipeline's requests may go to. A new one is made only when its content
 //! changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_pipelines::{FullName, Name};
+use millstream_pipelines::{DeploymentSpec, FullName, Name};
 
 use super::context::{is_convicted, is_interchangeable, target};
 use super::draining::{draining_revisions, serves_any};
@@ -114,14 +114,27 @@ fn route(pass: Pass<'_>, view: &View<'_>, name: &Name, pipeline: &Pipeline) -> O
     let deployments = names.union(&of_lingering).map(|&deployment| {
         let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
         if !names.contains(deployment) {
-            let replicas = left_behind(view, &full_name, &draining);
+            let mut replicas = left_behind(view, &full_name, &draining);
+            tell_apart(&mut replicas, deployment, pipeline, draining.iter().copied());
             return DeploymentRoute { deployment: deployment.clone(), replicas };
         }
-        let mut replicas = replicas(view, &full_name, &variants, helps);
+        // What cannot answer for any variant has requests of its own to finish, whatever is held against it.
+        let finishes = |seen: &ReplicaView<'_>| {
+            let own = pipeline.spec_of_replica(deployment, seen.replica.revision);
+            let can = |variant: &Variant| {
+                let specs = own.zip(variant.revision.spec(deployment));
+                specs.is_some_and(|(own, spec)| is_interchangeable(own, spec))
+            };
+            serves_any(seen, &draining) && !variants.iter().any(can)
+        };
+        let may_answer = |seen: &ReplicaView<'_>| helps(seen.replica.revision) || finishes(seen);
+        let mut replicas = replicas(view, &full_name, &variants, may_answer);
         if let [serving, on_trial] = &*variants {
             let missing = missing(state, view, &full_name, &serving.revision);
             share_with_serving(&mut replicas, deployment, [serving, on_trial], missing, helps);
         }
+        let under_way = variants.iter().map(|variant| &variant.revision).chain(draining.iter().copied());
+        tell_apart(&mut replicas, deployment, pipeline, under_way);
         DeploymentRoute { deployment: deployment.clone(), replicas }
     });
     let deployments = deployments.collect();
@@ -191,15 +204,47 @@ fn replicas(
     view: &View<'_>,
     deployment: &FullName,
     variants: &[Variant],
-    helps: impl Fn(u64) -> bool,
+    may_answer: impl Fn(&ReplicaView<'_>) -> bool,
 ) -> Vec<ReplicaRoute> {
     let route = |seen: &ReplicaView<'_>| {
         let served = variants.iter().filter(|variant| seen.serves(&variant.revision));
         let serves: Vec<_> = served.map(|variant| variant.revision.stored.number).collect();
-        let may_answer_for = serves.is_empty() && helps(seen.replica.revision);
-        (seen.is_ready() && (may_answer_for || !serves.is_empty())).then(|| ReplicaRoute::of(seen, serves))
+        (seen.is_ready() && (!serves.is_empty() || may_answer(seen))).then(|| ReplicaRoute::of(seen, serves))
     };
     by_id(view.counted(deployment).filter_map(route))
+}
+
+/// Where replicas cannot answer the requests of all revisions, says of each which it can. Those that can answer for none on
+/// which requests may be under way leave.
+fn tell_apart<'a>(
+    replicas: &mut Vec<ReplicaRoute>,
+    deployment: &Name,
+    pipeline: &Pipeline,
+    under_way: impl Iterator<Item = &'a Arc<Revision>>,
+) {
+    let specs = pipeline.revisions.iter();
+    let specs: Vec<_> =
+        specs.filter_map(|(number, revision)| Some((*number, revision.spec(deployment)?))).collect();
+    let answers = |replica: &ReplicaRoute| -> Vec<u64> {
+        let own = pipeline.spec_of_replica(deployment, replica.revision);
+        let can = |(number, spec): &&(u64, &Arc<DeploymentSpec>)| {
+            replica.serves.contains(number) || own.is_some_and(|own| is_interchangeable(own, spec))
+        };
+        specs.iter().filter(can).map(|(number, _)| *number).collect()
+    };
+    // Many replicas, few kinds.
+    let mut kinds: BTreeMap<(u64, Vec<u64>), Vec<u64>> = BTreeMap::new();
+    for replica in replicas.iter_mut() {
+        let kind = (replica.revision, replica.serves.clone());
+        let known = kinds.entry(kind).or_insert_with(|| answers(replica));
+        replica.answers.clone_from(known);
+    }
+    if kinds.values().all(|answers| answers.len() == specs.len()) {
+        replicas.iter_mut().for_each(|replica| replica.answers = Vec::new());
+        return;
+    }
+    let under_way: Vec<_> = under_way.map(|revision| revision.stored.number).collect();
+    replicas.retain(|replica| replica.answers.iter().any(|number| under_way.contains(number)));
 }
 
 /// Ready replicas of a deployment that no variant has, for requests that began on a revision that has it.
@@ -222,6 +267,7 @@ impl ReplicaRoute {
             address: seen.node.address.clone(),
             revision: seen.replica.revision,
             serves,
+            answers: Vec::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::view::{ReplicaView, View};
 use crate::autoscaler::{Inputs, Rule, Scaler, bound};
 use crate::desired::{Desired, Mode, Pipeline, Revision, StoredRollout};
 use crate::model::{Command, Load, ReplicaCounts, RouteTable, Scale, SessionId, State};
+use crate::rollout::Phase;
 
 /// The settings that a deployment is scaled by: the wanted revision's; for one that only requests on other revisions
 /// call, those of the newest revision that has it.
@@ -106,6 +107,16 @@ pub(super) fn load(
         if target == 0 && load.ongoing + load.queued > 0 {
             change = Change::Pipeline(name.pipeline.clone());
         }
+    }
+    // A trial may end early once nobody asks any more.
+    let is_busy = |load: &Load| load.ongoing + load.queued > 0;
+    let calmed = before.iter().filter(|(name, load)| is_busy(load) && !loads.get(*name).is_some_and(is_busy));
+    let on_trial = |name: &FullName| {
+        let rollout = state.rollouts.get(&name.pipeline);
+        rollout.is_some_and(|rollout| matches!(rollout.phase, Phase::Trial | Phase::Half))
+    };
+    if change == Change::Numbers && calmed.map(|(name, _)| name).any(on_trial) {
+        change = Change::Outcomes;
     }
     if let Some(ingress) = state.ingresses.get_mut(id) {
         Arc::make_mut(ingress).loads = loads;

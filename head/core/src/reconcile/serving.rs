@@ -7,7 +7,7 @@ use millstream_pipelines::{DeploymentSpec, Name};
 
 use super::context::{Context, beside, is_interchangeable};
 use super::view::ReplicaView;
-use crate::desired::Revision;
+use crate::desired::{Mode, Revision};
 use crate::model::{Command, Serving};
 use crate::rollout::{self, Change, ChangeKind, Next, Observed, Phase, Rollout, Trial};
 
@@ -74,11 +74,18 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether what the wanted revision was deployed over was going back to this one: the store did not know that yet.
+    fn went_back_to(&self, revision: u64) -> bool {
+        let stored = self.pipeline.rollout.map(|stored| stored.baseline);
+        let told = self.state.conclusions.get(self.name).filter(|told| Some(told.revision) == stored);
+        told.and_then(|told| told.back.as_ref()).is_some_and(|(to, _)| *to == revision)
+    }
+
     /// What a rollout under way comes to.
     fn step(&self, rollout: &Rollout, wanted: &Revision, commands: &mut Vec<Command>) -> Next {
         let returns = self.rolled_back_to().is_some()
             || self.pipeline.verdicts.contains_key(&rollout.baseline)
-            || !self.pipeline.may_return_to(rollout.baseline);
+            || !(self.pipeline.may_return_to(rollout.baseline) || self.went_back_to(rollout.baseline));
         let observed = self.observed(rollout, wanted);
         let next = match returns {
             true => rollout::step_back(rollout, &observed),
@@ -122,7 +129,12 @@ impl<'a> Context<'a> {
         };
         let replicas = || self.view.of_pipeline(self.name).flat_map(|(_, replicas)| replicas);
         let all_ready = self.has_ready(wanted, |name, spec| self.target(&self.full_name(name), spec));
-        let is_orphan = |seen: &ReplicaView<'_>| wanted.spec(&seen.replica.deployment.deployment).is_none();
+        let can_stand_in = |seen: &ReplicaView<'_>| {
+            let deployment = &seen.replica.deployment.deployment;
+            let theirs = self.pipeline.spec_of_replica(deployment, seen.replica.revision);
+            let specs = wanted.spec(deployment).zip(theirs);
+            specs.is_some_and(|(spec, theirs)| is_interchangeable(spec, theirs))
+        };
         let unable = replicas().find(|seen| {
             seen.serves(wanted) && seen.cannot_start() && !old.is_some_and(|old| seen.serves(old))
         });
@@ -137,8 +149,8 @@ impl<'a> Context<'a> {
         Observed {
             mode: self.mode(),
             ready: self.has_ready(wanted, needed),
-            // What only the old one has stays for requests under way, and holds nothing up.
-            moved: all_ready && replicas().all(|seen| seen.serves(wanted) || is_orphan(seen)),
+            // What cannot answer for the new one stays for requests that began on the old one, and holds nothing up.
+            moved: all_ready && replicas().all(|seen| seen.serves(wanted) || !can_stand_in(seen)),
             cannot_start: unable.map(|seen| {
                 let error = &seen.replica.error;
                 let why = if error.is_empty() { "its process ended" } else { error };
@@ -172,8 +184,13 @@ impl<'a> Context<'a> {
                 let others = others.filter(|number| !self.pipeline.verdicts.contains_key(number));
                 let candidates = baseline.into_iter().chain([wanted.stored.number]).chain(others);
                 let mut revisions = candidates.filter_map(|number| self.pipeline.revisions.get(&number));
-                match revisions.find(|revision| self.can_serve(revision)) {
-                    Some(revision) => Serving { revision: revision.stored.number, complete: true },
+                let able = revisions.find(|revision| self.can_serve(revision)).map(|it| it.stored.number);
+                // Replicas may be seen late. That is no reason to skip what is left of a takeover, and least of all to
+                // give a canary all requests.
+                let proven = baseline.filter(|baseline| self.pipeline.may_return_to(*baseline));
+                let chosen = if self.mode() == Mode::Rolling { able.or(proven) } else { proven.or(able) };
+                match chosen {
+                    Some(revision) => Serving { revision, complete: true },
                     None => served(false),
                 }
             }

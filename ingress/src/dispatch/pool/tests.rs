@@ -9,6 +9,7 @@ use rand::rngs::SmallRng;
 use millstream_proto::call::Priority;
 
 use super::*;
+use crate::dispatch::router::Locality;
 
 const LIMITS: PoolLimits = PoolLimits { max_ongoing: 2, max_queued: Some(3), near_room: 1 };
 
@@ -25,7 +26,36 @@ fn members(keys: &[Key]) -> Vec<Member> {
 }
 
 fn member(key: Key, serves: &[u64]) -> Member {
-    Member { key, locality: Locality::Remote, serves: serves.into() }
+    Member { key, locality: Locality::Remote, serves: serves.into(), answers: SmallVec::new() }
+}
+
+#[test]
+fn a_request_goes_to_no_replica_that_cannot_answer_it() {
+    let (now, mut rng) = (crate::clock::now(), SmallRng::seed_from_u64(3));
+    let mut pool = Pool::new(LIMITS);
+    let apart =
+        |key, revision| Member { answers: [revision].into_iter().collect(), ..member(key, &[revision]) };
+    pool.set_replicas(vec![apart(0, 1), apart(1, 2)], &[(1, 500), (2, 500)], now, &mut rng);
+    let wish = |avoid| Wish { revision: Some(2), ..Wish::avoiding(avoid) };
+    assert_eq!(pool.reach(wish(&[1])), Reach::AllAvoided);
+    assert_eq!(pool.reach(Wish { revision: Some(3), ..Wish::avoiding(&[]) }), Reach::Empty);
+    // The only one that can is not ejected, however often it fails.
+    for _ in 0..20 {
+        assert_eq!(pool.request(wish(&[]), now, &mut rng).admission, Admission::Send(1));
+        pool.finish(1, Outcome::Failed, now, &mut rng);
+    }
+    // Full, it is waited for, although the other one has room.
+    for _ in 0..LIMITS.max_ongoing {
+        assert_eq!(pool.request(wish(&[]), now, &mut rng).admission, Admission::Send(1));
+    }
+    assert!(matches!(pool.request(wish(&[]), now, &mut rng).admission, Admission::Wait(_)));
+    assert_eq!(pool.try_request(wish(&[]), now, &mut rng), None);
+    let grants = pool.finish(1, Outcome::Answered, now, &mut rng);
+    assert_eq!(grants.iter().map(|grant| grant.key).collect::<Vec<_>>(), [1]);
+    // One that answers both stands in.
+    let both = Member { answers: [1, 2].into_iter().collect(), ..member(2, &[1]) };
+    pool.set_replicas(vec![both, apart(1, 2)], &[(1, 500), (2, 500)], now, &mut rng);
+    assert_eq!(pool.request(wish(&[1]), now, &mut rng).admission, Admission::Send(2));
 }
 
 #[test]
@@ -56,7 +86,7 @@ fn places_in_the_queue_are_shared_out_among_the_ingresses() {
 #[test]
 fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
     let (mut pool, now, mut rng) = pool_of(&[]);
-    assert_eq!(pool.reach(&[]), Reach::Empty);
+    assert_eq!(pool.reach(Wish::avoiding(&[])), Reach::Empty);
     assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(0));
     assert_eq!(pool.set_replicas(members(&[5]), &[], now, &mut rng), [Grant { ticket: 0, key: 5 }]);
 }
@@ -110,8 +140,8 @@ fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
     assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(1));
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 1, key: 0 }]);
     assert_eq!(pool.finish(1, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 1 }]);
-    assert_eq!(pool.reach(&[0]), Reach::Open);
-    assert_eq!(pool.reach(&[1, 0]), Reach::AllAvoided);
+    assert_eq!(pool.reach(Wish::avoiding(&[0])), Reach::Open);
+    assert_eq!(pool.reach(Wish::avoiding(&[1, 0])), Reach::AllAvoided);
 }
 
 #[test]

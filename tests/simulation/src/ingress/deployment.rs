@@ -12,6 +12,7 @@ use millstream_pipelines::DeploymentSpec;
 use millstream_proto::ReplicaId;
 
 use super::{Ingress, Instance};
+use crate::Mutation;
 use crate::clock::Timer;
 use crate::cx::Cx;
 
@@ -70,7 +71,8 @@ impl Deployment {
                 Target { key, id, address, revision: replica.revision }
             });
             let serves = replica.serves.iter().copied().collect();
-            members.push(Member { key: target.key, locality: Locality::Remote, serves });
+            let answers = replica.answers.iter().copied().collect();
+            members.push(Member { key: target.key, locality: Locality::Remote, serves, answers });
             self.targets.push(target);
         }
         members
@@ -99,7 +101,10 @@ impl Ingress {
             deployment.pool.set_limits(PoolLimits { max_ongoing, max_queued, near_room: 2 });
         }
         deployment.pool.set_num_ingresses(num_ingresses);
-        let members = deployment.retarget(replicas);
+        let mut members = deployment.retarget(replicas);
+        if cx.mutation == Mutation::IngressAsksAnybody {
+            members.iter_mut().for_each(|member| member.answers.clear());
+        }
         let grants = deployment.pool.set_replicas(members, parts, now, &mut cx.rng);
         self.deliver(instance, &grants, cx);
     }

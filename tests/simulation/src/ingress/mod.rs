@@ -13,7 +13,7 @@ use std::time::Duration;
 use millstream_core::desired::Revision;
 use millstream_core::model::RouteTable;
 use millstream_ingress::decisions::{Outcomes, Part, Weight};
-use millstream_pipelines::{DeploymentSpec, FullName, Name};
+use millstream_pipelines::{DeploymentSpec, FullName, Name, Task};
 use millstream_proto::IngressId;
 use rand::Rng;
 
@@ -39,8 +39,8 @@ pub(crate) type Instance = u64;
 struct Route {
     /// The revisions and their parts of the requests, the one that serves first.
     weights: Vec<Weight>,
-    /// What requests on each of them call, in order.
-    targets: Vec<Vec<Instance>>,
+    /// What requests on each of them call, in order, and for which task.
+    targets: Vec<Vec<(Instance, Task)>>,
     /// Whether it is sound.
     sound: Vec<bool>,
 }
@@ -208,13 +208,14 @@ impl Ingress {
             let mut route = Route::default();
             for (variant, (revision, permille)) in variants.iter().zip(parts) {
                 let compiled = variant.revision.compiled.iter();
-                let deployments = compiled.flat_map(|compiled| compiled.deployments.keys());
+                let deployments = compiled.flat_map(|compiled| compiled.deployments.iter());
                 let full = |deployment: &Name| FullName {
                     pipeline: pipeline.name.clone(),
                     deployment: deployment.clone(),
                 };
                 route.weights.push(Weight { revision, permille });
-                let targets = deployments.filter_map(|name| self.by_name.get(&full(name)).copied());
+                let targets =
+                    deployments.filter_map(|(name, spec)| Some((*self.by_name.get(&full(name))?, spec.task)));
                 route.targets.push(targets.collect());
                 let mut specs = compiled_specs(&variant.revision);
                 route.sound.push(specs.all(is_sound));

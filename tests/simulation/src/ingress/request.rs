@@ -6,7 +6,7 @@ use millstream_ingress::decisions::{
     Admission, Attempt, Budget, Claim, Decision, Forwarded, Idempotent, Key, Outcome as CallOutcome, Reach,
     Requested, Ticket, Wish, backoff, choose, decide, within_budget,
 };
-use millstream_pipelines::Name;
+use millstream_pipelines::{Name, Task};
 use millstream_proto::call::Priority;
 use millstream_proto::{CallError, ErrorClass, Started};
 use rand::Rng;
@@ -36,7 +36,7 @@ pub(super) struct Request {
     draw: u16,
     /// Whether replicas of that revision answer as they should.
     sound: bool,
-    targets: Vec<Instance>,
+    targets: Vec<(Instance, Task)>,
     stage: usize,
     doing: Doing,
     failed_on: Vec<Key>,
@@ -44,6 +44,16 @@ pub(super) struct Request {
     rounds: u32,
     started_retries: u32,
     holds_retry: bool,
+}
+
+impl Request {
+    /// What it asks of a deployment.
+    fn wish<'w>(&self, avoid: &'w [Key]) -> Wish<'w> {
+        let number = u32::from(self.draw);
+        let priority = Priority::ALL[number as usize % Priority::ALL.len()];
+        let claim = Claim { priority, tenant: number % 4, weight: 1 + number % 2 };
+        Wish { avoid, revision: Some(self.revision), draw: self.draw, claim, deadline: None }
+    }
 }
 
 /// A call that was sent.
@@ -110,19 +120,10 @@ impl Ingress {
     fn acquire(&mut self, id: u64, cx: &mut Cx) {
         let now = cx.instant();
         let Some(request) = self.requests.get_mut(&id) else { return };
-        let instance = request.targets[request.stage];
+        let (instance, _) = request.targets[request.stage];
         let avoid: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
         let Some(deployment) = self.deployments.get_mut(&instance) else { return };
-        let number = u32::from(request.draw);
-        let priority = Priority::ALL[number as usize % Priority::ALL.len()];
-        let claim = Claim { priority, tenant: number % 4, weight: 1 + number % 2 };
-        let wish = Wish {
-            avoid: &avoid,
-            revision: Some(request.revision),
-            draw: request.draw,
-            claim,
-            deadline: None,
-        };
+        let wish = request.wish(&avoid);
         deployment.arrived += 1;
         let Requested { admission, grants, evicted } = deployment.pool.request(wish, now, &mut cx.rng);
         let evicted = evicted.and_then(|(ticket, _)| deployment.waiters.remove(&ticket));
@@ -156,6 +157,12 @@ impl Ingress {
         let way = self.way_to(worker, cx);
         if let Some(request) = self.requests.get_mut(&id) {
             request.doing = Doing::Calling(call);
+            let (_, task) = request.targets[request.stage];
+            // Of a pipeline that was deleted and deployed anew nobody knows any more what it could answer.
+            let kept = cx.store.desired.pipelines.get(&request.pipeline);
+            if kept.is_some_and(|pipeline| pipeline.revisions.contains_key(&request.revision)) {
+                cx.checks.asks(&target.id, task, format_args!("{}@{}", request.pipeline, request.revision));
+            }
         }
         cx.checks.sends(self.process, &target.id);
         let under_way =
@@ -238,11 +245,11 @@ impl Ingress {
     fn before_next(&mut self, id: u64, instance: Instance, error: &CallError, cx: &mut Cx) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let Some(deployment) = self.deployments.get(&instance) else { return };
-        if deployment.pool.reach(&request.failed_on) == Reach::AllAvoided {
+        if deployment.pool.reach(request.wish(&request.failed_on)) == Reach::AllAvoided {
             return self.finish(id, &Outcome::Failed(error.to_string()), cx);
         }
         let avoided: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
-        if !request.absent.is_empty() && deployment.pool.reach(&avoided) == Reach::AllAvoided {
+        if !request.absent.is_empty() && deployment.pool.reach(request.wish(&avoided)) == Reach::AllAvoided {
             let wait = backoff(request.rounds, cx.rng.random());
             request.rounds += 1;
             request.absent.clear();
@@ -284,7 +291,7 @@ impl Ingress {
             return;
         }
         let Some(request) = self.requests.remove(&id) else { return };
-        let instance = request.targets[request.stage.min(request.targets.len() - 1)];
+        let (instance, _) = request.targets[request.stage.min(request.targets.len() - 1)];
         if *outcome != Outcome::Answered {
             cx.note(|| {
                 let Request { pipeline, revision, doing, .. } = &request;
@@ -327,7 +334,7 @@ impl Ingress {
         self.retrying += 1;
         if let Some(request) = self.requests.get_mut(&id) {
             request.holds_retry = true;
-            let instance = request.targets[request.stage];
+            let (instance, _) = request.targets[request.stage];
             self.before_next(id, instance, &broken(), cx);
         }
     }

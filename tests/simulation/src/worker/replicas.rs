@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use millstream_pipelines::Name;
 use millstream_proto::{CallError, ErrorClass, ReplicaId};
 use millstream_worker::decisions::{self as real, Incarnation};
 use rand::Rng;
@@ -33,6 +34,7 @@ pub(super) struct Running {
     never_starts: bool,
     /// Part of its calls that fail.
     fail_ratio: f64,
+    revision: (Name, u64),
 }
 
 impl Running {
@@ -58,6 +60,7 @@ impl Worker {
             run_time: spec.echo.as_ref().map_or(Duration::ZERO, |echo| echo.delay),
             never_starts: never_starts(spec),
             fail_ratio: spec.echo.as_ref().map_or(0.0, |echo| echo.fail_ratio),
+            revision: (order.pipeline.parse().expect("heads order valid names only"), order.revision),
         };
         self.running.insert(order.id.clone(), running);
         let load = cx.between(50, 3_000);
@@ -177,9 +180,12 @@ impl Worker {
 
     pub(super) fn call_done(&mut self, call: u64, cx: &mut Cx) {
         let Some((conn, replica)) = self.calls.remove(&call) else { return };
-        let ratio = self.running.get(&replica).map_or(0.0, |running| running.fail_ratio);
-        let bad = ratio > 0.0 && cx.rng.random::<f64>() < ratio;
-        let fails = bad || cx.failing_calls > 0 && cx.rng.random_range(0..1000) < cx.failing_calls;
+        let running = self.running.get(&replica);
+        let ratio = running.map_or(0.0, |running| running.fail_ratio);
+        let has_turned =
+            running.is_some_and(|running| cx.failures.turned_bad.contains_key(&running.revision));
+        let bad = has_turned || ratio > 0.0 && cx.rng.random::<f64>() < ratio;
+        let fails = bad || cx.failures.permille > 0 && cx.rng.random_range(0..1000) < cx.failures.permille;
         let result =
             if fails { Err(CallError::started(ErrorClass::Internal, "the engine failed")) } else { Ok(()) };
         cx.send((conn, End::Accepter), Message::Reply(call, result));

@@ -249,6 +249,41 @@ fn a_head_restarted_during_a_trial_serves_the_old_revision_and_begins_the_trial_
     assert_eq!(cluster.variants(), [(1, 900, 0), (2, 100, 0)]);
 }
 
+/// The first report after a restart may be that of the canary's node.
+#[test]
+fn a_head_that_sees_replicas_late_gives_a_canary_no_more_than_its_part() {
+    for seen in [&[][..], &["n2"], &["n1", "n2"]] {
+        let mut cluster = on_trial(2, Mode::Canary { permille: 100 });
+        let of = |node: &str| {
+            let node = &cluster.state.nodes[&NodeId::from(node)];
+            node.replicas.iter().map(|(id, replica)| as_report(id, replica)).collect::<Vec<_>>()
+        };
+        let reports: Vec<_> = seen.iter().map(|node| (*node, of(node))).collect();
+        cluster.restart_head();
+        for (node, reports) in reports {
+            let reports = reports.into_iter().filter(|report| seen.len() > 1 || report.revision == 2);
+            cluster.join_with(node, 64, 0, reports.collect());
+        }
+        cluster.join_ingress();
+        cluster.pass(4.0);
+        cluster.obey();
+        let serving = cluster.state.serving[&name("p")];
+        assert_eq!(serving.revision, 1, "{seen:?}");
+        assert!(cluster.desired.pipelines[&name("p")].rollout.is_some(), "{seen:?}: it goes on");
+    }
+}
+
+#[test]
+fn a_trial_that_nobody_asks_any_more_is_looked_at() {
+    let mut cluster = on_trial(1, Mode::Rolling);
+    cluster.under_way(1);
+    cluster.pass(0.3);
+    assert!(cluster.short().is_empty(), "a request is under way");
+    cluster.under_way(0);
+    cluster.pass(0.25);
+    assert_eq!(cluster.short(), ["serve p@2", "retire p-model-1-1"]);
+}
+
 #[test]
 fn an_idle_pipeline_moves_after_a_moment() {
     let mut cluster = on_trial(1, Mode::Rolling);

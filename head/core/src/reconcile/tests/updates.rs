@@ -68,7 +68,17 @@ fn a_changed_task_waits_for_all_new_replicas() {
     assert!(cluster.short().is_empty(), "old replicas cannot help the new plan");
     cluster.set("p-model-1-4", ReplicaState::Ready);
     cluster.obey();
+    // Requests that began on the old revision still have somebody to go to, and nobody else may answer them.
+    let answers = |cluster: &Cluster| {
+        let route = &cluster.state.routes.pipelines[0].deployments[0];
+        route.replicas.iter().map(|replica| replica.answers.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(cluster.routed("p"), ["p-model-1-1", "p-model-1-2", "p-model-1-3", "p-model-1-4"]);
+    assert_eq!(answers(&cluster), [[1], [1], [2], [2]]);
+    cluster.pass(cluster.timing.rollout.watch.as_secs_f64());
+    cluster.obey();
     assert_eq!(cluster.routed("p"), ["p-model-1-3", "p-model-1-4"]);
+    assert_eq!(answers(&cluster), [[2], [2]]);
 }
 
 #[test]
