@@ -24,11 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::epoch::{EpochGate, Verdict};
+use crate::files::write_private;
 use crate::lifecycle::Event;
+use crate::messages::WorkerMsg;
 use crate::order::{self, Order};
 use crate::session::{self, End, NodeFacts, Session};
 use crate::table::ReplicaTable;
-use crate::worker_actor::WorkerMsg;
 use crate::{identity, random};
 
 /// Delays between attempts to reach the head: short, as a head that returns needs its workers.
@@ -317,7 +318,7 @@ impl HeadLinkState {
     /// Keeps a value; returns once it is on disk.
     async fn remember(&self, what: &str, file: PathBuf, value: &str) {
         let text = value.to_owned();
-        let stored = tokio::task::spawn_blocking(move || identity::store(&file, &text)).await;
+        let stored = tokio::task::spawn_blocking(move || write_private(&file, &text)).await;
         if let Ok(Err(error)) = stored {
             tracing::error!(%error, value, "cannot keep the {what} on disk; it holds until this process ends");
         }

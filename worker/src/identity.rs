@@ -2,11 +2,12 @@
 //! and the highest epoch that it has obeyed there.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use millstream_proto::NodeId;
 
+use crate::files::write_private;
 use crate::random;
 
 const NODE_ID: &str = "node_id";
@@ -26,7 +27,7 @@ pub(crate) fn node_id(data_dir: &Path) -> io::Result<NodeId> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = random::uuid().to_string();
-            store(&path, &id)?;
+            write_private(&path, &id)?;
             Ok(NodeId::new(id))
         }
         Err(error) => Err(error),
@@ -68,15 +69,6 @@ fn broken(path: &Path, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("`{}` {what}", path.display()))
 }
 
-/// Writes beside the file and renames, so that a crash leaves the old text or the new one; returns once it is on disk.
-pub(crate) fn store(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +86,7 @@ mod tests {
     fn the_cluster_is_remembered() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load_cluster_id(dir.path()).unwrap(), None);
-        store(&cluster_id_file(dir.path()), "c-1").unwrap();
+        write_private(&cluster_id_file(dir.path()), "c-1").unwrap();
         assert_eq!(load_cluster_id(dir.path()).unwrap().as_deref(), Some("c-1"));
     }
 
@@ -102,7 +94,7 @@ mod tests {
     fn the_epoch_survives_and_a_broken_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load_epoch(dir.path()).unwrap(), 0);
-        store(&epoch_file(dir.path()), "7").unwrap();
+        write_private(&epoch_file(dir.path()), "7").unwrap();
         assert_eq!(load_epoch(dir.path()).unwrap(), 7);
         fs::write(dir.path().join(EPOCH), "seven").unwrap();
         assert!(load_epoch(dir.path()).unwrap_err().to_string().contains("epoch"));

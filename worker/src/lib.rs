@@ -25,9 +25,11 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::client::WorkerClient;
 use crate::engines::Engines;
 use crate::head_link::HeadLinkArgs;
+use crate::messages::WorkerMsg;
+use crate::node::Node;
 use crate::session::NodeFacts;
 use crate::table::ReplicaTable;
-use crate::worker_actor::{Node, WorkerActor, WorkerArgs, WorkerMsg};
+use crate::worker_actor::{WorkerActor, WorkerArgs};
 
 mod client;
 mod clock;
@@ -35,12 +37,15 @@ mod echo;
 mod engine_thread;
 mod engines;
 mod epoch;
+mod files;
 mod head_link;
 mod identity;
 mod inbox;
 mod lifecycle;
+mod messages;
 pub mod metrics;
 mod models;
+mod node;
 mod order;
 mod panics;
 mod random;
@@ -56,6 +61,8 @@ mod test_engine;
 #[cfg(test)]
 mod testing;
 mod worker_actor;
+
+pub use crate::files::write_private;
 
 /// What this crate decides, open to the simulation of a whole cluster: it runs this very code on a virtual clock, where
 /// the actors of this crate run it on a real one. Nothing else is to be built on it.

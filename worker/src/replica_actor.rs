@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine_thread::{self, EngineEvent, Job};
 use crate::lifecycle::{Event, Incarnation};
+use crate::messages::WorkerMsg;
+use crate::node::Node;
 use crate::order::Order;
 use crate::resources;
 use crate::slots::Slots;
 use crate::table::{Feed, Handle, Runner};
-use crate::worker_actor::{Node, WorkerMsg};
 
 /// How long an engine that was told to stop may take to give its memory back before the replica counts as gone.
 const STOP_GRACE: Duration = Duration::from_secs(5);

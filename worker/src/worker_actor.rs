@@ -9,22 +9,21 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connect::Backoff;
+use millstream_proto::ReplicaId;
 use millstream_proto::status::ReplicaState;
-use millstream_proto::{NodeId, ReplicaId, v1};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
-use crate::engines::Engines;
 use crate::head_link::{HeadLink, HeadLinkArgs, HeadLinkMsg};
 use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};
+use crate::messages::WorkerMsg;
 use crate::metrics::{self, DeploymentNumbers};
+use crate::node::Node;
 use crate::order::{self, Order, Report};
 use crate::replica_actor::{ReplicaActor, ReplicaArgs, ReplicaMsg};
-use crate::table::ReplicaTable;
 use crate::{clock, random};
 
 /// Delays before a head link that died is started again.
@@ -32,20 +31,6 @@ const LINK_BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: 
 
 /// How often the gauges are set.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What the replicas of this node share.
-pub(crate) struct Node {
-    /// The node.
-    pub(crate) id: NodeId,
-    /// Where calls find replicas.
-    pub(crate) table: Arc<ReplicaTable>,
-    /// What runs models.
-    pub(crate) engines: Arc<Engines>,
-    /// Folders that hold models by name.
-    pub(crate) model_dirs: Arc<[PathBuf]>,
-    /// Cores of the machine.
-    pub(crate) num_cores: usize,
-}
 
 /// Supervises a node's replicas.
 pub(crate) struct WorkerActor;
@@ -56,29 +41,6 @@ pub(crate) struct WorkerArgs {
     pub(crate) node: Arc<Node>,
     /// How the head is reached; `None` in tests without one.
     pub(crate) link: Option<HeadLinkArgs>,
-}
-
-/// What a worker is told.
-pub(crate) enum WorkerMsg {
-    /// By the head link (orders), by replicas (progress), by its own timers (retries). Twice is harmless.
-    Event(Event),
-    /// By the head link, when it dials: answered by [`HeadLinkMsg::Inventory`] with the same number, before any later
-    /// change is told.
-    Inventory(u64),
-    /// By its own timer: start the head link again.
-    RestartLink,
-    /// By its own timer, each second: set the gauges.
-    Measure,
-    /// By [`Worker::drain`](crate::Worker::drain): stop all replicas, then the link; answered when both are gone.
-    Leave {
-        /// How long calls may take to finish.
-        drain: Duration,
-        /// Answered once.
-        done: RpcReplyPort<()>,
-    },
-    /// By tests and people: every replica as the head sees it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for debug endpoints to come"))]
-    Inspect(RpcReplyPort<Vec<v1::ReplicaReport>>),
 }
 
 /// A worker's state.

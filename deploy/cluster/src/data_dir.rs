@@ -1,7 +1,5 @@
 //! The data directory: who holds it, where the cluster listens (`endpoints.json`), the admin token.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +7,6 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use crate::global::Global;
 use crate::random;
@@ -136,17 +133,7 @@ fn token(path: &Path) -> Result<String> {
 
 /// Writes a file that only its owner can read, whole or not at all.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
-    let write = || -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        // Under a name of its own, and readable for nobody else from the start.
-        let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        // The new name is on the disk only when the folder is.
-        File::open(folder)?.sync_all()
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))
+    millstream_worker::write_private(path, text).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_proto::ReplicaId;
 use millstream_worker::decisions::Incarnation;
 
-use crate::network::{ConnId, End, Message};
+use crate::message::{ConnId, End, Message};
 
 /// A place where processes run, one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -14,7 +14,8 @@ use rand::rngs::SmallRng;
 use crate::checks::Checks;
 use crate::client::Client;
 use crate::clock::{Agenda, Event, Host, Process, Timer};
-use crate::network::{ConnId, End, Message, Network};
+use crate::message::{ConnId, End, Message};
+use crate::network::Network;
 use crate::{Mutation, Trace};
 
 /// What the store holds.

@@ -27,7 +27,7 @@ use crate::Mutation;
 use crate::checks::{Rule, named};
 use crate::clock::{Event as Happening, Process, Timer};
 use crate::cx::Cx;
-use crate::network::{self, ConnId, End, Message};
+use crate::message::{self, ConnId, End, Message};
 
 /// Looks at one instant; more means that decisions go in a circle.
 const MAX_LOOKS_AT_ONCE: u32 = 60;
@@ -275,7 +275,7 @@ impl Head {
             self.node_streams.remove(&old);
         }
         self.node_streams.insert(conn, (node, session));
-        let registered = Message::Command(self.state().epoch, network::Command::Registered);
+        let registered = Message::Command(self.state().epoch, message::Command::Registered);
         cx.send((conn, End::Accepter), registered);
         self.observe(Observation::NodeJoined(session, registration), cx);
     }
@@ -363,14 +363,14 @@ impl Head {
                         replica.gpus.clear();
                     }
                 }
-                (&order.node, network::Command::Start(Box::new(order.clone())))
+                (&order.node, message::Command::Start(Box::new(order.clone())))
             }
             Command::Stop { .. } if cx.mutation == Mutation::HeadForgetsToStop => return,
             Command::Stop { node, replica, drain, .. } => {
-                (node, network::Command::Stop(replica.clone(), *drain))
+                (node, message::Command::Stop(replica.clone(), *drain))
             }
             Command::Retire { node, replica, .. } if cx.mutation == Mutation::HeadStopsAtOnce => {
-                (node, network::Command::Stop(replica.clone(), Duration::from_secs(5)))
+                (node, message::Command::Stop(replica.clone(), Duration::from_secs(5)))
             }
             Command::ReplaceNode { node } => {
                 if let Some((_, conn)) = self.nodes.remove(node) {

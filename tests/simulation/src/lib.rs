@@ -20,6 +20,7 @@ mod cx;
 mod faults;
 mod head;
 mod ingress;
+mod message;
 mod network;
 mod pipelines;
 mod run;

@@ -9,8 +9,11 @@ use millstream_values::{CallError, ErrorClass, Started, Value};
 use super::*;
 use crate::client::WorkerClient;
 use crate::echo::EchoFactory;
+use crate::engines::Engines;
+use crate::table::ReplicaTable;
 use crate::test_engine::{Probe, StepFactory};
 use crate::testing;
+use millstream_proto::{NodeId, v1};
 
 struct Bench {
     worker: ActorRef<WorkerMsg>,

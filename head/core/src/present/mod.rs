@@ -4,5 +4,6 @@ pub mod defrag;
 pub mod explain;
 pub mod numbers;
 pub mod series;
+mod shown;
 pub mod snapshot;
 pub mod status;

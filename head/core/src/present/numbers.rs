@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_pipelines::{Autoscaling, FullName, Name};
 use millstream_status::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};
 
-use super::status::{Scope, node_state, ratio, shown_phase, shown_state};
+use super::shown::{Scope, node_state, ratio, shown_phase, shown_state};
 use crate::Timing;
 use crate::autoscaler;
 use crate::desired::Desired;

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use millstream_pipelines::{DeploymentSpec, FullName};
+use millstream_pipelines::DeploymentSpec;
 use millstream_status::NodeId;
 use millstream_status::status::{
-    ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeState, NodeStatus,
-    OutcomeCounts, PipelineState, PipelineStatus, ReplicaState, ReplicaStatus, RolloutMode, RolloutPhase,
-    RolloutStatus, VerdictStatus,
+    ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeStatus, OutcomeCounts,
+    PipelineState, PipelineStatus, ReplicaStatus, RolloutMode, RolloutStatus, VerdictStatus,
 };
 
 use super::numbers::DeploymentNumbers;
+use super::shown::{Scope, node_state, ratio, shown_phase, shown_state};
 use crate::Timing;
-use crate::desired::{Desired, Mode, Outcome, Pipeline, Verdict};
+use crate::desired::{Desired, Mode, Outcome, Verdict};
 use crate::model::{Node, State};
 use crate::reconcile::context::target;
-use crate::reconcile::view::{Health, ReplicaView, View, free};
+use crate::reconcile::view::{ReplicaView, View, free};
 use crate::rollout::{Outcomes, Phase, Tally};
 use crate::scheduler::WHOLE_DEVICE;
 
@@ -85,33 +85,7 @@ fn node_status(id: &NodeId, node: &Node, timing: &Timing, now: Duration) -> Node
     }
 }
 
-pub(super) fn node_state(node: &Node, timing: &Timing, now: Duration) -> NodeState {
-    let live = node.health(timing, now) == Health::Live;
-    match node.draining {
-        _ if !live => NodeState::Lost,
-        true => NodeState::Draining,
-        false => NodeState::Ready,
-    }
-}
-
-pub(super) fn ratio(milli: u32) -> f64 {
-    f64::from(milli) / f64::from(WHOLE_DEVICE)
-}
-
-/// One pipeline and what surrounds it.
-pub(super) struct Scope<'a> {
-    pub(super) state: &'a State,
-    pub(super) view: &'a View<'a>,
-    pub(super) name: &'a millstream_pipelines::Name,
-    pub(super) pipeline: &'a Pipeline,
-    pub(super) now: Duration,
-}
-
 impl Scope<'_> {
-    pub(super) fn full_name(&self, deployment: &millstream_pipelines::Name) -> FullName {
-        FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
-    }
-
     fn pipeline_status(&self) -> PipelineStatus {
         let wanted = self.pipeline.wanted();
         let serving = self.serving();
@@ -245,16 +219,6 @@ impl Scope<'_> {
     }
 }
 
-/// A phase as people see it.
-pub(super) fn shown_phase(phase: Phase) -> RolloutPhase {
-    match phase {
-        Phase::Starting => RolloutPhase::Starting,
-        Phase::Trial | Phase::Half => RolloutPhase::Trial,
-        Phase::Moving => RolloutPhase::Moving,
-        Phase::Watching => RolloutPhase::Watching,
-    }
-}
-
 fn outcome_counts(tally: &Tally) -> OutcomeCounts {
     let sum = |part: fn(&Outcomes) -> u64| tally.deployments.values().map(part).sum();
     OutcomeCounts {
@@ -282,10 +246,4 @@ fn replica_status(seen: &ReplicaView<'_>) -> ReplicaStatus {
         error: replica.error.clone(),
         restarts: replica.restarts,
     }
-}
-
-/// A replica on its way out drains, whatever its worker has said last.
-pub(super) fn shown_state(seen: &ReplicaView<'_>) -> ReplicaState {
-    let leaving = seen.replica.leaving.is_some() && seen.replica.state != ReplicaState::Failed;
-    if leaving { ReplicaState::Draining } else { seen.replica.state }
 }

@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use millstream_core::scheduler::WHOLE_DEVICE;
+
 use super::{Nodes, Task};
 
 /// Rounds of the search for prices.
@@ -64,7 +66,7 @@ impl Supply {
             num_devices: (u64::from(num_gpus) * count) as f64,
             cpu_milli: (cpu_milli * count) as f64,
         });
-        Self { pools: pools.collect(), capacity: super::run::capacity_milli(nodes) as f64 }
+        Self { pools: pools.collect(), capacity: capacity_milli(nodes) as f64 }
     }
 }
 
@@ -202,4 +204,9 @@ fn knapsack(kinds: &[Kind], lambda: &[f64], kappa: f64, pool: usize) -> (f64, Ve
         }
     }
     (best[slots].0, content)
+}
+
+/// GPU of all nodes, in thousandths of a device.
+pub(super) fn capacity_milli(nodes: &Nodes) -> u64 {
+    nodes.rows.iter().map(|row| u64::from(row.num_gpus) * u64::from(WHOLE_DEVICE)).sum()
 }

@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::bound::{Supply, upper_bound_milli};
+use super::bound::{Supply, capacity_milli, upper_bound_milli};
 use super::{Nodes, Outcome, Policy, Setup, Task};
 
 /// Places a seed's arrivals until they have asked for `ratio` of the capacity. `clock` tells the time of day for the time
@@ -149,11 +149,6 @@ fn gpu_milli(request: &Request) -> u64 {
         GpuDemand::Share(milli) => milli.into(),
         GpuDemand::Whole(count) => u64::from(count) * u64::from(WHOLE_DEVICE),
     }
-}
-
-/// GPU of all nodes, in thousandths of a device.
-pub(super) fn capacity_milli(nodes: &Nodes) -> u64 {
-    nodes.rows.iter().map(|row| u64::from(row.num_gpus) * u64::from(WHOLE_DEVICE)).sum()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "capacities are far below 2^52")]

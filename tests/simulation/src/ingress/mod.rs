@@ -24,7 +24,7 @@ use crate::Mutation;
 use crate::client::Outcome;
 use crate::clock::{Host, Process, Timer};
 use crate::cx::Cx;
-use crate::network::{ConnId, End, Message};
+use crate::message::{ConnId, End, Message};
 use crate::pipelines::is_sound;
 
 /// As in the ingress's route watch.

@@ -13,7 +13,7 @@ use super::Ingress;
 use crate::client::Outcome;
 use crate::clock::Timer;
 use crate::cx::Cx;
-use crate::network::{End, Message};
+use crate::message::{End, Message};
 
 /// As in the ingress's route watch.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);

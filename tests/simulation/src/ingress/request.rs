@@ -16,7 +16,7 @@ use crate::Mutation;
 use crate::client::Outcome;
 use crate::clock::Timer;
 use crate::cx::Cx;
-use crate::network::{ConnId, End, Message};
+use crate::message::{ConnId, End, Message};
 
 /// What a request is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::Mutation;
 use crate::checks::Capacity;
 use crate::clock::{Process, Timer};
 use crate::cx::Cx;
-use crate::network::{Command, ConnId, End, Message};
+use crate::message::{Command, ConnId, End, Message};
 
 /// As in the worker's link to the head.
 const DIAL_BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(3) };

@@ -11,7 +11,7 @@ use rand::Rng;
 use super::Worker;
 use crate::clock::Timer;
 use crate::cx::Cx;
-use crate::network::{ConnId, End, Message};
+use crate::message::{ConnId, End, Message};
 use crate::pipelines::never_starts;
 
 /// Where a start of a replica is in its life.

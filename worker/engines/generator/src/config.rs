@@ -6,7 +6,8 @@ use millstream_engine::LoadError;
 use millstream_engine_tensors::{read_json, read_json_if_there};
 use serde::Deserialize;
 
-use crate::rope::Rope;
+use crate::rope::{RawRope, Rope};
+use crate::unsupported::unsupported;
 
 /// Sizes of the model; checked: a value of this type can be computed with.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,18 +78,6 @@ struct RawConfig {
     rope_parameters: Option<RawRope>,
     #[serde(default)]
     eos_token_id: EndTokens,
-}
-
-/// `rope_parameters` of newer files, `rope_scaling` of older ones.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct RawRope {
-    pub(crate) rope_theta: Option<f64>,
-    #[serde(alias = "type")]
-    pub(crate) rope_type: Option<String>,
-    pub(crate) factor: Option<f64>,
-    pub(crate) low_freq_factor: Option<f64>,
-    pub(crate) high_freq_factor: Option<f64>,
-    pub(crate) original_max_position_embeddings: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -198,11 +187,6 @@ impl DecoderConfig {
             defaults,
         })
     }
-}
-
-/// A setting that this engine does not run.
-pub(crate) fn unsupported(key: &str, value: &str, supported: &str) -> LoadError {
-    LoadError::Unsupported(format!("`config.json`: `{key}` is `{value}`; `generator` runs {supported}"))
 }
 
 #[cfg(test)]

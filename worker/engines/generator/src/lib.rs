@@ -14,6 +14,7 @@ mod rope;
 mod sampler;
 mod stream;
 mod template;
+mod unsupported;
 
 use std::path::Path;
 

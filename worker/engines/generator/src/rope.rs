@@ -2,8 +2,21 @@
 //! Sources: Su et al. 2021; the `llama3` scaling of frequencies as Llama 3.1 defines it.
 
 use millstream_engine::LoadError;
+use serde::Deserialize;
 
-use crate::config::{RawRope, unsupported};
+use crate::unsupported::unsupported;
+
+/// `rope_parameters` of newer files, `rope_scaling` of older ones.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct RawRope {
+    pub(crate) rope_theta: Option<f64>,
+    #[serde(alias = "type")]
+    pub(crate) rope_type: Option<String>,
+    pub(crate) factor: Option<f64>,
+    pub(crate) low_freq_factor: Option<f64>,
+    pub(crate) high_freq_factor: Option<f64>,
+    pub(crate) original_max_position_embeddings: Option<f64>,
+}
 
 /// Angle per position for each pair of a head, `head_size / 2` of them.
 #[derive(Debug, Clone, PartialEq)]

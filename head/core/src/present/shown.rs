@@ -1,0 +1,57 @@
+//! What the status and the numbers have in common: one pipeline and what surrounds it, and how states are shown.
+
+use std::time::Duration;
+
+use millstream_pipelines::{FullName, Name};
+use millstream_status::status::{NodeState, ReplicaState, RolloutPhase};
+
+use crate::Timing;
+use crate::desired::Pipeline;
+use crate::model::{Node, State};
+use crate::reconcile::view::{Health, ReplicaView, View};
+use crate::rollout::Phase;
+use crate::scheduler::WHOLE_DEVICE;
+
+/// One pipeline and what surrounds it.
+pub(super) struct Scope<'a> {
+    pub(super) state: &'a State,
+    pub(super) view: &'a View<'a>,
+    pub(super) name: &'a Name,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) now: Duration,
+}
+
+impl Scope<'_> {
+    pub(super) fn full_name(&self, deployment: &Name) -> FullName {
+        FullName { pipeline: self.name.clone(), deployment: deployment.clone() }
+    }
+}
+
+pub(super) fn node_state(node: &Node, timing: &Timing, now: Duration) -> NodeState {
+    let live = node.health(timing, now) == Health::Live;
+    match node.draining {
+        _ if !live => NodeState::Lost,
+        true => NodeState::Draining,
+        false => NodeState::Ready,
+    }
+}
+
+pub(super) fn ratio(milli: u32) -> f64 {
+    f64::from(milli) / f64::from(WHOLE_DEVICE)
+}
+
+/// A phase as people see it.
+pub(super) fn shown_phase(phase: Phase) -> RolloutPhase {
+    match phase {
+        Phase::Starting => RolloutPhase::Starting,
+        Phase::Trial | Phase::Half => RolloutPhase::Trial,
+        Phase::Moving => RolloutPhase::Moving,
+        Phase::Watching => RolloutPhase::Watching,
+    }
+}
+
+/// A replica on its way out drains, whatever its worker has said last.
+pub(super) fn shown_state(seen: &ReplicaView<'_>) -> ReplicaState {
+    let leaving = seen.replica.leaving.is_some() && seen.replica.state != ReplicaState::Failed;
+    if leaving { ReplicaState::Draining } else { seen.replica.state }
+}
