@@ -40,8 +40,8 @@ pub mod decisions {
     pub use crate::dispatch::ejection::Outcome;
     pub use crate::dispatch::outcomes::{CallCounts, Outcomes};
     pub use crate::dispatch::pool::{
-        Admission, Claim, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, ShedReason,
-        Ticket, Wish,
+        Admission, Eligibility, Grant, Key, Member, Part, Pool, PoolLimits, QueueClass, Requested,
+        RoutingRequest, Shed, ShedReason, Ticket,
     };
     pub use crate::dispatch::router::Locality;
     pub use crate::execute::retry::{

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_pipelines::{Batch, DeploymentSpec, EngineKind, ModelRef, Task};
 use millstream_proto::RequestId;
-use millstream_proto::call::{Answer, CallEvent, CallRequest, Priority};
+use millstream_proto::call::{CallEvent, CallRequest, Priority, ResponseMode};
 use millstream_proto::v1::{self, head_message};
 use millstream_values::{Tensor, Value};
 use millstream_worker::Worker;
@@ -130,7 +130,7 @@ async fn calls(worker: &Worker, num_replicas: usize, inputs: &Value, callers: us
             request_id: RequestId::random(),
             inputs: inputs.clone(),
             deadline: None,
-            answer: Answer::Whole,
+            answer: ResponseMode::Whole,
             priority: Priority::Normal,
             timed: false,
         };

@@ -18,7 +18,7 @@ use tokio::runtime;
 use crate::clock;
 use crate::panics::panic_text;
 use crate::slots::{Refusal, SharedSlot, Slots};
-use crate::table::{Feed, Handle, ReplicaTable, Runner, Tasks};
+use crate::table::{Handle, InboxMessage, ReplicaTable, Runner, Tasks};
 
 /// Calls the replicas of this process.
 pub(crate) struct WorkerClient {
@@ -55,7 +55,7 @@ impl WorkerClient {
                 let reply = reply.on_end(move || at_end.give_back());
                 let pending = pending.on_drop(move || slot.give_back());
                 let CallRequest { inputs, deadline, answer, priority, timed, .. } = request;
-                let sent = queue.send(Feed::Call(Call {
+                let sent = queue.send(InboxMessage::Call(Call {
                     inputs,
                     arrived,
                     deadline,
@@ -65,7 +65,7 @@ impl WorkerClient {
                     reply,
                 }));
                 if let Err(unsent) = sent
-                    && let Feed::Call(call) = unsent.0
+                    && let InboxMessage::Call(call) = unsent.0
                 {
                     call.reply.finish(Err(not_serving()));
                 }

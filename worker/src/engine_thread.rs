@@ -17,7 +17,7 @@ use crate::inbox::{Inbox, Received};
 use crate::order::Order;
 use crate::panics::panic_text;
 use crate::slots::Slots;
-use crate::table::{Feed, Handle, Runner, Tasks};
+use crate::table::{Handle, InboxMessage, Runner, Tasks};
 use crate::{metrics, models};
 
 /// What the thread tells its replica's actor.
@@ -83,7 +83,7 @@ enum Life {
     Stopped,
 }
 
-fn live(job: &Job, sender: Sender<Feed>, inbox: &mut Inbox) -> Result<Life, LoadError> {
+fn live(job: &Job, sender: Sender<InboxMessage>, inbox: &mut Inbox) -> Result<Life, LoadError> {
     let engine = load(job)?;
     if job.stop.is_cancelled() {
         return Ok(Life::Stopped);

@@ -14,7 +14,7 @@ use millstream_values::{CallError, ErrorClass};
 
 use crate::client::not_serving;
 use crate::slots::Slots;
-use crate::table::Feed;
+use crate::table::InboxMessage;
 
 /// How long a call that has a place is awaited when the replica ends; it is on its way from another thread.
 const LAST_CALL_GRACE: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ fn fates(queue: impl IntoIterator<Item = Waiting>, mut room: usize, now: Instant
 
 /// Calls that wait for the engine.
 pub(crate) struct Inbox {
-    receiver: Receiver<Feed>,
+    receiver: Receiver<InboxMessage>,
     /// In the order in which they go.
     waiting: VecDeque<(Priority, Call)>,
     /// New batch settings, not yet taken.
@@ -76,7 +76,7 @@ pub(crate) enum Received {
 
 impl Inbox {
     /// Takes what is sent to the other end.
-    pub(crate) fn new(receiver: Receiver<Feed>) -> Self {
+    pub(crate) fn new(receiver: Receiver<InboxMessage>) -> Self {
         Self { receiver, waiting: VecDeque::new(), batch: None }
     }
 
@@ -111,14 +111,14 @@ impl Inbox {
         Received::News
     }
 
-    fn take_in(&mut self, feed: Feed) -> Received {
+    fn take_in(&mut self, feed: InboxMessage) -> Received {
         match feed {
-            Feed::Call(call) => {
+            InboxMessage::Call(call) => {
                 let place = self.waiting.partition_point(|(priority, _)| *priority <= call.priority);
                 self.waiting.insert(place, (call.priority, call));
             }
-            Feed::Batch(batch) => self.batch = Some(batch),
-            Feed::Stop => return Received::Stop,
+            InboxMessage::Batch(batch) => self.batch = Some(batch),
+            InboxMessage::Stop => return Received::Stop,
         }
         Received::News
     }
@@ -158,8 +158,8 @@ impl Inbox {
         loop {
             let wait = if slots.ongoing() > 0 { LAST_CALL_GRACE } else { Duration::ZERO };
             match self.receiver.recv_timeout(wait) {
-                Ok(Feed::Call(call)) => refuse(call),
-                Ok(Feed::Batch(_) | Feed::Stop) => {}
+                Ok(InboxMessage::Call(call)) => refuse(call),
+                Ok(InboxMessage::Batch(_) | InboxMessage::Stop) => {}
                 Err(_) => return,
             }
         }

@@ -23,7 +23,7 @@ use crate::node::Node;
 use crate::order::Order;
 use crate::resources;
 use crate::slots::Slots;
-use crate::table::{Feed, Handle, Runner};
+use crate::table::{Handle, InboxMessage, Runner};
 
 /// How long an engine that was told to stop may take to give its memory back before the replica counts as gone.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -106,14 +106,14 @@ impl ReplicaState {
         let Some(handle) = &self.handle else { return };
         self.args.node.table.remove(&self.args.order.id, handle);
         if let Runner::Thread(queue) = &handle.runner {
-            let _ = queue.send(Feed::Stop);
+            let _ = queue.send(InboxMessage::Stop);
         }
     }
 
     /// Gives the engine's thread the batch settings; one that still loads gets them when it is ready.
     fn set_batch(&self) {
         if let Some(Runner::Thread(queue)) = self.handle.as_deref().map(|handle| &handle.runner) {
-            let _ = queue.send(Feed::Batch(self.args.order.spec.batch.clone()));
+            let _ = queue.send(InboxMessage::Batch(self.args.order.spec.batch.clone()));
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use millstream_connect::{Authority, Secret, accept, demand};
-use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, ReplicaClient};
+use millstream_proto::call::{CallEvent, CallRequest, PendingCall, ReplicaClient, ResponseMode};
 use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
 use millstream_proto::v1::{self, call_frame, reply_frame};
 use millstream_proto::{ReplicaId, RequestId, WireError};
@@ -158,7 +158,7 @@ fn decode(start: v1::Start) -> Result<(ReplicaId, CallRequest), WireError> {
         request_id: RequestId::from(start.request_id),
         inputs: Value::from(inputs),
         deadline: start.deadline_ms.and_then(|ms| clock::now().checked_add(Duration::from_millis(ms))),
-        answer: if start.stream { Answer::Stream } else { Answer::Whole },
+        answer: if start.stream { ResponseMode::Stream } else { ResponseMode::Whole },
         priority,
         timed: start.timed,
     };

@@ -62,13 +62,13 @@ pub(crate) struct Handle {
 pub(crate) enum Runner {
     /// A thread that is fed through a queue. `slots` bounds the calls that somebody waits for; a cancelled call gives its slot
     /// back at once but stays in the queue until the engine's step ends.
-    Thread(Sender<Feed>),
+    Thread(Sender<InboxMessage>),
     /// The async runtime.
     Tasks(Tasks),
 }
 
 /// What goes into an engine thread's queue.
-pub(crate) enum Feed {
+pub(crate) enum InboxMessage {
     /// Work.
     Call(Call),
     /// New batch settings.

@@ -19,7 +19,8 @@ use super::ejection::Outcome;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
 use super::pool::{
-    Admission, Grant, Key, Member, Part, Pool, PoolLimits, Reach, Requested, Shed, Ticket, Wish,
+    Admission, Eligibility, Grant, Key, Member, Part, Pool, PoolLimits, Requested, RoutingRequest, Shed,
+    Ticket,
 };
 use super::router::{self, Locality};
 use crate::metrics::CallMeter;
@@ -188,7 +189,7 @@ impl Deployment {
     }
 
     /// Which replicas a call that avoids some may go to.
-    pub(crate) fn reach(&self, wish: Wish<'_>) -> Reach {
+    pub(crate) fn reach(&self, wish: RoutingRequest<'_>) -> Eligibility {
         self.shared.lock().pool.reach(wish)
     }
 
@@ -252,7 +253,7 @@ impl Deployment {
     ///
     /// # Errors
     /// [`Shed`] when the queue is full, or the request would come too late.
-    pub(crate) async fn acquire(&self, wish: Wish<'_>) -> Result<Permit, Shed> {
+    pub(crate) async fn acquire(&self, wish: RoutingRequest<'_>) -> Result<Permit, Shed> {
         let now = clock::now();
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
@@ -295,7 +296,7 @@ impl Deployment {
     }
 
     /// A place in a replica if there is one at once and nobody waits for it; for calls that can do without.
-    pub(crate) fn try_acquire(&self, wish: Wish<'_>) -> Option<Permit> {
+    pub(crate) fn try_acquire(&self, wish: RoutingRequest<'_>) -> Option<Permit> {
         let now = clock::now();
         let mut shared = self.shared.lock();
         let Shared { pool, rng, .. } = &mut *shared;

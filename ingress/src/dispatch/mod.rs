@@ -13,5 +13,5 @@ pub(crate) mod router;
 pub(crate) use deployment::{Deployment, DeploymentSettings, Load, NewTarget, Permit};
 pub(crate) use ejection::Outcome;
 pub(crate) use outcomes::{CallCounts, Outcomes};
-pub(crate) use pool::{Claim, Key, Reach, Shed, ShedReason, Wish};
+pub(crate) use pool::{Eligibility, Key, QueueClass, RoutingRequest, Shed, ShedReason};
 pub(crate) use router::Locality;

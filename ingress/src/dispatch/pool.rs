@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::admission::{self, DrainRate};
 use super::ejection::{self, Health, Others, Outcome};
 use super::queue::FairQueue;
-pub use super::queue::{Claim, Ticket};
+pub use super::queue::{QueueClass, Ticket};
 use super::router::{self, Candidate};
 
 mod replica;
@@ -86,7 +86,7 @@ pub struct Grant {
 
 /// What a call asks of the replica that it goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish<'a> {
+pub struct RoutingRequest<'a> {
     /// Replicas that it must not go to.
     pub avoid: &'a [Key],
     /// The revision that its request runs on; `None` for a request of another pipeline.
@@ -94,16 +94,16 @@ pub struct Wish<'a> {
     /// The request's draw in thousandths: of the replicas of two revisions, all its calls go to those of one.
     pub draw: u16,
     /// What it may claim of the queue.
-    pub claim: Claim,
+    pub claim: QueueClass,
     /// When a place is of no use any more.
     pub deadline: Option<Instant>,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> RoutingRequest<'a> {
     /// Any replica but these.
     #[cfg(test)]
     pub(crate) fn avoiding(avoid: &'a [Key]) -> Self {
-        Self { avoid, revision: None, draw: 0, claim: Claim::default(), deadline: None }
+        Self { avoid, revision: None, draw: 0, claim: QueueClass::default(), deadline: None }
     }
 }
 
@@ -112,7 +112,7 @@ pub type Part = (u64, u16);
 
 /// Which replicas a request may still go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum Eligibility {
     /// There are no replicas at all.
     Empty,
     /// At least one is not avoided.
@@ -223,15 +223,15 @@ impl Pool {
     }
 
     /// Which replicas a request that avoids some may go to.
-    pub fn reach(&self, wish: Wish<'_>) -> Reach {
+    pub fn reach(&self, wish: RoutingRequest<'_>) -> Eligibility {
         let revision = self.aim(wish).revision;
         let mut able = self.replicas.iter().filter(|replica| replica.can_answer(revision)).peekable();
         if able.peek().is_none() {
-            Reach::Empty
+            Eligibility::Empty
         } else if able.all(|replica| wish.avoid.contains(&replica.key)) {
-            Reach::AllAvoided
+            Eligibility::AllAvoided
         } else {
-            Reach::Open
+            Eligibility::Open
         }
     }
 
@@ -241,7 +241,7 @@ impl Pool {
     }
 
     /// Admits, queues or sheds a request.
-    pub fn request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> Requested {
+    pub fn request(&mut self, wish: RoutingRequest<'_>, now: Instant, rng: &mut impl Rng) -> Requested {
         let aim = self.aim(wish);
         if self.queue.is_empty()
             && let Some(key) = self.pick(wish.avoid, aim, now, rng)
@@ -279,7 +279,7 @@ impl Pool {
     }
 
     /// A place at once, or none: for a request that does not wait, and goes before nobody who does.
-    pub fn try_request(&mut self, wish: Wish<'_>, now: Instant, rng: &mut impl Rng) -> Option<Key> {
+    pub fn try_request(&mut self, wish: RoutingRequest<'_>, now: Instant, rng: &mut impl Rng) -> Option<Key> {
         let aim = self.aim(wish);
         if self.queue.is_empty() { self.pick(wish.avoid, aim, now, rng) } else { None }
     }
@@ -371,7 +371,7 @@ impl Pool {
     }
 
     /// Where a call is to go.
-    fn aim(&self, wish: Wish<'_>) -> Aim {
+    fn aim(&self, wish: RoutingRequest<'_>) -> Aim {
         if self.parts.is_empty() {
             return Aim { revision: wish.revision, group: None };
         }

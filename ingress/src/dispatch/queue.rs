@@ -18,7 +18,7 @@ pub type Ticket = u64;
 
 /// What a request may claim of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Claim {
+pub struct QueueClass {
     /// Before whom it goes.
     pub priority: Priority,
     /// On whose account.
@@ -77,7 +77,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Adds a request; gives its ticket.
-    pub(super) fn push(&mut self, claim: Claim, entry: T) -> Ticket {
+    pub(super) fn push(&mut self, claim: QueueClass, entry: T) -> Ticket {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let lane = &mut self.lanes[claim.priority as usize];
@@ -139,8 +139,8 @@ mod tests {
 
     use super::*;
 
-    fn claim(priority: Priority, tenant: u32, weight: u32) -> Claim {
-        Claim { priority, tenant, weight }
+    fn claim(priority: Priority, tenant: u32, weight: u32) -> QueueClass {
+        QueueClass { priority, tenant, weight }
     }
 
     fn fill(queue: &mut FairQueue<u32>, count: usize, tenant: u32) {

@@ -20,7 +20,7 @@ use millstream_proto::{CallError, Value};
 use rand::Rng as _;
 
 use self::fingerprint::{Fingerprint, Secret, Subject};
-use self::flights::Flights;
+use self::flights::SingleFlight;
 use self::store::Store;
 use super::{Caching, Context};
 use crate::metrics::{CacheMeter, CacheResult};
@@ -36,7 +36,7 @@ pub(crate) struct StageCache {
     scope: CacheScope,
     secret: Secret,
     store: Store,
-    flights: Flights,
+    flights: SingleFlight,
     meter: CacheMeter,
 }
 
@@ -53,7 +53,7 @@ impl StageCache {
             scope: cached.cache.scope,
             secret: Secret::new(random::rng().random()),
             store: Store::new(&cached.cache),
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             meter: CacheMeter::of(pipeline, &cached.stage),
         }
     }

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use millstream_pipelines::{FullName, StageCall};
-use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, Timing};
+use millstream_proto::call::{CallEvent, CallRequest, PendingCall, ResponseMode, Timing};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 use rand::Rng as _;
 use smallvec::smallvec;
@@ -16,7 +16,7 @@ use super::cache::{Fresh, Place};
 use super::hedge::{Tries, Try};
 use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
-use crate::dispatch::{Deployment, Key, Outcome, Permit, Reach, Shed, ShedReason, Wish};
+use crate::dispatch::{Deployment, Eligibility, Key, Outcome, Permit, RoutingRequest, Shed, ShedReason};
 use crate::metrics::RetryReason;
 use crate::routes::Pipeline;
 use crate::{clock, random};
@@ -26,7 +26,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
     let deployment = &pipeline.targets[call.target];
     let own = deployment.name().pipeline == *pipeline.plan.name();
     let began = cx.timings.as_ref().map(|_| clock::now());
-    let mut performance = Performance {
+    let mut performance = CallAttempt {
         deployment,
         revision: own.then_some(pipeline.revision),
         call: &call,
@@ -52,7 +52,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
     CallEnd { id: call.id, stage: call.stage, outcome, forwarded }
 }
 
-pub(super) struct Performance<'a> {
+pub(super) struct CallAttempt<'a> {
     pub(super) deployment: &'a Deployment,
     /// The revision that the request runs on, where it says something about this deployment.
     revision: Option<u64>,
@@ -77,7 +77,7 @@ pub(super) struct Performance<'a> {
     answered_by: Option<Key>,
 }
 
-impl Performance<'_> {
+impl CallAttempt<'_> {
     async fn run(&mut self) -> Result<Value, CallError> {
         loop {
             let asked = self.cx.timings.as_ref().map(|_| clock::now());
@@ -159,10 +159,12 @@ impl Performance<'_> {
 
     /// Waits when every replica was asked in vain; ends with `error` when there is none left to ask.
     async fn before_next(&mut self, error: CallError) -> Result<(), CallError> {
-        if self.deployment.reach(self.wish(&self.failed_on)) == Reach::AllAvoided {
+        if self.deployment.reach(self.wish(&self.failed_on)) == Eligibility::AllAvoided {
             return Err(error);
         }
-        if !self.absent.is_empty() && self.deployment.reach(self.wish(&self.avoided())) == Reach::AllAvoided {
+        if !self.absent.is_empty()
+            && self.deployment.reach(self.wish(&self.avoided())) == Eligibility::AllAvoided
+        {
             let wait = retry::backoff(self.rounds, random::rng().random());
             self.rounds += 1;
             self.absent.clear();
@@ -172,8 +174,8 @@ impl Performance<'_> {
     }
 
     /// What is asked of the deployment.
-    pub(super) fn wish<'w>(&self, avoid: &'w [Key]) -> Wish<'w> {
-        Wish {
+    pub(super) fn wish<'w>(&self, avoid: &'w [Key]) -> RoutingRequest<'w> {
+        RoutingRequest {
             avoid,
             revision: self.revision,
             draw: self.cx.draw,
@@ -252,7 +254,7 @@ impl Performance<'_> {
             request_id: self.cx.request_id.clone(),
             inputs: self.call.inputs.clone(),
             deadline: Some(self.deadline()),
-            answer: if self.streams() { Answer::Stream } else { Answer::Whole },
+            answer: if self.streams() { ResponseMode::Stream } else { ResponseMode::Whole },
             priority: self.cx.claim.priority,
             timed: self.cx.timings.is_some(),
         };

@@ -11,7 +11,7 @@ use millstream_proto::call::{CallEvent, PendingCall, Timing};
 use millstream_proto::{CallError, Value};
 use smallvec::SmallVec;
 
-use super::call::Performance;
+use super::call::CallAttempt;
 use crate::dispatch::{Outcome, Permit};
 use crate::metrics::RetryReason;
 
@@ -24,7 +24,7 @@ pub(super) struct Try {
 /// The calls under way, the first one first.
 pub(super) type Tries = SmallVec<[Try; 2]>;
 
-impl Performance<'_> {
+impl CallAttempt<'_> {
     /// When to send the call to a second replica; `None` where that is not asked for, not allowed or not known yet.
     pub(super) fn hedge_after(&self) -> Option<Duration> {
         let hedge = self.call.hedge?;

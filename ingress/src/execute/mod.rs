@@ -28,7 +28,7 @@ pub(crate) use self::budget::RetryBudget;
 pub(crate) use self::cache::StageCache;
 pub(crate) use self::timing::Timings;
 use crate::clock;
-use crate::dispatch::Claim;
+use crate::dispatch::QueueClass;
 use crate::routes::Pipeline;
 use crate::tenant::Tenant;
 
@@ -43,7 +43,7 @@ pub(crate) struct Context {
     /// The request's draw in thousandths: where replicas of two revisions answer, all its calls go to one's.
     pub draw: u16,
     /// What its calls may claim where they wait.
-    pub claim: Claim,
+    pub claim: QueueClass,
     /// Whose it is: kept answers are not shared with others.
     pub tenant: Tenant,
     /// Whether kept answers may be used.

@@ -16,7 +16,7 @@ use super::connection::InFlight;
 use super::headers;
 use super::pipeline_call::{self, RequestEnd};
 use super::problem::Problem;
-use super::read_body::let_go;
+use super::read_body::discard_body;
 use super::shadow::Shadows;
 use crate::execute::{Failure, RetryBudget};
 use crate::keys::{Key, Keys};
@@ -96,7 +96,7 @@ pub(crate) async fn answer(
     let result = work.catch_unwind().await.unwrap_or_else(|_| Err(panicked(&request_id)));
     let mut response = result.unwrap_or_else(|problem| problem.into_response(&request_id, head.version));
     if let Some(unread) = body {
-        let_go(unread);
+        discard_body(unread);
     }
     end.answered(response.status());
     if let EdgeBody::Events(events) = response.body_mut() {

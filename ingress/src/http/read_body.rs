@@ -36,7 +36,7 @@ pub(crate) async fn read_body(mut body: Incoming, limits: &RequestLimits) -> Res
     match collected? {
         Collected::Whole(bytes) => Ok(bytes),
         Collected::TooLarge => {
-            let_go(body);
+            discard_body(body);
             Err(too_large(max_bytes))
         }
     }
@@ -74,7 +74,7 @@ async fn collect(body: &mut Incoming, max_bytes: usize) -> Result<Collected, Pro
 }
 
 /// Reads a body that is not wanted to its end, within bounds, beside the answer.
-pub(crate) fn let_go(body: Incoming) {
+pub(crate) fn discard_body(body: Incoming) {
     if !body.is_end_stream() {
         tokio::spawn(tokio::time::timeout(DISCARD_TIME, discard(body)));
     }

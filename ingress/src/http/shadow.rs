@@ -10,7 +10,7 @@ use millstream_proto::call::Priority;
 use millstream_proto::{RequestId, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::dispatch::Claim;
+use crate::dispatch::QueueClass;
 use crate::execute::{Caching, Context, Notes, RetryBudget, execute};
 use crate::routes::Pipeline;
 use crate::tenant::Tenant;
@@ -64,7 +64,7 @@ impl Shadows {
             budget: self.budget.clone(),
             draw: original.draw,
             // Copies go after all that somebody waits for.
-            claim: Claim { priority: Priority::Low, ..Claim::default() },
+            claim: QueueClass { priority: Priority::Low, ..QueueClass::default() },
             // A copy shows what its revision does, and costs what its calls cost.
             tenant: Tenant::ANONYMOUS,
             caching: Caching::Bypassed,

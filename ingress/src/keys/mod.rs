@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use self::limits::{Limits, Refusal, Usage};
 use crate::clock;
-use crate::dispatch::Claim;
+use crate::dispatch::QueueClass;
 use crate::execute::Failure;
 use crate::metrics::{KeyMeter, KeyResult};
 
@@ -120,11 +120,11 @@ impl Key {
 }
 
 /// What a request may claim where it waits: on its key's account, with the priority it asks for but none above its key's.
-pub(crate) fn claim(key: Option<&Key>, asked: Option<Priority>) -> Claim {
+pub(crate) fn claim(key: Option<&Key>, asked: Option<Priority>) -> QueueClass {
     match key {
-        None => Claim { priority: asked.unwrap_or_default(), ..Claim::default() },
+        None => QueueClass { priority: asked.unwrap_or_default(), ..QueueClass::default() },
         Some(&Key { tenant, weight, priority: highest, .. }) => {
-            Claim { priority: asked.map_or(highest, |asked| asked.max(highest)), tenant, weight }
+            QueueClass { priority: asked.map_or(highest, |asked| asked.max(highest)), tenant, weight }
         }
     }
 }
@@ -190,10 +190,10 @@ mod tests {
             (v1::Priority::Low, Some(Normal), Low),
         ];
         for (of_key, asked, priority) in table {
-            let expected = Claim { priority, tenant: 7, weight: 3 };
+            let expected = QueueClass { priority, tenant: 7, weight: 3 };
             assert_eq!(claim(highest(of_key).as_deref(), asked), expected, "{of_key:?} {asked:?}");
         }
-        assert_eq!(claim(None, Some(High)), Claim { priority: High, ..Claim::default() });
-        assert_eq!(claim(None, None), Claim::default());
+        assert_eq!(claim(None, Some(High)), QueueClass { priority: High, ..QueueClass::default() });
+        assert_eq!(claim(None, None), QueueClass::default());
     }
 }

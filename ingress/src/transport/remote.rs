@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use millstream_connect::{Backoff, Retries, Secret, chain, connect};
-use millstream_proto::call::{self, Answer, CallRequest, PendingCall, ReplicaClient, Reply};
+use millstream_proto::call::{self, CallRequest, PendingCall, ReplicaClient, Reply, ResponseMode};
 use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
 use millstream_proto::v1::{CallFrame, Cancel, ReplyFrame, Start, call_frame, reply_frame};
 use millstream_proto::{CallError, ErrorClass, ReplicaId, Value, WireError, v1};
@@ -106,7 +106,7 @@ impl ReplicaClient for RemoteWorker {
             request_id: request.request_id.as_str().to_owned(),
             inputs: Some(inputs),
             deadline_ms: None,
-            stream: request.answer == Answer::Stream,
+            stream: request.answer == ResponseMode::Stream,
             priority: v1::Priority::from(request.priority).into(),
             timed: request.timed,
         };

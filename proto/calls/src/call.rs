@@ -20,7 +20,7 @@ pub struct CallRequest {
     /// Work past this instant is dropped before it runs.
     pub deadline: Option<Instant>,
     /// Whether parts of the answer are wanted as they come.
-    pub answer: Answer,
+    pub answer: ResponseMode,
     /// Who goes first where calls wait.
     pub priority: Priority,
     /// Whether [`CallEvent::Timing`] is wanted.
@@ -29,7 +29,7 @@ pub struct CallRequest {
 
 /// How the caller wants the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum ResponseMode {
     /// In one piece.
     Whole,
     /// In parts as they are made, then whole; engines that cannot do so give it in one piece.
@@ -91,7 +91,7 @@ impl CallRequest {
     /// Whether more than the answer is asked for.
     #[must_use]
     pub fn parts(&self) -> Parts {
-        if self.answer == Answer::Stream || self.timed { Parts::Wanted } else { Parts::Unwanted }
+        if self.answer == ResponseMode::Stream || self.timed { Parts::Wanted } else { Parts::Unwanted }
     }
 }
 

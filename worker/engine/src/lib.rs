@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use millstream_calls::call::{Answer, Priority, Reply, Timing};
+pub use millstream_calls::call::{Priority, Reply, ResponseMode, Timing};
 use millstream_calls::{CallError, ErrorClass, Value};
 use millstream_pipelines::{Batch, DeploymentSpec};
 
@@ -121,7 +121,7 @@ pub struct Call {
     /// Work past this instant is in vain.
     pub deadline: Option<Instant>,
     /// Whether parts are wanted as they come.
-    pub answer: Answer,
+    pub answer: ResponseMode,
     /// Who goes first.
     pub priority: Priority,
     /// Whether the caller wants to know where the time went: [`Reply::timing`].
@@ -134,7 +134,7 @@ impl Call {
     /// A call as most are: without a deadline, answered in one piece, of normal priority.
     #[must_use]
     pub fn new(inputs: Value, reply: Reply, arrived: Instant) -> Self {
-        let (answer, priority) = (Answer::Whole, Priority::default());
+        let (answer, priority) = (ResponseMode::Whole, Priority::default());
         Self { inputs, arrived, deadline: None, answer, priority, timed: false, reply }
     }
 

@@ -84,7 +84,9 @@ fn send(handle: &Handle, text: &str, deadline: Option<std::time::Instant>) -> Pe
     let (reply, pending) = call::channel(call::Parts::Unwanted);
     let inputs = Value::map([("text", Value::from(text))]);
     assert!(
-        queue.send(Feed::Call(Call { deadline, ..Call::new(inputs, reply, crate::clock::now()) })).is_ok()
+        queue
+            .send(InboxMessage::Call(Call { deadline, ..Call::new(inputs, reply, crate::clock::now()) }))
+            .is_ok()
     );
     pending
 }
@@ -145,7 +147,7 @@ async fn settings_reach_an_engine_that_idles_or_works() {
     let bench = Bench::spawn(&stepping_spec());
     let handle = bench.ready();
     let Runner::Thread(queue) = &handle.runner else { panic!("expected a thread") };
-    let set = |max_size| Feed::Batch(millstream_pipelines::Batch { max_size, ..Default::default() });
+    let set = |max_size| InboxMessage::Batch(millstream_pipelines::Batch { max_size, ..Default::default() });
     assert!(queue.send(set(5)).is_ok());
     let mut inside = bench.occupy(&handle, "first");
     assert!(queue.send(set(6)).is_ok());
@@ -162,7 +164,7 @@ async fn a_stop_gives_up_what_waits_and_ends_without_a_failure() {
     let handle = bench.ready();
     let mut inside = bench.occupy(&handle, "first");
     let Runner::Thread(queue) = &handle.runner else { panic!("expected a thread") };
-    assert!(queue.send(Feed::Stop).is_ok());
+    assert!(queue.send(InboxMessage::Stop).is_ok());
     let mut queued = send(&handle, "later", None);
     bench.probe.step_gate.open();
     assert!(matches!(inside.next().await, CallEvent::Done(_)), "a step that runs is not torn");

@@ -2,7 +2,7 @@
 
 use millstream_pipelines::{DeploymentSpec, Echo, EngineKind};
 use millstream_proto::RequestId;
-use millstream_proto::call::{Answer, CallEvent, CallRequest, PendingCall, Priority, ReplicaClient};
+use millstream_proto::call::{CallEvent, CallRequest, PendingCall, Priority, ReplicaClient, ResponseMode};
 use millstream_test_support::{LIMIT, until};
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
@@ -85,7 +85,7 @@ fn request(text: &str) -> CallRequest {
         request_id: RequestId::random(),
         inputs: Value::map([("text", Value::from(text))]),
         deadline: None,
-        answer: Answer::Whole,
+        answer: ResponseMode::Whole,
     }
 }
 

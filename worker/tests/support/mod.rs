@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use millstream_connect::{Authority, Secret, accept, connect};
 use millstream_pipelines::Echo;
 use millstream_proto::RequestId;
-use millstream_proto::call::{Answer, CallEvent, CallRequest, Priority, ReplicaClient};
+use millstream_proto::call::{CallEvent, CallRequest, Priority, ReplicaClient, ResponseMode};
 use millstream_proto::v1::node_service_server::{NodeService, NodeServiceServer};
 use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
 use millstream_proto::v1::{self, head_message, node_message, reply_frame};
@@ -208,7 +208,7 @@ pub(crate) async fn call(client: &dyn ReplicaClient, replica: &str, text: &str) 
         request_id: RequestId::random(),
         inputs: inputs(text),
         deadline: Some(Instant::now() + Duration::from_secs(10)),
-        answer: Answer::Whole,
+        answer: ResponseMode::Whole,
     };
     client.call(&replica.into(), request).next().await
 }

@@ -36,9 +36,12 @@ fn a_request_goes_to_no_replica_that_cannot_answer_it() {
     let apart =
         |key, revision| Member { answers: [revision].into_iter().collect(), ..member(key, &[revision]) };
     pool.set_replicas(vec![apart(0, 1), apart(1, 2)], &[(1, 500), (2, 500)], now, &mut rng);
-    let wish = |avoid| Wish { revision: Some(2), ..Wish::avoiding(avoid) };
-    assert_eq!(pool.reach(wish(&[1])), Reach::AllAvoided);
-    assert_eq!(pool.reach(Wish { revision: Some(3), ..Wish::avoiding(&[]) }), Reach::Empty);
+    let wish = |avoid| RoutingRequest { revision: Some(2), ..RoutingRequest::avoiding(avoid) };
+    assert_eq!(pool.reach(wish(&[1])), Eligibility::AllAvoided);
+    assert_eq!(
+        pool.reach(RoutingRequest { revision: Some(3), ..RoutingRequest::avoiding(&[]) }),
+        Eligibility::Empty
+    );
     // The only one that can is not ejected, however often it fails.
     for _ in 0..20 {
         assert_eq!(pool.request(wish(&[]), now, &mut rng).admission, Admission::Send(1));
@@ -62,7 +65,7 @@ fn a_request_goes_to_no_replica_that_cannot_answer_it() {
 fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
     let admissions: Vec<_> =
-        (0..6).map(|_| pool.request(Wish::avoiding(&[]), now, &mut rng).admission).collect();
+        (0..6).map(|_| pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission).collect();
     use Admission::{Send, Wait};
     assert_eq!(admissions[..5], [Send(0), Send(0), Wait(0), Wait(1), Wait(2)]);
     assert!(matches!(
@@ -78,7 +81,7 @@ fn a_full_replica_makes_requests_wait_in_order_and_a_full_queue_sheds() {
 fn places_in_the_queue_are_shared_out_among_the_ingresses() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
     pool.set_num_ingresses(2);
-    let admissions = [(); 5].map(|()| pool.request(Wish::avoiding(&[]), now, &mut rng).admission);
+    let admissions = [(); 5].map(|()| pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission);
     assert_eq!(admissions[2..4], [Admission::Wait(0), Admission::Wait(1)], "two of three, rounded up");
     assert!(matches!(admissions[4], Admission::Shed(_)));
 }
@@ -86,8 +89,8 @@ fn places_in_the_queue_are_shared_out_among_the_ingresses() {
 #[test]
 fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
     let (mut pool, now, mut rng) = pool_of(&[]);
-    assert_eq!(pool.reach(Wish::avoiding(&[])), Reach::Empty);
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(0));
+    assert_eq!(pool.reach(RoutingRequest::avoiding(&[])), Eligibility::Empty);
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Wait(0));
     assert_eq!(pool.set_replicas(members(&[5]), &[], now, &mut rng), [Grant { ticket: 0, key: 5 }]);
 }
 
@@ -95,7 +98,7 @@ fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
 fn a_replica_that_comes_takes_part_of_the_queue_that_caused_it() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
     for _ in 0..5 {
-        pool.request(Wish::avoiding(&[]), now, &mut rng);
+        pool.request(RoutingRequest::avoiding(&[]), now, &mut rng);
     }
     assert_eq!(pool.num_queued(), 3);
     let both = members(&[0, 1]);
@@ -111,9 +114,9 @@ fn a_replica_that_comes_takes_part_of_the_queue_that_caused_it() {
 #[test]
 fn a_replica_that_said_full_is_left_alone_for_a_moment() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
     pool.finish(0, Outcome::Full, now, &mut rng);
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(1 - 1));
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Wait(1 - 1));
     let wake = pool.next_wake().unwrap();
     assert_eq!(wake, now + FULL_BACKOFF);
     assert_eq!(pool.pump(wake, &mut rng), [Grant { ticket: 0, key: 0 }]);
@@ -122,9 +125,9 @@ fn a_replica_that_said_full_is_left_alone_for_a_moment() {
 #[test]
 fn a_request_that_avoids_a_replica_whose_time_has_come_wakes_nobody() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
     pool.finish(0, Outcome::Full, now, &mut rng);
-    assert_eq!(pool.request(Wish::avoiding(&[0]), now, &mut rng).admission, Admission::Wait(0));
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[0]), now, &mut rng).admission, Admission::Wait(0));
     let wake = pool.next_wake().unwrap();
     assert_eq!(pool.pump(wake, &mut rng), []);
     assert_eq!(pool.next_wake(), None, "or whoever waits for it would wake again and again at once");
@@ -134,21 +137,24 @@ fn a_request_that_avoids_a_replica_whose_time_has_come_wakes_nobody() {
 fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
     for _ in 0..4 {
-        assert!(matches!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(_)));
+        assert!(matches!(
+            pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission,
+            Admission::Send(_)
+        ));
     }
-    assert_eq!(pool.request(Wish::avoiding(&[0]), now, &mut rng).admission, Admission::Wait(0));
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(1));
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[0]), now, &mut rng).admission, Admission::Wait(0));
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Wait(1));
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 1, key: 0 }]);
     assert_eq!(pool.finish(1, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 1 }]);
-    assert_eq!(pool.reach(Wish::avoiding(&[0])), Reach::Open);
-    assert_eq!(pool.reach(Wish::avoiding(&[1, 0])), Reach::AllAvoided);
+    assert_eq!(pool.reach(RoutingRequest::avoiding(&[0])), Eligibility::Open);
+    assert_eq!(pool.reach(RoutingRequest::avoiding(&[1, 0])), Eligibility::AllAvoided);
 }
 
 #[test]
 fn calls_keep_to_replicas_of_their_revision_while_one_is_in_rotation() {
     let (mut pool, now, mut rng) = pool_of(&[]);
     pool.set_replicas(vec![member(0, &[1]), member(1, &[2])], &[(1, 900), (2, 100)], now, &mut rng);
-    let on = |revision, draw| Wish { revision, draw, ..Wish::avoiding(&[]) };
+    let on = |revision, draw| RoutingRequest { revision, draw, ..RoutingRequest::avoiding(&[]) };
     for (wish, key) in [(on(Some(1), 950), 0), (on(Some(2), 0), 1), (on(None, 0), 0), (on(None, 950), 1)] {
         assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(key), "{wish:?}");
     }
@@ -168,7 +174,7 @@ fn calls_keep_to_replicas_of_their_revision_while_one_is_in_rotation() {
     assert!(grants.is_empty());
     let grants = pool.finish(0, Outcome::Answered, now, &mut rng);
     assert_eq!(grants, [Grant { ticket: 0, key: 0 }], "its own is ejected: better another than none");
-    let avoiding = Wish { avoid: &[0], ..on(Some(1), 0) };
+    let avoiding = RoutingRequest { avoid: &[0], ..on(Some(1), 0) };
     assert!(
         matches!(pool.request(avoiding, now, &mut rng).admission, Admission::Wait(_)),
         "a retry may go to the other"
@@ -184,7 +190,7 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
     pool.set_replicas(replicas.clone(), &[(2, 1000)], now, &mut rng);
     for (draw, new) in [(0, true), (249, true), (250, false), (999, false)] {
         for _ in 0..10 {
-            let wish = Wish { revision: Some(2), draw, ..Wish::avoiding(&[]) };
+            let wish = RoutingRequest { revision: Some(2), draw, ..RoutingRequest::avoiding(&[]) };
             let Admission::Send(key) = pool.request(wish, now, &mut rng).admission else {
                 panic!("there is room")
             };
@@ -194,7 +200,7 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
     replicas.push(member(4, &[3]));
     pool.set_replicas(replicas, &[(2, 900), (3, 100)], now, &mut rng);
     for draw in [0, 500, 999] {
-        let wish = Wish { revision: Some(3), draw, ..Wish::avoiding(&[]) };
+        let wish = RoutingRequest { revision: Some(3), draw, ..RoutingRequest::avoiding(&[]) };
         assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(4), "a trial is not helped");
     }
 }
@@ -202,33 +208,33 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
 #[test]
 fn an_ejected_replica_gets_one_probe_and_comes_back() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
-    while pool.request(Wish::avoiding(&[1]), now, &mut rng).admission != Admission::Send(0) {}
+    while pool.request(RoutingRequest::avoiding(&[1]), now, &mut rng).admission != Admission::Send(0) {}
     pool.finish(0, Outcome::Transport, now, &mut rng);
     for _ in 0..2 {
-        assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(1));
+        assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Send(1));
     }
-    assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Wait(0));
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Wait(0));
     let wake = pool.next_wake().unwrap();
     assert!((1000..=1200).contains(&(wake - now).as_millis()));
     assert_eq!(pool.pump(wake, &mut rng), [Grant { ticket: 0, key: 0 }]);
     assert_eq!(
-        pool.request(Wish::avoiding(&[]), wake, &mut rng).admission,
+        pool.request(RoutingRequest::avoiding(&[]), wake, &mut rng).admission,
         Admission::Wait(1),
         "one probe at a time"
     );
     let back = pool.finish(0, Outcome::Answered, wake, &mut rng);
     assert_eq!(back, [Grant { ticket: 1, key: 0 }]);
-    assert_eq!(pool.request(Wish::avoiding(&[]), wake, &mut rng).admission, Admission::Send(0));
+    assert_eq!(pool.request(RoutingRequest::avoiding(&[]), wake, &mut rng).admission, Admission::Send(0));
 }
 
 #[test]
 fn the_last_replica_is_never_ejected_even_when_the_others_leave() {
     let (mut pool, now, mut rng) = pool_of(&[0, 1]);
-    while pool.request(Wish::avoiding(&[1]), now, &mut rng).admission != Admission::Send(0) {}
+    while pool.request(RoutingRequest::avoiding(&[1]), now, &mut rng).admission != Admission::Send(0) {}
     pool.finish(0, Outcome::Transport, now, &mut rng);
     pool.set_replicas(members(&[0]), &[], now, &mut rng);
     for _ in 0..2 {
-        assert_eq!(pool.request(Wish::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
+        assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Send(0));
         pool.finish(0, Outcome::Transport, now, &mut rng);
     }
 }
@@ -291,11 +297,11 @@ proptest! {
         for step in steps {
             match step {
                 Step::Request { avoid, priority, tenant, left_ms } => {
-                    let wish = Wish {
+                    let wish = RoutingRequest {
                         draw: (seed % 1000) as u16,
-                        claim: Claim { priority: Priority::ALL[priority], tenant, weight: tenant },
+                        claim: QueueClass { priority: Priority::ALL[priority], tenant, weight: tenant },
                         deadline: left_ms.map(|left| now + Duration::from_millis(left)),
-                        ..Wish::avoiding(&avoid)
+                        ..RoutingRequest::avoiding(&avoid)
                     };
                     let Requested { admission, grants, evicted } = pool.request(wish, now, &mut rng);
                     ledger.granted(&grants);
@@ -354,8 +360,8 @@ proptest! {
     }
 }
 
-fn claiming(priority: Priority, tenant: u32) -> Wish<'static> {
-    Wish { claim: Claim { priority, tenant, weight: 1 }, ..Wish::avoiding(&[]) }
+fn claiming(priority: Priority, tenant: u32) -> RoutingRequest<'static> {
+    RoutingRequest { claim: QueueClass { priority, tenant, weight: 1 }, ..RoutingRequest::avoiding(&[]) }
 }
 
 #[test]
@@ -391,10 +397,12 @@ fn what_cannot_be_in_time_is_turned_away_at_once() {
     let (mut pool, start, mut rng) = pool_of(&[0]);
     pool.set_limits(PoolLimits { max_queued: Some(1000), ..LIMITS });
     for _ in 0..102 {
-        pool.request(Wish::avoiding(&[]), start, &mut rng);
+        pool.request(RoutingRequest::avoiding(&[]), start, &mut rng);
     }
-    let within =
-        |seconds, now| Wish { deadline: Some(now + Duration::from_secs(seconds)), ..Wish::avoiding(&[]) };
+    let within = |seconds, now| RoutingRequest {
+        deadline: Some(now + Duration::from_secs(seconds)),
+        ..RoutingRequest::avoiding(&[])
+    };
     let unknown = pool.request(within(1, start), start, &mut rng);
     assert!(matches!(unknown.admission, Admission::Wait(_)), "nothing is known of the rate yet");
     let mut now = start;
@@ -409,7 +417,10 @@ fn what_cannot_be_in_time_is_turned_away_at_once() {
     assert!(
         matches!(
             pool.request(
-                Wish { deadline: Some(now + Duration::from_secs(7)), ..claiming(Priority::High, 0) },
+                RoutingRequest {
+                    deadline: Some(now + Duration::from_secs(7)),
+                    ..claiming(Priority::High, 0)
+                },
                 now,
                 &mut rng
             )

@@ -17,11 +17,11 @@ type Cell = Arc<OnceCell<Value>>;
 
 /// The calls under way. Its lock is held for a look-up, never across an await.
 #[derive(Default)]
-pub(crate) struct Flights {
+pub(crate) struct SingleFlight {
     open: Mutex<HashMap<Fingerprint, Cell>>,
 }
 
-impl Flights {
+impl SingleFlight {
     /// Joins the calls that are equal to this one, or is the first of them.
     pub(crate) fn join(&self, fingerprint: Fingerprint) -> Flight<'_> {
         let cell = self.open.lock().entry(fingerprint).or_default().clone();
@@ -36,7 +36,7 @@ impl Flights {
 
 /// A place among equal calls, left when dropped.
 pub(crate) struct Flight<'a> {
-    flights: &'a Flights,
+    flights: &'a SingleFlight,
     fingerprint: Fingerprint,
     /// There until the drop.
     cell: Option<Cell>,

@@ -261,7 +261,7 @@ async fn answer(flight: flights::Flight<'_>, number: i64) -> Result<Value, CallE
 
 #[tokio::test]
 async fn a_flight_is_over_with_its_answer_even_while_somebody_is_still_on_it() {
-    let (flights, key) = (Flights::default(), key(&cache(), 1));
+    let (flights, key) = (SingleFlight::default(), key(&cache(), 1));
     let slow = flights.join(key);
     assert_eq!(answer(flights.join(key), 1).await, Ok(Value::Int(1)));
     assert_eq!(answer(flights.join(key), 2).await, Ok(Value::Int(2)), "else its time would never be over");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use millstream_ingress::decisions::{
-    Admission, Attempt, Budget, Claim, Decision, Forwarded, Idempotent, Key, Outcome as CallOutcome, Reach,
-    Requested, Ticket, Wish, backoff, choose, decide, within_budget,
+    Admission, Attempt, Budget, Decision, Eligibility, Forwarded, Idempotent, Key, Outcome as CallOutcome,
+    QueueClass, Requested, RoutingRequest, Ticket, backoff, choose, decide, within_budget,
 };
 use millstream_pipelines::{Name, Task};
 use millstream_proto::call::Priority;
@@ -48,11 +48,11 @@ pub(super) struct Request {
 
 impl Request {
     /// What it asks of a deployment.
-    fn wish<'w>(&self, avoid: &'w [Key]) -> Wish<'w> {
+    fn wish<'w>(&self, avoid: &'w [Key]) -> RoutingRequest<'w> {
         let number = u32::from(self.draw);
         let priority = Priority::ALL[number as usize % Priority::ALL.len()];
-        let claim = Claim { priority, tenant: number % 4, weight: 1 + number % 2 };
-        Wish { avoid, revision: Some(self.revision), draw: self.draw, claim, deadline: None }
+        let claim = QueueClass { priority, tenant: number % 4, weight: 1 + number % 2 };
+        RoutingRequest { avoid, revision: Some(self.revision), draw: self.draw, claim, deadline: None }
     }
 }
 
@@ -245,11 +245,13 @@ impl Ingress {
     fn before_next(&mut self, id: u64, instance: Instance, error: &CallError, cx: &mut Cx) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let Some(deployment) = self.deployments.get(&instance) else { return };
-        if deployment.pool.reach(request.wish(&request.failed_on)) == Reach::AllAvoided {
+        if deployment.pool.reach(request.wish(&request.failed_on)) == Eligibility::AllAvoided {
             return self.finish(id, &Outcome::Failed(error.to_string()), cx);
         }
         let avoided: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
-        if !request.absent.is_empty() && deployment.pool.reach(request.wish(&avoided)) == Reach::AllAvoided {
+        if !request.absent.is_empty()
+            && deployment.pool.reach(request.wish(&avoided)) == Eligibility::AllAvoided
+        {
             let wait = backoff(request.rounds, cx.rng.random());
             request.rounds += 1;
             request.absent.clear();

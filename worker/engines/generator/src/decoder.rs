@@ -8,12 +8,12 @@
 use candle_core::{Result, Tensor};
 use millstream_engine::LoadError;
 use millstream_engine_tensors::{
-    Attention, Linear, Norm, Sight, View, Weights, attend, gather_rows, silu_times, with_f32,
+    Attention, CausalMask, Linear, Norm, View, Weights, attend, gather_rows, silu_times, with_f32,
 };
 use rayon::prelude::*;
 
 use crate::config::DecoderConfig;
-use crate::rope::Turns;
+use crate::rope::RotaryTable;
 
 /// Keys and values of one sequence's tokens, layer by layer, `[tokens, kv heads × head size]`.
 #[derive(Debug, Clone, Default)]
@@ -166,7 +166,7 @@ impl Layer {
         &self,
         x: &Tensor,
         caches: &mut [&mut LayerCache],
-        turns: &Turns,
+        turns: &RotaryTable,
         config: &DecoderConfig,
         how: (Rows, usize),
     ) -> Result<Tensor> {
@@ -215,7 +215,7 @@ fn apply(
 fn attend_cached(
     packed: &mut [f32],
     caches: &mut [&mut LayerCache],
-    turns: &Turns,
+    turns: &RotaryTable,
     config: &DecoderConfig,
     threads: usize,
 ) -> Vec<f32> {
@@ -241,7 +241,7 @@ fn attend_cached(
             keys: View::new(&cache.keys[kv_head * size..], len, size, kv),
             values: View::new(&cache.values[kv_head * size..], len, size, kv),
             scale,
-            sight: Sight::Causal { before: len - each },
+            sight: CausalMask::Causal { before: len - each },
         })
     };
     let all: Vec<_> =

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use millstream_engine::{
-    Answer, Call, LoadError, Progress, Reply, Stepped, SteppingEngine, Timing, invalid_input,
+    Call, LoadError, Progress, Reply, ResponseMode, Stepped, SteppingEngine, Timing, invalid_input,
 };
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Value};
@@ -53,7 +53,7 @@ pub(crate) struct Sequence {
     text: String,
     num_tokens: usize,
     max_tokens: usize,
-    answer: Answer,
+    answer: ResponseMode,
     deadline: Option<Instant>,
     /// How long it waited and when it began, for a caller that wants to know.
     timing: Option<(Duration, Instant)>,
@@ -131,7 +131,7 @@ impl Sequence {
             return;
         }
         self.text.push_str(part);
-        if self.answer == Answer::Stream {
+        if self.answer == ResponseMode::Stream {
             self.reply.delta(Value::map([("text", Value::from(part))]));
         }
     }

@@ -25,7 +25,7 @@ pub(crate) struct Rope {
 }
 
 /// Cosines and sines for some positions, `[positions, head_size / 2]` each.
-pub(crate) struct Turns {
+pub(crate) struct RotaryTable {
     cos: Vec<f32>,
     sin: Vec<f32>,
     pairs: usize,
@@ -59,9 +59,9 @@ impl Rope {
     }
 
     /// Cosines and sines for the given positions.
-    pub(crate) fn turns(&self, positions: &[usize]) -> Turns {
+    pub(crate) fn turns(&self, positions: &[usize]) -> RotaryTable {
         let pairs = self.frequencies.len();
-        let mut turns = Turns { cos: Vec::new(), sin: Vec::new(), pairs };
+        let mut turns = RotaryTable { cos: Vec::new(), sin: Vec::new(), pairs };
         turns.cos.reserve(positions.len() * pairs);
         turns.sin.reserve(positions.len() * pairs);
         for &position in positions {
@@ -76,7 +76,7 @@ impl Rope {
     }
 }
 
-impl Turns {
+impl RotaryTable {
     /// Turns every head of `row`, which stands at the `index`-th of the positions, in place.
     pub(crate) fn apply(&self, row: &mut [f32], index: usize) {
         let range = index * self.pairs..(index + 1) * self.pairs;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millstream_calls::call::CallEvent;
-use millstream_engine::{Answer, Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
+use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError, Progress, ResponseMode, SteppingEngine};
 use millstream_engine_tensors::testing::{call, done, events, run, spec};
 use millstream_pipelines::Task;
 use millstream_values::{ErrorClass, Value};
@@ -88,7 +88,7 @@ fn parts_of_a_stream_are_the_whole_answer() {
     let (_dir, mut engine) = engine();
     let sampling = [("max_tokens", 60.into()), ("temperature", 2.0.into()), ("seed", 11.into())];
     let (mut streamed, mut pending) = call(prompt("Grüße", &sampling));
-    streamed.answer = Answer::Stream;
+    streamed.answer = ResponseMode::Stream;
     let mut progress = engine.step(vec![streamed]).progress;
     while progress != Progress::Idle {
         progress = engine.step(Vec::new()).progress;

@@ -12,7 +12,7 @@ const ROW_BLOCK: usize = 128;
 
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum CausalMask {
     /// All of them.
     All,
     /// Row `i` sees the first `before + i + 1`.
@@ -22,7 +22,7 @@ pub enum Sight {
     },
 }
 
-impl Sight {
+impl CausalMask {
     fn keys_of(self, row: usize, num_keys: usize) -> usize {
         match self {
             Self::All => num_keys,
@@ -43,7 +43,7 @@ pub struct Attention<'a> {
     /// What products are multiplied by before the softmax.
     pub scale: f32,
     /// Which keys each query sees.
-    pub sight: Sight,
+    pub sight: CausalMask,
 }
 
 /// The attention's result, `[rows, d]` without gaps.
@@ -151,7 +151,7 @@ pub fn attend_packed(
                 View::new(&packed[offset..], lengths[sequence], size, width)
             };
             let queries = part(0).rows(0, rows[sequence]);
-            attend(&Attention { queries, keys: part(1), values: part(2), scale, sight: Sight::All })
+            attend(&Attention { queries, keys: part(1), values: part(2), scale, sight: CausalMask::All })
         };
         let mut place = |sequence: usize, head: usize, result: &[f32]| {
             let rows = row_starts[sequence] * hidden..(row_starts[sequence] + rows[sequence]) * hidden;
@@ -217,11 +217,11 @@ mod tests {
     fn attention_agrees_with_plain_loops_for_every_kind_of_sight() {
         let (q, k, v) = (made_up(300 * 24, 1), made_up(310 * 16, 2), made_up(310 * 16, 3));
         for (rows, sight) in [
-            (1, Sight::All),
-            (1, Sight::Causal { before: 200 }),
-            (5, Sight::All),
-            (300, Sight::Causal { before: 10 }),
-            (300, Sight::Causal { before: 0 }),
+            (1, CausalMask::All),
+            (1, CausalMask::Causal { before: 200 }),
+            (5, CausalMask::All),
+            (300, CausalMask::Causal { before: 10 }),
+            (300, CausalMask::Causal { before: 0 }),
         ] {
             let attention = Attention {
                 queries: View::new(&q, rows, 16, 24),

@@ -18,7 +18,7 @@ pub mod testing;
 #[expect(unsafe_code, reason = "weights are mapped into memory")]
 mod weights;
 
-pub use attention::{Attention, Queries, Sight, attend, attend_packed};
+pub use attention::{Attention, CausalMask, Queries, attend, attend_packed};
 pub use files::{
     MAX_CONFIG_BYTES, MAX_HEADER_BYTES, MAX_TOKENIZER_BYTES, read_json, read_json_if_there, read_tokenizer,
 };
