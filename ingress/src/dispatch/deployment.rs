@@ -243,8 +243,7 @@ impl Deployment {
             members.push(Member { key: target.key, locality: target.locality, serves, answers });
             shared.targets.push(target);
         }
-        let Shared { pool, rng, .. } = &mut *shared;
-        let now = clock::now();
+        let (Shared { pool, rng, .. }, now) = (&mut *shared, clock::now());
         let grants = pool.set_replicas(members, parts, now, rng);
         self.deliver(&mut shared, grants, now);
     }
