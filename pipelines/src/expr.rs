@@ -13,6 +13,7 @@ mod infer;
 mod node;
 mod object;
 mod parse;
+mod references;
 mod render;
 mod slicing;
 mod template;
@@ -28,7 +29,7 @@ use crate::types::Type;
 use node::Node;
 
 pub(crate) use infer::items as item_type;
-pub use parse::{references, template_references};
+pub use references::{references, template_references};
 pub(crate) use render::loop_items;
 pub use template::Template;
 

@@ -15,6 +15,7 @@ mod body;
 mod bounds;
 mod example;
 mod json;
+mod parse;
 mod pass;
 mod quick;
 mod tensor;

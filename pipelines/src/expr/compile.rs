@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::infer::{self, Refusal};
 use super::node::{BinaryOp, IfNode, LoopField, Node, Path, SliceNode, Step};
 use super::parse::{self, Form};
-use super::{ExprFault, Expression, Root, Scope, object, render};
+use super::{ExprFault, Expression, Root, Scope, object};
 use crate::types::Type;
 
 /// Deepest nesting of a compiled expression.
@@ -28,21 +28,6 @@ pub(crate) fn expression(source: &str, scope: &Scope) -> Result<Expression, Expr
     let mut resolver = Resolver::new(source, Names::Of(scope));
     let (node, ty) = resolver.expression(&tree)?;
     Ok(Expression { node, ty, references: resolver.references })
-}
-
-/// The names that a text mentions.
-pub(crate) fn references(source: &str, known: &[&str], form: Form) -> Result<BTreeSet<String>, ExprFault> {
-    let prepared = parse::prepare(source, form, &mut known.iter().copied())?;
-    let mut resolver = Resolver::new(source, Names::Any);
-    match form {
-        Form::Expression => {
-            resolver.expression(&parse::expression(&prepared)?)?;
-        }
-        Form::Template => {
-            render::resolve(&mut resolver, &parse::template(&prepared)?)?;
-        }
-    }
-    Ok(resolver.references.iter().map(ToString::to_string).collect())
 }
 
 /// What names mean outside of the text.

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use millstream_values::{DType, Tensor, Value};
+use millstream_values::Value;
 
 use super::budget::Budget;
-use super::node::{BinaryOp, LoopField, Node, Path, Replaces, SliceNode, Step};
+use super::filters::Operands;
+use super::node::{BinaryOp, Call, LoopField, Node, Path, Replaces, SliceNode, Step};
 use super::{Env, EvalError, Root, arithmetic, filters, slicing};
 
 /// Everything an evaluation reads and uses up.
@@ -107,8 +108,11 @@ pub(crate) fn lookup(node: &Node, context: &mut Context<'_>) -> Result<Option<Va
             _ => value(&of.fallback, context)?,
         },
         Node::Defined(node) => Value::Bool(lookup(node, context)?.is_some()),
-        Node::Filter(call) => return filters::filter(call, context),
-        Node::Test(call) => Value::Bool(filters::test(call, context)?),
+        Node::Filter(call) => {
+            let operands = operands(call, context)?;
+            return filters::filter(&call.name, operands, &mut context.budget);
+        }
+        Node::Test(call) => Value::Bool(filters::test(&call.name, &operands(call, context)?)?),
         Node::Range(bounds) => range(bounds, context)?,
         Node::Loop(depth, field) => return Ok(loop_field(*depth, *field, context)),
         Node::Cycle(depth, nodes) => {
@@ -121,6 +125,13 @@ pub(crate) fn lookup(node: &Node, context: &mut Context<'_>) -> Result<Option<Va
 
 pub(crate) fn values(nodes: &[Node], context: &mut Context<'_>) -> Result<Vec<Value>, EvalError> {
     nodes.iter().map(|node| value(node, context)).collect()
+}
+
+fn operands<'c>(call: &'c Call, context: &mut Context<'_>) -> Result<Operands<'c>, EvalError> {
+    let subject = value(&call.args[0], context)?;
+    let args = values(&call.args[1..], context)?;
+    let kwargs = call.kwargs.iter().map(|(name, node)| Ok((&**name, value(node, context)?)));
+    Ok(Operands { subject, args, kwargs: kwargs.collect::<Result<_, EvalError>>()? })
 }
 
 fn missing(node: &Node) -> EvalError {
@@ -224,34 +235,13 @@ fn item(base: &Value, key: &Value) -> Result<Option<Value>, EvalError> {
 fn element(base: &Value, index: i64) -> Option<Value> {
     match base {
         Value::List(list) => list.get(slicing::position(index, list.len())?).cloned(),
-        Value::Tensor(tensor) => index_tensor(tensor, slicing::position(index, tensor.len()?)?),
+        Value::Tensor(tensor) => slicing::index_tensor(tensor, slicing::position(index, tensor.len()?)?),
         Value::Text(text) => {
             let at = slicing::position(index, text.chars().count())?;
             text.chars().nth(at).map(|c| Value::text(c.to_string()))
         }
         _ => None,
     }
-}
-
-/// A row of a tensor as a view; of a tensor with one axis, a number.
-pub(crate) fn index_tensor(tensor: &Tensor, index: usize) -> Option<Value> {
-    let row = tensor.index(index)?;
-    if !row.shape().is_empty() {
-        return Some(Value::Tensor(row));
-    }
-    let data = row.data();
-    Some(match row.dtype() {
-        DType::Bool => Value::Bool(data[0] != 0),
-        DType::I64 => Value::Int(i64::from_le_bytes(<[u8; 8]>::try_from(&data[..]).ok()?)),
-        DType::U64 => {
-            let number = u64::from_le_bytes(<[u8; 8]>::try_from(&data[..]).ok()?);
-            i64::try_from(number)
-                .map_or_else(|_| row.iter_f64().next().map(Value::Float), |n| Some(Value::Int(n)))?
-        }
-        dtype if dtype.is_float() => Value::Float(row.iter_f64().next()?),
-        #[expect(clippy::cast_possible_truncation, reason = "integers of 32 bits and fewer are exact in f64")]
-        _ => Value::Int(row.iter_f64().next()? as i64),
-    })
 }
 
 fn slice_value(slice: &SliceNode, context: &mut Context<'_>) -> Result<Value, EvalError> {

@@ -11,8 +11,6 @@ use serde::Serialize;
 
 use super::EvalError;
 use super::budget::Budget;
-use super::eval::{Context, value, values};
-use super::node::Call;
 use super::object::{from_jinja, to_jinja};
 
 /// Deepest nesting of what a filter gives.
@@ -115,48 +113,61 @@ pub(crate) const TESTS: &[&str] = &[
     "upper",
 ];
 
+/// What a filter or a test is given.
+pub(crate) struct Operands<'c> {
+    /// What stands before the bar, or before `is`.
+    pub(crate) subject: Value,
+    /// What stands between the brackets, by place.
+    pub(crate) args: Vec<Value>,
+    /// And by name.
+    pub(crate) kwargs: Vec<(&'c str, Value)>,
+}
+
 /// Applies a filter; `None` when it asks for what is not there, such as the first of nothing.
-pub(crate) fn filter(call: &Call, context: &mut Context<'_>) -> Result<Option<Value>, EvalError> {
-    let subject = value(&call.args[0], context)?;
-    match (&*call.name, &subject) {
-        ("length" | "count", _) => return length(&subject).map(Some),
+pub(crate) fn filter(
+    name: &Arc<str>,
+    operands: Operands<'_>,
+    budget: &mut Budget,
+) -> Result<Option<Value>, EvalError> {
+    let subject = &operands.subject;
+    match (&**name, subject) {
+        ("length" | "count", _) => return length(subject).map(Some),
         ("first", V::List(list)) => return Ok(list.first().cloned()),
         ("last", V::List(list)) => return Ok(list.last().cloned()),
-        ("list", V::List(_)) | ("string", V::Text(_)) => return Ok(Some(subject)),
+        ("list", V::List(_)) | ("string", V::Text(_)) => return Ok(Some(operands.subject)),
         _ => {}
     }
-    let args = arguments(&subject, call, context)?;
     let found = ENVIRONMENT
         .empty_state()
-        .apply_filter(&call.name, &args)
-        .map_err(|error| failed(&call.name, &subject, &error))?;
+        .apply_filter(name, &operands.to_jinja())
+        .map_err(|error| failed(name, subject, &error))?;
     if found.is_undefined() {
         return Ok(None);
     }
-    from_jinja(&found, &mut context.budget, MAX_DEPTH).map(Some)
+    from_jinja(&found, budget, MAX_DEPTH).map(Some)
 }
 
 /// Performs a test.
-pub(crate) fn test(call: &Call, context: &mut Context<'_>) -> Result<bool, EvalError> {
-    let subject = value(&call.args[0], context)?;
-    if &*call.name == "none" {
-        return Ok(matches!(subject, V::None));
+pub(crate) fn test(name: &Arc<str>, operands: &Operands<'_>) -> Result<bool, EvalError> {
+    if &**name == "none" {
+        return Ok(matches!(operands.subject, V::None));
     }
-    let args = arguments(&subject, call, context)?;
     ENVIRONMENT
         .empty_state()
-        .perform_test(&call.name, &args)
-        .map_err(|error| failed(&call.name, &subject, &error))
+        .perform_test(name, &operands.to_jinja())
+        .map_err(|error| failed(name, &operands.subject, &error))
 }
 
-fn arguments(subject: &Value, call: &Call, context: &mut Context<'_>) -> Result<Vec<Jinja>, EvalError> {
-    let mut args = vec![to_jinja(subject)];
-    args.extend(values(&call.args[1..], context)?.iter().map(to_jinja));
-    if !call.kwargs.is_empty() {
-        let kwargs = call.kwargs.iter().map(|(name, node)| Ok((&**name, to_jinja(&value(node, context)?))));
-        args.push(Jinja::from(kwargs.collect::<Result<Kwargs, EvalError>>()?));
+impl Operands<'_> {
+    fn to_jinja(&self) -> Vec<Jinja> {
+        let mut args = vec![to_jinja(&self.subject)];
+        args.extend(self.args.iter().map(to_jinja));
+        if !self.kwargs.is_empty() {
+            let kwargs = self.kwargs.iter().map(|(name, value)| (*name, to_jinja(value)));
+            args.push(Jinja::from(kwargs.collect::<Kwargs>()));
+        }
+        args
     }
-    Ok(args)
 }
 
 /// A filter's error without the contents that minijinja's own text may show.

@@ -9,7 +9,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 
 use super::EvalError;
 use super::budget::Budget;
-use super::eval::index_tensor;
+use super::slicing::index_tensor;
 
 /// Our value as minijinja's.
 pub(crate) fn to_jinja(value: &Value) -> Jinja {

@@ -2,14 +2,13 @@
 //! (its parser and the dropping of its trees recurse).
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use minijinja::machinery::ast::{Expr, Stmt};
 use minijinja::machinery::{Token, parse, parse_expr, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
-use super::{ExprFault, compile};
+use super::ExprFault;
 
 /// Longest text of an expression or template, in bytes.
 const MAX_SOURCE_BYTES: usize = 256 << 10;
@@ -23,23 +22,6 @@ const MAX_ELIFS: usize = 100;
 pub(crate) enum Form {
     Expression,
     Template,
-}
-
-/// The names that an expression mentions, before types are known: `request`, stages, a loop variable. `known` are
-/// the names of the file's stages: one with a dash is a name only where it stands there, else `a-b` subtracts.
-///
-/// # Errors
-/// A fault of syntax.
-pub fn references(source: &str, known: &[&str]) -> Result<BTreeSet<String>, ExprFault> {
-    compile::references(source, known, Form::Expression)
-}
-
-/// As [`references`], for a template; its own variables are left out.
-///
-/// # Errors
-/// A fault of syntax.
-pub fn template_references(source: &str, known: &[&str]) -> Result<BTreeSet<String>, ExprFault> {
-    compile::references(source, known, Form::Template)
 }
 
 /// `source` made fit for the parser: checked for length and nesting, the dashes of known names replaced by `_` (same

@@ -11,7 +11,7 @@ use super::budget::MAX_OUTPUT_BYTES;
 use super::compile::{Resolver, fault, range};
 use super::eval::{Context, LoopState, is_true, value};
 use super::node::{Node, Path};
-use super::{EvalError, ExprFault, Root, eval, infer, text};
+use super::{EvalError, ExprFault, Root, infer, slicing, text};
 use crate::types::Type;
 
 /// A compiled statement.
@@ -311,7 +311,7 @@ pub(crate) fn loop_items(value: Value) -> Result<Arc<[Value]>, EvalError> {
         Value::List(list) => Ok(list),
         Value::Map(map) => Ok(map.keys().map(|name| Value::Text(Arc::clone(name))).collect()),
         Value::Tensor(tensor) if tensor.len().is_some() => Ok((0..tensor.len().unwrap_or_default())
-            .filter_map(|row| eval::index_tensor(&tensor, row))
+            .filter_map(|row| slicing::index_tensor(&tensor, row))
             .collect()),
         other => Err(EvalError::invalid(format!("a {} has no elements to go through", other.type_name()))),
     }

@@ -1,6 +1,6 @@
 //! Indices and slices as Python and Jinja have them: negative from the end, bounds clamped.
 
-use millstream_values::Value;
+use millstream_values::{DType, Tensor, Value};
 
 use super::EvalError;
 use super::budget::Budget;
@@ -13,6 +13,27 @@ pub(crate) fn position(index: i64, len: usize) -> Option<usize> {
         usize::try_from(index).ok()?
     };
     (index < len).then_some(index)
+}
+
+/// A row of a tensor as a view; of a tensor with one axis, a number.
+pub(crate) fn index_tensor(tensor: &Tensor, index: usize) -> Option<Value> {
+    let row = tensor.index(index)?;
+    if !row.shape().is_empty() {
+        return Some(Value::Tensor(row));
+    }
+    let data = row.data();
+    Some(match row.dtype() {
+        DType::Bool => Value::Bool(data[0] != 0),
+        DType::I64 => Value::Int(i64::from_le_bytes(<[u8; 8]>::try_from(&data[..]).ok()?)),
+        DType::U64 => {
+            let number = u64::from_le_bytes(<[u8; 8]>::try_from(&data[..]).ok()?);
+            i64::try_from(number)
+                .map_or_else(|_| row.iter_f64().next().map(Value::Float), |n| Some(Value::Int(n)))?
+        }
+        dtype if dtype.is_float() => Value::Float(row.iter_f64().next()?),
+        #[expect(clippy::cast_possible_truncation, reason = "integers of 32 bits and fewer are exact in f64")]
+        _ => Value::Int(row.iter_f64().next()? as i64),
+    })
 }
 
 /// `value[start:stop:step]` of a list, a text or a tensor; a tensor's is a view.

@@ -16,7 +16,7 @@ mod units;
 pub(crate) use suggest::{closest, did_you_mean};
 pub(crate) use table::Reader;
 pub use units::parse_duration;
-pub(crate) use units::{format_bytes, format_duration, parse_bytes};
+pub(crate) use units::{format_bytes, format_duration, parse_bytes, parse_quoted_duration};
 
 /// Largest pipeline file, in bytes.
 pub(crate) const MAX_FILE_BYTES: usize = 1024 * 1024;

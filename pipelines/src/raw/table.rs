@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Key, Raw, RawTable, RawValue, did_you_mean, format_bytes, format_duration, parse_bytes, parse_duration,
+    Key, Raw, RawTable, RawValue, did_you_mean, format_bytes, format_duration, parse_bytes,
+    parse_quoted_duration,
 };
 use crate::fault::FaultSink;
 
@@ -142,7 +143,7 @@ impl<'a> Reader<'a> {
         bounds: RangeInclusive<Duration>,
         faults: &mut FaultSink<'_>,
     ) -> Option<Duration> {
-        let (value, raw) = self.with_unit(key, parse_duration, faults)?;
+        let (value, raw) = self.with_unit(key, parse_quoted_duration, faults)?;
         if bounds.contains(&value) {
             return Some(value);
         }

@@ -28,13 +28,24 @@ const SIZE_UNITS: [(&str, f64); 9] = [
 /// A duration such as `250ms`, `1.5s`, `5m`, at most 366 days.
 ///
 /// # Errors
-/// How durations are written.
+/// How durations are written in flags, headers and parameters.
 pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     const HELP: &str =
         "write a number and `us`, `ms`, `s`, `m`, `h` or `d`, such as `250ms`, at most 366 days";
-    let micros = scaled(text, &TIME_UNITS).filter(|&micros| micros <= MAX_DURATION_US).ok_or(HELP)?;
+    duration(text).ok_or(HELP)
+}
+
+/// The same in a file. The error says how durations are written there.
+pub(crate) fn parse_quoted_duration(text: &str) -> Result<Duration, &'static str> {
+    const HELP: &str =
+        "write a number and `us`, `ms`, `s`, `m`, `h` or `d`, such as `\"250ms\"`, at most 366 days";
+    duration(text).ok_or(HELP)
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let micros = scaled(text, &TIME_UNITS).filter(|&micros| micros <= MAX_DURATION_US)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 366 days")]
-    Ok(Duration::from_micros(micros.round() as u64))
+    Some(Duration::from_micros(micros.round() as u64))
 }
 
 /// A size such as `512MiB` or `1.5GB`, in bytes, at most 1 EiB. The error says how sizes are written.
