@@ -65,7 +65,11 @@ pub(crate) async fn find(global: &Global, data_dir: &DataDir, heads: &Heads) -> 
              copy with --token-file"
         )));
     }
-    let folder = own_folder(&global.environment)?;
+    let folder = own_folder(&global.environment).map_err(|error| {
+        Failure::usage(format!(
+            "{error:#}; name `join.token` of the cluster's head with --token-file instead"
+        ))
+    })?;
     let files: Vec<PathBuf> = ports.into_iter().map(|port| folder.join(file_name(port))).collect();
     let mut is_told = false;
     loop {

@@ -1,5 +1,6 @@
 //! A listener for processes of the cluster, and for strangers: who calls is known before a service is.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
@@ -20,7 +22,8 @@ use crate::secret::{Authority, Secret};
 
 /// How long a caller may take to say who it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many may be about to say it; others wait to be accepted.
+/// How many may be about to say it. When there are more, the one that has been silent for longest is hung up on: whoever
+/// opens connections and says nothing keeps nobody else out.
 const MAX_UNKNOWN: usize = 256;
 /// How long to wait when the system cannot accept, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -89,33 +92,45 @@ async fn accept_all(
     secrets: Arc<[Secret]>,
     known: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let unknown = Arc::new(Semaphore::new(MAX_UNKNOWN));
+    let mut unknown: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
-            accepted = async {
-                let permit = Arc::clone(&unknown).acquire_owned().await;
-                (permit, listener.accept().await)
-            } => accepted,
+            accepted = listener.accept() => accepted,
             () = known.closed() => return,
         };
-        let (Ok(permit), Ok((stream, address))) = accepted else {
-            tracing::warn!("a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let (secrets, known) = (Arc::clone(&secrets), known.clone());
-        tokio::spawn(async move {
-            let met = tokio::time::timeout(GREETING_TIMEOUT, meet(stream, address, &secrets)).await;
-            drop(permit);
-            match met {
-                Ok(Ok(connection)) => drop(known.send(Ok(connection)).await),
-                Ok(Err(handshake::Error::Refused(refusal))) => {
-                    tracing::warn!(%address, %refusal, "a caller was turned away");
-                }
-                // It has hung up, or says nothing.
-                Ok(Err(handshake::Error::Io(_))) | Err(_) => {}
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-        });
+        };
+        unknown.retain(|meeting| !meeting.is_finished());
+        if unknown.len() >= MAX_UNKNOWN
+            && let Some(oldest) = unknown.pop_front()
+        {
+            oldest.abort();
+        }
+        let meeting = introduce(stream, address, Arc::clone(&secrets), known.clone());
+        unknown.push_back(tokio::spawn(meeting).abort_handle());
+    }
+}
+
+/// Passes a connection on once it is known who calls.
+async fn introduce(
+    stream: TcpStream,
+    address: SocketAddr,
+    secrets: Arc<[Secret]>,
+    known: mpsc::Sender<io::Result<Connection>>,
+) {
+    match tokio::time::timeout(GREETING_TIMEOUT, meet(stream, address, &secrets)).await {
+        Ok(Ok(connection)) => drop(known.send(Ok(connection)).await),
+        Ok(Err(handshake::Error::Refused(refusal))) => {
+            tracing::warn!(%address, %refusal, "a caller was turned away");
+        }
+        // It has hung up, or says nothing.
+        Ok(Err(handshake::Error::Io(_))) | Err(_) => {}
     }
 }
 
@@ -209,6 +224,22 @@ mod tests {
         let met = connections.next().await.unwrap().unwrap();
         assert_eq!(met.connect_info().authority, Some(Authority::Member));
         assert_eq!(met.connect_info().address, member.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn whoever_says_nothing_keeps_nobody_out() {
+        let (address, mut connections) = listen().await;
+        let mut silent = Vec::new();
+        for _ in 0..MAX_UNKNOWN + 50 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut member = TcpStream::connect(address).await.unwrap();
+        let secret = Secret::new(Authority::Member, "join");
+        let meeting = async { handshake::call(&mut member, &secret).await.unwrap() };
+        let soon = tokio::time::timeout(GREETING_TIMEOUT / 2, meeting).await;
+        assert!(soon.is_ok(), "before the silent ones have had their time");
+        assert!(connections.next().await.unwrap().unwrap().connect_info().authority.is_some());
+        assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0, "the first of them is hung up on");
     }
 
     #[tokio::test]
