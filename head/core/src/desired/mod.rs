@@ -8,6 +8,7 @@ pub mod keys;
 mod refusal;
 pub mod rollout;
 pub mod scale;
+mod stored_rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use millstream_pipelines::{DeploymentSpec, FullName, Name, Plan};
 use serde::{Deserialize, Serialize};
 
 pub use keys::{ApiKey, Keys};
-pub use rollout::{Mode, Outcome, StoredRollout, Verdict};
 pub use scale::ScaleOverride;
+pub use stored_rollout::{Mode, Outcome, StoredRollout, Verdict};
 
 /// Revisions kept of a pipeline.
 pub const MAX_REVISIONS: usize = 10;

@@ -1,69 +1,17 @@
-//! How a wanted revision takes over from the one that serves, as people ask for it and as the store keeps it: the mode,
+//! How a wanted revision takes over from the one that serves, as people ask for it: the mode,
 //! the revision to fall back to, and the verdicts on revisions that did not make it. Plain functions of values; what a
 //! rollout does from moment to moment is in [`crate::rollout`].
 
 use millstream_pipelines::Name;
-use serde::{Deserialize, Serialize};
 
+use super::conflicts::{check_fit, check_unused};
 use super::refusal::Refusal;
-use super::{Desired, MAX_REVISIONS, Pipeline};
+use super::{Desired, MAX_REVISIONS, Mode, Pipeline, StoredRollout, Verdict};
 
 /// Revisions kept of a pipeline while a takeover is under way.
 const MAX_REVISIONS_IN_ROLLOUT: usize = 10 * MAX_REVISIONS;
 /// Verdicts kept of a pipeline.
 const MAX_VERDICTS: usize = 20;
-
-/// A takeover that is not over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredRollout {
-    /// The revision that serves until the new one has proven itself, and again should it fail.
-    pub baseline: u64,
-    /// The first revision that was to take over from it. Those since then, up to the wanted one, may serve too: each was
-    /// replaced by the next before it was done. 0 when a version of this program stored it that did not know.
-    #[serde(default)]
-    pub first: u64,
-    /// How traffic comes to the new one.
-    pub mode: Mode,
-}
-
-/// How traffic comes to a new revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// By itself: a trial beside the old replicas, then all of it.
-    Rolling,
-    /// A fixed part, until people promote or abort it.
-    Canary {
-        /// Thousandths of the requests, 1 to 1000.
-        permille: u16,
-    },
-    /// None; copies of requests are run and their answers compared, until people promote or abort it.
-    Shadow {
-        /// Thousandths of the requests that are copied, 1 to 1000.
-        permille: u16,
-    },
-}
-
-/// Why a revision does not serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Why, for people.
-    pub reason: String,
-    /// Milliseconds since the Unix epoch.
-    pub at_ms: u64,
-}
-
-/// What became of a revision that does not serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It failed, and the head went back.
-    RolledBack,
-    /// People took it back.
-    Aborted,
-}
 
 impl Pipeline {
     /// A revision with this number is wanted from now on.
@@ -162,20 +110,35 @@ pub fn complete(desired: &mut Desired, name: &Name, revision: u64) {
     }
 }
 
-/// Goes back from `revision` to the revision `to`, and keeps the verdict. Does nothing when another one is wanted by
-/// now, or `to` is not one that may serve again ([`Pipeline::may_serve`]). What such a one needs of other pipelines is
-/// there: changes of these that take it away are refused while the rollout is under way.
+/// Goes back from `revision` to the revision `to`, and keeps the verdict. Does nothing when `to` is not one that may serve
+/// again ([`Pipeline::may_serve`]). What such a one needs of other pipelines is there: changes of these that take it away
+/// are refused while the rollout is under way. When somebody has deployed over `revision` meanwhile, what takes over now
+/// goes back to `to` in its place, should it fail.
 pub fn go_back(desired: &mut Desired, name: &Name, revision: u64, to: u64, verdict: Verdict) {
-    if let Some(pipeline) = desired.pipelines.get_mut(name)
-        && pipeline.wanted == revision
-        && revision != to
-        && pipeline.may_return_to(to)
-    {
+    let fits = fits_again(desired, name, to);
+    let Some(pipeline) = desired.pipelines.get_mut(name).filter(|_| revision != to) else { return };
+    if pipeline.wanted == revision && pipeline.may_return_to(to) {
         pipeline.wanted = to;
         (pipeline.rollout, pipeline.watched) = (None, None);
         pipeline.verdicts.insert(revision, verdict);
         pipeline.drop_old();
+    } else if let Some(rollout) = pipeline.rollout.as_mut().filter(|rollout| rollout.baseline == revision)
+        && fits
+    {
+        rollout.baseline = to;
+        pipeline.verdicts.insert(revision, verdict);
     }
+}
+
+/// Whether a revision that is kept fits what the other pipelines have by now.
+fn fits_again(desired: &Desired, name: &Name, number: u64) -> bool {
+    let kept = desired.pipelines.get(name).and_then(|pipeline| pipeline.revisions.get(&number));
+    let compiled = kept.and_then(|kept| Some((kept, kept.compiled.as_ref().ok()?)));
+    compiled.is_some_and(|(kept, compiled)| {
+        let goes = |deployment: &Name| !compiled.deployments.contains_key(deployment);
+        check_fit(desired, &kept.stored.file_name, compiled).is_ok()
+            && check_unused(desired, name, goes).is_ok()
+    })
 }
 
 /// Checks that a rollout can be aborted; gives the revision that takes over and the one there was.

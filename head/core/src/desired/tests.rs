@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 
 use super::change::{self, After, Candidate, deploy_by};
-use super::{Compiled, Desired, Mode, Outcome, Pipeline, Verdict, rollout};
+use super::{Compiled, Desired, Mode, Outcome, Pipeline, StoredRollout, Verdict, rollout};
 use crate::testing::{compiled, name, spec};
 
 const PIPELINES: [&str; 3] = ["a", "b", "c"];
@@ -31,6 +31,8 @@ enum Act {
     Complete(usize),
     /// The head goes back to one of the revisions that may serve: the number picks one.
     RollBack(usize, usize),
+    /// The store hears late that the head has gone back from what was deployed over meanwhile.
+    LateRollBack(usize, usize),
 }
 
 /// What matters of a text here.
@@ -58,6 +60,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => pipeline().prop_map(Act::Delete),
         2 => pipeline().prop_map(Act::Complete),
         2 => (pipeline(), 0..9usize).prop_map(|(pipeline, to)| Act::RollBack(pipeline, to)),
+        1 => (pipeline(), 0..9usize).prop_map(|(pipeline, to)| Act::LateRollBack(pipeline, to)),
     ]
 }
 
@@ -137,6 +140,21 @@ fn act(desired: &mut Desired, act: &Act, nth: usize) {
                 assert_eq!(desired.pipelines[&pipeline].wanted, to, "an automatic rollback is never refused");
             }
         }
+        Act::LateRollBack(pipeline, number) => roll_back_late(desired, &name(PIPELINES[*pipeline]), *number),
+    }
+}
+
+fn roll_back_late(desired: &mut Desired, pipeline: &Name, number: usize) {
+    let Some(there) = desired.pipelines.get(pipeline) else { return };
+    let Some(StoredRollout { baseline, .. }) = there.rollout else { return };
+    let older: Vec<u64> = there.revisions.range(..baseline).map(|(number, _)| *number).collect();
+    let wanted = there.wanted;
+    if let Some(&to) = older.get(number % older.len().max(1)) {
+        rollout::go_back(desired, pipeline, baseline, to, verdict(Outcome::RolledBack));
+        let there = &desired.pipelines[pipeline];
+        assert_eq!(there.wanted, wanted, "what was deployed since is wanted");
+        let went_back = there.rollout.unwrap().baseline == to;
+        assert!(!went_back || there.verdicts.contains_key(&baseline));
     }
 }
 

@@ -96,6 +96,33 @@ fn a_verdict_is_in_force_before_the_store_has_it_and_told_again() {
     assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 1, "the store was told again");
 }
 
+/// The store has not taken that the head goes back, and somebody deploys a canary over it.
+#[test]
+fn a_canary_over_a_revision_that_is_being_rolled_back_stays_a_canary() {
+    let mut cluster = serving(2);
+    cluster.deploy("p", &[model(2, 2)]);
+    cluster.obey();
+    cluster.join_ingress();
+    let before = cluster.desired.clone();
+    cluster.count(2, 10, 10);
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(1, 1000, 0)]);
+    cluster.desired = before;
+    cluster.deploy("p", &[model(2, 3)]);
+    let canary = Mode::Canary { permille: 100 };
+    desired::rollout::set_mode(&mut cluster.desired, &name("p"), canary).unwrap();
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(1, 900, 0), (3, 100, 0)]);
+    // The store takes late what it was told.
+    let verdict = Verdict { outcome: Outcome::RolledBack, reason: "errors".into(), at_ms: 1 };
+    desired::rollout::go_back(&mut cluster.desired, &name("p"), 2, 1, verdict);
+    let stored = &cluster.desired.pipelines[&name("p")];
+    assert_eq!((stored.wanted, stored.rollout.unwrap().baseline), (3, 1));
+    assert!(stored.verdicts.contains_key(&2));
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(1, 900, 0), (3, 100, 0)]);
+}
+
 #[test]
 fn errors_after_everything_has_moved_bring_the_old_revision_back() {
     let mut cluster = serving(2);

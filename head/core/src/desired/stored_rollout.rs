@@ -1,0 +1,55 @@
+//! What is stored of rollouts: which one is under way, and why revisions that were deployed do not serve.
+
+use serde::{Deserialize, Serialize};
+
+/// A takeover that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRollout {
+    /// The revision that serves until the new one has proven itself, and again should it fail.
+    pub baseline: u64,
+    /// The first revision that was to take over from it. Those since then, up to the wanted one, may serve too: each was
+    /// replaced by the next before it was done. 0 when a version of this program stored it that did not know.
+    #[serde(default)]
+    pub first: u64,
+    /// How traffic comes to the new one.
+    pub mode: Mode,
+}
+
+/// How traffic comes to a new revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// By itself: a trial beside the old replicas, then all of it.
+    Rolling,
+    /// A fixed part, until people promote or abort it.
+    Canary {
+        /// Thousandths of the requests, 1 to 1000.
+        permille: u16,
+    },
+    /// None; copies of requests are run and their answers compared, until people promote or abort it.
+    Shadow {
+        /// Thousandths of the requests that are copied, 1 to 1000.
+        permille: u16,
+    },
+}
+
+/// Why a revision does not serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, for people.
+    pub reason: String,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// What became of a revision that does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It failed, and the head went back.
+    RolledBack,
+    /// People took it back.
+    Aborted,
+}
