@@ -106,6 +106,7 @@ impl Node {
             .args(&files)
             // Where a head leaves its join token: processes of one test share a folder, and tests share none.
             .env("XDG_RUNTIME_DIR", data_dir.parent().unwrap_or(data_dir))
+            .env("TMPDIR", data_dir.parent().unwrap_or(data_dir))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(log)

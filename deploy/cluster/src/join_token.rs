@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use millstream_connect::Heads;
 use millstream_worker::Environment;
 
@@ -90,25 +90,41 @@ fn file_name(control_port: u16) -> String {
     format!("join-{control_port}.token")
 }
 
-/// The folder of this user's processes, made if it is missing.
+/// The folder of this user's processes, made if it is missing; refuses those of others.
 fn own_folder(environment: &Environment) -> Result<PathBuf> {
+    let mut refused = Err(anyhow::anyhow!("there is no folder for this user's processes"));
+    for folder in own_folders(environment) {
+        match make_own(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) => {
+                refused = Err(error.context(format!("the folder `{}` cannot be used", folder.display())));
+            }
+        }
+    }
+    refused
+}
+
+/// Where such a folder may be, the one to be used first. A head that the system started has another environment than its
+/// user's shell.
+fn own_folders(environment: &Environment) -> Vec<PathBuf> {
     let named = |name| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let uid = rustix::process::getuid().as_raw();
-    let folder = match named("XDG_RUNTIME_DIR") {
-        Some(folder) => folder.join("millstream"),
-        None => named("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp")).join(format!("millstream-{uid}")),
-    };
-    make_own(&folder, uid).with_context(|| format!("the folder `{}` cannot be used", folder.display()))?;
-    Ok(folder)
+    let of_session = named("XDG_RUNTIME_DIR").map(|folder| folder.join("millstream"));
+    let temporary = named("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
+    of_session.into_iter().chain([temporary.join(format!("millstream-{uid}"))]).collect()
 }
 
 /// Makes a folder that only this user can look into; refuses one that somebody else has made, or can read.
-fn make_own(folder: &Path, uid: u32) -> Result<()> {
+fn make_own(folder: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error.into()),
     }
+    check_own(folder, rustix::process::getuid().as_raw())
+}
+
+fn check_own(folder: &Path, uid: u32) -> Result<()> {
     // The link itself, not what it points to: others may put links into a folder for everybody.
     let found = fs::symlink_metadata(folder)?;
     if !found.is_dir() {
@@ -130,7 +146,7 @@ mod tests {
     use super::*;
 
     fn environment(folder: &Path) -> Environment {
-        Environment::from([("XDG_RUNTIME_DIR".to_owned(), folder.into())])
+        ["XDG_RUNTIME_DIR", "TMPDIR"].map(|name| (name.to_owned(), folder.into())).into()
     }
 
     #[test]
@@ -155,19 +171,23 @@ mod tests {
         let open = folder.path().join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(make_own(&open, uid).unwrap_err().to_string().contains("others can look into it"));
-        assert!(make_own(&folder.path().join("own"), uid).is_ok());
+        assert!(make_own(&open).unwrap_err().to_string().contains("others can look into it"));
+        assert!(make_own(&folder.path().join("own")).is_ok());
         assert!(
-            make_own(&folder.path().join("own"), uid + 1)
+            check_own(&folder.path().join("own"), uid + 1)
                 .unwrap_err()
                 .to_string()
                 .contains("somebody else's")
         );
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path().join("own"), &link).unwrap();
-        assert!(make_own(&link, uid).unwrap_err().to_string().contains("not a folder"));
-        // Where nothing can be left the head runs all the same.
+        assert!(make_own(&link).unwrap_err().to_string().contains("not a folder"));
+        // There is a second place; where nothing can be left at all, the head runs all the same.
         fs::write(folder.path().join("millstream"), "").unwrap();
+        assert!(LeftToken::leave(&environment(folder.path()), 1, "secret").is_some());
+        let second = folder.path().join(format!("millstream-{uid}"));
+        fs::remove_dir_all(&second).unwrap();
+        fs::write(&second, "").unwrap();
         assert!(LeftToken::leave(&environment(folder.path()), 1, "secret").is_none());
     }
 }
