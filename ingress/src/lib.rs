@@ -8,6 +8,7 @@
 mod clock;
 mod dispatch;
 mod execute;
+mod failure;
 mod http;
 mod keys;
 mod limits;

@@ -6,6 +6,7 @@ use crate::raw::{self, Syntax};
 use crate::{Faults, Plan};
 
 mod deployment;
+mod limits;
 mod order;
 mod pipeline;
 mod request;
@@ -15,8 +16,17 @@ mod value;
 /// Most deployments, stages, request fields and response fields of a file, each.
 const MAX_ENTRIES: usize = 256;
 
-/// Parses, checks and compiles.
-pub(crate) fn compile(file_name: &str, text: &str) -> Result<Plan, Faults> {
+impl Plan {
+    /// Parses, checks and compiles a pipeline's text. `file_name` is for messages only.
+    ///
+    /// # Errors
+    /// All faults of the text at once.
+    pub fn compile(file_name: &str, text: &str) -> Result<Self, Faults> {
+        compile(file_name, text)
+    }
+}
+
+fn compile(file_name: &str, text: &str) -> Result<Plan, Faults> {
     let mut faults = FaultSink::new(text);
     let (file, syntax) = raw::parse(&mut faults);
     if syntax == Syntax::Broken {

@@ -14,6 +14,7 @@ mod ops;
 mod plan;
 mod raw;
 mod request;
+mod request_error;
 mod run;
 mod spec;
 pub mod types;
@@ -21,8 +22,9 @@ pub mod types;
 pub use fault::{Color, Fault, Faults};
 pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
-pub use plan::{CachedStage, FieldFault, Plan, Request, RequestError};
+pub use plan::{CachedStage, Plan, Request};
 pub use raw::parse_duration;
+pub use request_error::{FieldFault, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall};
 pub use spec::{
     Autoscaling, Batch, Cache, CacheScope, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand,

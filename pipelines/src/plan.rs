@@ -9,7 +9,7 @@ use millstream_values::Value;
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
 use crate::request::Schema;
-use crate::{Cache, DeploymentSpec, Faults, FullName, Hedge, Name, Placement};
+use crate::{Cache, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError};
 
 mod graph;
 
@@ -123,14 +123,6 @@ impl Plan {
         Self { parts, graph }
     }
 
-    /// Parses, checks and compiles a pipeline's text. `file_name` is for messages only.
-    ///
-    /// # Errors
-    /// All faults of the text at once.
-    pub fn compile(file_name: &str, text: &str) -> Result<Self, Faults> {
-        crate::check::compile(file_name, text)
-    }
-
     /// The pipeline's name.
     #[must_use]
     pub fn name(&self) -> &Name {
@@ -215,27 +207,4 @@ pub struct Request {
     pub fields: Value,
     /// Whether the body asked for a stream (`"stream": true`).
     pub stream: bool,
-}
-
-/// Why a body was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// Not JSON, nested too deep, or a key twice (400).
-    #[error("{message}")]
-    Malformed {
-        /// What and where (line and column).
-        message: String,
-    },
-    /// JSON, but not what `[request]` asks for (422).
-    #[error("the body has {} fault(s)", .0.len())]
-    Invalid(Vec<FieldFault>),
-}
-
-/// One fault of a body.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct FieldFault {
-    /// JSON pointer (RFC 6901) such as `/documents/3`.
-    pub path: String,
-    /// What is wrong and what is asked for.
-    pub message: String,
 }

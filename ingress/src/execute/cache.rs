@@ -15,16 +15,15 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_pipelines::{CacheScope, CachedStage, FullName, Plan, StageCall};
+use millstream_pipelines::{CacheScope, CachedStage, FullName, Plan};
 use millstream_proto::{CallError, Value};
 use rand::Rng as _;
 
-use self::fingerprint::{Fingerprint, Secret, Subject};
+pub(super) use self::fingerprint::Fingerprint;
+use self::fingerprint::{Secret, Subject};
 use self::flights::SingleFlight;
 use self::store::Store;
-use super::{Caching, Context};
 use crate::metrics::{CacheMeter, CacheResult};
-use crate::routes::Pipeline;
 use crate::tenant::Tenant;
 use crate::{clock, random};
 
@@ -41,7 +40,7 @@ pub(crate) struct StageCache {
 }
 
 impl StageCache {
-    /// Empty caches for the stages of a plan that ask for one; [`StageCall::cache`] indexes them.
+    /// Empty caches for the stages of a plan that ask for one; [`millstream_pipelines::StageCall::cache`] indexes them.
     pub(crate) fn of(plan: &Plan) -> Arc<[Self]> {
         plan.caches().iter().map(|cached| Self::new(plan.name().as_str(), cached)).collect()
     }
@@ -79,7 +78,7 @@ impl StageCache {
     }
 
     /// Stands for all calls that share an answer with this one.
-    fn fingerprint(
+    pub(super) fn fingerprint(
         &self,
         deployment: &FullName,
         revision: u64,
@@ -97,7 +96,11 @@ impl StageCache {
     ///
     /// # Errors
     /// That of `call`. Errors are neither kept nor shared: the next one that waits makes its own call.
-    async fn answer<F>(&self, fingerprint: Fingerprint, call: impl FnOnce() -> F) -> Result<Value, CallError>
+    pub(super) async fn answer<F>(
+        &self,
+        fingerprint: Fingerprint,
+        call: impl FnOnce() -> F,
+    ) -> Result<Value, CallError>
     where
         F: Future<Output = Result<Fresh, CallError>>,
     {
@@ -134,40 +137,4 @@ pub(super) struct Fresh {
     pub(super) value: Value,
     /// The revision that surely gave it; `None` for an answer that is not to be kept.
     pub(super) revision: Option<u64>,
-}
-
-/// A call's place in a cache.
-pub(super) struct Place<'a> {
-    cache: &'a StageCache,
-    fingerprint: Fingerprint,
-    /// The revision of the deployment whose answer is asked for.
-    pub(super) revision: u64,
-}
-
-impl<'a> Place<'a> {
-    /// Where a call's answer is looked for; `None` for a call that is to be made whatever is kept.
-    pub(super) fn of(pipeline: &'a Pipeline, call: &StageCall, cx: &Context) -> Option<Self> {
-        let cache = pipeline.caches.get(call.cache?)?;
-        let streams = call.streams.is_some() && cx.parts.is_some();
-        let deployment = &pipeline.targets[call.target];
-        // Of another pipeline's deployment the file could not know whether calls may share an answer.
-        if cx.caching == Caching::Bypassed || streams || !deployment.is_idempotent() {
-            return None;
-        }
-        let own = deployment.name().pipeline == *pipeline.plan.name();
-        let revision = if own { pipeline.revision } else { deployment.drawn_revision(cx.draw)? };
-        let fingerprint = cache.fingerprint(deployment.name(), revision, cx.tenant, &call.inputs);
-        Some(Self { cache, fingerprint, revision })
-    }
-
-    /// The answer, see [`StageCache::answer`].
-    ///
-    /// # Errors
-    /// That of `call`.
-    pub(super) async fn answer<F>(self, call: impl FnOnce() -> F) -> Result<Value, CallError>
-    where
-        F: Future<Output = Result<Fresh, CallError>>,
-    {
-        self.cache.answer(self.fingerprint, call).await
-    }
 }

@@ -6,17 +6,18 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use millstream_pipelines::{FullName, StageCall};
-use millstream_proto::call::{CallEvent, CallRequest, PendingCall, ResponseMode, Timing};
+use millstream_proto::call::{CallEvent, PendingCall, Timing};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 use rand::Rng as _;
 use smallvec::smallvec;
 
-use super::budget::Retrying;
-use super::cache::{Fresh, Place};
+use super::attempt::{CallAttempt, outcome_of};
+use super::cache::Fresh;
 use super::hedge::{Tries, Try};
+use super::place::Place;
 use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
 use super::{CallEnd, Context, Part};
-use crate::dispatch::{Deployment, Eligibility, Key, Outcome, Permit, RoutingRequest, Shed, ShedReason};
+use crate::dispatch::{Eligibility, Key, Outcome, Permit, Shed, ShedReason};
 use crate::metrics::RetryReason;
 use crate::routes::Pipeline;
 use crate::{clock, random};
@@ -50,31 +51,6 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
     let forwarded = performance.forwarded;
     drop(performance);
     CallEnd { id: call.id, stage: call.stage, outcome, forwarded }
-}
-
-pub(super) struct CallAttempt<'a> {
-    pub(super) deployment: &'a Deployment,
-    /// The revision that the request runs on, where it says something about this deployment.
-    revision: Option<u64>,
-    pub(super) call: &'a StageCall,
-    pub(super) cx: &'a Context,
-    /// When the stage's own timeout is over; the request's deadline is the executor's to keep.
-    own_deadline: Option<Instant>,
-    /// Replicas on which the call may have run: never again.
-    pub(super) failed_on: Vec<Key>,
-    /// Replicas that were not there: not again before the others were asked.
-    absent: Vec<Key>,
-    /// How often all replicas were asked in vain.
-    rounds: u32,
-    started_retries: u32,
-    retry_place: Option<Retrying<'a>>,
-    forwarded: Forwarded,
-    /// How long it waited for places, where that is asked for.
-    queued: Duration,
-    /// What the replica that answered says about its time.
-    told: Option<Timing>,
-    /// The replica whose answer it is.
-    answered_by: Option<Key>,
 }
 
 impl CallAttempt<'_> {
@@ -173,31 +149,6 @@ impl CallAttempt<'_> {
         Ok(())
     }
 
-    /// What is asked of the deployment.
-    pub(super) fn wish<'w>(&self, avoid: &'w [Key]) -> RoutingRequest<'w> {
-        RoutingRequest {
-            avoid,
-            revision: self.revision,
-            draw: self.cx.draw,
-            claim: self.cx.claim,
-            deadline: Some(self.deadline()),
-        }
-    }
-
-    /// Whether parts of the answer go to the client as they come.
-    pub(super) fn streams(&self) -> bool {
-        self.call.streams.is_some() && self.cx.parts.is_some()
-    }
-
-    /// When the call is of no use any more.
-    fn deadline(&self) -> Instant {
-        self.own_deadline.map_or(self.cx.deadline, |own| own.min(self.cx.deadline))
-    }
-
-    pub(super) fn avoided(&self) -> Vec<Key> {
-        self.failed_on.iter().chain(&self.absent).copied().collect()
-    }
-
     /// A place in a replica, at once or after the queue.
     async fn acquire(&self) -> Result<Permit, CallError> {
         let deployment = self.deployment;
@@ -248,20 +199,6 @@ impl CallAttempt<'_> {
         }
     }
 
-    /// Sends the call.
-    pub(super) fn send(&self, permit: &Permit) -> PendingCall {
-        let request = CallRequest {
-            request_id: self.cx.request_id.clone(),
-            inputs: self.call.inputs.clone(),
-            deadline: Some(self.deadline()),
-            answer: if self.streams() { ResponseMode::Stream } else { ResponseMode::Whole },
-            priority: self.cx.claim.priority,
-            timed: self.cx.timings.is_some(),
-        };
-        let target = permit.target();
-        target.client.call(&target.id, request)
-    }
-
     async fn collect(&mut self, pending: &mut PendingCall) -> Result<Value, CallError> {
         loop {
             match pending.next().await {
@@ -310,17 +247,6 @@ async fn noted_while_waiting<T>(
         waiting_for.remove(position);
     }
     result
-}
-
-/// What a call's end says about its replica.
-pub(super) fn outcome_of(result: &Result<Value, CallError>) -> Outcome {
-    let Err(error) = result else { return Outcome::Answered };
-    match (error.class, error.started) {
-        (ErrorClass::Unavailable, _) | (ErrorClass::NotFound, Started::No) => Outcome::Transport,
-        (ErrorClass::Overloaded, Started::No) => Outcome::Full,
-        (ErrorClass::Internal, _) => Outcome::Failed,
-        _ => Outcome::Answered,
-    }
 }
 
 /// The work's result, unless the instant comes first.

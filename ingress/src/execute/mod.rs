@@ -4,10 +4,12 @@
 //! Dropping the future cancels every call under way: that is how a client that leaves, a deadline and a failed
 //! sibling stage stop the work on every hop.
 
+mod attempt;
 mod budget;
 mod cache;
 mod call;
 mod hedge;
+mod place;
 pub(crate) mod retry;
 mod timing;
 
@@ -29,6 +31,7 @@ pub(crate) use self::cache::StageCache;
 pub(crate) use self::timing::Timings;
 use crate::clock;
 use crate::dispatch::QueueClass;
+use crate::failure::Failure;
 use crate::routes::Pipeline;
 use crate::tenant::Tenant;
 
@@ -83,23 +86,6 @@ pub(crate) struct Part {
     pub text: Arc<str>,
 }
 
-/// Why a request ended without a response.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// The class, which becomes the status.
-    pub class: ErrorClass,
-    /// For the client.
-    pub message: String,
-    /// When to come back, if that is known.
-    pub retry_after_s: Option<u32>,
-}
-
-impl Failure {
-    fn of(error: &RunError, cx: &Context) -> Self {
-        Self { class: error.class, message: error.to_string(), retry_after_s: cx.notes.lock().retry_after_s }
-    }
-}
-
 /// How a call ended.
 struct CallEnd {
     id: CallId,
@@ -118,6 +104,11 @@ pub(crate) async fn execute(pipeline: &Pipeline, fields: &Value, cx: &Context) -
         Ok(result) => result,
         Err(_) => Err(past_deadline(cx)),
     }
+}
+
+fn failed(error: &RunError, cx: &Context) -> Failure {
+    let retry_after_s = cx.notes.lock().retry_after_s;
+    Failure { class: error.class, message: error.to_string(), retry_after_s }
 }
 
 fn past_deadline(cx: &Context) -> Failure {
@@ -146,7 +137,7 @@ async fn run(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value,
                 Action::Cancel(id) if lone.as_ref().is_some_and(|call| call.id == id) => lone = None,
                 Action::Cancel(id) => flight.cancel(id),
                 Action::Finish(Ok(response)) => return Ok(response),
-                Action::Finish(Err(error)) => return Err(Failure::of(&error, cx)),
+                Action::Finish(Err(error)) => return Err(failed(&error, cx)),
             }
         }
         let end = match lone {
@@ -156,7 +147,7 @@ async fn run(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value,
         if let (Err(error), retry::Forwarded::Parts) = (&end.outcome, end.forwarded) {
             // A started stream is never restarted, whatever the stage's own rules say.
             let error = RunError { class: error.class, stage: end.stage, message: error.message.clone() };
-            return Err(Failure::of(&error, cx));
+            return Err(failed(&error, cx));
         }
         actions = run.finish_call(end.id, end.outcome);
     }

@@ -10,14 +10,23 @@ use http::{HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 
-use super::sse::EventStream;
+use super::request_end::RequestEnd;
 
 /// A response's body.
 pub(crate) enum EdgeBody {
     /// In one piece; `None` once it is out.
     Whole(Option<Bytes>),
-    /// Server-sent events.
-    Events(Box<EventStream>),
+    /// As it comes.
+    Events(Box<dyn Events>),
+}
+
+/// A body whose parts come one after the other, and whose end is the request's.
+pub(crate) trait Events: Send {
+    /// The next bytes; `None` at its end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// The request ends with this body: with 200 when everything went out, else as it failed or was left.
+    fn ends_with(&mut self, end: RequestEnd);
 }
 
 impl EdgeBody {

@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::activity::Activity;
-use super::edge::{self, Edge};
+use super::edge;
+use super::in_flight::InFlight;
+use super::state::Edge;
 use crate::clock;
 use crate::limits::HttpLimits;
 
@@ -74,24 +76,6 @@ fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(H2_PING_INTERVAL)
         .keep_alive_timeout(H2_PING_TIMEOUT);
     builder
-}
-
-/// A request on its connection, from its header block to the end of its answer.
-pub(crate) struct InFlight {
-    activity: Arc<Mutex<Activity>>,
-}
-
-impl InFlight {
-    fn start(activity: Arc<Mutex<Activity>>) -> Self {
-        activity.lock().request_started();
-        Self { activity }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.activity.lock().request_ended(clock::now());
-    }
 }
 
 /// Notes what is read and written.

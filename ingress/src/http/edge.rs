@@ -12,17 +12,17 @@ use millstream_proto::{ErrorClass, RequestId, v1};
 use serde::Serialize;
 
 use super::answer::{self, EdgeBody};
-use super::connection::InFlight;
 use super::headers;
-use super::pipeline_call::{self, RequestEnd};
+use super::in_flight::InFlight;
+use super::pipeline_call;
 use super::problem::Problem;
 use super::read_body::discard_body;
-use super::shadow::Shadows;
-use crate::execute::{Failure, RetryBudget};
+use super::request_end::RequestEnd;
+use super::state::Edge;
+use crate::failure::Failure;
 use crate::keys::{Key, Keys};
-use crate::limits::{HttpLimits, RequestLimits};
-use crate::metrics::RequestMeter;
-use crate::routes::{Route, RouteTable, Routes};
+use crate::limits::RequestLimits;
+use crate::routes::{Route, RouteTable};
 
 /// What a request to a pipeline is.
 const PIPELINE: Endpoint = Endpoint {
@@ -64,22 +64,6 @@ const OWN_PAGES: [(OwnPage, Endpoint); 2] = [
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
     [PIPELINE].into_iter().chain(OWN_PAGES.map(|(_, endpoint)| endpoint)).collect()
-}
-
-/// What all connections share.
-pub(crate) struct Edge {
-    /// What is served.
-    pub routes: Arc<Routes>,
-    /// What is put up with.
-    pub limits: HttpLimits,
-    /// Whether requests without an API key are refused.
-    pub require_key: bool,
-    /// Bounds retries.
-    pub budget: Arc<RetryBudget>,
-    /// Runs copies of requests.
-    pub shadows: Shadows,
-    /// Counts requests that no pipeline takes.
-    pub unrouted: RequestMeter,
 }
 
 /// Answers a request. Dropping the future (the client has left) stops the work on every hop.

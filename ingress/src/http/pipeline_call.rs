@@ -1,28 +1,29 @@
 //! `POST {route}`: JSON in, a pipeline's response out, as JSON or as server-sent events.
 
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use millstream_proto::{RequestId, Value};
+use millstream_proto::Value;
 use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::answer::{self, EdgeBody};
-use super::connection::InFlight;
-use super::edge::Edge;
+use super::in_flight::InFlight;
 use super::problem::Problem;
 use super::read_body::read_body;
+use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
+use super::state::Edge;
 use super::{headers, sse};
-use crate::execute::{Caching, Context, Failure, Notes, Timings, execute};
-use crate::keys::{self, Key, Slot};
+use crate::execute::{Caching, Context, Notes, Timings, execute};
+use crate::failure::Failure;
+use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
-use crate::metrics::CLIENT_LEFT;
 use crate::routes::{DeadlineOf, Pipeline, Route, split};
 use crate::tenant::Tenant;
 use crate::{clock, random};
@@ -45,7 +46,7 @@ pub(crate) async fn call(
     let (pipeline, draw) = choose(route, &head.headers)?;
     let limits = &edge.limits.request;
     let allowed = allowed(asked, pipeline.plan.timeout(), limits);
-    let deadline = end.started + allowed.time;
+    let deadline = end.started() + allowed.time;
     let body = match body.take() {
         Some(body) => read_body(body, limits).await?,
         None => Bytes::new(),
@@ -83,7 +84,7 @@ pub(crate) async fn call(
         let value = counted(pipeline, &parsed.fields, &context, allowed.by, copy).await?;
         let mut response = answer::json(&value);
         if let Some(timings) = &context.timings {
-            let total = clock::now().saturating_duration_since(end.started);
+            let total = clock::now().saturating_duration_since(end.started());
             response.headers_mut().insert(headers::SERVER_TIMING, timings.header(total));
         }
         response
@@ -146,77 +147,6 @@ fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &Request
     let usual = pipeline.unwrap_or(limits.default_deadline).min(limits.max_deadline);
     let time = asked.unwrap_or(usual).min(limits.max_deadline);
     Allowed { time, by: if time < usual { DeadlineOf::Client } else { DeadlineOf::Pipeline } }
-}
-
-/// Counts a request's end and tells the log; a client that left before it did is 499. It goes with the answer: a stream
-/// ends with its last event. What the request holds of its key's concurrency is given back with it.
-pub(crate) struct RequestEnd {
-    request_id: RequestId,
-    started: Instant,
-    status: u16,
-    served: OnceLock<Served>,
-    slot: OnceLock<Slot>,
-    edge: Arc<Edge>,
-}
-
-/// What a request turned out to be for.
-enum Served {
-    /// A pipeline.
-    Pipeline(Arc<Pipeline>),
-    /// A page of the ingress's own, which is not counted.
-    OwnPage,
-}
-
-impl RequestEnd {
-    /// A request that starts now.
-    pub(crate) fn new(request_id: RequestId, edge: Arc<Edge>) -> Self {
-        let started = clock::now();
-        let (served, slot) = (OnceLock::new(), OnceLock::new());
-        Self { request_id, started, status: CLIENT_LEFT, served, slot, edge }
-    }
-
-    /// The request's id.
-    pub(crate) fn request_id(&self) -> &RequestId {
-        &self.request_id
-    }
-
-    /// It is for this pipeline.
-    pub(crate) fn is_for(&self, pipeline: Arc<Pipeline>) {
-        let _ = self.served.set(Served::Pipeline(pipeline));
-    }
-
-    /// It asks for a page of the ingress's own.
-    pub(crate) fn is_own_page(&self) {
-        let _ = self.served.set(Served::OwnPage);
-    }
-
-    /// It was let in.
-    pub(crate) fn holds(&self, slot: Slot) {
-        let _ = self.slot.set(slot);
-    }
-
-    /// It has an answer, whole or up to its first event.
-    pub(crate) fn answered(&mut self, status: http::StatusCode) {
-        self.status = status.as_u16();
-    }
-
-    /// Its stream has begun and has not come to its end: a client that leaves now is one that left.
-    pub(crate) fn streams(&mut self) {
-        self.status = CLIENT_LEFT;
-    }
-}
-
-impl Drop for RequestEnd {
-    fn drop(&mut self) {
-        let elapsed = clock::now().saturating_duration_since(self.started);
-        match self.served.get() {
-            Some(Served::Pipeline(pipeline)) => pipeline.meter.ended(self.status, elapsed),
-            Some(Served::OwnPage) => {}
-            None => self.edge.unrouted.ended(self.status, elapsed),
-        }
-        let (request_id, status) = (&self.request_id, self.status);
-        tracing::debug!(%request_id, status, elapsed_ms = elapsed.as_millis(), "request ended");
-    }
 }
 
 #[cfg(test)]

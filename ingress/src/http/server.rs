@@ -18,7 +18,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::activity::{Activity, Verdict};
 use super::connection;
-use super::edge::Edge;
+use super::state::Edge;
 use crate::clock;
 use crate::limits::ConnectionLimits;
 

@@ -25,13 +25,14 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::answer::{EdgeBody, to_json};
-use super::connection::InFlight;
+use super::answer::{EdgeBody, Events, to_json};
 use super::headers::ACCEL_BUFFERING;
-use super::pipeline_call::RequestEnd;
+use super::in_flight::InFlight;
 use super::problem::Problem;
+use super::request_end::RequestEnd;
 use crate::clock;
-use crate::execute::{Failure, Part};
+use crate::execute::Part;
+use crate::failure::Failure;
 
 /// Parts that wait for a client that reads slowly. Beyond that the ingress reads no further parts of the answer; the replica
 /// goes on, and what it sends waits in the call's own channel.
@@ -99,17 +100,15 @@ pub(crate) async fn respond(
     Ok(response)
 }
 
-impl EventStream {
-    /// The request ends with this stream: with 200 when everything went out, else as it failed or was left.
-    pub(crate) fn ends_with(&mut self, mut end: RequestEnd) {
+impl Events for EventStream {
+    fn ends_with(&mut self, mut end: RequestEnd) {
         if !self.ended {
             end.streams();
         }
         self.end = Some(end);
     }
 
-    /// The next bytes of the stream; `None` at its end.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
@@ -140,7 +139,9 @@ impl EventStream {
             }
         }
     }
+}
 
+impl EventStream {
     /// A part and those that wait behind it.
     fn frame_of(&mut self, part: &Part) -> Bytes {
         let mut bytes = delta(part);

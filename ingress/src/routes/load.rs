@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_pipelines::{FullName, Name};
 use millstream_proto::v1;
 
-use super::table::Route;
+use super::pipeline::Route;
 use crate::dispatch::{CallCounts, Deployment, Load, Outcomes};
 
 /// Loads by deployment; those that never had a request are left out.

@@ -5,6 +5,7 @@ mod caches;
 mod counts;
 mod follow;
 mod load;
+mod pipeline;
 mod revisions;
 pub(crate) mod split;
 mod table;
@@ -12,5 +13,6 @@ mod watch;
 
 pub(crate) use caches::tend_caches;
 pub(crate) use counts::DeadlineOf;
-pub(crate) use table::{Pipeline, Route, RouteTable, Routes};
+pub(crate) use pipeline::{Pipeline, Route};
+pub(crate) use table::{RouteTable, Routes};
 pub(crate) use watch::{Hello, watch};

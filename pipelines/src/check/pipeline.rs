@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::limits::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use super::stage::{self, Deployments};
 use super::{MAX_ENTRIES, deployment, request, value};
 use crate::expr::{Expression, Scope};
@@ -11,11 +11,6 @@ use crate::fault::FaultSink;
 use crate::plan::PlanParts;
 use crate::raw::{Raw, RawTable, Reader};
 use crate::{DeploymentSpec, Name, Placement};
-
-/// Longest deadline that a file may set.
-pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(600);
-/// Shortest.
-pub(super) const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// Checks a file. What it gives is whole only when no fault was recorded.
 pub(super) fn check(file: &RawTable, faults: &mut FaultSink<'_>) -> PlanParts {
@@ -80,10 +75,6 @@ fn name(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Name {
         placeholder()
     })
 }
-
-/// How names are written.
-pub(super) const NAME_HELP: &str =
-    "use lower-case letters, digits, `_` and `-`, a letter first, at most 63 characters";
 
 fn route(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Option<String> {
     let (text, raw) = table.text("route", faults)?;

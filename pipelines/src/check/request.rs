@@ -24,7 +24,7 @@ pub(super) fn schema(table: Option<&RawTable>, faults: &mut FaultSink<'_>) -> Sc
             faults.push(
                 key.span.clone(),
                 format!("`{}` is no name for a field", key.text),
-                super::pipeline::NAME_HELP,
+                super::limits::NAME_HELP,
             );
         } else if key.text == STREAM_FIELD {
             let help = "name the field otherwise: every body may have `\"stream\": true` to ask for a stream";

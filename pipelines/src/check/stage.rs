@@ -13,6 +13,7 @@ use crate::{DeploymentSpec, FullName, Name};
 mod cache;
 mod compile;
 mod draft;
+mod target;
 
 use draft::{Draft, Fallback, Named, Text};
 

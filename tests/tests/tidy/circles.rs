@@ -1,14 +1,10 @@
-//! Files that import each other in a circle cannot be understood one after the other. Today's circles are listed in
-//! `circles.txt`: files of one circle line by line, an empty line between circles.
+//! Files that import each other in a circle cannot be understood one after the other: there are none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::files::read;
+use crate::files::none_of;
 use crate::imports::{self, Imports};
-use crate::list::{Comparison, lines};
 use crate::modules::{self, Module};
-
-const LIST: &str = "tests/tests/tidy/circles.txt";
 
 /// The files of one circle, or of several that have files in common.
 type Circle = BTreeSet<String>;
@@ -20,36 +16,10 @@ fn no_file_imports_in_a_circle() {
     for module in &modules {
         crates.entry(module.crate_number).or_default().push(module);
     }
-    let mut found = BTreeSet::new();
-    let mut comparison = Comparison::default();
-    let text = read(LIST);
-    let list = lines(&text);
-    let listed: Vec<Circle> = list
-        .lines
-        .split(|line| line.is_empty())
-        .map(|circle| circle.iter().map(ToString::to_string).collect::<Circle>())
-        .filter(|circle| !circle.is_empty())
-        .collect();
-    for modules in crates.values() {
-        let imports = imports::of(modules);
-        for circle in circles(&imports) {
-            if !listed.iter().any(|known| circle.is_subset(known)) {
-                comparison.new.push(explain(&circle, &imports));
-            }
-            found.insert(circle);
-        }
-    }
-    for known in listed.iter().filter(|known| !found.contains(*known)) {
-        let files: Vec<&str> = known.iter().map(String::as_str).collect();
-        comparison.better.push(format!("no longer a circle of all these: {}", files.join(", ")));
-    }
-    comparison.settle(LIST, &format!("{}{}", list.header, written(&found)));
-}
-
-fn written(circles: &BTreeSet<Circle>) -> String {
-    let blocks =
-        circles.iter().map(|circle| circle.iter().map(|file| format!("{file}\n")).collect::<String>());
-    blocks.collect::<Vec<_>>().join("\n")
+    let found = crates.values().map(|modules| imports::of(modules)).flat_map(|imports| {
+        circles(&imports).iter().map(|circle| explain(circle, &imports)).collect::<Vec<_>>()
+    });
+    none_of(&found.collect::<Vec<_>>());
 }
 
 /// The sets of at least two files from each of which every other can be reached.

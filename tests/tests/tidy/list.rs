@@ -1,4 +1,4 @@
-//! Lists of what breaks a rule today. They may only shrink.
+//! A list of what breaks a rule today. It may only shrink.
 
 use std::{env, fs};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::draft::Target;
+use super::target::Target;
 use crate::check::stage::Deployments;
 use crate::fault::FaultSink;
 use crate::raw::{RawValue, Reader};

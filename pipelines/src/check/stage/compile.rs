@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::draft::{Draft, DraftInput, Fallback, ForEach, Form, Target, task_name};
+use super::draft::{Draft, DraftInput, Fallback, ForEach, Form, task_name};
+use super::target::Target;
 use super::{Deployments, Stages};
 use crate::check::value;
 use crate::expr::{self, Expression, Scope};

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::target::Target;
 use super::{Deployments, cache, expression_texts};
 use crate::check::MAX_ENTRIES;
-use crate::check::pipeline::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
+use crate::check::limits::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use crate::fault::FaultSink;
 use crate::ops::Operator;
 use crate::raw::{Key, Raw, Reader, Span, closest, did_you_mean, parse_duration};
@@ -43,18 +44,6 @@ pub(super) enum Named {
     Well,
     /// They cannot; a fault was recorded.
     Badly,
-}
-
-/// What a stage uses.
-pub(super) enum Target {
-    /// A deployment of this file.
-    Own(FullName),
-    /// A deployment of another pipeline.
-    Foreign(FullName),
-    /// An operator.
-    Operator(Operator),
-    /// Nothing that is known; a fault was recorded.
-    Unknown,
 }
 
 /// One input.

@@ -1,0 +1,88 @@
+//! The end of a request, whichever way it comes.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use millstream_proto::RequestId;
+
+use super::state::Edge;
+use crate::clock;
+use crate::keys::Slot;
+use crate::metrics::CLIENT_LEFT;
+use crate::routes::Pipeline;
+
+/// Counts a request's end and tells the log; a client that left before it did is 499. It goes with the answer: a stream
+/// ends with its last event. What the request holds of its key's concurrency is given back with it.
+pub(crate) struct RequestEnd {
+    request_id: RequestId,
+    started: Instant,
+    status: u16,
+    served: OnceLock<Served>,
+    slot: OnceLock<Slot>,
+    edge: Arc<Edge>,
+}
+
+/// What a request turned out to be for.
+enum Served {
+    /// A pipeline.
+    Pipeline(Arc<Pipeline>),
+    /// A page of the ingress's own, which is not counted.
+    OwnPage,
+}
+
+impl RequestEnd {
+    /// A request that starts now.
+    pub(crate) fn new(request_id: RequestId, edge: Arc<Edge>) -> Self {
+        let started = clock::now();
+        let (served, slot) = (OnceLock::new(), OnceLock::new());
+        Self { request_id, started, status: CLIENT_LEFT, served, slot, edge }
+    }
+
+    /// The request's id.
+    pub(crate) fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// When it came.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// It is for this pipeline.
+    pub(crate) fn is_for(&self, pipeline: Arc<Pipeline>) {
+        let _ = self.served.set(Served::Pipeline(pipeline));
+    }
+
+    /// It asks for a page of the ingress's own.
+    pub(crate) fn is_own_page(&self) {
+        let _ = self.served.set(Served::OwnPage);
+    }
+
+    /// It was let in.
+    pub(crate) fn holds(&self, slot: Slot) {
+        let _ = self.slot.set(slot);
+    }
+
+    /// It has an answer, whole or up to its first event.
+    pub(crate) fn answered(&mut self, status: http::StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    /// Its stream has begun and has not come to its end: a client that leaves now is one that left.
+    pub(crate) fn streams(&mut self) {
+        self.status = CLIENT_LEFT;
+    }
+}
+
+impl Drop for RequestEnd {
+    fn drop(&mut self) {
+        let elapsed = clock::now().saturating_duration_since(self.started);
+        match self.served.get() {
+            Some(Served::Pipeline(pipeline)) => pipeline.meter.ended(self.status, elapsed),
+            Some(Served::OwnPage) => {}
+            None => self.edge.unrouted.ended(self.status, elapsed),
+        }
+        let (request_id, status) = (&self.request_id, self.status);
+        tracing::debug!(%request_id, status, elapsed_ms = elapsed.as_millis(), "request ended");
+    }
+}

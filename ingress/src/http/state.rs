@@ -1,0 +1,25 @@
+//! What all connections of an ingress share.
+
+use std::sync::Arc;
+
+use super::shadow::Shadows;
+use crate::execute::RetryBudget;
+use crate::limits::HttpLimits;
+use crate::metrics::RequestMeter;
+use crate::routes::Routes;
+
+/// See the module.
+pub(crate) struct Edge {
+    /// What is served.
+    pub routes: Arc<Routes>,
+    /// What is put up with.
+    pub limits: HttpLimits,
+    /// Whether requests without an API key are refused.
+    pub require_key: bool,
+    /// Bounds retries.
+    pub budget: Arc<RetryBudget>,
+    /// Runs copies of requests.
+    pub shadows: Shadows,
+    /// Counts requests that no pipeline takes.
+    pub unrouted: RequestMeter,
+}

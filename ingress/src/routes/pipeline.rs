@@ -1,0 +1,40 @@
+//! What requests of a path run on: the revisions of a pipeline, each ready to take requests.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use millstream_pipelines::Plan;
+
+use super::counts::RequestCounts;
+use super::split::Part;
+use crate::dispatch::Deployment;
+use crate::execute::StageCache;
+use crate::metrics::RequestMeter;
+
+/// One revision of a pipeline, ready to take requests.
+pub(crate) struct Pipeline {
+    /// Its compiled form.
+    pub plan: Arc<Plan>,
+    /// The revision that it was compiled from.
+    pub revision: u64,
+    /// The revision, as a response header says it.
+    pub revision_header: HeaderValue,
+    /// What its stages call; [`millstream_pipelines::StageCall::target`] indexes it.
+    pub targets: Box<[Arc<Deployment>]>,
+    /// Kept answers of its stages; [`millstream_pipelines::StageCall::cache`] indexes it. They go with the revision.
+    pub caches: Arc<[StageCache]>,
+    /// How its requests ended.
+    pub counts: Arc<RequestCounts>,
+    /// Counts its requests.
+    pub meter: RequestMeter,
+}
+
+/// The revisions of a pipeline that requests of one path, or of its name, run on.
+pub(crate) struct Route {
+    /// The revisions, the one that serves first.
+    pub variants: Box<[Arc<Pipeline>]>,
+    /// Their parts of the requests, in the same order.
+    pub parts: Box<[Part]>,
+    /// The index of a revision that gets copies, and the thousandths of the requests that it gets copies of.
+    pub shadow: Option<(usize, u16)>,
+}
