@@ -378,16 +378,16 @@ impl Cluster {
         }
     }
 
-    /// Milliseconds that each heartbeat of ten seconds took, 1,000 of them a second. With watchers a snapshot is taken ten
-    /// times a second, between heartbeats, as a message of its own; it is held until the next one, and what is made of it is
-    /// made elsewhere.
-    pub(crate) fn heartbeat_times(&mut self, is_watched: bool) -> Vec<f64> {
+    /// Milliseconds that each heartbeat of ten seconds took, 1,000 of them a second, with so many snapshots a second:
+    /// none; 1, which the metrics of a head take; 10, the most, with however many watchers. Each is taken between heartbeats,
+    /// as a message of its own, and held until the next one; what is made of it is made elsewhere.
+    pub(crate) fn heartbeat_times(&mut self, snapshots_per_s: usize) -> Vec<f64> {
         let mut times = Vec::new();
         let mut shown = None;
         for _ in 0..10 {
             self.now += Duration::from_secs(1);
             for (index, heartbeat) in self.heartbeats().into_iter().enumerate() {
-                if is_watched && index % 100 == 0 {
+                if snapshots_per_s > 0 && index % (1_000 / snapshots_per_s) == 0 {
                     shown = Some(self.head.snapshot(self.now));
                 }
                 let start = cpu_ms();
