@@ -116,7 +116,7 @@ impl DryRun {
         state.settling = Settling { is_over: true, ..Settling::default() };
         state.ingresses.clear();
         for node in state.nodes.values_mut().filter(|node| node.session.is_some()) {
-            Arc::make_mut(node).last_seen = now;
+            node.last_seen = now;
         }
         let mut dry_run = Self { reconciler, now };
         dry_run.ask_for(desired.clone());

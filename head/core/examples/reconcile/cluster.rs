@@ -12,7 +12,7 @@ use millstream_core::autoscaler::Load;
 use millstream_core::desired::change::{Candidate, Deployed, deploy};
 use millstream_core::desired::rollout::set_mode;
 use millstream_core::desired::{Compiled, Desired, Mode};
-use millstream_core::model::{Device, Leaving, Node, Replica, Resources, SessionId, State};
+use millstream_core::model::{Device, Leaving, NodeEntry, Replica, Resources, SessionId, State};
 use millstream_core::model::{Observation, Registration, Report};
 use millstream_core::reconcile::{Effect, Event, Reconciler, Start};
 use millstream_core::rollout::{Outcomes, Phase, Tally};
@@ -359,10 +359,10 @@ impl Cluster {
         Ok(json!({"p50_ms": cpu_ms, "p99_ms": p99_ms, "placed": placed, "allocations": allocations}))
     }
 
-    /// What nodes say in a second in which nothing happens.
-    pub(crate) fn heartbeats(&self) -> Vec<Event> {
-        let beat = |(id, node): (&NodeId, &Arc<Node>)| {
-            let ongoing = node.replicas.keys().map(|replica| (replica.clone(), 0)).collect();
+    /// What nodes say in a second: so many requests on each replica.
+    pub(crate) fn heartbeats(&self, ongoing: u64) -> Vec<Event> {
+        let beat = |(id, node): (&NodeId, &NodeEntry)| {
+            let ongoing = node.replicas.keys().map(|replica| (replica.clone(), ongoing)).collect();
             Event::Observed(Observation::Heartbeat(id.clone(), SESSION, ongoing))
         };
         self.state().nodes.iter().map(beat).collect()
@@ -378,15 +378,15 @@ impl Cluster {
         }
     }
 
-    /// Milliseconds that each heartbeat of ten seconds took, 1,000 of them a second, with so many snapshots a second:
+    /// Milliseconds that each heartbeat of ten seconds took, 1,000 of them a second, all with news, with so many snapshots a second:
     /// none; 1, which the metrics of a head take; 10, the most, with however many watchers. Each is taken between heartbeats,
     /// as a message of its own, and held until the next one; what is made of it is made elsewhere.
     pub(crate) fn heartbeat_times(&mut self, snapshots_per_s: usize) -> Vec<f64> {
         let mut times = Vec::new();
         let mut shown = None;
-        for _ in 0..10 {
+        for second in 0..10 {
             self.now += Duration::from_secs(1);
-            for (index, heartbeat) in self.heartbeats().into_iter().enumerate() {
+            for (index, heartbeat) in self.heartbeats(second % 3).into_iter().enumerate() {
                 if snapshots_per_s > 0 && index % (1_000 / snapshots_per_s) == 0 {
                     shown = Some(self.head.snapshot(self.now));
                 }

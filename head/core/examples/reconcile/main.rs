@@ -45,14 +45,14 @@ fn sizes() -> Result<Value> {
         let (mut idle_ms, mut idle) = (0.0, 0);
         for _ in 0..10 {
             cluster.now += Duration::from_secs(1);
-            let beats = cluster.heartbeats();
+            let beats = cluster.heartbeats(0);
             let start = cpu_ms();
             cluster.idle_second(beats);
             idle_ms += (cpu_ms() - start) / 10.0;
         }
         for _ in 0..10 {
             cluster.now += Duration::from_secs(1);
-            let beats = cluster.heartbeats();
+            let beats = cluster.heartbeats(0);
             idle += measure(|| cluster.idle_second(beats)).count_total;
         }
         cluster.loaded(10);
@@ -94,7 +94,7 @@ fn kinds() -> Result<Value> {
     let (mut idle_ms, seconds) = (0.0, 10.0);
     for _ in 0..10 {
         cluster.now += Duration::from_secs(1);
-        let beats = cluster.heartbeats();
+        let beats = cluster.heartbeats(0);
         let start = cpu_ms();
         cluster.idle_second(beats);
         idle_ms += (cpu_ms() - start) / seconds;

@@ -9,8 +9,8 @@ mod table_version;
 pub use command::{Command, Order, Reason, Scale};
 pub use observation::{Counted, Observation, Registration, Report};
 pub use state::{
-    AbsentMember, Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, Pending, Replica,
-    ReplicaCounts, Resources, Serving, SessionId, Settling, State, Unplaced,
+    AbsentMember, Booking, Conclusion, Device, Ended, Ingress, Leaving, Load, Node, NodeEntry, Pending,
+    Replica, ReplicaCounts, Resources, Serving, SessionId, Settling, State, Unplaced,
 };
 pub use table::{DeploymentRoute, PipelineRoute, ReplicaRoute, RouteTable, Variant};
 pub use table_version::TableVersion;

@@ -1,6 +1,7 @@
 //! What the head knows of the cluster. Learned from workers and ingresses, never stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub struct State {
     /// Number of the last replica that this head made.
     pub last_replica: u64,
     /// Nodes that are or were connected.
-    pub nodes: BTreeMap<NodeId, Arc<Node>>,
+    pub nodes: BTreeMap<NodeId, NodeEntry>,
     /// Ingresses that are connected, or were a moment ago.
     pub ingresses: BTreeMap<IngressId, Arc<Ingress>>,
     /// What each pipeline's requests run on.
@@ -132,6 +133,37 @@ pub struct AbsentMember {
     pub asked_at: Option<Duration>,
 }
 
+/// A node, and beside it what its heartbeats say: they come all the time, and must not copy a node that a snapshot holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeEntry {
+    /// When it last said that it lives.
+    pub last_seen: Duration,
+    /// Requests that its replicas are working on, as it last said.
+    pub ongoing: Arc<BTreeMap<ReplicaId, u64>>,
+    node: Arc<Node>,
+}
+
+impl NodeEntry {
+    /// A node that was heard just now.
+    #[must_use]
+    pub fn new(node: Node, now: Duration) -> Self {
+        Self { last_seen: now, ongoing: Arc::default(), node: Arc::new(node) }
+    }
+
+    /// The node, to change it.
+    pub fn edit(&mut self) -> &mut Node {
+        Arc::make_mut(&mut self.node)
+    }
+}
+
+impl Deref for NodeEntry {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
 /// A node and what runs on it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Node {
@@ -149,8 +181,6 @@ pub struct Node {
     pub resources: Resources,
     /// Its stream; `None` when it broke.
     pub session: Option<SessionId>,
-    /// When it last said that it lives.
-    pub last_seen: Duration,
     /// Whether it empties itself (its worker was asked to end): it gets nothing new until it joins again.
     pub draining: bool,
     /// Its replicas.
@@ -200,8 +230,6 @@ pub struct Replica {
     pub restarts: u32,
     /// Its parts of devices.
     pub gpus: Vec<Share>,
-    /// Requests it is working on.
-    pub ongoing: u64,
     /// What it holds of its node beside devices' shares.
     pub booking: Booking,
     /// Whether and how far it is on its way out.

@@ -7,7 +7,7 @@ use millstream_status::status::{NodeState, ReplicaState, RolloutPhase};
 
 use crate::Timing;
 use crate::desired::Pipeline;
-use crate::model::{Node, State};
+use crate::model::{NodeEntry, State};
 use crate::reconcile::view::{Health, ReplicaView, View};
 use crate::rollout::Phase;
 use crate::scheduler::WHOLE_DEVICE;
@@ -27,7 +27,7 @@ impl Scope<'_> {
     }
 }
 
-pub(super) fn node_state(node: &Node, timing: &Timing, now: Duration) -> NodeState {
+pub(super) fn node_state(node: &NodeEntry, timing: &Timing, now: Duration) -> NodeState {
     let live = node.health(timing, now) == Health::Live;
     match node.draining {
         _ if !live => NodeState::Lost,

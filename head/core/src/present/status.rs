@@ -13,7 +13,7 @@ use super::numbers::DeploymentNumbers;
 use super::shown::{Scope, node_state, ratio, shown_phase, shown_state};
 use crate::Timing;
 use crate::desired::{Desired, Mode, Outcome, Verdict};
-use crate::model::{Node, State};
+use crate::model::{NodeEntry, State};
 use crate::reconcile::context::target;
 use crate::reconcile::view::{ReplicaView, View, free};
 use crate::rollout::{Outcomes, Phase, Tally};
@@ -53,7 +53,7 @@ pub fn status(
     }
 }
 
-fn node_status(id: &NodeId, node: &Node, timing: &Timing, now: Duration) -> NodeStatus {
+fn node_status(id: &NodeId, node: &NodeEntry, timing: &Timing, now: Duration) -> NodeStatus {
     let left = free(id, node);
     let gpus = node.resources.gpus.iter().zip(&left.devices).map(|(gpu, left)| {
         let holders = node.replicas.iter().filter_map(|(id, replica)| {
@@ -241,7 +241,7 @@ fn replica_status(seen: &ReplicaView<'_>) -> ReplicaStatus {
         state: shown_state(seen),
         pid: replica.pid,
         revision: replica.revision,
-        ongoing: replica.ongoing,
+        ongoing: seen.node.ongoing.get(seen.id).copied().unwrap_or(0),
         doing: replica.doing.clone(),
         error: replica.error.clone(),
         restarts: replica.restarts,

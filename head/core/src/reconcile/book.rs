@@ -1,14 +1,13 @@
 //! Books commands in the state, so that the next step sees them as under way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_pipelines::Demand;
 use millstream_status::status::ReplicaState;
 
 use crate::model::{
-    AbsentMember, Booking, Command, Conclusion, Leaving, Order, Replica, Serving, Settling, State,
+    AbsentMember, Booking, Command, Conclusion, Leaving, NodeEntry, Order, Replica, Serving, Settling, State,
     TableVersion,
 };
 use crate::rollout::{Change, ChangeKind, Rollout};
@@ -46,7 +45,6 @@ impl State {
     /// for silent on that account.
     pub(super) fn was_absent(&mut self, gap: Duration, now: Duration) {
         for node in self.nodes.values_mut().filter(|node| node.session.is_some()) {
-            let node = Arc::make_mut(node);
             node.last_seen = (node.last_seen + gap).min(now);
         }
     }
@@ -130,7 +128,7 @@ impl State {
                 }
             }
             Command::ReplaceNode { node } => {
-                if let Some(node) = self.nodes.get_mut(node).map(Arc::make_mut) {
+                if let Some(node) = self.nodes.get_mut(node).map(NodeEntry::edit) {
                     node.replicas.clear();
                     // Only a new stream, which begins with all that runs there, counts from now on.
                     node.session = None;
@@ -185,11 +183,10 @@ impl State {
             pid: 0,
             restarts: 0,
             gpus: order.gpus.clone(),
-            ongoing: 0,
             booking: Booking::of(&order.spec.demand),
             leaving: None,
         };
-        Arc::make_mut(node).replicas.insert(order.replica.clone(), replica);
+        node.edit().replicas.insert(order.replica.clone(), replica);
     }
 
     pub(super) fn replica(
@@ -197,6 +194,6 @@ impl State {
         node: &millstream_status::NodeId,
         replica: &millstream_status::ReplicaId,
     ) -> Option<&mut Replica> {
-        Arc::make_mut(self.nodes.get_mut(node)?).replicas.get_mut(replica)
+        self.nodes.get_mut(node)?.edit().replicas.get_mut(replica)
     }
 }

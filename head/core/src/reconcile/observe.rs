@@ -13,8 +13,8 @@ use super::scope::Change;
 use crate::Timing;
 use crate::desired::Desired;
 use crate::model::{
-    AbsentMember, Booking, Counted, Ingress, Leaving, Node, Observation, Registration, Replica, Report,
-    SessionId, State, TableVersion,
+    AbsentMember, Booking, Counted, Ingress, Leaving, Node, NodeEntry, Observation, Registration, Replica,
+    Report, SessionId, State, TableVersion,
 };
 use crate::rollout::Phase;
 
@@ -60,8 +60,9 @@ pub(super) fn admit(
     timing: &Timing,
     now: Duration,
 ) -> Result<(), JoinError> {
-    let live =
-        |node: &Node| node.session.is_some() && now.saturating_sub(node.last_seen) <= timing.silent_after();
+    let live = |node: &NodeEntry| {
+        node.session.is_some() && now.saturating_sub(node.last_seen) <= timing.silent_after()
+    };
     for (id, node) in state.nodes.iter().filter(|(_, node)| live(node)) {
         let (id, address) = (id.clone(), node.address.clone());
         if id != registration.id && node.name == registration.name {
@@ -86,14 +87,15 @@ pub(super) fn observe(
             join(state, desired, session, registration, now);
             Change::Structure
         }
-        Observation::Heartbeat(id, session, ongoing) => heartbeat(state, &id, session, &ongoing, now),
+        Observation::Heartbeat(id, session, ongoing) => heartbeat(state, &id, session, ongoing, now),
         Observation::ReplicaChanged(id, session, report) => {
             let Some(node) = node_of(state, &id, session) else { return Change::Nothing };
             node.last_seen = node.last_seen.max(now);
-            change_replica(node, desired, report)
+            change_replica(node.edit(), desired, report)
         }
         Observation::NodeLeft(id, session) => {
             let Some(node) = node_of(state, &id, session) else { return Change::Nothing };
+            let node = node.edit();
             node.session = None;
             if node.draining {
                 // It ended as it was asked to; should it come back, it says what runs there.
@@ -152,8 +154,8 @@ fn count(state: &mut State, desired: &Desired, counted: &Counted, now: Duration)
     change
 }
 
-fn node_of<'a>(state: &'a mut State, id: &NodeId, session: SessionId) -> Option<&'a mut Node> {
-    state.nodes.get_mut(id).filter(|node| node.session == Some(session)).map(Arc::make_mut)
+fn node_of<'a>(state: &'a mut State, id: &NodeId, session: SessionId) -> Option<&'a mut NodeEntry> {
+    state.nodes.get_mut(id).filter(|node| node.session == Some(session))
 }
 
 fn ingress_of<'a>(state: &'a mut State, id: &IngressId, session: SessionId) -> Option<&'a mut Ingress> {
@@ -163,7 +165,7 @@ fn ingress_of<'a>(state: &'a mut State, id: &IngressId, session: SessionId) -> O
 /// A node comes, or comes back: what it reports is what runs there; what it does not report is not.
 fn join(state: &mut State, desired: &Desired, session: SessionId, registration: Registration, now: Duration) {
     // A dead node of that name gave way to this one.
-    let superseded = |id: &NodeId, node: &mut Arc<Node>| {
+    let superseded = |id: &NodeId, node: &mut NodeEntry| {
         *id != registration.id && node.name == registration.name && node.session.is_none()
     };
     for (id, _) in state.nodes.extract_if(.., superseded) {
@@ -195,30 +197,26 @@ fn join(state: &mut State, desired: &Desired, session: SessionId, registration: 
         labels: registration.labels,
         resources: registration.resources,
         session: Some(session),
-        last_seen: now,
         draining: false,
         replicas,
     };
-    state.nodes.insert(registration.id, Arc::new(node));
+    state.nodes.insert(registration.id, NodeEntry::new(node, now));
 }
 
 fn heartbeat(
     state: &mut State,
     id: &NodeId,
     session: SessionId,
-    ongoing: &BTreeMap<ReplicaId, u64>,
+    ongoing: BTreeMap<ReplicaId, u64>,
     now: Duration,
 ) -> Change {
     let Some(node) = node_of(state, id, session) else { return Change::Nothing };
     node.last_seen = node.last_seen.max(now);
-    let mut change = Change::Nothing;
-    for (id, replica) in &mut node.replicas {
-        let now = ongoing.get(id).copied().unwrap_or(0);
-        if std::mem::replace(&mut replica.ongoing, now) != now {
-            change = Change::Numbers;
-        }
+    if *node.ongoing == ongoing {
+        return Change::Nothing;
     }
-    change
+    node.ongoing = Arc::new(ongoing);
+    Change::Numbers
 }
 
 fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change {
@@ -266,7 +264,6 @@ fn adopt(desired: &Desired, report: &Report) -> Replica {
         pid: report.pid,
         restarts: report.restarts,
         gpus: Vec::new(),
-        ongoing: 0,
         booking: booking(desired, &report.deployment, report.revision),
         leaving: None,
     }

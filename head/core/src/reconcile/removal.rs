@@ -1,13 +1,12 @@
 //! Nodes that somebody says are gone for good: the way out when half of the nodes look dead at once, and are.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_status::NodeId;
 
 use super::reconciler::{Effect, Reconciler};
 use super::view::Health;
-use crate::model::{Command, Node};
+use crate::model::{Command, NodeEntry};
 
 /// Why a node cannot be removed by hand.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +51,7 @@ impl Reconciler {
     pub(super) fn remove_node(&mut self, node: NodeId, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         let is_gone =
-            |known: &Arc<Node>| known.session.is_none() || known.health(&self.timing, now) != Health::Live;
+            |known: &NodeEntry| known.session.is_none() || known.health(&self.timing, now) != Health::Live;
         if self.state.nodes.get(&node).is_some_and(is_gone) {
             self.book(
                 vec![Command::ReplaceNode { node: node.clone() }, Command::ForgetNode { node }],

@@ -66,7 +66,7 @@ fn note_gone(state: &mut State, scope: &Scope) {
     match scope {
         Scope::All => {
             let nodes = state.nodes.values_mut().filter(|node| node.replicas.values().any(is_new));
-            nodes.flat_map(|node| Arc::make_mut(node).replicas.values_mut()).for_each(note);
+            nodes.flat_map(|node| node.edit().replicas.values_mut()).for_each(note);
         }
         Scope::Pipelines(pipelines) => {
             for (node, id) in pipelines.values().flatten() {

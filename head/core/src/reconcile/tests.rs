@@ -449,8 +449,8 @@ fn one_change_among_10_000_replicas_on_1_000_nodes_orders_one_start() {
     }
     let starts = cluster.settle().into_iter().filter(|command| matches!(command, Command::Start(_))).count();
     assert_eq!(starts, 10_000);
-    for node in cluster.state_mut().nodes.values_mut().map(Arc::make_mut) {
-        node.replicas.values_mut().for_each(|replica| replica.state = ReplicaState::Ready);
+    for node in cluster.state_mut().nodes.values_mut() {
+        node.edit().replicas.values_mut().for_each(|replica| replica.state = ReplicaState::Ready);
     }
     cluster.settle();
     cluster.deploy("p7", &[model(101, 1)]);

@@ -11,7 +11,7 @@ use millstream_status::{NodeId, ReplicaId};
 use super::scope::Scope;
 use crate::Timing;
 use crate::desired::Revision;
-use crate::model::{Node, Observation, Replica, State};
+use crate::model::{Node, NodeEntry, Observation, Replica, State};
 use crate::scheduler::{FreeDevice, WHOLE_DEVICE, World};
 
 /// How a node does, by the time since it last said something.
@@ -25,7 +25,7 @@ pub(crate) enum Health {
     Dead,
 }
 
-impl Node {
+impl NodeEntry {
     pub(crate) fn health(&self, timing: &Timing, now: Duration) -> Health {
         let silence = now.saturating_sub(self.last_seen);
         if silence > timing.replace_after {
@@ -43,7 +43,7 @@ impl Node {
 pub(crate) struct ReplicaView<'a> {
     pub(crate) id: &'a ReplicaId,
     pub(crate) node_id: &'a NodeId,
-    pub(crate) node: &'a Node,
+    pub(crate) node: &'a NodeEntry,
     pub(crate) replica: &'a Replica,
     pub(crate) health: Health,
 }
@@ -200,7 +200,7 @@ pub(super) fn revives(state: &State, timing: &Timing, observation: &Observation,
 }
 
 /// Whether a node may be given replicas.
-pub(crate) fn takes_replicas(node: &Node, timing: &Timing, now: Duration) -> bool {
+pub(crate) fn takes_replicas(node: &NodeEntry, timing: &Timing, now: Duration) -> bool {
     node.session.is_some() && !node.draining && node.health(timing, now) == Health::Live
 }
 

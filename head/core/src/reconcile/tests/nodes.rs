@@ -126,15 +126,12 @@ fn a_node_with_a_replica_of_unknown_demand_gets_nothing_new() {
 fn a_node_that_was_lost_twice_under_one_name_is_one_lost_node() {
     let mut cluster = serving(2);
     cluster.join("n3");
-    let name = "n1".to_owned();
-    let old = Node::clone(&cluster.state.nodes[&NodeId::from("n1")]);
+    let mut old = cluster.state.nodes[&NodeId::from("n1")].clone();
+    old.edit().session = None;
     // It came back without its disk while its old stream was not known to be broken, and was lost again.
     cluster.pass(4.0);
-    cluster
-        .state_mut()
-        .nodes
-        .insert("n1-again".into(), Arc::new(Node { name, session: None, ..old.clone() }));
-    cluster.state_mut().nodes.insert("n1".into(), Arc::new(Node { session: None, ..old }));
+    cluster.state_mut().nodes.insert("n1-again".into(), old.clone());
+    cluster.state_mut().nodes.insert("n1".into(), old);
     assert!(!cluster.short().contains(&"alarm true".to_owned()), "one of three");
 }
 
