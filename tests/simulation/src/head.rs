@@ -357,8 +357,7 @@ impl Head {
             Command::Start(order) | Command::Update(order) => {
                 if cx.mutation == Mutation::HeadBooksSharesTwice {
                     let node = self.reconciler.state_mut().nodes.get_mut(&order.node);
-                    if let Some(replica) =
-                        node.and_then(|node| Arc::make_mut(node).replicas.get_mut(&order.replica))
+                    if let Some(replica) = node.and_then(|node| node.edit().replicas.get_mut(&order.replica))
                     {
                         replica.gpus.clear();
                     }

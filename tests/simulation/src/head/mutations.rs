@@ -28,7 +28,7 @@ impl Head {
     pub(super) fn mutate(&mut self, mut report: Report, cx: &Cx) -> Report {
         if cx.mutation == Mutation::HeadOverlooksReports {
             let nodes = self.reconciler.state_mut().nodes.values_mut();
-            let known = nodes.filter_map(|node| Arc::make_mut(node).replicas.get_mut(&report.id)).next();
+            let known = nodes.filter_map(|node| node.edit().replicas.get_mut(&report.id)).next();
             known.into_iter().for_each(|replica| replica.state = report.state);
         }
         if cx.mutation == Mutation::HeadTakesStartingForReady && report.state == ReplicaState::Starting {
