@@ -2,27 +2,31 @@
 //! a channel send, and one on another machine, where it is two messages on a stream.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 pub use millstream_status::Priority;
 use millstream_values::{CallError, ErrorClass, Value};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{ReplicaId, RequestId};
+use crate::ReplicaId;
+pub use crate::context::{CallContext, TraceContext};
+
+/// Bytes of parts that a caller may leave unread before the replica is to stop making more: [`Reply::is_behind`].
+const MAX_UNREAD_BYTES: usize = 64 << 10;
+/// What every part counts besides its text.
+const PART_OVERHEAD_BYTES: usize = 64;
 
 /// What a replica is asked to do. Cloning is cheap (for retries): the inputs are shared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CallRequest {
-    /// The request that this call belongs to.
-    pub request_id: RequestId,
+    /// Where the call belongs, and how much time it has.
+    pub context: CallContext,
     /// A map of inputs; its names follow from the deployment's task.
     pub inputs: Value,
-    /// Work past this instant is dropped before it runs.
-    pub deadline: Option<Instant>,
     /// Whether parts of the answer are wanted as they come.
     pub answer: ResponseMode,
-    /// Who goes first where calls wait.
-    pub priority: Priority,
     /// Whether [`CallEvent::Timing`] is wanted.
     pub timed: bool,
 }
@@ -72,10 +76,49 @@ pub trait ReplicaClient: Send + Sync + 'static {
 pub fn channel(parts: Parts) -> (Reply, PendingCall) {
     let (end, ended) = oneshot::channel();
     let (parts, received) = match parts {
-        Parts::Wanted => Some(mpsc::unbounded_channel()).unzip(),
+        Parts::Wanted => {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let unread = Arc::new(AtomicUsize::new(0));
+            let received = Received { receiver, unread: unread.clone(), on_read: None };
+            (Some(Sent { sender, unread }), Some(received))
+        }
         Parts::Unwanted => (None, None),
     };
     (Reply { end: Some(end), parts, on_end: None }, PendingCall { ended, parts: received, on_drop: None })
+}
+
+/// Where parts go, each with the bytes that it counts.
+struct Sent {
+    sender: mpsc::UnboundedSender<(CallEvent, usize)>,
+    unread: Arc<AtomicUsize>,
+}
+
+/// Where they come from.
+struct Received {
+    receiver: mpsc::UnboundedReceiver<(CallEvent, usize)>,
+    unread: Arc<AtomicUsize>,
+    on_read: Option<Box<dyn Fn(PartRead) + Send + Sync>>,
+}
+
+/// A caller has taken a part of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartRead {
+    /// The bytes that it counted.
+    pub num_bytes: usize,
+    /// Whether the caller was behind before and is not any more: the replica may make more.
+    pub caught_up: bool,
+}
+
+impl Received {
+    async fn next(&mut self) -> Option<CallEvent> {
+        let (part, num_bytes) = self.receiver.recv().await?;
+        let before = self.unread.fetch_sub(num_bytes, Ordering::AcqRel);
+        if let Some(on_read) = self.on_read.as_ref().filter(|_| num_bytes > 0) {
+            let caught_up = before > MAX_UNREAD_BYTES && before - num_bytes <= MAX_UNREAD_BYTES;
+            on_read(PartRead { num_bytes, caught_up });
+        }
+        Some(part)
+    }
 }
 
 /// Whether a caller wants more than the answer.
@@ -98,7 +141,7 @@ impl CallRequest {
 /// The caller's end: yields events; dropping it cancels the call.
 pub struct PendingCall {
     ended: oneshot::Receiver<Result<Value, CallError>>,
-    parts: Option<mpsc::UnboundedReceiver<CallEvent>>,
+    parts: Option<Received>,
     on_drop: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -108,7 +151,7 @@ impl PendingCall {
     pub async fn next(&mut self) -> CallEvent {
         // Parts come to an end when the replica's end of the call is gone, with the answer or without.
         if let Some(parts) = &mut self.parts
-            && let Some(part) = parts.recv().await
+            && let Some(part) = parts.next().await
         {
             return part;
         }
@@ -136,6 +179,15 @@ impl PendingCall {
         self
     }
 
+    /// Runs `hook` whenever the caller has taken a part.
+    #[must_use]
+    pub fn on_read(mut self, hook: impl Fn(PartRead) + Send + Sync + 'static) -> Self {
+        if let Some(parts) = &mut self.parts {
+            parts.on_read = Some(Box::new(hook));
+        }
+        self
+    }
+
     /// A call that was refused before it was sent.
     #[must_use]
     pub fn refused(error: CallError) -> Self {
@@ -160,34 +212,54 @@ impl Drop for PendingCall {
 pub struct Reply {
     /// Taken by the answer.
     end: Option<oneshot::Sender<Result<Value, CallError>>>,
-    parts: Option<mpsc::UnboundedSender<CallEvent>>,
+    parts: Option<Sent>,
     on_end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Reply {
     /// Runs `hook` when the call is over: just before its answer is sent, or when the reply is dropped without one.
-    /// A caller that has seen the answer can rely on it (a replica counts its ongoing calls by this). A later hook
-    /// replaces an earlier one.
+    /// A caller that has seen the answer can rely on it (a replica counts its ongoing calls by this). Hooks that were
+    /// there already run first.
     #[must_use]
     pub fn on_end(mut self, hook: impl FnOnce() + Send + Sync + 'static) -> Self {
-        self.on_end = Some(Box::new(hook));
+        self.on_end = Some(match self.on_end.take() {
+            None => Box::new(hook),
+            Some(first) => Box::new(move || {
+                first();
+                hook();
+            }),
+        });
         self
     }
 
     /// Sends a part of the answer. What is sent to a caller that has left, or wants no parts, is dropped.
     pub fn delta(&self, part: Value) {
-        self.send(CallEvent::Delta(part));
+        let contents = part.get("text").and_then(Value::as_text).map_or(0, str::len);
+        self.delta_of(part, contents + PART_OVERHEAD_BYTES);
+    }
+
+    /// The same for a part that counts so many bytes of what the caller may leave unread.
+    pub fn delta_of(&self, part: Value, num_bytes: usize) {
+        self.send(CallEvent::Delta(part), num_bytes);
     }
 
     /// Says where the time went.
     pub fn timing(&self, timing: Timing) {
-        self.send(CallEvent::Timing(timing));
+        self.send(CallEvent::Timing(timing), 0);
     }
 
-    fn send(&self, part: CallEvent) {
-        if let Some(parts) = &self.parts {
-            let _ = parts.send(part);
+    fn send(&self, part: CallEvent, num_bytes: usize) {
+        if let Some(Sent { sender, unread }) = &self.parts {
+            unread.fetch_add(num_bytes, Ordering::AcqRel);
+            let _ = sender.send((part, num_bytes));
         }
+    }
+
+    /// Whether the caller leaves so much unread that no more parts are to be made for now: back-pressure from a client that
+    /// reads slowly. [`PendingCall::on_read`] tells when that is over.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.parts.as_ref().is_some_and(|parts| parts.unread.load(Ordering::Acquire) > MAX_UNREAD_BYTES)
     }
 
     /// Ends the call.
@@ -265,6 +337,36 @@ mod tests {
         drop(pending);
         assert!(reply.is_cancelled());
         seen.try_recv().unwrap();
+    }
+
+    #[test]
+    fn end_hooks_add_up_in_order() {
+        let (order, seen) = std::sync::mpsc::channel();
+        let (reply, _pending) = channel(Parts::Unwanted);
+        let (first, second) = (order.clone(), order);
+        let reply = reply.on_end(move || first.send(1).unwrap()).on_end(move || second.send(2).unwrap());
+        reply.finish(Ok(Value::None));
+        assert_eq!(seen.iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_replica_sees_that_its_caller_is_behind_and_hears_when_it_has_caught_up() {
+        let (reply, pending) = channel(Parts::Wanted);
+        let (hook, reads) = std::sync::mpsc::channel();
+        let mut pending = pending.on_read(move |read| hook.send(read).unwrap());
+        let part = Value::map([("text", Value::from("x".repeat(MAX_UNREAD_BYTES / 2)))]);
+        reply.delta(part.clone());
+        assert!(!reply.is_behind());
+        reply.delta(part);
+        assert!(reply.is_behind());
+        pending.next().await;
+        assert!(!reply.is_behind());
+        pending.next().await;
+        let reads: Vec<_> = reads.try_iter().map(|read| read.caught_up).collect();
+        assert_eq!(reads, [true, false]);
+        let (reply, _pending) = channel(Parts::Unwanted);
+        reply.delta_of(Value::None, usize::MAX);
+        assert!(!reply.is_behind(), "parts that nobody wants wait for nobody");
     }
 
     #[tokio::test]

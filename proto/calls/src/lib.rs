@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+mod context;
 
 pub use millstream_status::{IngressId, NodeId, ReplicaId, RequestId};
 pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};

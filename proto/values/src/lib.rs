@@ -10,4 +10,4 @@ mod value;
 
 pub use error::{CallError, ErrorClass, Started};
 pub use tensor::{DType, Tensor, TensorError};
-pub use value::{Map, Value};
+pub use value::{MAX_DEPTH, Map, Value};

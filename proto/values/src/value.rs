@@ -9,6 +9,10 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use crate::Tensor;
 
+/// Deepest nesting of lists and maps in a value, in the whole product: where bodies are read, where expressions make values,
+/// and where values travel.
+pub const MAX_DEPTH: usize = 64;
+
 /// A map in the order of insertion.
 pub type Map = IndexMap<Arc<str>, Value>;
 
