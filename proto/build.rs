@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["v1/value.proto", "v1/node.proto", "v1/route.proto", "v1/control.proto", "v1/replica.proto"];
+    let files = ["v1/node.proto", "v1/route.proto", "v1/control.proto"];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

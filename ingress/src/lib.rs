@@ -19,6 +19,7 @@ mod tenant;
 mod transport;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct Config {
     pub join_token: String,
     /// The worker of this process, whose replicas are called without a network.
     pub local: Option<LocalWorker>,
+    /// The folder of this user's processes: where workers of this machine have Unix sockets for calls.
+    pub socket_dir: Option<PathBuf>,
     /// Bounds of the HTTP edge; [`HttpLimits::default`] is what the documentation says.
     pub limits: HttpLimits,
     /// Whether requests without an API key are refused.
@@ -118,7 +121,7 @@ impl Ingress {
         let listener = http::bind(config.listen).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let secret = Secret::new(Authority::Member, &config.join_token);
-        let routes = Arc::new(Routes::new(Transports::new(config.local, secret.clone())));
+        let routes = Arc::new(Routes::new(Transports::new(config.local, secret.clone(), config.socket_dir)));
         let (leave_sender, leave) = watch::channel(None);
         let hello = Hello { id: config.id, name: config.name, address };
         let route_watch =

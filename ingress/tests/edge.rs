@@ -125,6 +125,7 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
         local: None,
         limits: HttpLimits::default(),
         require_api_key: false,
+        socket_dir: None,
     };
     let ingress = millstream_ingress::Ingress::start(config).await.unwrap();
     let url = format!("http://{}/echo", ingress.address());
@@ -147,6 +148,7 @@ async fn routes_come_from_the_head_that_leads() {
         local: None,
         limits: HttpLimits::default(),
         require_api_key: false,
+        socket_dir: None,
     };
     let _ingress = millstream_ingress::Ingress::start(config).await.unwrap();
     eventually("the leader's table is confirmed", || leader.acked(1)).await;

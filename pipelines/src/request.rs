@@ -22,9 +22,8 @@ mod tensor;
 
 pub(crate) use base64::decode as decode_base64;
 pub(crate) use bounds::Bounds;
+pub(crate) use millstream_values::MAX_DEPTH;
 
-/// Deepest nesting of a body.
-pub(crate) const MAX_DEPTH: usize = 64;
 /// Most items of one array.
 pub(crate) const MAX_ITEMS: usize = 65_536;
 /// Most faults of a body that are told.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_pipelines::{Batch, DeploymentSpec, EngineKind, ModelRef, Task};
 use millstream_proto::RequestId;
-use millstream_proto::call::{CallEvent, CallRequest, Priority, ResponseMode};
+use millstream_proto::call::{CallEvent, CallRequest};
 use millstream_proto::v1::{self, head_message};
 use millstream_values::{Tensor, Value};
 use millstream_worker::Worker;
@@ -126,14 +126,7 @@ async fn calls(worker: &Worker, num_replicas: usize, inputs: &Value, callers: us
     let begin = Instant::now();
     let caller = |index: usize| {
         let client = worker.client();
-        let request = CallRequest {
-            request_id: RequestId::random(),
-            inputs: inputs.clone(),
-            deadline: None,
-            answer: ResponseMode::Whole,
-            priority: Priority::Normal,
-            timed: false,
-        };
+        let request = CallRequest::new(RequestId::random(), inputs.clone());
         async move {
             let replica = (index % num_replicas).to_string().into();
             let mut num_calls = 0_u32;

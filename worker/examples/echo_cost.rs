@@ -1,4 +1,4 @@
-//! What a call costs around an engine: echo calls in this process, and over gRPC on loopback.
+//! What a call costs around an engine: echo calls in this process, and over a link.
 //! `cargo run --release -p millstream-worker --no-default-features --example echo_cost`
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for people")]
@@ -10,7 +10,7 @@ use millstream_proto::v1;
 #[path = "../tests/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the tests")]
 mod support;
-use support::{Caller, Head, call, start_echo};
+use support::{Head, Remote, call, start_echo};
 
 const NUM_CALLS: u32 = 200_000;
 
@@ -32,15 +32,17 @@ async fn main() {
     }
     print("in the process, making the request included", &mut local);
 
-    let mut caller = Caller::connect(&worker).await;
-    let mut remote = Vec::new();
-    for call_id in 0..u64::from(NUM_CALLS / 10) {
-        let start = Instant::now();
-        caller.start(call_id, "echo", "hello").await;
-        caller.next().await;
-        remote.push(start.elapsed());
+    let nearby = Remote::connect_nearby(&worker, data_dir.path()).await;
+    let remotes = [("a Unix socket", nearby), ("TCP on loopback", Remote::connect(&worker).await)];
+    for (what, remote) in remotes {
+        let mut times = Vec::new();
+        for _ in 0..NUM_CALLS / 10 {
+            let start = Instant::now();
+            remote.start("echo", "hello").next().await;
+            times.push(start.elapsed());
+        }
+        print(&format!("over {what}, one at a time"), &mut times);
     }
-    print("over gRPC on loopback, one at a time", &mut remote);
 }
 
 fn print(what: &str, times: &mut [Duration]) {

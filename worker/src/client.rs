@@ -34,7 +34,7 @@ impl WorkerClient {
 
     fn admit(&self, handle: &Handle, request: CallRequest) -> PendingCall {
         let arrived = clock::now();
-        if request.deadline.is_some_and(|deadline| deadline <= arrived) {
+        if request.context.deadline.is_some_and(|deadline| deadline <= arrived) {
             let text = "the deadline had passed before the call began";
             return PendingCall::refused(CallError::not_started(ErrorClass::DeadlineExceeded, text));
         }
@@ -54,13 +54,13 @@ impl WorkerClient {
                 let at_end = slot.clone();
                 let reply = reply.on_end(move || at_end.give_back());
                 let pending = pending.on_drop(move || slot.give_back());
-                let CallRequest { inputs, deadline, answer, priority, timed, .. } = request;
+                let CallRequest { context, inputs, answer, timed } = request;
                 let sent = queue.send(InboxMessage::Call(Call {
                     inputs,
                     arrived,
-                    deadline,
+                    deadline: context.deadline,
                     answer,
-                    priority,
+                    priority: context.priority,
                     timed,
                     reply,
                 }));
@@ -89,7 +89,7 @@ impl WorkerClient {
     ) -> PendingCall {
         let _context = self.runtime.enter();
         let first = catch_unwind(AssertUnwindSafe(|| {
-            let mut future = tasks.engine.call(request.inputs, reply, request.deadline);
+            let mut future = tasks.engine.call(request, reply);
             match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(()) => None,
                 Poll::Pending => Some(future),

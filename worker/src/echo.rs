@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use millstream_engine::{ConcurrentEngine, Engine, EngineFactory, LoadArgs, LoadError, Reply};
+use millstream_engine::{CallRequest, ConcurrentEngine, Engine, EngineFactory, LoadArgs, LoadError, Reply};
 use millstream_pipelines::Echo;
 use millstream_values::{CallError, ErrorClass, Value};
 
@@ -57,12 +57,9 @@ impl EchoEngine {
 }
 
 impl ConcurrentEngine for EchoEngine {
-    fn call(
-        &self,
-        inputs: Value,
-        reply: Reply,
-        deadline: Option<Instant>,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn call(&self, request: CallRequest, reply: Reply) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let CallRequest { context, inputs, .. } = request;
+        let deadline = context.deadline;
         self.crash_if_told(&inputs);
         let fails = self.fails();
         let delay = self.settings.delay;
@@ -102,6 +99,7 @@ fn contains(value: &Value, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use millstream_proto::RequestId;
     use millstream_proto::call::{self, CallEvent};
 
     use super::*;
@@ -115,7 +113,8 @@ mod tests {
 
     async fn ask(engine: &EchoEngine, deadline: Option<Instant>) -> CallEvent {
         let (reply, mut pending) = call::channel(call::Parts::Unwanted);
-        engine.call(Value::from("hello"), reply, deadline).await;
+        let request = CallRequest::new(RequestId::new("r"), Value::from("hello")).until(deadline);
+        engine.call(request, reply).await;
         pending.next().await
     }
 

@@ -27,6 +27,7 @@ use crate::engines::Engines;
 use crate::head_link::HeadLinkArgs;
 use crate::messages::WorkerMsg;
 use crate::node::Node;
+use crate::server::Server;
 use crate::session::NodeFacts;
 use crate::table::ReplicaTable;
 use crate::worker_actor::{WorkerActor, WorkerArgs};
@@ -76,7 +77,7 @@ pub mod decisions {
 
 /// What leaving may take beyond the time that calls get: engines that end, the head that reads the last words.
 const LEAVE_GRACE: Duration = Duration::from_secs(7);
-/// How long streams of other processes may take to end once all replicas are gone.
+/// How long links of other processes may take to end once all replicas are gone.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What a worker is started with.
@@ -104,6 +105,8 @@ pub struct Config {
     pub onnxruntime: Option<PathBuf>,
     /// The environment of the process: it names folders in which ONNX Runtime's library may be.
     pub environment: Environment,
+    /// The folder of this user's processes: a Unix socket for calls of ingresses of this machine goes there.
+    pub socket_dir: Option<PathBuf>,
 }
 
 /// Variables of the environment by name, as `main` read them.
@@ -205,12 +208,9 @@ impl Worker {
 
         let client = Arc::new(WorkerClient::new(table, tokio::runtime::Handle::current()));
         let closing = CancellationToken::new();
-        let served = server::serve(listener, secret, client.clone(), closing.clone());
-        let server = AbortOnDropHandle::new(tokio::spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the listener for replica traffic died");
-            }
-        }));
+        let socket = server::open_socket(config.socket_dir.as_deref(), &found.node_id).await;
+        let server = Server { secret, client: client.clone(), closing: closing.clone() };
+        let server = AbortOnDropHandle::new(tokio::spawn(server.serve(listener, socket)));
         tracing::info!(node_id = %found.node_id, %address, "worker started");
         let node_id = found.node_id;
         Ok(Self { address, node_id, client, actor, asked_to_stop, registered, leave, closing, server })

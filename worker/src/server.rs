@@ -1,182 +1,150 @@
-//! Calls from ingresses of other processes: one stream for each, on which their calls are multiplexed. Frames are
-//! decoded, handed to the same client that local callers use, and what comes back is written by one writer.
+//! Calls from ingresses of other processes: a link for each, over TCP or over a Unix socket. What comes on it goes to the same
+//! client that local callers use.
 
-use std::collections::HashMap;
-use std::pin::Pin;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, Abortable};
-use futures_util::stream::FuturesUnordered;
-use millstream_connect::{Authority, Secret, accept, demand};
-use millstream_proto::call::{CallEvent, CallRequest, PendingCall, ReplicaClient, ResponseMode};
-use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
-use millstream_proto::v1::{self, call_frame, reply_frame};
-use millstream_proto::{ReplicaId, RequestId, WireError};
-use millstream_values::{CallError, ErrorClass, Map, Value};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::{Stream, StreamExt};
+use millstream_connect::{Authority, Secret, accept, handshake};
+use millstream_link::{Broken, Duplex, socket_name};
+use millstream_proto::NodeId;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::Connected as _;
 
 use crate::client::WorkerClient;
-use crate::clock;
 
-/// Largest message: the largest body that the HTTP edge takes, and room for its frame.
-const MAX_MESSAGE_BYTES: usize = 68 << 20;
-/// Frames that wait for one ingress to read.
-const MAX_UNSENT_FRAMES: usize = 256;
-/// How often an idle connection is asked whether the other side is there, and how long the answer may take.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Flow control: one large tensor must not wait for window updates of small ones.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// How long a caller on the Unix socket may take to prove itself.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long to wait when the system cannot accept, as when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `closing`; then every stream ends once its calls are over.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    secret: Secret,
-    client: Arc<WorkerClient>,
-    closing: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    let service = ReplicaServiceServer::new(Service { client, closing: closing.clone() })
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .add_service(InterceptedService::new(service, demand(Authority::Member)))
-        .serve_with_incoming_shutdown(accept(listener, vec![secret]), closing.cancelled())
-        .await
+/// What all links need.
+pub(crate) struct Server {
+    /// The cluster's join token.
+    pub(crate) secret: Secret,
+    /// The replicas of this process.
+    pub(crate) client: Arc<WorkerClient>,
+    /// Links end once it is cancelled and their calls are over.
+    pub(crate) closing: CancellationToken,
 }
 
-struct Service {
-    client: Arc<WorkerClient>,
-    closing: CancellationToken,
-}
-
-#[tonic::async_trait]
-impl ReplicaService for Service {
-    type CallsStream = Pin<Box<dyn Stream<Item = Result<v1::ReplyFrame, Status>> + Send>>;
-
-    async fn calls(
-        &self,
-        request: Request<Streaming<v1::CallFrame>>,
-    ) -> Result<Response<Self::CallsStream>, Status> {
-        let (writer, unsent) = mpsc::channel(MAX_UNSENT_FRAMES);
-        let calls = Calls {
-            client: self.client.clone(),
-            writer,
-            running: FuturesUnordered::new(),
-            cancels: HashMap::new(),
+impl Server {
+    /// Serves until `closing`; then every link ends once its calls are over.
+    pub(crate) async fn serve(self, listener: TcpListener, socket: Option<Socket>) {
+        let links = TaskTracker::new();
+        let local = async {
+            match &socket {
+                Some(socket) => self.serve_local(&socket.listener, &links).await,
+                None => std::future::pending().await,
+            }
         };
-        tokio::spawn(calls.run(request.into_inner(), self.closing.clone()));
-        Ok(Response::new(Box::pin(ReceiverStream::new(unsent))))
+        tokio::select! {
+            () = self.serve_all(listener, &links) => {}
+            () = local => {}
+            () = self.closing.cancelled() => {}
+        }
+        drop(socket);
+        links.close();
+        links.wait().await;
     }
-}
 
-type Writer = mpsc::Sender<Result<v1::ReplyFrame, Status>>;
-type Forwarding = Pin<Box<dyn Future<Output = u64> + Send>>;
+    async fn serve_all(&self, listener: TcpListener, links: &TaskTracker) {
+        let mut connections = std::pin::pin!(accept(listener, vec![self.secret.clone()]));
+        while let Some(connection) = connections.next().await {
+            // What cannot be accepted has been told by whoever accepts.
+            let Ok(connection) = connection else { continue };
+            let peer = connection.connect_info();
+            if peer.authority == Some(Authority::Member) {
+                self.spawn(connection, links);
+            } else {
+                tracing::warn!(address = %peer.address, "a caller that does not know the join token was turned away");
+            }
+        }
+    }
 
-/// The calls of one stream. Dropping it cancels them all.
-struct Calls {
-    client: Arc<WorkerClient>,
-    writer: Writer,
-    running: FuturesUnordered<Forwarding>,
-    cancels: HashMap<u64, AbortHandle>,
-}
-
-impl Calls {
-    async fn run(mut self, mut frames: Streaming<v1::CallFrame>, closing: CancellationToken) {
+    async fn serve_local(&self, listener: &UnixListener, links: &TaskTracker) {
         loop {
-            let idle = self.running.is_empty();
-            tokio::select! {
-                frame = frames.message() => match frame {
-                    Ok(Some(frame)) => {
-                        if let Err(status) = self.take(frame) {
-                            let _ = self.writer.send(Err(status)).await;
-                            return;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (secret, client) = (self.secret.clone(), self.client.clone());
+                    let closing = self.closing.clone();
+                    links.spawn(async move {
+                        if let Some(stream) = meet(stream, secret).await {
+                            told(millstream_link::serve(stream, client, closing).await);
                         }
-                    }
-                    // The other side is gone or has broken the stream: nobody waits for answers.
-                    Ok(None) | Err(_) => return,
-                },
-                Some(call_id) = self.running.next(), if !idle => {
-                    self.cancels.remove(&call_id);
+                    });
                 }
-                () = self.writer.closed() => return,
-                () = closing.cancelled(), if idle => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 
-    /// Begins or cancels a call. An error ends the stream: the two sides no longer agree on what runs.
-    fn take(&mut self, frame: v1::CallFrame) -> Result<(), Status> {
-        let call_id = frame.call_id;
-        match frame.body {
-            Some(call_frame::Body::Start(start)) => {
-                if self.cancels.contains_key(&call_id) {
-                    let text =
-                        format!("call id `{call_id}` is in use on this stream; choose another for each call");
-                    return Err(Status::invalid_argument(text));
-                }
-                let pending = match decode(start) {
-                    Ok((replica, request)) => self.client.call(&replica, request),
-                    Err(error) => {
-                        PendingCall::refused(CallError::not_started(ErrorClass::Malformed, error.to_string()))
-                    }
-                };
-                let (cancel, registration) = AbortHandle::new_pair();
-                self.cancels.insert(call_id, cancel);
-                let forwarding = Abortable::new(forward(call_id, pending, self.writer.clone()), registration);
-                self.running.push(Box::pin(async move {
-                    let _ = forwarding.await;
-                    call_id
-                }));
-            }
-            Some(call_frame::Body::Cancel(v1::Cancel {})) => {
-                if let Some(cancel) = self.cancels.get(&call_id) {
-                    cancel.abort();
-                }
-            }
-            None => return Err(WireError::Missing("body").into()),
-        }
-        Ok(())
+    fn spawn(&self, stream: impl Duplex, links: &TaskTracker) {
+        let (client, closing) = (self.client.clone(), self.closing.clone());
+        links.spawn(async move { told(millstream_link::serve(stream, client, closing).await) });
     }
 }
 
-fn decode(start: v1::Start) -> Result<(ReplicaId, CallRequest), WireError> {
-    let priority = start.priority().into();
-    let inputs = Map::try_from(start.inputs.ok_or(WireError::Missing("inputs"))?)?;
-    let request = CallRequest {
-        request_id: RequestId::from(start.request_id),
-        inputs: Value::from(inputs),
-        deadline: start.deadline_ms.and_then(|ms| clock::now().checked_add(Duration::from_millis(ms))),
-        answer: if start.stream { ResponseMode::Stream } else { ResponseMode::Whole },
-        priority,
-        timed: start.timed,
-    };
-    Ok((ReplicaId::from(start.replica_id), request))
+/// The stream, once its other end has proved that it belongs to the cluster.
+async fn meet(mut stream: UnixStream, secret: Secret) -> Option<UnixStream> {
+    let secrets = [secret];
+    let meeting = handshake::listen(&mut stream, &secrets);
+    match tokio::time::timeout(GREETING_TIMEOUT, meeting).await {
+        Ok(Ok(_)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a caller on the Unix socket was turned away");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
-/// Writes what comes back, to its end; waits when the other side reads too slowly.
-async fn forward(call_id: u64, mut pending: PendingCall, writer: Writer) {
-    loop {
-        let (body, last) = match pending.next().await {
-            CallEvent::Delta(part) => (reply_frame::Body::Delta((&part).into()), false),
-            CallEvent::Timing(timing) => (reply_frame::Body::Timing(timing.into()), false),
-            CallEvent::Done(value) => (reply_frame::Body::Done((&value).into()), true),
-            CallEvent::Failed(error) => (reply_frame::Body::Failed((&error).into()), true),
-        };
-        let frame = v1::ReplyFrame { call_id, body: Some(body) };
-        if writer.send(Ok(frame)).await.is_err() || last {
-            return;
+fn told(end: Result<(), Broken>) {
+    match end {
+        // An ingress that ends, or drops this worker from its routes.
+        Ok(()) | Err(Broken::Closed) => {}
+        Err(error) => tracing::warn!(%error, "the connection of an ingress broke"),
+    }
+}
+
+/// A Unix socket in a folder of this user's own; gone when dropped.
+pub(crate) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Listens at that path. What a process before this one has left there is replaced; what somebody answers on is not.
+    pub(crate) async fn bind(path: &Path) -> io::Result<Self> {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
         }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self { listener: UnixListener::bind(path)?, path: path.to_owned() })
+    }
+}
+
+/// The socket for calls of this machine, where one can be had; without it they come over TCP.
+pub(crate) async fn open_socket(folder: Option<&Path>, node: &NodeId) -> Option<Socket> {
+    let path = folder?.join(socket_name(node));
+    let bound = Socket::bind(&path).await;
+    let told = |error: &io::Error| tracing::warn!(path = %path.display(), %error, "no Unix socket for calls: they come over TCP");
+    bound.inspect_err(told).ok()
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // One that stays behind is replaced by the next worker of this node.
+        let _ = std::fs::remove_file(&self.path);
     }
 }

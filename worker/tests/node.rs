@@ -1,5 +1,5 @@
-//! A whole worker against a head of this folder, over real gRPC on loopback: registration, orders, calls through the
-//! ReplicaService and in the process, epochs, and a head that goes and returns.
+//! A whole worker against a head of this folder, over real gRPC on loopback: registration, orders, calls over links
+//! and in the process, epochs, and a head that goes and returns.
 #![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![allow(clippy::unwrap_used, reason = "a test from end to end")]
 
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use millstream_connect::NotLeading;
 use millstream_proto::call::CallEvent;
-use millstream_proto::v1::{self, head_message, reply_frame};
+use millstream_proto::v1::{self, head_message};
 use millstream_test_support::{LIMIT, until};
-use millstream_values::{ErrorClass, Started, Value};
+use millstream_values::{ErrorClass, MAX_DEPTH, Started, Value};
 use millstream_worker::{Config, Worker};
 use tonic::Status;
 
 mod support;
-use support::{Caller, Head, call, inputs, start_echo, stop};
+use support::{Head, Remote, call, inputs, start_echo, stop};
 
 #[tokio::test]
 async fn a_worker_registers_runs_what_it_is_told_and_reports() {
@@ -63,58 +63,61 @@ async fn calls_are_multiplexed_cancelled_and_refused_over_the_network() {
     session.send(1, start_echo("slow", Duration::from_secs(60))).await;
     session.state("fast", v1::ReplicaState::Ready).await;
     session.state("slow", v1::ReplicaState::Ready).await;
-
-    let mut caller = Caller::connect(&worker).await;
-    caller.start(1, "slow", "held").await;
-    until("the slow call runs", async || (session.heartbeat().await.ongoing["slow"] == 1).then_some(()))
+    for remote in [Remote::connect(&worker).await, Remote::connect_nearby(&worker, dir.path()).await] {
+        let held = remote.start("slow", "held");
+        until("the slow call runs", async || (session.heartbeat().await.ongoing["slow"] == 1).then_some(()))
+            .await;
+        let answer = remote.call("fast", inputs("hello")).await;
+        assert_eq!(answer, CallEvent::Done(inputs("hello")), "nobody waits for the slow call");
+        let CallEvent::Failed(failure) = remote.call("nobody", inputs("hello")).await else {
+            panic!("expected a failure")
+        };
+        assert_eq!((failure.class, failure.started), (ErrorClass::Unavailable, Started::No));
+        drop(held);
+        until("the cancelled call ends", async || {
+            (session.heartbeat().await.ongoing["slow"] == 0).then_some(())
+        })
         .await;
-    caller.start(2, "fast", "hello").await;
-    let (call_id, reply_frame::Body::Done(value)) = caller.next().await else { panic!("expected an answer") };
-    assert_eq!(
-        (call_id, Value::try_from(value).unwrap()),
-        (2, inputs("hello")),
-        "nobody waits for the slow call"
-    );
-
-    caller.start(3, "nobody", "hello").await;
-    let (3, reply_frame::Body::Failed(failure)) = caller.next().await else { panic!("expected a failure") };
-    assert_eq!((failure.class(), failure.started), (v1::ErrorClass::Unavailable, false));
-
-    caller.cancel(1).await;
-    caller.cancel(99).await;
-    until("the cancelled call ends", async || (session.heartbeat().await.ongoing["slow"] == 0).then_some(()))
+        let _held = remote.start("slow", "held");
+        until("the next call runs", async || (session.heartbeat().await.ongoing["slow"] == 1).then_some(()))
+            .await;
+        drop(remote);
+        until("a broken link ends its calls", async || {
+            (session.heartbeat().await.ongoing["slow"] == 0).then_some(())
+        })
         .await;
-    // An id is free again when its call is over.
-    caller.start(1, "slow", "held").await;
-    until("the next call runs", async || (session.heartbeat().await.ongoing["slow"] == 1).then_some(()))
-        .await;
-    drop(caller);
-    until("a broken stream ends its calls", async || {
-        (session.heartbeat().await.ongoing["slow"] == 0).then_some(())
-    })
-    .await;
+    }
 }
 
 #[tokio::test]
-async fn bad_frames_end_the_call_or_the_stream_and_never_the_worker() {
+async fn what_one_caller_sends_never_hurts_another_call() {
     let dir = tempfile::tempdir().unwrap();
     let mut head = Head::start().await;
     let worker = head.worker(dir.path()).await;
     let mut session = head.session(1).await;
-    session.send(1, start_echo("slow", Duration::from_secs(60))).await;
+    session.send(1, start_echo("fast", Duration::ZERO)).await;
+    session.send(1, start_echo("slow", Duration::from_millis(300))).await;
+    session.state("fast", v1::ReplicaState::Ready).await;
     session.state("slow", v1::ReplicaState::Ready).await;
-
-    let mut caller = Caller::connect(&worker).await;
-    let body =
-        Some(v1::call_frame::Body::Start(v1::Start { replica_id: "slow".into(), ..v1::Start::default() }));
-    caller.frames.send(v1::CallFrame { call_id: 1, body }).await.unwrap();
-    let (1, reply_frame::Body::Failed(failure)) = caller.next().await else { panic!("expected a failure") };
-    assert_eq!(failure.class(), v1::ErrorClass::Malformed);
-    caller.start(2, "slow", "held").await;
-    caller.start(2, "slow", "held").await;
-    assert_eq!(caller.replies.message().await.unwrap_err().code(), tonic::Code::InvalidArgument);
-    until("the stream's calls end", async || (session.heartbeat().await.ongoing["slow"] == 0).then_some(()))
-        .await;
+    let remote = Remote::connect(&worker).await;
+    let neighbours: Vec<_> = (0..5).map(|_| remote.start("slow", "held")).collect();
+    // As deep as values may be, and deeper; as large as calls may be, and larger.
+    let nested = |depth: usize| (0..depth).fold(Value::Int(1), |value, _| Value::map([("a", value)]));
+    for depth in [33, 50, MAX_DEPTH] {
+        let inputs = Value::map([("json", nested(depth))]);
+        assert_eq!(remote.call("fast", inputs.clone()).await, CallEvent::Done(inputs), "{depth}");
+    }
+    let sized = |mib: usize| Value::map([("x", Value::Bytes(vec![7; mib << 20].into()))]);
+    assert!(remote.call("fast", sized(60)).await == CallEvent::Done(sized(60)));
+    for refused in [Value::map([("json", nested(MAX_DEPTH + 2))]), sized(70)] {
+        let CallEvent::Failed(failure) = remote.call("fast", refused).await else {
+            panic!("expected a failure")
+        };
+        assert_eq!((failure.class, failure.started), (ErrorClass::TooLarge, Started::No));
+    }
+    for mut neighbour in neighbours {
+        assert_eq!(neighbour.next().await, CallEvent::Done(inputs("held")));
+    }
 }
 
 #[tokio::test]

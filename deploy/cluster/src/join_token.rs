@@ -91,7 +91,7 @@ fn file_name(control_port: u16) -> String {
 }
 
 /// The folder of this user's processes, made if it is missing; refuses those of others.
-fn own_folder(environment: &Environment) -> Result<PathBuf> {
+pub(crate) fn own_folder(environment: &Environment) -> Result<PathBuf> {
     let mut refused = Err(anyhow::anyhow!("there is no folder for this user's processes"));
     for folder in own_folders(environment) {
         match make_own(&folder) {

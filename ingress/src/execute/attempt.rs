@@ -1,9 +1,10 @@
 //! One stage's call on its way: what it has tried, and what every try of it asks for.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_pipelines::StageCall;
-use millstream_proto::call::{CallRequest, PendingCall, ResponseMode, Timing};
+use millstream_proto::call::{CallContext, CallRequest, PendingCall, ResponseMode, Timing};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 
 use super::Context;
@@ -27,6 +28,8 @@ pub(super) struct CallAttempt<'a> {
     /// How often all replicas were asked in vain.
     pub(super) rounds: u32,
     pub(super) started_retries: u32,
+    /// How often it was sent.
+    pub(super) num_sent: AtomicU32,
     pub(super) retry_place: Option<Retrying<'a>>,
     pub(super) forwarded: Forwarded,
     /// How long it waited for places, where that is asked for.
@@ -65,12 +68,11 @@ impl CallAttempt<'_> {
 
     /// Sends the call.
     pub(super) fn send(&self, permit: &Permit) -> PendingCall {
+        let attempt = self.num_sent.fetch_add(1, Ordering::Relaxed);
         let request = CallRequest {
-            request_id: self.cx.request_id.clone(),
+            context: CallContext { deadline: Some(self.deadline()), attempt, ..self.cx.call.clone() },
             inputs: self.call.inputs.clone(),
-            deadline: Some(self.deadline()),
             answer: if self.streams() { ResponseMode::Stream } else { ResponseMode::Whole },
-            priority: self.cx.claim.priority,
             timed: self.cx.timings.is_some(),
         };
         let target = permit.target();

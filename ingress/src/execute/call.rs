@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::atomic::AtomicU32;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         absent: Vec::new(),
         rounds: 0,
         started_retries: 0,
+        num_sent: AtomicU32::new(0),
         retry_place: None,
         forwarded: Forwarded::Nothing,
         queued: Duration::ZERO,
@@ -86,7 +88,7 @@ impl CallAttempt<'_> {
                 }
             }
             tracing::debug!(
-                request_id = %self.cx.request_id, stage = &*self.call.stage, deployment = %self.deployment.name(),
+                request_id = %self.cx.call.request_id, stage = &*self.call.stage, deployment = %self.deployment.name(),
                 error = %error, "call is sent again"
             );
             self.before_next(error).await?;

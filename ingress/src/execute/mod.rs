@@ -22,7 +22,8 @@ use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall};
-use millstream_proto::{ErrorClass, RequestId, Value};
+use millstream_proto::call::CallContext;
+use millstream_proto::{ErrorClass, Value};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -37,8 +38,8 @@ use crate::tenant::Tenant;
 
 /// What the execution of one request needs beside the plan.
 pub(crate) struct Context {
-    /// The request's id.
-    pub request_id: RequestId,
+    /// What travels with each of its calls.
+    pub call: CallContext,
     /// When it is over, whatever has been reached.
     pub deadline: Instant,
     /// The ingress's budget for retries.

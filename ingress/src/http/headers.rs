@@ -9,7 +9,7 @@ use http::header::{
 };
 use millstream_pipelines::parse_duration;
 use millstream_proto::RequestId;
-use millstream_proto::call::Priority;
+use millstream_proto::call::{Priority, TraceContext};
 use millstream_proto::endpoint::Header;
 
 use super::problem::Problem;
@@ -25,6 +25,12 @@ pub(crate) const REVISION: HeaderName = HeaderName::from_static("x-revision");
 pub(crate) const STICKY_KEY: HeaderName = HeaderName::from_static("x-sticky-key");
 /// Who goes first where requests wait: `high`, `normal` or `low`.
 pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("x-priority");
+/// The trace that a request belongs to (W3C Trace Context).
+pub(crate) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What other systems add to it.
+const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+/// Longest `tracestate` that is passed on, as the specification has it.
+const MAX_TRACE_STATE_BYTES: usize = 512;
 /// Asks for [`SERVER_TIMING`] in the response.
 const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 /// Where the time of a request went.
@@ -53,6 +59,10 @@ pub fn request_headers() -> Vec<Header> {
         (PRIORITY, "Who goes first where requests wait: `high`, `normal` or `low`."),
         (REVISION, "The revision to run on: `stable`, `canary` or a number."),
         (STICKY_KEY, "Requests with the same value run on the same revision while two take requests."),
+        (
+            TRACE_PARENT,
+            "The trace that the request belongs to (W3C Trace Context); goes along with its calls, as `tracestate` does.",
+        ),
         (WANTS_TIMING, "`1` asks for `server-timing` in the response."),
     ];
     rows.map(|(name, help)| Header { name: name.to_string(), help }).into()
@@ -130,6 +140,14 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> 
 /// A problem (400) when the header names none.
 pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<Asked>, Problem> {
     parsed(headers, &REVISION, Asked::parse, "`stable`, `canary` or a number")
+}
+
+/// The trace that the request belongs to. As the specification has it, what cannot be read is no trace.
+pub(crate) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut trace = TraceContext::parse(headers.get(TRACE_PARENT)?.to_str().ok()?)?;
+    let state = headers.get(TRACE_STATE).and_then(|state| state.to_str().ok());
+    trace.state = state.filter(|state| state.len() <= MAX_TRACE_STATE_BYTES).map(Into::into);
+    Some(trace)
 }
 
 /// The priority that the client asks for.

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use millstream_proto::Value;
+use millstream_proto::call::CallContext;
 use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -60,7 +61,16 @@ pub(crate) async fn call(
     drop(body);
     let claim = keys::claim(key, priority);
     let mut context = Context {
-        request_id: request_id.clone(),
+        call: CallContext {
+            priority: claim.priority,
+            trace: headers::trace(&head.headers),
+            tenant: key.map(Key::name),
+            affinity: head
+                .headers
+                .get(headers::STICKY_KEY)
+                .map(|key| split::affinity_of(pipeline.plan.name().as_str(), key.as_bytes())),
+            ..CallContext::new(request_id.clone())
+        },
         deadline,
         budget: edge.budget.clone(),
         draw,

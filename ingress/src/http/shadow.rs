@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_proto::call::Priority;
+use millstream_proto::call::{CallContext, Priority};
 use millstream_proto::{RequestId, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -59,7 +59,7 @@ impl Shadows {
         let place = self.places.clone().try_acquire_owned().ok()?;
         let fields = pipeline.plan.parse_request(original.body).ok()?.fields;
         let context = Context {
-            request_id: original.request_id.clone(),
+            call: CallContext { priority: Priority::Low, ..CallContext::new(original.request_id.clone()) },
             deadline: original.deadline,
             budget: self.budget.clone(),
             draw: original.draw,

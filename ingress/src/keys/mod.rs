@@ -93,6 +93,11 @@ impl Keys {
 }
 
 impl Key {
+    /// Its name.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
     /// Lets a request in.
     ///
     /// # Errors

@@ -1,8 +1,6 @@
 //! Which revision of a pipeline a request runs on, as plain functions: by weight, by what the client asks for, the same
 //! for all requests with one key.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 use crate::dispatch::router;
 
 /// A routed revision.
@@ -50,9 +48,16 @@ pub fn choose(parts: &[Part], asked: Option<Asked>, draw: u16) -> Option<usize> 
 
 /// A draw that is the same for every request of this pipeline with this key, at every ingress.
 pub(crate) fn draw_of(pipeline: &str, key: &[u8]) -> u16 {
-    let mut hasher = DefaultHasher::new();
-    (pipeline, key).hash(&mut hasher);
-    u16::try_from(hasher.finish() % 1000).unwrap_or_default()
+    u16::try_from(affinity_of(pipeline, key) % 1000).unwrap_or_default()
+}
+
+/// A number that is the same for every request of this pipeline with this key: in every build, at every ingress.
+pub(crate) fn affinity_of(pipeline: &str, key: &[u8]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(pipeline.as_bytes()).update(&[0]).update(key);
+    let mut number = [0; 8];
+    hasher.finalize_xof().fill(&mut number);
+    u64::from_le_bytes(number)
 }
 
 #[cfg(test)]
@@ -87,6 +92,7 @@ mod tests {
     fn a_key_always_draws_the_same_and_keys_spread() {
         let draws: Vec<_> = (0..10_000).map(|n: u32| draw_of("p", &n.to_le_bytes())).collect();
         assert_eq!(draws[17], draw_of("p", &17_u32.to_le_bytes()));
+        assert_eq!(draw_of("p", b"user-1"), 496, "another build would send it elsewhere");
         let canary = draws.iter().filter(|&&draw| draw >= 900).count();
         assert!((900..1100).contains(&canary), "{canary}");
     }

@@ -1,17 +1,19 @@
-//! How calls reach replicas: a channel send in this process, else frames on one long stream per worker.
+//! How calls reach replicas: a channel send in this process, else one link for each worker.
 
 pub(crate) mod remote;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_connect::Secret;
+use millstream_link::socket_name;
 use millstream_proto::NodeId;
 use millstream_proto::call::ReplicaClient;
 use parking_lot::Mutex;
 
-use self::remote::RemoteWorker;
+use self::remote::{RemoteWorker, Site};
 use crate::LocalWorker;
 use crate::dispatch::Locality;
 
@@ -20,28 +22,34 @@ pub(crate) struct Transports {
     local: Option<LocalWorker>,
     /// The cluster's join token.
     secret: Secret,
+    /// Where workers of this machine and user have Unix sockets for calls.
+    socket_dir: Option<PathBuf>,
     remotes: Mutex<HashMap<Arc<str>, Arc<RemoteWorker>>>,
 }
 
 impl Transports {
     /// No remote worker yet.
-    pub(crate) fn new(local: Option<LocalWorker>, secret: Secret) -> Self {
-        Self { local, secret, remotes: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(local: Option<LocalWorker>, secret: Secret, socket_dir: Option<PathBuf>) -> Self {
+        Self { local, secret, socket_dir, remotes: Mutex::new(HashMap::new()) }
     }
 
-    /// The client for the replicas of a node, and how near it is. The stream to a remote worker is opened at once, so
+    /// The client for the replicas of a node, and how near it is. The link to a remote worker is opened at once, so
     /// that the first call does not wait for it.
     pub(crate) fn client(&self, node_id: &NodeId, address: &Arc<str>) -> (Arc<dyn ReplicaClient>, Locality) {
         if let Some(local) = self.local.as_ref().filter(|local| local.node_id == *node_id) {
             return (local.client.clone(), Locality::SameProcess);
         }
         let mut remotes = self.remotes.lock();
-        let open = || Arc::new(RemoteWorker::open(address.clone(), self.secret.clone()));
+        let open = || {
+            let socket = self.socket_dir.as_ref().map(|folder| folder.join(socket_name(node_id)));
+            let site = Site { address: address.clone(), socket, secret: self.secret.clone() };
+            Arc::new(RemoteWorker::open(site))
+        };
         let remote = remotes.entry(address.clone()).or_insert_with(open);
         (remote.clone(), locality_of(address))
     }
 
-    /// Forgets workers whose address no route names; their streams close when their last call has ended.
+    /// Forgets workers whose address no route names; their links end when their last call has ended.
     pub(crate) fn retain(&self, addresses: &HashSet<Arc<str>>) {
         let mut remotes = self.remotes.lock();
         let gone: Vec<_> = remotes.keys().filter(|address| !addresses.contains(*address)).cloned().collect();

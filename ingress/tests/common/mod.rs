@@ -4,22 +4,19 @@
 mod head;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
 use millstream_connect::{Authority, Secret, accept};
 use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker};
-use millstream_proto::call::{self, CallRequest, PendingCall, ReplicaClient};
-use millstream_proto::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
-use millstream_proto::v1::{self, call_frame, reply_frame};
-use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId};
+use millstream_proto::call::{self, CallContext, CallRequest, PendingCall, ReplicaClient, Reply};
+use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId, Value};
 use millstream_test_support::{Echo, JOIN_TOKEN, until};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::head::{FakeHead, Table, number, table};
 
@@ -80,7 +77,14 @@ pub(crate) enum Reaction {
     EchoAfter(Duration),
 }
 
-type Script = Arc<dyn Fn(&v1::Start) -> Reaction + Send + Sync>;
+type Script = Arc<dyn Fn(&Started) -> Reaction + Send + Sync>;
+
+/// A call as a worker sees it.
+pub(crate) struct Started {
+    pub(crate) replica_id: String,
+    pub(crate) request_id: String,
+    pub(crate) request: CallRequest,
+}
 
 /// A worker on a runtime of its own, so that it can die like a process.
 pub(crate) struct FakeWorker {
@@ -98,6 +102,10 @@ pub(crate) struct Seen {
     pub(crate) request_ids: Vec<String>,
     /// Time left to the calls.
     pub(crate) deadlines_ms: Vec<Option<u64>>,
+    /// What came with the calls.
+    pub(crate) contexts: Vec<CallContext>,
+    /// Calls that are never answered.
+    held: Vec<Arc<Reply>>,
     /// Calls cancelled.
     pub(crate) num_cancelled: usize,
     /// Streams opened.
@@ -109,77 +117,60 @@ pub(crate) struct Seen {
     pub(crate) most_at_once: usize,
 }
 
-struct WorkerService {
+struct Replicas {
     script: Script,
     seen: Arc<Mutex<Seen>>,
 }
 
-#[tonic::async_trait]
-impl ReplicaService for WorkerService {
-    type CallsStream = BoxStream<'static, Result<v1::ReplyFrame, Status>>;
-
-    async fn calls(
-        &self,
-        request: Request<Streaming<v1::CallFrame>>,
-    ) -> Result<Response<Self::CallsStream>, Status> {
-        let (script, seen) = (self.script.clone(), self.seen.clone());
-        seen.lock().num_streams += 1;
-        let mut inbound = request.into_inner();
-        let (replies, outbound) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok(Some(frame)) = inbound.message().await {
-                match frame.body.expect("frames have bodies") {
-                    call_frame::Body::Start(start) => {
-                        {
-                            let mut seen = seen.lock();
-                            seen.started.push(start.replica_id.clone());
-                            seen.request_ids.push(start.request_id.clone());
-                            seen.deadlines_ms.push(start.deadline_ms);
-                        }
-                        react(script(&start), frame.call_id, start, replies.clone(), &seen);
-                    }
-                    call_frame::Body::Cancel(_) => seen.lock().num_cancelled += 1,
-                }
-            }
-            seen.lock().num_closed += 1;
-        });
-        Ok(Response::new(UnboundedReceiverStream::new(outbound).map(Ok).boxed()))
+impl ReplicaClient for Replicas {
+    fn call(&self, replica: &ReplicaId, request: CallRequest) -> PendingCall {
+        let CallContext { request_id, deadline, .. } = &request.context;
+        let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+        let started =
+            Started { replica_id: replica.to_string(), request_id: request_id.to_string(), request };
+        {
+            let mut seen = self.seen.lock();
+            seen.started.push(started.replica_id.clone());
+            seen.request_ids.push(started.request_id.clone());
+            seen.deadlines_ms.push(left.map(|left| u64::try_from(left.as_millis()).unwrap()));
+            seen.contexts.push(started.request.context.clone());
+        }
+        let (reply, pending) = call::channel(started.request.parts());
+        // A caller that leaves drops its end before there is an answer.
+        let answered = Arc::new(AtomicBool::new(false));
+        let (at_end, seen) = (answered.clone(), self.seen.clone());
+        let reply = reply.on_end(move || at_end.store(true, Ordering::Relaxed));
+        react((self.script)(&started), started, reply, &self.seen);
+        pending.on_drop(move || seen.lock().num_cancelled += usize::from(!answered.load(Ordering::Relaxed)))
     }
 }
 
-fn react(
-    reaction: Reaction,
-    call_id: u64,
-    start: v1::Start,
-    replies: mpsc::UnboundedSender<v1::ReplyFrame>,
-    seen: &Arc<Mutex<Seen>>,
-) {
-    let reply = move |body| drop(replies.send(v1::ReplyFrame { call_id, body: Some(body) }));
-    let failed = |error: CallError| reply_frame::Body::Failed((&error).into());
-    let parts_of = |parts: &[&'static str]| {
+fn react(reaction: Reaction, started: Started, reply: Reply, seen: &Arc<Mutex<Seen>>) {
+    let parts_of = |reply: &Reply, parts: &[&'static str]| {
         for part in parts {
-            reply(reply_frame::Body::Delta(text_value(part)));
+            reply.delta(text_value(part));
         }
     };
-    let echo = |start: v1::Start| {
-        reply_frame::Body::Done(v1::Value {
-            kind: Some(v1::value::Kind::Map(start.inputs.unwrap_or_default())),
-        })
-    };
+    let inputs = started.request.inputs;
     match reaction {
-        Reaction::Echo => reply(echo(start)),
-        Reaction::Refuse(class) => reply(failed(CallError::not_started(class, "refused by the script"))),
-        Reaction::Fail(class) => reply(failed(CallError::started(class, "failed by the script"))),
+        Reaction::Echo => reply.finish(Ok(inputs)),
+        Reaction::Refuse(class) => {
+            reply.finish(Err(CallError::not_started(class, "refused by the script")));
+        }
+        Reaction::Fail(class) => reply.finish(Err(CallError::started(class, "failed by the script"))),
         Reaction::Parts(parts) => {
-            parts_of(&parts);
-            reply(reply_frame::Body::Done(text_value(&parts.concat())));
+            parts_of(&reply, &parts);
+            reply.finish(Ok(text_value(&parts.concat())));
         }
-        Reaction::PartsThenHang(parts) => parts_of(&parts),
+        Reaction::PartsThenHang(parts) => {
+            parts_of(&reply, &parts);
+            seen.lock().held.push(Arc::new(reply));
+        }
         Reaction::PartsThenFail(parts) => {
-            parts_of(&parts);
-            reply(failed(CallError::started(ErrorClass::Unavailable, "failed by the script")));
+            parts_of(&reply, &parts);
+            reply.finish(Err(CallError::started(ErrorClass::Unavailable, "failed by the script")));
         }
-        Reaction::Hang => {}
+        Reaction::Hang => seen.lock().held.push(Arc::new(reply)),
         Reaction::EchoAfter(delay) => {
             let seen = seen.clone();
             {
@@ -191,31 +182,32 @@ fn react(
                 // The call takes that long; nothing waits for something here.
                 tokio::time::sleep(delay).await;
                 seen.lock().num_delayed -= 1;
-                reply(echo(start));
+                reply.finish(Ok(inputs));
             });
         }
     }
 }
 
 /// `{text, tokens, finish_reason}`, as generators answer.
-fn text_value(text: &str) -> v1::Value {
-    use millstream_proto::Value;
-    let map =
-        [("text", Value::from(text)), ("tokens", Value::Int(1)), ("finish_reason", Value::from("stop"))];
-    (&Value::map(map)).into()
+fn text_value(text: &str) -> Value {
+    Value::map([
+        ("text", Value::from(text)),
+        ("tokens", Value::Int(1)),
+        ("finish_reason", Value::from("stop")),
+    ])
 }
 
 impl FakeWorker {
-    pub(crate) fn start(script: impl Fn(&v1::Start) -> Reaction + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(&Started) -> Reaction + Send + Sync + 'static) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), script)
     }
 
     pub(crate) fn start_at(
         address: SocketAddr,
-        script: impl Fn(&v1::Start) -> Reaction + Send + Sync + 'static,
+        script: impl Fn(&Started) -> Reaction + Send + Sync + 'static,
     ) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let service = WorkerService { script: Arc::new(script), seen: seen.clone() };
+        let replicas = Arc::new(Replicas { script: Arc::new(script), seen: seen.clone() });
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind(address).unwrap();
@@ -223,9 +215,16 @@ impl FakeWorker {
         let address = listener.local_addr().unwrap();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let incoming = accept(listener, vec![Secret::new(Authority::Member, JOIN_TOKEN)]);
-            let router = tonic::transport::Server::builder().add_service(ReplicaServiceServer::new(service));
-            router.serve_with_incoming(incoming).await.unwrap();
+            let mut incoming = pin!(accept(listener, vec![Secret::new(Authority::Member, JOIN_TOKEN)]));
+            while let Some(connection) = incoming.next().await {
+                let (replicas, closed) = (replicas.clone(), replicas.seen.clone());
+                closed.lock().num_streams += 1;
+                tokio::spawn(async move {
+                    let _ =
+                        millstream_link::serve(connection.unwrap(), replicas, CancellationToken::new()).await;
+                    closed.lock().num_closed += 1;
+                });
+            }
         });
         Self { address, seen, runtime: Some(runtime) }
     }
@@ -270,6 +269,7 @@ pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits:
         local,
         limits,
         require_api_key: false,
+        socket_dir: None,
     };
     let ingress = Ingress::start(config).await.unwrap();
     eventually("the table is confirmed", || head.acked(1)).await;

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::{Arc, LazyLock};
 
-use millstream_values::{Value, Value as V};
+use millstream_values::{MAX_DEPTH, Value, Value as V};
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja};
 use serde::Serialize;
@@ -13,8 +13,6 @@ use super::EvalError;
 use super::budget::Budget;
 use super::object::{from_jinja, to_jinja};
 
-/// Deepest nesting of what a filter gives.
-const MAX_DEPTH: usize = 64;
 /// Largest count that a filter may be told (`indent(8)`, `batch(3)`).
 const MAX_COUNT: i64 = 1024;
 /// Most bytes that one filter makes of its inputs.

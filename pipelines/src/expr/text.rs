@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use millstream_values::Value;
+use millstream_values::{MAX_DEPTH, Value};
 
 use super::EvalError;
 use super::budget::Budget;
@@ -25,9 +25,6 @@ pub(crate) fn write(value: &Value, out: &mut String, budget: &mut Budget) -> Res
     };
     budget.spend_bytes(out.len() - before)
 }
-
-/// Deepest nesting of a value that is written.
-const MAX_DEPTH: usize = 64;
 
 /// Pays for a nested value before it is written, and refuses tensors within.
 fn check(value: &Value, budget: &mut Budget, depth: usize) -> Result<(), EvalError> {

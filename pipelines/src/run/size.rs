@@ -2,7 +2,7 @@
 //! mention the one before twice make a value that no memory holds as bytes, and many brackets make one too deep to be
 //! walked.
 
-use millstream_values::Value;
+use millstream_values::{MAX_DEPTH, Value};
 
 use crate::expr::EvalError;
 
@@ -10,8 +10,6 @@ use crate::expr::EvalError;
 const MAX_BYTES: usize = 256 << 20;
 /// What every value counts besides its contents: about what it takes in memory.
 const OVERHEAD_BYTES: usize = 64;
-/// Deepest nesting of lists and maps.
-const MAX_DEPTH: usize = 256;
 
 /// Refuses a value that is too large or nested too deep. Costs a step for each value in it, up to the bound.
 pub(super) fn check(value: Value) -> Result<Value, EvalError> {
@@ -52,7 +50,7 @@ mod tests {
         assert!(check(doubled(10)).is_ok());
         assert!(check(doubled(100)).unwrap_err().message.contains("256 MiB"));
         let nested = |depth: usize| (0..depth).fold(Value::Int(1), |v, _| Value::list([v]));
-        assert!(check(nested(256)).is_ok());
-        assert!(check(nested(257)).unwrap_err().message.contains("256 deep"));
+        assert!(check(nested(MAX_DEPTH)).is_ok());
+        assert!(check(nested(MAX_DEPTH + 1)).unwrap_err().message.contains("64 deep"));
     }
 }

@@ -4,14 +4,14 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use millstream_status::Priority;
 use millstream_values::{CallError, ErrorClass, Value};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ReplicaId;
 pub use crate::context::{CallContext, TraceContext};
+use crate::{ReplicaId, RequestId};
 
 /// Bytes of parts that a caller may leave unread before the replica is to stop making more: [`Reply::is_behind`].
 const MAX_UNREAD_BYTES: usize = 64 << 10;
@@ -131,6 +131,19 @@ pub enum Parts {
 }
 
 impl CallRequest {
+    /// A call as most are: the first attempt, without a deadline, of normal priority, answered in one piece.
+    #[must_use]
+    pub fn new(request_id: RequestId, inputs: Value) -> Self {
+        Self { context: CallContext::new(request_id), inputs, answer: ResponseMode::Whole, timed: false }
+    }
+
+    /// The same with a deadline.
+    #[must_use]
+    pub fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.context.deadline = deadline;
+        self
+    }
+
     /// Whether more than the answer is asked for.
     #[must_use]
     pub fn parts(&self) -> Parts {

@@ -31,10 +31,21 @@ async fn open(uri: &Uri, secret: &Secret) -> Result<TcpStream, handshake::Error>
     let (host, port) =
         address.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an address is HOST:PORT"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let mut stream = TcpStream::connect((host, port)).await?;
+    prove(TcpStream::connect((host, port)).await?, secret).await
+}
+
+async fn prove(mut stream: TcpStream, secret: &Secret) -> Result<TcpStream, handshake::Error> {
     stream.set_nodelay(true)?;
     handshake::call(&mut stream, secret).await?;
     Ok(stream)
+}
+
+/// Opens a connection to `HOST:PORT` for something else than gRPC; both ends have proved that they know the secret.
+///
+/// # Errors
+/// When nobody listens there, or the two do not belong together.
+pub async fn dial(address: &str, secret: &Secret) -> Result<TcpStream, handshake::Error> {
+    prove(TcpStream::connect(address).await?, secret).await
 }
 
 /// Why two ends do not belong together, if that is what an error of [`connect`] says.

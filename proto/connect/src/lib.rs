@@ -19,7 +19,7 @@ mod secret;
 
 pub use accept::{Connection, Peer, accept, demand};
 pub use backoff::{Backoff, Retries};
-pub use dial::{chain, connect, refusal};
+pub use dial::{chain, connect, dial, refusal};
 pub use handshake::Refusal;
 pub use heads::{Heads, NotAnAddress};
 pub use not_leading::NotLeading;

@@ -407,7 +407,7 @@ pub(crate) mod tests {
         let deepest = Value::map([("inputs", nested(MAX_DEPTH))]);
         assert_eq!(decode(&encode(&deepest).unwrap()).unwrap(), deepest);
         assert_eq!(encode(&Value::list([deepest])), Err(TooMuch::Deep));
-        let bytes = [vec![8, 1].repeat(MAX_DEPTH + 2), vec![0]].concat();
+        let bytes = [[8, 1].repeat(MAX_DEPTH + 2), vec![0]].concat();
         assert_eq!(decode(&bytes.into()), Err(BadValue::TooMuch(TooMuch::Deep)));
     }
 

@@ -135,6 +135,9 @@ impl Shared {
 
     fn take_frame(self: &Arc<Self>, header: Header, payload: &[u8], now: Instant) -> Result<(), Broken> {
         let Header { kind, more, call, .. } = header;
+        if kind == Kind::Start && self.link.state.lock().calls.contains_key(&call) {
+            return Err(Broken::Protocol(format!("call id {call} is in use")));
+        }
         match kind {
             Kind::Start if !more => self.begin(call, Start::read(Decoder::copying(payload)), now),
             Kind::Start | Kind::Piece => match self.take_piece(header, payload, now) {

@@ -28,6 +28,7 @@ mod host;
 mod inbox;
 mod message;
 mod outbox;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -35,4 +36,5 @@ mod wire;
 pub use caller::Caller;
 pub use codec::{MAX_MESSAGE_BYTES, MAX_VALUES};
 pub use host::serve;
+pub use socket::socket_name;
 pub use wire::{Broken, Duplex};

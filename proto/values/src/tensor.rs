@@ -131,6 +131,9 @@ pub struct Tensor {
     data: Bytes,
 }
 
+/// Largest product of the other sizes of a tensor with a size of zero.
+const MAX_EMPTY_SIZE: usize = 65_536;
+
 /// Sizes of axes, in place: tensors are cloned and sliced for every call.
 type Axes = SmallVec<[usize; 3]>;
 
@@ -142,6 +145,13 @@ impl Tensor {
     /// [`TensorError::Overflow`] when the shape is too large to exist.
     pub fn new(dtype: DType, shape: impl AsRef<[usize]>, data: Bytes) -> Result<Self, TensorError> {
         let shape = Axes::from_slice(shape.as_ref());
+        // Whoever walks an axis takes as many steps as it says, also where another one of size zero leaves no bytes.
+        let num_others =
+            shape.iter().filter(|&&dim| dim > 0).try_fold(1, |product: usize, &dim| product.checked_mul(dim));
+        let is_empty = shape.contains(&0);
+        if is_empty && num_others.is_none_or(|product| product > MAX_EMPTY_SIZE) {
+            return Err(TensorError::Overflow(shape.to_vec()));
+        }
         let expected = shape
             .iter()
             .try_fold(dtype.size_bytes(), |product, &dim| product.checked_mul(dim))
@@ -369,6 +379,11 @@ mod tests {
             Tensor::new(DType::F64, [usize::MAX, 2], Bytes::new()),
             Err(TensorError::Overflow(_))
         ));
+        let empty = |shape: [usize; 3]| Tensor::new(DType::F64, shape, Bytes::new());
+        assert!(empty([65_536, 0, 1]).is_ok());
+        for endless in [[1 << 60, 0, 1], [0, 256, 257], [0, usize::MAX, 2]] {
+            assert!(matches!(empty(endless), Err(TensorError::Overflow(_))), "{endless:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use millstream_calls::call::{Priority, Reply, ResponseMode, Timing};
+pub use millstream_calls::call::{CallRequest, Priority, Reply, ResponseMode, Timing};
 use millstream_calls::{CallError, ErrorClass, Value};
 use millstream_pipelines::{Batch, DeploymentSpec};
 
@@ -103,12 +103,7 @@ pub enum Progress {
 /// An engine that waits for something else (a clock, another server) and so can hold many calls.
 pub trait ConcurrentEngine: Send + Sync {
     /// Works on one call to its end. The future is dropped when the caller leaves.
-    fn call(
-        &self,
-        inputs: Value,
-        reply: Reply,
-        deadline: Option<Instant>,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn call(&self, request: CallRequest, reply: Reply) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// One call as an engine sees it.

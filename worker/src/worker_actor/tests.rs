@@ -2,7 +2,7 @@
 
 use millstream_pipelines::{DeploymentSpec, Echo, EngineKind};
 use millstream_proto::RequestId;
-use millstream_proto::call::{CallEvent, CallRequest, PendingCall, Priority, ReplicaClient, ResponseMode};
+use millstream_proto::call::{CallEvent, CallRequest, PendingCall, ReplicaClient};
 use millstream_test_support::{LIMIT, until};
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
@@ -79,14 +79,7 @@ impl Bench {
 }
 
 fn request(text: &str) -> CallRequest {
-    CallRequest {
-        priority: Priority::Normal,
-        timed: false,
-        request_id: RequestId::random(),
-        inputs: Value::map([("text", Value::from(text))]),
-        deadline: None,
-        answer: ResponseMode::Whole,
-    }
+    CallRequest::new(RequestId::random(), Value::map([("text", Value::from(text))]))
 }
 
 fn done(text: &str) -> CallEvent {
@@ -148,7 +141,7 @@ async fn a_full_replica_refuses() {
 async fn a_passed_deadline_costs_no_work() {
     let bench = Bench::new().await;
     bench.start("a", &testing::echo_spec("echo")).await;
-    let request = CallRequest { deadline: Some(clock::now()), ..request("hello") };
+    let request = request("hello").until(Some(clock::now()));
     let error = failure(bench.client.call(&"a".into(), request).next().await);
     assert_eq!((error.class, error.started), (ErrorClass::DeadlineExceeded, Started::No));
 }

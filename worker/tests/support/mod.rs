@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use millstream_connect::{Authority, Secret, accept, connect};
+use millstream_connect::{Authority, Secret, accept, dial, handshake};
+use millstream_link::{Caller, Duplex, socket_name};
 use millstream_pipelines::Echo;
 use millstream_proto::RequestId;
-use millstream_proto::call::{CallEvent, CallRequest, Priority, ReplicaClient, ResponseMode};
+use millstream_proto::call::{CallEvent, CallRequest, PendingCall, ReplicaClient};
 use millstream_proto::v1::node_service_server::{NodeService, NodeServiceServer};
-use millstream_proto::v1::replica_service_client::ReplicaServiceClient;
-use millstream_proto::v1::{self, head_message, node_message, reply_frame};
+use millstream_proto::v1::{self, head_message, node_message};
 use millstream_test_support::{JOIN_TOKEN, LIMIT};
 use millstream_values::Value;
 use millstream_worker::{Config, DeclaredGpu, Worker};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 #[path = "../../src/testing.rs"]
@@ -179,6 +179,7 @@ impl Head {
             model_dirs: vec![],
             onnxruntime: None,
             environment: BTreeMap::new(),
+            socket_dir: Some(data_dir.to_owned()),
         }
     }
 
@@ -202,56 +203,44 @@ pub(crate) fn inputs(text: &str) -> Value {
 }
 
 pub(crate) async fn call(client: &dyn ReplicaClient, replica: &str, text: &str) -> CallEvent {
-    let request = CallRequest {
-        priority: Priority::Normal,
-        timed: false,
-        request_id: RequestId::random(),
-        inputs: inputs(text),
-        deadline: Some(Instant::now() + Duration::from_secs(10)),
-        answer: ResponseMode::Whole,
-    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let request = CallRequest::new(RequestId::random(), inputs(text)).until(Some(deadline));
     client.call(&replica.into(), request).next().await
 }
 
-/// A stream of calls, as an ingress of another process opens it.
-pub(crate) struct Caller {
-    pub(crate) frames: mpsc::Sender<v1::CallFrame>,
-    pub(crate) replies: Streaming<v1::ReplyFrame>,
+/// A link to a worker, as an ingress of another process opens it.
+pub(crate) struct Remote {
+    caller: Caller,
+    _run: AbortOnDropHandle<()>,
 }
 
-impl Caller {
+impl Remote {
+    /// Over TCP.
     pub(crate) async fn connect(worker: &Worker) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{}", worker.address())).unwrap();
-        let mut client = ReplicaServiceClient::new(connect(&endpoint, &secret()).await.unwrap());
-        let (frames, unsent) = mpsc::channel(16);
-        let replies = client.calls(ReceiverStream::new(unsent)).await.unwrap().into_inner();
-        Self { frames, replies }
+        Self::over(dial(&worker.address().to_string(), &secret()).await.unwrap())
     }
 
-    pub(crate) async fn start(&self, call_id: u64, replica: &str, text: &str) {
-        let value = v1::Value::from(&inputs(text));
-        let Some(v1::value::Kind::Map(inputs)) = value.kind else { panic!("expected a map") };
-        let start = v1::Start {
-            priority: v1::Priority::Normal.into(),
-            timed: false,
-            replica_id: replica.into(),
-            request_id: "r".into(),
-            inputs: Some(inputs),
-            deadline_ms: Some(60_000),
-            stream: false,
-        };
-        let body = Some(v1::call_frame::Body::Start(start));
-        self.frames.send(v1::CallFrame { call_id, body }).await.unwrap();
+    /// Over the Unix socket in that folder.
+    pub(crate) async fn connect_nearby(worker: &Worker, socket_dir: &Path) -> Self {
+        let path = socket_dir.join(socket_name(worker.node_id()));
+        let mut stream = UnixStream::connect(path).await.unwrap();
+        handshake::call(&mut stream, &secret()).await.unwrap();
+        Self::over(stream)
     }
 
-    pub(crate) async fn cancel(&self, call_id: u64) {
-        let body = Some(v1::call_frame::Body::Cancel(v1::Cancel {}));
-        self.frames.send(v1::CallFrame { call_id, body }).await.unwrap();
+    fn over(stream: impl Duplex) -> Self {
+        let caller = Caller::default();
+        let running = caller.clone();
+        let run = tokio::spawn(async move { drop(running.run(stream).await) });
+        Self { caller, _run: AbortOnDropHandle::new(run) }
     }
 
-    pub(crate) async fn next(&mut self) -> (u64, reply_frame::Body) {
-        let frame = tokio::time::timeout(LIMIT, self.replies.message()).await.unwrap();
-        let frame = frame.unwrap().unwrap();
-        (frame.call_id, frame.body.unwrap())
+    pub(crate) fn start(&self, replica: &str, text: &str) -> PendingCall {
+        self.caller.call(&replica.into(), CallRequest::new(RequestId::random(), inputs(text)))
+    }
+
+    pub(crate) async fn call(&self, replica: &str, inputs: Value) -> CallEvent {
+        let mut pending = self.caller.call(&replica.into(), CallRequest::new(RequestId::random(), inputs));
+        tokio::time::timeout(LIMIT, pending.next()).await.expect("an answer in time")
     }
 }

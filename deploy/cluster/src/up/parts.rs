@@ -11,7 +11,7 @@ use millstream_worker::{DeclaredGpu, Worker};
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
 use crate::global::Global;
-use crate::join_token::LeftToken;
+use crate::join_token::{self, LeftToken};
 use crate::up::admin::Admin;
 use crate::up::args::{Role, UpArgs};
 use crate::up::telemetry;
@@ -174,6 +174,7 @@ async fn start_worker(
         model_dirs: vec![bundled::lay_out(process.data_dir.path())?],
         onnxruntime: node.onnxruntime.clone(),
         environment: process.global.environment.clone(),
+        socket_dir: join_token::own_folder(&process.global.environment).ok(),
     };
     Worker::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }
@@ -191,6 +192,7 @@ async fn start_ingress(
         join_token: process.join_token.clone(),
         limits: millstream_ingress::HttpLimits::default(),
         require_api_key: process.args.require_api_key,
+        socket_dir: join_token::own_folder(&process.global.environment).ok(),
         local: worker
             .map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),
     };
