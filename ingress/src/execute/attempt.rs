@@ -1,6 +1,5 @@
 //! One stage's call on its way: what it has tried, and what every try of it asks for.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_pipelines::StageCall;
@@ -28,8 +27,6 @@ pub(super) struct CallAttempt<'a> {
     /// How often all replicas were asked in vain.
     pub(super) rounds: u32,
     pub(super) started_retries: u32,
-    /// How often it was sent.
-    pub(super) num_sent: AtomicU32,
     pub(super) retry_place: Option<Retrying<'a>>,
     pub(super) forwarded: Forwarded,
     /// How long it waited for places, where that is asked for.
@@ -68,9 +65,12 @@ impl CallAttempt<'_> {
 
     /// Sends the call.
     pub(super) fn send(&self, permit: &Permit) -> PendingCall {
-        let attempt = self.num_sent.fetch_add(1, Ordering::Relaxed);
         let request = CallRequest {
-            context: CallContext { deadline: Some(self.deadline()), attempt, ..self.cx.call.clone() },
+            context: CallContext {
+                deadline: Some(self.deadline()),
+                attempt: self.started_retries,
+                ..self.cx.call.clone()
+            },
             inputs: self.call.inputs.clone(),
             answer: if self.streams() { ResponseMode::Stream } else { ResponseMode::Whole },
             timed: self.cx.timings.is_some(),

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::AtomicU32;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,6 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         absent: Vec::new(),
         rounds: 0,
         started_retries: 0,
-        num_sent: AtomicU32::new(0),
         retry_place: None,
         forwarded: Forwarded::Nothing,
         queued: Duration::ZERO,

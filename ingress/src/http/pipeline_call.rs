@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use millstream_proto::Value;
 use millstream_proto::call::CallContext;
+use millstream_proto::{RequestId, Value};
 use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -61,16 +61,7 @@ pub(crate) async fn call(
     drop(body);
     let claim = keys::claim(key, priority);
     let mut context = Context {
-        call: CallContext {
-            priority: claim.priority,
-            trace: headers::trace(&head.headers),
-            tenant: key.map(Key::name),
-            affinity: head
-                .headers
-                .get(headers::STICKY_KEY)
-                .map(|key| split::affinity_of(pipeline.plan.name().as_str(), key.as_bytes())),
-            ..CallContext::new(request_id.clone())
-        },
+        call: CallContext { priority: claim.priority, ..call_context(pipeline, request_id, key, head) },
         deadline,
         budget: edge.budget.clone(),
         draw,
@@ -101,6 +92,17 @@ pub(crate) async fn call(
     };
     response.headers_mut().insert(headers::REVISION, pipeline.revision_header.clone());
     Ok(response)
+}
+
+/// What travels with the request's calls.
+fn call_context(pipeline: &Pipeline, request_id: &RequestId, key: Option<&Key>, head: &Parts) -> CallContext {
+    let name = pipeline.plan.name().as_str();
+    CallContext {
+        trace: headers::trace(&head.headers),
+        tenant: key.map(Key::name),
+        affinity: head.headers.get(headers::STICKY_KEY).map(|key| split::affinity_of(name, key.as_bytes())),
+        ..CallContext::new(request_id.clone())
+    }
 }
 
 /// The revision that the request runs on, and its draw.

@@ -48,7 +48,7 @@ mod tests {
     fn sharing_and_nesting_are_bounded() {
         let doubled = |times: usize| (0..times).fold(Value::Int(1), |v, _| Value::list([v.clone(), v]));
         assert!(check(doubled(10)).is_ok());
-        assert!(check(doubled(100)).unwrap_err().message.contains("256 MiB"));
+        assert!(check(doubled(60)).unwrap_err().message.contains("256 MiB"));
         let nested = |depth: usize| (0..depth).fold(Value::Int(1), |v, _| Value::list([v]));
         assert!(check(nested(MAX_DEPTH)).is_ok());
         assert!(check(nested(MAX_DEPTH + 1)).unwrap_err().message.contains("64 deep"));

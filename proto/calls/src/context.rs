@@ -17,7 +17,7 @@ pub struct CallContext {
     pub deadline: Option<Instant>,
     /// Who goes first where calls wait.
     pub priority: Priority,
-    /// How often this call was sent before: 0 the first time.
+    /// How many tries of it had begun before, on other replicas.
     pub attempt: u32,
     /// The trace that the request belongs to.
     pub trace: Option<TraceContext>,

@@ -24,6 +24,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("status", &[]),
     ("connect", &[]),
     ("calls", &["values", "status"]),
+    ("link", &["values", "calls"]),
     ("proto", &["values", "status", "calls"]),
     ("pipelines", &["values"]),
     ("engine", &["values", "calls", "pipelines"]),
@@ -36,12 +37,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("core", &["status", "pipelines"]),
     ("simulate", &["status", "pipelines", "core"]),
     ("head", &["values", "connect", "proto", "pipelines", "core"]),
-    ("ingress", &["values", "connect", "proto", "pipelines"]),
+    ("ingress", &["values", "connect", "link", "proto", "pipelines"]),
     (
         "worker",
         &[
             "values",
             "connect",
+            "link",
             "proto",
             "pipelines",
             "engine",
