@@ -8,18 +8,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
-use millstream_tests::{Cluster, UpOptions, axum_echo};
+use millstream_tests::echo_client::{call, connect, quantile, start_axum};
+use millstream_tests::{Cluster, UpOptions, axum_echo, echo_client};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 const ROUNDS: usize = 10;
 const REQUESTS_PER_ROUND: usize = 2_000;
@@ -28,8 +22,7 @@ const WARM_UP: usize = 2_000;
 const MAX_RATIO: f64 = 1.8;
 
 fn main() -> Result<()> {
-    if env::args().nth(1).as_deref() == Some("--axum") {
-        let file = env::args().nth(2).context("no file to write the address to")?;
+    if let Some(file) = echo_client::axum_file() {
         return axum_echo::serve(Path::new(&file));
     }
     let start = Instant::now();
@@ -52,19 +45,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn start_axum() -> Result<(Child, SocketAddr)> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("address");
-    let child = Command::new(env::current_exe()?).arg("--axum").arg(&file).stdin(Stdio::null()).spawn()?;
-    let address =
-        millstream_tests::eventually("axum listens", || fs::read_to_string(&file).ok()?.parse().ok());
-    Ok((child, address))
-}
-
 /// Latencies in seconds of both servers, measured in turn.
 async fn measure(floor: SocketAddr, ours: SocketAddr) -> Result<(Vec<f64>, Vec<f64>)> {
-    let features: Vec<f64> = (0..42).map(|index| f64::from(index) * 0.5).collect();
-    let body = Bytes::from(json!({"features": features}).to_string());
+    let body = echo_client::body();
     let mut connections = [connect(floor).await?, connect(ours).await?];
     let mut times = [Vec::new(), Vec::new()];
     for connection in &mut connections {
@@ -83,33 +66,6 @@ async fn measure(floor: SocketAddr, ours: SocketAddr) -> Result<(Vec<f64>, Vec<f
     floor.sort_by(f64::total_cmp);
     ours.sort_by(f64::total_cmp);
     Ok((floor, ours))
-}
-
-async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-async fn call(connection: &mut SendRequest<Full<Bytes>>, body: &Bytes) -> Result<f64> {
-    let request = hyper::Request::post("/echo")
-        .header("host", "localhost")
-        .header("content-type", "application/json")
-        .body(Full::new(body.clone()))?;
-    connection.ready().await?;
-    let start = Instant::now();
-    let answer = connection.send_request(request).await?;
-    let status = answer.status();
-    let bytes = answer.into_body().collect().await?.to_bytes();
-    let elapsed = start.elapsed().as_secs_f64();
-    ensure!(status == 200, "{status}: {}", String::from_utf8_lossy(&bytes));
-    Ok(elapsed)
-}
-
-fn quantile(sorted: &[f64], percent: usize) -> f64 {
-    sorted[(sorted.len() - 1) * percent / 100] * 1e6
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]

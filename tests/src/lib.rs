@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub mod axum_echo;
 mod binary;
+pub mod echo_client;
 mod load;
 mod process;
 pub mod prometheus;
