@@ -43,11 +43,11 @@ pub mod decisions {
     pub use crate::dispatch::outcomes::{CallCounts, Outcomes};
     pub use crate::dispatch::pool::{
         Admission, Eligibility, Grant, Key, Member, Part, Pool, PoolLimits, QueueClass, Requested,
-        RoutingRequest, Shed, ShedReason, Ticket,
+        RoutingRequest, Shed, ShedReason, Standing, Ticket,
     };
     pub use crate::dispatch::router::Locality;
     pub use crate::execute::retry::{
-        Attempt, Budget, Decision, Forwarded, Idempotent, backoff, decide, within_budget,
+        Attempt, DEFAULT_RETRIES, Decision, Forwarded, Idempotent, WhenSpent, backoff, decide, within_budget,
     };
     pub use crate::routes::split::{Asked, Part as Weight, choose};
 }

@@ -36,7 +36,7 @@ const CALL_DURATION: Definition = Definition {
 const CALLS: Definition = Definition {
     name: "millstream_calls_total",
     kind: Kind::Counter,
-    help: "Calls sent to replicas that ended: answered (by the model, or refused for the caller's own fault), full (the replica had no room), failed (the replica's fault), unreachable, timed_out, abandoned (the caller has left).",
+    help: "Calls sent to replicas that ended: answered (by the model, or refused for the caller's own fault), full (the replica had no room), failed (the replica's fault), unreachable, timed_out, abandoned (the caller has left), silent (it had said nothing for too long when the caller left or a hedge answered).",
     labels: &["deployment", "outcome"],
 };
 const RETRIES: Definition = Definition {
@@ -149,7 +149,7 @@ pub(crate) enum RetryReason {
 pub(crate) struct CallMeter {
     queue_wait: Histogram,
     duration: Histogram,
-    outcomes: [Counter; 6],
+    outcomes: [Counter; 7],
     retries: [Counter; 4],
     shed: Counter,
 }
@@ -158,7 +158,7 @@ impl CallMeter {
     /// For the calls of that deployment.
     pub(crate) fn of(deployment: &FullName) -> Self {
         let name = || deployment.to_string();
-        let outcomes = ["answered", "full", "failed", "unreachable", "timed_out", "abandoned"];
+        let outcomes = ["answered", "full", "failed", "unreachable", "timed_out", "abandoned", "silent"];
         let reasons = ["full", "not_started", "started", "hedged"];
         Self {
             queue_wait: histogram!(QUEUE_WAIT.name, "deployment" => name()),
@@ -183,9 +183,13 @@ impl CallMeter {
             Outcome::Transport => 3,
             Outcome::TimedOut => 4,
             Outcome::Abandoned => 5,
+            Outcome::Silent => 6,
         };
         self.outcomes[index].increment(1);
-        self.duration.record(elapsed.as_secs_f64());
+        // What was not done says nothing about how long it takes.
+        if !matches!(outcome, Outcome::Full | Outcome::Abandoned) {
+            self.duration.record(elapsed.as_secs_f64());
+        }
     }
 
     /// A call is sent again.

@@ -10,3 +10,4 @@ mod keys;
 mod overhead;
 mod replicas;
 mod revisions;
+mod strangers;

@@ -54,14 +54,22 @@ pub(crate) struct StagePlan {
     pub(crate) when: Option<Expression>,
     /// The list of `for_each = "d in LIST"`; `d` is [`crate::expr::Env::item`], see [`crate::expr::Scope::with_item`].
     pub(crate) for_each: Option<Expression>,
+    pub(crate) rules: CallRules,
+    pub(crate) on_error: OnError,
+}
+
+/// How a stage's calls are made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallRules {
     /// Of each call.
     pub(crate) timeout: Option<Duration>,
-    /// How often a failed call is made again.
-    pub(crate) retries: u32,
+    /// Most calls of `for_each` under way at a time.
+    pub(crate) max_parallel: Option<u32>,
+    /// How often a failed call that may have run is made again, where the file says it.
+    pub(crate) retries: Option<u32>,
     pub(crate) hedge: Option<Hedge>,
-    /// Whether and how long its answers are kept; for a stage that calls a deployment.
+    /// Whether and how long answers are kept; for a stage that calls a deployment.
     pub(crate) cache: Option<Cache>,
-    pub(crate) on_error: OnError,
 }
 
 /// What a stage does.

@@ -1,6 +1,7 @@
 //! The execution of a plan as a state machine: it says which calls to make and is told how they ended. The ingress
 //! carries the calls out; property tests answer them directly. Nothing here waits, reads a clock or does I/O.
 
+mod fan_out;
 mod size;
 mod stage;
 
@@ -8,7 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_values::{CallError, ErrorClass, Map, Started, Value};
+use fan_out::FanOut;
+use millstream_values::{CallError, ErrorClass, Map, Value};
 
 use crate::expr::{Env, EvalError};
 use crate::plan::{OnError, Work};
@@ -41,8 +43,10 @@ pub struct StageCall {
     pub target: usize,
     /// A map of inputs.
     pub inputs: Value,
-    /// Time the call may take, queueing included; report class `DeadlineExceeded` when it is over.
+    /// Time the call may take, queueing and retries included; report class `DeadlineExceeded` when it is over.
     pub timeout: Option<Duration>,
+    /// How often it is made again after it may have run, where the file says it.
+    pub retries: Option<u32>,
     /// When to send it to a second replica as well.
     pub hedge: Option<Hedge>,
     /// When the request streams: the response field that this call's `text` deltas belong to.
@@ -95,6 +99,8 @@ enum Progress {
 struct StageState {
     /// Stages that it still waits for.
     num_missing: u32,
+    /// Calls that its deployment takes at a time, where it may make many.
+    places: usize,
     status: Status,
 }
 
@@ -102,11 +108,8 @@ enum Status {
     Waiting,
     /// One call.
     Calling,
-    /// A call for each element: the answers so far, and how many are missing.
-    CallingEach {
-        answers: Vec<Value>,
-        num_missing: usize,
-    },
+    /// A call for each element.
+    CallingEach(Box<FanOut>),
     /// Failed; takes the value of the stage that its `on_error` names once there is one.
     AwaitingFallback(RunError),
     Done,
@@ -118,22 +121,27 @@ struct CallState {
     stage: usize,
     /// Which element of `for_each`; 0 without.
     element: usize,
-    retries_left: u32,
-    /// For making it again; none when it will not be.
-    inputs: Value,
     open: bool,
 }
 
 impl Run {
-    /// Starts a run on a request that [`Plan::parse_request`] gave; returns the first actions.
+    /// Starts a run on a request that [`Plan::parse_request`] gave; returns the first actions. `places` says how many calls
+    /// a target takes at a time: `for_each` has no more under way, unless the file says otherwise.
     #[must_use]
-    pub fn start(plan: Arc<Plan>, request: &Value) -> (Self, Vec<Action>) {
+    pub fn start(plan: Arc<Plan>, request: &Value, places: impl Fn(usize) -> usize) -> (Self, Vec<Action>) {
         let graph = &plan.graph;
         let num_stages = graph.num_dependencies.len();
         let stages = graph
             .num_dependencies
             .iter()
-            .map(|&num_missing| StageState { num_missing, status: Status::Waiting })
+            .zip(&plan.parts.stages)
+            .map(|(&num_missing, of)| {
+                let places = match of.work {
+                    Work::Call { target, .. } if of.for_each.is_some() => places(target),
+                    Work::Call { .. } | Work::Operator(_) => 1,
+                };
+                StageState { num_missing, places, status: Status::Waiting }
+            })
             .collect();
         let ready = (0..num_stages).filter(|&stage| graph.num_dependencies[stage] == 0).collect();
         let num_awaited = graph.response.len();
@@ -159,11 +167,7 @@ impl Run {
         let Some((stage, element)) = self.close(call) else { return Vec::new() };
         match outcome {
             Ok(value) => self.answer(stage, element, value),
-            Err(error) => {
-                if !self.retry(call, &error) {
-                    self.fail(stage, error.class, error.message);
-                }
-            }
+            Err(error) => self.fail(stage, error.class, error.message),
         }
         self.proceed()
     }
@@ -203,62 +207,60 @@ impl Run {
             Ok(Begun::Value(value)) => self.settle(stage, value),
             Ok(Begun::Call(inputs)) => {
                 self.stages[stage].status = Status::Calling;
-                self.call(stage, 0, of.retries, inputs);
+                self.call(stage, 0, inputs);
             }
-            Ok(Begun::CallEach(all)) => {
-                let num_missing = all.len();
-                self.stages[stage].status =
-                    Status::CallingEach { answers: vec![Value::None; num_missing], num_missing };
-                for (element, inputs) in all.into_iter().enumerate() {
-                    self.call(stage, element, of.retries, inputs);
-                }
+            Ok(Begun::CallEach(elements)) => {
+                let fan_out = FanOut::new(elements, of.rules.max_parallel, self.stages[stage].places);
+                self.stages[stage].status = Status::CallingEach(Box::new(fan_out));
+                self.call_each(stage);
             }
         }
     }
 
-    fn call(&mut self, stage: usize, element: usize, retries_left: u32, inputs: Value) {
+    /// Makes as many calls of a `for_each` as may be under way.
+    fn call_each(&mut self, stage: usize) {
+        let plan = Arc::clone(&self.plan);
+        let of = &plan.parts.stages[stage];
+        loop {
+            let Status::CallingEach(fan_out) = &mut self.stages[stage].status else { return };
+            let Some((at, element)) = fan_out.take() else { return };
+            let env = Env { request: &self.request, stages: &self.values, item: Some(&element) };
+            match stage::inputs(of, &env) {
+                Ok(inputs) => self.call(stage, at, inputs),
+                Err(EvalError { class, message }) => return self.fail(stage, class, message),
+            }
+        }
+    }
+
+    fn call(&mut self, stage: usize, element: usize, inputs: Value) {
         let of = &self.plan.parts.stages[stage];
         let Work::Call { target, .. } = of.work else { return };
         let Ok(id) = u32::try_from(self.calls.len()) else { return };
-        let kept = if retries_left > 0 { inputs.clone() } else { Value::None };
         self.actions.push(Action::Call(StageCall {
             id: CallId(id),
             stage: Arc::clone(&of.name),
             target,
             inputs,
-            timeout: of.timeout,
-            hedge: of.hedge,
+            timeout: of.rules.timeout,
+            retries: of.rules.retries,
+            hedge: of.rules.hedge,
             streams: self.plan.graph.streams[stage].clone(),
             cache: self.plan.graph.cache_of[stage],
         }));
-        self.calls.push(CallState { stage, element, retries_left, inputs: kept, open: true });
+        self.calls.push(CallState { stage, element, open: true });
         self.num_open_calls += 1;
-    }
-
-    /// Makes a failed call again if the stage allows it and it may help.
-    fn retry(&mut self, call: CallId, error: &CallError) -> bool {
-        let Some(state) = usize::try_from(call.0).ok().and_then(|call| self.calls.get_mut(call)) else {
-            return false;
-        };
-        let Some(retries_left) = state.retries_left.checked_sub(1).filter(|_| may_retry(error)) else {
-            return false;
-        };
-        let (stage, element, inputs) = (state.stage, state.element, std::mem::take(&mut state.inputs));
-        self.call(stage, element, retries_left, inputs);
-        true
     }
 
     fn answer(&mut self, stage: usize, element: usize, value: Value) {
         match &mut self.stages[stage].status {
             Status::Calling => self.settle(stage, value),
-            Status::CallingEach { answers, num_missing } => {
-                answers[element] = value;
-                *num_missing -= 1;
-                if *num_missing == 0 {
-                    let answers = std::mem::take(answers);
-                    self.settle(stage, Value::List(answers.into()));
-                }
-            }
+            Status::CallingEach(fan_out) => match fan_out.answer(element, value) {
+                Err(message) => self.fail(stage, ErrorClass::TooLarge, message),
+                Ok(()) => match fan_out.finish() {
+                    Some(answers) => self.settle(stage, answers),
+                    None => self.call_each(stage),
+                },
+            },
             Status::Waiting | Status::AwaitingFallback(_) | Status::Done | Status::Failed => {}
         }
     }
@@ -390,23 +392,6 @@ impl Run {
 
     fn error(&self, stage: usize, class: ErrorClass, message: String) -> RunError {
         RunError { class, stage: Arc::clone(&self.plan.parts.stages[stage].name), message }
-    }
-}
-
-/// Whether making the same call again may help: not when the inputs are at fault, nor when nobody waits any more.
-fn may_retry(error: &CallError) -> bool {
-    match error.class {
-        ErrorClass::Unavailable
-        | ErrorClass::Overloaded
-        | ErrorClass::DeadlineExceeded
-        | ErrorClass::Internal => true,
-        ErrorClass::RateLimited => error.started == Started::No,
-        ErrorClass::Malformed
-        | ErrorClass::TooLarge
-        | ErrorClass::Invalid
-        | ErrorClass::NotFound
-        | ErrorClass::Conflict
-        | ErrorClass::Cancelled => false,
     }
 }
 

@@ -49,7 +49,7 @@ fn answer(plan: &Plan, call: &StageCall) -> Value {
 /// Runs to the end, answering in the order that `choose` picks and failing where it says so.
 fn drive(plan: &Arc<Plan>, body: &str, mut choose: impl FnMut() -> (usize, u8)) -> Result<Value, RunError> {
     let request = plan.parse_request(body.as_bytes()).unwrap();
-    let (mut run, mut actions) = Run::start(Arc::clone(plan), &request.fields);
+    let (mut run, mut actions) = Run::start(Arc::clone(plan), &request.fields, |_| 16);
     let mut open: Vec<StageCall> = Vec::new();
     loop {
         for action in actions {
@@ -159,7 +159,7 @@ fn file(choices: &[(u32, u32, u32)]) -> String {
         let called = !used.starts_with("op:");
         let each = called && kind == 2 && a % 2 == 0;
         if each {
-            text.push_str(&format!("for_each = 'd in {list}'\n"));
+            text.push_str(&format!("for_each = 'd in {list}'\nmax_parallel = {}\n", 1 + b % 3));
         }
         if called {
             text.push_str(&format!("retries = {}\n", a % 3));
@@ -246,7 +246,7 @@ fn cost_of_a_run() {
     let request = echo.parse_request(br#"{"text": "hello"}"#).unwrap().fields;
     let reply = Value::map([("text", Value::from("hello"))]);
     print_cost("echo, one stage", || {
-        let (mut run, actions) = Run::start(Arc::clone(&echo), &request);
+        let (mut run, actions) = Run::start(Arc::clone(&echo), &request, |_| 16);
         assert_eq!(actions.len(), 1);
         assert_eq!(run.finish_call(CallId(0), Ok(reply.clone())).len(), 1);
     });
@@ -263,7 +263,7 @@ fn cost_of_a_run() {
     let ranked = Value::map([("items", items), ("scores", Value::list([])), ("indices", Value::list([]))]);
     let text = Value::map([("text", Value::from("because"))]);
     print_cost("rag, 32 passages of 384 numbers", || {
-        let (mut run, _) = Run::start(Arc::clone(&rag), &request);
+        let (mut run, _) = Run::start(Arc::clone(&rag), &request, |_| 16);
         run.finish_call(CallId(0), Ok(vectors.clone()));
         run.finish_call(CallId(1), Ok(ranked.clone()));
         assert!(matches!(run.finish_call(CallId(2), Ok(text.clone()))[..], [Action::Finish(Ok(_))]));

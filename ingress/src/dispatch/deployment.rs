@@ -7,9 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use millstream_pipelines::{DeploymentSpec, FullName};
-use millstream_proto::call::ReplicaClient;
-use millstream_proto::{NodeId, ReplicaId};
+use millstream_pipelines::FullName;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use smallvec::SmallVec;
@@ -19,81 +17,13 @@ use super::ejection::Outcome;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
 use super::pool::{
-    Admission, Eligibility, Grant, Key, Member, Part, Pool, PoolLimits, Requested, RoutingRequest, Shed,
-    Ticket,
+    Admission, Eligibility, Grant, Key, Member, Part, Pool, Requested, RoutingRequest, Shed, Ticket,
 };
-use super::router::{self, Locality};
+use super::router;
+use super::settings::{DeploymentSettings, Lengths};
+use super::target::{NewTarget, Target};
 use crate::metrics::CallMeter;
 use crate::{clock, random};
-
-/// A replica as the routes name it, and how to reach it.
-pub(crate) struct Target {
-    /// Its key in the pool.
-    pub key: Key,
-    /// Its id.
-    pub id: ReplicaId,
-    /// Its node.
-    pub node_id: NodeId,
-    /// HOST:PORT of its node's replica service.
-    pub address: Arc<str>,
-    /// How near it is.
-    pub locality: Locality,
-    /// The revision that it was started for.
-    pub revision: u64,
-    /// Sends calls to it.
-    pub client: Arc<dyn ReplicaClient>,
-}
-
-/// A replica of a new route table.
-pub(crate) struct NewTarget {
-    /// Its id.
-    pub id: ReplicaId,
-    /// Its node.
-    pub node_id: NodeId,
-    /// HOST:PORT of its node's replica service.
-    pub address: Arc<str>,
-    /// How near it is.
-    pub locality: Locality,
-    /// The revision that it was started for.
-    pub revision: u64,
-    /// The routed revisions that it serves; empty for one that helps out.
-    pub serves: SmallVec<[u64; 2]>,
-    /// The revisions whose requests it can answer; empty where all replicas can answer all.
-    pub answers: SmallVec<[u64; 2]>,
-    /// Sends calls to it.
-    pub client: Arc<dyn ReplicaClient>,
-}
-
-/// What a deployment's settings mean to the ingress.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DeploymentSettings {
-    limits: PoolLimits,
-    idempotent: bool,
-}
-
-impl DeploymentSettings {
-    /// For a deployment that no plan describes yet: it has no replicas either, so nothing is sent by these.
-    pub(crate) const UNKNOWN: Self =
-        Self { limits: PoolLimits { max_ongoing: 1, max_queued: None, near_room: 1 }, idempotent: false };
-}
-
-impl From<&DeploymentSpec> for DeploymentSettings {
-    fn from(spec: &DeploymentSpec) -> Self {
-        let target = spec.autoscaling.target_ongoing_requests.ceil().clamp(1.0, f64::from(u32::MAX));
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to u32 just above"
-        )]
-        let near_room = target as u32;
-        let limits = PoolLimits {
-            max_ongoing: spec.limits.max_ongoing_requests.max(1),
-            max_queued: spec.limits.max_queued_requests,
-            near_room,
-        };
-        Self { limits, idempotent: spec.limits.idempotent }
-    }
-}
 
 /// Requests of one deployment at this ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,6 +34,15 @@ pub(crate) struct Load {
     pub queued: u64,
     /// All that ever came.
     pub arrived: u64,
+}
+
+/// Whether a call asks for a place for the first time; only then it is load of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It does.
+    First,
+    /// It is sent again.
+    Again,
 }
 
 /// See the module.
@@ -118,7 +57,7 @@ pub(crate) struct Deployment {
 
 struct Shared {
     pool: Pool,
-    idempotent: bool,
+    settings: DeploymentSettings,
     targets: Vec<Arc<Target>>,
     /// The routed revisions of its pipeline and their parts, the one that serves first.
     routed: SmallVec<[Part; 2]>,
@@ -135,13 +74,20 @@ struct Shared {
     rng: SmallRng,
 }
 
+impl Shared {
+    /// How long a replica is waited for that says nothing, as far as that can be told from the other calls.
+    fn patience(&self) -> Option<Duration> {
+        self.latencies.patience().filter(|_| self.settings.lengths == Lengths::Alike)
+    }
+}
+
 impl Deployment {
     /// A deployment without replicas.
     pub(crate) fn new(name: FullName, queue_formed: Arc<Notify>) -> Arc<Self> {
         let settings = DeploymentSettings::UNKNOWN;
         let shared = Shared {
-            pool: Pool::new(settings.limits),
-            idempotent: settings.idempotent,
+            pool: Pool::new(settings.limits.clone()),
+            settings,
             targets: Vec::new(),
             routed: SmallVec::new(),
             waiters: HashMap::new(),
@@ -169,7 +115,14 @@ impl Deployment {
 
     /// Whether a call that has started may be run again elsewhere.
     pub(crate) fn is_idempotent(&self) -> bool {
-        self.shared.lock().idempotent
+        self.shared.lock().settings.idempotent
+    }
+
+    /// How many calls its replicas take at a time.
+    pub(crate) fn places(&self) -> usize {
+        let shared = self.shared.lock();
+        let max_ongoing = usize::try_from(shared.settings.limits.max_ongoing).unwrap_or(usize::MAX);
+        shared.targets.len().saturating_mul(max_ongoing)
     }
 
     /// Its requests at this ingress.
@@ -225,8 +178,8 @@ impl Deployment {
         let mut shared = self.shared.lock();
         shared.pool.set_num_ingresses(num_ingresses);
         if let Some(settings) = settings {
-            shared.idempotent = settings.idempotent;
-            shared.pool.set_limits(settings.limits);
+            shared.pool.set_limits(settings.limits.clone());
+            shared.settings = settings;
         }
         shared.routed = parts.into();
         let old = std::mem::take(&mut shared.targets);
@@ -252,11 +205,11 @@ impl Deployment {
     ///
     /// # Errors
     /// [`Shed`] when the queue is full, or the request would come too late.
-    pub(crate) async fn acquire(&self, wish: RoutingRequest<'_>) -> Result<Permit, Shed> {
+    pub(crate) async fn acquire(&self, wish: RoutingRequest<'_>, arrival: Arrival) -> Result<Permit, Shed> {
         let now = clock::now();
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
-            shared.arrived += 1;
+            shared.arrived += u64::from(arrival == Arrival::First);
             let Shared { pool, rng, .. } = &mut *shared;
             let Requested { admission, grants, evicted } = pool.request(wish, now, rng);
             if !grants.is_empty() {
@@ -325,7 +278,11 @@ impl Deployment {
         let deployment =
             self.me.upgrade().expect("a deployment lives in an Arc, and somebody calls through it");
         let target = target.expect("the pool and the targets are changed together, under one lock");
-        Permit { deployment, target, since: now, open: true }
+        // With one replica there is nowhere else to go.
+        let has_others = shared.settings.idempotent && shared.targets.len() > 1;
+        let stand_ins =
+            if has_others { StandIns::Exist { patience: shared.patience() } } else { StandIns::None };
+        Permit { deployment, target, since: now, stand_ins, open: true }
     }
 
     fn deliver(&self, shared: &mut Shared, grants: Vec<Grant>, now: Instant) {
@@ -370,21 +327,26 @@ impl Deployment {
         self.deliver(&mut shared, grants, now);
     }
 
-    /// Gives a place back; gives the time at which it did.
-    fn release(&self, target: &Target, outcome: Outcome, since: Instant) -> Instant {
+    /// Gives a place back; gives what that means for its replica, and the time that it was held.
+    fn release(&self, target: &Target, outcome: Outcome, since: Instant) -> (Outcome, Duration) {
         let (key, now) = (target.key, clock::now());
+        let took = now.saturating_duration_since(since);
         let mut shared = self.shared.lock();
+        // A caller that has waited for very long before it leaves tells something of the replica.
+        let is_late =
+            outcome == Outcome::Abandoned && shared.patience().is_some_and(|patience| took > patience);
+        let outcome = if is_late { Outcome::Silent } else { outcome };
         shared.ongoing -= 1;
         shared.counts.count(target.revision, outcome);
         if outcome == Outcome::Answered {
-            shared.latencies.record(now.saturating_duration_since(since));
+            shared.latencies.record(took);
         }
         let Shared { pool, rng, .. } = &mut *shared;
         let grants = pool.finish(key, outcome, now, rng);
         if !grants.is_empty() || pool.num_queued() > 0 {
             self.deliver(&mut shared, grants, now);
         }
-        now
+        (outcome, took)
     }
 }
 
@@ -410,7 +372,21 @@ pub(crate) struct Permit {
     target: Arc<Target>,
     /// When the place was taken.
     since: Instant,
+    stand_ins: StandIns,
+    /// Whether it is still to be given back.
     open: bool,
+}
+
+/// Whether a call that hangs in its replica may go to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StandIns {
+    /// It may not, or there is no other.
+    None,
+    /// It may.
+    Exist {
+        /// How long the replica is waited for, as far as other calls tell.
+        patience: Option<Duration>,
+    },
 }
 
 impl Permit {
@@ -424,11 +400,15 @@ impl Permit {
         self.end(outcome);
     }
 
+    /// Whether a call that hangs here may go elsewhere.
+    pub(crate) fn stand_ins(&self) -> StandIns {
+        self.stand_ins
+    }
+
     fn end(&mut self, outcome: Outcome) {
         self.open = false;
-        let now = self.deployment.release(&self.target, outcome, self.since);
-        let elapsed = now.saturating_duration_since(self.since);
-        self.deployment.meter.ended(outcome, elapsed);
+        let (outcome, took) = self.deployment.release(&self.target, outcome, self.since);
+        self.deployment.meter.ended(outcome, took);
     }
 }
 

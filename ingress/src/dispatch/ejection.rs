@@ -54,8 +54,10 @@ pub enum Outcome {
     Transport,
     /// It answered that it failed.
     Failed,
-    /// It did not answer within the stage's timeout.
+    /// It did not answer within the time of a try, or the stage's timeout.
     TimedOut,
+    /// It said nothing for longer than its kind takes, and then another answered, or the caller left.
+    Silent,
     /// It had no room.
     Full,
     /// The call was given up before there was an outcome.
@@ -77,9 +79,13 @@ pub(crate) fn step(health: Health, outcome: Outcome, others: Others, now: Instan
     match (health, outcome) {
         (Health::In { .. }, Outcome::Answered)
         | (Health::Probing { .. }, Outcome::Answered | Outcome::Full) => Health::FRESH,
-        (Health::In { failures, timeouts }, Outcome::Transport | Outcome::Failed | Outcome::TimedOut) => {
+        (
+            Health::In { failures, timeouts },
+            Outcome::Transport | Outcome::Failed | Outcome::TimedOut | Outcome::Silent,
+        ) => {
             let failures = failures.saturating_add(1);
-            let timeouts = if outcome == Outcome::TimedOut { timeouts.saturating_add(1) } else { 0 };
+            let late = matches!(outcome, Outcome::TimedOut | Outcome::Silent);
+            let timeouts = if late { timeouts.saturating_add(1) } else { 0 };
             let guilty =
                 outcome == Outcome::Transport || failures >= MAX_FAILURES || timeouts >= MAX_TIMEOUTS;
             if guilty && others == Others::InRotation {
@@ -88,9 +94,10 @@ pub(crate) fn step(health: Health, outcome: Outcome, others: Others, now: Instan
                 Health::In { failures, timeouts }
             }
         }
-        (Health::Probing { backoff }, Outcome::Transport | Outcome::Failed | Outcome::TimedOut) => {
-            out((backoff * 2).min(MAX_BACKOFF))
-        }
+        (
+            Health::Probing { backoff },
+            Outcome::Transport | Outcome::Failed | Outcome::TimedOut | Outcome::Silent,
+        ) => out((backoff * 2).min(MAX_BACKOFF)),
         // The probe told nothing: the next call is one.
         (Health::Probing { backoff }, Outcome::Abandoned) => Health::Out { until: now, backoff },
         // Calls sent before the ejection end: only a probe counts now.
@@ -110,9 +117,11 @@ mod tests {
 
     #[test]
     fn what_ejects_and_what_does_not() {
-        use Outcome::{Abandoned, Answered, Failed, Full, TimedOut, Transport};
+        use Outcome::{Abandoned, Answered, Failed, Full, Silent, TimedOut, Transport};
         let now = crate::clock::now();
-        let table: [(&[Outcome], bool); 9] = [
+        let table: [(&[Outcome], bool); 11] = [
+            (&[Silent, TimedOut, Silent], false),
+            (&[Silent, Silent, Answered, Silent], true),
             (&[Transport], false),
             (&[Failed; 4], true),
             (&[Failed; 5], false),

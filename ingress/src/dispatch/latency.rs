@@ -1,4 +1,5 @@
-//! How long recent calls of a deployment took, as quantiles: what a hedged call waits for before it is sent again.
+//! How long recent calls of a deployment took, as quantiles: what a hedged call waits for before it is sent again, and how long a
+//! replica is waited for that says nothing.
 //!
 //! A histogram with four buckets to each doubling, so that a quantile is at most a quarter too high; older calls fade by
 //! halving. Counting is one addition.
@@ -11,17 +12,25 @@ const NUM_BUCKETS: usize = 128;
 const FADE_AT: u32 = 1024;
 /// Calls below which nothing is said.
 const MIN_CALLS: u32 = 20;
+/// The least time that a replica is given.
+const MIN_PATIENCE: Duration = Duration::from_secs(1);
+/// Calls after which patience is worked out anew.
+const PATIENCE_EVERY: u32 = 32;
+/// How much longer than nearly all calls one may take.
+const PATIENCE_FACTOR: u32 = 4;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Latencies {
     counts: [u32; NUM_BUCKETS],
     total: u32,
+    /// As it was worked out last.
+    patience: Option<Duration>,
 }
 
 impl Latencies {
     /// Nothing is known.
-    pub(crate) const NONE: Self = Self { counts: [0; NUM_BUCKETS], total: 0 };
+    pub(crate) const NONE: Self = Self { counts: [0; NUM_BUCKETS], total: 0, patience: None };
 
     /// Counts a call.
     pub(crate) fn record(&mut self, took: Duration) {
@@ -32,6 +41,16 @@ impl Latencies {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         self.counts[bucket(micros)] += 1;
         self.total += 1;
+        if self.total.is_multiple_of(PATIENCE_EVERY) {
+            let nearly_all = self.quantile(99);
+            self.patience = nearly_all.map(|time| time.saturating_mul(PATIENCE_FACTOR).max(MIN_PATIENCE));
+        }
+    }
+
+    /// How long a replica is waited for before another one is asked: four times what 99% of the calls take, at least 1 s;
+    /// `None` while too few have ended. Worked out every few calls.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     /// The time that so many percent of the calls took at most; `None` while too few have ended.
@@ -80,6 +99,16 @@ mod tests {
         assert_eq!(latencies.quantile(95), None);
         latencies.record(Duration::from_millis(1));
         assert!(latencies.quantile(95).is_some());
+    }
+
+    #[test]
+    fn a_replica_is_given_four_times_the_usual_and_a_second_at_least() {
+        for (ms, expected) in [(1, 1_000..1_001), (1_000, 4_000..5_001)] {
+            let mut latencies = Latencies::NONE;
+            assert_eq!(latencies.patience(), None);
+            (0..100).for_each(|_| latencies.record(Duration::from_millis(ms)));
+            assert!(expected.contains(&latencies.patience().unwrap().as_millis()), "{latencies:?}");
+        }
     }
 
     #[test]

@@ -9,9 +9,13 @@ pub(crate) mod outcomes;
 pub(crate) mod pool;
 mod queue;
 pub(crate) mod router;
+mod settings;
+mod target;
 
-pub(crate) use deployment::{Deployment, DeploymentSettings, Load, NewTarget, Permit};
+pub(crate) use deployment::{Arrival, Deployment, Load, Permit, StandIns};
 pub(crate) use ejection::Outcome;
 pub(crate) use outcomes::{CallCounts, Outcomes};
-pub(crate) use pool::{Eligibility, Key, QueueClass, RoutingRequest, Shed, ShedReason};
+pub(crate) use pool::{Eligibility, Key, QueueClass, RoutingRequest, Shed, ShedReason, Standing};
 pub(crate) use router::Locality;
+pub(crate) use settings::DeploymentSettings;
+pub(crate) use target::NewTarget;

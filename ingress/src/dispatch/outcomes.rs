@@ -23,12 +23,13 @@ pub struct CallCounts {
 }
 
 impl CallCounts {
-    /// Counts the end of a call. One that its caller gave up, or that found no room, says nothing.
+    /// Counts the end of a call. One that its caller gave up, that another replica was quicker with, or that found no room, says
+    /// nothing.
     pub fn count(&mut self, revision: u64, outcome: Outcome) {
         let add = match outcome {
             Outcome::Answered => Outcomes { answered: 1, failed: 0 },
             Outcome::Transport | Outcome::Failed | Outcome::TimedOut => Outcomes { answered: 0, failed: 1 },
-            Outcome::Full | Outcome::Abandoned => return,
+            Outcome::Silent | Outcome::Full | Outcome::Abandoned => return,
         };
         let index = self.by_revision.iter().position(|(known, _)| *known == revision);
         let index = index.unwrap_or_else(|| {
@@ -61,6 +62,7 @@ mod tests {
             (2, Outcome::Transport),
             (1, Outcome::Full),
             (1, Outcome::Abandoned),
+            (1, Outcome::Silent),
             (2, Outcome::Answered),
         ];
         for (revision, outcome) in endings {

@@ -3,7 +3,8 @@
 //!
 //! Requests are bound to a replica only when it has room (late binding), in the order of the
 //! [queue](super::queue). A waiting request that may not go to some replicas (it failed there) lets others pass rather
-//! than hold them up. When the queue is full, the last of it is turned away, be it the one that comes or not.
+//! than hold them up. When the queue is full, the last of it is turned away, be it the one that comes or not; calls of requests that
+//! have begun are not.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,13 @@ pub use super::queue::{QueueClass, Ticket};
 use super::router::{self, Candidate};
 
 mod replica;
+mod request;
 
 use self::replica::{Aim, Group, Replica};
 pub use self::replica::{Key, Member};
+pub use self::request::{
+    Admission, Eligibility, Grant, Part, Requested, RoutingRequest, Shed, ShedReason, Standing,
+};
 
 /// How long a replica that said it is full is left alone, unless one of our calls on it ends before.
 const FULL_BACKOFF: Duration = Duration::from_millis(20);
@@ -35,97 +40,12 @@ pub struct PoolLimits {
     pub near_room: u32,
 }
 
-/// What becomes of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
-    /// Send it to this replica now.
-    Send(Key),
-    /// It waits; a [`Grant`] with this ticket will name its replica.
-    Wait(Ticket),
-    /// It is turned away.
-    Shed(Shed),
-}
-
-/// A request that is turned away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shed {
-    /// When to come back.
-    pub retry_after_s: u32,
-    /// Why.
-    pub reason: ShedReason,
-}
-
-/// Why a request is turned away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShedReason {
-    /// The queue is full.
-    Full,
-    /// So many are before it that its deadline would pass.
-    TooLate,
-}
-
-/// What a request leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Requested {
-    /// What becomes of it.
-    pub admission: Admission,
-    /// Requests that waited before and go now.
-    pub grants: Vec<Grant>,
-    /// A request that waited and is turned away in its place.
-    pub evicted: Option<(Ticket, Shed)>,
-}
-
-/// A waiting request that is bound to a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// Who waited.
-    pub ticket: Ticket,
-    /// Where it goes.
-    pub key: Key,
-}
-
-/// What a call asks of the replica that it goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RoutingRequest<'a> {
-    /// Replicas that it must not go to.
-    pub avoid: &'a [Key],
-    /// The revision that its request runs on; `None` for a request of another pipeline.
-    pub revision: Option<u64>,
-    /// The request's draw in thousandths: of the replicas of two revisions, all its calls go to those of one.
-    pub draw: u16,
-    /// What it may claim of the queue.
-    pub claim: QueueClass,
-    /// When a place is of no use any more.
-    pub deadline: Option<Instant>,
-}
-
-impl<'a> RoutingRequest<'a> {
-    /// Any replica but these.
-    #[cfg(test)]
-    pub(crate) fn avoiding(avoid: &'a [Key]) -> Self {
-        Self { avoid, revision: None, draw: 0, claim: QueueClass::default(), deadline: None }
-    }
-}
-
-/// A routed revision and its thousandths of the requests.
-pub type Part = (u64, u16);
-
-/// Which replicas a request may still go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eligibility {
-    /// There are no replicas at all.
-    Empty,
-    /// At least one is not avoided.
-    Open,
-    /// There are some, and the request avoids them all.
-    AllAvoided,
-}
-
 /// A request that waits.
 #[derive(Debug, Clone, PartialEq)]
 struct Waiting {
     avoid: SmallVec<[Key; 2]>,
     aim: Aim,
+    standing: Standing,
 }
 
 /// See the module.
@@ -248,7 +168,8 @@ impl Pool {
         {
             return Requested { admission: Admission::Send(key), grants: Vec::new(), evicted: None };
         }
-        let ticket = self.queue.push(wish.claim, Waiting { avoid: wish.avoid.into(), aim });
+        let ticket =
+            self.queue.push(wish.claim, Waiting { avoid: wish.avoid.into(), aim, standing: wish.standing });
         let mut grants = self.pump(now, rng);
         if let Some(position) = grants.iter().position(|grant| grant.ticket == ticket) {
             let grant = grants.remove(position);
@@ -257,7 +178,8 @@ impl Pool {
         let rate_per_s = self.rate_per_s();
         let left = wish.deadline.map(|deadline| deadline.saturating_duration_since(now));
         let ahead = self.queue.num_before(ticket);
-        if left.is_some_and(|left| !admission::is_in_time(ahead, rate_per_s, left)) {
+        let is_new = wish.standing == Standing::New;
+        if is_new && left.is_some_and(|left| !admission::is_in_time(ahead, rate_per_s, left)) {
             self.queue.remove(ticket);
             let admission = Admission::Shed(self.shed(ShedReason::TooLate, rng));
             return Requested { admission, grants, evicted: None };
@@ -266,7 +188,7 @@ impl Pool {
         let bound = admission::queue_bound(max_queued, self.replicas.len(), max_ongoing, self.num_ingresses);
         let mut evicted = None;
         if self.queue.len() > bound
-            && let Some(last) = self.queue.last()
+            && let Some(last) = self.queue.last_where(|waiting| waiting.standing == Standing::New)
         {
             self.queue.remove(last);
             let shed = self.shed(ShedReason::Full, rng);
@@ -327,7 +249,7 @@ impl Pool {
         let mut grants = Vec::new();
         let mut behind = None;
         let all_answer_all = self.replicas.iter().all(|replica| replica.answers.is_empty());
-        while let Some((place, Waiting { avoid, aim })) = self.queue.next(behind) {
+        while let Some((place, Waiting { avoid, aim, .. })) = self.queue.next(behind) {
             let (avoid, aim) = (avoid.clone(), *aim);
             let anywhere = avoid.is_empty() && aim.group.is_none() && all_answer_all;
             if let Some(key) = self.pick(&avoid, aim, now, rng) {

@@ -122,8 +122,14 @@ impl<T> FairQueue<T> {
     }
 
     /// The request that is served last.
-    pub(super) fn last(&self) -> Option<Ticket> {
+    fn last(&self) -> Option<Ticket> {
         self.entries.last_key_value().map(|(place, _)| place.ticket)
+    }
+
+    /// The request that is served last of those for which this holds.
+    pub(super) fn last_where(&self, holds: impl Fn(&T) -> bool) -> Option<Ticket> {
+        let mut from_behind = self.entries.iter().rev();
+        from_behind.find(|(_, entry)| holds(entry)).map(|(place, _)| place.ticket)
     }
 
     /// How many are served before that one.

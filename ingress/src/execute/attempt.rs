@@ -8,8 +8,9 @@ use millstream_proto::{CallError, ErrorClass, Started, Value};
 
 use super::Context;
 use super::budget::Retrying;
-use super::retry::Forwarded;
-use crate::dispatch::{Deployment, Key, Outcome, Permit, RoutingRequest};
+use super::retry::{DEFAULT_RETRIES, Forwarded};
+use crate::clock;
+use crate::dispatch::{Deployment, Key, Outcome, Permit, RoutingRequest, StandIns};
 
 /// See the module.
 pub(super) struct CallAttempt<'a> {
@@ -20,14 +21,11 @@ pub(super) struct CallAttempt<'a> {
     pub(super) cx: &'a Context,
     /// When the stage's own timeout is over; the request's deadline is the executor's to keep.
     pub(super) own_deadline: Option<Instant>,
-    /// Replicas on which the call may have run: never again.
-    pub(super) failed_on: Vec<Key>,
-    /// Replicas that were not there: not again before the others were asked.
-    pub(super) absent: Vec<Key>,
-    /// How often all replicas were asked in vain.
-    pub(super) rounds: u32,
-    pub(super) started_retries: u32,
-    pub(super) retry_place: Option<Retrying<'a>>,
+    /// Until when the replica under way is waited for before another one is asked; `None` where no other may be.
+    pub(super) patience: Option<Instant>,
+    /// Whether the replica under way was left because it said nothing.
+    pub(super) is_silent: bool,
+    pub(super) tried: Tried<'a>,
     pub(super) forwarded: Forwarded,
     /// How long it waited for places, where that is asked for.
     pub(super) queued: Duration,
@@ -35,6 +33,27 @@ pub(super) struct CallAttempt<'a> {
     pub(super) told: Option<Timing>,
     /// The replica whose answer it is.
     pub(super) answered_by: Option<Key>,
+}
+
+/// Where a call has been tried in vain.
+#[derive(Default)]
+pub(super) struct Tried<'a> {
+    /// Replicas on which it may have run: never again.
+    pub(super) failed_on: Vec<Key>,
+    /// Replicas that were not there: not again before the others were asked.
+    pub(super) absent: Vec<Key>,
+    /// How often all replicas were asked in vain.
+    pub(super) rounds: u32,
+    /// Retries after it may have run.
+    pub(super) retries: u32,
+    /// Its place in the budget for them.
+    pub(super) place: Option<Retrying<'a>>,
+}
+
+impl Tried<'_> {
+    pub(super) fn avoided(&self) -> Vec<Key> {
+        self.failed_on.iter().chain(&self.absent).copied().collect()
+    }
 }
 
 impl CallAttempt<'_> {
@@ -46,7 +65,24 @@ impl CallAttempt<'_> {
             draw: self.cx.draw,
             claim: self.cx.claim,
             deadline: Some(self.deadline()),
+            standing: self.cx.standing(),
         }
+    }
+
+    /// Most retries after it may have run.
+    pub(super) fn max_retries(&self) -> u32 {
+        self.call.retries.unwrap_or(DEFAULT_RETRIES)
+    }
+
+    /// Until when a replica is waited for: at most half of what is left, so that another one can still answer.
+    pub(super) fn patience_with(&self, permit: &Permit) -> Option<Instant> {
+        let StandIns::Exist { patience } = permit.stand_ins() else { return None };
+        if self.tried.retries >= self.max_retries() {
+            return None;
+        }
+        let now = clock::now();
+        let half = self.deadline().saturating_duration_since(now) / 2;
+        Some(now + patience.map_or(half, |patience| patience.min(half)))
     }
 
     /// Whether parts of the answer go to the client as they come.
@@ -59,16 +95,12 @@ impl CallAttempt<'_> {
         self.own_deadline.map_or(self.cx.deadline, |own| own.min(self.cx.deadline))
     }
 
-    pub(super) fn avoided(&self) -> Vec<Key> {
-        self.failed_on.iter().chain(&self.absent).copied().collect()
-    }
-
     /// Sends the call.
     pub(super) fn send(&self, permit: &Permit) -> PendingCall {
         let request = CallRequest {
             context: CallContext {
                 deadline: Some(self.deadline()),
-                attempt: self.started_retries,
+                attempt: self.tried.retries,
                 ..self.cx.call.clone()
             },
             inputs: self.call.inputs.clone(),

@@ -1,5 +1,6 @@
 //! Counts active requests and retries under way, so that retries do not become the load.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::Notify;
@@ -35,7 +36,9 @@ impl RetryBudget {
     /// Waits for a place.
     pub(crate) async fn retry_later(&self) -> Retrying<'_> {
         loop {
-            let freed = self.freed.notified();
+            let mut freed = pin!(self.freed.notified());
+            // Listen before looking, so that a place that is given back in between is not missed.
+            freed.as_mut().enable();
             if let Some(place) = self.retry() {
                 return place;
             }

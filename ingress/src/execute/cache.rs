@@ -95,7 +95,7 @@ impl StageCache {
     /// The answer to a call: one that is kept, that of an equal call under way, or that of `call`.
     ///
     /// # Errors
-    /// That of `call`. Errors are neither kept nor shared: the next one that waits makes its own call.
+    /// That of `call`, or of the equal call under way. Errors are not kept.
     pub(super) async fn answer<F>(
         &self,
         fingerprint: Fingerprint,

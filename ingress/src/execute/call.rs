@@ -2,22 +2,23 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use millstream_pipelines::{FullName, StageCall};
-use millstream_proto::call::{CallEvent, PendingCall, Timing};
+use millstream_proto::call::{CallEvent, Timing};
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 use rand::Rng as _;
 use smallvec::smallvec;
 
-use super::attempt::{CallAttempt, outcome_of};
+use super::attempt::{CallAttempt, Tried, outcome_of};
 use super::cache::Fresh;
 use super::hedge::{Tries, Try};
 use super::place::Place;
-use super::retry::{self, Attempt, Budget, Decision, Forwarded, Idempotent};
+use super::retry::{self, Attempt, Decision, Forwarded, Idempotent, WhenSpent};
 use super::{CallEnd, Context, Part};
-use crate::dispatch::{Eligibility, Key, Outcome, Permit, Shed, ShedReason};
+use crate::dispatch::{Arrival, Eligibility, Outcome, Permit, Shed, ShedReason, Standing};
 use crate::metrics::RetryReason;
 use crate::routes::Pipeline;
 use crate::{clock, random};
@@ -33,11 +34,9 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         call: &call,
         cx,
         own_deadline: call.timeout.map(|timeout| clock::now() + timeout),
-        failed_on: Vec::new(),
-        absent: Vec::new(),
-        rounds: 0,
-        started_retries: 0,
-        retry_place: None,
+        patience: None,
+        is_silent: false,
+        tried: Tried::default(),
         forwarded: Forwarded::Nothing,
         queued: Duration::ZERO,
         told: None,
@@ -55,9 +54,11 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
 
 impl CallAttempt<'_> {
     async fn run(&mut self) -> Result<Value, CallError> {
+        let mut arrival = Arrival::First;
         loop {
             let asked = self.cx.timings.as_ref().map(|_| clock::now());
-            let permit = self.acquire().await?;
+            let permit = self.acquire(arrival).await?;
+            arrival = Arrival::Again;
             if let Some(asked) = asked {
                 self.queued += clock::now().saturating_duration_since(asked);
             }
@@ -76,13 +77,15 @@ impl CallAttempt<'_> {
                 Decision::Requeue => self.deployment.meter().retried(RetryReason::Full),
                 Decision::Elsewhere => {
                     self.deployment.meter().retried(RetryReason::NotStarted);
-                    self.absent.push(key);
+                    self.tried.absent.push(key);
                 }
-                Decision::RetryStarted => self.count_started(key),
-                Decision::RetryStartedLater => {
-                    self.count_started(key);
-                    let place = self.within(pin!(self.cx.budget.retry_later())).await;
-                    self.retry_place = Some(place.map_err(|()| self.timed_out(Started::Yes))?);
+                Decision::Retry(when_spent) => {
+                    if !self.takes_place(when_spent).await? {
+                        return Err(error);
+                    }
+                    self.deployment.meter().retried(RetryReason::Started);
+                    self.tried.retries += 1;
+                    self.tried.failed_on.push(key);
                 }
             }
             tracing::debug!(
@@ -114,82 +117,110 @@ impl CallAttempt<'_> {
         answered.unwrap_or_else(|()| Err(self.timed_out(Started::No)))
     }
 
-    fn count_started(&mut self, key: Key) {
-        self.deployment.meter().retried(RetryReason::Started);
-        self.started_retries += 1;
-        self.failed_on.push(key);
+    /// Takes a place in the budget for retries, which is kept until the call ends; says whether there is one.
+    async fn takes_place(&mut self, when_spent: WhenSpent) -> Result<bool, CallError> {
+        if self.tried.place.is_none() {
+            self.tried.place = match when_spent {
+                WhenSpent::GiveUp => self.cx.budget.retry(),
+                WhenSpent::Wait => {
+                    let place = self.within(pin!(self.cx.budget.retry_later())).await;
+                    Some(place.map_err(|()| self.timed_out(Started::Yes))?)
+                }
+            };
+        }
+        Ok(self.tried.place.is_some())
     }
 
-    /// What the decision on a retry needs to know; takes the request's place in the budget.
-    fn attempt_so_far(&mut self) -> Attempt {
-        if self.retry_place.is_none() {
-            self.retry_place = self.cx.budget.retry();
-        }
+    /// What the decision on a retry needs to know.
+    fn attempt_so_far(&self) -> Attempt {
         Attempt {
-            started_retries: self.started_retries,
+            started_retries: self.tried.retries,
+            max_retries: self.max_retries(),
             forwarded: self.forwarded,
             idempotent: if self.deployment.is_idempotent() { Idempotent::Yes } else { Idempotent::No },
-            budget: if self.retry_place.is_some() { Budget::Left } else { Budget::Spent },
         }
     }
 
-    /// Waits when every replica was asked in vain; ends with `error` when there is none left to ask.
+    /// Waits when every replica was asked in vain; ends with `error` when there is none left to ask. A stage that asks for
+    /// retries gets them from the same replica where there is no other.
     async fn before_next(&mut self, error: CallError) -> Result<(), CallError> {
-        if self.deployment.reach(self.wish(&self.failed_on)) == Eligibility::AllAvoided {
-            return Err(error);
+        if self.deployment.reach(self.wish(&self.tried.failed_on)) == Eligibility::AllAvoided {
+            if self.call.retries.is_none() {
+                return Err(error);
+            }
+            self.tried.absent.append(&mut self.tried.failed_on);
         }
-        if !self.absent.is_empty()
-            && self.deployment.reach(self.wish(&self.avoided())) == Eligibility::AllAvoided
+        if !self.tried.absent.is_empty()
+            && self.deployment.reach(self.wish(&self.tried.avoided())) == Eligibility::AllAvoided
         {
-            let wait = retry::backoff(self.rounds, random::rng().random());
-            self.rounds += 1;
-            self.absent.clear();
+            let wait = retry::backoff(self.tried.rounds, random::rng().random());
+            self.tried.rounds += 1;
+            self.tried.absent.clear();
             self.within(pin!(tokio::time::sleep(wait))).await.map_err(|()| self.timed_out(Started::No))?;
         }
         Ok(())
     }
 
     /// A place in a replica, at once or after the queue.
-    async fn acquire(&self) -> Result<Permit, CallError> {
-        let deployment = self.deployment;
-        let avoid = self.avoided();
-        let wish = self.wish(&avoid);
-        let place = pin!(deployment.acquire(wish));
-        match self.within(pin!(noted_while_waiting(self.cx, deployment.name(), place))).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(Shed { retry_after_s, reason })) => {
-                self.cx.notes.lock().retry_after_s = Some(retry_after_s);
-                let name = deployment.name();
-                let message = match reason {
-                    ShedReason::Full => format!("the queue of `{name}` is full"),
-                    ShedReason::TooLate => {
-                        format!("so many requests wait for `{name}` that this one's deadline would pass")
-                    }
-                };
-                Err(CallError::not_started(ErrorClass::Overloaded, message))
+    async fn acquire(&self, mut arrival: Arrival) -> Result<Permit, CallError> {
+        let avoid = self.tried.avoided();
+        let name = self.deployment.name();
+        loop {
+            let wish = self.wish(&avoid);
+            let place = pin!(self.deployment.acquire(wish, arrival));
+            let shed = match self.within(pin!(noted_while_waiting(self.cx, name, place))).await {
+                Ok(Ok(permit)) => {
+                    self.cx.progress.admitted.store(true, Ordering::Relaxed);
+                    return Ok(permit);
+                }
+                Ok(Err(shed)) => shed,
+                Err(()) => return Err(self.timed_out(Started::No)),
+            };
+            // Another call of the request got a place meanwhile.
+            if wish.standing == Standing::New && self.cx.standing() == Standing::Admitted {
+                arrival = Arrival::Again;
+                continue;
             }
-            Err(()) => Err(self.timed_out(Started::No)),
+            return Err(self.shed(shed));
         }
+    }
+
+    fn shed(&self, Shed { retry_after_s, reason }: Shed) -> CallError {
+        self.cx.progress.notes.lock().retry_after_s = Some(retry_after_s);
+        let name = self.deployment.name();
+        let message = match reason {
+            ShedReason::Full => format!("the queue of `{name}` is full"),
+            ShedReason::TooLate => {
+                format!("so many requests wait for `{name}` that this one's deadline would pass")
+            }
+        };
+        CallError::not_started(ErrorClass::Overloaded, message)
     }
 
     /// Sends the call to a replica and waits for its end, possibly in another one that was asked as well.
     async fn attempt(&mut self, permit: Permit) -> (Permit, Outcome, Result<Value, CallError>) {
-        let mut pending = self.send(&permit);
+        self.patience = self.patience_with(&permit);
+        let pending = self.send(&permit);
+        let first = Try { permit, pending };
         let own_deadline = self.own_deadline;
         let Some(after) = self.hedge_after() else {
-            let ended = within(own_deadline, pin!(self.collect(&mut pending))).await;
+            let mut first = first;
+            let ended = within(own_deadline, pin!(self.collect(&mut first))).await;
             return match ended {
-                Ok(result) => (permit, outcome_of(&result), result),
-                Err(()) => (permit, Outcome::TimedOut, Err(self.timed_out(Started::Yes))),
+                Ok(result) => (first.permit, self.outcome_of(&result), result),
+                Err(()) => (first.permit, Outcome::TimedOut, Err(self.timed_out(Started::Yes))),
             };
         };
-        let mut tries: Tries = smallvec![Try { permit, pending }];
+        let mut tries: Tries = smallvec![first];
         let ended = within(own_deadline, pin!(self.race(&mut tries, after))).await;
         match ended {
-            // What else is under way is given up.
-            Ok((index, (result, told))) => {
-                self.told = told;
-                (tries.swap_remove(index).permit, outcome_of(&result), result)
+            // What else is under way is given up. The first one that was overtaken tells by it what it is worth.
+            Ok((index, result)) => {
+                let outcome = self.outcome_of(&result);
+                let ended = tries.remove(index);
+                let overtaken = if index > 0 && outcome == Outcome::Answered { tries.pop() } else { None };
+                overtaken.into_iter().for_each(|first| first.permit.finish(Outcome::Silent));
+                (ended.permit, outcome, result)
             }
             Err(()) => {
                 let first = tries.remove(0);
@@ -199,24 +230,64 @@ impl CallAttempt<'_> {
         }
     }
 
-    async fn collect(&mut self, pending: &mut PendingCall) -> Result<Value, CallError> {
+    /// What the end of a try says about its replica.
+    fn outcome_of(&mut self, result: &Result<Value, CallError>) -> Outcome {
+        if std::mem::take(&mut self.is_silent) { Outcome::TimedOut } else { outcome_of(result) }
+    }
+
+    /// The end of a call whose parts are passed on. One that says nothing for too long ends as well, if another replica may be
+    /// asked.
+    pub(super) async fn collect(&mut self, under_way: &mut Try) -> Result<Value, CallError> {
         loop {
-            match pending.next().await {
+            let patience = self.patience.filter(|_| self.forwarded == Forwarded::Nothing);
+            let event = match patience {
+                None => under_way.pending.next().await,
+                Some(until) => {
+                    let event = clock::within(until, pin!(under_way.pending.next())).await.ok();
+                    match event {
+                        Some(event) => event,
+                        None => match self.leave(under_way).await {
+                            Some(event) => event,
+                            None if self.is_silent => return Err(silent()),
+                            None => continue,
+                        },
+                    }
+                }
+            };
+            match event {
                 CallEvent::Done(value) => return Ok(value),
                 CallEvent::Failed(error) => return Err(error),
-                CallEvent::Delta(part) => self.forward(&part).await,
+                CallEvent::Delta(part) => self.forward(&part).await?,
                 CallEvent::Timing(timing) => self.told = Some(timing),
             }
         }
     }
 
-    /// Passes a part on; waits while the client does not take it.
-    async fn forward(&mut self, part: &Value) {
-        let (Some(field), Some(parts)) = (&self.call.streams, &self.cx.parts) else { return };
-        let Some(Value::Text(text)) = part.get("text") else { return };
+    /// A replica has said nothing for too long: leaves it as soon as another one may be asked. Gives what it says meanwhile.
+    async fn leave(&mut self, under_way: &mut Try) -> Option<CallEvent> {
+        let mut avoid = self.tried.failed_on.clone();
+        avoid.push(under_way.permit.target().key);
+        if self.deployment.reach(self.wish(&avoid)) != Eligibility::Open {
+            self.patience = self.patience_with(&under_way.permit);
+            return None;
+        }
+        if self.tried.place.is_none() {
+            tokio::select! {
+                event = under_way.pending.next() => return Some(event),
+                place = self.cx.budget.retry_later() => self.tried.place = Some(place),
+            }
+        }
+        self.is_silent = true;
+        None
+    }
+
+    /// Passes a part on; waits while the client leaves too much unread.
+    async fn forward(&mut self, part: &Value) -> Result<(), CallError> {
+        let (Some(field), Some(parts)) = (&self.call.streams, &self.cx.parts) else { return Ok(()) };
+        let Some(Value::Text(text)) = part.get("text") else { return Ok(()) };
         self.forwarded = Forwarded::Parts;
-        // Nobody listens any more: the execution is about to be dropped.
-        let _ = parts.send(Part { field: field.clone(), text: text.clone() }).await;
+        let sent = parts.send(Part { field: field.clone(), text: text.clone() }).await;
+        sent.map_err(|_| CallError::started(ErrorClass::Cancelled, "the client does not read its answer"))
     }
 
     async fn within<T>(&self, work: Pin<&mut impl Future<Output = T>>) -> Result<T, ()> {
@@ -230,6 +301,11 @@ impl CallAttempt<'_> {
     }
 }
 
+/// The end of a try whose replica said nothing.
+fn silent() -> CallError {
+    CallError::started(ErrorClass::Unavailable, "the replica did not answer in time")
+}
+
 /// Awaits the work; while it is not done at once, the request's notes say what it waits for. The note outlives work
 /// that is dropped: whoever ends the request by its deadline reads it then.
 async fn noted_while_waiting<T>(
@@ -240,9 +316,9 @@ async fn noted_while_waiting<T>(
     if let Poll::Ready(result) = futures_util::poll!(work.as_mut()) {
         return result;
     }
-    cx.notes.lock().waiting_for.push(name.clone());
+    cx.progress.notes.lock().waiting_for.push(name.clone());
     let result = work.await;
-    let waiting_for = &mut cx.notes.lock().waiting_for;
+    let waiting_for = &mut cx.progress.notes.lock().waiting_for;
     if let Some(position) = waiting_for.iter().position(|waiting| waiting == name) {
         waiting_for.remove(position);
     }

@@ -38,16 +38,21 @@ impl CallAttempt<'_> {
     }
 
     /// Waits for the first of `tries`, and after some time for a second one too. Gives which of them ended the call.
-    pub(super) async fn race(&mut self, tries: &mut Tries, after: Duration) -> (usize, Answer) {
+    pub(super) async fn race(
+        &mut self,
+        tries: &mut Tries,
+        after: Duration,
+    ) -> (usize, Result<Value, CallError>) {
         if let Ok(ended) = tokio::time::timeout(after, answer(&mut tries[0].pending)).await {
-            return (0, ended);
+            return (0, self.hears(ended));
         }
         let first = tries[0].permit.target().key;
-        let avoid: SmallVec<[_; 4]> = self.avoided().into_iter().chain([first]).collect();
+        let avoid: SmallVec<[_; 4]> = self.tried.avoided().into_iter().chain([first]).collect();
         // Both places are held for as long as the second call runs.
         let place = self.cx.budget.retry();
         let second = place.as_ref().and_then(|_| self.deployment.try_acquire(self.wish(&avoid)));
-        let Some(permit) = second else { return (0, answer(&mut tries[0].pending).await) };
+        drop(place.filter(|_| second.is_none()));
+        let Some(permit) = second else { return (0, self.collect(&mut tries[0]).await) };
         self.deployment.meter().retried(RetryReason::Hedged);
         let pending = self.send(&permit);
         tries.push(Try { permit, pending });
@@ -58,18 +63,23 @@ impl CallAttempt<'_> {
         };
         let outcome = outcome_of(&answered.0);
         if outcome == Outcome::Answered {
-            return (ended, answered);
+            return (ended, self.hears(answered));
         }
         // The other may still answer.
         let failed = tries.remove(ended);
-        self.failed_on.push(failed.permit.target().key);
+        self.tried.failed_on.push(failed.permit.target().key);
         failed.permit.finish(outcome);
-        (0, answer(&mut tries[0].pending).await)
+        (0, self.collect(&mut tries[0]).await)
+    }
+
+    fn hears(&mut self, (result, told): Answer) -> Result<Value, CallError> {
+        self.told = told;
+        result
     }
 }
 
 /// How a call ended, and where its time went if its replica told.
-pub(super) type Answer = (Result<Value, CallError>, Option<Timing>);
+type Answer = (Result<Value, CallError>, Option<Timing>);
 
 /// The end of a call whose parts nobody wants.
 async fn answer(pending: &mut PendingCall) -> Answer {

@@ -9,6 +9,7 @@ mod budget;
 mod cache;
 mod call;
 mod hedge;
+mod parts;
 mod place;
 pub(crate) mod retry;
 mod timing;
@@ -16,6 +17,7 @@ mod timing;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
@@ -25,13 +27,13 @@ use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall};
 use millstream_proto::call::CallContext;
 use millstream_proto::{ErrorClass, Value};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
 pub(crate) use self::budget::RetryBudget;
 pub(crate) use self::cache::StageCache;
+pub(crate) use self::parts::{Part, PartReceiver, PartSender, channel as parts};
 pub(crate) use self::timing::Timings;
 use crate::clock;
-use crate::dispatch::QueueClass;
+use crate::dispatch::{QueueClass, Standing};
 use crate::failure::Failure;
 use crate::routes::Pipeline;
 use crate::tenant::Tenant;
@@ -53,11 +55,26 @@ pub(crate) struct Context {
     /// Whether kept answers may be used.
     pub caching: Caching,
     /// Where parts of the answer go, when the client asked for them.
-    pub parts: Option<mpsc::Sender<Part>>,
+    pub parts: Option<PartSender>,
     /// Where the time goes, when the client wants to know.
     pub timings: Option<Timings>,
-    /// What the call layer learnt for the answer's sake.
-    pub notes: Mutex<Notes>,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
+/// How far a request has come, as its calls tell.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Whether one of its calls has had a place: from then on none is turned away.
+    admitted: AtomicBool,
+    /// What the answer may need to say.
+    notes: Mutex<Notes>,
+}
+
+impl Context {
+    fn standing(&self) -> Standing {
+        if self.progress.admitted.load(Ordering::Relaxed) { Standing::Admitted } else { Standing::New }
+    }
 }
 
 /// Whether kept answers may be used, and answers be kept.
@@ -71,20 +88,11 @@ pub(crate) enum Caching {
 
 /// Off the fast path: written when a call waits or is shed.
 #[derive(Debug, Default)]
-pub(crate) struct Notes {
+struct Notes {
     /// From the deployment that shed a call.
-    pub retry_after_s: Option<u32>,
+    retry_after_s: Option<u32>,
     /// Deployments that the request waits for at this moment.
-    pub waiting_for: Vec<FullName>,
-}
-
-/// A part of a response field.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Part {
-    /// The field of the response.
-    pub field: Arc<str>,
-    /// What comes next in it.
-    pub text: Arc<str>,
+    waiting_for: Vec<FullName>,
 }
 
 /// How a call ended.
@@ -108,12 +116,12 @@ pub(crate) async fn execute(pipeline: &Pipeline, fields: &Value, cx: &Context) -
 }
 
 fn failed(error: &RunError, cx: &Context) -> Failure {
-    let retry_after_s = cx.notes.lock().retry_after_s;
+    let retry_after_s = cx.progress.notes.lock().retry_after_s;
     Failure { class: error.class, message: error.to_string(), retry_after_s }
 }
 
 fn past_deadline(cx: &Context) -> Failure {
-    let waiting = std::mem::take(&mut cx.notes.lock().waiting_for);
+    let waiting = std::mem::take(&mut cx.progress.notes.lock().waiting_for);
     let message = match waiting.first() {
         Some(name) => format!("the deadline passed while the request waited for a free replica of `{name}`"),
         None => "the deadline passed before the response was complete".to_owned(),
@@ -122,7 +130,8 @@ fn past_deadline(cx: &Context) -> Failure {
 }
 
 async fn run(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value, Failure> {
-    let (mut run, mut actions) = Run::start(pipeline.plan.clone(), fields);
+    let (mut run, mut actions) =
+        Run::start(pipeline.plan.clone(), fields, |target| pipeline.targets[target].places());
     let mut flight = Flight::default();
     loop {
         let mut lone: Option<StageCall> = None;

@@ -1,15 +1,15 @@
 //! Whether a failed call is sent again, and how many may be at the same time, as plain functions.
 //!
-//! The budget bounds retries under way at one time. Each failed attempt takes a part of it where there is one left; only the
-//! retry of a call that has started is given up or waits without one. A replica that dies takes all of its calls with it: those wait for
-//! a place in the budget rather than fail, so that the bound costs no request.
+//! The budget bounds retries of calls that have started, as many as are under way at one time. A replica that dies takes all of its
+//! calls with it: those wait for a place in the budget rather than fail, so that the bound costs no request. What has not
+//! started costs nothing and needs no place.
 
 use std::time::Duration;
 
 use millstream_proto::{CallError, ErrorClass, Started};
 
-/// Most retries of a call that has started.
-const MAX_STARTED_RETRIES: u32 = 2;
+/// Most retries of a call that has started, where its stage does not say.
+pub const DEFAULT_RETRIES: u32 = 2;
 /// Retries under way that are always allowed.
 const MIN_BUDGET: u32 = 3;
 /// One retry under way for that many active requests.
@@ -22,12 +22,12 @@ const MAX_BACKOFF: Duration = Duration::from_millis(500);
 pub struct Attempt {
     /// Retries after a failure that had started, so far.
     pub started_retries: u32,
+    /// Most of them.
+    pub max_retries: u32,
     /// Whether parts of the answer have gone to the client.
     pub forwarded: Forwarded,
     /// Whether the deployment may run a call twice.
     pub idempotent: Idempotent,
-    /// Whether the budget has room, or this request holds its part already.
-    pub budget: Budget,
 }
 
 /// Whether parts of an answer have gone to the client.
@@ -48,13 +48,14 @@ pub enum Idempotent {
     No,
 }
 
-/// Whether the retry budget has room.
+/// What a retry does that finds the budget spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Budget {
-    /// It has.
-    Left,
-    /// It has none.
-    Spent,
+pub enum WhenSpent {
+    /// It waits for a place: its replica is gone, which is no fault of the request, and with it went all the calls that it
+    /// had. Together they may exceed the budget, one after the other they do not.
+    Wait,
+    /// It is given up.
+    GiveUp,
 }
 
 /// What to do with a failed call.
@@ -64,11 +65,8 @@ pub enum Decision {
     Elsewhere,
     /// The replica was full: queue again; it may be asked again when it has room.
     Requeue,
-    /// It may have run: once more, never on the same replica.
-    RetryStarted,
-    /// The same, as soon as the budget has room: its replica is gone, which is no fault of the request, and with it
-    /// went all the calls that it had. Together they may exceed the budget, one after the other they do not.
-    RetryStartedLater,
+    /// It may have run: once more, on another replica, with a place in the budget.
+    Retry(WhenSpent),
     /// Report the failure.
     GiveUp,
 }
@@ -84,13 +82,12 @@ pub fn decide(error: &CallError, attempt: Attempt) -> Decision {
         (Started::No, ErrorClass::Unavailable | ErrorClass::NotFound) => Decision::Elsewhere,
         (_, ErrorClass::Unavailable | ErrorClass::Overloaded | ErrorClass::Internal) => {
             let allowed = attempt.idempotent == Idempotent::Yes || error.started == Started::No;
-            let more = attempt.started_retries < MAX_STARTED_RETRIES;
-            match attempt.budget {
-                Budget::Left if allowed && more => Decision::RetryStarted,
-                Budget::Spent if allowed && more && error.class == ErrorClass::Unavailable => {
-                    Decision::RetryStartedLater
-                }
-                Budget::Left | Budget::Spent => Decision::GiveUp,
+            if !allowed || attempt.started_retries >= attempt.max_retries {
+                Decision::GiveUp
+            } else if error.class == ErrorClass::Unavailable {
+                Decision::Retry(WhenSpent::Wait)
+            } else {
+                Decision::Retry(WhenSpent::GiveUp)
             }
         }
         // The request's own fault, its own deadline, its own end: another replica would say the same.
@@ -115,9 +112,9 @@ mod tests {
 
     const FIRST: Attempt = Attempt {
         started_retries: 0,
+        max_retries: DEFAULT_RETRIES,
         forwarded: Forwarded::Nothing,
         idempotent: Idempotent::Yes,
-        budget: Budget::Left,
     };
 
     #[test]
@@ -127,22 +124,24 @@ mod tests {
         let second = Attempt { started_retries: 1, ..FIRST };
         let third = Attempt { started_retries: 2, ..FIRST };
         let once = Attempt { idempotent: Idempotent::No, ..FIRST };
-        let spent = Attempt { budget: Budget::Spent, ..FIRST };
+        let never = Attempt { max_retries: 0, ..FIRST };
+        let often = Attempt { max_retries: 5, ..third };
+        let (wait, give_up) = (Decision::Retry(WhenSpent::Wait), Decision::Retry(WhenSpent::GiveUp));
         let streaming = Attempt { forwarded: Forwarded::Parts, ..FIRST };
         let table = [
             (No, Overloaded, FIRST, Decision::Requeue),
-            (No, Overloaded, spent, Decision::Requeue),
+            (No, Overloaded, never, Decision::Requeue),
             (No, Unavailable, once, Decision::Elsewhere),
             (No, Unavailable, third, Decision::Elsewhere),
             (No, NotFound, FIRST, Decision::Elsewhere),
-            (Yes, Unavailable, FIRST, Decision::RetryStarted),
-            (Yes, Internal, second, Decision::RetryStarted),
+            (Yes, Unavailable, FIRST, wait),
+            (Yes, Internal, second, give_up),
+            (Yes, Overloaded, second, give_up),
             (Yes, Unavailable, third, Decision::GiveUp),
             (Yes, Unavailable, once, Decision::GiveUp),
-            (No, Internal, once, Decision::RetryStarted),
-            (Yes, Unavailable, spent, Decision::RetryStartedLater),
-            (Yes, Internal, spent, Decision::GiveUp),
-            (Yes, Unavailable, Attempt { budget: Budget::Spent, ..third }, Decision::GiveUp),
+            (No, Internal, once, give_up),
+            (Yes, Unavailable, never, Decision::GiveUp),
+            (Yes, Unavailable, often, wait),
             (Yes, Unavailable, streaming, Decision::GiveUp),
             (No, Invalid, FIRST, Decision::GiveUp),
             (Yes, Invalid, FIRST, Decision::GiveUp),

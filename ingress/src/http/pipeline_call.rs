@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use millstream_proto::call::CallContext;
 use millstream_proto::{RequestId, Value};
 use rand::Rng as _;
-use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::answer::{self, EdgeBody};
@@ -21,7 +20,7 @@ use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
 use super::state::Edge;
 use super::{headers, sse};
-use crate::execute::{Caching, Context, Notes, Timings, execute};
+use crate::execute::{Caching, Context, Progress, Timings, execute, parts};
 use crate::failure::Failure;
 use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
@@ -70,10 +69,10 @@ pub(crate) async fn call(
         caching: Caching::Allowed,
         parts: None,
         timings: headers::wants_timing(&head.headers).then(Timings::default),
-        notes: parking_lot::Mutex::new(Notes::default()),
+        progress: Progress::default(),
     };
     let mut response = if parsed.stream || headers::accepts_events(&head.headers) {
-        let (parts, receiver) = mpsc::channel(sse::MAX_WAITING_PARTS);
+        let (parts, receiver) = parts();
         context.parts = Some(parts);
         let pipeline = pipeline.clone();
         let work = async move { counted(&pipeline, &parsed.fields, &context, allowed.by, copy).await };

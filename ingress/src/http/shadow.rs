@@ -11,7 +11,7 @@ use millstream_proto::{RequestId, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::dispatch::QueueClass;
-use crate::execute::{Caching, Context, Notes, RetryBudget, execute};
+use crate::execute::{Caching, Context, Progress, RetryBudget, execute};
 use crate::routes::Pipeline;
 use crate::tenant::Tenant;
 
@@ -70,7 +70,7 @@ impl Shadows {
             caching: Caching::Bypassed,
             parts: None,
             timings: None,
-            notes: parking_lot::Mutex::new(Notes::default()),
+            progress: Progress::default(),
         };
         let (answer, original) = oneshot::channel();
         tokio::spawn(run(pipeline.clone(), fields, context, original, place));

@@ -21,7 +21,6 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use millstream_proto::{ErrorClass, RequestId, Value};
 use serde::Serialize;
-use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,12 +30,9 @@ use super::in_flight::InFlight;
 use super::problem::Problem;
 use super::request_end::RequestEnd;
 use crate::clock;
-use crate::execute::Part;
+use crate::execute::{Part, PartReceiver};
 use crate::failure::Failure;
 
-/// Parts that wait for a client that reads slowly. Beyond that the ingress reads no further parts of the answer; the replica
-/// goes on, and what it sends waits in the call's own channel.
-pub(crate) const MAX_WAITING_PARTS: usize = 64;
 /// Most bytes put into one frame while more parts are waiting.
 const MAX_FRAME_BYTES: usize = 16 << 10;
 const COMMENT: &[u8] = b": keep-alive\n\n";
@@ -50,7 +46,7 @@ struct Delta<'a> {
 /// A request on its way, whose parts come as they are made.
 pub(crate) struct Running {
     /// Parts of the answer; closed at its end.
-    pub parts: mpsc::Receiver<Part>,
+    pub parts: PartReceiver,
     /// The whole answer.
     pub task: AbortOnDropHandle<Result<Value, Failure>>,
     /// For error events.
@@ -146,7 +142,7 @@ impl EventStream {
     fn frame_of(&mut self, part: &Part) -> Bytes {
         let mut bytes = delta(part);
         while bytes.len() < MAX_FRAME_BYTES {
-            let Ok(part) = self.running.parts.try_recv() else { break };
+            let Some(part) = self.running.parts.try_recv() else { break };
             bytes.extend_from_slice(&delta(&part));
         }
         self.reset_silence();

@@ -110,7 +110,7 @@ fn caches(parts: &PlanParts) -> (Vec<CachedStage>, Vec<Option<usize>>) {
     let mut caches = Vec::new();
     let mut cache_of = vec![None; parts.stages.len()];
     for (place, plan) in cache_of.iter_mut().zip(&parts.stages) {
-        let (Some(cache), Work::Call { target, .. }) = (plan.cache, plan.work) else { continue };
+        let (Some(cache), Work::Call { target, .. }) = (plan.rules.cache, plan.work) else { continue };
         *place = Some(caches.len());
         caches.push(CachedStage { stage: Arc::clone(&plan.name), target, cache });
     }

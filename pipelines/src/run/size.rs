@@ -7,17 +7,25 @@ use millstream_values::{MAX_DEPTH, Value};
 use crate::expr::EvalError;
 
 /// Most bytes of one input or response field, written down.
-const MAX_BYTES: usize = 256 << 20;
+pub(super) const MAX_BYTES: usize = 256 << 20;
 /// What every value counts besides its contents: about what it takes in memory.
 const OVERHEAD_BYTES: usize = 64;
 
 /// Refuses a value that is too large or nested too deep. Costs a step for each value in it, up to the bound.
 pub(super) fn check(value: Value) -> Result<Value, EvalError> {
     let mut left = MAX_BYTES;
-    match walk(&value, 0, &mut left) {
+    match charge(&value, &mut left) {
         Ok(()) => Ok(value),
         Err(message) => Err(EvalError::too_large(message)),
     }
+}
+
+/// Takes what a value comes to out of what is left.
+///
+/// # Errors
+/// When less is left, or it is nested too deep.
+pub(super) fn charge(value: &Value, left: &mut usize) -> Result<(), String> {
+    walk(value, 0, left)
 }
 
 fn walk(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {

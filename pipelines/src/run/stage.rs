@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use millstream_values::{Map, Value};
 
+use super::size;
 use crate::expr::{Env, EvalError, loop_items};
 use crate::ops::Operator;
 use crate::plan::{Input, InputValue, StagePlan, Work};
-use crate::run::size;
 
 /// Most elements of one `for_each`.
 const MAX_ELEMENTS: usize = 65_536;
@@ -18,8 +18,8 @@ pub(super) enum Begun {
     Value(Value),
     /// A call with these inputs.
     Call(Value),
-    /// A call for each element, in order; never empty.
-    CallEach(Vec<Value>),
+    /// A call for each of these elements, in order; never empty.
+    CallEach(Arc<[Value]>),
 }
 
 /// Evaluates what a stage needs to start.
@@ -46,20 +46,22 @@ pub(super) fn begin(stage: &StagePlan, env: &Env<'_>) -> Result<Begun, EvalError
             elements.len()
         )));
     }
-    let each = elements.iter().map(|element| Env { item: Some(element), ..*env });
     match stage.work {
-        Work::Operator(operator) => Ok(Begun::Value(Value::List(
-            each.map(|env| apply(operator, stage, &env)).collect::<Result<_, _>>()?,
-        ))),
-        Work::Call { .. } if elements.is_empty() => Ok(Begun::Value(Value::List(Arc::default()))),
-        Work::Call { .. } => {
-            Ok(Begun::CallEach(each.map(|env| inputs(stage, &env)).collect::<Result<_, _>>()?))
+        Work::Operator(operator) => {
+            let each = elements.iter().map(|element| Env { item: Some(element), ..*env });
+            let values = each.map(|env| apply(operator, stage, &env)).collect::<Result<_, _>>()?;
+            Ok(Begun::Value(Value::List(values)))
         }
+        Work::Call { .. } if elements.is_empty() => Ok(Begun::Value(Value::List(elements))),
+        Work::Call { .. } => Ok(Begun::CallEach(elements)),
     }
 }
 
 /// A call's inputs as a map.
-fn inputs(stage: &StagePlan, env: &Env<'_>) -> Result<Value, EvalError> {
+///
+/// # Errors
+/// [`EvalError`] when the data does not allow it.
+pub(super) fn inputs(stage: &StagePlan, env: &Env<'_>) -> Result<Value, EvalError> {
     let mut map = Map::with_capacity(stage.inputs.len());
     for input in &stage.inputs {
         if let Some(value) = evaluate(input, env)? {

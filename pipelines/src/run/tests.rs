@@ -9,7 +9,7 @@ use millstream_values::CallError;
 use super::*;
 use crate::expr::{Expression, Scope, Template};
 use crate::ops::Operator;
-use crate::plan::{Input, InputValue, PlanParts, StagePlan, TextAnswer};
+use crate::plan::{CallRules, Input, InputValue, PlanParts, StagePlan, TextAnswer};
 use crate::types::Type;
 
 /// Builds a plan without the file; every value is of any type.
@@ -49,10 +49,7 @@ impl Builder {
             inputs,
             when: None,
             for_each: None,
-            timeout: None,
-            retries: 0,
-            hedge: None,
-            cache: None,
+            rules: CallRules::default(),
             on_error: OnError::Fail,
         });
         self
@@ -120,7 +117,7 @@ fn show(actions: &[Action]) -> Vec<String> {
 }
 
 fn start(plan: &Arc<Plan>) -> (Run, Vec<String>) {
-    let (run, actions) = Run::start(Arc::clone(plan), &request());
+    let (run, actions) = Run::start(Arc::clone(plan), &request(), |_| 16);
     let shown = show(&actions);
     (run, shown)
 }
@@ -140,7 +137,7 @@ fn independent_stages_start_at_once_and_a_dependent_waits_for_both() {
         .call("b", &[("x", "request.q")])
         .call("c", &[("x", "T:{{ a.text }}+{{ b.text }}")])
         .respond(&[("answer", "c.text"), ("question", "request.q")]);
-    let (mut run, first) = Run::start(Arc::clone(&plan), &request());
+    let (mut run, first) = Run::start(Arc::clone(&plan), &request(), |_| 16);
     assert_eq!(show(&first), ["a#0", "b#1"]);
     let Action::Call(call) = &first[0] else { panic!("a call") };
     assert_eq!(call.inputs, Value::map([("x", Value::from("why"))]));
@@ -194,18 +191,29 @@ fn for_each_answers_in_order_whatever_the_order_of_ends() {
 }
 
 #[test]
-fn a_failed_call_is_made_again_as_often_as_asked_if_that_may_help() {
+fn so_many_elements_are_called_for_at_a_time_and_made_one_by_one() {
+    let plan = Builder::new(&["a"])
+        .call("a", &[("x", "1 // d")])
+        .for_each("[1, 2, 0, 4]")
+        .with(|stage| stage.rules.max_parallel = Some(2))
+        .respond(&[("r", "a")]);
+    let (mut run, first) = start(&plan);
+    assert_eq!(first, ["a#0", "a#1"]);
+    // The third element cannot be made; the calls before it are under way by then.
+    let next = ok(&mut run, 0, "A");
+    assert_eq!(next.len(), 2, "{next:?}");
+    assert!(next[0] == "-1" && next[1].starts_with("invalid stage `a`"), "{next:?}");
+}
+
+#[test]
+fn a_call_carries_its_timeout_and_retries() {
     let plan = Builder::new(&["a"])
         .call("a", &[("x", "request.q")])
-        .with(|stage| stage.retries = 2)
+        .with(|stage| (stage.rules.retries, stage.rules.timeout) = (Some(2), Some(Duration::from_secs(3))))
         .respond(&[("r", "a.text")]);
-    let (mut run, _) = start(&plan);
-    assert_eq!(fail(&mut run, 0, ErrorClass::Unavailable), ["a#1"]);
-    assert_eq!(fail(&mut run, 0, ErrorClass::Unavailable), [""; 0]);
-    assert_eq!(fail(&mut run, 1, ErrorClass::DeadlineExceeded), ["a#2"]);
-    assert_eq!(fail(&mut run, 2, ErrorClass::Internal), ["internal stage `a`: broken"]);
-    let (mut run, _) = start(&plan);
-    assert_eq!(fail(&mut run, 0, ErrorClass::Invalid), ["invalid stage `a`: broken"]);
+    let (_, first) = Run::start(plan, &request(), |_| 16);
+    let Action::Call(call) = &first[0] else { panic!("a call") };
+    assert_eq!((call.retries, call.timeout), (Some(2), Some(Duration::from_secs(3))));
 }
 
 #[test]
@@ -305,7 +313,7 @@ fn an_optional_input_that_is_none_is_left_out() {
         .call("a", &[("x", "1"), ("keep", "none")])
         .with(|stage| stage.inputs[1].required = false)
         .respond(&[("r", "a")]);
-    let (_, actions) = Run::start(plan, &request());
+    let (_, actions) = Run::start(plan, &request(), |_| 16);
     let Action::Call(call) = &actions[0] else { panic!("a call") };
     assert_eq!(call.inputs, Value::map([("x", Value::Int(1))]));
 }

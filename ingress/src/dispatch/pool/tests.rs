@@ -393,6 +393,27 @@ fn a_full_queue_turns_away_whoever_would_be_served_last() {
 }
 
 #[test]
+fn calls_of_requests_that_have_begun_are_never_turned_away() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    let late = Some(now);
+    let admitted =
+        RoutingRequest { standing: Standing::Admitted, deadline: late, ..RoutingRequest::avoiding(&[]) };
+    for _ in 0..2 {
+        assert!(matches!(pool.request(admitted, now, &mut rng).admission, Admission::Send(_)));
+    }
+    let new = pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission;
+    let Admission::Wait(new) = new else { panic!("{new:?}") };
+    // The queue has room for three.
+    for at in 0..20 {
+        let Requested { admission, evicted, .. } = pool.request(admitted, now, &mut rng);
+        assert!(matches!(admission, Admission::Wait(_)), "{admission:?}");
+        assert_eq!(evicted.map(|(ticket, _)| ticket), (at == 2).then_some(new), "only the new one gives way");
+    }
+    let full = pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission;
+    assert!(matches!(full, Admission::Shed(Shed { reason: ShedReason::Full, .. })), "{full:?}");
+}
+
+#[test]
 fn what_cannot_be_in_time_is_turned_away_at_once() {
     let (mut pool, start, mut rng) = pool_of(&[0]);
     pool.set_limits(PoolLimits { max_queued: Some(1000), ..LIMITS });

@@ -1,19 +1,20 @@
-//! Equal calls at the same time: one of them is made, the others wait for its answer. When it fails, or whoever made it
-//! leaves, exactly one of those that wait makes it again.
+//! Equal calls at the same time: one of them is made, the others wait for its outcome and share it, a failure too: a model that
+//! fails after a second would otherwise keep a hundred of them for a hundred seconds. When whoever made the call leaves, or it
+//! ends before it began (no room, no time left), exactly one of those that wait makes it again.
 //!
-//! Each flight is a [`OnceCell`]: its waiters stand in line, a turn that is not used goes to the next one, and a value
-//! that is set lets all of them go. A flight is in the table while somebody is on it and it has no value.
+//! Each flight is a [`OnceCell`]: its waiters stand in line, a turn that is not used goes to the next one, and an outcome
+//! that is set lets all of them go. A flight is in the table while somebody is on it and it has no outcome.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millstream_proto::Value;
+use millstream_proto::{CallError, ErrorClass, Started, Value};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use super::fingerprint::Fingerprint;
 
-type Cell = Arc<OnceCell<Value>>;
+type Cell = Arc<OnceCell<Result<Value, CallError>>>;
 
 /// The calls under way. Its lock is held for a look-up, never across an await.
 #[derive(Default)]
@@ -24,7 +25,14 @@ pub(crate) struct SingleFlight {
 impl SingleFlight {
     /// Joins the calls that are equal to this one, or is the first of them.
     pub(crate) fn join(&self, fingerprint: Fingerprint) -> Flight<'_> {
-        let cell = self.open.lock().entry(fingerprint).or_default().clone();
+        let mut open = self.open.lock();
+        let there = open.entry(fingerprint).or_default();
+        // A failure is shared with those that were there before it, and with nobody else.
+        if there.get().is_some_and(Result::is_err) {
+            *there = Cell::default();
+        }
+        let cell = there.clone();
+        drop(open);
         Flight { flights: self, fingerprint, cell: Some(cell) }
     }
 
@@ -43,19 +51,29 @@ pub(crate) struct Flight<'a> {
 }
 
 impl Flight<'_> {
-    /// The answer of whoever is before us, else that of `work`, which is run when it is our turn.
+    /// The outcome of whoever is before us, else that of `work`, which is run when it is our turn.
     ///
     /// # Errors
-    /// That of `work`; those of others end only their own wait.
-    pub(crate) async fn answer<E, F>(self, work: impl FnOnce() -> F) -> Result<Value, E>
+    /// That of `work`, ours or theirs.
+    pub(crate) async fn answer<F>(self, work: impl FnOnce() -> F) -> Result<Value, CallError>
     where
-        F: Future<Output = Result<Value, E>>,
+        F: Future<Output = Result<Value, CallError>>,
     {
-        match &self.cell {
-            Some(cell) => cell.get_or_try_init(work).await.cloned(),
-            None => work().await,
-        }
+        let Some(cell) = &self.cell else { return work().await };
+        let work = || async {
+            match work().await {
+                Err(error) if !is_shared(&error) => Err(error),
+                outcome => Ok(outcome),
+            }
+        };
+        cell.get_or_try_init(work).await?.clone()
     }
+}
+
+/// Whether a failure would be that of every equal call: not one of the caller's own time or place in a queue.
+fn is_shared(error: &CallError) -> bool {
+    let own = matches!(error.class, ErrorClass::DeadlineExceeded | ErrorClass::Cancelled);
+    error.started == Started::Yes && !own
 }
 
 impl Drop for Flight<'_> {

@@ -102,20 +102,34 @@ async fn equal_calls_at_one_time_are_made_once_and_their_answer_is_kept_for_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_its_own_calls_alone_and_the_next_one_in_line_calls() {
+async fn a_failure_is_shared_by_those_who_wait_for_it_and_by_nobody_after_them() {
     let (cache, calls) = (cache(), Arc::new(Calls::default()));
-    let mut requests = vec![request(&cache, &calls, Err(failure()))];
-    tokio::task::yield_now().await;
-    requests.push(request(&cache, &calls, Err(failure())));
-    tokio::task::yield_now().await;
-    requests.extend((0..20).map(|_| request(&cache, &calls, Ok(fresh(7)))));
-    let mut answers = Vec::new();
-    for request in requests {
-        answers.push(request.await.unwrap());
+    let waiting: Vec<_> = (0..100).map(|_| request(&cache, &calls, Err(failure()))).collect();
+    let begun = Then::now();
+    for request in waiting {
+        assert_eq!(request.await.unwrap(), Err(failure()));
     }
-    assert!(answers[..2].iter().all(Result::is_err));
-    assert!(answers[2..].iter().all(|answer| *answer == Ok(Value::Int(7))), "{answers:?}");
-    assert_eq!((calls.made(), cache.flights.num_open()), (3, 0));
+    assert_eq!((calls.made(), begun.elapsed()), (1, Duration::from_millis(100)));
+    assert_eq!(request(&cache, &calls, Ok(fresh(7))).await.unwrap(), Ok(Value::Int(7)));
+    assert_eq!((calls.made(), cache.flights.num_open()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_ends_by_its_own_time_or_before_it_began_leaves_its_turn_to_the_next() {
+    for own in [
+        CallError::started(ErrorClass::DeadlineExceeded, "its timeout"),
+        CallError::not_started(ErrorClass::Overloaded, "its deadline would pass"),
+    ] {
+        let (cache, calls) = (cache(), Arc::new(Calls::default()));
+        let first = request(&cache, &calls, Err(own.clone()));
+        tokio::task::yield_now().await;
+        let others: Vec<_> = (0..20).map(|_| request(&cache, &calls, Ok(fresh(7)))).collect();
+        assert_eq!(first.await.unwrap(), Err(own));
+        for other in others {
+            assert_eq!(other.await.unwrap(), Ok(Value::Int(7)));
+        }
+        assert_eq!((calls.made(), cache.flights.num_open()), (2, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +186,7 @@ fn any_client() -> impl Strategy<Value = Client> {
     )
 }
 
-/// Whoever stays is answered: by its own failure, or by a value of its own input. Everything ends.
+/// Whoever stays is answered, by a failure or a value of its own input. Everything ends.
 async fn all_are_answered(clients: Vec<Client>) {
     let cache = cache();
     let calls: Arc<HashMap<i64, Calls>> = Arc::new((0..2).map(|input| (input, Calls::default())).collect());
@@ -199,7 +213,10 @@ async fn all_are_answered(clients: Vec<Client>) {
         let answer = tokio::time::timeout(TTL, request).await.expect("nobody waits for ever").unwrap();
         match answer {
             None => assert!(client.leaves_after.is_some()),
-            Some(Err(_)) => assert!(client.fails, "the failures of others are not ours"),
+            Some(Err(_)) => {
+                let equal_ones_fail = clients.iter().any(|other| other.fails && other.input == client.input);
+                assert!(equal_ones_fail, "failures of other calls are not ours");
+            }
             Some(Ok(value)) => {
                 assert_eq!(value, Value::Int(client.input));
                 succeeded[usize::try_from(client.input).unwrap()] = true;

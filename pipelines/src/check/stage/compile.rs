@@ -91,10 +91,7 @@ impl<'a> Compiler<'a> {
             inputs,
             when,
             for_each,
-            timeout: draft.timeout,
-            retries: draft.retries,
-            hedge: draft.hedge,
-            cache: draft.cache,
+            rules: draft.rules.clone(),
             on_error,
         });
     }

@@ -1,15 +1,14 @@
 //! A stage's table, read key by key; names and types of values are not looked at yet.
 
-use std::time::Duration;
-
 use super::target::Target;
 use super::{Deployments, cache, expression_texts};
 use crate::check::MAX_ENTRIES;
 use crate::check::limits::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use crate::fault::FaultSink;
 use crate::ops::Operator;
+use crate::plan::CallRules;
 use crate::raw::{Key, Raw, Reader, Span, closest, did_you_mean, parse_duration};
-use crate::{Cache, FullName, Hedge, Name, Task};
+use crate::{FullName, Hedge, Name, Task};
 
 /// Names that mean something else in expressions, or in a body.
 const RESERVED: [&str; 14] = [
@@ -21,6 +20,8 @@ const RESERVED: [&str; 14] = [
 const HEDGE_PERCENTILES: std::ops::RangeInclusive<u8> = 50..=99;
 /// Most tries after the first.
 const MAX_RETRIES: u32 = 5;
+/// Most calls of one `for_each` at a time.
+const MAX_PARALLEL: u32 = 1024;
 
 /// A stage as it is written.
 pub(super) struct Draft<'a> {
@@ -31,10 +32,7 @@ pub(super) struct Draft<'a> {
     pub(super) inputs: Vec<DraftInput<'a>>,
     pub(super) when: Option<&'a Raw>,
     pub(super) for_each: Option<ForEach<'a>>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) retries: u32,
-    pub(super) hedge: Option<Hedge>,
-    pub(super) cache: Option<Cache>,
+    pub(super) rules: CallRules,
     pub(super) on_error: Fallback<'a>,
 }
 
@@ -132,10 +130,7 @@ pub(super) fn draft<'a>(
         inputs: Vec::new(),
         when: None,
         for_each: None,
-        timeout: None,
-        retries: 0,
-        hedge: None,
-        cache: None,
+        rules: CallRules::default(),
         on_error: Fallback::Fail,
     };
     let Some(mut table) = Reader::entry("stage", key, raw, faults) else { return draft };
@@ -143,13 +138,16 @@ pub(super) fn draft<'a>(
     inputs(&mut table, &mut draft, faults);
     draft.when = table.text("when", faults).map(|(_, raw)| raw);
     draft.for_each = for_each(&mut table, faults);
-    draft.timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
-    draft.retries = table.int("retries", 0..=MAX_RETRIES, faults).unwrap_or(0);
-    draft.hedge = hedge(&mut table, faults);
-    draft.cache = cache::cache(&mut table, &draft.target, deployments, faults);
+    draft.rules = CallRules {
+        timeout: table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults),
+        max_parallel: max_parallel(&mut table, draft.for_each.is_some(), faults),
+        retries: retries(&mut table, &draft.target, deployments, faults),
+        hedge: hedge(&mut table, faults),
+        cache: cache::cache(&mut table, &draft.target, deployments, faults),
+    };
     draft.on_error = on_error(&mut table, faults);
     if matches!(draft.target, Target::Operator(_)) {
-        for key in ["timeout", "retries", "hedge", "cache"] {
+        for key in ["timeout", "max_parallel", "retries", "hedge", "cache"] {
             if let Some((name, _)) = table.raw(key) {
                 let message =
                     format!("{} is given, but an operator runs at once and in place", table.label(key));
@@ -159,6 +157,41 @@ pub(super) fn draft<'a>(
     }
     table.finish(faults);
     draft
+}
+
+/// `max_parallel`, which only `for_each` has a use for.
+fn max_parallel(table: &mut Reader<'_>, has_for_each: bool, faults: &mut FaultSink<'_>) -> Option<u32> {
+    let max_parallel = table.int("max_parallel", 1..=MAX_PARALLEL, faults)?;
+    if !has_for_each && let Some((name, _)) = table.raw("max_parallel") {
+        let message = format!("{} is given, but the stage makes one call", table.label("max_parallel"));
+        faults.push(name.span.clone(), message, "remove the key; it goes with `for_each`");
+    }
+    Some(max_parallel)
+}
+
+/// `retries`, for deployments that may run a call twice.
+fn retries(
+    table: &mut Reader<'_>,
+    target: &Target,
+    deployments: &Deployments,
+    faults: &mut FaultSink<'_>,
+) -> Option<u32> {
+    let retries = table.int("retries", 0..=MAX_RETRIES, faults)?;
+    let spec = match target {
+        Target::Own(full) => deployments.specs.get(&full.deployment),
+        _ => None,
+    };
+    if retries > 0
+        && spec.is_some_and(|spec| !spec.limits.idempotent)
+        && let Some((name, _)) = table.raw("retries")
+    {
+        let label = table.label("retries");
+        let message = format!(
+            "{label} is given, but the deployment has `idempotent = false`: no call of it may run twice"
+        );
+        faults.push(name.span.clone(), message, "remove one of the two");
+    }
+    Some(retries)
 }
 
 /// `hedge = "p95"`, or a time.

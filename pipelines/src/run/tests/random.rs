@@ -13,18 +13,18 @@ struct RandomStage {
     kind: u8,
     for_each: bool,
     when: Option<bool>,
-    retries: u32,
+    max_parallel: u32,
     on_error: u8,
 }
 
 fn random_stage() -> impl Strategy<Value = RandomStage> {
     (any::<u8>(), 0..4_u8, any::<bool>(), proptest::option::weighted(0.3, any::<bool>()), 0..3_u32, 0..6_u8)
-        .prop_map(|(uses, kind, for_each, when, retries, on_error)| RandomStage {
+        .prop_map(|(uses, kind, for_each, when, max_parallel, on_error)| RandomStage {
             uses,
             kind,
             for_each,
             when,
-            retries,
+            max_parallel,
             on_error,
         })
 }
@@ -48,7 +48,7 @@ fn build(stages: &[RandomStage], response: u8) -> Arc<Plan> {
         let when = stage.when.map(|yes| builder.expression(if yes { "true" } else { "false" }));
         builder = builder.with(|plan| {
             plan.when = when;
-            plan.retries = stage.retries;
+            plan.rules.max_parallel = Some(stage.max_parallel).filter(|max| *max > 0);
             // Only earlier stages stand in, so that there is no cycle.
             plan.on_error = match (stage.on_error, usize::from(stage.uses).checked_rem(index)) {
                 (0 | 1, _) => OnError::Skip,
@@ -74,7 +74,7 @@ proptest! {
         choices in proptest::collection::vec((any::<u16>(), 0..10_u8), 200),
     ) {
         let plan = build(&stages, response);
-        let (mut run, mut actions) = Run::start(plan, &request());
+        let (mut run, mut actions) = Run::start(plan, &request(), |_| 16);
         let mut open: Vec<CallId> = Vec::new();
         let mut next_id = 0;
         let mut choices = choices.into_iter().cycle();

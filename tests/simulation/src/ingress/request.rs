@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use millstream_ingress::decisions::{
-    Admission, Attempt, Budget, Decision, Eligibility, Forwarded, Idempotent, Key, Outcome as CallOutcome,
-    QueueClass, Requested, RoutingRequest, Ticket, backoff, choose, decide, within_budget,
+    Admission, Attempt, DEFAULT_RETRIES, Decision, Eligibility, Forwarded, Idempotent, Key,
+    Outcome as CallOutcome, QueueClass, Requested, RoutingRequest, Standing, Ticket, WhenSpent, backoff,
+    choose, decide, within_budget,
 };
 use millstream_pipelines::{Name, Task};
 use millstream_proto::call::Priority;
@@ -39,11 +40,9 @@ pub(super) struct Request {
     targets: Vec<(Instance, Task)>,
     stage: usize,
     doing: Doing,
-    failed_on: Vec<Key>,
-    absent: Vec<Key>,
-    rounds: u32,
-    started_retries: u32,
+    tried: Tried,
     holds_retry: bool,
+    standing: Standing,
 }
 
 impl Request {
@@ -52,7 +51,29 @@ impl Request {
         let number = u32::from(self.draw);
         let priority = Priority::ALL[number as usize % Priority::ALL.len()];
         let claim = QueueClass { priority, tenant: number % 4, weight: 1 + number % 2 };
-        RoutingRequest { avoid, revision: Some(self.revision), draw: self.draw, claim, deadline: None }
+        RoutingRequest {
+            avoid,
+            revision: Some(self.revision),
+            draw: self.draw,
+            claim,
+            deadline: None,
+            standing: self.standing,
+        }
+    }
+}
+
+/// Where the call of a stage has been tried in vain.
+#[derive(Debug, Default)]
+struct Tried {
+    failed_on: Vec<Key>,
+    absent: Vec<Key>,
+    rounds: u32,
+    retries: u32,
+}
+
+impl Tried {
+    fn avoided(&self) -> Vec<Key> {
+        self.failed_on.iter().chain(&self.absent).copied().collect()
     }
 }
 
@@ -96,7 +117,6 @@ impl Ingress {
             cx.client.answer(request, &Outcome::Unknown, &mut cx.checks);
             return;
         };
-        let (failed_on, absent, doing) = (Vec::new(), Vec::new(), Doing::Waiting);
         let state = Request {
             pipeline: pipeline.clone(),
             revision,
@@ -104,12 +124,10 @@ impl Ingress {
             sound,
             targets,
             stage: 0,
-            doing,
-            failed_on,
-            absent,
-            rounds: 0,
-            started_retries: 0,
+            doing: Doing::Waiting,
+            tried: Tried::default(),
             holds_retry: false,
+            standing: Standing::New,
         };
         self.requests.insert(request, state);
         cx.timer(self.process, deadline, Timer::Deadline(request));
@@ -121,7 +139,7 @@ impl Ingress {
         let now = cx.instant();
         let Some(request) = self.requests.get_mut(&id) else { return };
         let (instance, _) = request.targets[request.stage];
-        let avoid: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
+        let avoid = request.tried.avoided();
         let Some(deployment) = self.deployments.get_mut(&instance) else { return };
         let wish = request.wish(&avoid);
         deployment.arrived += 1;
@@ -157,6 +175,7 @@ impl Ingress {
         let way = self.way_to(worker, cx);
         if let Some(request) = self.requests.get_mut(&id) {
             request.doing = Doing::Calling(call);
+            request.standing = Standing::Admitted;
             let (_, task) = request.targets[request.stage];
             // Of a pipeline that was deleted and deployed anew nobody knows any more what it could answer.
             let kept = cx.store.desired.pipelines.get(&request.pipeline);
@@ -189,24 +208,28 @@ impl Ingress {
         let attempt = self.attempt(id, instance);
         let decision = decide(&error, attempt);
         cx.note(|| format!("request {id}: {error} on {key}: {decision:?}"));
-        if cx.mutation == Mutation::IngressForgetsOnRetry && decision == Decision::RetryStarted {
+        if cx.mutation == Mutation::IngressForgetsOnRetry && matches!(decision, Decision::Retry(_)) {
             self.requests.remove(&id);
             return;
         }
+        let holds_retry = matches!(decision, Decision::Retry(_)) && self.takes_retry(id);
         let Some(request) = self.requests.get_mut(&id) else { return };
         match decision {
-            Decision::GiveUp => return self.finish(id, &Outcome::Failed(error.to_string()), cx),
             Decision::Requeue => {}
-            Decision::Elsewhere => request.absent.push(key),
-            Decision::RetryStarted | Decision::RetryStartedLater => {
-                request.started_retries += 1;
-                request.failed_on.push(key);
+            Decision::Elsewhere => request.tried.absent.push(key),
+            Decision::GiveUp => return self.finish(id, &Outcome::Failed(error.to_string()), cx),
+            Decision::Retry(WhenSpent::GiveUp) if !holds_retry => {
+                return self.finish(id, &Outcome::Failed(error.to_string()), cx);
             }
-        }
-        if decision == Decision::RetryStartedLater {
-            request.doing = Doing::Waiting;
-            self.wait_for_retry.push(id);
-            return;
+            Decision::Retry(_) => {
+                request.tried.retries += 1;
+                request.tried.failed_on.push(key);
+                if !holds_retry {
+                    request.doing = Doing::Waiting;
+                    self.wait_for_retry.push(id);
+                    return;
+                }
+            }
         }
         self.before_next(id, instance, &error, cx);
     }
@@ -221,40 +244,42 @@ impl Ingress {
         self.deliver(instance, &grants, cx);
     }
 
-    /// What the decision on a retry needs to know; takes the request's place in the budget.
-    fn attempt(&mut self, id: u64, instance: Instance) -> Attempt {
-        let active = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
+    /// What the decision on a retry needs to know.
+    fn attempt(&self, id: u64, instance: Instance) -> Attempt {
         let idempotent = self.deployments.get(&instance).is_some_and(|deployment| deployment.idempotent);
-        let (mut started_retries, mut holds) = (0, false);
-        if let Some(request) = self.requests.get_mut(&id) {
-            if !request.holds_retry && within_budget(self.retrying, active) {
-                request.holds_retry = true;
-                self.retrying += 1;
-            }
-            (started_retries, holds) = (request.started_retries, request.holds_retry);
-        }
         Attempt {
-            started_retries,
+            started_retries: self.requests.get(&id).map_or(0, |request| request.tried.retries),
+            max_retries: DEFAULT_RETRIES,
             forwarded: Forwarded::Nothing,
             idempotent: if idempotent { Idempotent::Yes } else { Idempotent::No },
-            budget: if holds { Budget::Left } else { Budget::Spent },
         }
+    }
+
+    /// Takes the request's place in the budget for retries; says whether it has one.
+    fn takes_retry(&mut self, id: u64) -> bool {
+        let active = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
+        let Some(request) = self.requests.get_mut(&id) else { return false };
+        if !request.holds_retry && within_budget(self.retrying, active) {
+            request.holds_retry = true;
+            self.retrying += 1;
+        }
+        request.holds_retry
     }
 
     /// Waits when every replica was asked in vain; fails when there is none left to ask.
     fn before_next(&mut self, id: u64, instance: Instance, error: &CallError, cx: &mut Cx) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let Some(deployment) = self.deployments.get(&instance) else { return };
-        if deployment.pool.reach(request.wish(&request.failed_on)) == Eligibility::AllAvoided {
+        if deployment.pool.reach(request.wish(&request.tried.failed_on)) == Eligibility::AllAvoided {
             return self.finish(id, &Outcome::Failed(error.to_string()), cx);
         }
-        let avoided: Vec<_> = request.failed_on.iter().chain(&request.absent).copied().collect();
-        if !request.absent.is_empty()
+        let avoided = request.tried.avoided();
+        if !request.tried.absent.is_empty()
             && deployment.pool.reach(request.wish(&avoided)) == Eligibility::AllAvoided
         {
-            let wait = backoff(request.rounds, cx.rng.random());
-            request.rounds += 1;
-            request.absent.clear();
+            let wait = backoff(request.tried.rounds, cx.rng.random());
+            request.tried.rounds += 1;
+            request.tried.absent.clear();
             request.doing = Doing::Waiting;
             cx.timer(self.process, wait, Timer::AskAgain(id));
             return;
@@ -275,9 +300,7 @@ impl Ingress {
         if request.stage == request.targets.len() {
             return self.finish(id, &Outcome::Answered, cx);
         }
-        request.failed_on.clear();
-        request.absent.clear();
-        (request.rounds, request.started_retries) = (0, 0);
+        request.tried = Tried::default();
         let held = std::mem::take(&mut request.holds_retry);
         if held {
             self.free_retry(cx);

@@ -1,0 +1,110 @@
+//! What is asked of a pool, and what it says.
+
+use std::time::Instant;
+
+use super::replica::Key;
+use crate::dispatch::queue::{QueueClass, Ticket};
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// Send it to this replica now.
+    Send(Key),
+    /// It waits; a [`Grant`] with this ticket will name its replica.
+    Wait(Ticket),
+    /// It is turned away.
+    Shed(Shed),
+}
+
+/// A request that is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shed {
+    /// When to come back.
+    pub retry_after_s: u32,
+    /// Why.
+    pub reason: ShedReason,
+}
+
+/// Why a request is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShedReason {
+    /// The queue is full.
+    Full,
+    /// So many are before it that its deadline would pass.
+    TooLate,
+}
+
+/// What a request leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requested {
+    /// What becomes of it.
+    pub admission: Admission,
+    /// Requests that waited before and go now.
+    pub grants: Vec<Grant>,
+    /// A request that waited and is turned away in its place.
+    pub evicted: Option<(Ticket, Shed)>,
+}
+
+/// A waiting request that is bound to a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Who waited.
+    pub ticket: Ticket,
+    /// Where it goes.
+    pub key: Key,
+}
+
+/// What a call asks of the replica that it goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoutingRequest<'a> {
+    /// Replicas that it must not go to.
+    pub avoid: &'a [Key],
+    /// The revision that its request runs on; `None` for a request of another pipeline.
+    pub revision: Option<u64>,
+    /// The request's draw in thousandths: of the replicas of two revisions, all its calls go to those of one.
+    pub draw: u16,
+    /// What it may claim of the queue.
+    pub claim: QueueClass,
+    /// When a place is of no use any more.
+    pub deadline: Option<Instant>,
+    /// Whether it may be turned away.
+    pub standing: Standing,
+}
+
+/// Whether a call may be turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing has been done for its request yet.
+    New,
+    /// Its request has had a place before: what was done for it would be in vain, so its calls wait.
+    Admitted,
+}
+
+impl<'a> RoutingRequest<'a> {
+    /// Any replica but these.
+    #[cfg(test)]
+    pub(crate) fn avoiding(avoid: &'a [Key]) -> Self {
+        Self {
+            avoid,
+            revision: None,
+            draw: 0,
+            claim: QueueClass::default(),
+            deadline: None,
+            standing: Standing::New,
+        }
+    }
+}
+
+/// A routed revision and its thousandths of the requests.
+pub type Part = (u64, u16);
+
+/// Which replicas a request may still go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eligibility {
+    /// There are no replicas at all.
+    Empty,
+    /// At least one is not avoided.
+    Open,
+    /// There are some, and the request avoids them all.
+    AllAvoided,
+}
