@@ -2,15 +2,19 @@
 //! a channel send, and one on another machine, where it is two messages on a stream.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 pub use millstream_status::Priority;
-use millstream_values::{CallError, ErrorClass, Value};
-use tokio::sync::{mpsc, oneshot};
+use millstream_values::{CallError, ErrorClass, Started, Value};
+use tokio::sync::mpsc;
 
 pub use crate::context::{CallContext, TraceContext};
+pub use crate::outcome::Ender;
+use crate::outcome::{Outcome, OutcomeCell};
 use crate::{ReplicaId, RequestId};
 
 /// Bytes of parts that a caller may leave unread before the replica is to stop making more: [`Reply::is_behind`].
@@ -74,7 +78,7 @@ pub trait ReplicaClient: Send + Sync + 'static {
 /// Most calls want the answer alone: it has a place of its own, and a queue is made only for parts.
 #[must_use]
 pub fn channel(parts: Parts) -> (Reply, PendingCall) {
-    let (end, ended) = oneshot::channel();
+    let cell = Arc::new(OutcomeCell::default());
     let (parts, received) = match parts {
         Parts::Wanted => {
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -84,7 +88,7 @@ pub fn channel(parts: Parts) -> (Reply, PendingCall) {
         }
         Parts::Unwanted => (None, None),
     };
-    (Reply { end: Some(end), parts, on_end: None }, PendingCall { ended, parts: received, on_drop: None })
+    (Reply { cell: cell.clone(), parts, on_end: None }, PendingCall { cell, parts: received, on_drop: None })
 }
 
 /// Where parts go, each with the bytes that it counts.
@@ -110,14 +114,19 @@ pub struct PartRead {
 }
 
 impl Received {
-    async fn next(&mut self) -> Option<CallEvent> {
-        let (part, num_bytes) = self.receiver.recv().await?;
+    /// A part that is there; `None` when there will be none.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<CallEvent>> {
+        let received = ready!(self.receiver.poll_recv(cx));
+        Poll::Ready(received.map(|(part, num_bytes)| self.taken(part, num_bytes)))
+    }
+
+    fn taken(&self, part: CallEvent, num_bytes: usize) -> CallEvent {
         let before = self.unread.fetch_sub(num_bytes, Ordering::AcqRel);
         if let Some(on_read) = self.on_read.as_ref().filter(|_| num_bytes > 0) {
             let caught_up = before > MAX_UNREAD_BYTES && before - num_bytes <= MAX_UNREAD_BYTES;
             on_read(PartRead { num_bytes, caught_up });
         }
-        Some(part)
+        part
     }
 }
 
@@ -153,7 +162,7 @@ impl CallRequest {
 
 /// The caller's end: yields events; dropping it cancels the call.
 pub struct PendingCall {
-    ended: oneshot::Receiver<Result<Value, CallError>>,
+    cell: Arc<OutcomeCell>,
     parts: Option<Received>,
     on_drop: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -162,20 +171,29 @@ impl PendingCall {
     /// The next event; not to be asked for after the last one. A replica that vanished without an answer is `Failed`
     /// with class `Unavailable`.
     pub async fn next(&mut self) -> CallEvent {
-        // Parts come to an end when the replica's end of the call is gone, with the answer or without.
-        if let Some(parts) = &mut self.parts
-            && let Some(part) = parts.next().await
-        {
-            return part;
-        }
-        match (&mut self.ended).await {
-            Ok(Ok(value)) => CallEvent::Done(value),
-            Ok(Err(error)) => CallEvent::Failed(error),
-            Err(_) => {
-                let text = "the replica ended without an answer";
-                CallEvent::Failed(CallError::started(ErrorClass::Unavailable, text))
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<CallEvent> {
+        // Parts come to an end when the replica's end of the call is gone, with the answer or without. One that does not come back
+        // keeps its end: then the outcome was set by somebody else, and comes after the parts that are there.
+        while let Some(parts) = &mut self.parts {
+            let ended = self.cell.is_set();
+            match parts.poll_next(cx) {
+                Poll::Ready(Some(part)) => return Poll::Ready(part),
+                Poll::Pending if !ended => {
+                    ready!(self.cell.poll_ended(cx));
+                    // What was sent between the two looks comes first.
+                }
+                Poll::Ready(None) | Poll::Pending => self.parts = None,
             }
         }
+        let outcome = ready!(self.cell.poll_take(cx));
+        Poll::Ready(match outcome {
+            Some(Ok(value)) => CallEvent::Done(value),
+            Some(Err(error)) => CallEvent::Failed(error),
+            None => CallEvent::Failed(lost(Started::Yes)),
+        })
     }
 
     /// Runs `hook` when the call is dropped, answered or not (a network client sends its cancel frame there).
@@ -213,7 +231,7 @@ impl PendingCall {
 impl Drop for PendingCall {
     fn drop(&mut self) {
         // Close first: whoever the hook wakes must already see that nobody listens.
-        self.ended.close();
+        self.cell.leave();
         if let Some(hook) = self.on_drop.take() {
             hook();
         }
@@ -223,8 +241,7 @@ impl Drop for PendingCall {
 /// The replica's end: takes parts and the answer; tells when the caller has left.
 /// Dropped without an answer, the caller sees `Unavailable`.
 pub struct Reply {
-    /// Taken by the answer.
-    end: Option<oneshot::Sender<Result<Value, CallError>>>,
+    cell: Arc<OutcomeCell>,
     parts: Option<Sent>,
     on_end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
@@ -276,19 +293,23 @@ impl Reply {
     }
 
     /// Ends the call.
-    pub fn finish(mut self, outcome: Result<Value, CallError>) {
+    pub fn finish(mut self, outcome: Outcome) {
         if let Some(hook) = self.on_end.take() {
             hook();
         }
-        if let Some(end) = self.end.take() {
-            let _ = end.send(outcome);
-        }
+        self.cell.set(outcome);
+    }
+
+    /// Ends the call from outside of the engine that has its reply.
+    #[must_use]
+    pub fn ender(&self) -> Ender {
+        Ender::of(&self.cell)
     }
 
     /// Whether the caller has left.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.end.as_ref().is_none_or(oneshot::Sender::is_closed)
+        self.cell.is_over()
     }
 }
 
@@ -297,7 +318,21 @@ impl Drop for Reply {
         if let Some(hook) = self.on_end.take() {
             hook();
         }
+        // What a panicking engine lets go of may be what it panics on.
+        if self.cell.is_open() {
+            let started = if std::thread::panicking() { Started::Crashed } else { Started::Yes };
+            self.cell.set(Err(lost(started)));
+        }
     }
+}
+
+/// The end of a call whose replica gives no answer any more.
+fn lost(started: Started) -> CallError {
+    let message = match started {
+        Started::Crashed => "the replica crashed while it worked on this call",
+        Started::Yes | Started::No => "the replica ended without an answer",
+    };
+    CallError { class: ErrorClass::Unavailable, message: message.to_owned(), started }
 }
 
 impl fmt::Debug for Reply {
@@ -380,6 +415,48 @@ mod tests {
         let (reply, _pending) = channel(Parts::Unwanted);
         reply.delta_of(Value::None, usize::MAX);
         assert!(!reply.is_behind(), "parts that nobody wants wait for nobody");
+    }
+
+    #[tokio::test]
+    async fn a_call_can_be_ended_from_outside_after_the_parts_that_are_there() {
+        for wanted in [Parts::Wanted, Parts::Unwanted] {
+            let (reply, mut pending) = channel(wanted);
+            let ender = reply.ender();
+            reply.delta(Value::from("part"));
+            assert!(!ender.is_over());
+            ender.fail(CallError::started(ErrorClass::Unavailable, "hangs"));
+            ender.fail(CallError::started(ErrorClass::Internal, "later"));
+            if wanted == Parts::Wanted {
+                assert!(matches!(pending.next().await, CallEvent::Delta(_)));
+            }
+            let CallEvent::Failed(error) = pending.next().await else { panic!("expected a failure") };
+            assert_eq!(error.message, "hangs");
+            assert!(reply.is_cancelled() && ender.is_over());
+            reply.finish(Ok(Value::None));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_for_parts_hears_of_an_end_from_outside() {
+        let (reply, mut pending) = channel(Parts::Wanted);
+        let ender = reply.ender();
+        let waiting = tokio::spawn(async move { pending.next().await });
+        tokio::task::yield_now().await;
+        ender.fail(CallError::started(ErrorClass::Unavailable, "hangs"));
+        assert!(matches!(waiting.await.unwrap(), CallEvent::Failed(_)));
+        drop(reply);
+    }
+
+    #[tokio::test]
+    async fn what_a_panicking_engine_lets_go_of_is_suspect() {
+        let (reply, mut pending) = channel(Parts::Unwanted);
+        let engine = std::thread::spawn(move || {
+            let _reply = reply;
+            panic!("as engines do");
+        });
+        assert!(engine.join().is_err());
+        let CallEvent::Failed(error) = pending.next().await else { panic!("expected a failure") };
+        assert_eq!((error.class, error.started), (ErrorClass::Unavailable, Started::Crashed));
     }
 
     #[tokio::test]

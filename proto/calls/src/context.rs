@@ -19,6 +19,8 @@ pub struct CallContext {
     pub priority: Priority,
     /// How many tries of it had begun before, on other replicas.
     pub attempt: u32,
+    /// Whether it is to run without company: a replica has crashed while it worked on this call and others.
+    pub alone: bool,
     /// The trace that the request belongs to.
     pub trace: Option<TraceContext>,
     /// The name of the API key that the request came with.
@@ -36,6 +38,7 @@ impl CallContext {
             deadline: None,
             priority: Priority::default(),
             attempt: 0,
+            alone: false,
             trace: None,
             tenant: None,
             affinity: None,

@@ -5,6 +5,7 @@
 
 pub mod call;
 mod context;
+mod outcome;
 
 pub use millstream_status::{IngressId, NodeId, ReplicaId, RequestId};
 pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};

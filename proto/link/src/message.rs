@@ -36,6 +36,7 @@ mod field {
     pub(super) const TRACE_STATE: u8 = 9;
     pub(super) const TENANT: u8 = 10;
     pub(super) const AFFINITY: u8 = 11;
+    pub(super) const ALONE: u8 = 12;
 }
 
 /// Numbers of the fields of a failure, and of a timing.
@@ -90,7 +91,7 @@ pub(crate) fn put_start(
     left: Option<Duration>,
 ) -> Result<(), TooMuch> {
     let CallRequest { context, inputs, answer, timed } = request;
-    let CallContext { request_id, deadline: _, priority, attempt, trace, tenant, affinity } = context;
+    let CallContext { request_id, deadline: _, priority, attempt, alone, trace, tenant, affinity } = context;
     put_text(out, field::REPLICA, replica.as_str());
     put_text(out, field::REQUEST, request_id.as_str());
     if let Some(left) = left {
@@ -107,6 +108,9 @@ pub(crate) fn put_start(
     }
     if *attempt > 0 {
         put_number(out, field::ATTEMPT, u64::from(*attempt));
+    }
+    if *alone {
+        put_number(out, field::ALONE, 1);
     }
     if let Some(trace) = trace {
         put_text(out, field::TRACE, &trace.to_string());
@@ -175,6 +179,7 @@ impl Start {
                 }
                 field::TIMED => request.timed = number(bytes)? == 1,
                 field::ATTEMPT => context.attempt = u32::try_from(number(bytes)?).unwrap_or(u32::MAX),
+                field::ALONE => context.alone = number(bytes)? == 1,
                 field::TRACE => context.trace = TraceContext::parse(text(bytes)?),
                 field::TRACE_STATE => trace_state = Some(Arc::from(text(bytes)?)),
                 field::TENANT => context.tenant = Some(Arc::from(text(bytes)?)),
@@ -198,7 +203,15 @@ impl Start {
 pub(crate) fn put_failure(out: &mut Encoder, error: &CallError) {
     let class = CLASSES.iter().find(|(known, _)| *known == error.class).map_or(11, |(_, number)| *number);
     put_number(out, failure::CLASS, class);
-    put_number(out, failure::STARTED, u64::from(error.started == Started::Yes));
+    put_number(
+        out,
+        failure::STARTED,
+        match error.started {
+            Started::No => 0,
+            Started::Yes => 1,
+            Started::Crashed => 2,
+        },
+    );
     let end = error.message.floor_char_boundary(MAX_ERROR_BYTES);
     put_text(out, failure::MESSAGE, &error.message[..end]);
     out.put_u8(field::END);
@@ -214,7 +227,13 @@ pub(crate) fn read_failure(mut from: Decoder<'_>) -> Result<CallError, BadValue>
                 let known = CLASSES.iter().find(|(_, known)| *known == number);
                 error.class = known.map_or(ErrorClass::Internal, |(class, _)| *class);
             }
-            failure::STARTED if number(bytes)? == 0 => error.started = Started::No,
+            failure::STARTED => {
+                error.started = match number(bytes)? {
+                    0 => Started::No,
+                    2 => Started::Crashed,
+                    _ => Started::Yes,
+                }
+            }
             failure::MESSAGE => text(bytes)?.clone_into(&mut error.message),
             _ => {}
         }
@@ -264,6 +283,7 @@ mod tests {
         let context = CallContext {
             priority: Priority::Low,
             attempt: 3,
+            alone: true,
             trace: Some(trace),
             tenant: Some("team-a".into()),
             affinity: Some(u64::MAX),
@@ -319,7 +339,8 @@ mod tests {
     #[test]
     fn failures_and_timings_arrive() {
         for class in ErrorClass::ALL {
-            for error in [CallError::started(class, "why"), CallError::not_started(class, "")] {
+            let crashed = CallError { class, message: "boom".into(), started: Started::Crashed };
+            for error in [CallError::started(class, "why"), CallError::not_started(class, ""), crashed] {
                 let bytes = bytes_of(|out| put_failure(out, &error));
                 assert_eq!(read_failure(Decoder::copying(&bytes)).unwrap(), error);
             }

@@ -98,6 +98,8 @@ pub enum Started {
     No,
     /// An engine may have worked on it.
     Yes,
+    /// An engine was working on it when it crashed: this call may be what crashed it.
+    Crashed,
 }
 
 /// How a call to a replica failed.
