@@ -128,9 +128,9 @@ impl Ingress {
             tokio::spawn(routes::watch(config.heads, secret, hello, routes.clone(), leave_sender));
         let cache_tender = tokio::spawn(routes::tend_caches(routes.clone()));
         let unrouted = RequestMeter::of_none();
-        let (budget, shadows) = (Arc::default(), http::Shadows::default());
+        let (guards, shadows) = (Arc::default(), http::Shadows::default());
         let (limits, require_key) = (config.limits, config.require_api_key);
-        let edge = Edge { routes, limits, require_key, budget, shadows, unrouted };
+        let edge = Edge { routes, limits, require_key, guards, shadows, unrouted };
         let server = Server::start(listener, Arc::new(edge));
         Ok(Self {
             address,

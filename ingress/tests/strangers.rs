@@ -189,3 +189,31 @@ async fn a_stage_that_asks_for_retries_gets_them_from_the_only_replica() {
     }
     assert_eq!(worker.seen().started.len(), 3 + 1 + 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_crashes_replicas_is_tried_once_more_alone_and_then_refused() {
+    let crashes = |start: &crate::common::Started| {
+        start.request.inputs.get("text").and_then(millstream_proto::Value::as_text) == Some("boom")
+    };
+    let first = AtomicBool::new(true);
+    // The first time all that runs beside it goes down as well.
+    let worker = FakeWorker::start(move |start| match &*start.replica_id {
+        _ if crashes(start) => Reaction::Crash,
+        _ if first.swap(false, Ordering::Relaxed) => Reaction::Crash,
+        _ => Reaction::Echo,
+    });
+    let replicas: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| (*id, worker.address)).collect();
+    let setup = Setup::echo(&replicas).await;
+    let ask = |text| setup.client.post(setup.url("/echo")).json(&json!({"text": text})).send();
+    assert_eq!(ask("mate").await.unwrap().status(), 200, "a mate is answered by another replica");
+    assert_eq!(worker.seen().contexts.iter().map(|context| context.alone).collect::<Vec<_>>(), [false, true]);
+    let (status, document) = problem(ask("boom").await.unwrap()).await;
+    assert_eq!(status, 422, "{document}");
+    assert!(document["detail"].as_str().unwrap().contains("crashed twice"), "{document}");
+    assert_eq!(worker.seen().started.len(), 4, "two replicas, and no third one");
+    assert!(worker.seen().contexts[3].alone);
+    assert_eq!(ask("boom").await.unwrap().status(), 422);
+    assert_eq!(worker.seen().started.len(), 4, "refused at once");
+    assert_eq!(ask("mate").await.unwrap().status(), 200);
+    assert!(!worker.seen().contexts[4].alone, "acquitted");
+}

@@ -262,6 +262,9 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// How long a replica may take to become ready.
     pub start_timeout: Duration,
+    /// How long a step of the engine may take before its replica counts as hung; `None` for what follows from its other steps.
+    #[serde(default)]
+    pub step_timeout: Option<Duration>,
     /// Replicas beyond the wanted number while a revision replaces another, at least 1.
     pub max_surge: u32,
     /// Whether a call that has started may be run again elsewhere.

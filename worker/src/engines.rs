@@ -103,8 +103,8 @@ fn task(args: &LoadArgs<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_engine::{Probe, StepFactory};
     use crate::testing::echo_spec;
+    use millstream_replica::testing::{Probe, StepFactory};
 
     fn choose(engines: &Engines, engine: EngineKind) -> Result<&'static str, String> {
         let spec = millstream_pipelines::DeploymentSpec { engine, ..echo_spec("model") };

@@ -22,7 +22,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::WorkerClient;
 use crate::engines::Engines;
 use crate::head_link::HeadLinkArgs;
 use crate::messages::WorkerMsg;
@@ -32,33 +31,26 @@ use crate::session::NodeFacts;
 use crate::table::ReplicaTable;
 use crate::worker_actor::{WorkerActor, WorkerArgs};
 
-mod client;
 mod clock;
 mod echo;
-mod engine_thread;
 mod engines;
 mod epoch;
 mod files;
 mod head_link;
 mod identity;
-mod inbox;
 mod lifecycle;
 mod messages;
 pub mod metrics;
 mod models;
 mod node;
 mod order;
-mod panics;
 mod random;
 mod replica_actor;
 mod resources;
 mod restart;
 mod server;
 mod session;
-mod slots;
 mod table;
-#[cfg(test)]
-mod test_engine;
 #[cfg(test)]
 mod testing;
 mod worker_actor;
@@ -148,7 +140,7 @@ pub enum StartError {
 pub struct Worker {
     address: SocketAddr,
     node_id: NodeId,
-    client: Arc<WorkerClient>,
+    client: Arc<ReplicaTable>,
     actor: ActorRef<WorkerMsg>,
     asked_to_stop: watch::Sender<Option<Duration>>,
     registered: watch::Sender<bool>,
@@ -206,7 +198,7 @@ impl Worker {
 
         tokio::spawn(watch_over(ended, leave.clone(), asked_to_stop.clone()));
 
-        let client = Arc::new(WorkerClient::new(table, tokio::runtime::Handle::current()));
+        let client = table;
         let closing = CancellationToken::new();
         let socket = server::open_socket(config.socket_dir.as_deref(), &found.node_id).await;
         let server = Server { secret, client: client.clone(), closing: closing.clone() };

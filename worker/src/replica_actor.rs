@@ -1,29 +1,27 @@
-//! One start of one replica, from loading to its end. It owns the engine thread and the replica's place in the table;
+//! One start of one replica, from loading to its end. It owns the engine's host and the replica's place in the table;
 //! what a failure means is decided by the worker that supervises it.
 //!
 //! ```text
 //! Worker              restarted by   the process manager
 //! ├─ HeadLink                        Worker, backoff with jitter, for ever
 //! └─ Replica (one each)              Worker, RestartPolicy, as a new actor; its neighbours never notice
-//!    └─ EngineThread                 not restarted: its end is the end of this actor
+//!    └─ Host, with its thread        not restarted: its end is the end of this actor
 //! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_engine::{LoadArgs, LoadError};
+use millstream_replica::{Event as HostEvent, Host, Load, Settings};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-use crate::engine_thread::{self, EngineEvent, Job};
 use crate::lifecycle::{Event, Incarnation};
 use crate::messages::WorkerMsg;
 use crate::node::Node;
 use crate::order::Order;
-use crate::resources;
-use crate::slots::Slots;
-use crate::table::{Handle, InboxMessage, Runner};
+use crate::{metrics, models, resources};
 
 /// How long an engine that was told to stop may take to give its memory back before the replica counts as gone.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -47,10 +45,10 @@ pub(crate) struct ReplicaArgs {
 
 /// What a replica is told.
 pub(crate) enum ReplicaMsg {
-    /// By itself, first and once: start the engine thread.
+    /// By itself, first and once: start the host, which loads the engine.
     Load,
-    /// By the engine thread, or by a call in which a concurrent engine panicked (then possibly more than once).
-    Engine(EngineEvent),
+    /// By the host; its end possibly more than once.
+    Host(HostEvent),
     /// By its own timer, once: `start_timeout` is over.
     StartTimedOut,
     /// By the worker: settings that apply in place (batching, limits). Twice is harmless.
@@ -92,28 +90,17 @@ pub(crate) enum Phase {
 pub(crate) struct ReplicaState {
     args: ReplicaArgs,
     phase: Phase,
-    slots: Arc<Slots>,
-    stop: CancellationToken,
-    handle: Option<Arc<Handle>>,
+    /// There once the engine loads.
+    host: Option<Host>,
     start_timer: Option<JoinHandle<()>>,
 }
 
 impl ReplicaState {
     /// Takes the replica out of the table and ends the engine; what it works on is given up.
     fn end_engine(&self) {
-        self.slots.close();
-        self.stop.cancel();
-        let Some(handle) = &self.handle else { return };
-        self.args.node.table.remove(&self.args.order.id, handle);
-        if let Runner::Thread(queue) = &handle.runner {
-            let _ = queue.send(InboxMessage::Stop);
-        }
-    }
-
-    /// Gives the engine's thread the batch settings; one that still loads gets them when it is ready.
-    fn set_batch(&self) {
-        if let Some(Runner::Thread(queue)) = self.handle.as_deref().map(|handle| &handle.runner) {
-            let _ = queue.send(InboxMessage::Batch(self.args.order.spec.batch.clone()));
+        if let Some(host) = &self.host {
+            self.args.node.table.remove(&self.args.order.id, host.replica());
+            host.stop();
         }
     }
 
@@ -161,12 +148,10 @@ impl Actor for ReplicaActor {
         myself: ActorRef<ReplicaMsg>,
         args: ReplicaArgs,
     ) -> Result<ReplicaState, ActorProcessingErr> {
-        let slots = Slots::new(args.order.spec.limits.max_ongoing_requests);
         let timeout = args.order.spec.limits.start_timeout;
         let start_timer = Some(cast_after(&myself, timeout, ReplicaMsg::StartTimedOut));
         myself.cast(ReplicaMsg::Load)?;
-        let stop = CancellationToken::new();
-        Ok(ReplicaState { args, phase: Phase::Starting, slots, stop, handle: None, start_timer })
+        Ok(ReplicaState { args, phase: Phase::Starting, host: None, start_timer })
     }
 
     async fn handle(
@@ -176,8 +161,8 @@ impl Actor for ReplicaActor {
         state: &mut ReplicaState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ReplicaMsg::Load => load(&myself, state)?,
-            ReplicaMsg::Engine(event) => engine_event(&myself, event, state)?,
+            ReplicaMsg::Load => state.host = Some(load(&myself, &state.args)?),
+            ReplicaMsg::Host(event) => host_event(&myself, event, state)?,
             ReplicaMsg::StartTimedOut if state.phase == Phase::Starting => {
                 state.end_engine();
                 let limits = &state.args.order.spec.limits;
@@ -186,61 +171,70 @@ impl Actor for ReplicaActor {
             }
             ReplicaMsg::StartTimedOut => {}
             ReplicaMsg::Apply(order) => {
-                state.slots.set_max(order.spec.limits.max_ongoing_requests);
+                state.host.iter().for_each(|host| host.apply(&settings(&order)));
                 state.args.order = order;
-                state.set_batch();
             }
             ReplicaMsg::Drain(timeout) => drain(&myself, timeout, state),
             ReplicaMsg::Drained => end(&myself, state),
             ReplicaMsg::GraceOver => myself.stop(Some("the engine did not end in time".to_owned())),
             ReplicaMsg::Inspect(reply) => {
-                let _ = reply.send(Snapshot { phase: state.phase, ongoing: state.slots.ongoing() });
+                let _ = reply.send(Snapshot {
+                    phase: state.phase,
+                    ongoing: state.host.as_ref().map_or(0, |host| host.replica().ongoing()),
+                });
             }
         }
         Ok(())
     }
 }
 
-fn load(myself: &ActorRef<ReplicaMsg>, state: &ReplicaState) -> Result<(), Failure> {
-    let args = &state.args;
-    let cpu_milli = args.order.spec.demand.cpu_milli;
-    let job = Job {
-        order: args.order.clone(),
-        engines: args.node.engines.clone(),
-        model_dirs: args.node.model_dirs.clone(),
-        num_threads: resources::num_threads(cpu_milli, args.node.num_cores, args.num_like),
-        slots: state.slots.clone(),
-        stop: state.stop.clone(),
-        tell: {
-            let myself = myself.clone();
-            // An actor that is gone has given the engine up; what the thread says no longer matters.
-            Arc::new(move |event| drop(myself.cast(ReplicaMsg::Engine(event))))
-        },
-    };
-    engine_thread::spawn(job).map_err(Failure::Thread)
+fn settings(order: &Order) -> Settings {
+    let limits = &order.spec.limits;
+    Settings {
+        name: order.id.to_string(),
+        max_ongoing: limits.max_ongoing_requests,
+        batch: order.spec.batch.clone(),
+        step_timeout: limits.step_timeout,
+    }
 }
 
-fn engine_event(
+fn load(myself: &ActorRef<ReplicaMsg>, args: &ReplicaArgs) -> Result<Host, Failure> {
+    let (order, node) = (args.order.clone(), args.node.clone());
+    let threads = resources::num_threads(order.spec.demand.cpu_milli, node.num_cores, args.num_like);
+    let load: Load = Box::new(move |progress| {
+        let spec = &order.spec;
+        let resolve = |model| models::resolve(model, &node.model_dirs, &order.source_dir);
+        let model_dir = spec.model.as_ref().map(resolve).transpose();
+        let model_dir = model_dir.map_err(|error| LoadError::Model(error.to_string()))?;
+        let args = LoadArgs { spec, model_dir, threads, progress };
+        node.engines.choose(&args)?.load(&args)
+    });
+    let myself = myself.clone();
+    // An actor that is gone has given the engine up; what it says no longer matters.
+    let tell = move |event| drop(myself.cast(ReplicaMsg::Host(event)));
+    let sizes = metrics::batch_sizes(args.order.full_name());
+    Host::start(&settings(&args.order), load, sizes, tell).map_err(Failure::Thread)
+}
+
+fn host_event(
     myself: &ActorRef<ReplicaMsg>,
-    event: EngineEvent,
+    event: HostEvent,
     state: &mut ReplicaState,
 ) -> Result<(), Failure> {
     let (id, incarnation) = (state.args.order.id.clone(), state.args.incarnation);
     match (event, state.phase) {
-        (EngineEvent::Doing(doing), _) => state.tell(Event::Doing(id, incarnation, doing)),
-        (EngineEvent::Ready { handle, memory_bytes }, Phase::Starting) => {
-            state.args.node.table.insert(&id, &handle);
-            state.handle = Some(handle);
-            state.set_batch();
+        (HostEvent::Doing(doing), _) => state.tell(Event::Doing(id, incarnation, doing)),
+        (HostEvent::Ready { memory_bytes }, Phase::Starting) => {
+            state.host.iter().for_each(|host| state.args.node.table.insert(&id, host.replica()));
             state.phase = Phase::Ready;
             state.tell(Event::Ready { id, incarnation, memory_bytes });
         }
-        (EngineEvent::Ready { .. }, _) => {}
-        (EngineEvent::Ended(_), Phase::Draining | Phase::Stopping) => {
+        (HostEvent::Ready { .. }, _) => {}
+        (HostEvent::Ended(_), Phase::Draining | Phase::Stopping) => {
             state.end_engine();
             myself.stop(None);
         }
-        (EngineEvent::Ended(failure), Phase::Starting | Phase::Ready) => {
+        (HostEvent::Ended(failure), Phase::Starting | Phase::Ready) => {
             state.end_engine();
             return Err(failure.map_or(Failure::EngineGone, Failure::Engine));
         }
@@ -260,10 +254,11 @@ fn drain(myself: &ActorRef<ReplicaMsg>, timeout: Duration, state: &mut ReplicaSt
         Phase::Ready => {
             state.phase = Phase::Draining;
             // It stays in the table, where heartbeats count what it still has.
-            state.slots.close();
-            let (slots, myself) = (state.slots.clone(), myself.clone());
+            let Some(host) = &state.host else { return };
+            host.close();
+            let (replica, myself) = (host.replica().clone(), myself.clone());
             tokio::spawn(async move {
-                let _ = tokio::time::timeout(timeout, slots.closed_and_empty()).await;
+                let _ = tokio::time::timeout(timeout, replica.drained()).await;
                 drop(myself.cast(ReplicaMsg::Drained));
             });
         }
@@ -275,9 +270,10 @@ fn drain(myself: &ActorRef<ReplicaMsg>, timeout: Duration, state: &mut ReplicaSt
 fn end(myself: &ActorRef<ReplicaMsg>, state: &mut ReplicaState) {
     state.phase = Phase::Stopping;
     state.end_engine();
-    match state.handle.as_deref().map(|handle| &handle.runner) {
-        Some(Runner::Thread(_)) => drop(cast_after(myself, STOP_GRACE, ReplicaMsg::GraceOver)),
-        Some(Runner::Tasks(_)) | None => myself.stop(None),
+    if state.host.as_ref().is_some_and(Host::has_thread) {
+        drop(cast_after(myself, STOP_GRACE, ReplicaMsg::GraceOver));
+    } else {
+        myself.stop(None);
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected as _;
 
-use crate::client::WorkerClient;
+use crate::table::ReplicaTable;
 
 /// How long a caller on the Unix socket may take to prove itself.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,7 +27,7 @@ pub(crate) struct Server {
     /// The cluster's join token.
     pub(crate) secret: Secret,
     /// The replicas of this process.
-    pub(crate) client: Arc<WorkerClient>,
+    pub(crate) client: Arc<ReplicaTable>,
     /// Links end once it is cancelled and their calls are over.
     pub(crate) closing: CancellationToken,
 }

@@ -32,6 +32,7 @@ pub(crate) fn echo_spec(name: &str) -> DeploymentSpec {
             max_queued_requests: None,
             drain_timeout: Duration::from_secs(30),
             start_timeout: Duration::from_secs(10),
+            step_timeout: None,
             max_surge: 1,
             idempotent: true,
         },

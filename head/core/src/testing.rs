@@ -31,6 +31,7 @@ pub(crate) fn spec(deployment: &str) -> DeploymentSpec {
             max_queued_requests: None,
             drain_timeout: Duration::from_secs(30),
             start_timeout: Duration::from_secs(300),
+            step_timeout: None,
             max_surge: 1,
             idempotent: true,
         },

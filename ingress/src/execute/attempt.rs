@@ -8,6 +8,7 @@ use millstream_proto::{CallError, ErrorClass, Started, Value};
 
 use super::Context;
 use super::budget::Retrying;
+use super::fingerprint::{Fingerprint, Subject};
 use super::retry::{DEFAULT_RETRIES, Forwarded};
 use crate::clock;
 use crate::dispatch::{Deployment, Key, Outcome, Permit, RoutingRequest, StandIns};
@@ -21,10 +22,7 @@ pub(super) struct CallAttempt<'a> {
     pub(super) cx: &'a Context,
     /// When the stage's own timeout is over; the request's deadline is the executor's to keep.
     pub(super) own_deadline: Option<Instant>,
-    /// Until when the replica under way is waited for before another one is asked; `None` where no other may be.
-    pub(super) patience: Option<Instant>,
-    /// Whether the replica under way was left because it said nothing.
-    pub(super) is_silent: bool,
+    pub(super) trying: Trying,
     pub(super) tried: Tried<'a>,
     pub(super) forwarded: Forwarded,
     /// How long it waited for places, where that is asked for.
@@ -33,6 +31,17 @@ pub(super) struct CallAttempt<'a> {
     pub(super) told: Option<Timing>,
     /// The replica whose answer it is.
     pub(super) answered_by: Option<Key>,
+}
+
+/// The try under way.
+#[derive(Default)]
+pub(super) struct Trying {
+    /// Until when its replica is waited for before another one is asked; `None` where no other may be.
+    pub(super) patience: Option<Instant>,
+    /// Whether its replica was left because it said nothing.
+    pub(super) is_silent: bool,
+    /// The call, if a replica has crashed while it worked on it.
+    pub(super) suspect: Option<Fingerprint>,
 }
 
 /// Where a call has been tried in vain.
@@ -69,6 +78,16 @@ impl CallAttempt<'_> {
         }
     }
 
+    /// The call as [`Suspects`](super::suspects::Suspects) know it.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject {
+            deployment: self.deployment.name(),
+            revision: self.revision.unwrap_or_default(),
+            tenant: None,
+            inputs: &self.call.inputs,
+        }
+    }
+
     /// Most retries after it may have run.
     pub(super) fn max_retries(&self) -> u32 {
         self.call.retries.unwrap_or(DEFAULT_RETRIES)
@@ -101,6 +120,7 @@ impl CallAttempt<'_> {
             context: CallContext {
                 deadline: Some(self.deadline()),
                 attempt: self.tried.retries,
+                alone: self.trying.suspect.is_some(),
                 ..self.cx.call.clone()
             },
             inputs: self.call.inputs.clone(),

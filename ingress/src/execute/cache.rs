@@ -5,7 +5,6 @@
 //! surely is of the revision that the call asked for: while revisions replace each other, replicas of one help out for
 //! the other.
 
-mod fingerprint;
 mod flights;
 mod size;
 mod store;
@@ -19,10 +18,9 @@ use millstream_pipelines::{CacheScope, CachedStage, FullName, Plan};
 use millstream_proto::{CallError, Value};
 use rand::Rng as _;
 
-pub(super) use self::fingerprint::Fingerprint;
-use self::fingerprint::{Secret, Subject};
 use self::flights::SingleFlight;
 use self::store::Store;
+use super::fingerprint::{Fingerprint, Secret, Subject};
 use crate::metrics::{CacheMeter, CacheResult};
 use crate::tenant::Tenant;
 use crate::{clock, random};

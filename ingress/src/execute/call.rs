@@ -12,11 +12,12 @@ use millstream_proto::{CallError, ErrorClass, Started, Value};
 use rand::Rng as _;
 use smallvec::smallvec;
 
-use super::attempt::{CallAttempt, Tried, outcome_of};
+use super::attempt::{CallAttempt, Tried, Trying, outcome_of};
 use super::cache::Fresh;
 use super::hedge::{Tries, Try};
 use super::place::Place;
 use super::retry::{self, Attempt, Decision, Forwarded, Idempotent, WhenSpent};
+use super::suspects::{self, Verdict};
 use super::{CallEnd, Context, Part};
 use crate::dispatch::{Arrival, Eligibility, Outcome, Permit, Shed, ShedReason, Standing};
 use crate::metrics::RetryReason;
@@ -34,8 +35,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         call: &call,
         cx,
         own_deadline: call.timeout.map(|timeout| clock::now() + timeout),
-        patience: None,
-        is_silent: false,
+        trying: Trying::default(),
         tried: Tried::default(),
         forwarded: Forwarded::Nothing,
         queued: Duration::ZERO,
@@ -56,6 +56,11 @@ impl CallAttempt<'_> {
     async fn run(&mut self) -> Result<Value, CallError> {
         let mut arrival = Arrival::First;
         loop {
+            self.trying.suspect = match self.cx.guards.suspects.verdict(self.subject(), clock::now()) {
+                Verdict::Clean => None,
+                Verdict::Suspect(suspect) => Some(suspect),
+                Verdict::Convicted => return Err(suspects::refusal()),
+            };
             let asked = self.cx.timings.as_ref().map(|_| clock::now());
             let permit = self.acquire(arrival).await?;
             arrival = Arrival::Again;
@@ -67,11 +72,15 @@ impl CallAttempt<'_> {
             permit.finish(outcome);
             let error = match result {
                 Ok(value) => {
+                    self.trying.suspect.iter().for_each(|suspect| self.cx.guards.suspects.acquit(*suspect));
                     self.answered_by = Some(key);
                     return Ok(value);
                 }
                 Err(error) => error,
             };
+            if error.started == Started::Crashed {
+                self.cx.guards.suspects.crashed(self.subject(), clock::now());
+            }
             match retry::decide(&error, self.attempt_so_far()) {
                 Decision::GiveUp => return Err(error),
                 Decision::Requeue => self.deployment.meter().retried(RetryReason::Full),
@@ -121,9 +130,9 @@ impl CallAttempt<'_> {
     async fn takes_place(&mut self, when_spent: WhenSpent) -> Result<bool, CallError> {
         if self.tried.place.is_none() {
             self.tried.place = match when_spent {
-                WhenSpent::GiveUp => self.cx.budget.retry(),
+                WhenSpent::GiveUp => self.cx.guards.budget.retry(),
                 WhenSpent::Wait => {
-                    let place = self.within(pin!(self.cx.budget.retry_later())).await;
+                    let place = self.within(pin!(self.cx.guards.budget.retry_later())).await;
                     Some(place.map_err(|()| self.timed_out(Started::Yes))?)
                 }
             };
@@ -199,7 +208,7 @@ impl CallAttempt<'_> {
 
     /// Sends the call to a replica and waits for its end, possibly in another one that was asked as well.
     async fn attempt(&mut self, permit: Permit) -> (Permit, Outcome, Result<Value, CallError>) {
-        self.patience = self.patience_with(&permit);
+        self.trying.patience = self.patience_with(&permit);
         let pending = self.send(&permit);
         let first = Try { permit, pending };
         let own_deadline = self.own_deadline;
@@ -232,14 +241,14 @@ impl CallAttempt<'_> {
 
     /// What the end of a try says about its replica.
     fn outcome_of(&mut self, result: &Result<Value, CallError>) -> Outcome {
-        if std::mem::take(&mut self.is_silent) { Outcome::TimedOut } else { outcome_of(result) }
+        if std::mem::take(&mut self.trying.is_silent) { Outcome::TimedOut } else { outcome_of(result) }
     }
 
     /// The end of a call whose parts are passed on. One that says nothing for too long ends as well, if another replica may be
     /// asked.
     pub(super) async fn collect(&mut self, under_way: &mut Try) -> Result<Value, CallError> {
         loop {
-            let patience = self.patience.filter(|_| self.forwarded == Forwarded::Nothing);
+            let patience = self.trying.patience.filter(|_| self.forwarded == Forwarded::Nothing);
             let event = match patience {
                 None => under_way.pending.next().await,
                 Some(until) => {
@@ -248,7 +257,7 @@ impl CallAttempt<'_> {
                         Some(event) => event,
                         None => match self.leave(under_way).await {
                             Some(event) => event,
-                            None if self.is_silent => return Err(silent()),
+                            None if self.trying.is_silent => return Err(silent()),
                             None => continue,
                         },
                     }
@@ -268,16 +277,16 @@ impl CallAttempt<'_> {
         let mut avoid = self.tried.failed_on.clone();
         avoid.push(under_way.permit.target().key);
         if self.deployment.reach(self.wish(&avoid)) != Eligibility::Open {
-            self.patience = self.patience_with(&under_way.permit);
+            self.trying.patience = self.patience_with(&under_way.permit);
             return None;
         }
         if self.tried.place.is_none() {
             tokio::select! {
                 event = under_way.pending.next() => return Some(event),
-                place = self.cx.budget.retry_later() => self.tried.place = Some(place),
+                place = self.cx.guards.budget.retry_later() => self.tried.place = Some(place),
             }
         }
-        self.is_silent = true;
+        self.trying.is_silent = true;
         None
     }
 

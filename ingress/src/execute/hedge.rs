@@ -49,7 +49,7 @@ impl CallAttempt<'_> {
         let first = tries[0].permit.target().key;
         let avoid: SmallVec<[_; 4]> = self.tried.avoided().into_iter().chain([first]).collect();
         // Both places are held for as long as the second call runs.
-        let place = self.cx.budget.retry();
+        let place = self.cx.guards.budget.retry();
         let second = place.as_ref().and_then(|_| self.deployment.try_acquire(self.wish(&avoid)));
         drop(place.filter(|_| second.is_none()));
         let Some(permit) = second else { return (0, self.collect(&mut tries[0]).await) };

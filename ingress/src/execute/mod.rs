@@ -8,10 +8,12 @@ mod attempt;
 mod budget;
 mod cache;
 mod call;
+mod fingerprint;
 mod hedge;
 mod parts;
 mod place;
 pub(crate) mod retry;
+mod suspects;
 mod timing;
 
 use std::collections::HashMap;
@@ -28,9 +30,10 @@ use millstream_proto::call::CallContext;
 use millstream_proto::{ErrorClass, Value};
 use parking_lot::Mutex;
 
-pub(crate) use self::budget::RetryBudget;
+use self::budget::RetryBudget;
 pub(crate) use self::cache::StageCache;
 pub(crate) use self::parts::{Part, PartReceiver, PartSender, channel as parts};
+use self::suspects::Suspects;
 pub(crate) use self::timing::Timings;
 use crate::clock;
 use crate::dispatch::{QueueClass, Standing};
@@ -44,8 +47,8 @@ pub(crate) struct Context {
     pub call: CallContext,
     /// When it is over, whatever has been reached.
     pub deadline: Instant,
-    /// The ingress's budget for retries.
-    pub budget: Arc<RetryBudget>,
+    /// What requests are kept within, together with others.
+    pub guards: Arc<Guards>,
     /// The request's draw in thousandths: where replicas of two revisions answer, all its calls go to one's.
     pub draw: u16,
     /// What its calls may claim where they wait.
@@ -60,6 +63,15 @@ pub(crate) struct Context {
     pub timings: Option<Timings>,
     /// How far it has come.
     pub progress: Progress,
+}
+
+/// What keeps requests from hurting others.
+#[derive(Default)]
+pub(crate) struct Guards {
+    /// Bounds retries.
+    budget: RetryBudget,
+    /// Calls that may crash replicas.
+    suspects: Suspects,
 }
 
 /// How far a request has come, as its calls tell.
@@ -108,7 +120,7 @@ struct CallEnd {
 /// # Errors
 /// [`Failure`], which says what to tell the client.
 pub(crate) async fn execute(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value, Failure> {
-    let _active = cx.budget.enter();
+    let _active = cx.guards.budget.enter();
     match clock::within(cx.deadline, pin!(run(pipeline, fields, cx))).await {
         Ok(result) => result,
         Err(_) => Err(past_deadline(cx)),

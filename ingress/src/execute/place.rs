@@ -3,7 +3,8 @@
 use millstream_pipelines::StageCall;
 use millstream_proto::{CallError, Value};
 
-use super::cache::{Fingerprint, Fresh, StageCache};
+use super::cache::{Fresh, StageCache};
+use super::fingerprint::Fingerprint;
 use super::{Caching, Context};
 use crate::routes::Pipeline;
 

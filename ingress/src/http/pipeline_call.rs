@@ -62,7 +62,7 @@ pub(crate) async fn call(
     let mut context = Context {
         call: CallContext { priority: claim.priority, ..call_context(pipeline, request_id, key, head) },
         deadline,
-        budget: edge.budget.clone(),
+        guards: edge.guards.clone(),
         draw,
         claim,
         tenant: Tenant(claim.tenant),

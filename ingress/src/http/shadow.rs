@@ -11,7 +11,7 @@ use millstream_proto::{RequestId, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::dispatch::QueueClass;
-use crate::execute::{Caching, Context, Progress, RetryBudget, execute};
+use crate::execute::{Caching, Context, Guards, Progress, execute};
 use crate::routes::Pipeline;
 use crate::tenant::Tenant;
 
@@ -19,16 +19,15 @@ use crate::tenant::Tenant;
 const MAX_COPIES: usize = 64;
 
 /// Runs copies.
-#[derive(Debug)]
 pub(crate) struct Shadows {
     places: Arc<Semaphore>,
     /// Retries of copies take nothing from those of requests.
-    budget: Arc<RetryBudget>,
+    guards: Arc<Guards>,
 }
 
 impl Default for Shadows {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_COPIES)), budget: Arc::default() }
+        Self { places: Arc::new(Semaphore::new(MAX_COPIES)), guards: Arc::default() }
     }
 }
 
@@ -61,7 +60,7 @@ impl Shadows {
         let context = Context {
             call: CallContext { priority: Priority::Low, ..CallContext::new(original.request_id.clone()) },
             deadline: original.deadline,
-            budget: self.budget.clone(),
+            guards: self.guards.clone(),
             draw: original.draw,
             // Copies go after all that somebody waits for.
             claim: QueueClass { priority: Priority::Low, ..QueueClass::default() },

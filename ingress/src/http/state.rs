@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::shadow::Shadows;
-use crate::execute::RetryBudget;
+use crate::execute::Guards;
 use crate::limits::HttpLimits;
 use crate::metrics::RequestMeter;
 use crate::routes::Routes;
@@ -16,8 +16,8 @@ pub(crate) struct Edge {
     pub limits: HttpLimits,
     /// Whether requests without an API key are refused.
     pub require_key: bool,
-    /// Bounds retries.
-    pub budget: Arc<RetryBudget>,
+    /// What requests are kept within, together with others.
+    pub guards: Arc<Guards>,
     /// Runs copies of requests.
     pub shadows: Shadows,
     /// Counts requests that no pipeline takes.

@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use millstream_connect::{Authority, Secret, accept};
 use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker};
 use millstream_proto::call::{self, CallContext, CallRequest, PendingCall, ReplicaClient, Reply};
-use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId, Value};
+use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId, Started as HasStarted, Value};
 use millstream_test_support::{Echo, JOIN_TOKEN, until};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,8 @@ pub(crate) enum Reaction {
     PartsThenHang(Vec<&'static str>),
     /// Sends these parts and then fails.
     PartsThenFail(Vec<&'static str>),
+    /// Crashes its replica.
+    Crash,
     /// Never answers.
     Hang,
     /// Answers its inputs after a while.
@@ -157,6 +159,11 @@ fn react(reaction: Reaction, started: Started, reply: Reply, seen: &Arc<Mutex<Se
         Reaction::Refuse(class) => {
             reply.finish(Err(CallError::not_started(class, "refused by the script")));
         }
+        Reaction::Crash => reply.finish(Err(CallError {
+            class: ErrorClass::Unavailable,
+            message: "crashed by the script".to_owned(),
+            started: HasStarted::Crashed,
+        })),
         Reaction::Fail(class) => reply.finish(Err(CallError::started(class, "failed by the script"))),
         Reaction::Parts(parts) => {
             parts_of(&reply, &parts);

@@ -233,6 +233,7 @@ impl Shape {
                 max_queued_requests: None,
                 drain_timeout: Duration::from_secs(5),
                 start_timeout: Duration::from_secs(300),
+                step_timeout: None,
                 max_surge: self.max_surge,
                 idempotent: true,
             },

@@ -2,9 +2,12 @@
 //! [`decide`](crate::decide) says, repeats a failed batch call by call so that one bad input fails alone, and puts
 //! answers together in order.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_engine::{Call, LoadError, Priority, Progress, Reply, Stepped, SteppingEngine, Timing};
+use millstream_engine::{
+    Call, LoadError, Priority, Progress, Reply, StepWatch, Stepped, SteppingEngine, Timing,
+};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Value};
 use slab::Slab;
@@ -77,6 +80,7 @@ pub struct Batched<E: BatchEngine> {
     batch: Batch,
     clock: Box<dyn Fn() -> Instant + Send>,
     learned: Learned,
+    watch: Option<Arc<dyn StepWatch>>,
     calls: Slab<Open<E::Call>>,
     /// By priority, then first come first; the parts of a call stand together.
     queue: Vec<Queued<E::Part>>,
@@ -92,6 +96,8 @@ struct Open<C> {
     arrived: Instant,
     /// When a part of it was first run.
     started: Option<Instant>,
+    /// Whether the run under way has parts of it.
+    is_running: bool,
     is_timed: bool,
 }
 
@@ -116,6 +122,7 @@ impl<E: BatchEngine> Batched<E> {
             batch,
             clock: Box::new(clock),
             learned: Learned::default(),
+            watch: None,
             calls: Slab::new(),
             queue: Vec::new(),
         }
@@ -142,8 +149,16 @@ impl<E: BatchEngine> Batched<E> {
             return 0;
         }
         let left = parts.len();
-        let id =
-            self.calls.insert(Open { call, reply, deadline, arrived, started: None, is_timed: timed, left });
+        let id = self.calls.insert(Open {
+            call,
+            reply,
+            deadline,
+            arrived,
+            started: None,
+            is_running: false,
+            is_timed: timed,
+            left,
+        });
         let place = self.queue.partition_point(|queued| queued.priority <= priority);
         let mut num_inputs = 0;
         let engine = &self.engine;
@@ -218,7 +233,12 @@ impl<E: BatchEngine> Batched<E> {
             queued.waiting.due |= started.is_some();
         }
         let num_inputs = parts.iter().map(|part| part.waiting.inputs).sum();
-        match self.engine.run(&parts.iter().map(|queued| &queued.part).collect::<Vec<_>>()) {
+        if let Some(watch) = &self.watch {
+            let units =
+                parts.iter().map(|part| part.waiting.inputs.saturating_mul(part.waiting.tokens.max(1)));
+            watch.computes(units.fold(0, usize::saturating_add));
+        }
+        match self.run_parts(&parts) {
             Ok(outcome) => {
                 self.learned.ran(num_inputs, (self.clock)().saturating_duration_since(start));
                 self.fill(&parts, outcome);
@@ -226,6 +246,22 @@ impl<E: BatchEngine> Batched<E> {
             Err(error) => self.run_call_by_call(parts, &error),
         }
         num_inputs
+    }
+
+    /// Runs parts together. A panic leaves their calls marked.
+    fn run_parts(&mut self, parts: &[Queued<E::Part>]) -> Result<E::Outcome, CallError> {
+        self.mark(parts, true);
+        let outcome = self.engine.run(&parts.iter().map(|queued| &queued.part).collect::<Vec<_>>());
+        self.mark(parts, false);
+        outcome
+    }
+
+    fn mark(&mut self, parts: &[Queued<E::Part>], is_running: bool) {
+        for part in parts {
+            if let Some(open) = self.calls.get_mut(part.waiting.call) {
+                open.is_running = is_running;
+            }
+        }
     }
 
     /// After a failed run: every call's parts by themselves; a call whose parts fail again fails.
@@ -240,11 +276,7 @@ impl<E: BatchEngine> Batched<E> {
         let is_alone = calls.len() == 1;
         for own in calls {
             let id = own[0].waiting.call;
-            let outcome = if is_alone {
-                Err(first.clone())
-            } else {
-                self.engine.run(&own.iter().map(|queued| &queued.part).collect::<Vec<_>>())
-            };
+            let outcome = if is_alone { Err(first.clone()) } else { self.run_parts(&own) };
             match outcome {
                 Ok(outcome) => self.fill(&own, outcome),
                 Err(error) => {
@@ -297,8 +329,7 @@ impl<E: BatchEngine> SteppingEngine for Batched<E> {
                 return Stepped { progress: Progress::Waiting { until }, num_inputs: 0 };
             }
         };
-        let progress =
-            if self.queue.is_empty() { Progress::Idle } else { Progress::Busy { room: usize::MAX } };
+        let progress = if self.queue.is_empty() { Progress::Idle } else { Progress::Busy };
         Stepped { progress, num_inputs }
     }
 
@@ -306,17 +337,24 @@ impl<E: BatchEngine> SteppingEngine for Batched<E> {
         self.batch = batch.clone();
     }
 
+    fn set_watch(&mut self, watch: Arc<dyn StepWatch>) {
+        self.watch = Some(watch);
+    }
+
     fn memory_bytes(&self) -> u64 {
         self.engine.memory_bytes()
     }
 }
 
-/// The end of the replica, or a panic in the engine: what has not been run may go elsewhere. What is in the engine ends
+/// The end of the replica, or a panic in the engine: what has not been run may go elsewhere. What the engine panics on ends
 /// without an answer.
 impl<E: BatchEngine> Drop for Batched<E> {
     fn drop(&mut self) {
-        for open in self.calls.drain().filter(|open| open.started.is_none()) {
-            open.reply.finish(Err(CallError::not_started(ErrorClass::Unavailable, NOT_SERVING)));
+        for open in self.calls.drain().filter(|open| !open.is_running) {
+            open.reply.finish(Err(match open.started {
+                None => CallError::not_started(ErrorClass::Unavailable, NOT_SERVING),
+                Some(_) => CallError::started(ErrorClass::Unavailable, NOT_SERVING),
+            }));
         }
     }
 }

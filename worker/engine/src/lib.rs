@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use millstream_calls::call::{CallRequest, Priority, Reply, ResponseMode, Timing};
+pub use millstream_calls::call::{CallContext, CallRequest, Priority, Reply, ResponseMode, Timing};
 use millstream_calls::{CallError, ErrorClass, Value};
 use millstream_pipelines::{Batch, DeploymentSpec};
 
@@ -62,6 +62,11 @@ pub trait SteppingEngine: Send {
     /// When the model does not run.
     fn warm_up(&mut self) -> Result<(), LoadError>;
 
+    /// How many calls the next step can take. Asked before each step.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
     /// Takes new calls and does one unit of work: a whole batch, or one decoding step of every sequence under way.
     /// Each call is answered through its reply, now or in a later step; a cancelled one may be dropped unanswered.
     /// Called with no calls only while the last answer was not [`Progress::Idle`].
@@ -70,8 +75,19 @@ pub trait SteppingEngine: Send {
     /// Goes on with these batch settings, from the next step on.
     fn set_batch(&mut self, batch: &Batch);
 
+    /// Where it is to say how much each step computes. An engine that does not is judged by the number of its steps alone.
+    fn set_watch(&mut self, watch: Arc<dyn StepWatch>) {
+        let _ = watch;
+    }
+
     /// Bytes of memory that the model holds, as far as the engine knows.
     fn memory_bytes(&self) -> u64;
+}
+
+/// Watches that steps come back.
+pub trait StepWatch: Send + Sync {
+    /// The step under way is about to compute so much: tokens, rows, whatever its time grows with.
+    fn computes(&self, units: usize);
 }
 
 /// What a step did.
@@ -88,11 +104,8 @@ pub struct Stepped {
 pub enum Progress {
     /// Every call is answered.
     Idle,
-    /// Calls are under way: call `step` again at once; it can take up to `room` more.
-    Busy {
-        /// How many more calls the next step can take.
-        room: usize,
-    },
+    /// Calls are under way: call `step` again at once.
+    Busy,
     /// Calls wait for company: call `step` again with the next ones, or at this instant.
     Waiting {
         /// When waiting is over.
@@ -119,6 +132,8 @@ pub struct Call {
     pub answer: ResponseMode,
     /// Who goes first.
     pub priority: Priority,
+    /// Whether it is not to run beside others.
+    pub alone: bool,
     /// Whether the caller wants to know where the time went: [`Reply::timing`].
     pub timed: bool,
     /// Where the answer goes; also tells whether the caller has left.
@@ -130,7 +145,15 @@ impl Call {
     #[must_use]
     pub fn new(inputs: Value, reply: Reply, arrived: Instant) -> Self {
         let (answer, priority) = (ResponseMode::Whole, Priority::default());
-        Self { inputs, arrived, deadline: None, answer, priority, timed: false, reply }
+        Self { inputs, arrived, deadline: None, answer, priority, alone: false, timed: false, reply }
+    }
+
+    /// The call that was asked for.
+    #[must_use]
+    pub fn of(request: CallRequest, reply: Reply, arrived: Instant) -> Self {
+        let CallRequest { context, inputs, answer, timed } = request;
+        let CallContext { deadline, priority, alone, .. } = context;
+        Self { inputs, arrived, deadline, answer, priority, alone, timed, reply }
     }
 
     /// Whether nobody waits for the answer any more.

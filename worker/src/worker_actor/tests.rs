@@ -3,22 +3,20 @@
 use millstream_pipelines::{DeploymentSpec, Echo, EngineKind};
 use millstream_proto::RequestId;
 use millstream_proto::call::{CallEvent, CallRequest, PendingCall, ReplicaClient};
+use millstream_proto::{NodeId, v1};
+use millstream_replica::testing::{Probe, StepFactory};
 use millstream_test_support::{LIMIT, until};
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
 use super::*;
-use crate::client::WorkerClient;
 use crate::echo::EchoFactory;
 use crate::engines::Engines;
 use crate::table::ReplicaTable;
-use crate::test_engine::{Probe, StepFactory};
 use crate::testing;
-use millstream_proto::{NodeId, v1};
 
 struct Bench {
     worker: ActorRef<WorkerMsg>,
     table: Arc<ReplicaTable>,
-    client: WorkerClient,
     probe: Probe,
 }
 
@@ -35,8 +33,7 @@ impl Bench {
         });
         let args = WorkerArgs { node, link: None };
         let (worker, _) = WorkerActor::spawn(None, WorkerActor, args).await.unwrap();
-        let client = WorkerClient::new(table.clone(), tokio::runtime::Handle::current());
-        Self { worker, table, client, probe }
+        Self { worker, table, probe }
     }
 
     fn order(&self, id: &str, spec: &DeploymentSpec) {
@@ -70,7 +67,7 @@ impl Bench {
     }
 
     fn call(&self, id: &str, text: &str) -> PendingCall {
-        self.client.call(&id.into(), request(text))
+        self.table.call(&id.into(), request(text))
     }
 
     async fn answer(&self, id: &str, text: &str) -> CallEvent {
@@ -142,7 +139,7 @@ async fn a_passed_deadline_costs_no_work() {
     let bench = Bench::new().await;
     bench.start("a", &testing::echo_spec("echo")).await;
     let request = request("hello").until(Some(clock::now()));
-    let error = failure(bench.client.call(&"a".into(), request).next().await);
+    let error = failure(bench.table.call(&"a".into(), request).next().await);
     assert_eq!((error.class, error.started), (ErrorClass::DeadlineExceeded, Started::No));
 }
 
@@ -192,9 +189,11 @@ async fn a_crash_fails_one_replica_which_comes_back() {
     bench.start("a", &slow_spec(MINUTE)).await;
     bench.start("b", &slow_spec(Duration::from_millis(300))).await;
     let (mut mate, mut neighbour) = (bench.call("a", "hello"), bench.call("b", "hello"));
-    for event in [bench.answer("a", "boom").await, mate.next().await] {
+    for (event, started) in
+        [(bench.answer("a", "boom").await, Started::Crashed), (mate.next().await, Started::Yes)]
+    {
         let error = failure(event);
-        assert_eq!((error.class, error.started), (ErrorClass::Unavailable, Started::Yes));
+        assert_eq!((error.class, error.started), (ErrorClass::Unavailable, started));
     }
     let report = bench.state("a", v1::ReplicaState::Failed).await;
     assert!(report.error.contains("panicked"), "{}", report.error);
@@ -210,7 +209,7 @@ async fn a_panic_on_an_engine_thread_fails_one_replica_which_comes_back() {
     let bench = Bench::new().await;
     bench.start("a", &stepping_spec()).await;
     let error = failure(bench.answer("a", "boom").await);
-    assert_eq!((error.class, error.started), (ErrorClass::Unavailable, Started::Yes));
+    assert_eq!((error.class, error.started), (ErrorClass::Unavailable, Started::Crashed));
     bench.state("a", v1::ReplicaState::Failed).await;
     bench.state("a", v1::ReplicaState::Ready).await;
     assert_eq!(bench.answer("a", "hello").await, done("hello"));

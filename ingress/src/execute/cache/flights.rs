@@ -12,7 +12,7 @@ use millstream_proto::{CallError, ErrorClass, Started, Value};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::fingerprint::Fingerprint;
+use crate::execute::fingerprint::Fingerprint;
 
 type Cell = Arc<OnceCell<Result<Value, CallError>>>;
 
@@ -73,7 +73,7 @@ impl Flight<'_> {
 /// Whether a failure would be that of every equal call: not one of the caller's own time or place in a queue.
 fn is_shared(error: &CallError) -> bool {
     let own = matches!(error.class, ErrorClass::DeadlineExceeded | ErrorClass::Cancelled);
-    error.started == Started::Yes && !own
+    error.started != Started::No && !own
 }
 
 impl Drop for Flight<'_> {

@@ -8,8 +8,8 @@ use millstream_proto::Value;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::fingerprint::Fingerprint;
 use super::size::{detached, size};
+use crate::execute::fingerprint::Fingerprint;
 
 /// What an answer takes beside its value: its fingerprint and its places in the tables.
 const OVERHEAD_BYTES: u64 = 160;
@@ -95,8 +95,8 @@ impl Store {
 mod tests {
     use millstream_pipelines::CacheScope;
 
-    use super::super::fingerprint::{Secret, Subject};
     use super::*;
+    use crate::execute::fingerprint::{Secret, Subject};
 
     fn store(max_bytes: u64) -> Store {
         let (ttl, scope) = (Duration::from_secs(10), CacheScope::All);

@@ -12,6 +12,8 @@ const DEFAULT_ONGOING: u32 = 16;
 const ECHO_ONGOING: u32 = 64;
 
 const MAX_REQUESTS: u32 = 1_000_000;
+/// Less would end replicas that are only slow.
+const MIN_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The keys about requests and times.
@@ -36,6 +38,7 @@ pub(super) fn limits(
         start_timeout: table
             .duration("start_timeout", Duration::from_millis(1)..=DAY, faults)
             .unwrap_or(Duration::from_secs(300)),
+        step_timeout: table.duration("step_timeout", MIN_STEP_TIMEOUT..=DAY, faults),
         max_surge: table.int("max_surge", 1..=10_000, faults).unwrap_or(1),
         idempotent: table.bool("idempotent", faults).unwrap_or(true),
     }

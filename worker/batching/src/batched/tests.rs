@@ -101,7 +101,7 @@ impl Bench {
         loop {
             match self.step(Vec::new()) {
                 Progress::Idle => return,
-                Progress::Busy { .. } => {}
+                Progress::Busy => {}
                 Progress::Waiting { until } => {
                     assert!(until > self.now(), "asked to wait for what has been");
                     *self.clock.lock().unwrap() = until;
@@ -165,7 +165,7 @@ fn a_large_call_is_split_and_its_rest_does_not_wait() {
     let (large, mut pending) = call(&[1, 2, 3, 4, 5]);
     while bench.step(Vec::new()) != Progress::Idle {}
     let mut progress = bench.step(vec![large]);
-    while let Progress::Busy { .. } = progress {
+    while let Progress::Busy = progress {
         progress = bench.step(Vec::new());
     }
     assert_eq!(progress, Progress::Idle, "never asked to wait");
@@ -231,13 +231,18 @@ fn settings_apply_to_what_waits_already() {
 #[test]
 fn a_panic_gives_back_what_had_not_begun() {
     let mut bench = Bench::new(batch(1, 0));
+    let (begun, mut begun_pending) = call(&[1, 1]);
+    bench.step(vec![begun]);
     let (inside, mut inside_pending) = call(&[66_666]);
     let (queued, mut queued_pending) = call(&[1]);
+    let inside = Call { priority: Priority::High, ..inside };
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
         bench.step(vec![inside, queued]);
     }));
     assert!(panicked.is_err());
     let error = answer(&mut inside_pending).unwrap().unwrap_err();
+    assert_eq!((error.class, error.started), (ErrorClass::Unavailable, Started::Crashed));
+    let error = answer(&mut begun_pending).unwrap().unwrap_err();
     assert_eq!((error.class, error.started), (ErrorClass::Unavailable, Started::Yes));
     let error = answer(&mut queued_pending).unwrap().unwrap_err();
     assert_eq!((error.class, error.started), (ErrorClass::Unavailable, Started::No));

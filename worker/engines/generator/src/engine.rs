@@ -1,13 +1,14 @@
 //! The stepping engine: prompts of new calls first, then one token for every sequence under way, step after step, so
 //! that requests progress together.
 //!
-//! A sequence whose caller has left, or whose deadline has passed, is dropped between two tokens. What is said about a
+//! A sequence whose client reads slowly pauses until it has read on, so that its parts take no memory without bound. One whose caller has left, or whose deadline has passed, is dropped between two tokens. What is said about a
 //! failure to operators is logged without prompts or answers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_engine::{
-    Call, LoadError, Progress, Reply, ResponseMode, Stepped, SteppingEngine, Timing, invalid_input,
+    Call, LoadError, Progress, Reply, ResponseMode, StepWatch, Stepped, SteppingEngine, Timing, invalid_input,
 };
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Value};
@@ -33,7 +34,15 @@ pub(crate) struct GeneratorEngine {
     /// Most sequences under way.
     pub(crate) max_sequences: usize,
     pub(crate) active: Vec<Sequence>,
+    /// Where it says how much a step computes.
+    pub(crate) watch: Option<Arc<dyn StepWatch>>,
 }
+
+/// How long an engine sleeps whose clients all read slowly, unless one of them reads on.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+/// Bytes of text for each token that the context holds: a longer prompt is refused without being cut into tokens. English has four
+/// of them, and only runs of one character have more.
+const BYTES_PER_TOKEN: usize = 16;
 
 /// Everything but the numbers.
 pub(crate) struct TextSide {
@@ -68,8 +77,8 @@ enum Finish {
 }
 
 impl TextSide {
-    /// Token ids of a call's prompt, at least one.
-    fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, CallError> {
+    /// Token ids of a call's prompt, at least one. The model's context holds so many.
+    fn encode(&self, prompt: &Prompt, context: usize) -> Result<Vec<u32>, CallError> {
         let (text, add_special_tokens) = match prompt {
             Prompt::Text(text) => (text.to_string(), true),
             Prompt::Messages(messages) => {
@@ -82,6 +91,12 @@ impl TextSide {
                 (template.render(messages)?, false)
             }
         };
+        if text.len() > context.saturating_mul(BYTES_PER_TOKEN) {
+            return Err(invalid_input(format!(
+                "the prompt has {} bytes, more than the model's context of {context} tokens can hold; shorten the prompt",
+                text.len()
+            )));
+        }
         let encoding = self.tokenizer.encode_fast(text, add_special_tokens).map_err(|error| {
             tracing::warn!(error = %error, "a prompt could not be cut into tokens");
             internal("the prompt could not be cut into tokens")
@@ -208,8 +223,8 @@ impl GeneratorEngine {
     fn prefill(&self, inputs: &Value) -> Result<(GenerateCall, Cache, Vec<f32>, usize), CallError> {
         let config = self.decoder.config();
         let request = GenerateCall::parse(inputs, config.defaults)?;
-        let ids = self.text.encode(&request.prompt)?;
         let context = config.max_context_tokens;
+        let ids = self.text.encode(&request.prompt, context)?;
         if ids.len() >= context {
             return Err(invalid_input(format!(
                 "the prompt has {} tokens, but the model's context holds {context} with at least one of the answer; \
@@ -218,6 +233,7 @@ impl GeneratorEngine {
             )));
         }
         let max_tokens = request.max_tokens.min(context - ids.len());
+        self.computes(ids.len());
         let mut cache = Cache::new(config);
         let logits = self.on_threads(|decoder, threads| decoder.prefill(&ids, &mut cache, threads));
         let logits = logits.map_err(|error| failed(&error))?;
@@ -254,24 +270,37 @@ impl GeneratorEngine {
         }
     }
 
-    /// One token for every sequence.
-    fn decode(&mut self) {
-        let mut sequences = std::mem::take(&mut self.active);
+    /// One token for every sequence whose client reads; gives how many those are.
+    fn decode(&mut self) -> usize {
+        let is_behind = |sequence: &Sequence| sequence.reply.is_behind();
+        let (paused, mut sequences): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.active).into_iter().partition(is_behind);
+        self.active = paused;
+        let num_sequences = sequences.len();
         if sequences.is_empty() {
-            return;
+            return 0;
         }
+        self.computes(num_sequences);
         let ids: Vec<u32> = sequences.iter().map(|sequence| sequence.next).collect();
         let mut caches: Vec<&mut Cache> = sequences.iter_mut().map(|sequence| &mut sequence.cache).collect();
         match self.on_threads(|decoder, threads| decoder.decode(&ids, &mut caches, threads)) {
             Ok(logits) => {
                 let rows = logits.chunks_exact(self.decoder.config().vocab_size);
                 let pairs = sequences.into_iter().zip(rows);
-                self.active = pairs.filter_map(|(sequence, row)| self.advance(sequence, row)).collect();
+                let going_on: Vec<_> = pairs.filter_map(|(it, row)| self.advance(it, row)).collect();
+                self.active.extend(going_on);
             }
             Err(error) => {
                 let error = failed(&error);
                 sequences.into_iter().for_each(|sequence| sequence.reply.finish(Err(error.clone())));
             }
+        }
+        num_sequences
+    }
+
+    fn computes(&self, num_tokens: usize) {
+        if let Some(watch) = &self.watch {
+            watch.computes(num_tokens);
         }
     }
 }
@@ -291,16 +320,23 @@ impl SteppingEngine for GeneratorEngine {
         .map_err(broken)
     }
 
+    fn room(&self) -> usize {
+        self.max_sequences.saturating_sub(self.active.len())
+    }
+
     fn step(&mut self, calls: Vec<Call>) -> Stepped {
         self.drop_dead();
         for call in calls {
             self.start(call);
         }
-        let num_inputs = self.active.len();
-        self.decode();
-        let progress = match self.active.len() {
-            0 => Progress::Idle,
-            active => Progress::Busy { room: self.max_sequences.saturating_sub(active) },
+        let num_inputs = self.decode();
+        let progress = if self.active.is_empty() {
+            Progress::Idle
+        } else if self.active.iter().all(|sequence| sequence.reply.is_behind()) {
+            // Woken when a client has read on.
+            Progress::Waiting { until: clock::now() + MAX_PAUSE }
+        } else {
+            Progress::Busy
         };
         Stepped { progress, num_inputs }
     }
@@ -308,6 +344,10 @@ impl SteppingEngine for GeneratorEngine {
     /// `max_size` is the most sequences under way; those beyond a smaller one finish.
     fn set_batch(&mut self, batch: &Batch) {
         self.max_sequences = (batch.max_size as usize).max(1);
+    }
+
+    fn set_watch(&mut self, watch: Arc<dyn StepWatch>) {
+        self.watch = Some(watch);
     }
 
     fn memory_bytes(&self) -> u64 {

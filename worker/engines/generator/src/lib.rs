@@ -93,6 +93,7 @@ fn load(dir: &Path, args: &LoadArgs<'_>) -> Result<GeneratorEngine, LoadError> {
         LoadError::NotInstalled(format!("cannot start {} threads: {error}", args.threads))
     })?;
     Ok(GeneratorEngine {
+        watch: None,
         decoder,
         text: TextSide { tokenizer, template },
         threads: args.threads,

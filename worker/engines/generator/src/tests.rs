@@ -6,6 +6,7 @@ mod parity;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use millstream_calls::call::CallEvent;
 use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError, Progress, ResponseMode, SteppingEngine};
 use millstream_engine_tensors::testing::{call, done, events, run, spec};
@@ -73,14 +74,44 @@ fn requests_progress_together_and_each_gets_what_it_gets_alone() {
 fn a_call_that_comes_later_joins_and_room_shrinks() {
     let (_dir, mut engine) = engine();
     let (first, mut first_pending) = call(prompt("one", &[("max_tokens", 8.into())]));
-    assert_eq!(engine.step(vec![first]).progress, Progress::Busy { room: 31 });
+    assert_eq!((engine.room(), engine.step(vec![first]).progress), (32, Progress::Busy));
     let (second, mut second_pending) = call(prompt("two", &[("max_tokens", 3.into())]));
-    assert_eq!(engine.step(vec![second]).progress, Progress::Busy { room: 30 });
+    assert_eq!((engine.room(), engine.step(vec![second]).progress), (31, Progress::Busy));
     // The second has had two tokens by now: its third is its last.
-    assert_eq!(engine.step(Vec::new()).progress, Progress::Busy { room: 31 });
+    assert_eq!((engine.room(), engine.step(Vec::new()).progress), (30, Progress::Busy));
+    assert_eq!(engine.room(), 31);
     assert_eq!(end_of(&events(&mut second_pending)[0]).0, 3);
     while engine.step(Vec::new()).progress != Progress::Idle {}
     assert_eq!(end_of(&events(&mut first_pending)[0]).0, 8);
+}
+
+#[test]
+fn a_client_that_reads_slowly_pauses_its_own_answer_alone() {
+    let (_dir, mut engine) = engine();
+    let (mut slow, mut slow_pending) = call(prompt("one", &[("max_tokens", 40.into())]));
+    slow.answer = ResponseMode::Stream;
+    // As if it had left that much unread.
+    slow.reply.delta_of(Value::None, 1 << 20);
+    let (quick, mut quick_pending) = call(prompt("two", &[("max_tokens", 10.into())]));
+    let mut progress = engine.step(vec![slow, quick]).progress;
+    for _ in 0..20 {
+        progress = engine.step(Vec::new()).progress;
+    }
+    assert_eq!(end_of(&events(&mut quick_pending)[0]).0, 10);
+    assert!(matches!(progress, Progress::Waiting { .. }), "{progress:?}");
+    assert_eq!(engine.step(Vec::new()).num_inputs, 0);
+    assert_eq!(slow_pending.next().now_or_never(), Some(CallEvent::Delta(Value::None)));
+    while engine.step(Vec::new()).progress != Progress::Idle {}
+    assert_eq!(end_of(events(&mut slow_pending).last().unwrap()).0, 40);
+}
+
+#[test]
+fn a_prompt_that_cannot_fit_is_refused_before_it_is_cut_into_tokens() {
+    let (_dir, mut engine) = engine();
+    let long = run(engine.as_mut(), vec![prompt(&"a".repeat(1 << 20), &[])]);
+    let (class, message) = failure(&long[0]);
+    assert_eq!(class, ErrorClass::Invalid);
+    assert!(message.contains("1048576 bytes"), "{message}");
 }
 
 #[test]
@@ -158,7 +189,7 @@ fn a_prompt_beyond_the_context_is_refused_with_both_numbers_and_one_near_it_cut_
 fn who_has_left_or_is_too_late_is_dropped_between_two_tokens() {
     let (_dir, mut engine) = engine();
     let (first, gone) = call(prompt("one", &[]));
-    assert_eq!(engine.step(vec![first]).progress, Progress::Busy { room: 31 });
+    assert_eq!(engine.step(vec![first]).progress, Progress::Busy);
     drop(gone);
     assert_eq!(engine.step(Vec::new()).progress, Progress::Idle);
 

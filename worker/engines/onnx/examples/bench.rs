@@ -148,7 +148,7 @@ fn run(engine: &mut dyn SteppingEngine, inputs: Vec<Value>) {
         })
         .unzip();
     let mut progress = engine.step(calls).progress;
-    while let Progress::Busy { .. } = progress {
+    while let Progress::Busy = progress {
         progress = engine.step(Vec::new()).progress;
     }
 }

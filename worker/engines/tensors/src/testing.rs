@@ -133,6 +133,7 @@ pub fn spec(task: Task) -> DeploymentSpec {
             max_queued_requests: None,
             drain_timeout: Duration::from_secs(30),
             start_timeout: Duration::from_secs(300),
+            step_timeout: None,
             max_surge: 1,
             idempotent: true,
         },

@@ -67,6 +67,7 @@ pub(crate) fn spec(task: Task, max_size: u32) -> DeploymentSpec {
             max_queued_requests: None,
             drain_timeout: Duration::from_secs(1),
             start_timeout: Duration::from_secs(60),
+            step_timeout: None,
             max_surge: 1,
             idempotent: true,
         },
@@ -102,7 +103,7 @@ pub(crate) fn call(inputs: Value) -> (Call, PendingCall) {
 pub(crate) fn run(engine: &mut Loaded, inputs: Vec<Value>) -> Vec<Result<Value, CallError>> {
     let (calls, pending): (Vec<Call>, Vec<PendingCall>) = inputs.into_iter().map(call).unzip();
     let mut progress = engine.step(calls).progress;
-    while let Progress::Busy { .. } = progress {
+    while let Progress::Busy = progress {
         progress = engine.step(Vec::new()).progress;
     }
     pending.into_iter().map(finished).collect()

@@ -1,5 +1,6 @@
 //! A small engine that computes in steps, for tests of what surrounds an engine: it answers its inputs, waits in a
 //! step while its gate is shut, panics when an input is `boom`, and remembers its batches.
+#![allow(clippy::missing_panics_doc, clippy::unwrap_used, reason = "for tests alone")]
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -11,17 +12,19 @@ use millstream_values::Value;
 
 /// A gate that steps or loads wait at while it is shut.
 #[derive(Default)]
-pub(crate) struct Gate {
+pub struct Gate {
     shut: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Gate {
-    pub(crate) fn shut(&self) {
+    /// Whoever comes waits.
+    pub fn shut(&self) {
         *self.shut.lock().unwrap() = true;
     }
 
-    pub(crate) fn open(&self) {
+    /// Lets all pass.
+    pub fn open(&self) {
         *self.shut.lock().unwrap() = false;
         self.changed.notify_all();
     }
@@ -33,17 +36,21 @@ impl Gate {
 
 /// What tests hold of the engine.
 #[derive(Default, Clone)]
-pub(crate) struct Probe {
-    pub(crate) load_gate: Arc<Gate>,
-    pub(crate) step_gate: Arc<Gate>,
+pub struct Probe {
+    /// Loading waits here.
+    pub load_gate: Arc<Gate>,
+    /// Steps wait here.
+    pub step_gate: Arc<Gate>,
     /// Sizes of the batches so far, each noted as its step begins.
-    pub(crate) batches: Arc<Mutex<Vec<usize>>>,
+    pub batches: Arc<Mutex<Vec<usize>>>,
     /// `max_size` of every batch setting that was given.
-    pub(crate) settings: Arc<Mutex<Vec<u32>>>,
+    pub settings: Arc<Mutex<Vec<u32>>>,
+    /// Calls that a step takes; 0 for any number.
+    pub room: Arc<Mutex<usize>>,
 }
 
 /// Makes step engines, under the name of an engine that files can ask for.
-pub(crate) struct StepFactory(pub(crate) Probe);
+pub struct StepFactory(pub Probe);
 
 impl EngineFactory for StepFactory {
     fn name(&self) -> &'static str {
@@ -64,7 +71,8 @@ impl EngineFactory for StepFactory {
     }
 }
 
-struct StepEngine(Probe);
+/// See the module.
+pub struct StepEngine(pub Probe);
 
 impl SteppingEngine for StepEngine {
     fn warm_up(&mut self) -> Result<(), LoadError> {
@@ -80,6 +88,11 @@ impl SteppingEngine for StepEngine {
             call.reply.finish(Ok(call.inputs));
         }
         Stepped { progress: Progress::Idle, num_inputs }
+    }
+
+    fn room(&self) -> usize {
+        let room = *self.0.room.lock().unwrap();
+        if room == 0 { usize::MAX } else { room }
     }
 
     fn set_batch(&mut self, batch: &Batch) {

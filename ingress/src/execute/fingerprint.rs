@@ -27,7 +27,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) inputs: &'a Value,
 }
 
-/// The key of fingerprints: random, made for each cache anew.
+/// The key of fingerprints: random, made for each table of them anew.
 pub(crate) struct Secret([u8; 32]);
 
 impl Secret {
