@@ -130,7 +130,8 @@ impl Ingress {
         let unrouted = RequestMeter::of_none();
         let (guards, shadows) = (Arc::default(), http::Shadows::default());
         let (limits, require_key) = (config.limits, config.require_api_key);
-        let edge = Edge { routes, limits, require_key, guards, shadows, unrouted };
+        let bytes = http::ByteBudget::new(limits.request.max_bytes_under_way);
+        let edge = Edge { routes, limits, bytes, require_key, guards, shadows, unrouted };
         let server = Server::start(listener, Arc::new(edge));
         Ok(Self {
             address,

@@ -217,3 +217,38 @@ async fn who_crashes_replicas_is_tried_once_more_alone_and_then_refused() {
     assert_eq!(ask("mate").await.unwrap().status(), 200);
     assert!(!worker.seen().contexts[4].alone, "acquitted");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_under_way_have_a_bound_together_and_none_is_read_in_vain() {
+    let worker = FakeWorker::start(|_| Reaction::Hang);
+    let mut limits = HttpLimits::default();
+    limits.request.max_bytes_under_way = 1 << 20;
+    let source = echo_with("max_ongoing_requests = 2\nmax_queued_requests = 1");
+    let setup = Setup::of(table(1, &source, "model", &[("a", worker.address)]), limits).await;
+    let large = json!({"text": "a".repeat(600_000)});
+    let post = |body: &Json| setup.client.post(setup.url("/echo")).json(body).send();
+    let held = tokio::spawn(post(&large));
+    eventually("it is under way", || worker.seen().started.len() == 1).await;
+    let (status, document) = problem(post(&large).await.unwrap()).await;
+    assert_eq!((status, &document["type"]), (503, &json!("urn:millstream:problem:overloaded")));
+    assert!(document["detail"].as_str().unwrap().contains("memory"), "{document}");
+    // A small one has room.
+    let small = tokio::spawn(post(&json!({"text": "small"})));
+    eventually("both are under way", || worker.seen().started.len() == 2).await;
+    let waits = tokio::spawn(post(&json!({"text": "waits"})));
+    eventually("one waits", || setup.head.heard_load("model", 2, 1)).await;
+    // The queue is full: the answer comes though the body does not.
+    let mut stream = tokio::net::TcpStream::connect(setup.ingress.address()).await.unwrap();
+    let head =
+        "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    // Whoever leaves gives back what it took.
+    held.abort();
+    eventually("there is room again", || worker.seen().num_cancelled == 1).await;
+    let again = tokio::spawn(post(&large));
+    eventually("it is under way again", || worker.seen().started.len() == 3).await;
+    [small, waits, again].iter().for_each(tokio::task::JoinHandle::abort);
+}

@@ -24,6 +24,7 @@ pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
 pub use plan::{CachedStage, Plan, Request};
 pub use raw::parse_duration;
+pub use request::MAX_VALUES;
 pub use request_error::{FieldFault, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall};
 pub use spec::{

@@ -189,6 +189,12 @@ impl Plan {
         self.parts.request.parse(body)
     }
 
+    /// Targets that every request calls first and needs: where one of them has no room, reading a body is in vain.
+    #[must_use]
+    pub fn first_targets(&self) -> &[usize] {
+        &self.graph.first_targets
+    }
+
     /// A JSON body that shows what the fields without a default look like: their `example`, else something of their
     /// type.
     #[must_use]
@@ -215,4 +221,6 @@ pub struct Request {
     pub fields: Value,
     /// Whether the body asked for a stream (`"stream": true`).
     pub stream: bool,
+    /// How many values the fields have, those in lists and maps counted.
+    pub num_values: usize,
 }

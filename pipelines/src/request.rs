@@ -24,8 +24,10 @@ pub(crate) use base64::decode as decode_base64;
 pub(crate) use bounds::Bounds;
 pub(crate) use millstream_values::MAX_DEPTH;
 
-/// Most items of one array.
+/// Most items of one array, and entries of one object.
 pub(crate) const MAX_ITEMS: usize = 65_536;
+/// Most values of one body; the numbers of a tensor are one.
+pub const MAX_VALUES: usize = 262_144;
 /// Most faults of a body that are told.
 pub(crate) const MAX_FIELD_FAULTS: usize = 256;
 /// The one field that bodies may have without declaring it.

@@ -31,6 +31,8 @@ use crate::session::NodeFacts;
 use crate::table::ReplicaTable;
 use crate::worker_actor::{WorkerActor, WorkerArgs};
 
+pub use crate::resources::memory_bytes;
+
 mod clock;
 mod echo;
 mod engines;

@@ -34,7 +34,9 @@ pub(crate) fn num_threads(cpu_milli: u64, num_cores: usize, num_replicas: usize)
     wanted.clamp(1, num_cores)
 }
 
-fn memory_bytes() -> u64 {
+/// The machine's memory, or what a control group lets this process have of it; 0 where neither is known.
+#[must_use]
+pub fn memory_bytes() -> u64 {
     let total = read("/proc/meminfo").and_then(|text| parse_meminfo(&text));
     let limit = CGROUP_LIMITS.iter().find_map(read).and_then(|text| parse_limit(&text));
     match (total, limit) {

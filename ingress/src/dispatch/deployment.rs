@@ -17,7 +17,8 @@ use super::ejection::Outcome;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
 use super::pool::{
-    Admission, Eligibility, Grant, Key, Member, Part, Pool, Requested, RoutingRequest, Shed, Ticket,
+    Admission, Eligibility, Grant, Key, Member, Part, Pool, QueueClass, Requested, RoutingRequest, Shed,
+    Ticket,
 };
 use super::router;
 use super::settings::{DeploymentSettings, Lengths};
@@ -245,6 +246,17 @@ impl Deployment {
         let place = (&mut waiting.receiver).await;
         self.meter.waited(clock::now().saturating_duration_since(now));
         place.expect("a waiter's sender is dropped only by sending or by the waiter itself")
+    }
+
+    /// What a new request is told whose call would be turned away now, which counts as turned away.
+    pub(crate) fn turns_away(&self, claim: QueueClass) -> Option<Shed> {
+        let mut shared = self.shared.lock();
+        let Shared { pool, rng, .. } = &mut *shared;
+        let shed = pool.turns_away(claim, rng)?;
+        shared.arrived += 1;
+        shared.counts.shed += 1;
+        self.meter.shed();
+        Some(shed)
     }
 
     /// A place in a replica if there is one at once and nobody waits for it; for calls that can do without.

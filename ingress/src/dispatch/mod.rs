@@ -15,7 +15,7 @@ mod target;
 pub(crate) use deployment::{Arrival, Deployment, Load, Permit, StandIns};
 pub(crate) use ejection::Outcome;
 pub(crate) use outcomes::{CallCounts, Outcomes};
-pub(crate) use pool::{Eligibility, Key, QueueClass, RoutingRequest, Shed, ShedReason, Standing};
+pub(crate) use pool::{Eligibility, Key, QueueClass, RoutingRequest, Shed, Standing};
 pub(crate) use router::Locality;
 pub(crate) use settings::DeploymentSettings;
 pub(crate) use target::NewTarget;

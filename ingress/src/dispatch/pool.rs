@@ -184,10 +184,8 @@ impl Pool {
             let admission = Admission::Shed(self.shed(ShedReason::TooLate, rng));
             return Requested { admission, grants, evicted: None };
         }
-        let PoolLimits { max_queued, max_ongoing, .. } = self.limits;
-        let bound = admission::queue_bound(max_queued, self.replicas.len(), max_ongoing, self.num_ingresses);
         let mut evicted = None;
-        if self.queue.len() > bound
+        if self.queue.len() > self.queue_bound()
             && let Some(last) = self.queue.last_where(|waiting| waiting.standing == Standing::New)
         {
             self.queue.remove(last);
@@ -198,6 +196,22 @@ impl Pool {
             evicted = Some((last, shed));
         }
         Requested { admission: Admission::Wait(ticket), grants, evicted }
+    }
+
+    fn queue_bound(&self) -> usize {
+        let PoolLimits { max_queued, max_ongoing, .. } = self.limits;
+        admission::queue_bound(max_queued, self.replicas.len(), max_ongoing, self.num_ingresses)
+    }
+
+    /// What a request with this claim would be told, if it were turned away at once because the queue is full. It is asked before
+    /// anything is spent on the request; what else it may hear, it hears when it asks for its place.
+    pub fn turns_away(&self, claim: QueueClass, rng: &mut impl Rng) -> Option<Shed> {
+        if self.queue.is_empty() || self.queue.len() < self.queue_bound() {
+            return None;
+        }
+        let last = self.queue.last_where(|waiting| waiting.standing == Standing::New);
+        let is_last = last.is_none_or(|last| self.queue.would_be_behind(claim, last));
+        is_last.then(|| self.shed(ShedReason::Full, rng))
     }
 
     /// A place at once, or none: for a request that does not wait, and goes before nobody who does.

@@ -126,6 +126,15 @@ impl<T> FairQueue<T> {
         self.entries.last_key_value().map(|(place, _)| place.ticket)
     }
 
+    /// Whether a request that came now would be served behind that one.
+    pub(super) fn would_be_behind(&self, claim: QueueClass, ticket: Ticket) -> bool {
+        let lane = &self.lanes[claim.priority as usize];
+        let end = lane.ends.get(&claim.tenant).copied().unwrap_or_default();
+        let place =
+            Place { priority: claim.priority, start: end.max(lane.virtual_time), ticket: self.next_ticket };
+        self.places.get(&ticket).is_some_and(|there| *there < place)
+    }
+
     /// The request that is served last of those for which this holds.
     pub(super) fn last_where(&self, holds: impl Fn(&T) -> bool) -> Option<Ticket> {
         let mut from_behind = self.entries.iter().rev();

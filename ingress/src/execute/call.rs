@@ -19,7 +19,7 @@ use super::place::Place;
 use super::retry::{self, Attempt, Decision, Forwarded, Idempotent, WhenSpent};
 use super::suspects::{self, Verdict};
 use super::{CallEnd, Context, Part};
-use crate::dispatch::{Arrival, Eligibility, Outcome, Permit, Shed, ShedReason, Standing};
+use crate::dispatch::{Arrival, Eligibility, Outcome, Permit, Shed, Standing};
 use crate::metrics::RetryReason;
 use crate::routes::Pipeline;
 use crate::{clock, random};
@@ -194,16 +194,9 @@ impl CallAttempt<'_> {
         }
     }
 
-    fn shed(&self, Shed { retry_after_s, reason }: Shed) -> CallError {
-        self.cx.progress.notes.lock().retry_after_s = Some(retry_after_s);
-        let name = self.deployment.name();
-        let message = match reason {
-            ShedReason::Full => format!("the queue of `{name}` is full"),
-            ShedReason::TooLate => {
-                format!("so many requests wait for `{name}` that this one's deadline would pass")
-            }
-        };
-        CallError::not_started(ErrorClass::Overloaded, message)
+    fn shed(&self, shed: Shed) -> CallError {
+        self.cx.progress.notes.lock().retry_after_s = Some(shed.retry_after_s);
+        CallError::not_started(ErrorClass::Overloaded, shed.message(self.deployment.name()))
     }
 
     /// Sends the call to a replica and waits for its end, possibly in another one that was asked as well.

@@ -3,6 +3,7 @@
 
 mod activity;
 mod answer;
+mod byte_budget;
 mod connection;
 mod edge;
 mod headers;
@@ -16,6 +17,7 @@ mod shadow;
 mod sse;
 mod state;
 
+pub(crate) use byte_budget::ByteBudget;
 pub use edge::endpoints;
 pub use headers::{request_headers, response_headers};
 pub use problem::{KINDS, Kind, kind_of};

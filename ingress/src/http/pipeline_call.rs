@@ -8,11 +8,12 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use millstream_proto::call::CallContext;
-use millstream_proto::{RequestId, Value};
+use millstream_proto::{ErrorClass, RequestId, Value};
 use rand::Rng as _;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::answer::{self, EdgeBody};
+use super::byte_budget::VALUE_BYTES;
 use super::in_flight::InFlight;
 use super::problem::Problem;
 use super::read_body::read_body;
@@ -20,6 +21,7 @@ use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
 use super::state::Edge;
 use super::{headers, sse};
+use crate::dispatch::QueueClass;
 use crate::execute::{Caching, Context, Progress, Timings, execute, parts};
 use crate::failure::Failure;
 use crate::keys::{self, Key};
@@ -47,18 +49,20 @@ pub(crate) async fn call(
     let limits = &edge.limits.request;
     let allowed = allowed(asked, pipeline.plan.timeout(), limits);
     let deadline = end.started() + allowed.time;
+    let claim = keys::claim(key, priority);
+    has_room(pipeline, claim)?;
     let body = match body.take() {
-        Some(body) => read_body(body, limits).await?,
+        Some(body) => read_body(body, limits, |num_bytes| end.takes(num_bytes)).await?,
         None => Bytes::new(),
     };
     let parsed = pipeline.plan.parse_request(&body)?;
+    end.takes(parsed.num_values * VALUE_BYTES)?;
     let copy = route.shadow.and_then(|(index, permille)| {
         let copied = random::rng().random_range(0..1000) < permille;
         let original = Original { body: &body, request_id, deadline, draw };
         edge.shadows.begin(route.variants.get(index).filter(|_| copied)?, &original)
     });
     drop(body);
-    let claim = keys::claim(key, priority);
     let mut context = Context {
         call: CallContext { priority: claim.priority, ..call_context(pipeline, request_id, key, head) },
         deadline,
@@ -91,6 +95,22 @@ pub(crate) async fn call(
     };
     response.headers_mut().insert(headers::REVISION, pipeline.revision_header.clone());
     Ok(response)
+}
+
+/// Asks for room before anything is spent on the request.
+///
+/// # Errors
+/// 503 where a queue that it cannot do without is full.
+fn has_room(pipeline: &Pipeline, claim: QueueClass) -> Result<(), Problem> {
+    for &target in pipeline.plan.first_targets() {
+        let deployment = &pipeline.targets[target];
+        if let Some(shed) = deployment.turns_away(claim) {
+            let (class, message) = (ErrorClass::Overloaded, shed.message(deployment.name()));
+            pipeline.counts.failed(class, DeadlineOf::Pipeline);
+            return Err(Failure { class, message, retry_after_s: Some(shed.retry_after_s) }.into());
+        }
+    }
+    Ok(())
 }
 
 /// What travels with the request's calls.

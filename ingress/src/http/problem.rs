@@ -162,6 +162,15 @@ impl Problem {
         })
     }
 
+    /// 503 while requests hold as much memory as they may.
+    pub(crate) fn out_of_memory() -> Self {
+        Self::from(Failure {
+            class: ErrorClass::Overloaded,
+            message: "the requests under way hold as much memory as they may".to_owned(),
+            retry_after_s: Some(1),
+        })
+    }
+
     /// The status.
     pub(crate) fn status(&self) -> StatusCode {
         self.kind.status

@@ -13,7 +13,7 @@ use crate::limits::RequestLimits;
 
 /// What is read and thrown away of a body that is not wanted: a client that is cut off while it writes may never read
 /// why (its system reports the broken connection first).
-const MAX_DISCARDED_BYTES: usize = 64 << 20;
+const MAX_DISCARDED_BYTES: usize = 16 << 20;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
@@ -21,23 +21,32 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// A problem: 413 for too many bytes (at once when they are announced), 408 when they come too slowly, 400 when they
-/// do not come to an end.
-pub(crate) async fn read_body(mut body: Incoming, limits: &RequestLimits) -> Result<Bytes, Problem> {
+/// do not come to an end, and what `take` says to bytes that have come.
+pub(crate) async fn read_body(
+    mut body: Incoming,
+    limits: &RequestLimits,
+    take: impl Fn(usize) -> Result<(), Problem>,
+) -> Result<Bytes, Problem> {
     let max_bytes = limits.max_body_bytes;
     let announced = body.size_hint().lower();
     let collected = if announced > max_bytes as u64 {
         Ok(Collected::TooLarge)
     } else {
-        match clock::within(clock::now() + limits.body_time, pin!(collect(&mut body, max_bytes))).await {
+        match clock::within(clock::now() + limits.body_time, pin!(collect(&mut body, max_bytes, &take))).await
+        {
             Ok(collected) => collected,
             Err(_) => Err(too_slow(limits.body_time)),
         }
     };
-    match collected? {
-        Collected::Whole(bytes) => Ok(bytes),
-        Collected::TooLarge => {
+    match collected {
+        Ok(Collected::Whole(bytes)) => Ok(bytes),
+        Ok(Collected::TooLarge) => {
             discard_body(body);
             Err(too_large(max_bytes))
+        }
+        Err(problem) => {
+            discard_body(body);
+            Err(problem)
         }
     }
 }
@@ -47,7 +56,11 @@ enum Collected {
     TooLarge,
 }
 
-async fn collect(body: &mut Incoming, max_bytes: usize) -> Result<Collected, Problem> {
+async fn collect(
+    body: &mut Incoming,
+    max_bytes: usize,
+    take: impl Fn(usize) -> Result<(), Problem>,
+) -> Result<Collected, Problem> {
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
@@ -58,6 +71,7 @@ async fn collect(body: &mut Incoming, max_bytes: usize) -> Result<Collected, Pro
         if so_far + data.len() > max_bytes {
             return Ok(Collected::TooLarge);
         }
+        take(data.len())?;
         if so_far == 0 {
             first = data;
         } else {

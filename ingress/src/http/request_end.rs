@@ -1,10 +1,12 @@
 //! The end of a request, whichever way it comes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use millstream_proto::RequestId;
 
+use super::problem::Problem;
 use super::state::Edge;
 use crate::clock;
 use crate::keys::Slot;
@@ -19,6 +21,8 @@ pub(crate) struct RequestEnd {
     status: u16,
     served: OnceLock<Served>,
     slot: OnceLock<Slot>,
+    /// Bytes that it has taken of the ingress's budget.
+    num_bytes: AtomicUsize,
     edge: Arc<Edge>,
 }
 
@@ -35,7 +39,8 @@ impl RequestEnd {
     pub(crate) fn new(request_id: RequestId, edge: Arc<Edge>) -> Self {
         let started = clock::now();
         let (served, slot) = (OnceLock::new(), OnceLock::new());
-        Self { request_id, started, status: CLIENT_LEFT, served, slot, edge }
+        let num_bytes = AtomicUsize::new(0);
+        Self { request_id, started, status: CLIENT_LEFT, served, slot, num_bytes, edge }
     }
 
     /// The request's id.
@@ -63,6 +68,18 @@ impl RequestEnd {
         let _ = self.slot.set(slot);
     }
 
+    /// It takes so many bytes more of what all requests may hold; they are given back at its end.
+    ///
+    /// # Errors
+    /// 503 when there are not as many.
+    pub(crate) fn takes(&self, num_bytes: usize) -> Result<(), Problem> {
+        if !self.edge.bytes.take(num_bytes) {
+            return Err(Problem::out_of_memory());
+        }
+        self.num_bytes.fetch_add(num_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// It has an answer, whole or up to its first event.
     pub(crate) fn answered(&mut self, status: http::StatusCode) {
         self.status = status.as_u16();
@@ -76,6 +93,7 @@ impl RequestEnd {
 
 impl Drop for RequestEnd {
     fn drop(&mut self) {
+        self.edge.bytes.give_back(*self.num_bytes.get_mut());
         let elapsed = clock::now().saturating_duration_since(self.started);
         match self.served.get() {
             Some(Served::Pipeline(pipeline)) => pipeline.meter.ended(self.status, elapsed),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::byte_budget::ByteBudget;
 use super::shadow::Shadows;
 use crate::execute::Guards;
 use crate::limits::HttpLimits;
@@ -14,6 +15,8 @@ pub(crate) struct Edge {
     pub routes: Arc<Routes>,
     /// What is put up with.
     pub limits: HttpLimits,
+    /// What bodies and values take together.
+    pub bytes: ByteBudget,
     /// Whether requests without an API key are refused.
     pub require_key: bool,
     /// What requests are kept within, together with others.

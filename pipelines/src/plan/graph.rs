@@ -20,6 +20,8 @@ pub(crate) struct Graph {
     pub(crate) response: Vec<usize>,
     /// The response field that the stage's text streams to.
     pub(crate) streams: Vec<Option<Arc<str>>>,
+    /// Targets that every request calls first: it cannot be answered before they have had a place for it.
+    pub(crate) first_targets: Box<[usize]>,
     /// The stages whose answers are kept, in the order of their indices.
     pub(crate) caches: Vec<CachedStage>,
     /// The stage's place among them.
@@ -57,10 +59,27 @@ impl Graph {
             essential: reachable(&response, &dependencies),
             response: response.into_iter().collect(),
             streams: streams(parts),
+            first_targets: first_targets(parts, &dependencies),
             caches,
             cache_of,
         }
     }
+}
+
+/// The targets of stages that wait for nothing, run whatever the request says, and without which there is no response.
+fn first_targets(parts: &PlanParts, dependencies: &[BTreeSet<usize>]) -> Box<[usize]> {
+    let always = parts.stages.iter().zip(dependencies).filter(|(stage, waits_for)| {
+        waits_for.is_empty()
+            && stage.when.is_none()
+            && stage.for_each.is_none()
+            && stage.rules.cache.is_none()
+            && stage.on_error == OnError::Fail
+    });
+    let targets = always.filter_map(|(stage, _)| match stage.work {
+        Work::Call { target, .. } => Some(target),
+        Work::Operator(_) => None,
+    });
+    targets.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The stages that a stage's expressions and templates use.

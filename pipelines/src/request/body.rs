@@ -58,7 +58,7 @@ impl<'de> DeserializeSeed<'de> for BodySeed<'_> {
 impl BodySeed<'_> {
     fn no_object(&self, found: &str) -> Request {
         self.state.borrow_mut().fault(format!("expected an object, found {found}"));
-        Request { fields: Value::None, stream: false }
+        Request { fields: Value::None, stream: false, num_values: 0 }
     }
 
     fn unknown_field(&self, key: &str) {
@@ -137,10 +137,11 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
                 leave(self.state);
             } else {
                 self.unknown_field(&key);
-                map.next_value_seed(AnyJson { depth: 1 })?;
+                map.next_value_seed(AnyJson { depth: 1, state: self.state })?;
             }
         }
-        Ok(Request { fields: self.complete(values, |index| seen[index]), stream })
+        let fields = self.complete(values, |index| seen[index]);
+        Ok(Request { fields, stream, num_values: self.state.borrow().num_values })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Request, A::Error> {
@@ -240,7 +241,7 @@ impl<'s> ValueSeed<'s> {
             let next = if index < MAX_ITEMS {
                 seq.next_element_seed(seed)?
             } else {
-                seq.next_element_seed(AnyJson { depth })?.map(|_| None)
+                seq.next_element_seed(AnyJson { depth, state: self.state })?.map(|_| None)
             };
             leave(self.state);
             match next {
@@ -293,6 +294,7 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Option<Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        self.state.borrow_mut().count_value()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -352,25 +354,26 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
                 tensor::collect(seed, seq)
             }
             FieldType::Json => {
-                let value = AnyJson { depth: self.depth }.visit_seq(seq)?;
+                let value = AnyJson { depth: self.depth, state: self.state }.visit_seq(seq)?;
                 if has_too_many_items(&value) {
-                    return Ok(self.fault(format!("a list in it has more than {MAX_ITEMS} items")));
+                    return Ok(self.fault(format!("a list or object in it has more than {MAX_ITEMS} items")));
                 }
                 Ok(Some(value))
             }
             _ => {
                 check_depth(self.depth + 1)?;
-                while seq.next_element_seed(AnyJson { depth: self.depth + 1 })?.is_some() {}
+                while seq.next_element_seed(AnyJson { depth: self.depth + 1, state: self.state })?.is_some() {
+                }
                 Ok(self.wrong("a list"))
             }
         }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let value = AnyJson { depth: self.depth }.visit_map(map)?;
+        let value = AnyJson { depth: self.depth, state: self.state }.visit_map(map)?;
         Ok(match self.ty {
             FieldType::Json if has_too_many_items(&value) => {
-                self.fault(format!("a list in it has more than {MAX_ITEMS} items"))
+                self.fault(format!("a list or object in it has more than {MAX_ITEMS} items"))
             }
             FieldType::Json => Some(value),
             _ => self.wrong("an object"),

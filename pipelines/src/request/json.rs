@@ -7,13 +7,16 @@ use std::sync::Arc;
 use millstream_values::{Map, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::pass::Shared;
 use super::{MAX_DEPTH, MAX_ITEMS};
 
 /// A seed for any JSON, `depth` arrays and objects down.
 #[derive(Clone, Copy)]
-pub(super) struct AnyJson {
+pub(super) struct AnyJson<'s> {
     /// Arrays and objects around it.
     pub(super) depth: usize,
+    /// Counts the values.
+    pub(super) state: Shared<'s>,
 }
 
 /// Refuses what is nested too deep.
@@ -24,15 +27,16 @@ pub(super) fn check_depth<E: Error>(depth: usize) -> Result<(), E> {
     Ok(())
 }
 
-impl<'de> DeserializeSeed<'de> for AnyJson {
+impl<'de> DeserializeSeed<'de> for AnyJson<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.state.borrow_mut().count_value()?;
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for AnyJson {
+impl<'de> Visitor<'de> for AnyJson<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,7 +75,7 @@ impl<'de> Visitor<'de> for AnyJson {
         let depth = self.depth + 1;
         check_depth(depth)?;
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(Self { depth })? {
+        while let Some(item) = seq.next_element_seed(Self { depth, ..self })? {
             // One more than allowed is kept, so that the caller sees that there were too many.
             if items.len() <= MAX_ITEMS {
                 items.push(item);
@@ -89,18 +93,21 @@ impl<'de> Visitor<'de> for AnyJson {
             if entries.contains_key(&key) {
                 return Err(A::Error::custom(format_args!("the key `{key}` is given twice")));
             }
-            let value = map.next_value_seed(Self { depth })?;
-            entries.insert(key, value);
+            let value = map.next_value_seed(Self { depth, ..self })?;
+            // One more than allowed is kept, as above.
+            if entries.len() <= MAX_ITEMS {
+                entries.insert(key, value);
+            }
         }
         Ok(Value::from(entries))
     }
 }
 
-/// Whether an array in the value has too many items.
+/// Whether an array or object in the value has too many items.
 pub(super) fn has_too_many_items(value: &Value) -> bool {
     match value {
         Value::List(items) => items.len() > MAX_ITEMS || items.iter().any(has_too_many_items),
-        Value::Map(map) => map.values().any(has_too_many_items),
+        Value::Map(map) => map.len() > MAX_ITEMS || map.values().any(has_too_many_items),
         _ => false,
     }
 }

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::MAX_FIELD_FAULTS;
+use serde::de::Error;
+
+use super::{MAX_FIELD_FAULTS, MAX_VALUES};
 use crate::FieldFault;
 
 /// Where the pass is, and what it has found.
@@ -12,6 +14,8 @@ use crate::FieldFault;
 pub(super) struct State {
     pub(super) path: Vec<Step>,
     pub(super) faults: Vec<FieldFault>,
+    /// Values made of the body.
+    pub(super) num_values: usize,
     num_dropped: usize,
     num_suggestions: usize,
 }
@@ -26,6 +30,18 @@ pub(super) enum Step {
 const MAX_SUGGESTIONS: usize = 8;
 
 impl State {
+    /// Counts a value that is made.
+    ///
+    /// # Errors
+    /// When there are too many: each takes memory that its few bytes in the body do not tell of.
+    pub(super) fn count_value<E: Error>(&mut self) -> Result<(), E> {
+        self.num_values += 1;
+        if self.num_values > MAX_VALUES {
+            return Err(E::custom(format_args!("it has more than {MAX_VALUES} values")));
+        }
+        Ok(())
+    }
+
     /// Whether a suggestion may be looked for, which counts as made.
     pub(super) fn may_suggest(&mut self) -> bool {
         self.num_suggestions += 1;

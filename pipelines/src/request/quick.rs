@@ -10,7 +10,7 @@ use millstream_values::{DType, Tensor, Value};
 use super::body::{BodySeed, ValueSeed};
 use super::pass::State;
 use super::tensor::{MAX_RESERVED_BYTES, push_f32, push_float, push_whole};
-use super::{FieldType, MAX_DEPTH, MAX_ITEMS, Schema};
+use super::{FieldType, MAX_DEPTH, MAX_ITEMS, MAX_VALUES, Schema};
 use crate::{Request, TensorType};
 
 /// Whole numbers of at most so many digits fit 64 bits, whatever their sign.
@@ -30,6 +30,7 @@ pub(super) fn read(schema: &Schema, body: &[u8]) -> Option<Request> {
     }
     let mut reader = Reader { json: body, at: 0 };
     let mut values: Vec<Option<Value>> = vec![None; schema.fields.len()];
+    let mut num_values = 0;
     reader.take(b'{')?;
     loop {
         let key = reader.plain_text()?;
@@ -37,11 +38,16 @@ pub(super) fn read(schema: &Schema, body: &[u8]) -> Option<Request> {
         let index = schema.fields.iter().position(|field| field.name.as_bytes() == key)?;
         let field = &schema.fields[index];
         let value = match &field.ty {
-            FieldType::Tensor(ty) => Value::Tensor(reader.tensor(ty)?),
+            FieldType::Tensor(ty) => {
+                num_values += 1;
+                Value::Tensor(reader.tensor(ty)?)
+            }
             _ => {
                 let state = RefCell::new(State::default());
                 let value = ValueSeed::of(field, &state).read(reader.skip_value()?)?;
-                state.borrow().faults.is_empty().then_some(value)?
+                let state = state.into_inner();
+                num_values += state.num_values;
+                state.faults.is_empty().then_some(value)?
             }
         };
         if values[index].replace(value).is_some() {
@@ -53,12 +59,12 @@ pub(super) fn read(schema: &Schema, body: &[u8]) -> Option<Request> {
             _ => return None,
         }
     }
-    if reader.peek().is_some() {
+    if reader.peek().is_some() || num_values > MAX_VALUES {
         return None;
     }
     let state = RefCell::new(State::default());
     let fields = BodySeed { schema, state: &state }.complete(values, |_| false);
-    state.into_inner().faults.is_empty().then_some(Request { fields, stream: false })
+    state.into_inner().faults.is_empty().then_some(Request { fields, stream: false, num_values })
 }
 
 /// What is left of a body.

@@ -159,7 +159,7 @@ impl<'de> Visitor<'de> for AxisSeed<'_, '_> {
         let depth = self.seed.depth + self.axis + 1;
         check_depth(depth)?;
         if self.is_element() {
-            while seq.next_element_seed(AnyJson { depth })?.is_some() {}
+            while seq.next_element_seed(AnyJson { depth, state: self.seed.state })?.is_some() {}
             self.wrong("a list");
             return Ok(());
         }
@@ -174,7 +174,7 @@ impl<'de> Visitor<'de> for AxisSeed<'_, '_> {
                 let item = AxisSeed { seed: self.seed, elements: self.elements, axis, index };
                 seq.next_element_seed(item)
             } else {
-                seq.next_element_seed(AnyJson { depth }).map(|item| item.map(drop))
+                seq.next_element_seed(AnyJson { depth, state: self.seed.state }).map(|item| item.map(drop))
             };
             if are_elements && next.is_err() {
                 // What cannot be read at all is told with the path as it is then.
@@ -194,7 +194,7 @@ impl<'de> Visitor<'de> for AxisSeed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
-        AnyJson { depth: self.seed.depth + self.axis }.visit_map(map)?;
+        AnyJson { depth: self.seed.depth + self.axis, state: self.seed.state }.visit_map(map)?;
         self.wrong("an object");
         Ok(())
     }

@@ -138,6 +138,12 @@ mod tests {
             ("names and values of all headers", size(request.max_header_bytes), "431"),
             ("number of headers", request.max_headers.to_string(), "431"),
             ("body", size(request.max_body_bytes), "413"),
+            (
+                "values in a body; the numbers of a tensor are one",
+                millstream_pipelines::MAX_VALUES.to_string(),
+                "400",
+            ),
+            ("all bodies under way and their values", "an eighth of the memory".to_owned(), "503"),
             ("time for the body to arrive", time(request.body_time), "408"),
             ("longest deadline", time(request.max_deadline), "this deadline"),
             ("connections at a time", connection.max_connections.to_string(), "the connection waits"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_connect::Heads;
 use millstream_head::{Head, MetricsPage};
-use millstream_ingress::{Ingress, LocalWorker};
+use millstream_ingress::{HttpLimits, Ingress, LocalWorker};
 use millstream_proto::IngressId;
 use millstream_worker::{DeclaredGpu, Worker};
 
@@ -16,6 +16,9 @@ use crate::up::admin::Admin;
 use crate::up::args::{Role, UpArgs};
 use crate::up::telemetry;
 use crate::{bundled, random};
+
+/// What bodies under way may take on a machine with little memory.
+const MIN_BYTES_UNDER_WAY: usize = 64 << 20;
 
 /// What a process is to be.
 pub(crate) struct Process<'a> {
@@ -190,11 +193,20 @@ async fn start_ingress(
         listen: process.args.listen.ingress,
         heads: heads.clone(),
         join_token: process.join_token.clone(),
-        limits: millstream_ingress::HttpLimits::default(),
+        limits: http_limits(),
         require_api_key: process.args.require_api_key,
         socket_dir: join_token::own_folder(&process.global.environment).ok(),
         local: worker
             .map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),
     };
     Ingress::start(config).await.map_err(|error| Failure::failed(error.to_string()))
+}
+
+/// Bodies under way and their values take an eighth of the memory there is.
+fn http_limits() -> HttpLimits {
+    let mut limits = HttpLimits::default();
+    if let Ok(memory @ 1..) = usize::try_from(millstream_worker::memory_bytes()) {
+        limits.request.max_bytes_under_way = (memory / 8).max(MIN_BYTES_UNDER_WAY);
+    }
+    limits
 }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use millstream_pipelines::FullName;
+
 use super::replica::Key;
 use crate::dispatch::queue::{QueueClass, Ticket};
 
@@ -23,6 +25,18 @@ pub struct Shed {
     pub retry_after_s: u32,
     /// Why.
     pub reason: ShedReason,
+}
+
+impl Shed {
+    /// What it is told of the deployment with this name.
+    pub(crate) fn message(&self, name: &FullName) -> String {
+        match self.reason {
+            ShedReason::Full => format!("the queue of `{name}` is full"),
+            ShedReason::TooLate => {
+                format!("so many requests wait for `{name}` that this one's deadline would pass")
+            }
+        }
+    }
 }
 
 /// Why a request is turned away.

@@ -393,6 +393,30 @@ fn a_full_queue_turns_away_whoever_would_be_served_last() {
 }
 
 #[test]
+fn who_would_be_turned_away_is_told_before_it_sends_its_body() {
+    let (mut pool, now, mut rng) = pool_of(&[0]);
+    for _ in 0..4 {
+        pool.request(claiming(Priority::Normal, 1), now, &mut rng);
+    }
+    let claim = |priority, tenant| QueueClass { priority, tenant, weight: 1 };
+    assert_eq!(pool.turns_away(claim(Priority::Normal, 1), &mut rng), None, "there is a place left");
+    pool.request(claiming(Priority::Normal, 1), now, &mut rng);
+    let table = [
+        (Priority::Normal, 1, true),
+        (Priority::Low, 2, true),
+        // It goes before the last one, which gives way.
+        (Priority::Normal, 2, false),
+        (Priority::High, 1, false),
+    ];
+    for (priority, tenant, expected) in table {
+        let told = pool.turns_away(claim(priority, tenant), &mut rng);
+        assert_eq!(told.is_some(), expected, "{priority:?} {tenant}");
+        let heard = pool.clone().request(claiming(priority, tenant), now, &mut rng).admission;
+        assert_eq!(matches!(heard, Admission::Shed(_)), expected, "{priority:?} {tenant}");
+    }
+}
+
+#[test]
 fn calls_of_requests_that_have_begun_are_never_turned_away() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
     let late = Some(now);

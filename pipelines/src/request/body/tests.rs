@@ -232,6 +232,27 @@ fn items_are_bounded_everywhere() {
 }
 
 #[test]
+fn entries_and_values_are_bounded() {
+    let entries = |n: usize| (0..n).map(|key| format!("\"k{key}\":1")).collect::<Vec<_>>().join(",");
+    assert!(schema("x = \"json\"").parse(format!("{{\"x\": {{{}}}}}", entries(65_536)).as_bytes()).is_ok());
+    let found = faults("x = \"json\"", &format!("{{\"x\": {{{}}}}}", entries(65_537)));
+    assert!(found.len() == 1 && found[0].contains("more than 65536"), "{found:?}");
+    // Empty lists take two bytes each in the body, and many times that in memory.
+    let lists = |n: usize| {
+        format!("{{\"x\": [{}]}}", vec![format!("[{}]", vec!["[]"; n / 8].join(",")); 8].join(","))
+    };
+    let good = schema("x = \"json\"").parse(lists(262_000).as_bytes()).unwrap();
+    assert_eq!(good.num_values, 262_000 + 8 + 1);
+    for request in ["x = \"json\"", "y = \"int\""] {
+        let Err(RequestError::Malformed { message }) = schema(request).parse(lists(300_000).as_bytes())
+        else {
+            panic!("refused")
+        };
+        assert!(message.contains("more than 262144 values"), "{message}");
+    }
+}
+
+#[test]
 fn the_body_must_be_an_object() {
     for (body, found) in
         [("[]", "an array"), ("1", "a number"), ("\"x\"", "text"), ("null", "null"), ("true", "a boolean")]
