@@ -26,6 +26,9 @@ pub struct DeploymentSpec {
     pub demand: Demand,
     /// How calls run together.
     pub batch: Batch,
+    /// Batches that run at a time in a replica; `None` for one on each of its threads.
+    #[serde(default)]
+    pub lanes: Option<u32>,
     /// How many replicas.
     pub autoscaling: Autoscaling,
     /// Bounds on requests and times.

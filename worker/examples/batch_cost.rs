@@ -108,6 +108,7 @@ async fn replicas(
         engine: EngineKind::Onnx,
         model: Some(ModelRef::File { path: classifier().display().to_string() }),
         batch: Batch { max_size: u32::try_from(MAX_BATCH)?, ..Batch::default() },
+        lanes: None,
         echo: None,
         ..echo_spec("tabular")
     };

@@ -162,11 +162,9 @@ mod tests {
                 chosen => chosen.unwrap(),
             };
             assert_eq!(factory.name(), expected, "{name}");
-            let Engine::Stepping(mut engine) = factory.load(&args).unwrap() else {
-                panic!("{name} computes")
-            };
-            engine.warm_up().unwrap();
-            assert!(engine.memory_bytes() > 1000, "{name}");
+            let Engine::Stepping(mut lanes) = factory.load(&args).unwrap() else { panic!("{name} computes") };
+            lanes.iter_mut().for_each(|lane| lane.warm_up().unwrap());
+            assert!(lanes[0].memory_bytes() > 1000, "{name}");
         }
     }
 }

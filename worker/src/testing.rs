@@ -26,6 +26,7 @@ pub(crate) fn echo_spec(name: &str) -> DeploymentSpec {
             max_replicas_per_node: None,
         },
         batch: Batch { max_size: 4, ..Batch::default() },
+        lanes: None,
         autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 8,

@@ -25,6 +25,7 @@ pub(crate) fn spec(deployment: &str) -> DeploymentSpec {
         device: Device::Cpu,
         demand: demand(100),
         batch: Batch { max_size: 1, ..Batch::default() },
+        lanes: None,
         autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 8,

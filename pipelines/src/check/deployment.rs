@@ -16,6 +16,9 @@ mod limits;
 mod model;
 mod scaling;
 
+/// Most lanes of a replica.
+const MAX_LANES: u32 = 1024;
+
 const TASKS: [(&str, Task); 6] = [
     ("embed", Task::Embed),
     ("rerank", Task::Rerank),
@@ -47,6 +50,7 @@ pub(super) fn deployment(
     let model = model(&mut table, engine, faults);
     let (device, demand) = demand::demand(&mut table, engine, faults);
     let batch = batch::batch(&mut table, faults);
+    let lanes = table.int("lanes", 1..=MAX_LANES, faults);
     let autoscaling = scaling::autoscaling(&mut table, faults);
     let limits = limits::limits(&mut table, engine, &batch, faults);
     let echo = echo(&mut table, engine, faults);
@@ -60,6 +64,7 @@ pub(super) fn deployment(
         device,
         demand,
         batch,
+        lanes,
         autoscaling,
         limits,
         echo,

@@ -221,6 +221,7 @@ impl Shape {
                 max_replicas_per_node: None,
             },
             batch: Batch { max_size: 1, ..Batch::default() },
+            lanes: None,
             autoscaling: Autoscaling {
                 min_replicas,
                 max_replicas,

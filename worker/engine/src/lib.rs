@@ -27,6 +27,16 @@ pub struct LoadArgs<'a> {
     pub progress: &'a (dyn Fn(&str) + Send + Sync),
 }
 
+impl LoadArgs<'_> {
+    /// How many lanes an engine of batches has: as the deployment says, else one for each thread. A lane that has no company may
+    /// use all of the threads, so that a lone caller loses nothing by it.
+    #[must_use]
+    pub fn num_lanes(&self) -> usize {
+        let asked = self.spec.lanes.map(|lanes| usize::try_from(lanes).unwrap_or(usize::MAX));
+        asked.unwrap_or(self.threads).clamp(1, self.threads.max(1))
+    }
+}
+
 /// A kind of engine; one value for the life of the worker.
 pub trait EngineFactory: Send + Sync + 'static {
     /// Its name in pipeline files, such as `candle`.
@@ -48,13 +58,29 @@ pub trait EngineFactory: Send + Sync + 'static {
 
 /// A loaded engine.
 pub enum Engine {
-    /// Works on one thread, in steps: models.
-    Stepping(Box<dyn SteppingEngine>),
+    /// Works in steps, on a thread for each of these lanes: models. Lanes share what they have been given: a call that went to one may
+    /// be run and answered by another.
+    Stepping(Vec<Box<dyn SteppingEngine>>),
     /// Answers many calls at once without a thread: whatever waits rather than computes.
     Concurrent(Arc<dyn ConcurrentEngine>),
 }
 
-/// An engine that computes. It lives on a thread of its own; the replica calls [`step`](Self::step) in a loop.
+impl Engine {
+    /// An engine with one lane.
+    #[must_use]
+    pub fn stepping(engine: impl SteppingEngine + 'static) -> Self {
+        Self::Stepping(vec![Box::new(engine)])
+    }
+
+    /// An engine with these lanes.
+    #[must_use]
+    pub fn lanes<L: SteppingEngine + 'static>(lanes: Vec<L>) -> Self {
+        let boxed = |lane| -> Box<dyn SteppingEngine> { Box::new(lane) };
+        Self::Stepping(lanes.into_iter().map(boxed).collect())
+    }
+}
+
+/// An engine that computes, or one of its lanes. It lives on a thread of its own; the replica calls [`step`](Self::step) in a loop.
 pub trait SteppingEngine: Send {
     /// Runs the model once on made-up input, so that the first real call meets no cold path.
     ///
@@ -69,7 +95,7 @@ pub trait SteppingEngine: Send {
 
     /// Takes new calls and does one unit of work: a whole batch, or one decoding step of every sequence under way.
     /// Each call is answered through its reply, now or in a later step; a cancelled one may be dropped unanswered.
-    /// Called with no calls only while the last answer was not [`Progress::Idle`].
+    /// Called with no calls to go on with what it has, if anything.
     fn step(&mut self, calls: Vec<Call>) -> Stepped;
 
     /// Goes on with these batch settings, from the next step on.
@@ -88,6 +114,9 @@ pub trait SteppingEngine: Send {
 pub trait StepWatch: Send + Sync {
     /// The step under way is about to compute so much: tokens, rows, whatever its time grows with.
     fn computes(&self, units: usize);
+
+    /// There is work for another lane, if one is idle.
+    fn has_more(&self) {}
 }
 
 /// What a step did.

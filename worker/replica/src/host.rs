@@ -116,7 +116,7 @@ impl Replica {
                 let reply = reply.on_end(move || drop(slot));
                 tasks::run(shared, &**engine, request, reply, pending)
             }
-            Runner::Thread => {
+            Runner::Threads => {
                 // A caller that leaves frees the place at once, whatever the engine is busy with.
                 let slot = SharedSlot::new(slot);
                 let at_end = slot.clone();

@@ -1,9 +1,9 @@
-//! Calls that wait for an engine's thread, and which of them it takes next: the urgent first, equals first come first,
+//! Calls that wait for an engine's lanes, and which of them one takes next: the urgent first, equals first come first,
 //! as many as the engine has room for. Whoever leaves takes its call out at once, inputs and all, so that the queue never holds more
 //! than the replica's slots allow, however long a step takes.
 //!
 //! How calls run together is the engine's affair (see `millstream-batching`). Here only one thing is: a call that is to run alone
-//! waits until the engine has nothing else, and nobody joins it.
+//! waits until no lane has anything else, and nobody joins it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -29,14 +29,35 @@ struct State {
     num_ever: u64,
     /// New batch settings, not yet taken.
     batch: Option<Batch>,
-    /// Whether the thread is to look again though nothing came.
+    /// Whether a lane is to look again though nothing came.
     woken: bool,
-    /// Whether the engine has a call that runs alone.
-    has_lone: bool,
+    /// The lanes that have work, or are about to look for some.
+    busy: Vec<bool>,
+    /// The lane that was given a call that runs alone, until it is through with it.
+    lone: Option<usize>,
     is_closed: bool,
 }
 
-/// What the thread is woken for.
+impl State {
+    /// Whether a lane can take the first call.
+    fn has_for(&self, lane: usize) -> bool {
+        let Some((_, first)) = self.waiting.first_key_value() else { return false };
+        self.lone.is_none() && (!first.alone || self.others_are_idle(lane))
+    }
+
+    fn others_are_idle(&self, lane: usize) -> bool {
+        self.busy.iter().enumerate().all(|(other, busy)| other == lane || !busy)
+    }
+
+    fn set_busy(&mut self, lane: usize, busy: bool) {
+        if self.busy.len() <= lane {
+            self.busy.resize(lane + 1, false);
+        }
+        self.busy[lane] = busy;
+    }
+}
+
+/// What a lane is woken for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// Possibly calls or settings; the engine goes on.
@@ -72,38 +93,50 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Has the thread look again: a caller has read on.
+    /// Has a lane look again: a caller has read on, or another lane leaves work to it.
     pub(crate) fn wake(&self) {
         self.state.lock().woken = true;
         self.changed.notify_one();
     }
 
-    /// Takes nothing any more, and ends the thread after its step. Gives what waits.
+    /// Takes nothing any more, and ends each lane after its step. Gives what waits.
     pub(crate) fn close(&self) -> Vec<Call> {
         let mut state = self.state.lock();
         state.is_closed = true;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        self.changed.notify_one();
+        self.changed.notify_all();
         waiting.into_values().collect()
     }
 
-    /// Waits for news only while engine and queue have nothing to do, and for company only as long as the engine asked for.
-    pub(crate) fn receive(&self, progress: Progress) -> Received {
+    /// Waits for news only while lane and queue have nothing to do, and for company only as long as the engine asked for.
+    pub(crate) fn receive(&self, lane: usize, progress: Progress) -> Received {
         let mut state = self.state.lock();
-        let is_quiet = |state: &State| {
-            !(state.is_closed || state.woken || state.batch.is_some() || !state.waiting.is_empty())
+        if progress == Progress::Idle {
+            state.set_busy(lane, false);
+            if state.lone == Some(lane) {
+                state.lone = None;
+            }
+            // One of the others may wait for this lane to be through.
+            if !state.waiting.is_empty() {
+                self.changed.notify_all();
+            }
+        }
+        let is_quiet = |state: &mut State| {
+            !(state.is_closed || state.woken || state.batch.is_some() || state.has_for(lane))
         };
         match progress {
             Progress::Busy => {}
-            Progress::Idle => self.changed.wait_while(&mut state, |state| is_quiet(state)),
+            Progress::Idle => {
+                self.changed.wait_while(&mut state, is_quiet);
+                state.woken = false;
+            }
             Progress::Waiting { until } => {
-                // Who waits for a lone call to end waits for nothing else.
-                let is_quiet = |state: &mut State| is_quiet(state) || state.has_lone && !state.is_closed;
                 let _ = self.changed.wait_while_until(&mut state, is_quiet, until);
+                state.woken = false;
             }
         }
-        state.woken = false;
+        state.set_busy(lane, true);
         if state.is_closed { Received::Stop } else { Received::News }
     }
 
@@ -113,11 +146,10 @@ impl Queue {
     }
 
     /// Takes out the next calls, as many as there is room for; ends what has expired, and drops what nobody waits for.
-    pub(crate) fn take(&self, progress: Progress, room: usize, now: Instant) -> Vec<Call> {
+    pub(crate) fn take(&self, lane: usize, progress: Progress, room: usize, now: Instant) -> Vec<Call> {
         let mut state = self.state.lock();
-        let is_idle = progress == Progress::Idle;
-        state.has_lone &= !is_idle;
-        let mut room = if state.has_lone { 0 } else { room };
+        let is_idle = progress == Progress::Idle && state.others_are_idle(lane);
+        let mut room = if state.lone.is_some() { 0 } else { room };
         let (mut taken, mut expired) = (Vec::new(), Vec::new());
         while room > 0
             && let Some(first) = state.waiting.first_entry()
@@ -133,7 +165,7 @@ impl Queue {
                 room = 0;
                 if is_idle && taken.is_empty() {
                     taken.push(first.remove());
-                    state.has_lone = true;
+                    state.lone = Some(lane);
                 }
             }
         }
@@ -176,7 +208,7 @@ mod tests {
     }
 
     fn taken(queue: &Queue, progress: Progress, room: usize) -> Vec<String> {
-        let calls = queue.take(progress, room, clock::now());
+        let calls = queue.take(0, progress, room, clock::now());
         calls.iter().map(|call| call.inputs.as_text().unwrap().to_owned()).collect()
     }
 
@@ -212,7 +244,27 @@ mod tests {
         assert_eq!(taken(&queue, Progress::Busy, 9), [""; 0]);
         assert_eq!(taken(&queue, Progress::Idle, 9), ["lone"]);
         assert_eq!(taken(&queue, Progress::Busy, 9), [""; 0]);
+        queue.receive(0, Progress::Idle);
         assert_eq!(taken(&queue, Progress::Idle, 9), ["b"]);
+    }
+
+    #[test]
+    fn a_lone_call_waits_for_the_other_lanes_and_they_for_it() {
+        let (queue, _pending) =
+            queue_of(vec![call("a", |_| ()), call("lone", |call| call.alone = true), call("b", |_| ())]);
+        let take = |lane| {
+            let calls = queue.take(lane, Progress::Idle, 1, clock::now());
+            calls.iter().map(|call| call.inputs.as_text().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let receive = |lane| assert_eq!(queue.receive(lane, Progress::Idle), Received::News);
+        receive(0);
+        assert_eq!(take(0), ["a"]);
+        assert_eq!(take(1), [""; 0], "the first lane has something else");
+        receive(0);
+        assert_eq!(take(0), ["lone"]);
+        assert_eq!(take(1), [""; 0], "nobody joins it");
+        receive(0);
+        assert_eq!((take(1), take(0)), (vec!["b".to_owned()], vec![]));
     }
 
     #[test]
@@ -220,18 +272,18 @@ mod tests {
         let (queue, _pending) = queue_of(vec![call("a", |_| ()), call("b", |_| ())]);
         assert_eq!(queue.close().len(), 2);
         assert!(queue.push(call("c", |_| ()).0).is_err());
-        assert_eq!(queue.receive(Progress::Idle), Received::Stop);
+        assert_eq!(queue.receive(0, Progress::Idle), Received::Stop);
     }
 
     #[test]
     fn an_idle_engine_waits_for_news_and_a_waiting_one_for_its_time() {
         let queue = Queue::default();
         let until = clock::now() + Duration::from_millis(5);
-        assert_eq!(queue.receive(Progress::Waiting { until }), Received::News);
+        assert_eq!(queue.receive(0, Progress::Waiting { until }), Received::News);
         assert!(clock::now() >= until);
         for news in [|queue: &Queue| queue.wake(), |queue: &Queue| queue.set_batch(Batch::default())] {
             std::thread::scope(|scope| {
-                let engine = scope.spawn(|| queue.receive(Progress::Idle));
+                let engine = scope.spawn(|| queue.receive(0, Progress::Idle));
                 news(&queue);
                 assert_eq!(engine.join().unwrap(), Received::News);
             });

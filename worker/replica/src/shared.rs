@@ -50,8 +50,8 @@ pub(crate) struct Shared {
 
 /// What runs a replica's calls.
 pub(crate) enum Runner {
-    /// Its thread, which takes them from the queue.
-    Thread,
+    /// Its threads, which take them from the queue.
+    Threads,
     /// The async runtime.
     Tasks(Arc<dyn ConcurrentEngine>),
 }

@@ -67,7 +67,7 @@ impl EngineFactory for StepFactory {
         if args.spec.echo.is_some() {
             return Err(LoadError::Model("settings of echo make no sense here".to_owned()));
         }
-        Ok(Engine::Stepping(Box::new(StepEngine(self.0.clone()))))
+        Ok(Engine::stepping(StepEngine(self.0.clone())))
     }
 }
 
@@ -81,6 +81,9 @@ impl SteppingEngine for StepEngine {
 
     fn step(&mut self, calls: Vec<Call>) -> Stepped {
         let num_inputs = calls.len();
+        if num_inputs == 0 {
+            return Stepped { progress: Progress::Idle, num_inputs };
+        }
         self.0.batches.lock().unwrap().push(num_inputs);
         self.0.step_gate.pass();
         for call in calls {

@@ -26,7 +26,7 @@ impl Bench {
     fn start(settings: &Settings) -> Self {
         let probe = Probe::default();
         let engine = StepEngine(probe.clone());
-        let bench = Self::load(settings, probe, Box::new(|_| Ok(Engine::Stepping(Box::new(engine)))));
+        let bench = Self::load(settings, probe, Box::new(|_| Ok(Engine::stepping(engine))));
         bench.wait_for(&Event::Ready { memory_bytes: 7 });
         bench
     }

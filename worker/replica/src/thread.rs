@@ -1,9 +1,10 @@
-//! One replica's thread: loads the engine, warms it up, and for engines that compute runs them step by step until the
-//! replica ends. A panic ends here: the calls in the engine end as `Unavailable`, the queued ones are given back as
-//! not started, the owner is told, and no other replica notices.
+//! One replica's threads: the first loads the engine and warms it up; for engines that compute there is one for each lane, which runs
+//! it step by step until the replica ends. A panic ends here: the calls in the engine end as `Unavailable`, the queued ones are given
+//! back as not started, the owner is told, and no other replica notices.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, mem};
 
 use millstream_engine::{Engine, LoadError, Progress, StepWatch, SteppingEngine};
@@ -13,84 +14,131 @@ use crate::panics::panic_text;
 use crate::queue::Received;
 use crate::shared::{Event, Load, Runner, Shared};
 
-/// Starts the thread. It lives until the replica ends, or for a concurrent engine until that is loaded.
+/// Starts the first thread. It lives until the replica ends, or for a concurrent engine until that is loaded.
 pub(crate) fn spawn(name: &str, shared: Arc<Shared>, load: Load) -> io::Result<()> {
-    std::thread::Builder::new().name(format!("engine-{name}")).spawn(move || run(&shared, load))?;
+    let name = format!("engine-{name}");
+    let own_name = name.clone();
+    std::thread::Builder::new().name(name).spawn(move || run(&own_name, &shared, load))?;
     Ok(())
 }
 
-fn run(shared: &Arc<Shared>, load: Load) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| live(shared, load)));
-    let failure = match outcome {
-        Ok(Ok(Life::HandedOver)) => return,
-        Ok(Ok(Life::Stopped)) => None,
-        Ok(Err(error)) => Some(error.to_string()),
+fn run(name: &str, shared: &Arc<Shared>, load: Load) {
+    match caught(|| start(shared, load)) {
+        Ok(Some(lanes)) => serve_all(name, shared, lanes),
+        Ok(None) => {}
+        Err(failure) => {
+            shared.stop();
+            shared.tell(Event::Ended(Some(failure)));
+        }
+    }
+}
+
+/// The result of work that may panic, or why it failed.
+fn caught<T>(work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => {
             let text = panic_text(&*panic);
             // What a panic carries may panic itself when it is dropped.
             mem::forget(panic);
-            Some(text)
+            Err(text)
         }
-    };
-    shared.stop();
-    shared.tell(Event::Ended(failure));
+    }
 }
 
-/// How an engine's time on the thread ended without a failure.
-enum Life {
-    /// It needs no thread.
-    HandedOver,
-    /// The replica ended.
-    Stopped,
-}
+type Lane = Box<dyn SteppingEngine>;
 
-fn live(shared: &Arc<Shared>, load: Load) -> Result<Life, LoadError> {
+/// Loads the engine; gives its lanes, warm, unless it needs no thread.
+fn start(shared: &Arc<Shared>, load: Load) -> Result<Option<Vec<Lane>>, LoadError> {
     let engine = load(&|doing| shared.tell(Event::Doing(doing.to_owned())))?;
     if shared.stop.is_cancelled() {
-        return Ok(Life::Stopped);
+        return Ok(Some(Vec::new()));
     }
     match engine {
         Engine::Concurrent(engine) => {
             shared.ready(Runner::Tasks(engine), 0);
-            Ok(Life::HandedOver)
+            Ok(None)
         }
-        Engine::Stepping(mut engine) => {
+        Engine::Stepping(mut lanes) => {
             shared.tell(Event::Doing("warming up".to_owned()));
-            engine.warm_up()?;
-            engine.set_watch(Arc::new(Watch(shared.clone())));
-            shared.ready(Runner::Thread, engine.memory_bytes());
-            let watch = shared.runtime.spawn(watch(shared.clone()));
-            serve(&mut *engine, shared);
-            watch.abort();
-            Ok(Life::Stopped)
+            for (number, lane) in lanes.iter_mut().enumerate() {
+                lane.warm_up()?;
+                lane.set_watch(Arc::new(Watch { shared: shared.clone(), lane: number }));
+            }
+            shared.ready(Runner::Threads, lanes.first().map_or(0, |lane| lane.memory_bytes()));
+            Ok(Some(lanes))
         }
     }
 }
 
-/// The engine's side of the watch.
-struct Watch(Arc<Shared>);
+/// Serves each lane on a thread of its own, the first one on this.
+fn serve_all(name: &str, shared: &Arc<Shared>, lanes: Vec<Lane>) {
+    shared.runtime.spawn(watch(shared.clone()));
+    let left = Arc::new(AtomicUsize::new(lanes.len().max(1)));
+    let mut lanes = lanes.into_iter().enumerate();
+    let first = lanes.next();
+    for (number, lane) in lanes {
+        let (shared_too, left_too) = (shared.clone(), left.clone());
+        let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
+        let spawned = thread.spawn(move || live(&shared_too, Some((number, lane)), &left_too));
+        if let Err(error) = spawned {
+            left.fetch_sub(1, Ordering::AcqRel);
+            shared.stop();
+            shared.tell(Event::Ended(Some(format!("cannot start an engine's thread: {error}"))));
+        }
+    }
+    live(shared, first, &left);
+}
+
+/// Serves a lane to its end. The last one tells that the engine is gone.
+fn live(shared: &Shared, lane: Option<(usize, Lane)>, left: &AtomicUsize) {
+    let failure = match lane {
+        None => None,
+        Some((number, mut lane)) => caught(|| {
+            serve(number, &mut *lane, shared);
+            drop(lane);
+            Ok(())
+        })
+        .err(),
+    };
+    let failed = failure.is_some();
+    shared.stop();
+    if failed {
+        shared.tell(Event::Ended(failure));
+    }
+    if left.fetch_sub(1, Ordering::AcqRel) == 1 && !failed {
+        shared.tell(Event::Ended(None));
+    }
+}
+
+/// A lane's side of the watch.
+struct Watch {
+    shared: Arc<Shared>,
+    lane: usize,
+}
 
 impl StepWatch for Watch {
     fn computes(&self, units: usize) {
-        self.0.watchdog.computes(units, clock::now());
+        self.shared.watchdog.computes(self.lane, units, clock::now());
+    }
+
+    fn has_more(&self) {
+        self.shared.queue.wake();
     }
 }
 
-/// Feeds the engine until the replica ends. Blocks only while there is nothing to do.
-fn serve(engine: &mut dyn SteppingEngine, shared: &Shared) {
+/// Feeds a lane until the replica ends. Blocks only while there is nothing to do.
+fn serve(number: usize, lane: &mut dyn SteppingEngine, shared: &Shared) {
     let mut progress = Progress::Idle;
-    while shared.queue.receive(progress) == Received::News {
+    while shared.queue.receive(number, progress) == Received::News {
         if let Some(batch) = shared.queue.new_batch() {
-            engine.set_batch(&batch);
+            lane.set_batch(&batch);
         }
-        let calls = shared.queue.take(progress, engine.room(), clock::now());
-        if calls.is_empty() && progress == Progress::Idle {
-            continue;
-        }
+        let calls = shared.queue.take(number, progress, lane.room(), clock::now());
         shared.running(&calls);
-        shared.watchdog.begin(clock::now());
-        let stepped = engine.step(calls);
-        shared.watchdog.end(clock::now());
+        shared.watchdog.begin(number, clock::now());
+        let stepped = lane.step(calls);
+        shared.watchdog.end(number, stepped.num_inputs, clock::now());
         progress = stepped.progress;
         if let Ok(size @ 1..) = u32::try_from(stepped.num_inputs) {
             shared.batch_sizes.record(size);
@@ -98,10 +146,13 @@ fn serve(engine: &mut dyn SteppingEngine, shared: &Shared) {
     }
 }
 
-/// Looks after the thread's steps, and gives the engine up when one does not come back.
+/// Looks after the lanes' steps until the replica ends, and gives the engine up when one does not come back.
 async fn watch(shared: Arc<Shared>) {
     loop {
-        tokio::time::sleep(shared.watchdog.interval()).await;
+        let pause = tokio::time::sleep(shared.watchdog.interval());
+        if shared.stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
         if let Some(limit) = shared.watchdog.overdue(clock::now()) {
             let reason = format!(
                 "a step of the engine has not come back for {limit:?}; if the model needs that long, set a longer `step_timeout`"

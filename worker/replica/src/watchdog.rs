@@ -22,8 +22,8 @@ pub(crate) struct Watchdog(Mutex<Steps>);
 
 #[derive(Debug, Default)]
 struct Steps {
-    /// When the step under way began, and how much it computes.
-    running: Option<(Instant, u64)>,
+    /// When each lane's step under way began, and how much it computes.
+    running: Vec<Option<(Instant, u64)>>,
     num_ever: u32,
     /// Of late, for one unit of work.
     slowest_s: f64,
@@ -51,36 +51,44 @@ impl Watchdog {
         self.0.lock().fixed = fixed;
     }
 
-    /// A step begins.
-    pub(crate) fn begin(&self, now: Instant) {
-        self.0.lock().running = Some((now, 1));
+    /// A lane's step begins.
+    pub(crate) fn begin(&self, lane: usize, now: Instant) {
+        let running = &mut self.0.lock().running;
+        if running.len() <= lane {
+            running.resize(lane + 1, None);
+        }
+        running[lane] = Some((now, 1));
     }
 
     /// It is about to compute so much.
-    pub(crate) fn computes(&self, units: usize, now: Instant) {
-        if let Some((began, known)) = &mut self.0.lock().running {
+    pub(crate) fn computes(&self, lane: usize, units: usize, now: Instant) {
+        if let Some(Some((began, known))) = self.0.lock().running.get_mut(lane) {
             // What was done before in this step counts no more.
             *began = now;
             *known = u64::try_from(units).unwrap_or(u64::MAX).max(1);
         }
     }
 
-    /// It has come back.
-    pub(crate) fn end(&self, now: Instant) {
+    /// It has come back; one that ran nothing says nothing about others.
+    pub(crate) fn end(&self, lane: usize, num_inputs: usize, now: Instant) {
         let mut steps = self.0.lock();
-        let Some((began, units)) = steps.running.take() else { return };
+        let Some((began, units)) = steps.running.get_mut(lane).and_then(Option::take) else { return };
+        if num_inputs == 0 {
+            return;
+        }
         steps.num_ever = steps.num_ever.saturating_add(1);
         #[expect(clippy::cast_precision_loss, reason = "a step computes less than 2^53 tokens")]
         let took_s = now.saturating_duration_since(began).as_secs_f64() / units as f64;
         steps.slowest_s = took_s.max(steps.slowest_s * FADING);
     }
 
-    /// The limit that the step under way has passed.
+    /// The limit that a step under way has passed.
     pub(crate) fn overdue(&self, now: Instant) -> Option<Duration> {
         let steps = self.0.lock();
-        let (began, units) = steps.running?;
-        let limit = steps.limit(units);
-        (now.saturating_duration_since(began) >= limit).then_some(limit)
+        steps.running.iter().flatten().find_map(|&(began, units)| {
+            let limit = steps.limit(units);
+            (now.saturating_duration_since(began) >= limit).then_some(limit)
+        })
     }
 
     /// How often to look.
@@ -102,10 +110,10 @@ mod tests {
         let mut now = clock::now();
         for &(ms, units) in steps {
             now += MS;
-            watchdog.begin(now);
-            watchdog.computes(units, now);
+            watchdog.begin(0, now);
+            watchdog.computes(0, units, now);
             now += MS * ms;
-            watchdog.end(now);
+            watchdog.end(0, 1, now);
         }
         (watchdog, now)
     }
@@ -145,12 +153,12 @@ mod tests {
     fn only_a_step_that_runs_is_overdue() {
         let (watchdog, now) = after(&[(1, 1); 8]);
         assert_eq!(watchdog.overdue(now + Duration::from_secs(3600)), None);
-        watchdog.begin(now);
+        watchdog.begin(0, now);
         assert_eq!(watchdog.overdue(now + MIN_LIMIT - MS), None);
         assert_eq!(watchdog.overdue(now + MIN_LIMIT), Some(MIN_LIMIT));
         watchdog.set_fixed(Some(MS));
         assert_eq!(watchdog.overdue(now + MS), Some(MS));
-        watchdog.computes(5, now + MS);
+        watchdog.computes(0, 5, now + MS);
         assert_eq!(watchdog.overdue(now + MS), None, "it began anew");
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -6,28 +6,34 @@ use millstream_calls::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_values::Started;
 use proptest::prelude::*;
 
+use millstream_engine::Priority;
+use millstream_values::Value;
+
 use super::*;
+use crate::engine::Shape;
 
 /// Answers a list of numbers with their doubles; refuses a batch with a negative one. Each number is a part, its group
 /// its thousands.
 struct Doubling {
     /// Numbers of each run.
     runs: Arc<Mutex<Vec<Vec<i64>>>>,
+    companies: Mutex<Vec<Company>>,
     clock: Arc<Mutex<Instant>>,
     /// Time that a run takes.
     takes: Duration,
 }
 
 impl BatchEngine for Doubling {
+    type Lane = ();
     type Call = Vec<Option<i64>>;
     type Part = (usize, i64);
     type Outcome = Vec<i64>;
 
-    fn warm_up(&mut self, _: &Batch) -> Result<(), LoadError> {
+    fn warm_up(&self, (): &mut (), _: &Batch) -> Result<(), LoadError> {
         Ok(())
     }
 
-    fn open(&mut self, inputs: Value, _: usize) -> Result<(Self::Call, Vec<Self::Part>), CallError> {
+    fn prepare(&self, inputs: Value, _: Preparing<'_>) -> Result<(Self::Call, Vec<Self::Part>), CallError> {
         let Value::List(numbers) = inputs else {
             return Err(CallError::started(ErrorClass::Invalid, "not a list"));
         };
@@ -39,7 +45,8 @@ impl BatchEngine for Doubling {
         Shape { inputs: 1, tokens: 0, group: Some(part.1.unsigned_abs() / 1000) }
     }
 
-    fn run(&mut self, parts: &[&Self::Part]) -> Result<Vec<i64>, CallError> {
+    fn run(&self, (): &mut (), parts: &[&Self::Part], company: Company) -> Result<Vec<i64>, CallError> {
+        self.companies.lock().unwrap().push(company);
         let numbers: Vec<i64> = parts.iter().map(|part| part.1).collect();
         self.runs.lock().unwrap().push(numbers.clone());
         *self.clock.lock().unwrap() += self.takes;
@@ -55,7 +62,7 @@ impl BatchEngine for Doubling {
         call[part.0] = Some(outcome[at]);
     }
 
-    fn close(&self, call: Self::Call) -> Result<Value, CallError> {
+    fn finish(&self, call: Self::Call) -> Result<Value, CallError> {
         Ok(Value::list(call.into_iter().map(|number| Value::Int(number.unwrap()))))
     }
 
@@ -79,9 +86,11 @@ impl Bench {
     fn taking(takes: Duration, batch: Batch) -> Self {
         let clock = Arc::new(Mutex::new(clock::now()));
         let runs = Arc::<Mutex<Vec<Vec<i64>>>>::default();
-        let engine = Doubling { runs: runs.clone(), clock: clock.clone(), takes };
+        let companies = Mutex::default();
+        let engine = Doubling { runs: runs.clone(), companies, clock: clock.clone(), takes };
         let read = clock.clone();
-        Self { batched: Batched::with_clock(engine, batch, move || *read.lock().unwrap()), clock, runs }
+        let mut lanes = Batched::with_clock(engine, vec![()], batch, move || *read.lock().unwrap());
+        Self { batched: lanes.remove(0), clock, runs }
     }
 
     fn now(&self) -> Instant {
@@ -248,6 +257,43 @@ fn a_panic_gives_back_what_had_not_begun() {
     assert_eq!((error.class, error.started), (ErrorClass::Unavailable, Started::No));
 }
 
+#[test]
+fn calls_take_turns_so_that_nobody_waits_for_the_whole_of_a_large_one() {
+    let mut bench = Bench::new(batch(4, 0));
+    let (large, mut large_pending) = call(&[1; 40]);
+    let (small, mut small_pending) = call(&[2]);
+    let (urgent, mut urgent_pending) = prioritized(&[3; 8], Priority::High);
+    bench.step(vec![large, small, urgent]);
+    for _ in 0..2 {
+        bench.step(Vec::new());
+    }
+    assert_eq!(bench.runs(), [vec![3; 4], vec![3; 4], vec![1; 4]], "the urgent first");
+    assert!(answer(&mut urgent_pending).is_some());
+    bench.step(Vec::new());
+    assert!(answer(&mut small_pending).is_some(), "after one batch of the large one");
+    bench.finish();
+    assert!(answer(&mut large_pending).unwrap().is_ok());
+}
+
+#[test]
+fn lanes_share_the_calls_and_know_whether_they_are_alone() {
+    let clock = Arc::new(Mutex::new(clock::now()));
+    let engine = Doubling {
+        runs: Arc::default(),
+        companies: Mutex::default(),
+        clock: clock.clone(),
+        takes: Duration::from_millis(1),
+    };
+    let mut lanes = Batched::with_clock(engine, vec![(), ()], batch(4, 0), move || *clock.lock().unwrap());
+    let [first, second] = &mut lanes[..] else { panic!("two lanes") };
+    let (large, mut pending) = call(&[1, 2, 3, 4, 5, 6]);
+    assert_eq!(first.step(vec![large]), Stepped { progress: Progress::Busy, num_inputs: 4 });
+    assert_eq!(second.step(Vec::new()), Stepped { progress: Progress::Idle, num_inputs: 2 });
+    assert!(answer(&mut pending).unwrap().is_ok(), "the second lane answers what the first was given");
+    assert_eq!(*first.engine().companies.lock().unwrap(), [Company::Others, Company::Alone]);
+    assert_eq!(first.step(Vec::new()).progress, Progress::Idle);
+}
+
 /// A device with a high price for each run: `auto` learns to wait for company, and stops when nobody comes.
 #[test]
 fn auto_learns_when_company_pays() {
@@ -336,7 +382,7 @@ proptest! {
         }
         bench.step(std::mem::take(&mut inbox));
         bench.finish();
-        prop_assert!(bench.batched.calls.is_empty() && bench.batched.queue.is_empty());
+        prop_assert!(bench.batched.shared.calls.lock().is_empty());
         for run in bench.runs() {
             prop_assert!(run.len() <= max_size);
             prop_assert!(run.iter().all(|number| number.unsigned_abs() / 1000 == run[0].unsigned_abs() / 1000));

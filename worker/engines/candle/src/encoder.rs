@@ -2,11 +2,14 @@
 //! the engine's threads, and gives one row a text.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::Result;
 use millstream_engine::LoadError;
 use millstream_engine_tensors::{Queries, Weights, with_f32};
-use millstream_engine_text::{Encoder, EncoderError, Pooling, Rows, TextModel, TokenBatch, Tokens, pool};
+use millstream_engine_text::{
+    Company, Encoder, EncoderError, Pooling, Rows, TextModel, TokenBatch, Tokens, pool,
+};
 use millstream_pipelines::Task;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -20,13 +23,14 @@ const GROUP_TOKENS: usize = 512;
 /// Fewer tokens than this are not split over threads: a group reads all weights.
 const MIN_GROUP_TOKENS: usize = 64;
 
-/// A loaded model with its threads.
+/// A loaded model with its threads; what is cloned shares them.
+#[derive(Clone)]
 pub(crate) struct BertEncoder {
-    bert: Bert,
-    output: Output,
+    bert: Arc<Bert>,
+    output: Arc<Output>,
     threads: usize,
-    /// `None` with one thread: the caller's own is enough.
-    pool: Option<ThreadPool>,
+    /// For runs that have the engine for themselves. `None` with one thread: the caller's own is enough.
+    pool: Option<Arc<ThreadPool>>,
 }
 
 enum Output {
@@ -62,11 +66,11 @@ impl BertEncoder {
         let pool = (threads > 1).then(|| ThreadPoolBuilder::new().num_threads(threads).build()).transpose();
         let pool = pool
             .map_err(|error| LoadError::NotInstalled(format!("cannot start {threads} threads: {error}")))?;
-        Ok(Self { bert, output, threads, pool })
+        Ok(Self { bert: Arc::new(bert), output: Arc::new(output), threads, pool: pool.map(Arc::new) })
     }
 
     fn run_group(&self, texts: &Packed, threads: usize) -> Result<Rows> {
-        match &self.output {
+        match &*self.output {
             Output::Scores(head) => {
                 let first = self.bert.forward(texts, Queries::First, threads)?;
                 let scores = head.forward(&first, threads)?;
@@ -87,10 +91,12 @@ impl BertEncoder {
 }
 
 impl Encoder for BertEncoder {
-    fn run(&mut self, batch: &TokenBatch) -> std::result::Result<Rows, EncoderError> {
-        let groups = groups(batch, self.threads);
-        let inner = if groups.len() >= self.threads { 1 } else { self.threads };
-        let results: Result<Vec<Rows>> = match &self.pool {
+    fn run(&mut self, batch: &TokenBatch, company: Company) -> std::result::Result<Rows, EncoderError> {
+        let pool = self.pool.as_ref().filter(|_| company == Company::Alone);
+        let threads = if pool.is_some() { self.threads } else { 1 };
+        let groups = groups(batch, threads);
+        let inner = if groups.len() >= threads { 1 } else { threads };
+        let results: Result<Vec<Rows>> = match pool {
             Some(pool) => {
                 pool.install(|| groups.par_iter().map(|group| self.run_group(group, inner)).collect())
             }
@@ -102,7 +108,7 @@ impl Encoder for BertEncoder {
     }
 
     fn memory_bytes(&self) -> u64 {
-        let head = match &self.output {
+        let head = match &*self.output {
             Output::Scores(head) => head.memory_bytes(),
             Output::Vectors(_) => 0,
         };

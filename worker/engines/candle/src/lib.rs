@@ -67,7 +67,8 @@ impl EngineFactory for CandleFactory {
         let model = TextModel::load(dir, args.spec.task)?;
         (args.progress)("loading weights");
         let encoder = BertEncoder::load(dir, &model, args.threads)?;
-        Ok(Engine::Stepping(Box::new(TextEngine::new(model, encoder).batched(&args.spec.batch))))
+        let encoders = vec![encoder; args.num_lanes()];
+        Ok(Engine::lanes(TextEngine::lanes(model, encoders, &args.spec.batch)))
     }
 }
 

@@ -19,7 +19,9 @@ pub(crate) fn load(dir: &Path, task: Task, threads: usize) -> Result<Box<dyn Ste
     let spec = spec(task);
     let args = LoadArgs { spec: &spec, model_dir: Some(dir.to_owned()), threads, progress: &|_| () };
     match CandleFactory::new().load(&args)? {
-        Engine::Stepping(mut engine) => engine.warm_up().map(|()| engine),
+        Engine::Stepping(mut lanes) => {
+            lanes.iter_mut().try_for_each(|lane| lane.warm_up()).map(|()| lanes.remove(0))
+        }
         Engine::Concurrent(_) => panic!("expected a stepping engine"),
     }
 }

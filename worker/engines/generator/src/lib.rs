@@ -68,7 +68,7 @@ impl EngineFactory for GeneratorFactory {
 
     fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
         self.accepts(args)?;
-        Ok(Engine::Stepping(Box::new(load(model_dir(args)?, args)?)))
+        Ok(Engine::stepping(load(model_dir(args)?, args)?))
     }
 }
 

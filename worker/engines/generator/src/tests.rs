@@ -19,7 +19,9 @@ fn load(dir: &Path) -> Result<Box<dyn SteppingEngine>, LoadError> {
     let spec = spec(Task::Generate);
     let args = LoadArgs { spec: &spec, model_dir: Some(dir.to_owned()), threads: 2, progress: &|_| () };
     match GeneratorFactory::new().load(&args)? {
-        Engine::Stepping(mut engine) => engine.warm_up().map(|()| engine),
+        Engine::Stepping(mut lanes) => {
+            lanes.iter_mut().try_for_each(|lane| lane.warm_up()).map(|()| lanes.remove(0))
+        }
         Engine::Concurrent(_) => panic!("expected a stepping engine"),
     }
 }

@@ -161,9 +161,10 @@ fn load(
 ) -> Result<Box<dyn SteppingEngine>, Failure> {
     let args = LoadArgs { spec, model_dir: Some(dir.to_path_buf()), threads, progress: &|_| {} };
     match factory.load(&args)? {
-        Engine::Stepping(mut engine) => {
-            engine.warm_up()?;
-            Ok(engine)
+        Engine::Stepping(mut lanes) => {
+            let mut first = lanes.remove(0);
+            first.warm_up()?;
+            Ok(first)
         }
         Engine::Concurrent(_) => Err("not a stepping engine".into()),
     }

@@ -77,14 +77,13 @@ impl EngineFactory for OnnxFactory {
             task => Some(TextModel::load(&tokenizer_dir(&file, args), task)?),
         };
         (args.progress)(&format!("loading {}", file.file_name().unwrap_or_default().display()));
-        let model = Model::open(&environment, &file, args.threads.max(1))?;
+        let lanes = Model::open(&environment, &file, (args.threads.max(1), args.num_lanes()))?;
         let Some(text) = text else {
-            return Ok(Engine::Stepping(Box::new(
-                TensorEngine::new(model, args.spec)?.batched(&args.spec.batch),
-            )));
+            return Ok(Engine::lanes(TensorEngine::lanes(lanes, args.spec)?));
         };
-        let encoder = OnnxEncoder::new(model, &text)?;
-        Ok(Engine::Stepping(Box::new(TextEngine::new(text, encoder).batched(&args.spec.batch))))
+        let encoders =
+            lanes.into_iter().map(|lane| OnnxEncoder::new(lane, &text)).collect::<Result<_, _>>()?;
+        Ok(Engine::lanes(TextEngine::lanes(text, encoders, &args.spec.batch)))
     }
 }
 

@@ -1,28 +1,40 @@
 //! A model's session: opening it, what it takes and gives, running it.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use millstream_batching::Company;
 use millstream_engine::LoadError;
 use millstream_values::Tensor;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, ValueType};
+use parking_lot::Mutex;
 
 use crate::bridge::{copy_out, dtype_of, lend};
 use crate::external::external_files;
 use crate::port::{Dim, Port};
 
-/// An opened model.
+/// An opened model: what it takes and gives, which its lanes share.
+#[derive(Debug)]
 pub(crate) struct Model {
-    session: Session,
     /// What it takes, in its own order.
     pub(crate) inputs: Vec<Port>,
     /// What it gives, in its own order; outputs that are not tensors of numbers are left out.
     pub(crate) outputs: Vec<Port>,
     /// Bytes of its weights on disk.
     pub(crate) num_bytes: u64,
+}
+
+/// What runs a model, one run at a time: a session with one thread, and one with all threads that the lanes share for runs that have
+/// no company. Their packed weights are the same.
+pub(crate) struct Lane {
+    model: Arc<Model>,
+    own: Session,
+    /// `None` where the lane's own session has all threads.
+    whole: Option<Arc<Mutex<Session>>>,
 }
 
 /// Why a run gave nothing.
@@ -58,18 +70,40 @@ impl From<ort::Error> for RunError {
 }
 
 impl Model {
-    /// Opens the model in `file`, to be run on `threads` threads.
+    /// Opens the model in `file`, to be run on `threads` threads by so many lanes.
     ///
     /// # Errors
     /// [`LoadError::Model`] for files that ONNX Runtime does not read or that keep weights outside their folder,
     /// [`LoadError::Unsupported`] for inputs that are not tensors of numbers.
-    pub(crate) fn open(environment: &Environment, file: &Path, threads: usize) -> Result<Self, LoadError> {
+    pub(crate) fn open(
+        environment: &Environment,
+        file: &Path,
+        (threads, num_lanes): (usize, usize),
+    ) -> Result<Vec<Lane>, LoadError> {
         let external = external_files(file)?;
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
         let num_bytes = size(file) + external.iter().map(|path| size(path)).sum::<u64>();
-        let session = session(environment, file, threads).map_err(|error| {
-            LoadError::Model(format!("ONNX Runtime does not read `{}`: {}", file.display(), error.message()))
-        })?;
+        let weights = PrepackedWeights::new();
+        let open = |threads| {
+            session(environment, file, threads, &weights).map_err(|error| {
+                LoadError::Model(format!(
+                    "ONNX Runtime does not read `{}`: {}",
+                    file.display(),
+                    error.message()
+                ))
+            })
+        };
+        let first = open(threads)?;
+        let model = Arc::new(Self::of(&first, file, num_bytes)?);
+        if num_lanes <= 1 {
+            return Ok(vec![Lane { model, own: first, whole: None }]);
+        }
+        let whole = Arc::new(Mutex::new(first));
+        let lane = |_| Ok(Lane { model: model.clone(), own: open(1)?, whole: Some(whole.clone()) });
+        (0..num_lanes).map(lane).collect()
+    }
+
+    fn of(session: &Session, file: &Path, num_bytes: u64) -> Result<Self, LoadError> {
         let inputs = session.inputs().iter().map(|outlet| port(outlet, "input")).collect::<Result<_, _>>()?;
         let mut outputs = Vec::new();
         for outlet in session.outputs() {
@@ -84,39 +118,62 @@ impl Model {
                 file.display()
             )));
         }
-        Ok(Self { session, inputs, outputs, num_bytes })
+        Ok(Self { inputs, outputs, num_bytes })
+    }
+}
+
+impl Lane {
+    /// The model that it runs.
+    pub(crate) fn model(&self) -> &Arc<Model> {
+        &self.model
     }
 
-    /// Runs the model on tensors in the order of `inputs`; gives tensors in the order of `outputs`.
+    /// Runs the model on tensors in the order of its inputs; gives tensors in the order of its outputs.
     ///
     /// # Errors
     /// [`RunError`] as ONNX Runtime says.
-    pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+    pub(crate) fn run(&mut self, inputs: &[Tensor], company: Company) -> Result<Vec<Tensor>, RunError> {
         let lent = inputs.iter().map(lend).collect::<ort::Result<Vec<_>>>()?;
-        let outputs = self.session.run(&lent[..])?;
-        let copied = self.outputs.iter().map(|port| match outputs.get(&port.name) {
-            Some(value) => copy_out(value, port.dtype).map_err(RunError::from),
-            None => Err(RunError::Failed(format!("output `{}` is missing", port.name))),
-        });
-        copied.collect()
+        let model = self.model.clone();
+        self.run_values(&lent, company, |outputs| {
+            let copied = model.outputs.iter().map(|port| match outputs.get(&port.name) {
+                Some(value) => copy_out(value, port.dtype).map_err(RunError::from),
+                None => Err(RunError::Failed(format!("output `{}` is missing", port.name))),
+            });
+            copied.collect()
+        })
     }
 
-    /// Runs the model on ready-made values in the order of `inputs`; the caller reads the outputs.
+    /// Runs the model on ready-made values in the order of its inputs; `read` takes what is wanted of the outputs.
     ///
     /// # Errors
-    /// [`RunError`] as ONNX Runtime says.
-    pub(crate) fn run_values(
+    /// [`RunError`] as ONNX Runtime says, and that of `read`.
+    pub(crate) fn run_values<T>(
         &mut self,
         inputs: &[SessionInputValue<'_>],
-    ) -> Result<SessionOutputs<'_>, RunError> {
-        Ok(self.session.run(inputs)?)
+        company: Company,
+        read: impl FnOnce(&SessionOutputs<'_>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        // Taken only if no other lane has it: a run that began alone may have got company meanwhile.
+        let whole = self.whole.as_ref().filter(|_| company == Company::Alone);
+        match whole.and_then(|whole| whole.try_lock()) {
+            Some(mut whole) => read(&whole.run(inputs)?),
+            None => read(&self.own.run(inputs)?),
+        }
     }
 }
 
 /// Threads wait instead of spinning: replicas share their cores with one another and with the servers, and a thread that
 /// spins for its neighbour's work takes the core that the neighbour needs.
-fn session(environment: &Environment, file: &Path, threads: usize) -> ort::Result<Session> {
+fn session(
+    environment: &Environment,
+    file: &Path,
+    threads: usize,
+    weights: &PrepackedWeights,
+) -> ort::Result<Session> {
     Session::builder(environment)?
+        .with_prepacked_weights(weights)
+        .map_err(plain)?
         .with_optimization_level(GraphOptimizationLevel::Level3)
         .map_err(plain)?
         .with_intra_threads(threads)

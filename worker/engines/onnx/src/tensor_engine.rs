@@ -5,27 +5,28 @@
 //! than a batch holds runs in several.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 
-use millstream_batching::{BatchEngine, Batched, Shape};
+use millstream_batching::{BatchEngine, Batched, Company, Preparing, Shape};
 use millstream_engine::{LoadError, invalid_input};
 use millstream_pipelines::{Batch, DeploymentSpec};
 use millstream_values::{CallError, DType, ErrorClass, Map, Tensor, Value};
 use smallvec::{SmallVec, smallvec};
 
 use crate::convert::to_tensors;
-use crate::model::{Model, RunError};
+use crate::model::{Lane, Model, RunError};
 use crate::pack::{alike, join, num_rows, rows_of, starts};
 use crate::port::{Dim, Port};
 
 /// A tensor model being served.
 pub(crate) struct TensorEngine {
-    model: Model,
+    model: Arc<Model>,
     /// What calls must bring: the model's inputs, narrowed by the declared signature.
     ports: Vec<Port>,
     /// An answer's names, without their tensors: answers are copies of it.
     answer: Map,
-    /// Whether rows of several calls may run together; found out by [`warm_up`](BatchEngine::warm_up).
-    joins: bool,
+    /// Whether rows of several calls may run together; found out by the first [`warm_up`](BatchEngine::warm_up).
+    joins: OnceLock<bool>,
 }
 
 /// Rows of a call, in the order of the model's inputs.
@@ -52,11 +53,17 @@ impl Outputs {
 }
 
 impl TensorEngine {
-    /// An engine for `model` as `spec` declares it.
+    /// What serves calls with these lanes of a model, as `spec` declares it.
     ///
     /// # Errors
     /// [`LoadError::Unsupported`] when the declared signature is not the model's.
-    pub(crate) fn new(model: Model, spec: &DeploymentSpec) -> Result<Self, LoadError> {
+    pub(crate) fn lanes(lanes: Vec<Lane>, spec: &DeploymentSpec) -> Result<Vec<Batched<Self>>, LoadError> {
+        let Some(first) = lanes.first() else { return Ok(Vec::new()) };
+        let engine = Self::new(first.model().clone(), spec)?;
+        Ok(Batched::lanes(engine, lanes, spec.batch.clone()))
+    }
+
+    fn new(model: Arc<Model>, spec: &DeploymentSpec) -> Result<Self, LoadError> {
         let mut ports = model.inputs.clone();
         for (name, declared) in &spec.signature {
             let port = ports.iter_mut().find(|port| port.name == *name).ok_or_else(|| {
@@ -69,12 +76,11 @@ impl TensorEngine {
             port.narrow(declared).map_err(LoadError::Unsupported)?;
         }
         let answer = model.outputs.iter().map(|port| (port.name.as_str().into(), Value::None)).collect();
-        Ok(Self { model, ports, answer, joins: false })
+        Ok(Self { model, ports, answer, joins: OnceLock::new() })
     }
 
-    /// What serves calls with it.
-    pub(crate) fn batched(self, batch: &Batch) -> Batched<Self> {
-        Batched::new(self, batch.clone())
+    fn joins(&self) -> bool {
+        self.joins.get().is_some_and(|joins| *joins)
     }
 
     /// Whether the model leaves the first axis of everything open, so that it could be the calls'.
@@ -84,13 +90,14 @@ impl TensorEngine {
     }
 
     /// Whether three made-up rows give together what they give apart.
-    fn try_joining(&mut self) -> Result<bool, RunError> {
+    fn try_joining(&self, lane: &mut Lane) -> Result<bool, RunError> {
         let inputs = made_up(&self.ports, 3);
         let (Some(one), Some(two)) = (rows_of(&inputs, 0, 1), rows_of(&inputs, 1, 3)) else {
             return Ok(false);
         };
-        let whole = self.model.run(&inputs)?;
-        let (one, two) = (self.model.run(&one)?, self.model.run(&two)?);
+        let mut run = |inputs: &[Tensor]| lane.run(inputs, Company::Others);
+        let whole = run(&inputs)?;
+        let (one, two) = (run(&one)?, run(&two)?);
         let same = |start, end, apart: &[Tensor]| {
             rows_of(&whole, start, end).is_some_and(|together| alike(&together, apart))
         };
@@ -99,22 +106,27 @@ impl TensorEngine {
 }
 
 impl BatchEngine for TensorEngine {
+    type Lane = Lane;
     /// Outputs of each part, in the order of the parts.
     type Call = SmallVec<[Vec<Tensor>; 1]>;
     type Part = TensorPart;
     type Outcome = Outputs;
 
-    fn warm_up(&mut self, batch: &Batch) -> Result<(), LoadError> {
-        if batch.max_size > 1 && self.rows_are_open() {
-            match self.try_joining() {
-                Ok(joins) => self.joins = joins,
-                Err(error) => tracing::debug!(error = error.reason(), "a trial batch did not run"),
-            }
-            if !self.joins {
+    fn warm_up(&self, lane: &mut Lane, batch: &Batch) -> Result<(), LoadError> {
+        if batch.max_size > 1 && self.rows_are_open() && self.joins.get().is_none() {
+            let joins = self.try_joining(lane).unwrap_or_else(|error| {
+                tracing::debug!(error = error.reason(), "a trial batch did not run");
+                false
+            });
+            if !joins {
                 tracing::info!("rows of this model depend on one another; calls run one by one");
             }
+            // Lanes are warmed up one after the other: nobody has set it meanwhile.
+            let _ = self.joins.set(joins);
         }
-        match self.model.run(&made_up(&self.ports, 1)) {
+        let inputs = made_up(&self.ports, 1);
+        let ran = lane.run(&inputs, Company::Others).and_then(|_| lane.run(&inputs, Company::Alone));
+        match ran {
             Ok(_) => Ok(()),
             // Made-up sizes and values need not suit the model; real ones may.
             Err(RunError::Refused(reason)) => {
@@ -127,9 +139,13 @@ impl BatchEngine for TensorEngine {
         }
     }
 
-    fn open(&mut self, inputs: Value, max_size: usize) -> Result<(Self::Call, Vec<TensorPart>), CallError> {
+    fn prepare(
+        &self,
+        inputs: Value,
+        Preparing { max_size, .. }: Preparing<'_>,
+    ) -> Result<(Self::Call, Vec<TensorPart>), CallError> {
         let tensors = to_tensors(&inputs, &self.ports)?;
-        let rows = if self.joins { num_rows(&tensors).unwrap_or(0) } else { 0 };
+        let rows = if self.joins() { num_rows(&tensors).unwrap_or(0) } else { 0 };
         let parts = if rows > max_size {
             let slices = (0..rows).step_by(max_size.max(1)).map(|start| {
                 let tensors = rows_of(&tensors, start, rows.min(start + max_size))?;
@@ -145,19 +161,19 @@ impl BatchEngine for TensorEngine {
 
     fn shape(&self, part: &TensorPart) -> Shape {
         let rows = num_rows(&part.tensors);
-        let group = rows.filter(|_| self.joins).map(|_| row_shape(&part.tensors));
+        let group = rows.filter(|_| self.joins()).map(|_| row_shape(&part.tensors));
         Shape { inputs: rows.unwrap_or(1), tokens: 0, group }
     }
 
-    fn run(&mut self, parts: &[&TensorPart]) -> Result<Outputs, CallError> {
+    fn run(&self, lane: &mut Lane, parts: &[&TensorPart], company: Company) -> Result<Outputs, CallError> {
         if let [part] = parts {
-            let tensors = self.model.run(&part.tensors).map_err(|error| failed(&error))?;
+            let tensors = lane.run(&part.tensors, company).map_err(|error| failed(&error))?;
             return Ok(Outputs { tensors, starts: None });
         }
         let tensors: Vec<&[Tensor]> = parts.iter().map(|part| &part.tensors[..]).collect();
         let rows: Vec<usize> = tensors.iter().map(|tensors| num_rows(tensors).unwrap_or(0)).collect();
         let joined = join(&tensors).map_err(|error| failed(&RunError::Failed(error.to_string())))?;
-        let tensors = self.model.run(&joined).map_err(|error| failed(&error))?;
+        let tensors = lane.run(&joined, company).map_err(|error| failed(&error))?;
         let starts = starts(&tensors, &rows).ok_or_else(|| {
             failed(&RunError::Failed("an output does not have one row for each input row".to_owned()))
         })?;
@@ -168,7 +184,7 @@ impl BatchEngine for TensorEngine {
         call[part.index] = outputs.of_part(at);
     }
 
-    fn close(&self, mut call: Self::Call) -> Result<Value, CallError> {
+    fn finish(&self, mut call: Self::Call) -> Result<Value, CallError> {
         let outputs = if call.len() == 1 {
             call.swap_remove(0)
         } else {
@@ -275,11 +291,11 @@ mod tests {
             (classifier, true),
             ("tests/data/running_sum.onnx", false),
         ] {
-            let model = Model::open(&environment, &crate_dir.join(file), 1).unwrap();
-            let (ports, answer) = (model.inputs.clone(), Map::new());
-            let mut engine = TensorEngine { model, ports, answer, joins: false };
-            engine.warm_up(&Batch::default()).unwrap();
-            assert_eq!(engine.joins, joins, "{file}");
+            let mut lane = Model::open(&environment, &crate_dir.join(file), (1, 1)).unwrap().remove(0);
+            let (model, answer) = (lane.model().clone(), Map::new());
+            let engine = TensorEngine { ports: model.inputs.clone(), model, answer, joins: OnceLock::new() };
+            engine.warm_up(&mut lane, &Batch::default()).unwrap();
+            assert_eq!(engine.joins(), joins, "{file}");
         }
     }
 }

@@ -4,19 +4,19 @@
 use std::borrow::Cow;
 
 use millstream_engine::LoadError;
-use millstream_engine_text::{Encoder, EncoderError, Pooling, Rows, TextModel, TokenBatch, pool};
+use millstream_engine_text::{Company, Encoder, EncoderError, Pooling, Rows, TextModel, TokenBatch, pool};
 use millstream_pipelines::Task;
 use millstream_values::DType;
-use ort::session::SessionInputValue;
+use ort::session::{SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, Tensor};
 
 use crate::bridge::sizes;
-use crate::model::Model;
+use crate::model::{Lane, RunError};
 use crate::port::Port;
 
 /// An embedder, cross-encoder or classifier.
 pub(crate) struct OnnxEncoder {
-    model: Model,
+    lane: Lane,
     /// What goes to each input, in the model's order.
     feeds: Vec<Feed>,
     output: Port,
@@ -43,10 +43,10 @@ impl OnnxEncoder {
     ///
     /// # Errors
     /// [`LoadError::Unsupported`] when the graph's inputs or outputs are not a text encoder's.
-    pub(crate) fn new(model: Model, text: &TextModel) -> Result<Self, LoadError> {
-        let feeds = model.inputs.iter().map(feed).collect::<Result<_, _>>()?;
-        let output = choose_output(&model.outputs, text.task)?.clone();
-        Ok(Self { model, feeds, output, pooling: text.sentence.pooling })
+    pub(crate) fn new(lane: Lane, text: &TextModel) -> Result<Self, LoadError> {
+        let feeds = lane.model().inputs.iter().map(feed).collect::<Result<_, _>>()?;
+        let output = choose_output(&lane.model().outputs, text.task)?.clone();
+        Ok(Self { lane, feeds, output, pooling: text.sentence.pooling })
     }
 }
 
@@ -95,32 +95,30 @@ fn choose_output(outputs: &[Port], task: Task) -> Result<&Port, LoadError> {
 }
 
 impl Encoder for OnnxEncoder {
-    fn run(&mut self, batch: &TokenBatch) -> Result<Rows, EncoderError> {
-        let told = |error: &ort::Error| EncoderError(error.message().to_owned());
-        let values = self.feeds.iter().map(|feed| value(*feed, batch)).collect::<ort::Result<Vec<_>>>();
-        let outputs = self
-            .model
-            .run_values(&values.map_err(|error| told(&error))?)
-            .map_err(|error| EncoderError(error.reason().to_owned()))?;
-        let output = outputs
-            .get(&self.output.name)
-            .ok_or_else(|| EncoderError(format!("output `{}` is missing", self.output.name)))?;
-        let (shape, numbers) = floats(output, self.output.dtype).map_err(|error| told(&error))?;
-        match shape[..] {
-            [rows] if rows == batch.rows => Ok(Rows { width: 1, data: numbers.into_owned() }),
-            [rows, width] if rows == batch.rows => Ok(Rows { width, data: numbers.into_owned() }),
-            [rows, tokens, size] if rows == batch.rows && tokens == batch.width => {
-                Ok(Rows { width: size, data: pool(&numbers, batch, size, self.pooling) })
+    fn run(&mut self, batch: &TokenBatch, company: Company) -> Result<Rows, EncoderError> {
+        let Self { lane, feeds, output: port, pooling } = self;
+        let values = feeds.iter().map(|feed| value(*feed, batch)).collect::<ort::Result<Vec<_>>>();
+        let values = values.map_err(|error| EncoderError(error.message().to_owned()))?;
+        let read = |outputs: &SessionOutputs<'_>| {
+            let missing = || RunError::Failed(format!("output `{}` is missing", port.name));
+            let (shape, numbers) = floats(outputs.get(&port.name).ok_or_else(missing)?, port.dtype)?;
+            match shape[..] {
+                [rows] if rows == batch.rows => Ok(Rows { width: 1, data: numbers.into_owned() }),
+                [rows, width] if rows == batch.rows => Ok(Rows { width, data: numbers.into_owned() }),
+                [rows, tokens, size] if rows == batch.rows && tokens == batch.width => {
+                    Ok(Rows { width: size, data: pool(&numbers, batch, size, *pooling) })
+                }
+                _ => Err(RunError::Failed(format!(
+                    "output `{}` has the shape {shape:?} for {} texts of {} tokens",
+                    port.name, batch.rows, batch.width
+                ))),
             }
-            _ => Err(EncoderError(format!(
-                "output `{}` has the shape {shape:?} for {} texts of {} tokens",
-                self.output.name, batch.rows, batch.width
-            ))),
-        }
+        };
+        lane.run_values(&values, company, read).map_err(|error| EncoderError(error.reason().to_owned()))
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.model.num_bytes
+        self.lane.model().num_bytes
     }
 }
 

@@ -127,6 +127,7 @@ pub fn spec(task: Task) -> DeploymentSpec {
             max_replicas_per_node: None,
         },
         batch: Batch::default(),
+        lanes: None,
         autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 16,

@@ -1,7 +1,7 @@
 //! Answers of the text tasks, in the form that pipelines and protocols expect.
 
 use bytes::Bytes;
-use millstream_values::{DType, Tensor, TensorError, Value};
+use millstream_values::{CallError, DType, ErrorClass, Tensor, TensorError, Value};
 
 /// Numbers that are read as the bytes of a tensor, where they lie.
 struct Numbers(Vec<f32>);
@@ -57,6 +57,12 @@ pub fn classified(labels: &[Value], probabilities: &[f32]) -> Value {
         ("labels", Value::list(best.iter().map(|&(at, _)| labels[at].clone()))),
         ("scores", Value::list(best.iter().map(|&(_, score)| Value::Float(f64::from(score))))),
     ])
+}
+
+/// A failure that is not the caller's fault: the reason goes to the log, the caller learns what failed.
+pub(crate) fn failed(what: &str, reason: &str) -> CallError {
+    tracing::warn!(error = reason, "a call failed in a text engine");
+    CallError::started(ErrorClass::Internal, format!("{what} failed on these inputs"))
 }
 
 #[cfg(test)]

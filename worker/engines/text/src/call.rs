@@ -6,6 +6,9 @@ use millstream_engine::invalid_input;
 use millstream_pipelines::Task;
 use millstream_values::{CallError, Map, Value};
 
+/// Most texts of one call.
+const MAX_TEXTS: usize = 256;
+
 /// A call of `task = "embed"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbedCall {
@@ -91,6 +94,7 @@ fn parse_rerank(map: &Map) -> Result<RerankCall, CallError> {
         Value::List(documents) => documents.to_vec(),
         other => return Err(wrong_type("documents", other, "a list of texts")),
     };
+    check_number("documents", documents.len())?;
     let texts = documents
         .iter()
         .enumerate()
@@ -122,16 +126,26 @@ fn document_text(at: usize, document: &Value) -> Result<Arc<str>, CallError> {
 fn texts(map: &Map, name: &str) -> Result<Vec<Arc<str>>, CallError> {
     match required(map, name)? {
         Value::Text(text) => Ok(vec![text.clone()]),
-        Value::List(values) => values
-            .iter()
-            .enumerate()
-            .map(|(at, value)| match value {
+        Value::List(values) => {
+            check_number(name, values.len())?;
+            let texts = values.iter().enumerate().map(|(at, value)| match value {
                 Value::Text(text) => Ok(text.clone()),
                 other => Err(wrong_type(&format!("{name}[{at}]"), other, "text")),
-            })
-            .collect(),
+            });
+            texts.collect()
+        }
         other => Err(wrong_type(name, other, "a list of texts")),
     }
+}
+
+/// One call takes so many texts, so that it is known what it costs.
+fn check_number(name: &str, number: usize) -> Result<(), CallError> {
+    if number <= MAX_TEXTS {
+        return Ok(());
+    }
+    Err(invalid_input(format!(
+        "`{name}` has {number} texts; at most {MAX_TEXTS} go into one call: send them in several, or use `for_each`"
+    )))
 }
 
 fn required<'a>(map: &'a Map, name: &str) -> Result<&'a Value, CallError> {

@@ -2,26 +2,29 @@
 //!
 //! Which texts run together, and when, is decided by [`Batched`]; here is what a batch of them means to the model.
 
-use millstream_batching::{BatchEngine, Batched, Shape};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use millstream_batching::{BatchEngine, Batched, Company, Preparing, Shape};
 use millstream_engine::LoadError;
 use millstream_pipelines::{Batch, Task};
-use millstream_values::{CallError, ErrorClass, Value};
+use millstream_values::{CallError, Value};
 
-use crate::answer::{classified, embedded, ranked};
+use crate::answer::{classified, embedded, failed, ranked};
 use crate::batch::TokenBatch;
 use crate::call::TextCall;
 use crate::model::TextModel;
 use crate::pool::normalize;
 use crate::tokens::Tokens;
 
-/// Computes a model's numbers.
-pub trait Encoder: Send {
+/// Computes a model's numbers, one batch at a time. An engine has one for each of its lanes.
+pub trait Encoder: Send + 'static {
     /// Runs the model once: for `embed` the pooled vectors (not yet normalised), for `rerank` and `classify` the head's
     /// raw outputs.
     ///
     /// # Errors
     /// [`EncoderError`] when this batch does not run; the engine then tries its calls one by one.
-    fn run(&mut self, batch: &TokenBatch) -> Result<Rows, EncoderError>;
+    fn run(&mut self, batch: &TokenBatch, company: Company) -> Result<Rows, EncoderError>;
 
     /// Bytes of memory that the model holds, as far as is known.
     fn memory_bytes(&self) -> u64;
@@ -44,10 +47,11 @@ pub struct EncoderError(pub String);
 /// An embedder, cross-encoder or classifier on some [`Encoder`].
 pub struct TextEngine<E> {
     model: TextModel,
-    encoder: E,
     labels: Vec<Value>,
     /// Numbers in a row, known after the first run.
-    width: usize,
+    width: AtomicUsize,
+    memory_bytes: u64,
+    encoder: PhantomData<fn() -> E>,
 }
 
 /// A call under way.
@@ -64,23 +68,23 @@ pub struct TextPart {
 }
 
 impl<E: Encoder> TextEngine<E> {
-    /// An engine for `model`.
+    /// What serves calls to `model`: a lane for each of these encoders.
     #[must_use]
-    pub fn new(model: TextModel, encoder: E) -> Self {
+    pub fn lanes(model: TextModel, encoders: Vec<E>, batch: &Batch) -> Vec<Batched<Self>> {
         let num_labels = if model.task == Task::Classify { model.config.num_labels() } else { 0 };
         let labels = (0..num_labels).map(|at| Value::from(model.config.label(at))).collect();
-        Self { model, encoder, labels, width: 0 }
+        let memory_bytes = encoders.first().map_or(0, Encoder::memory_bytes);
+        let engine = Self { model, labels, width: AtomicUsize::new(0), memory_bytes, encoder: PhantomData };
+        Batched::lanes(engine, encoders, batch.clone())
     }
 
-    /// What serves calls with it.
-    #[must_use]
-    pub fn batched(self, batch: &Batch) -> Batched<Self> {
-        Batched::new(self, batch.clone())
+    fn width(&self) -> usize {
+        self.width.load(Ordering::Relaxed)
     }
 
     /// Runs the model and checks the shape of what it gives.
-    fn run_batch(&mut self, batch: &TokenBatch) -> Result<Rows, EncoderError> {
-        let rows = self.encoder.run(batch)?;
+    fn run_batch(&self, encoder: &mut E, batch: &TokenBatch, company: Company) -> Result<Rows, EncoderError> {
+        let rows = encoder.run(batch, company)?;
         if rows.data.len() != batch.rows * rows.width {
             let (found, expected) = (rows.data.len(), batch.rows * rows.width);
             return Err(EncoderError(format!("the model gave {found} numbers instead of {expected}")));
@@ -88,7 +92,7 @@ impl<E: Encoder> TextEngine<E> {
         let expected = match self.model.task {
             Task::Rerank => 1,
             Task::Classify => self.labels.len(),
-            _ if self.width > 0 => self.width,
+            _ if self.width() > 0 => self.width(),
             _ => rows.width,
         };
         if rows.width != expected {
@@ -97,19 +101,20 @@ impl<E: Encoder> TextEngine<E> {
                 rows.width
             )));
         }
-        self.width = rows.width;
+        self.width.store(rows.width, Ordering::Relaxed);
         Ok(rows)
     }
 }
 
 impl<E: Encoder> BatchEngine for TextEngine<E> {
+    type Lane = E;
     type Call = TextJob;
     type Part = TextPart;
     type Outcome = Rows;
 
     const DEFAULT_MAX_TOKENS: usize = 16_384;
 
-    fn warm_up(&mut self, batch: &Batch) -> Result<(), LoadError> {
+    fn warm_up(&self, encoder: &mut E, batch: &Batch) -> Result<(), LoadError> {
         let broken =
             |reason: &str| LoadError::Model(format!("the model does not run: {reason}; check its files"));
         let short = self.model.tokenizer.encode("warm up").map_err(|error| broken(&error))?;
@@ -120,15 +125,21 @@ impl<E: Encoder> BatchEngine for TextEngine<E> {
         long.type_ids = vec![0; long.ids.len()];
         for (tokens, rows) in [(&short, 1), (&long, batch.max_size.clamp(1, 8) as usize)] {
             let batch = TokenBatch::of(std::iter::repeat_n(tokens, rows), self.model.tokenizer.pad_id());
-            self.run_batch(&batch).map_err(|error| broken(&error.0))?;
+            for company in [Company::Alone, Company::Others] {
+                self.run_batch(encoder, &batch, company).map_err(|error| broken(&error.0))?;
+            }
         }
         Ok(())
     }
 
-    fn open(&mut self, inputs: Value, _: usize) -> Result<(TextJob, Vec<TextPart>), CallError> {
+    fn prepare(
+        &self,
+        inputs: Value,
+        preparing: Preparing<'_>,
+    ) -> Result<(TextJob, Vec<TextPart>), CallError> {
         let call = TextCall::parse(self.model.task, &inputs)?;
-        let tokens = self.model.encode(&call).map_err(|error| failed("the tokenizer", &error))?;
-        let rows = vec![0.0; tokens.len() * self.width];
+        let tokens = self.model.encode(&call, || preparing.go_on())?;
+        let rows = vec![0.0; tokens.len() * self.width()];
         let parts = tokens.into_iter().enumerate().map(|(index, tokens)| TextPart { index, tokens });
         Ok((TextJob { call, rows }, parts.collect()))
     }
@@ -137,9 +148,10 @@ impl<E: Encoder> BatchEngine for TextEngine<E> {
         Shape { inputs: 1, tokens: part.tokens.len(), group: Some(0) }
     }
 
-    fn run(&mut self, parts: &[&TextPart]) -> Result<Rows, CallError> {
+    fn run(&self, encoder: &mut E, parts: &[&TextPart], company: Company) -> Result<Rows, CallError> {
         let batch = TokenBatch::of(parts.iter().map(|part| &part.tokens), self.model.tokenizer.pad_id());
-        let mut rows = self.run_batch(&batch).map_err(|error| failed("the model", &error.0))?;
+        let mut rows =
+            self.run_batch(encoder, &batch, company).map_err(|error| failed("the model", &error.0))?;
         if self.model.task == Task::Embed && self.model.sentence.normalize {
             normalize(&mut rows.data, rows.width);
         }
@@ -155,9 +167,9 @@ impl<E: Encoder> BatchEngine for TextEngine<E> {
             .copy_from_slice(&outcome.data[at * width..(at + 1) * width]);
     }
 
-    fn close(&self, job: TextJob) -> Result<Value, CallError> {
+    fn finish(&self, job: TextJob) -> Result<Value, CallError> {
         match &job.call {
-            TextCall::Embed(call) => embedded(call.texts.len(), self.width, job.rows)
+            TextCall::Embed(call) => embedded(call.texts.len(), self.width(), job.rows)
                 .map_err(|error| failed("the answer", &error.to_string())),
             TextCall::Rerank(call) => Ok(ranked(&call.documents, &job.rows, call.keep)),
             TextCall::Classify(_) => Ok(classified(&self.labels, &job.rows)),
@@ -165,14 +177,8 @@ impl<E: Encoder> BatchEngine for TextEngine<E> {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.encoder.memory_bytes()
+        self.memory_bytes
     }
-}
-
-/// A failure that is not the caller's fault: the reason goes to the log, the caller learns what failed.
-fn failed(what: &str, reason: &str) -> CallError {
-    tracing::warn!(error = reason, "a call failed in a text engine");
-    CallError::started(ErrorClass::Internal, format!("{what} failed on these inputs"))
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ mod model;
 mod pool;
 mod tokens;
 
+pub use millstream_batching::Company;
+
 pub use answer::{classified, embedded, ranked};
 pub use batch::TokenBatch;
 pub use call::{ClassifyCall, EmbedCall, RerankCall, TextCall};
@@ -24,4 +26,4 @@ pub use engine::{Encoder, EncoderError, Rows, TextEngine, TextJob, TextPart};
 pub use files::{MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_json};
 pub use model::TextModel;
 pub use pool::{normalize, pool};
-pub use tokens::{TextTokenizer, Tokens};
+pub use tokens::{Query, TextTokenizer, Tokens};

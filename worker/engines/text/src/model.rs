@@ -1,10 +1,14 @@
 //! The text side of a model: everything but its numbers.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use millstream_engine::LoadError;
 use millstream_pipelines::Task;
+use millstream_values::CallError;
 
+use crate::answer::failed;
 use crate::call::TextCall;
 use crate::config::{Activation, ModelConfig, SentenceConfig};
 use crate::tokens::{TextTokenizer, Tokens};
@@ -51,33 +55,44 @@ impl TextModel {
         Ok(Self { task, config, sentence, activation, tokenizer })
     }
 
-    /// Tokens of every text or pair of a call, in order.
+    /// Tokens of every text or pair of a call, in order. `go_on` is asked before each.
     ///
     /// # Errors
-    /// The tokenizer's reason, for operators.
-    pub fn encode(&self, call: &TextCall) -> Result<Vec<Tokens>, String> {
+    /// That of `go_on`; `Internal` when the tokenizer fails.
+    pub fn encode(
+        &self,
+        call: &TextCall,
+        go_on: impl Fn() -> Result<(), CallError>,
+    ) -> Result<Vec<Tokens>, CallError> {
+        let told = |error: String| failed("the tokenizer", &error);
+        let each = |texts: &[Arc<str>], encode: &dyn Fn(&str) -> Result<Tokens, String>| {
+            let encoded = texts.iter().map(|text| {
+                go_on()?;
+                encode(text).map_err(told)
+            });
+            encoded.collect()
+        };
         match call {
-            TextCall::Embed(call) => call.texts.iter().map(|text| self.encode_one(text)).collect(),
-            TextCall::Classify(call) => call.texts.iter().map(|text| self.encode_one(text)).collect(),
-            TextCall::Rerank(call) if self.sentence.lower_case => {
-                let query = call.query.to_lowercase();
-                call.texts
-                    .iter()
-                    .map(|text| self.tokenizer.encode_pair(&query, &text.to_lowercase()))
-                    .collect()
-            }
+            TextCall::Embed(call) => each(&call.texts, &|text| self.encode_one(text)),
+            TextCall::Classify(call) => each(&call.texts, &|text| self.encode_one(text)),
             TextCall::Rerank(call) => {
-                call.texts.iter().map(|text| self.tokenizer.encode_pair(&call.query, text)).collect()
+                let query = self.tokenizer.query(&self.cased(&call.query)).map_err(told)?;
+                each(&call.texts, &|text| self.tokenizer.encode_pair(&query, &self.cased(text)))
             }
         }
     }
 
+    fn cased<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        // Only what may be read is made lower case: a text may be much longer than that.
+        let text = self.tokenizer.cut(text);
+        if self.sentence.lower_case { text.to_lowercase().into() } else { text.into() }
+    }
+
     fn encode_one(&self, text: &str) -> Result<Tokens, String> {
-        match (&self.sentence.prompt, self.sentence.lower_case) {
-            (None, false) => self.tokenizer.encode(text),
-            (prompt, lower_case) => {
-                let whole = format!("{}{text}", prompt.as_deref().unwrap_or_default());
-                self.tokenizer.encode(&if lower_case { whole.to_lowercase() } else { whole })
+        match &self.sentence.prompt {
+            None => self.tokenizer.encode(&self.cased(text)),
+            Some(prompt) => {
+                self.tokenizer.encode(&self.cased(&format!("{prompt}{}", self.tokenizer.cut(text))))
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use millstream_engine::LoadError;
-use tokenizers::{EncodeInput, Tokenizer, TruncationParams};
+use tokenizers::{EncodeInput, Encoding, Tokenizer, TruncationParams};
 
 use crate::files::{MAX_TOKENIZER_BYTES, read_limited};
 
@@ -29,6 +29,9 @@ impl Tokens {
         self.ids.is_empty()
     }
 }
+
+/// Bytes of text for each token that the model reads. English has four of them.
+const BYTES_PER_TOKEN: usize = 32;
 
 /// A model's tokenizer, cutting texts at the model's limit.
 pub struct TextTokenizer {
@@ -65,6 +68,13 @@ impl TextTokenizer {
         Ok(Self { tokenizer, max_tokens, pad_id })
     }
 
+    /// What of a text may come to tokens that the model reads: the rest is not looked at, however long it is. Only texts with
+    /// fewer tokens than one for each [`BYTES_PER_TOKEN`] bytes lose something by it.
+    #[must_use]
+    pub fn cut<'a>(&self, text: &'a str) -> &'a str {
+        &text[..text.floor_char_boundary(self.max_tokens.saturating_mul(BYTES_PER_TOKEN))]
+    }
+
     /// Tokens of one text.
     ///
     /// # Errors
@@ -73,17 +83,30 @@ impl TextTokenizer {
         self.encode_input(EncodeInput::Single(text.into()))
     }
 
+    /// The first text of pairs, to be read once for all of them.
+    ///
+    /// # Errors
+    /// The tokenizer's reason, for operators.
+    pub fn query(&self, text: &str) -> Result<Query, String> {
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())?;
+        Ok(Query(encoding))
+    }
+
     /// Tokens of a pair, as cross-encoders read query and document.
     ///
     /// # Errors
     /// The tokenizer's reason, for operators.
-    pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, String> {
-        self.encode_input(EncodeInput::Dual(first.into(), second.into()))
+    pub fn encode_pair(&self, query: &Query, second: &str) -> Result<Tokens, String> {
+        let told = |error: tokenizers::Error| error.to_string();
+        let mut second = self.tokenizer.encode_fast(second, false).map_err(told)?;
+        second.set_type_ids(vec![1; second.len()]);
+        let pair = self.tokenizer.post_process(query.0.clone(), Some(second), true).map_err(told)?;
+        Ok(tokens_of(&pair))
     }
 
     fn encode_input(&self, input: EncodeInput<'_>) -> Result<Tokens, String> {
         let encoding = self.tokenizer.encode_fast(input, true).map_err(|error| error.to_string())?;
-        Ok(Tokens { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec() })
+        Ok(tokens_of(&encoding))
     }
 
     /// Most tokens of one text or pair.
@@ -103,4 +126,11 @@ impl TextTokenizer {
     pub fn vocabulary_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
     }
+}
+
+/// The first text of pairs, cut into tokens.
+pub struct Query(Encoding);
+
+fn tokens_of(encoding: &Encoding) -> Tokens {
+    Tokens { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec() }
 }

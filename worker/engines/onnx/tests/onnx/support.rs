@@ -61,6 +61,7 @@ pub(crate) fn spec(task: Task, max_size: u32) -> DeploymentSpec {
             max_replicas_per_node: None,
         },
         batch: Batch { max_size, ..Batch::default() },
+        lanes: None,
         autoscaling: Autoscaling::default(),
         limits: Limits {
             max_ongoing_requests: 8,
@@ -84,7 +85,9 @@ pub(crate) type Loaded = Box<dyn SteppingEngine>;
 
 pub(crate) fn load(factory: &OnnxFactory, spec: &DeploymentSpec, model: &Path) -> Result<Loaded, LoadError> {
     match factory.load(&args(spec, model))? {
-        Engine::Stepping(mut engine) => engine.warm_up().map(|()| engine),
+        Engine::Stepping(mut lanes) => {
+            lanes.iter_mut().try_for_each(|lane| lane.warm_up()).map(|()| lanes.remove(0))
+        }
         Engine::Concurrent(_) => panic!("not a stepping engine"),
     }
 }

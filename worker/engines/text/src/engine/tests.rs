@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use millstream_calls::call::{CallEvent, Parts, PendingCall, channel};
 use millstream_engine::{Call, Progress, SteppingEngine};
 
+use millstream_values::ErrorClass;
+
 use super::*;
 
 /// Embeds a text as `[number of tokens, first id]`; scores it by its first id. Fails on any batch with the id of `poison`.
@@ -18,7 +20,7 @@ struct Counting {
 const POISON: u32 = 7;
 
 impl Encoder for Counting {
-    fn run(&mut self, batch: &TokenBatch) -> Result<Rows, EncoderError> {
+    fn run(&mut self, batch: &TokenBatch, _: Company) -> Result<Rows, EncoderError> {
         self.runs.lock().unwrap().push((batch.rows, batch.width));
         if batch.ids.contains(&POISON) {
             return Err(EncoderError("poison".to_owned()));
@@ -49,7 +51,7 @@ fn engine(task: Task, max_size: u32, config: &str) -> (Batched<TextEngine<Counti
     let model = TextModel::load(dir.path(), task).unwrap();
     let runs = Arc::<Mutex<Vec<(usize, usize)>>>::default();
     let batch = Batch { max_size, ..Batch::default() };
-    let mut engine = TextEngine::new(model, Counting { task, runs: runs.clone() }).batched(&batch);
+    let mut engine = TextEngine::lanes(model, vec![Counting { task, runs: runs.clone() }], &batch).remove(0);
     engine.warm_up().unwrap();
     runs.lock().unwrap().clear();
     (engine, runs)
