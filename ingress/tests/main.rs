@@ -6,6 +6,7 @@
 mod cache;
 mod common;
 mod edge;
+mod fuzz;
 mod keys;
 mod overhead;
 mod replicas;

@@ -5,4 +5,5 @@
 
 mod bodies;
 mod files;
+mod fuzz;
 mod runs;

@@ -206,6 +206,20 @@ mod tests {
     }
 
     #[test]
+    fn a_call_has_so_many_texts_at_most() {
+        let texts = |count: usize| Value::list(vec![Value::from("x"); count]);
+        for (task, name) in [(Task::Embed, "texts"), (Task::Classify, "texts"), (Task::Rerank, "documents")] {
+            let of = |count| {
+                let query = (task == Task::Rerank).then(|| ("query", Value::from("q")));
+                TextCall::parse(task, &Value::map([(name, texts(count))].into_iter().chain(query)))
+            };
+            assert_eq!(of(256).unwrap().num_rows(), 256);
+            let message = of(257).unwrap_err().message;
+            assert!(message.starts_with(&format!("`{name}` has 257 texts; at most 256")), "{message}");
+        }
+    }
+
+    #[test]
     fn documents_may_be_texts_or_maps_and_keep_is_optional() {
         let inputs = Value::map([
             ("query", Value::from("q")),

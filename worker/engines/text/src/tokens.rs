@@ -134,3 +134,45 @@ pub struct Query(Encoding);
 fn tokens_of(encoding: &Encoding) -> Tokens {
     Tokens { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokenizer(max_tokens: usize) -> TextTokenizer {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../pipelines/models/mini-reranker");
+        TextTokenizer::load(&dir, max_tokens, None).unwrap()
+    }
+
+    /// As the tokenizer itself reads a pair.
+    fn whole(tokenizer: &TextTokenizer, first: &str, second: &str) -> Tokens {
+        tokenizer.encode_input(EncodeInput::Dual(first.into(), second.into())).unwrap()
+    }
+
+    #[test]
+    fn a_query_that_is_read_once_makes_the_same_pairs() {
+        let texts =
+            ["", "flour", "What needs flour?", &"bread and butter ".repeat(20), &"salt, ".repeat(200)];
+        for max_tokens in [8, 9, 64, 512] {
+            let tokenizer = tokenizer(max_tokens);
+            for first in texts {
+                let query = tokenizer.query(first).unwrap();
+                for second in texts {
+                    let pair = tokenizer.encode_pair(&query, second).unwrap();
+                    assert_eq!(pair, whole(&tokenizer, first, second), "{max_tokens}: {first:?} {second:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_read_is_looked_at() {
+        let tokenizer = tokenizer(16);
+        let long = "flour ".repeat(1_000_000);
+        assert_eq!(tokenizer.cut(&long).len(), 16 * BYTES_PER_TOKEN);
+        assert_eq!(tokenizer.encode(tokenizer.cut(&long)).unwrap(), tokenizer.encode(&long).unwrap());
+        assert_eq!(tokenizer.cut("ä flour"), "ä flour");
+        let broken_at = "ä".repeat(16 * BYTES_PER_TOKEN);
+        assert!(tokenizer.cut(&broken_at).chars().all(|letter| letter == 'ä'));
+    }
+}
