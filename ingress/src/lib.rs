@@ -131,7 +131,8 @@ impl Ingress {
         let (guards, shadows) = (Arc::default(), http::Shadows::default());
         let (limits, require_key) = (config.limits, config.require_api_key);
         let bytes = http::ByteBudget::new(limits.request.max_bytes_under_way);
-        let edge = Edge { routes, limits, bytes, require_key, guards, shadows, unrouted };
+        let own_site_only = address.ip().is_loopback() && !require_key;
+        let edge = Edge { routes, limits, bytes, own_site_only, require_key, guards, shadows, unrouted };
         let server = Server::start(listener, Arc::new(edge));
         Ok(Self {
             address,

@@ -20,8 +20,10 @@ pub struct ConnectionLimits {
     pub headers: Duration,
     /// How long a connection may stay without a request, or refuse to take what is written to it.
     pub idle: Duration,
-    /// Connections at a time; more wait in the kernel's queue.
+    /// Connections at a time. Beyond that one that has no request gives way to a new one, or the new one waits.
     pub max_connections: usize,
+    /// Connections at a time from one address; more are closed. Those of the same machine are not counted.
+    pub max_per_address: usize,
     /// HTTP/2 streams at a time on one connection.
     pub max_h2_streams: u32,
     /// Streams that an HTTP/2 client may have reset before they were looked at.
@@ -35,6 +37,7 @@ impl Default for ConnectionLimits {
             headers: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             max_connections: 4096,
+            max_per_address: 256,
             max_h2_streams: 100,
             max_h2_pending_resets: 20,
         }

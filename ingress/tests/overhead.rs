@@ -34,7 +34,7 @@ async fn bare() -> SocketAddr {
 fn latencies(address: SocketAddr) -> Vec<Duration> {
     let body = r#"{"text":"the quick brown fox jumps over the lazy dog"}"#;
     let request = format!(
-        "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut stream = TcpStream::connect(address).unwrap();

@@ -203,7 +203,7 @@ impl Run {
         let of = &plan.parts.stages[stage];
         let env = Env { request: &self.request, stages: &self.values, item: None };
         match begin(of, &env) {
-            Err(EvalError { class, message }) => self.fail(stage, class, message),
+            Err(error) => self.fail(stage, class_of(&error), error.message),
             Ok(Begun::Value(value)) => self.settle(stage, value),
             Ok(Begun::Call(inputs)) => {
                 self.stages[stage].status = Status::Calling;
@@ -227,7 +227,7 @@ impl Run {
             let env = Env { request: &self.request, stages: &self.values, item: Some(&element) };
             match stage::inputs(of, &env) {
                 Ok(inputs) => self.call(stage, at, inputs),
-                Err(EvalError { class, message }) => return self.fail(stage, class, message),
+                Err(error) => return self.fail(stage, class_of(&error), error.message),
             }
         }
     }
@@ -345,8 +345,8 @@ impl Run {
                 Ok(value) => {
                     body.insert(Arc::clone(name), value);
                 }
-                Err(EvalError { class, message }) => {
-                    let message = format!("`{name}`: {message}");
+                Err(error) => {
+                    let (class, message) = (class_of(&error), format!("`{name}`: {}", error.message));
                     return self.finish(Err(RunError { class, stage: "response".into(), message }));
                 }
             }
@@ -392,6 +392,15 @@ impl Run {
 
     fn error(&self, stage: usize, class: ErrorClass, message: String) -> RunError {
         RunError { class, stage: Arc::clone(&self.plan.parts.stages[stage].name), message }
+    }
+}
+
+/// What an evaluation's failure is to the client. Bodies are checked before a run, and expressions against their types: what fails all
+/// the same is the pipeline's fault, unless it is only too large.
+fn class_of(error: &EvalError) -> ErrorClass {
+    match error.class {
+        ErrorClass::Invalid => ErrorClass::Internal,
+        class => class,
     }
 }
 

@@ -26,6 +26,7 @@ pub struct UpOptions {
     pipelines: Vec<String>,
     ingress: String,
     control: String,
+    max_descriptors: Option<u32>,
 }
 
 impl Default for UpOptions {
@@ -37,6 +38,7 @@ impl Default for UpOptions {
             pipelines: Vec::new(),
             ingress: free.clone(),
             control: free,
+            max_descriptors: None,
         }
     }
 }
@@ -55,6 +57,13 @@ impl UpOptions {
         self
     }
 
+    /// Lets it open so many files and sockets at a time.
+    #[must_use]
+    pub fn max_descriptors(mut self, max: u32) -> Self {
+        self.max_descriptors = Some(max);
+        self
+    }
+
     /// Adds a pipeline to deploy: the text of its file.
     #[must_use]
     pub fn pipeline(mut self, text: &(impl Display + ?Sized)) -> Self {
@@ -68,6 +77,14 @@ impl UpOptions {
         self.files.push(path.into());
         self
     }
+}
+
+/// The `cluster` command, under this limit of descriptors.
+fn command(max_descriptors: Option<u32>) -> Command {
+    let Some(max) = max_descriptors else { return Command::new(cluster_binary()) };
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &max.to_string()]).arg(cluster_binary());
+    command
 }
 
 /// A process of `cluster up`; killed when dropped.
@@ -89,7 +106,7 @@ impl Node {
         }
         let log = fs::File::options().create(true).append(true).open(data_dir.join("stderr.log"))?;
         let out = fs::File::options().create(true).append(true).open(data_dir.join("stdout.log"))?;
-        let child = Command::new(cluster_binary())
+        let child = command(options.max_descriptors)
             .arg("up")
             .arg("--data-dir")
             .arg(data_dir)

@@ -72,7 +72,7 @@ fn heads_that_are_not_there_are_passed_over() -> Result<()> {
     eventually("the worker is a node", || node_names(&cluster).contains(&"guest".to_owned()).then_some(()));
     let url = format!("http://{}/p", guest.endpoints()["ingress"].as_str().unwrap_or_default());
     eventually("its ingress has the routes", || {
-        let answer = cluster.http().post(&url).body(r#"{"text": "x"}"#).send().ok()?;
+        let answer = cluster.http().post(&url).json(&serde_json::json!({"text": "x"})).send().ok()?;
         answer.status().is_success().then_some(())
     });
     let status = cluster.command(&["status", "--cluster", &heads]);

@@ -149,3 +149,24 @@ fn the_token_does_not_go_to_another_machine_unless_asked() -> Result<()> {
     }
     Ok(())
 }
+
+/// With 256 descriptors for everything, a thousand connections that say nothing keep nobody out.
+#[test]
+fn idle_connections_give_way_when_descriptors_run_short() -> Result<()> {
+    let mut cluster = Cluster::up(&UpOptions::new().pipeline(&Echo::new("p")).max_descriptors(256))?;
+    cluster.wait_ready();
+    let ingress = cluster.leader.endpoints()["ingress"].as_str().unwrap_or_default().to_owned();
+    let connect = |_| std::net::TcpStream::connect(&ingress);
+    let idle = (0..1000).map(connect).collect::<std::io::Result<Vec<_>>>()?;
+    for _ in 0..20 {
+        assert_eq!(cluster.http().get(cluster.url("/-/healthz")).send()?.status(), 200);
+        assert_eq!(cluster.post("/p", &json!({"text": "x"}))?.0, 200);
+    }
+    let status = cluster.command(&["status"]);
+    assert_eq!(status.status.code(), Some(0), "{}", text(&status.stderr));
+    let second = write(&cluster, &Echo::new("second"), "second.toml")?;
+    let deployed = cluster.command(&["deploy", &second]);
+    assert_eq!(deployed.status.code(), Some(0), "{}", text(&deployed.stderr));
+    drop(idle);
+    Ok(())
+}

@@ -137,9 +137,9 @@ impl Deployment {
         std::mem::take(&mut self.shared.lock().counts)
     }
 
-    /// Its replicas.
-    pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
-        self.shared.lock().targets.clone()
+    /// How many replicas it has.
+    pub(crate) fn num_replicas(&self) -> usize {
+        self.shared.lock().targets.len()
     }
 
     /// Which replicas a call that avoids some may go to.
@@ -191,8 +191,8 @@ impl Deployment {
             let target = old.iter().find(same).cloned().unwrap_or_else(|| {
                 let key = shared.next_key;
                 shared.next_key += 1;
-                let NewTarget { id, node_id, address, locality, revision, client, .. } = replica;
-                Arc::new(Target { key, id, node_id, address, locality, revision, client })
+                let NewTarget { id, address, locality, revision, client, .. } = replica;
+                Arc::new(Target { key, id, address, locality, revision, client })
             });
             members.push(Member { key: target.key, locality: target.locality, serves, answers });
             shared.targets.push(target);

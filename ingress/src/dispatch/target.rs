@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use millstream_proto::ReplicaId;
 use millstream_proto::call::ReplicaClient;
-use millstream_proto::{NodeId, ReplicaId};
 use smallvec::SmallVec;
 
 use super::pool::Key;
@@ -15,8 +15,6 @@ pub(crate) struct Target {
     pub key: Key,
     /// Its id.
     pub id: ReplicaId,
-    /// Its node.
-    pub node_id: NodeId,
     /// HOST:PORT of its node's replica service.
     pub address: Arc<str>,
     /// How near it is.
@@ -31,8 +29,6 @@ pub(crate) struct Target {
 pub(crate) struct NewTarget {
     /// Its id.
     pub id: ReplicaId,
-    /// Its node.
-    pub node_id: NodeId,
     /// HOST:PORT of its node's replica service.
     pub address: Arc<str>,
     /// How near it is.

@@ -4,12 +4,15 @@
 //! instant, and a slow tick asks for the verdict. hyper's own header timer also runs between requests and costs an
 //! allocation for each; it stays off.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::limits::ConnectionLimits;
 
 /// The first bytes of HTTP/2.
 const H2_PREFACE_START: &[u8] = b"PRI";
+
+/// How long a connection may take to end that was told to.
+const CLOSE_TIME: Duration = Duration::from_secs(10);
 
 /// What happened on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(crate) struct Activity {
     blocked_since: Option<Instant>,
     /// Requests whose answer is not complete.
     num_requests: u32,
+    /// When it was told to close.
+    closing_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +53,8 @@ impl Activity {
     /// A connection that was opened now.
     pub(crate) fn opened(now: Instant) -> Self {
         let protocol = Protocol::Silent;
-        Self { protocol, idle_since: now, head_since: None, blocked_since: None, num_requests: 0 }
+        let (head_since, blocked_since, closing_since) = (None, None, None);
+        Self { protocol, idle_since: now, head_since, blocked_since, num_requests: 0, closing_since }
     }
 
     /// Bytes came.
@@ -88,6 +94,16 @@ impl Activity {
         self.idle_since = now;
     }
 
+    /// It was told to close.
+    pub(crate) fn told_to_close(&mut self, now: Instant) {
+        self.closing_since.get_or_insert(now);
+    }
+
+    /// Since when it has had no request; `None` while it has one.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        (self.num_requests == 0).then_some(self.idle_since)
+    }
+
     /// What to do now.
     pub(crate) fn verdict(&self, limits: &ConnectionLimits, now: Instant) -> Verdict {
         let longer = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
@@ -100,6 +116,10 @@ impl Activity {
         if self.head_since.is_some_and(|since| longer(since, limits.headers)) {
             return Verdict::Abort;
         }
+        // Whoever does not close when told to is not waited for: HTTP/2 leaves that to the client.
+        if self.num_requests == 0 && self.closing_since.is_some_and(|since| longer(since, CLOSE_TIME)) {
+            return Verdict::Abort;
+        }
         if self.num_requests == 0 && longer(self.idle_since, limits.idle) {
             return Verdict::Close;
         }
@@ -109,8 +129,6 @@ impl Activity {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[derive(Debug, Clone, Copy)]
@@ -120,6 +138,7 @@ mod tests {
         Wrote,
         Started,
         Ended,
+        ToldToClose,
     }
 
     /// Name, events with their second, the second of the verdict, the verdict.
@@ -136,6 +155,7 @@ mod tests {
                 Event::Wrote => activity.wrote(),
                 Event::Started => activity.request_started(),
                 Event::Ended => activity.request_ended(now),
+                Event::ToldToClose => activity.told_to_close(now),
             }
         }
         activity.verdict(&ConnectionLimits::default(), opened + Duration::from_secs(at_s))
@@ -143,12 +163,13 @@ mod tests {
 
     #[test]
     fn verdicts_follow_from_what_happened() {
-        use Event::{Blocked, Ended, Read, Started, Wrote};
+        use Event::{Blocked, Ended, Read, Started, ToldToClose, Wrote};
         use Verdict::{Abort, Close, Keep};
         let asked: [(u64, Event); 2] = [(1, Read(b"POST / HTTP/1.1\r\n\r\n")), (1, Started)];
         let served = [asked[0], asked[1], (2, Ended)];
         let http2 = [(1, Read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))];
-        let table: [Case; 13] = [
+        let told = [http2[0], (60, ToldToClose)];
+        let table: [Case; 16] = [
             ("silent for a moment", &[], 4, Keep),
             ("silent too long", &[], 5, Abort),
             ("header block under way", &[(1, Read(b"POST"))], 10, Keep),
@@ -159,6 +180,9 @@ mod tests {
             ("second header block too slow", &[served[0], served[1], served[2], (20, Read(b"P"))], 30, Abort),
             ("HTTP/2 without a request yet", &http2, 30, Keep),
             ("HTTP/2 idle too long", &[http2[0], (55, Read(b"ping"))], 60, Close),
+            ("told to close a moment ago", &told, 69, Close),
+            ("does not close when told to", &told, 70, Abort),
+            ("was asked meanwhile", &[told[0], told[1], (61, Started)], 75, Keep),
             ("answer not taken", &[asked[0], asked[1], (3, Blocked)], 63, Abort),
             (
                 "answer taken slowly",

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::answer::{self, EdgeBody};
 use super::headers;
 use super::in_flight::InFlight;
+use super::own_site;
 use super::pipeline_call;
 use super::problem::Problem;
 use super::read_body::discard_body;
@@ -55,7 +56,7 @@ const OWN_PAGES: [(OwnPage, Endpoint); 2] = [
             methods: "GET, HEAD",
             path: "/-/routes",
             access: Access::ApiKey,
-            help: "The pipelines that this ingress routes to, with their revisions, deployments and replicas.",
+            help: "The pipelines that this ingress routes to, with their revisions, deployments and numbers of replicas.",
         },
     ),
 ];
@@ -111,6 +112,9 @@ async fn respond(
     in_flight: InFlight,
 ) -> Result<Response<EdgeBody>, Problem> {
     check_head(&head.uri, &head.headers, &edge.limits.request)?;
+    if edge.own_site_only {
+        own_site::check(head)?;
+    }
     let path = head.uri.path();
     if path.starts_with("/-/") {
         end.is_own_page();
@@ -242,15 +246,8 @@ struct DeploymentPage {
     full_name: String,
     ongoing: u64,
     queued: u64,
-    replicas: Vec<ReplicaPage>,
-}
-
-#[derive(Serialize)]
-struct ReplicaPage {
-    id: String,
-    node: String,
-    address: String,
-    revision: u64,
+    /// How many replicas calls go to. Who and where they are is the cluster's business.
+    replicas: usize,
 }
 
 impl RoutesPage {
@@ -285,17 +282,11 @@ impl PipelinePage {
 impl DeploymentPage {
     fn of(deployment: &crate::dispatch::Deployment) -> Self {
         let load = deployment.load();
-        let replicas = deployment.targets().into_iter().map(|target| ReplicaPage {
-            id: target.id.to_string(),
-            node: target.node_id.to_string(),
-            address: target.address.to_string(),
-            revision: target.revision,
-        });
         Self {
             full_name: deployment.name().to_string(),
             ongoing: load.ongoing,
             queued: load.queued,
-            replicas: replicas.collect(),
+            replicas: deployment.num_replicas(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod edge;
 mod headers;
 mod in_flight;
+mod own_site;
 mod pipeline_call;
 mod problem;
 mod read_body;

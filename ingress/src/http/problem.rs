@@ -35,13 +35,14 @@ macro_rules! kinds {
 kinds! {
     MALFORMED = BAD_REQUEST "malformed" "The body is not JSON, or a header has a value that it cannot have.";
     UNAUTHORIZED = UNAUTHORIZED "unauthorized" "The API key is unknown, or the ingress requires one and none was sent.";
+    FORBIDDEN = FORBIDDEN "forbidden" "A page of another site, or a `Host` that is not this machine, on an ingress on loopback that needs no API key.";
     NOT_FOUND = NOT_FOUND "not-found" "No pipeline has the route, or `x-revision` names a revision that takes no requests.";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method-not-allowed" "The path answers other methods; `allow` lists them.";
     SLOW_BODY = REQUEST_TIMEOUT "slow-body" "The body did not arrive in time.";
     CONFLICT = CONFLICT "conflict" "The call was meant for another state of the cluster than the current one.";
     TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "The body, or a value computed from it, is larger than allowed.";
     URI_TOO_LONG = URI_TOO_LONG "uri-too-long" "The path and query are longer than allowed.";
-    UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body is compressed, or `content-type` is not JSON.";
+    UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body is compressed, or `content-type` is missing or not JSON.";
     INVALID = UNPROCESSABLE_ENTITY "invalid" "The body does not fit the pipeline's `[request]`, or a model refuses the input.";
     RATE_LIMITED = TOO_MANY_REQUESTS "rate-limited" "The API key is over its rate or at its concurrency limit.";
     HEADERS_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "headers-too-large" "There are more headers, or longer ones, than allowed.";
@@ -115,6 +116,11 @@ impl Problem {
     /// 401.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self { challenges: true, ..Self::new(&UNAUTHORIZED, detail) }
+    }
+
+    /// 403.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(&FORBIDDEN, detail)
     }
 
     /// 404.

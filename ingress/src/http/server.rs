@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ use crate::limits::ConnectionLimits;
 const BACKLOG: u32 = 1024;
 /// Wait after a failed accept (too many open files), so that it is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a new connection waits for a place before one without a request gives way to it.
+const PLACE_PAUSE: Duration = Duration::from_millis(10);
+/// Most descriptors that are kept from clients.
+const MAX_RESERVED: u64 = 256;
 
 /// A bound listener.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -55,9 +61,22 @@ struct Connections {
 
 struct Open {
     activity: Arc<Mutex<Activity>>,
+    peer: IpAddr,
     /// Dropped to make the connection finish and close.
     drain: Option<oneshot::Sender<()>>,
     abort: AbortHandle,
+}
+
+/// A connection's entry in the table, taken out when it ends, whichever way.
+struct Entry {
+    id: u64,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connections.open.lock().remove(&self.id);
+    }
 }
 
 impl Server {
@@ -101,20 +120,28 @@ async fn accept(
     stop: CancellationToken,
     connections: Arc<Connections>,
 ) {
-    let places = Arc::new(Semaphore::new(edge.limits.connection.max_connections));
+    let limits = edge.limits.connection.clone();
+    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let descriptors = Descriptors::new();
     let mut next_id = 0;
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            accepted = accept_one(&listener, &places) => accepted,
+            accepted = accept_one(&listener, &places, &connections) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
+            Ok((stream, peer, place)) => {
                 next_id += 1;
-                connections.serve(next_id, stream, place, edge.clone());
+                if descriptors.are_short(&stream) {
+                    connections.close_the_idlest();
+                }
+                if peer.is_loopback() || connections.num_of(peer) < limits.max_per_address {
+                    connections.serve((next_id, peer), stream, place, edge.clone());
+                }
             }
             Err(error) => {
+                connections.close_the_idlest();
                 tracing::warn!(error = %error, "accepting a connection failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -132,29 +159,76 @@ async fn watch(connections: Arc<Connections>, limits: ConnectionLimits) {
     }
 }
 
+/// The next connection, once there is a place for it: where all are taken, one that has no request gives way.
 async fn accept_one(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    connections: &Connections,
+) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    let place = loop {
+        match tokio::time::timeout(PLACE_PAUSE, places.clone().acquire_owned()).await {
+            Ok(place) => break place.map_err(io::Error::other)?,
+            Err(_) => connections.close_the_idlest(),
+        }
+    };
+    Ok((stream, peer.ip(), place))
+}
+
+/// How many files and sockets this process may have open, some of which are kept for everything but the clients' connections: the
+/// store, models, the control and dashboard addresses.
+struct Descriptors {
+    /// The first number that no client's connection may keep.
+    reserved_from: u64,
+}
+
+impl Descriptors {
+    fn new() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let limit = limit.unwrap_or(u64::MAX);
+        Self { reserved_from: limit - (limit / 4).clamp(0, MAX_RESERVED) }
+    }
+
+    /// Whether so many are open that this connection got one of the last. The system gives the lowest number that is free.
+    fn are_short(&self, stream: &TcpStream) -> bool {
+        u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.reserved_from)
+    }
 }
 
 impl Connections {
-    fn serve(self: &Arc<Self>, id: u64, stream: TcpStream, place: OwnedSemaphorePermit, edge: Arc<Edge>) {
+    /// Ends the connection that has been without a request for longest, if one is.
+    fn close_the_idlest(&self) {
+        let mut open = self.open.lock();
+        let idle = open.iter().filter_map(|(id, open)| Some((open.activity.lock().idle_since()?, *id)));
+        let idlest = idle.min().and_then(|(_, id)| open.remove(&id));
+        idlest.into_iter().for_each(|open| open.abort.abort());
+    }
+
+    /// Connections from that address.
+    fn num_of(&self, peer: IpAddr) -> usize {
+        self.open.lock().values().filter(|open| open.peer == peer).count()
+    }
+
+    fn serve(
+        self: &Arc<Self>,
+        (id, peer): (u64, IpAddr),
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+        edge: Arc<Edge>,
+    ) {
         let (drain, draining) = oneshot::channel();
         let activity = Arc::new(Mutex::new(Activity::opened(clock::now())));
         let (connections, noted) = (self.clone(), activity.clone());
         // The lock is held until the entry is in: a connection that ends at once must find it.
         let mut open = self.open.lock();
+        let entry = Entry { id, connections };
         let task = self.tracker.spawn(async move {
+            let _entry = entry;
             connection::serve(stream, noted, edge, draining).await;
-            connections.open.lock().remove(&id);
             drop(place);
         });
-        open.insert(id, Open { activity, drain: Some(drain), abort: task.abort_handle() });
+        open.insert(id, Open { activity, peer, drain: Some(drain), abort: task.abort_handle() });
     }
 
     /// Ends what is no longer worth keeping.
@@ -164,7 +238,10 @@ impl Connections {
             let verdict = open.activity.lock().verdict(limits, now);
             match verdict {
                 Verdict::Keep => {}
-                Verdict::Close => open.drain = None,
+                Verdict::Close => {
+                    open.drain = None;
+                    open.activity.lock().told_to_close(now);
+                }
                 Verdict::Abort => open.abort.abort(),
             }
             verdict != Verdict::Abort

@@ -17,6 +17,8 @@ pub(crate) struct Edge {
     pub limits: HttpLimits,
     /// What bodies and values take together.
     pub bytes: ByteBudget,
+    /// Whether pages of other sites, and other names of this machine, are kept away.
+    pub own_site_only: bool,
     /// Whether requests without an API key are refused.
     pub require_key: bool,
     /// What requests are kept within, together with others.

@@ -219,7 +219,6 @@ impl Routes {
         let (client, locality) = self.transports.client(&node_id, &address);
         NewTarget {
             id: ReplicaId::new(&*replica.replica_id),
-            node_id,
             address,
             locality,
             revision: replica.revision,

@@ -187,7 +187,7 @@ fn for_each_answers_in_order_whatever_the_order_of_ends() {
     let none = Builder::new(&["a"]).call("a", &[("x", "d")]).for_each("[]").respond(&[("r", "a")]);
     assert_eq!(start(&none).1, [r#"ok {"r":[]}"#]);
     let bad = Builder::new(&["a"]).call("a", &[("x", "d")]).for_each("request.q").respond(&[("r", "a")]);
-    assert_eq!(start(&bad).1, ["invalid stage `a`: `for_each`: a text has no elements to go through"]);
+    assert_eq!(start(&bad).1, ["internal stage `a`: `for_each`: a text has no elements to go through"]);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn so_many_elements_are_called_for_at_a_time_and_made_one_by_one() {
     // The third element cannot be made; the calls before it are under way by then.
     let next = ok(&mut run, 0, "A");
     assert_eq!(next.len(), 2, "{next:?}");
-    assert!(next[0] == "-1" && next[1].starts_with("invalid stage `a`"), "{next:?}");
+    assert!(next[0] == "-1" && next[1].starts_with("internal stage `a`"), "{next:?}");
 }
 
 #[test]
@@ -299,12 +299,12 @@ fn stages_that_stand_in_for_each_other_end_the_run() {
 #[test]
 fn bad_inputs_and_responses_name_their_place() {
     let plan = Builder::new(&["a"]).call("a", &[("x", "request.nothing")]).respond(&[("r", "a")]);
-    assert_eq!(start(&plan).1, ["invalid stage `a`: `x`: `request.nothing` has no value"]);
+    assert_eq!(start(&plan).1, ["internal stage `a`: `x`: `request.nothing` has no value"]);
     let plan = Builder::new(&["a"]).call("a", &[("x", "none")]).respond(&[("r", "a")]);
-    assert_eq!(start(&plan).1, ["invalid stage `a`: `x` is none: the stage that it comes from was skipped"]);
+    assert_eq!(start(&plan).1, ["internal stage `a`: `x` is none: the stage that it comes from was skipped"]);
     let plan = Builder::new(&["a"]).call("a", &[("x", "1")]).respond(&[("r", "a.nothing")]);
     let (mut run, _) = start(&plan);
-    assert_eq!(ok(&mut run, 0, "A"), ["invalid stage `response`: `r`: `a.nothing` has no value"]);
+    assert_eq!(ok(&mut run, 0, "A"), ["internal stage `response`: `r`: `a.nothing` has no value"]);
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn a_call_that_was_not_sent_yet_is_taken_back_at_once() {
             .call("b", &[("x", "request.nothing")])
     };
     let plan = many(&["a", "b"]).respond(&[("r", "[a, b]")]);
-    assert_eq!(start(&plan).1, ["invalid stage `b`: `x`: `request.nothing` has no value"]);
+    assert_eq!(start(&plan).1, ["internal stage `b`: `x`: `request.nothing` has no value"]);
     let plan = many(&["a", "b"]).with(|stage| stage.on_error = OnError::Skip).respond(&[("r", "b")]);
     assert_eq!(start(&plan).1, [r#"ok {"r":null}"#]);
     let plan = Builder::new(&["a"]).call("a", &[("x", "d")]).for_each("range(70000)").respond(&[("r", "a")]);

@@ -146,7 +146,16 @@ mod tests {
             ("all bodies under way and their values", "an eighth of the memory".to_owned(), "503"),
             ("time for the body to arrive", time(request.body_time), "408"),
             ("longest deadline", time(request.max_deadline), "this deadline"),
-            ("connections at a time", connection.max_connections.to_string(), "the connection waits"),
+            (
+                "connections at a time",
+                connection.max_connections.to_string(),
+                "one that has no request is closed, else the new one waits",
+            ),
+            (
+                "connections from another machine",
+                connection.max_per_address.to_string(),
+                "the connection is closed",
+            ),
             (
                 "HTTP/2 streams at a time on a connection",
                 connection.max_h2_streams.to_string(),

@@ -27,6 +27,8 @@ pub(crate) struct TensorEngine {
     answer: Map,
     /// Whether rows of several calls may run together; found out by the first [`warm_up`](BatchEngine::warm_up).
     joins: OnceLock<bool>,
+    /// Inputs that the model took: where it refuses others, whose fault that is.
+    good: OnceLock<Vec<Tensor>>,
 }
 
 /// Rows of a call, in the order of the model's inputs.
@@ -76,7 +78,7 @@ impl TensorEngine {
             port.narrow(declared).map_err(LoadError::Unsupported)?;
         }
         let answer = model.outputs.iter().map(|port| (port.name.as_str().into(), Value::None)).collect();
-        Ok(Self { model, ports, answer, joins: OnceLock::new() })
+        Ok(Self { model, ports, answer, joins: OnceLock::new(), good: OnceLock::new() })
     }
 
     fn joins(&self) -> bool {
@@ -87,6 +89,24 @@ impl TensorEngine {
     fn rows_are_open(&self) -> bool {
         !self.model.inputs.is_empty()
             && self.model.inputs.iter().chain(&self.model.outputs).all(|port| port.open_rows)
+    }
+
+    /// Runs the model. Values that it refuses are the caller's fault only while it takes others: a model that takes none is broken.
+    fn run_on(&self, lane: &mut Lane, inputs: &[Tensor], company: Company) -> Result<Vec<Tensor>, CallError> {
+        match lane.run(inputs, company) {
+            Ok(outputs) => {
+                if self.good.get().is_none() {
+                    // Another lane may have been first.
+                    let _ = self.good.set(inputs.to_vec());
+                }
+                Ok(outputs)
+            }
+            Err(RunError::Refused(reason)) => {
+                let takes_others = self.good.get().is_some_and(|good| lane.run(good, company).is_ok());
+                Err(failed(&if takes_others { RunError::Refused(reason) } else { RunError::Failed(reason) }))
+            }
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     /// Whether three made-up rows give together what they give apart.
@@ -127,7 +147,10 @@ impl BatchEngine for TensorEngine {
         let inputs = made_up(&self.ports, 1);
         let ran = lane.run(&inputs, Company::Others).and_then(|_| lane.run(&inputs, Company::Alone));
         match ran {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                let _ = self.good.set(inputs);
+                Ok(())
+            }
             // Made-up sizes and values need not suit the model; real ones may.
             Err(RunError::Refused(reason)) => {
                 tracing::info!(error = reason, "the model does not take made-up inputs; it is not warmed up");
@@ -167,13 +190,13 @@ impl BatchEngine for TensorEngine {
 
     fn run(&self, lane: &mut Lane, parts: &[&TensorPart], company: Company) -> Result<Outputs, CallError> {
         if let [part] = parts {
-            let tensors = lane.run(&part.tensors, company).map_err(|error| failed(&error))?;
+            let tensors = self.run_on(lane, &part.tensors, company)?;
             return Ok(Outputs { tensors, starts: None });
         }
         let tensors: Vec<&[Tensor]> = parts.iter().map(|part| &part.tensors[..]).collect();
         let rows: Vec<usize> = tensors.iter().map(|tensors| num_rows(tensors).unwrap_or(0)).collect();
         let joined = join(&tensors).map_err(|error| failed(&RunError::Failed(error.to_string())))?;
-        let tensors = lane.run(&joined, company).map_err(|error| failed(&error))?;
+        let tensors = self.run_on(lane, &joined, company)?;
         let starts = starts(&tensors, &rows).ok_or_else(|| {
             failed(&RunError::Failed("an output does not have one row for each input row".to_owned()))
         })?;
@@ -293,7 +316,13 @@ mod tests {
         ] {
             let mut lane = Model::open(&environment, &crate_dir.join(file), (1, 1)).unwrap().remove(0);
             let (model, answer) = (lane.model().clone(), Map::new());
-            let engine = TensorEngine { ports: model.inputs.clone(), model, answer, joins: OnceLock::new() };
+            let engine = TensorEngine {
+                ports: model.inputs.clone(),
+                model,
+                answer,
+                joins: OnceLock::new(),
+                good: OnceLock::new(),
+            };
             engine.warm_up(&mut lane, &Batch::default()).unwrap();
             assert_eq!(engine.joins(), joins, "{file}");
         }
