@@ -1,71 +1,22 @@
 //! The execution of a plan as a state machine: it says which calls to make and is told how they ended. The ingress
 //! carries the calls out; property tests answer them directly. Nothing here waits, reads a clock or does I/O.
 
+mod action;
 mod fan_out;
 mod size;
 mod stage;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
+pub use action::{Action, CallId, RunError, StageCall};
 use fan_out::FanOut;
 use millstream_values::{CallError, ErrorClass, Map, Value};
 
+use crate::Plan;
 use crate::expr::{Env, EvalError};
 use crate::plan::{OnError, Work};
-use crate::{Hedge, Plan};
 use stage::{Begun, begin};
-
-/// A call of this run; unique within it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u32);
-
-/// What the shell has to do next.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Send this call, then report its outcome with [`Run::finish_call`].
-    Call(StageCall),
-    /// The outcome of this call is no longer wanted: drop it and do not report it.
-    Cancel(CallId),
-    /// The run is over, with the response body or an error. Always the last action of a run.
-    Finish(Result<Value, RunError>),
-}
-
-/// A call to a deployment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StageCall {
-    /// For the report.
-    pub id: CallId,
-    /// The stage that makes it.
-    pub stage: Arc<str>,
-    /// Index into [`Plan::targets`].
-    pub target: usize,
-    /// A map of inputs.
-    pub inputs: Value,
-    /// Time the call may take, queueing and retries included; report class `DeadlineExceeded` when it is over.
-    pub timeout: Option<Duration>,
-    /// How often it is made again after it may have run, where the file says it.
-    pub retries: Option<u32>,
-    /// When to send it to a second replica as well.
-    pub hedge: Option<Hedge>,
-    /// When the request streams: the response field that this call's `text` deltas belong to.
-    pub streams: Option<Arc<str>>,
-    /// Where its answer is kept: an index into [`Plan::caches`].
-    pub cache: Option<usize>,
-}
-
-/// Why a run ended without a response.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("stage `{stage}`: {message}")]
-pub struct RunError {
-    /// The class, which becomes the status.
-    pub class: ErrorClass,
-    /// The stage that failed; `response` for the response mapping.
-    pub stage: Arc<str>,
-    /// Text that may be shown to clients.
-    pub message: String,
-}
 
 /// One request on its way through a plan.
 ///

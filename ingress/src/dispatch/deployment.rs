@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use super::ejection::Outcome;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
+use super::place::{Arrival, StandIns};
 use super::pool::{
     Admission, Eligibility, Grant, Key, Member, Part, Pool, QueueClass, Requested, RoutingRequest, Shed,
     Ticket,
@@ -35,15 +36,6 @@ pub(crate) struct Load {
     pub queued: u64,
     /// All that ever came.
     pub arrived: u64,
-}
-
-/// Whether a call asks for a place for the first time; only then it is load of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// It does.
-    First,
-    /// It is sent again.
-    Again,
 }
 
 /// See the module.
@@ -387,18 +379,6 @@ pub(crate) struct Permit {
     stand_ins: StandIns,
     /// Whether it is still to be given back.
     open: bool,
-}
-
-/// Whether a call that hangs in its replica may go to another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StandIns {
-    /// It may not, or there is no other.
-    None,
-    /// It may.
-    Exist {
-        /// How long the replica is waited for, as far as other calls tell.
-        patience: Option<Duration>,
-    },
 }
 
 impl Permit {

@@ -6,15 +6,17 @@ mod deployment;
 pub(crate) mod ejection;
 mod latency;
 pub(crate) mod outcomes;
+mod place;
 pub(crate) mod pool;
 mod queue;
 pub(crate) mod router;
 mod settings;
 mod target;
 
-pub(crate) use deployment::{Arrival, Deployment, Load, Permit, StandIns};
+pub(crate) use deployment::{Deployment, Load, Permit};
 pub(crate) use ejection::Outcome;
 pub(crate) use outcomes::{CallCounts, Outcomes};
+pub(crate) use place::{Arrival, StandIns};
 pub(crate) use pool::{Eligibility, Key, QueueClass, RoutingRequest, Shed, Standing};
 pub(crate) use router::Locality;
 pub(crate) use settings::DeploymentSettings;

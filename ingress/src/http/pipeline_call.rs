@@ -51,17 +51,14 @@ pub(crate) async fn call(
     let deadline = end.started() + allowed.time;
     let claim = keys::claim(key, priority);
     has_room(pipeline, claim)?;
+    let take = |num_bytes| if end.takes(num_bytes) { Ok(()) } else { Err(Problem::out_of_memory()) };
     let body = match body.take() {
-        Some(body) => read_body(body, limits, |num_bytes| end.takes(num_bytes)).await?,
+        Some(body) => read_body(body, limits, take).await?,
         None => Bytes::new(),
     };
     let parsed = pipeline.plan.parse_request(&body)?;
-    end.takes(parsed.num_values * VALUE_BYTES)?;
-    let copy = route.shadow.and_then(|(index, permille)| {
-        let copied = random::rng().random_range(0..1000) < permille;
-        let original = Original { body: &body, request_id, deadline, draw };
-        edge.shadows.begin(route.variants.get(index).filter(|_| copied)?, &original)
-    });
+    take(parsed.num_values * VALUE_BYTES)?;
+    let copy = copied(edge, route, &Original { body: &body, request_id, deadline, draw });
     drop(body);
     let mut context = Context {
         call: CallContext { priority: claim.priority, ..call_context(pipeline, request_id, key, head) },
@@ -95,6 +92,13 @@ pub(crate) async fn call(
     };
     response.headers_mut().insert(headers::REVISION, pipeline.revision_header.clone());
     Ok(response)
+}
+
+/// Begins a copy of the request, where a revision gets copies and this request is one of them.
+fn copied(edge: &Edge, route: &Route, original: &Original<'_>) -> Option<Copy> {
+    let (index, permille) = route.shadow?;
+    let is_chosen = random::rng().random_range(0..1000) < permille;
+    edge.shadows.begin(route.variants.get(index).filter(|_| is_chosen)?, original)
 }
 
 /// Asks for room before anything is spent on the request.

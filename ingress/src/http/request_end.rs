@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use millstream_proto::RequestId;
 
-use super::problem::Problem;
 use super::state::Edge;
 use crate::clock;
 use crate::keys::Slot;
@@ -68,16 +67,13 @@ impl RequestEnd {
         let _ = self.slot.set(slot);
     }
 
-    /// It takes so many bytes more of what all requests may hold; they are given back at its end.
-    ///
-    /// # Errors
-    /// 503 when there are not as many.
-    pub(crate) fn takes(&self, num_bytes: usize) -> Result<(), Problem> {
-        if !self.edge.bytes.take(num_bytes) {
-            return Err(Problem::out_of_memory());
+    /// It takes so many bytes more of what all requests may hold, if there are as many; they are given back at its end.
+    pub(crate) fn takes(&self, num_bytes: usize) -> bool {
+        let fits = self.edge.bytes.take(num_bytes);
+        if fits {
+            self.num_bytes.fetch_add(num_bytes, Ordering::Relaxed);
         }
-        self.num_bytes.fetch_add(num_bytes, Ordering::Relaxed);
-        Ok(())
+        fits
     }
 
     /// It has an answer, whole or up to its first event.

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -55,6 +56,7 @@ pub(crate) struct Server {
 
 #[derive(Default)]
 struct Connections {
+    next_id: AtomicU64,
     tracker: TaskTracker,
     open: Mutex<HashMap<u64, Open>>,
 }
@@ -123,7 +125,6 @@ async fn accept(
     let limits = edge.limits.connection.clone();
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let descriptors = Descriptors::new();
-    let mut next_id = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -132,12 +133,11 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                next_id += 1;
                 if descriptors.are_short(&stream) {
                     connections.close_the_idlest();
                 }
                 if peer.is_loopback() || connections.num_of(peer) < limits.max_per_address {
-                    connections.serve((next_id, peer), stream, place, edge.clone());
+                    connections.serve(peer, stream, place, edge.clone());
                 }
             }
             Err(error) => {
@@ -212,7 +212,7 @@ impl Connections {
 
     fn serve(
         self: &Arc<Self>,
-        (id, peer): (u64, IpAddr),
+        peer: IpAddr,
         stream: TcpStream,
         place: OwnedSemaphorePermit,
         edge: Arc<Edge>,
@@ -222,6 +222,7 @@ impl Connections {
         let (connections, noted) = (self.clone(), activity.clone());
         // The lock is held until the entry is in: a connection that ends at once must find it.
         let mut open = self.open.lock();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let entry = Entry { id, connections };
         let task = self.tracker.spawn(async move {
             let _entry = entry;

@@ -3,6 +3,7 @@
 mod random;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millstream_values::CallError;
 

@@ -77,7 +77,7 @@ impl EngineFactory for OnnxFactory {
             task => Some(TextModel::load(&tokenizer_dir(&file, args), task)?),
         };
         (args.progress)(&format!("loading {}", file.file_name().unwrap_or_default().display()));
-        let lanes = Model::open(&environment, &file, (args.threads.max(1), args.num_lanes()))?;
+        let lanes = Model::open(&environment, &file, args.threads.max(1), args.num_lanes())?;
         let Some(text) = text else {
             return Ok(Engine::lanes(TensorEngine::lanes(lanes, args.spec)?));
         };

@@ -78,7 +78,8 @@ impl Model {
     pub(crate) fn open(
         environment: &Environment,
         file: &Path,
-        (threads, num_lanes): (usize, usize),
+        threads: usize,
+        num_lanes: usize,
     ) -> Result<Vec<Lane>, LoadError> {
         let external = external_files(file)?;
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());

@@ -314,7 +314,7 @@ mod tests {
             (classifier, true),
             ("tests/data/running_sum.onnx", false),
         ] {
-            let mut lane = Model::open(&environment, &crate_dir.join(file), (1, 1)).unwrap().remove(0);
+            let mut lane = Model::open(&environment, &crate_dir.join(file), 1, 1).unwrap().remove(0);
             let (model, answer) = (lane.model().clone(), Map::new());
             let engine = TensorEngine {
                 ports: model.inputs.clone(),
