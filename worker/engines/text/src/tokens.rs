@@ -69,7 +69,7 @@ impl TextTokenizer {
     }
 
     /// What of a text may come to tokens that the model reads: the rest is not looked at, however long it is. Only texts with
-    /// fewer tokens than one for each [`BYTES_PER_TOKEN`] bytes lose something by it.
+    /// fewer tokens than one for each 32 bytes lose something by it.
     #[must_use]
     pub fn cut<'a>(&self, text: &'a str) -> &'a str {
         &text[..text.floor_char_boundary(self.max_tokens.saturating_mul(BYTES_PER_TOKEN))]
