@@ -14,7 +14,7 @@ pub struct CallId(pub u32);
 /// What the shell has to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Send this call, then report its outcome with [`Run::finish_call`].
+    /// Send this call, then report its outcome with [`Run::finish_call`](super::Run::finish_call).
     Call(StageCall),
     /// The outcome of this call is no longer wanted: drop it and do not report it.
     Cancel(CallId),
@@ -29,7 +29,7 @@ pub struct StageCall {
     pub id: CallId,
     /// The stage that makes it.
     pub stage: Arc<str>,
-    /// Index into [`Plan::targets`].
+    /// Index into [`Plan::targets`](crate::Plan::targets).
     pub target: usize,
     /// A map of inputs.
     pub inputs: Value,
@@ -41,7 +41,7 @@ pub struct StageCall {
     pub hedge: Option<Hedge>,
     /// When the request streams: the response field that this call's `text` deltas belong to.
     pub streams: Option<Arc<str>>,
-    /// Where its answer is kept: an index into [`Plan::caches`].
+    /// Where its answer is kept: an index into [`Plan::caches`](crate::Plan::caches).
     pub cache: Option<usize>,
 }
 
