@@ -4,7 +4,6 @@
 #![expect(clippy::disallowed_methods, reason = "cargo tells a build script by the environment")]
 
 use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -16,7 +15,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../pipelines/models").canonicalize()?;
     println!("cargo:rerun-if-changed={}", root.display());
     let mut table = String::from("&[\n");
-    let mut fingerprint = DefaultHasher::new();
     for model in BUNDLED {
         let mut files = Vec::new();
         collect(&root.join(model), &mut files)?;
@@ -25,15 +23,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("cargo:rerun-if-changed={}", file.display());
             let name =
                 file.strip_prefix(&root)?.to_str().ok_or("a bundled file's name is not UTF-8")?.to_owned();
-            name.hash(&mut fingerprint);
-            fs::read(&file)?.hash(&mut fingerprint);
             writeln!(table, "    ({name:?}, include_bytes!({:?})),", file.display().to_string())?;
         }
     }
     table.push_str("]\n");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("bundled_models.rs"), table)?;
-    println!("cargo:rustc-env=BUNDLED_FINGERPRINT={:016x}", fingerprint.finish());
     Ok(())
 }
 

@@ -9,12 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -26,9 +26,11 @@ use crate::limits::ConnectionLimits;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
-/// Wait after a failed accept (too many open files), so that it is not a busy loop.
+/// Wait after a failed accept (too many open files) when no connection could give way, so that it is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often it is said that descriptors run short.
+const TOLD_PAUSE: Duration = Duration::from_secs(10);
 /// How long a new connection waits for a place before one without a request gives way to it.
 const PLACE_PAUSE: Duration = Duration::from_millis(10);
 /// Most descriptors that are kept from clients.
@@ -66,7 +68,7 @@ struct Open {
     peer: IpAddr,
     /// Dropped to make the connection finish and close.
     drain: Option<oneshot::Sender<()>>,
-    abort: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 /// A connection's entry in the table, taken out when it ends, whichever way.
@@ -125,26 +127,33 @@ async fn accept(
     let limits = edge.limits.connection.clone();
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let descriptors = Descriptors::new();
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             accepted = accept_one(&listener, &places, &connections) => accepted,
         };
-        match accepted {
-            Ok((stream, peer, place)) => {
-                if descriptors.are_short(&stream) {
-                    connections.close_the_idlest();
-                }
-                if peer.is_loopback() || connections.num_of(peer) < limits.max_per_address {
-                    connections.serve(peer, stream, place, edge.clone());
-                }
-            }
-            Err(error) => {
-                connections.close_the_idlest();
-                tracing::warn!(error = %error, "accepting a connection failed");
+        let are_short = accepted.as_ref().map_or(true, |(stream, ..)| descriptors.are_short(stream));
+        let now = clock::now();
+        if are_short && told.is_none_or(|told| now.duration_since(told) > TOLD_PAUSE) {
+            told = Some(now);
+            tracing::warn!(
+                error = accepted.as_ref().err().map(tracing::field::display),
+                "file descriptors run short: connections without a request give way; raise the limit (ulimit -n)"
+            );
+        }
+        let Ok((stream, peer, place)) = accepted else {
+            if !connections.close_the_idlest().await {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+            continue;
+        };
+        let kept = descriptors.keep(stream, &connections).await;
+        if let Some(stream) = kept
+            && (peer.is_loopback() || connections.num_of(peer) < limits.max_per_address)
+        {
+            connections.serve(peer, stream, place, edge.clone());
         }
     }
 }
@@ -170,7 +179,7 @@ async fn accept_one(
     let place = loop {
         match tokio::time::timeout(PLACE_PAUSE, places.clone().acquire_owned()).await {
             Ok(place) => break place.map_err(io::Error::other)?,
-            Err(_) => connections.close_the_idlest(),
+            Err(_) => drop(connections.close_the_idlest().await),
         }
     };
     Ok((stream, peer.ip(), place))
@@ -194,15 +203,34 @@ impl Descriptors {
     fn are_short(&self, stream: &TcpStream) -> bool {
         u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.reserved_from)
     }
+
+    /// The same connection under a number that clients may keep: others without a request give way to it, or, where there are
+    /// none, it is closed.
+    async fn keep(&self, mut stream: TcpStream, connections: &Connections) -> Option<TcpStream> {
+        while self.are_short(&stream) {
+            if !connections.close_the_idlest().await {
+                return None;
+            }
+            // A copy has the number that has just become free.
+            stream =
+                stream.into_std().and_then(|stream| stream.try_clone()).and_then(TcpStream::from_std).ok()?;
+        }
+        Some(stream)
+    }
 }
 
 impl Connections {
-    /// Ends the connection that has been without a request for longest, if one is.
-    fn close_the_idlest(&self) {
-        let mut open = self.open.lock();
-        let idle = open.iter().filter_map(|(id, open)| Some((open.activity.lock().idle_since()?, *id)));
-        let idlest = idle.min().and_then(|(_, id)| open.remove(&id));
-        idlest.into_iter().for_each(|open| open.abort.abort());
+    /// Ends the connection that has been without a request for longest and waits until it is closed; false where none is without.
+    async fn close_the_idlest(&self) -> bool {
+        let idlest = {
+            let mut open = self.open.lock();
+            let idle = open.iter().filter_map(|(id, open)| Some((open.activity.lock().idle_since()?, *id)));
+            idle.min().and_then(|(_, id)| open.remove(&id))
+        };
+        let Some(Open { task, .. }) = idlest else { return false };
+        task.abort();
+        let _ = task.await;
+        true
     }
 
     /// Connections from that address.
@@ -229,7 +257,7 @@ impl Connections {
             connection::serve(stream, noted, edge, draining).await;
             drop(place);
         });
-        open.insert(id, Open { activity, peer, drain: Some(drain), abort: task.abort_handle() });
+        open.insert(id, Open { activity, peer, drain: Some(drain), task });
     }
 
     /// Ends what is no longer worth keeping.
@@ -243,7 +271,7 @@ impl Connections {
                     open.drain = None;
                     open.activity.lock().told_to_close(now);
                 }
-                Verdict::Abort => open.abort.abort(),
+                Verdict::Abort => open.task.abort(),
             }
             verdict != Verdict::Abort
         });
@@ -251,7 +279,7 @@ impl Connections {
 
     fn abort(&self) {
         for (_, open) in self.open.lock().drain() {
-            open.abort.abort();
+            open.task.abort();
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use millstream_engine::LoadError;
-use millstream_engine_text::read_json;
+use millstream_model_files::json_if_there;
 use serde::Deserialize;
 
 /// Sizes of the model; checked: a value of this type can be computed with.
@@ -83,9 +83,9 @@ impl BertConfig {
     pub(crate) fn load(dir: &Path) -> Result<Self, LoadError> {
         let missing = || LoadError::Unsupported(format!("`{}` has no `config.json`", dir.display()));
         // The family first: another family's file need not have these fields.
-        let kind: ModelType = read_json(dir, "config.json")?.ok_or_else(missing)?;
+        let kind: ModelType = json_if_there(dir, "config.json")?.ok_or_else(missing)?;
         let family = family(kind.model_type.as_deref())?;
-        let raw: RawConfig = read_json(dir, "config.json")?.ok_or_else(missing)?;
+        let raw: RawConfig = json_if_there(dir, "config.json")?.ok_or_else(missing)?;
         Self::check(family, &raw)
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use millstream_engine::LoadError;
-use millstream_engine_tensors::{read_json, read_json_if_there};
+use millstream_model_files::{json, json_if_there};
 use serde::Deserialize;
 
 use crate::rope::{RawRope, Rope};
@@ -121,15 +121,15 @@ impl DecoderConfig {
             return Err(LoadError::Unsupported(format!("`{}` has no `config.json`", dir.display())));
         }
         // The family first: another family's file need not have these fields.
-        let kind: ModelType = read_json(dir, "config.json")?;
+        let kind: ModelType = json(dir, "config.json")?;
         let family = match kind.model_type.as_deref() {
             Some("llama") => Family::Llama,
             Some("qwen2") => Family::Qwen2,
             other => return Err(unsupported("model_type", other.unwrap_or_default(), "`llama` and `qwen2`")),
         };
-        let raw = read_json(dir, "config.json")?;
+        let raw = json(dir, "config.json")?;
         let generation =
-            read_json_if_there::<GenerationConfig>(dir, "generation_config.json")?.unwrap_or_default();
+            json_if_there::<GenerationConfig>(dir, "generation_config.json")?.unwrap_or_default();
         Self::check(family, raw, generation)
     }
 

@@ -19,7 +19,8 @@ mod unsupported;
 use std::path::Path;
 
 use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
-use millstream_engine_tensors::{Weights, read_tokenizer};
+use millstream_engine_tensors::Weights;
+use millstream_model_files::tokenizer_file;
 use millstream_pipelines::{Device, Task};
 use rayon::ThreadPoolBuilder;
 
@@ -75,7 +76,9 @@ impl EngineFactory for GeneratorFactory {
 fn load(dir: &Path, args: &LoadArgs<'_>) -> Result<GeneratorEngine, LoadError> {
     (args.progress)("reading tokenizer and settings");
     let config = DecoderConfig::load(dir)?;
-    let tokenizer = read_tokenizer(dir)?;
+    let tokenizer = tokenizer_file(dir)?.map(|file| file.tokenizer).ok_or_else(|| {
+        LoadError::Model(format!("`{}` has no `tokenizer.json`; fetch the model anew", dir.display()))
+    })?;
     let vocabulary = tokenizer.get_vocab_size(true);
     if vocabulary > config.vocab_size {
         return Err(LoadError::Model(format!(

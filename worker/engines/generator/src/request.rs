@@ -37,6 +37,8 @@ pub(crate) enum Prompt {
     Messages(Vec<Value>),
 }
 
+/// Keys of a message that a chat template may see; the content is always there.
+const MESSAGE_KEYS: [&str; 5] = ["role", "content", "name", "tool_calls", "tool_call_id"];
 const NAMES: [&str; 7] = ["prompt", "messages", "temperature", "top_p", "seed", "stop", "max_tokens"];
 
 impl GenerateCall {
@@ -204,9 +206,11 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
-        let mut map = map.clone();
-        map.insert("content".into(), Value::from(content));
-        Some(Value::from(map))
+        // What else a client writes into a message is no business of the model's template.
+        let known = map.iter().filter(|(name, _)| MESSAGE_KEYS.contains(&&***name));
+        let mut message: Map = known.map(|(name, value)| (name.clone(), value.clone())).collect();
+        message.insert("content".into(), Value::from(content));
+        Some(Value::from(message))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Chat templates: a model's own Jinja template turns messages into the text that it was trained on.
 
+use std::io;
 use std::path::Path;
 
 use millstream_engine::{LoadError, invalid_input};
-use millstream_engine_tensors::read_json_if_there;
+use millstream_model_files::{json_if_there, read_if_there};
 use millstream_values::{CallError, Value};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
@@ -12,6 +13,8 @@ use serde::Deserialize;
 
 /// Steps that rendering may take: far beyond any real conversation.
 const FUEL: u64 = 5_000_000;
+/// Longest prompt that a template may make.
+const MAX_PROMPT_BYTES: usize = 16 << 20;
 /// Largest `chat_template.jinja`.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 const NAME: &str = "chat";
@@ -66,7 +69,7 @@ impl ChatTemplate {
     /// # Errors
     /// [`LoadError::Model`] when a file is broken or the template is no template.
     pub(crate) fn load(dir: &Path) -> Result<Option<Self>, LoadError> {
-        let config: TokenizerConfig = read_json_if_there(dir, "tokenizer_config.json")?.unwrap_or_default();
+        let config: TokenizerConfig = json_if_there(dir, "tokenizer_config.json")?.unwrap_or_default();
         let source = match config.chat_template {
             Some(RawTemplate::One(source)) => Some(source),
             Some(RawTemplate::Named(list)) => {
@@ -109,11 +112,31 @@ impl ChatTemplate {
             tools => none(),
             documents => none(),
         };
-        let rendered = self.environment.get_template(NAME).and_then(|template| template.render(context));
-        rendered.map_err(|error| {
+        let mut prompt = Capped(Vec::new());
+        let template = self.environment.get_template(NAME);
+        let rendered =
+            template.and_then(|template| template.render_captured_to(context, &mut prompt).map(drop));
+        rendered.map(|()| String::from_utf8_lossy(&prompt.0).into_owned()).map_err(|error| {
             let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             invalid_input(format!("the model's chat template does not take these messages: {reason}"))
         })
+    }
+}
+
+/// A prompt being written, up to its limit.
+struct Capped(Vec<u8>);
+
+impl io::Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_PROMPT_BYTES {
+            return Err(io::Error::other("the prompt that it makes is too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -144,13 +167,10 @@ fn to_json(value: &minijinja::Value, options: Kwargs) -> Result<String, minijinj
 
 fn read_template_file(dir: &Path) -> Result<Option<String>, LoadError> {
     let path = dir.join("chat_template.jinja");
-    let Ok(metadata) = path.metadata() else { return Ok(None) };
-    if metadata.len() > MAX_TEMPLATE_BYTES {
-        return Err(LoadError::Model(format!("`{}` is larger than 1 MiB", path.display())));
-    }
-    std::fs::read_to_string(&path)
+    let Some(bytes) = read_if_there(&path, MAX_TEMPLATE_BYTES)? else { return Ok(None) };
+    String::from_utf8(bytes)
         .map(Some)
-        .map_err(|error| LoadError::Model(format!("`{}` cannot be read: {error}", path.display())))
+        .map_err(|_| LoadError::Model(format!("`{}` is no UTF-8 text; fetch the model anew", path.display())))
 }
 
 #[cfg(test)]
@@ -190,6 +210,14 @@ mod tests {
         let error = load(config, None).unwrap().unwrap().render(&conversation()).unwrap_err();
         assert_eq!(error.class, millstream_values::ErrorClass::Invalid);
         assert!(error.message.ends_with("system role not supported"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_prompt_beyond_its_limit_is_refused() {
+        let source = "{% for i in range(20000) %}{{ messages[0].content * 1000 }}{% endfor %}";
+        let template = load("{}", Some(source)).unwrap().unwrap();
+        let error = template.render(&conversation()).unwrap_err();
+        assert_eq!(error.class, millstream_values::ErrorClass::Invalid, "{}", error.message);
     }
 
     #[test]

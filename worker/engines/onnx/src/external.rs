@@ -4,11 +4,11 @@
 //! The file is protobuf (onnx.proto of the ONNX specification): this walks the messages that can hold tensors and skips
 //! all else, weights included, without reading them.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use millstream_engine::LoadError;
+use millstream_model_files::open;
 
 /// Graphs within graphs deeper than this are refused.
 const MAX_DEPTH: usize = 64;
@@ -23,9 +23,7 @@ pub(crate) fn external_files(file: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let broken = |error: &io::Error| {
         LoadError::Model(format!("`{}` is not an ONNX model: {error}; fetch the model anew", file.display()))
     };
-    let source = File::open(file).map_err(|error| {
-        LoadError::Model(format!("`{}` cannot be read: {error}; check its rights", file.display()))
-    })?;
+    let source = open(file)?;
     let end = source.metadata().map_err(|error| broken(&error))?.len();
     let mut walker = Walker { source: BufReader::new(source), at: 0, locations: Vec::new() };
     walker.message(Kind::Model, end, 0).map_err(|error| broken(&error))?;
@@ -35,28 +33,23 @@ pub(crate) fn external_files(file: &Path) -> Result<Vec<PathBuf>, LoadError> {
     walker.locations.iter().map(|location| resolve(folder, location)).collect()
 }
 
-/// The file that a location names, if it is one of the folder.
+/// The file that a location names: a plain file of the folder, by a plain name. ONNX Runtime reads other names in ways of its own, one of
+/// them as an address in memory.
 fn resolve(folder: &Path, location: &str) -> Result<PathBuf, LoadError> {
-    let outside = || {
-        LoadError::Model(format!(
-            "the model keeps weights in `{location}`, which is not in its own folder; use a model that keeps its weights \
-             beside it"
-        ))
-    };
-    let plain =
-        Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if location.is_empty() || !plain {
-        return Err(outside());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+ ".contains(&byte);
+    if location.is_empty()
+        || location.starts_with('.')
+        || location.contains("_ORT_")
+        || !location.bytes().all(is_plain)
+    {
+        return Err(LoadError::Model(format!(
+            "the model keeps weights in `{location}`, which is not in its own folder, or no plain name of a file; use a model that \
+             keeps its weights beside it"
+        )));
     }
     let path = folder.join(location);
-    // Links are followed, so that none leads out either.
-    match (path.canonicalize(), folder.canonicalize()) {
-        (Ok(path), Ok(folder)) if path.starts_with(&folder) => Ok(path),
-        (Ok(_), _) => Err(outside()),
-        (Err(error), _) => Err(LoadError::Model(format!(
-            "the model keeps weights in `{location}`, which cannot be read: {error}; fetch the model anew"
-        ))),
-    }
+    open(&path)?;
+    Ok(path)
 }
 
 /// Messages of onnx.proto on the way to a tensor.
@@ -207,10 +200,19 @@ mod tests {
     #[test]
     fn weights_stay_in_the_models_own_folder() {
         assert_eq!(check("weights.bin").unwrap().len(), 1);
-        assert_eq!(check("./sub/weights.bin").unwrap().len(), 1);
-        for outside in ["../secret", "/etc/passwd", "sub/../../secret", "link", ""] {
+        for (outside, reason) in [
+            ("../secret", "not in its own folder"),
+            ("/etc/passwd", "not in its own folder"),
+            ("./sub/weights.bin", "no plain name"),
+            ("sub/../../secret", "not in its own folder"),
+            ("*/_ORT_MEM_ADDR_/*", "no plain name"),
+            ("_ORT_MEM_ADDR_", "no plain name"),
+            ("link", "is a link"),
+            ("sub", "is no plain file"),
+            ("", "no plain name"),
+        ] {
             let error = check(outside).unwrap_err().to_string();
-            assert!(error.contains("not in its own folder"), "{outside}: {error}");
+            assert!(error.contains(reason), "{outside}: {error}");
         }
         assert!(check("missing.bin").unwrap_err().to_string().contains("cannot be read"));
     }

@@ -4,7 +4,6 @@
 //! It knows nothing of tasks, calls or models' layouts: those are the engines'. Everything computes in `f32` on the CPU.
 
 mod attention;
-mod files;
 mod linear;
 #[allow(
     unsafe_code,
@@ -15,13 +14,9 @@ mod math;
 mod matmul;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[expect(unsafe_code, reason = "weights are mapped into memory")]
 mod weights;
 
 pub use attention::{Attention, CausalMask, Queries, attend, attend_packed};
-pub use files::{
-    MAX_CONFIG_BYTES, MAX_HEADER_BYTES, MAX_TOKENIZER_BYTES, read_json, read_json_if_there, read_tokenizer,
-};
 pub use linear::{Finish, Linear, Norm, gather_rows, with_f32};
 pub use math::{
     add, add_scaled, add_transposed, dot, dot_each, gelu, gelu_tanh, layer_norm, relu, rms_norm, sigmoid,

@@ -1,24 +1,26 @@
 //! Weights of a model in safetensors, in one file or several, as `f32` tensors whose shapes are checked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use candle_core::safetensors::MmapedSafetensors;
+use candle_core::safetensors::BufferedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use millstream_engine::LoadError;
+use millstream_model_files::{json, open, unreadable};
 use serde::Deserialize;
-
-use crate::files::{MAX_HEADER_BYTES, read_json};
 
 const ONE_FILE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The tensors of a model's folder; the files stay mapped while this lives.
+/// Largest header of a safetensors file.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+
+/// The tensors of a model's folder, in memory while this lives.
 pub struct Weights {
-    tensors: MmapedSafetensors,
-    names: BTreeSet<String>,
+    files: Vec<BufferedSafetensors>,
+    /// Which file has the tensor of that name.
+    file_of: BTreeMap<String, usize>,
     source: String,
 }
 
@@ -34,34 +36,38 @@ impl Weights {
         dir.join(ONE_FILE).is_file() || dir.join(INDEX).is_file()
     }
 
-    /// Maps `model.safetensors`, or the files that `model.safetensors.index.json` names. Headers larger than
-    /// [`MAX_HEADER_BYTES`] are refused.
+    /// Reads `model.safetensors`, or the files that `model.safetensors.index.json` names. They are read and not mapped, as
+    /// nobody can keep others from changing them. Headers larger than 16 MiB are refused.
     ///
     /// # Errors
     /// [`LoadError::Model`] when a file is missing, outside the folder, or not in that format.
     pub fn open(dir: &Path) -> Result<Self, LoadError> {
         let (source, paths) = files_of(dir)?;
+        let (mut files, mut file_of) = (Vec::new(), BTreeMap::new());
         for path in &paths {
-            check_header(path)?;
+            let file = BufferedSafetensors::new(read(path)?).map_err(|error| {
+                LoadError::Model(format!("`{}` is not a safetensors file: {error}", path.display()))
+            })?;
+            file_of.extend(file.tensors().into_iter().map(|(name, _)| (name, files.len())));
+            files.push(file);
         }
-        // SAFETY: a mapped file must not be changed while it is mapped; model folders are written once, before a
-        // replica starts, and never in place.
-        let tensors = unsafe { MmapedSafetensors::multi(&paths) }
-            .map_err(|error| LoadError::Model(format!("`{source}` is not a safetensors file: {error}")))?;
-        let names = tensors.tensors().into_iter().map(|(name, _)| name).collect();
-        Ok(Self { tensors, names, source })
+        Ok(Self { files, file_of, source })
     }
 
     /// Whether there is a tensor of that name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.names.contains(name)
+        self.file_of.contains_key(name)
+    }
+
+    fn file(&self, name: &str) -> Option<&BufferedSafetensors> {
+        self.file_of.get(name).map(|&file| &self.files[file])
     }
 
     /// The sizes of a tensor's axes, if there is one of that name.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.tensors.get(name).ok().map(|view| view.shape().to_vec())
+        self.file(name)?.get(name).ok().map(|view| view.shape().to_vec())
     }
 
     /// The tensor of that name as `f32` on the CPU; f16, bf16 and f64 are converted.
@@ -70,12 +76,14 @@ impl Weights {
     /// [`LoadError::Model`] when it is missing or of another shape than the configuration says,
     /// [`LoadError::Unsupported`] when its elements are no floating-point numbers.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
-        let view = self.tensors.get(name).map_err(|_| {
+        let missing = || {
             LoadError::Model(format!(
                 "`{}` has no tensor `{name}`, which `config.json` asks for (shape {shape:?})",
                 self.source
             ))
-        })?;
+        };
+        let file = self.file(name).ok_or_else(missing)?;
+        let view = file.get(name).map_err(|_| missing())?;
         if view.shape() != shape {
             return Err(LoadError::Model(format!(
                 "`{}`: tensor `{name}` has shape {:?}, but `config.json` says {shape:?}",
@@ -84,7 +92,7 @@ impl Weights {
             )));
         }
         let broken = |error| LoadError::Model(format!("`{}`: tensor `{name}`: {error}", self.source));
-        let tensor = self.tensors.load(name, &Device::Cpu).map_err(broken)?;
+        let tensor = file.load(name, &Device::Cpu).map_err(broken)?;
         match tensor.dtype() {
             DType::F32 | DType::F16 | DType::BF16 | DType::F64 => {
                 tensor.to_dtype(DType::F32).and_then(|tensor| tensor.contiguous()).map_err(broken)
@@ -106,7 +114,7 @@ fn files_of(dir: &Path) -> Result<(String, Vec<PathBuf>), LoadError> {
     if !index_path.is_file() {
         return Err(LoadError::Model(format!("`{}` has no `{ONE_FILE}` and no `{INDEX}`", dir.display())));
     }
-    let index: Index = read_json(dir, INDEX)?;
+    let index: Index = json(dir, INDEX)?;
     let names: BTreeSet<&String> = index.weight_map.values().collect();
     if let Some(outside) = names.iter().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
         return Err(LoadError::Model(format!(
@@ -120,20 +128,25 @@ fn files_of(dir: &Path) -> Result<(String, Vec<PathBuf>), LoadError> {
     Ok((index_path.display().to_string(), names.into_iter().map(|name| dir.join(name)).collect()))
 }
 
-/// A safetensors file begins with the length of its JSON header.
-fn check_header(path: &Path) -> Result<(), LoadError> {
-    let failed =
-        |error: std::io::Error| LoadError::Model(format!("`{}` cannot be read: {error}", path.display()));
+/// The bytes of a safetensors file, which begins with the length of its JSON header.
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let failed = |error| unreadable(path, &error);
+    let mut file = open(path)?;
+    let size = file.metadata().map_err(failed)?.len();
     let mut length = [0; 8];
-    File::open(path).map_err(failed)?.read_exact(&mut length).map_err(failed)?;
-    let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER_BYTES {
+    file.read_exact(&mut length).map_err(failed)?;
+    let header = u64::from_le_bytes(length);
+    if header > MAX_HEADER_BYTES {
         return Err(LoadError::Model(format!(
-            "`{}` is not a safetensors file, or has a header of {length} bytes; the most is {MAX_HEADER_BYTES}",
+            "`{}` is not a safetensors file, or has a header of {header} bytes; the most is {MAX_HEADER_BYTES}",
             path.display()
         )));
     }
-    Ok(())
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    bytes.extend(length);
+    // No more than there was: a file that grows meanwhile is not what was looked at.
+    file.take(size.saturating_sub(8)).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

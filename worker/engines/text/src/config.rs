@@ -7,7 +7,7 @@ use std::path::Path;
 use millstream_engine::LoadError;
 use serde::Deserialize;
 
-use crate::files::read_json;
+use millstream_model_files::json_if_there;
 
 /// The part of `config.json` that text encoders share.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -72,7 +72,7 @@ impl ModelConfig {
     /// # Errors
     /// [`LoadError::Model`] when the file is broken.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
-        Ok(read_json(dir, "config.json")?.unwrap_or_default())
+        Ok(json_if_there(dir, "config.json")?.unwrap_or_default())
     }
 
     /// How many outputs the head has; transformers' default is 2.
@@ -189,9 +189,10 @@ impl SentenceConfig {
     /// [`LoadError::Model`] when a file is broken, [`LoadError::Unsupported`] for modules and poolings that would be
     /// needed for the right result.
     pub fn load(dir: &Path, model: &ModelConfig) -> Result<Self, LoadError> {
-        let file: SentenceBertFile = read_json(dir, "sentence_bert_config.json")?.unwrap_or_default();
-        let tokenizer: TokenizerFile = read_json(dir, "tokenizer_config.json")?.unwrap_or_default();
-        let prompts: PromptFile = read_json(dir, "config_sentence_transformers.json")?.unwrap_or_default();
+        let file: SentenceBertFile = json_if_there(dir, "sentence_bert_config.json")?.unwrap_or_default();
+        let tokenizer: TokenizerFile = json_if_there(dir, "tokenizer_config.json")?.unwrap_or_default();
+        let prompts: PromptFile =
+            json_if_there(dir, "config_sentence_transformers.json")?.unwrap_or_default();
         let mut config = Self {
             pooling: Pooling::Mean,
             normalize: false,
@@ -199,7 +200,7 @@ impl SentenceConfig {
             lower_case: file.do_lower_case,
             prompt: prompts.default_prompt_name.and_then(|name| prompts.prompts.get(&name).cloned()),
         };
-        for module in read_json::<Vec<Module>>(dir, "modules.json")?.unwrap_or_default() {
+        for module in json_if_there::<Vec<Module>>(dir, "modules.json")?.unwrap_or_default() {
             match module.kind.rsplit('.').next() {
                 Some("Transformer" | "Dropout") => {}
                 Some("Normalize") => config.normalize = true,
@@ -239,7 +240,7 @@ fn pooling(dir: &Path, path: &str, has_prompt: bool) -> Result<Pooling, LoadErro
             "`modules.json` has the path `{path}`, which is no folder of the model"
         )));
     }
-    let file: BTreeMap<String, serde_json::Value> = read_json(dir, &name)?.unwrap_or_default();
+    let file: BTreeMap<String, serde_json::Value> = json_if_there(dir, &name)?.unwrap_or_default();
     if has_prompt && file.get("include_prompt") == Some(&serde_json::Value::Bool(false)) {
         return Err(LoadError::Unsupported(format!(
             "`{name}` leaves the prompt out of the pooling, which is not supported"

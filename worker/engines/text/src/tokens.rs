@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use millstream_engine::LoadError;
+use millstream_model_files::{TokenizerFile, tokenizer_file};
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
-
-use crate::files::{MAX_TOKENIZER_BYTES, read_limited};
 
 /// One text (or pair of texts) as the model sees it, special tokens included, not padded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,31 +40,24 @@ pub struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json` in `dir`, at most [`MAX_TOKENIZER_BYTES`]; texts are cut to `max_tokens`, special tokens
-    /// counted, pairs at the longer side first. Without `pad_id` the tokenizer's own padding token is used, else 0.
+    /// Reads `tokenizer.json` in `dir`; texts are cut to `max_tokens`, special tokens counted, pairs at the longer side first.
+    /// Without `pad_id` the tokenizer's own padding token is used, else 0.
     ///
     /// # Errors
     /// [`LoadError::Unsupported`] without a `tokenizer.json`, [`LoadError::Model`] when it is broken.
     pub fn load(dir: &Path, max_tokens: usize, pad_id: Option<u32>) -> Result<Self, LoadError> {
         let path = dir.join("tokenizer.json");
-        let bytes = read_limited(dir, "tokenizer.json", MAX_TOKENIZER_BYTES)?.ok_or_else(|| {
+        let TokenizerFile { mut tokenizer, pad_id: own_pad_id } = tokenizer_file(dir)?.ok_or_else(|| {
             LoadError::Unsupported(format!(
                 "`{}` is missing; texts need the model's fast tokenizer beside its weights",
                 path.display()
             ))
         })?;
-        let broken = |error: tokenizers::Error| {
-            LoadError::Model(format!(
-                "`{}` is not a tokenizer: {error}; fetch the model anew",
-                path.display()
-            ))
-        };
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(broken)?;
-        let pad_id = pad_id.or_else(|| tokenizer.get_padding().map(|padding| padding.pad_id)).unwrap_or(0);
-        tokenizer.with_padding(None);
         let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
-        tokenizer.with_truncation(Some(truncation)).map_err(broken)?;
-        Ok(Self { tokenizer, max_tokens, pad_id })
+        tokenizer.with_truncation(Some(truncation)).map_err(|error| {
+            LoadError::Model(format!("`{}` cannot cut texts: {error}; fetch the model anew", path.display()))
+        })?;
+        Ok(Self { tokenizer, max_tokens, pad_id: pad_id.or(own_pad_id).unwrap_or(0) })
     }
 
     /// What of a text may come to tokens that the model reads: the rest is not looked at, however long it is. Only texts with

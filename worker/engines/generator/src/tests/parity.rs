@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
+use millstream_engine_tensors::Weights;
 use millstream_engine_tensors::testing::{assert_close, bundled_model, numbers, reference, reference_of};
-use millstream_engine_tensors::{Weights, read_tokenizer};
+use millstream_model_files::tokenizer_file;
 use millstream_values::Value;
 use serde_json::Value as Json;
 
@@ -52,7 +53,7 @@ fn logits_and_greedy_tokens_of_the_bundled_generator_equal_transformers() {
     let Some(dir) = bundled_model("mini-generator") else { return };
     let Some(reference) = reference_of("mini-generator", &dir) else { return };
     let decoder = decoder(&dir);
-    let tokenizer = read_tokenizer(&dir).unwrap();
+    let tokenizer = tokenizer_file(&dir).unwrap().unwrap().tokenizer;
     for case in reference["cases"].as_array().unwrap() {
         let prompt = case["prompt"].as_str().unwrap();
         assert_eq!(tokenizer.encode_fast(prompt, true).unwrap().get_ids(), ids(&case["ids"]), "{prompt}");
