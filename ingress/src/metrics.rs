@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ::metrics::{Counter, Histogram, counter, gauge, histogram};
-use millstream_pipelines::FullName;
+use millstream_pipelines::{FullName, OnError};
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 
 use crate::dispatch::Outcome;
@@ -65,6 +65,13 @@ const CACHE_BYTES: Definition = Definition {
     labels: &["pipeline", "stage"],
 };
 
+const STAGE_FAILURES: Definition = Definition {
+    name: "millstream_stage_failures_total",
+    kind: Kind::Counter,
+    help: "Stages whose work failed, whether or not the request did, by what their `on_error` says: fail, skip (their value is none) or use (that of another stage).",
+    labels: &["pipeline", "stage", "on_error"],
+};
+
 const KEY_REQUESTS: Definition = Definition {
     name: "millstream_key_requests_total",
     kind: Kind::Counter,
@@ -83,6 +90,7 @@ pub const ALL: &[Definition] = &[
     SHED_CALLS,
     CACHE_REQUESTS,
     CACHE_BYTES,
+    STAGE_FAILURES,
     KEY_REQUESTS,
 ];
 
@@ -231,6 +239,30 @@ impl CacheMeter {
     /// One more.
     pub(crate) fn counted(&self, result: CacheResult) {
         self.results[result as usize].increment(1);
+    }
+}
+
+/// Counts the failures of one stage.
+pub(crate) struct StageMeter {
+    failures: Counter,
+}
+
+impl StageMeter {
+    /// For the failures of that stage.
+    pub(crate) fn of(pipeline: &str, stage: &str, on_error: OnError) -> Self {
+        let on_error = match on_error {
+            OnError::Fail => "fail",
+            OnError::Skip => "skip",
+            OnError::Use(_) => "use",
+        };
+        Self {
+            failures: counter!(STAGE_FAILURES.name, "pipeline" => pipeline.to_owned(), "stage" => stage.to_owned(), "on_error" => on_error),
+        }
+    }
+
+    /// One more.
+    pub(crate) fn failed(&self) {
+        self.failures.increment(1);
     }
 }
 

@@ -22,11 +22,11 @@ pub mod types;
 pub use fault::{Color, Fault, Faults};
 pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
-pub use plan::{CachedStage, Plan, Request};
+pub use plan::{CachedStage, OnError, Plan, Request};
 pub use raw::parse_duration;
 pub use request::MAX_VALUES;
 pub use request_error::{FieldFault, RequestError};
-pub use run::{Action, CallId, Run, RunError, StageCall};
+pub use run::{Action, CallId, Run, RunError, StageCall, StageFailure};
 pub use spec::{
     Autoscaling, Batch, Cache, CacheScope, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand,
     Hedge, Limits, ModelRef, Placement, Task, TensorType,

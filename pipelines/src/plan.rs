@@ -97,7 +97,7 @@ pub(crate) enum TextAnswer {
 
 /// What a failed stage means for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnError {
+pub enum OnError {
     /// The run fails.
     Fail,
     /// The stage has the value none.
@@ -135,6 +135,11 @@ impl Plan {
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.parts.name
+    }
+
+    /// Its stages in the file's order: their names, and what the run makes of their failures.
+    pub fn stages(&self) -> impl ExactSizeIterator<Item = (&str, OnError)> {
+        self.parts.stages.iter().map(|stage| (&*stage.name, stage.on_error))
     }
 
     /// Its HTTP route; `None` for a file that holds only deployments.

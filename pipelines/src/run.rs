@@ -9,7 +9,7 @@ mod stage;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use action::{Action, CallId, RunError, StageCall};
+pub use action::{Action, CallId, RunError, StageCall, StageFailure};
 use fan_out::FanOut;
 use millstream_values::{CallError, ErrorClass, Map, Value};
 
@@ -242,6 +242,7 @@ impl Run {
     fn fail(&mut self, stage: usize, class: ErrorClass, message: String) {
         self.cancel_calls(Some(stage));
         let error = self.error(stage, class, message);
+        self.actions.push(Action::StageFailed(StageFailure { stage, error: error.clone() }));
         match self.plan.parts.stages[stage].on_error {
             OnError::Fail => self.give_up_stage(stage, error),
             OnError::Skip => self.settle(stage, Value::None),
@@ -331,7 +332,7 @@ impl Run {
         let calls = &self.calls;
         self.actions.retain(|action| match action {
             Action::Call(call) => calls[call.id.0 as usize].open,
-            Action::Cancel(_) | Action::Finish(_) => true,
+            Action::Cancel(_) | Action::StageFailed(_) | Action::Finish(_) => true,
         });
     }
 

@@ -59,6 +59,7 @@ fn drive(plan: &Arc<Plan>, body: &str, mut choose: impl FnMut() -> (usize, u8)) 
                     let at = open.iter().position(|call| call.id == id).expect("a call under way");
                     open.swap_remove(at);
                 }
+                Action::StageFailed(_) => {}
                 Action::Finish(outcome) => {
                     assert!(open.is_empty(), "calls left open");
                     return outcome;

@@ -262,5 +262,15 @@ fn each_feature_does_what_its_page_says() -> Result<()> {
     ] {
         assert_eq!(calls(deployment), expected, "{deployment}");
     }
+    // What `on_error` hides from clients is counted.
+    for (pipeline, on_error, expected) in
+        [("stand-in", "use", 1.0), ("skip", "skip", 1.0), ("fail", "fail", 1.0)]
+    {
+        let labels = [("pipeline", pipeline), ("stage", "main"), ("on_error", on_error)];
+        assert_eq!(page.one("millstream_stage_failures_total", &labels), Some(expected), "{pipeline}");
+    }
+    // A retry that helps is no failure of the stage.
+    let failures = |pipeline| page.sum("millstream_stage_failures_total", &[("pipeline", pipeline)]);
+    assert_eq!((failures("retried"), failures("unretried")), (0.0, 1.0));
     Ok(())
 }

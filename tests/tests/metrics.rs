@@ -16,7 +16,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 /// Label keys of all metrics, `le` of histograms included.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "class",
     "deployment",
     "gpu",
@@ -24,6 +24,7 @@ const KEYS: [&str; 16] = [
     "kind",
     "le",
     "node",
+    "on_error",
     "operation",
     "outcome",
     "phase",

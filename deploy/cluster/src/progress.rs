@@ -18,7 +18,10 @@ use crate::{clock, output, style};
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Waits until these pipelines (name, revision) serve, telling what happens meanwhile.
+/// How long ingresses may take to put in force what serves; then they are not waited for.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Waits until these pipelines (name, revision) serve and every connected ingress knows it, telling what happens meanwhile.
 ///
 /// A pipeline that cannot start, a head that goes away and the end of `timeout` are failures.
 pub(crate) async fn until_ready(
@@ -28,9 +31,12 @@ pub(crate) async fn until_ready(
 ) -> Result<(), Failure> {
     let mut display = Display::new();
     let deadline = clock::now() + timeout;
+    let mut unconfirmed: Option<Unconfirmed> = None;
     loop {
-        let status = match tokio::time::timeout_at(deadline.into(), watch.next()).await {
+        let until = unconfirmed.as_ref().map_or(deadline, |unconfirmed| unconfirmed.until.min(deadline));
+        let status = match tokio::time::timeout_at(until.into(), watch.next()).await {
             Ok(status) => status?,
+            Err(_) if unconfirmed.is_some() => return Ok(()),
             Err(_) => {
                 return Err(Failure::failed(format!(
                     "not ready after {}; `cluster status` shows what is missing",
@@ -43,10 +49,35 @@ pub(crate) async fn until_ready(
         };
         display.show(&status, wanted);
         match verdict(&status, wanted) {
-            Verdict::Waiting => {}
-            Verdict::Ready => return Ok(()),
+            Verdict::Waiting => unconfirmed = None,
+            Verdict::Ready => {
+                let table = unconfirmed.get_or_insert_with(|| Unconfirmed::of(&status));
+                if table.is_in_force(&status) {
+                    return Ok(());
+                }
+            }
             Verdict::Failed(reason) => return Err(Failure::failed(reason)),
         }
+    }
+}
+
+/// The first route table by which all that is wanted serves.
+struct Unconfirmed {
+    epoch: u64,
+    number: u64,
+    until: Instant,
+}
+
+impl Unconfirmed {
+    fn of(status: &ClusterStatus) -> Self {
+        let until = clock::now() + CONFIRM_TIMEOUT;
+        Self { epoch: status.epoch, number: status.routes_version, until }
+    }
+
+    /// Whether every connected ingress answers by it, or by a newer one. Those of another term count anew.
+    fn is_in_force(&self, status: &ClusterStatus) -> bool {
+        let number = if status.epoch == self.epoch { self.number } else { status.routes_version };
+        status.ingresses.iter().all(|ingress| ingress.routes_version >= number)
     }
 }
 
@@ -197,12 +228,15 @@ fn describe(replica: &ReplicaStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use millstream_proto::status::IngressStatus;
+
     use super::*;
 
     fn status(state: PipelineState, serving_revision: Option<u64>) -> ClusterStatus {
         ClusterStatus {
             leader: "a".into(),
             epoch: 1,
+            routes_version: 4,
             nodes: vec![],
             ingresses: vec![],
             pipelines: vec![PipelineStatus {
@@ -242,6 +276,27 @@ mod tests {
             verdict(&status(PipelineState::Ready, Some(2)), &[("other".to_owned(), 1)]),
             Verdict::Waiting
         );
+    }
+
+    #[test]
+    fn what_serves_is_ready_once_every_ingress_answers_by_it() {
+        let ingress = |routes_version| IngressStatus {
+            name: "a".into(),
+            address: "127.0.0.1:1".into(),
+            routes_version,
+        };
+        let mut status = status(PipelineState::Ready, Some(2));
+        let first = Unconfirmed::of(&status);
+        assert!(first.is_in_force(&status), "nobody is waited for where nobody is");
+        status.ingresses = vec![ingress(4), ingress(3)];
+        assert!(!first.is_in_force(&status));
+        status.routes_version = 6;
+        status.ingresses = vec![ingress(4), ingress(5)];
+        assert!(first.is_in_force(&status), "later tables are not waited for");
+        (status.epoch, status.routes_version) = (status.epoch + 1, 2);
+        assert!(first.is_in_force(&status));
+        status.ingresses = vec![ingress(2), ingress(0)];
+        assert!(!first.is_in_force(&status), "the head of a new term hears anew");
     }
 
     #[test]

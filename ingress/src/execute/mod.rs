@@ -25,7 +25,7 @@ use std::time::Instant;
 use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
-use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall};
+use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall, StageFailure};
 use millstream_proto::call::CallContext;
 use millstream_proto::{ErrorClass, Value};
 use parking_lot::Mutex;
@@ -158,6 +158,7 @@ async fn run(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value,
                 }
                 Action::Cancel(id) if lone.as_ref().is_some_and(|call| call.id == id) => lone = None,
                 Action::Cancel(id) => flight.cancel(id),
+                Action::StageFailed(failure) => tell(pipeline, &failure, cx),
                 Action::Finish(Ok(response)) => return Ok(response),
                 Action::Finish(Err(error)) => return Err(failed(&error, cx)),
             }
@@ -168,11 +169,24 @@ async fn run(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value,
         };
         if let (Err(error), retry::Forwarded::Parts) = (&end.outcome, end.forwarded) {
             // A started stream is never restarted, whatever the stage's own rules say.
-            let error = RunError { class: error.class, stage: end.stage, message: error.message.clone() };
-            return Err(failed(&error, cx));
+            let failure = RunError { class: error.class, stage: end.stage, message: error.message.clone() };
+            for action in run.finish_call(end.id, end.outcome) {
+                if let Action::StageFailed(failure) = action {
+                    tell(pipeline, &failure, cx);
+                }
+            }
+            return Err(failed(&failure, cx));
         }
         actions = run.finish_call(end.id, end.outcome);
     }
+}
+
+/// A stage has failed, and the answer may not show it.
+fn tell(pipeline: &Pipeline, failure: &StageFailure, cx: &Context) {
+    pipeline.stage_meters[failure.stage].failed();
+    tracing::debug!(
+        request_id = %cx.call.request_id, pipeline = %pipeline.plan.name(), error = %failure.error, "a stage failed"
+    );
 }
 
 /// A run that asks for nothing and has nothing under way: a fault of the plan's own.

@@ -9,7 +9,7 @@ use super::counts::RequestCounts;
 use super::split::Part;
 use crate::dispatch::Deployment;
 use crate::execute::StageCache;
-use crate::metrics::RequestMeter;
+use crate::metrics::{RequestMeter, StageMeter};
 
 /// One revision of a pipeline, ready to take requests.
 pub(crate) struct Pipeline {
@@ -27,6 +27,8 @@ pub(crate) struct Pipeline {
     pub counts: Arc<RequestCounts>,
     /// Counts its requests.
     pub meter: RequestMeter,
+    /// Count the failures of its stages; in the order of [`Plan::stages`].
+    pub stage_meters: Box<[StageMeter]>,
 }
 
 /// The revisions of a pipeline that requests of one path, or of its name, run on.

@@ -19,7 +19,7 @@ use super::split::Part;
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
 use crate::execute::StageCache;
 use crate::keys::Keys;
-use crate::metrics::RequestMeter;
+use crate::metrics::{RequestMeter, StageMeter};
 use crate::transport::Transports;
 
 impl Route {
@@ -159,8 +159,13 @@ impl Routes {
         let counts = known.map(|known| known.counts.clone()).unwrap_or_default();
         let caches = known.map_or_else(|| StageCache::of(&plan), |known| known.caches.clone());
         let revision_header = HeaderValue::from(revision);
-        let meter = RequestMeter::of(plan.name().as_str());
-        let pipeline = Arc::new(Pipeline { plan, revision, revision_header, targets, caches, counts, meter });
+        let name = plan.name().as_str();
+        let meter = RequestMeter::of(name);
+        let stage_meters =
+            plan.stages().map(|(stage, on_error)| StageMeter::of(name, stage, on_error)).collect();
+        let pipeline =
+            Pipeline { plan, revision, revision_header, targets, caches, counts, meter, stage_meters };
+        let pipeline = Arc::new(pipeline);
         Variant { pipeline, permille, shadow_permille }
     }
 

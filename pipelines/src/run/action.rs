@@ -18,6 +18,8 @@ pub enum Action {
     Call(StageCall),
     /// The outcome of this call is no longer wanted: drop it and do not report it.
     Cancel(CallId),
+    /// A stage's own work has failed, whatever its `on_error` makes of it: count it and say it, there is nothing to do.
+    StageFailed(StageFailure),
     /// The run is over, with the response body or an error. Always the last action of a run.
     Finish(Result<Value, RunError>),
 }
@@ -43,6 +45,15 @@ pub struct StageCall {
     pub streams: Option<Arc<str>>,
     /// Where its answer is kept: an index into [`Plan::caches`](crate::Plan::caches).
     pub cache: Option<usize>,
+}
+
+/// A failure that the response may hide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageFailure {
+    /// Which one; an index into [`Plan::stages`](crate::Plan::stages).
+    pub stage: usize,
+    /// Why.
+    pub error: RunError,
 }
 
 /// Why a run ended without a response.

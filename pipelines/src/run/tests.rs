@@ -108,11 +108,12 @@ fn request() -> Value {
 fn show(actions: &[Action]) -> Vec<String> {
     actions
         .iter()
-        .map(|action| match action {
-            Action::Call(call) => format!("{}#{}", call.stage, call.id.0),
-            Action::Cancel(call) => format!("-{}", call.0),
-            Action::Finish(Ok(body)) => format!("ok {}", serde_json::to_string(body).unwrap()),
-            Action::Finish(Err(error)) => format!("{} {error}", error.class),
+        .filter_map(|action| match action {
+            Action::Call(call) => Some(format!("{}#{}", call.stage, call.id.0)),
+            Action::Cancel(call) => Some(format!("-{}", call.0)),
+            Action::StageFailed(_) => None,
+            Action::Finish(Ok(body)) => Some(format!("ok {}", serde_json::to_string(body).unwrap())),
+            Action::Finish(Err(error)) => Some(format!("{} {error}", error.class)),
         })
         .collect()
 }
@@ -268,6 +269,27 @@ fn another_stage_stands_in_now_or_when_it_is_done() {
         let (mut run, _) = start(&plan);
         assert_eq!(fail(&mut run, order[0], ErrorClass::Internal), [""; 0]);
         assert_eq!(fail(&mut run, order[1], ErrorClass::Internal), ["internal stage `a`: broken"]);
+    }
+}
+
+#[test]
+fn whatever_becomes_of_a_failed_stage_its_failure_is_told_once() {
+    for on_error in [OnError::Fail, OnError::Skip, OnError::Use(1)] {
+        let plan = Builder::new(&["a", "b"])
+            .call("a", &[("x", "request.q")])
+            .with(|stage| stage.on_error = on_error)
+            .call("b", &[("x", "request.q")])
+            .respond(&[("r", "[a, b]")]);
+        let (mut run, _) = Run::start(plan, &request(), |_| 16);
+        let actions = run.finish_call(CallId(0), Err(CallError::started(ErrorClass::Internal, "broken")));
+        let told: Vec<_> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::StageFailed(failure) => Some((failure.stage, failure.error.to_string())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [(0, "stage `a`: broken".to_owned())], "{on_error:?}");
     }
 }
 

@@ -14,6 +14,9 @@ pub struct ClusterStatus {
     pub leader: String,
     /// Its term.
     pub epoch: u64,
+    /// Number of the newest route table; an ingress answers by it once it has confirmed it.
+    #[serde(default)]
+    pub routes_version: u64,
     /// Nodes that are or were connected, by name.
     pub nodes: Vec<NodeStatus>,
     /// Ingresses that are connected, by name.

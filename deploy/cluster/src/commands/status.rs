@@ -227,6 +227,7 @@ mod tests {
         let status = ClusterStatus {
             leader: "a".into(),
             epoch: 3,
+            routes_version: 1,
             nodes: vec![NodeStatus {
                 name: "a".into(),
                 id: "n1".into(),

@@ -47,6 +47,7 @@ pub fn status(
     ClusterStatus {
         leader: leader.to_owned(),
         epoch: state.epoch,
+        routes_version: state.routes.version.number,
         nodes,
         ingresses,
         pipelines: pipelines.collect(),

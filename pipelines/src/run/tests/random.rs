@@ -93,6 +93,7 @@ proptest! {
                         prop_assert!(at.is_some(), "cancelled {call:?} is not under way");
                         open.swap_remove(at.unwrap());
                     }
+                    Action::StageFailed(_) => {}
                     Action::Finish(outcome) => finished = Some(outcome),
                 }
             }
