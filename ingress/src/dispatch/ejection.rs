@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use millstream_proto::{CallError, ErrorClass, Started};
+
 /// Failures in a row that eject a replica.
 const MAX_FAILURES: u8 = 5;
 /// Timeouts in a row that eject a replica.
@@ -62,6 +64,20 @@ pub enum Outcome {
     Full,
     /// The call was given up before there was an outcome.
     Abandoned,
+}
+
+impl Outcome {
+    /// What a call's end says about its replica.
+    #[must_use]
+    pub fn of<T>(result: &Result<T, CallError>) -> Self {
+        let Err(error) = result else { return Self::Answered };
+        match (error.class, error.started) {
+            (ErrorClass::Unavailable, _) | (ErrorClass::NotFound, Started::No) => Self::Transport,
+            (ErrorClass::Overloaded, Started::No) => Self::Full,
+            (ErrorClass::Internal, _) => Self::Failed,
+            _ => Self::Answered,
+        }
+    }
 }
 
 /// Whether another replica is in rotation: the last one is never ejected.

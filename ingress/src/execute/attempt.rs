@@ -4,14 +4,13 @@ use std::time::{Duration, Instant};
 
 use millstream_pipelines::StageCall;
 use millstream_proto::call::{CallContext, CallRequest, PendingCall, ResponseMode, Timing};
-use millstream_proto::{CallError, ErrorClass, Started, Value};
 
 use super::Context;
 use super::budget::Retrying;
 use super::fingerprint::{Fingerprint, Subject};
 use super::retry::{DEFAULT_RETRIES, Forwarded};
 use crate::clock;
-use crate::dispatch::{Deployment, Key, Outcome, Permit, RoutingRequest, StandIns};
+use crate::dispatch::{Deployment, Key, Permit, RoutingRequest, StandIns};
 
 /// See the module.
 pub(super) struct CallAttempt<'a> {
@@ -129,16 +128,5 @@ impl CallAttempt<'_> {
         };
         let target = permit.target();
         target.client.call(&target.id, request)
-    }
-}
-
-/// What a call's end says about its replica.
-pub(super) fn outcome_of(result: &Result<Value, CallError>) -> Outcome {
-    let Err(error) = result else { return Outcome::Answered };
-    match (error.class, error.started) {
-        (ErrorClass::Unavailable, _) | (ErrorClass::NotFound, Started::No) => Outcome::Transport,
-        (ErrorClass::Overloaded, Started::No) => Outcome::Full,
-        (ErrorClass::Internal, _) => Outcome::Failed,
-        _ => Outcome::Answered,
     }
 }

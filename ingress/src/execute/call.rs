@@ -12,7 +12,7 @@ use millstream_proto::{CallError, ErrorClass, Started, Value};
 use rand::Rng as _;
 use smallvec::smallvec;
 
-use super::attempt::{CallAttempt, Tried, Trying, outcome_of};
+use super::attempt::{CallAttempt, Tried, Trying};
 use super::cache::Fresh;
 use super::hedge::{Tries, Try};
 use super::place::Place;
@@ -234,7 +234,7 @@ impl CallAttempt<'_> {
 
     /// What the end of a try says about its replica.
     fn outcome_of(&mut self, result: &Result<Value, CallError>) -> Outcome {
-        if std::mem::take(&mut self.trying.is_silent) { Outcome::TimedOut } else { outcome_of(result) }
+        if std::mem::take(&mut self.trying.is_silent) { Outcome::TimedOut } else { Outcome::of(result) }
     }
 
     /// The end of a call whose parts are passed on. One that says nothing for too long ends as well, if another replica may be

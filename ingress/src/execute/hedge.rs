@@ -11,7 +11,7 @@ use millstream_proto::call::{CallEvent, PendingCall, Timing};
 use millstream_proto::{CallError, Value};
 use smallvec::SmallVec;
 
-use super::attempt::{CallAttempt, outcome_of};
+use super::attempt::CallAttempt;
 use crate::dispatch::{Outcome, Permit};
 use crate::metrics::RetryReason;
 
@@ -61,7 +61,7 @@ impl CallAttempt<'_> {
             answer = answer(&mut head[0].pending) => (answer, 0),
             answer = answer(&mut tail[0].pending) => (answer, 1),
         };
-        let outcome = outcome_of(&answered.0);
+        let outcome = Outcome::of(&answered.0);
         if outcome == Outcome::Answered {
             return (ended, self.hears(answered));
         }

@@ -1,15 +1,19 @@
 //! Keeps pages of other sites away from an ingress that needs no key: on loopback anybody's browser can reach it, and a page may have
 //! made its own name resolve to this machine. With API keys required this is not needed: a page has none.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::header::{HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
+use millstream_connect::{is_own_host, is_own_origin};
 
 use super::problem::Problem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// No other address is this listener's own: it is asked on loopback alone.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Refuses requests to a host that is not this machine, and those that a page of another site makes.
 ///
@@ -19,13 +23,13 @@ pub(crate) fn check(head: &Parts) -> Result<(), Problem> {
     let text = |name: &HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     // HTTP/2 has the host in the URI. HTTP/1.0 may have none, and no browser speaks that.
     let host = text(&HOST).or_else(|| head.uri.authority().map(Authority::as_str));
-    if !host.is_none_or(is_this_machine) {
+    if !host.is_none_or(|host| is_own_host(host, LOOPBACK)) {
         return Err(Problem::forbidden(
             "the `Host` header names another machine; an ingress on loopback that needs no API key answers its own names alone",
         ));
     }
     let is_foreign = match text(&ORIGIN) {
-        Some(origin) => !is_origin(origin, host),
+        origin @ Some(_) => !is_own_origin(origin, host),
         None => text(&SEC_FETCH_SITE).is_some_and(|site| matches!(site, "cross-site" | "same-site")),
     };
     if is_foreign {
@@ -34,18 +38,6 @@ pub(crate) fn check(head: &Parts) -> Result<(), Problem> {
         ));
     }
     Ok(())
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let Ok(host) = host.parse::<Authority>() else { return false };
-    let name = host.host().trim_start_matches('[').trim_end_matches(']');
-    name.parse::<IpAddr>().map_or_else(|_| name.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback())
-}
-
-/// Whether an origin is a page that this address serves.
-fn is_origin(origin: &str, host: Option<&str>) -> bool {
-    let name = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    name.zip(host).is_some_and(|(name, host)| name.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]

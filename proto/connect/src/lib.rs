@@ -1,6 +1,6 @@
 //! How the processes of a cluster reach one another: which of several heads to ask ([`Heads`]), how long to wait before the
 //! next try ([`Backoff`]), and how both ends of a connection prove that they belong to the same cluster ([`connect`],
-//! [`accept`]).
+//! [`accept`]). And what a listener that browsers reach takes for its own ([`is_own_host`]).
 //!
 //! A cluster has two secrets: the join token, which its workers, ingresses and heads share, and the admin token of those who
 //! may change it. Neither ever travels. A caller that knows one opens its connection with a challenge, see [`handshake`];
@@ -14,6 +14,7 @@ mod dial;
 pub mod handshake;
 mod heads;
 mod not_leading;
+mod own_site;
 mod random;
 mod secret;
 
@@ -23,4 +24,5 @@ pub use dial::{chain, connect, dial, refusal};
 pub use handshake::Refusal;
 pub use heads::{Heads, NotAnAddress};
 pub use not_leading::NotLeading;
+pub use own_site::{is_own_host, is_own_origin};
 pub use secret::{Authority, Secret};

@@ -10,7 +10,6 @@ use bytes::BytesMut;
 use millstream_calls::ReplicaId;
 use millstream_calls::call::{self, CallRequest, Parts, PendingCall, ReplicaClient, Reply, Timing};
 use millstream_values::{CallError, ErrorClass, Value};
-use tokio::io::{AsyncReadExt as _, ReadHalf};
 
 use crate::clock;
 use crate::codec::{BadValue, Decoder, Encoder};
@@ -18,7 +17,7 @@ use crate::frame::{Header, Kind, TOTAL_BYTES};
 use crate::inbox::{Complete, Violation};
 use crate::message::{put_start, read_failure, read_timing};
 use crate::wire::{
-    Broken, Duplex, LOOK_EVERY, Liveness, Look, Pace, READ_BYTES, Wire, drop_frame, greet, payload_of,
+    Broken, Duplex, LOOK_EVERY, Liveness, Look, Pace, READ_BYTES, Wire, drop_frame, greet, payload_of, read,
 };
 
 /// Bytes of calls that may wait to be sent; beyond, calls go elsewhere.
@@ -113,10 +112,7 @@ impl Caller {
                 }
                 _ = look.tick() => match liveness.look(clock::now()) {
                     Look::Fine => {}
-                    Look::Ask => {
-                        self.link.state.lock().outbox.control(Kind::Ping, 0, None);
-                        self.link.flush();
-                    }
+                    Look::Ask => self.link.ping(),
                     Look::Dead => return Err(Broken::Silent),
                 },
             }
@@ -255,13 +251,6 @@ impl Caller {
         for (reply, outcome) in ended {
             reply.finish(outcome);
         }
-    }
-}
-
-async fn read(reader: &mut ReadHalf<Box<dyn Duplex>>, buffer: &mut BytesMut) -> Result<usize, Broken> {
-    match reader.read_buf(buffer).await? {
-        0 => Err(Broken::Closed),
-        num_bytes => Ok(num_bytes),
     }
 }
 

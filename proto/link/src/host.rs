@@ -10,7 +10,6 @@ use std::time::Instant;
 use bytes::BytesMut;
 use millstream_calls::call::{CallEvent, PendingCall, ReplicaClient};
 use millstream_values::{CallError, ErrorClass};
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,7 @@ use crate::frame::{Header, Kind, TOTAL_BYTES};
 use crate::inbox::{Complete, Violation};
 use crate::message::{Start, put_failure, put_timing};
 use crate::wire::{
-    Broken, Duplex, LOOK_EVERY, Liveness, Look, Pace, READ_BYTES, Wire, drop_frame, greet, payload_of,
+    Broken, Duplex, LOOK_EVERY, Liveness, Look, Pace, READ_BYTES, Wire, drop_frame, greet, payload_of, read,
 };
 
 /// Calls of one link at a time; more are refused before their inputs are looked at.
@@ -97,11 +96,8 @@ impl Shared {
             buffer.reserve(READ_BYTES / 2);
             tokio::select! {
                 error = &mut written => return Err(error.into()),
-                read = reader.read_buf(&mut buffer), if !is_full => {
+                read = read(&mut reader, &mut buffer), if !is_full => {
                     let num_bytes = read?;
-                    if num_bytes == 0 {
-                        return Err(Broken::Closed);
-                    }
                     liveness.heard(clock::now());
                     self.take_in(&mut buffer)?;
                     self.link.flush();
@@ -113,10 +109,7 @@ impl Shared {
                     // It may have said something that is not read yet.
                     _ if is_full => {}
                     Look::Fine => {}
-                    Look::Ask => {
-                        self.link.state.lock().outbox.control(Kind::Ping, 0, None);
-                        self.link.flush();
-                    }
+                    Look::Ask => self.link.ping(),
                     Look::Dead => return Err(Broken::Silent),
                 },
             }

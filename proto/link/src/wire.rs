@@ -13,7 +13,7 @@ use bytes::{Buf as _, BytesMut};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::frame::{BadFrame, Kind};
 use crate::inbox::{BUDGET, Inbox, WINDOW};
@@ -142,6 +142,12 @@ impl<C> Wire<C> {
     /// Without a stream: what is put into the outbox waits for one.
     pub(crate) fn new(calls: C) -> Self {
         Self { state: Mutex::new(State::new(calls)), writer: Mutex::new(None), waker: AtomicWaker::new() }
+    }
+
+    /// Asks the other end whether it is there.
+    pub(crate) fn ping(&self) {
+        self.state.lock().outbox.control(Kind::Ping, 0, None);
+        self.flush();
     }
 
     /// From now on what is to be sent is written here.
@@ -308,6 +314,17 @@ impl Liveness {
             silence if silence >= PING_AFTER => Look::Ask,
             _ => Look::Fine,
         }
+    }
+}
+
+/// Reads what has come; its number of bytes.
+pub(crate) async fn read(
+    reader: &mut ReadHalf<Box<dyn Duplex>>,
+    buffer: &mut BytesMut,
+) -> Result<usize, Broken> {
+    match reader.read_buf(buffer).await? {
+        0 => Err(Broken::Closed),
+        num_bytes => Ok(num_bytes),
     }
 }
 

@@ -9,9 +9,8 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use millstream_connect::{is_own_host, is_own_origin};
 use serde_json::{Value, json};
-
-use crate::server::auth::{is_own_host, is_own_origin};
 
 /// The router without requests to another host than the listener that is bound to `bound`: a page of another site may have
 /// made its own name resolve to this machine.
@@ -28,7 +27,7 @@ pub fn own_origin_only(router: Router) -> Router {
 }
 
 async fn check_host(State(bound): State<SocketAddr>, request: Request, next: Next) -> Response {
-    if host(&request).is_some_and(|host| is_own_host(host, bound)) {
+    if host(&request).is_some_and(|host| is_own_host(host, bound.ip())) {
         return next.run(request).await;
     }
     problem(StatusCode::FORBIDDEN, "the `Host` header names another host; use the address as it was printed")

@@ -9,7 +9,7 @@ use millstream_ingress::decisions::{
 };
 use millstream_pipelines::{Name, Task};
 use millstream_proto::call::Priority;
-use millstream_proto::{CallError, ErrorClass, Started};
+use millstream_proto::{CallError, ErrorClass};
 use rand::Rng;
 
 use super::{Ingress, Instance};
@@ -91,17 +91,6 @@ pub(super) struct CallUnderWay {
 /// What a call gets whose connection broke.
 pub(super) fn broken() -> CallError {
     CallError::started(ErrorClass::Unavailable, "the connection to the replica's worker broke")
-}
-
-/// As in the ingress: what a call's end says about its replica.
-fn outcome_of(result: &Result<(), CallError>) -> CallOutcome {
-    let Err(error) = result else { return CallOutcome::Answered };
-    match (error.class, error.started) {
-        (ErrorClass::Unavailable, _) | (ErrorClass::NotFound, Started::No) => CallOutcome::Transport,
-        (ErrorClass::Overloaded, Started::No) => CallOutcome::Full,
-        (ErrorClass::Internal, _) => CallOutcome::Failed,
-        _ => CallOutcome::Answered,
-    }
 }
 
 impl Ingress {
@@ -199,7 +188,7 @@ impl Ingress {
     /// A call has ended. One that nobody waits for is ignored.
     pub(super) fn replied(&mut self, call: u64, result: Result<(), CallError>, cx: &mut Cx) {
         let Some(under_way) = self.calls.remove(&call) else { return };
-        self.give_back(&under_way, outcome_of(&result), cx);
+        self.give_back(&under_way, CallOutcome::of(&result), cx);
         let CallUnderWay { request: id, instance, key, .. } = under_way;
         let error = match result {
             Ok(()) => return self.stage_done(id, cx),
