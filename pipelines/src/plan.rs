@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_values::Value;
+use millstream_values::{Map, Value};
 
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
 use crate::request::Schema;
-use crate::{Cache, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError};
+use crate::{Cache, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError, Task};
 
+mod deployment;
 mod graph;
 
 use graph::Graph;
@@ -40,8 +41,16 @@ pub(crate) struct PlanParts {
     pub(crate) placement: Placement,
     /// A stage's place in this list is its index everywhere.
     pub(crate) stages: Vec<StagePlan>,
-    /// The response body, field by field; empty without `[response]`.
-    pub(crate) response: Vec<(Arc<str>, Expression)>,
+    pub(crate) response: Response,
+}
+
+/// What a run answers.
+#[derive(Debug)]
+pub(crate) enum Response {
+    /// A map, field by field; empty without `[response]`.
+    Fields(Vec<(Arc<str>, Expression)>),
+    /// The value of the stage of that index, as it is.
+    Stage(usize),
 }
 
 /// One step of the DAG.
@@ -49,8 +58,7 @@ pub(crate) struct PlanParts {
 pub(crate) struct StagePlan {
     pub(crate) name: Arc<str>,
     pub(crate) work: Work,
-    /// `prompt` and `template` are inputs of that name.
-    pub(crate) inputs: Vec<Input>,
+    pub(crate) inputs: StageInputs,
     pub(crate) when: Option<Expression>,
     /// The list of `for_each = "d in LIST"`; `d` is [`crate::expr::Env::item`], see [`crate::expr::Scope::with_item`].
     pub(crate) for_each: Option<Expression>,
@@ -95,6 +103,13 @@ pub(crate) enum TextAnswer {
     Whole,
 }
 
+impl TextAnswer {
+    /// Of calls to that deployment.
+    pub(crate) fn of(spec: &DeploymentSpec) -> Self {
+        if spec.task == Task::Generate { Self::Streams } else { Self::Whole }
+    }
+}
+
 /// What a failed stage means for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
@@ -104,6 +119,25 @@ pub enum OnError {
     Skip,
     /// The stage has the value of the stage of that index.
     Use(usize),
+}
+
+/// The inputs of a stage.
+#[derive(Debug)]
+pub(crate) enum StageInputs {
+    /// One by one; `prompt` and `template` are inputs of that name.
+    Named(Vec<Input>),
+    /// The fields of the request, as they are.
+    Request,
+}
+
+impl StageInputs {
+    /// Those that are made one by one.
+    pub(crate) fn named(&self) -> &[Input] {
+        match self {
+            Self::Named(inputs) => inputs,
+            Self::Request => &[],
+        }
+    }
 }
 
 /// One input of a stage.
@@ -192,6 +226,15 @@ impl Plan {
     /// [`RequestError::Invalid`] with every fault against the schema.
     pub fn parse_request(&self, body: &[u8]) -> Result<Request, RequestError> {
         self.parts.request.parse(body)
+    }
+
+    /// Checks fields that were made from something other than a JSON body, and fills in defaults: the rules of
+    /// [`parse_request`](Self::parse_request) for values.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] with every fault.
+    pub fn check_request(&self, fields: Map) -> Result<Request, RequestError> {
+        self.parts.request.check(fields)
     }
 
     /// Targets that every request calls first and needs: where one of them has no room, reading a body is in vain.

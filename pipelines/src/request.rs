@@ -19,6 +19,7 @@ mod parse;
 mod pass;
 mod quick;
 mod tensor;
+mod values;
 
 pub(crate) use base64::decode as decode_base64;
 pub(crate) use bounds::Bounds;
@@ -38,6 +39,8 @@ pub(crate) const STREAM_FIELD: &str = "stream";
 pub(crate) struct Schema {
     /// The fields in the order of the file.
     pub(crate) fields: Vec<Field>,
+    /// Whether fields that it does not name are taken too, as any JSON.
+    pub(crate) is_open: bool,
 }
 
 /// A field of the body.
@@ -47,8 +50,10 @@ pub(crate) struct Field {
     pub(crate) name: Arc<str>,
     /// Its type.
     pub(crate) ty: FieldType,
-    /// What it is when it is left out; `None` makes it required.
+    /// What it is when it is left out; `None` makes it required, unless it is optional.
     pub(crate) default: Option<Value>,
+    /// Whether it may be left out without a default; it is not among the fields then.
+    pub(crate) is_optional: bool,
     /// A value to show in examples.
     pub(crate) example: Option<Value>,
     /// What its values must keep.
@@ -76,6 +81,14 @@ pub(crate) enum FieldType {
     List(Box<Self>),
     /// A tensor, as nested lists.
     Tensor(TensorType),
+}
+
+impl Field {
+    /// A field of that name and type, which every request has.
+    pub(crate) fn required(name: Arc<str>, ty: FieldType) -> Self {
+        let bounds = Bounds::default();
+        Self { name, ty, default: None, is_optional: false, example: None, bounds, description: None }
+    }
 }
 
 impl Schema {

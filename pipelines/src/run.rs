@@ -15,7 +15,7 @@ use millstream_values::{CallError, ErrorClass, Map, Value};
 
 use crate::Plan;
 use crate::expr::{Env, EvalError};
-use crate::plan::{OnError, Work};
+use crate::plan::{OnError, Response, Work};
 use stage::{Begun, begin};
 
 /// One request on its way through a plan.
@@ -290,7 +290,10 @@ impl Run {
 
     fn respond(&mut self) {
         let env = Env { request: &self.request, stages: &self.values, item: None };
-        let fields = &self.plan.parts.response;
+        let fields = match &self.plan.parts.response {
+            Response::Fields(fields) => fields,
+            Response::Stage(stage) => return self.finish(Ok(self.values[*stage].clone())),
+        };
         let mut body = Map::with_capacity(fields.len());
         for (name, expression) in fields {
             match expression.eval(&env).and_then(size::check) {

@@ -8,7 +8,7 @@ use super::stage::{self, Deployments};
 use super::{MAX_ENTRIES, deployment, request, value};
 use crate::expr::{Expression, Scope};
 use crate::fault::FaultSink;
-use crate::plan::PlanParts;
+use crate::plan::{PlanParts, Response};
 use crate::raw::{Raw, RawTable, Reader};
 use crate::{DeploymentSpec, Name, Placement};
 
@@ -40,7 +40,7 @@ pub(super) fn check(file: &RawTable, faults: &mut FaultSink<'_>) -> PlanParts {
         timeout,
         placement,
         stages: stages.plans,
-        response,
+        response: Response::Fields(response),
     }
 }
 

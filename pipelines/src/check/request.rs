@@ -32,19 +32,12 @@ pub(super) fn schema(table: Option<&RawTable>, faults: &mut FaultSink<'_>) -> Sc
         }
         fields.push(field(key, raw, faults));
     }
-    Schema { fields }
+    Schema { fields, is_open: false }
 }
 
 /// One field, in the short form (`"text"`) or the long one. A field with faults takes anything.
 fn field(key: &Key, raw: &Raw, faults: &mut FaultSink<'_>) -> Field {
-    let mut field = Field {
-        name: key.text.as_str().into(),
-        ty: FieldType::Json,
-        default: None,
-        example: None,
-        bounds: Bounds::default(),
-        description: None,
-    };
+    let mut field = Field::required(key.text.as_str().into(), FieldType::Json);
     match &raw.value {
         RawValue::Text(text) => {
             let label = format!("field `{}`", key.text);
@@ -259,7 +252,7 @@ fn given_value(key: &str, field: &Field, raw: &Raw, faults: &mut FaultSink<'_>) 
         }
     };
     let body = Value::map([(Arc::clone(&field.name), value)]);
-    let schema = Schema { fields: vec![field.clone()] };
+    let schema = Schema { fields: vec![field.clone()], is_open: false };
     let outcome = serde_json::to_vec(&body)
         .map_err(|error| RequestError::Malformed { message: error.to_string() })
         .and_then(|body| schema.parse(&body));

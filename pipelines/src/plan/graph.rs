@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{CachedStage, InputValue, OnError, PlanParts, StagePlan, TextAnswer, Work};
+use super::{CachedStage, InputValue, OnError, PlanParts, Response, StagePlan, TextAnswer, Work};
 
 /// The DAG in dense indices; all lists are by stage index.
 #[derive(Debug)]
@@ -45,8 +45,11 @@ impl Graph {
             }
         }
         let mut response = BTreeSet::new();
-        for (_, expression) in &parts.response {
-            expression.stages(&mut response);
+        match &parts.response {
+            Response::Fields(fields) => {
+                fields.iter().for_each(|(_, expression)| expression.stages(&mut response));
+            }
+            Response::Stage(stage) => drop(response.insert(*stage)),
         }
         let (caches, cache_of) = caches(parts);
         Self {
@@ -88,7 +91,7 @@ fn dependencies(stage: &StagePlan) -> BTreeSet<usize> {
     for expression in stage.when.iter().chain(&stage.for_each) {
         expression.stages(&mut found);
     }
-    for input in &stage.inputs {
+    for input in stage.inputs.named() {
         match &input.value {
             InputValue::Expression(expression) => expression.stages(&mut found),
             InputValue::Template(template) => template.stages(&mut found),
@@ -109,17 +112,26 @@ fn reachable(response: &BTreeSet<usize>, dependencies: &[BTreeSet<usize>]) -> Ve
     essential
 }
 
-/// The response field that maps a stage's `text` directly, by stage; the first one where there are several.
+/// The response field that is a stage's `text`, by stage; the first one where there are several.
 fn streams(parts: &PlanParts) -> Vec<Option<Arc<str>>> {
     let mut streams = vec![None; parts.stages.len()];
-    for (field, expression) in &parts.response {
-        let Some((stage, "text")) = expression.as_stage_field() else { continue };
+    let mut stream = |stage: usize, field: &Arc<str>| {
         let plan = &parts.stages[stage];
         let can =
             matches!(plan.work, Work::Call { text: TextAnswer::Streams, .. }) && plan.for_each.is_none();
         if can && streams[stage].is_none() {
             streams[stage] = Some(Arc::clone(field));
         }
+    };
+    match &parts.response {
+        Response::Fields(fields) => {
+            for (field, expression) in fields {
+                if let Some((stage, "text")) = expression.as_stage_field() {
+                    stream(stage, field);
+                }
+            }
+        }
+        Response::Stage(stage) => stream(*stage, &"text".into()),
     }
     streams
 }

@@ -61,7 +61,7 @@ impl BodySeed<'_> {
         Request { fields: Value::None, stream: false, num_values: 0 }
     }
 
-    fn unknown_field(&self, key: &str) {
+    pub(super) fn unknown_field(&self, key: &str) {
         let mut state = self.state.borrow_mut();
         let message = if state.may_suggest() {
             let names = self.schema.fields.iter().map(|field| &*field.name);
@@ -75,15 +75,20 @@ impl BodySeed<'_> {
         state.path.pop();
     }
 
-    /// The fields in the schema's order, defaults filled in; missing ones are faults, unless they had one of their own.
+    /// The fields in the schema's order, defaults filled in, then those that it does not name; missing ones are faults, unless
+    /// they had one of their own.
     pub(super) fn complete(
         &self,
         mut values: Vec<Option<Value>>,
+        others: Map,
         had_fault: impl Fn(usize) -> bool,
     ) -> Value {
-        let mut fields = Map::with_capacity(values.len());
+        let mut fields = Map::with_capacity(values.len() + others.len());
         for (index, field) in self.schema.fields.iter().enumerate() {
             let value = values[index].take().or_else(|| field.default.clone());
+            if value.is_none() && field.is_optional {
+                continue;
+            }
             if value.is_none() && !had_fault(index) {
                 let mut state = self.state.borrow_mut();
                 state.path.push(Step::Key(Arc::clone(&field.name)));
@@ -92,6 +97,7 @@ impl BodySeed<'_> {
             }
             fields.insert(Arc::clone(&field.name), value.unwrap_or_default());
         }
+        fields.extend(others);
         Value::from(fields)
     }
 }
@@ -108,6 +114,7 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
         let mut values: Vec<Option<Value>> = vec![None; fields.len()];
         let mut seen = vec![false; fields.len()];
         let mut others = HashSet::new();
+        let mut unnamed = Map::new();
         let mut stream = false;
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             if let Some(index) = fields.iter().position(|field| *field.name == *key) {
@@ -135,12 +142,19 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
                 };
                 stream = map.next_value_seed(seed)? == Some(Value::Bool(true));
                 leave(self.state);
+            } else if self.schema.is_open {
+                let name: Arc<str> = Arc::from(&*key);
+                self.state.borrow_mut().path.push(Step::Key(Arc::clone(&name)));
+                if let Some(value) = map.next_value_seed(ValueSeed::of(unnamed_field(), self.state))? {
+                    unnamed.insert(name, value);
+                }
+                leave(self.state);
             } else {
                 self.unknown_field(&key);
                 map.next_value_seed(AnyJson { depth: 1, state: self.state })?;
             }
         }
-        let fields = self.complete(values, |index| seen[index]);
+        let fields = self.complete(values, unnamed, |index| seen[index]);
         Ok(Request { fields, stream, num_values: self.state.borrow().num_values })
     }
 
@@ -172,6 +186,13 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
     fn visit_unit<E: Error>(self) -> Result<Request, E> {
         Ok(self.no_object("null"))
     }
+}
+
+/// A field that an open schema does not name.
+fn unnamed_field() -> &'static Field {
+    static FIELD: std::sync::LazyLock<Field> =
+        std::sync::LazyLock::new(|| Field::required("".into(), FieldType::Json));
+    &FIELD
 }
 
 /// A seed for a field's value, or for an item of a list. Gives `None` when there was a fault.
@@ -277,7 +298,7 @@ impl<'s> ValueSeed<'s> {
 }
 
 /// What a type wants, in JSON's words.
-fn describe(ty: &FieldType) -> String {
+pub(super) fn describe(ty: &FieldType) -> String {
     match ty {
         FieldType::Text => "text".to_owned(),
         FieldType::Int => "a whole number".to_owned(),

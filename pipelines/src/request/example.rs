@@ -13,7 +13,7 @@ const ANY_AXIS: usize = 2;
 impl Schema {
     /// A JSON body with every field that has no default: its `example`, else something of its type.
     pub(crate) fn example(&self) -> String {
-        let fields = self.fields.iter().filter(|field| field.default.is_none());
+        let fields = self.fields.iter().filter(|field| field.default.is_none() && !field.is_optional);
         let body = Value::map(fields.map(|field| (Arc::clone(&field.name), example_of(field))));
         serde_json::to_string(&body).unwrap_or_default()
     }

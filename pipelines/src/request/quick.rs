@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use millstream_values::{DType, Tensor, Value};
+use millstream_values::{DType, Map, Tensor, Value};
 
 use super::body::{BodySeed, ValueSeed};
 use super::pass::State;
@@ -63,7 +63,7 @@ pub(super) fn read(schema: &Schema, body: &[u8]) -> Option<Request> {
         return None;
     }
     let state = RefCell::new(State::default());
-    let fields = BodySeed { schema, state: &state }.complete(values, |_| false);
+    let fields = BodySeed { schema, state: &state }.complete(values, Map::new(), |_| false);
     state.into_inner().faults.is_empty().then_some(Request { fields, stream: false, num_values })
 }
 

@@ -7,7 +7,7 @@ use millstream_values::{Map, Value};
 use super::size;
 use crate::expr::{Env, EvalError, loop_items};
 use crate::ops::Operator;
-use crate::plan::{Input, InputValue, StagePlan, Work};
+use crate::plan::{Input, InputValue, StageInputs, StagePlan, Work};
 
 /// Most elements of one `for_each`.
 const MAX_ELEMENTS: usize = 65_536;
@@ -62,8 +62,12 @@ pub(super) fn begin(stage: &StagePlan, env: &Env<'_>) -> Result<Begun, EvalError
 /// # Errors
 /// [`EvalError`] when the data does not allow it.
 pub(super) fn inputs(stage: &StagePlan, env: &Env<'_>) -> Result<Value, EvalError> {
-    let mut map = Map::with_capacity(stage.inputs.len());
-    for input in &stage.inputs {
+    let inputs = match &stage.inputs {
+        StageInputs::Named(inputs) => inputs,
+        StageInputs::Request => return Ok(env.request.clone()),
+    };
+    let mut map = Map::with_capacity(inputs.len());
+    for input in inputs {
         if let Some(value) = evaluate(input, env)? {
             map.insert(Arc::clone(&input.name), value);
         }
@@ -72,8 +76,9 @@ pub(super) fn inputs(stage: &StagePlan, env: &Env<'_>) -> Result<Value, EvalErro
 }
 
 fn apply(operator: Operator, stage: &StagePlan, env: &Env<'_>) -> Result<Value, EvalError> {
-    let mut given = Vec::with_capacity(stage.inputs.len());
-    for input in &stage.inputs {
+    let inputs = stage.inputs.named();
+    let mut given = Vec::with_capacity(inputs.len());
+    for input in inputs {
         match evaluate(input, env)? {
             Some(value) => given.push((Arc::clone(&input.name), value)),
             // A map of its inputs has all of them.

@@ -10,7 +10,7 @@ use millstream_values::CallError;
 use super::*;
 use crate::expr::{Expression, Scope, Template};
 use crate::ops::Operator;
-use crate::plan::{CallRules, Input, InputValue, PlanParts, StagePlan, TextAnswer};
+use crate::plan::{CallRules, Input, InputValue, PlanParts, StageInputs, StagePlan, TextAnswer};
 use crate::types::Type;
 
 /// Builds a plan without the file; every value is of any type.
@@ -47,7 +47,7 @@ impl Builder {
         self.stages.push(StagePlan {
             name: name.into(),
             work,
-            inputs,
+            inputs: StageInputs::Named(inputs),
             when: None,
             for_each: None,
             rules: CallRules::default(),
@@ -90,9 +90,9 @@ fn plan(stages: Vec<StagePlan>, response: Vec<(Arc<str>, Expression)>) -> Plan {
         targets: vec!["test/echo".parse().unwrap()],
         timeout: None,
         placement: crate::Placement::default(),
-        request: crate::request::Schema { fields: Vec::new() },
+        request: crate::request::Schema::default(),
         stages,
-        response,
+        response: Response::Fields(response),
     })
 }
 
@@ -334,7 +334,10 @@ fn bad_inputs_and_responses_name_their_place() {
 fn an_optional_input_that_is_none_is_left_out() {
     let plan = Builder::new(&["a"])
         .call("a", &[("x", "1"), ("keep", "none")])
-        .with(|stage| stage.inputs[1].required = false)
+        .with(|stage| {
+            let StageInputs::Named(inputs) = &mut stage.inputs else { panic!("{stage:?}") };
+            inputs[1].required = false;
+        })
         .respond(&[("r", "a")]);
     let (_, actions) = Run::start(plan, &request(), |_| 16);
     let Action::Call(call) = &actions[0] else { panic!("a call") };

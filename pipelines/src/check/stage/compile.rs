@@ -9,10 +9,10 @@ use super::{Deployments, Stages};
 use crate::check::value;
 use crate::expr::{self, Expression, Scope};
 use crate::fault::FaultSink;
-use crate::plan::{Input, InputValue, OnError, StagePlan, TextAnswer, Work};
+use crate::plan::{Input, InputValue, OnError, StageInputs, StagePlan, TextAnswer, Work};
 use crate::raw::did_you_mean;
 use crate::types::{Inputs, Type, assignable, task_inputs, task_output};
-use crate::{DeploymentSpec, FullName, Task};
+use crate::{DeploymentSpec, FullName};
 
 /// Largest type of a stage's value; of a larger one nothing is known. Maps of maps can double their type with each
 /// stage, and no file may take all memory.
@@ -88,7 +88,7 @@ impl<'a> Compiler<'a> {
         self.plans[stage] = Some(StagePlan {
             name: draft.name.into(),
             work,
-            inputs,
+            inputs: StageInputs::Named(inputs),
             when,
             for_each,
             rules: draft.rules.clone(),
@@ -111,8 +111,7 @@ impl<'a> Compiler<'a> {
             },
             Target::Own(full) => {
                 let spec = self.deployments.specs.get(&full.deployment);
-                let is_generator = spec.is_some_and(|spec| spec.task == Task::Generate);
-                let text = if is_generator { TextAnswer::Streams } else { TextAnswer::Whole };
+                let text = spec.map_or(TextAnswer::Whole, TextAnswer::of);
                 Callee {
                     work: Some(Work::Call { target: self.target(full), text }),
                     inputs: spec.map_or_else(Inputs::any, task_inputs),
