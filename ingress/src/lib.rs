@@ -5,17 +5,17 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
+mod cache;
 mod clock;
 mod dispatch;
 mod execute;
-mod failure;
 mod http;
 mod keys;
 mod limits;
 pub mod metrics;
+mod model;
 mod random;
 mod routes;
-mod tenant;
 mod transport;
 
 use std::net::SocketAddr;
@@ -24,8 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connect::{Authority, Heads, Secret};
-use millstream_proto::call::ReplicaClient;
-use millstream_proto::{IngressId, NodeId};
+use millstream_proto::IngressId;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -33,13 +32,13 @@ use crate::http::{Edge, Server};
 pub use crate::limits::{ConnectionLimits, HttpLimits, RequestLimits};
 use crate::metrics::RequestMeter;
 use crate::routes::{Hello, Routes};
+pub use crate::transport::LocalWorker;
 use crate::transport::Transports;
 
 /// What this crate decides, open to the simulation of a whole cluster: it runs this very code on a virtual clock, where
 /// the rest of this crate runs it on a real one. Nothing else is to be built on it.
 #[doc(hidden)]
 pub mod decisions {
-    pub use crate::dispatch::ejection::Outcome;
     pub use crate::dispatch::outcomes::{CallCounts, Outcomes};
     pub use crate::dispatch::pool::{
         Admission, Eligibility, Grant, Key, Member, Part, Pool, PoolLimits, QueueClass, Requested,
@@ -49,6 +48,7 @@ pub mod decisions {
     pub use crate::execute::retry::{
         Attempt, DEFAULT_RETRIES, Decision, Forwarded, Idempotent, WhenSpent, backoff, decide, within_budget,
     };
+    pub use crate::model::Outcome;
     pub use crate::routes::split::{Asked, Part as Weight, choose};
 }
 
@@ -77,15 +77,6 @@ pub struct Config {
     pub limits: HttpLimits,
     /// Whether requests without an API key are refused.
     pub require_api_key: bool,
-}
-
-/// A worker in the same process.
-#[derive(Clone)]
-pub struct LocalWorker {
-    /// Its node id, as it stands in route tables.
-    pub node_id: NodeId,
-    /// Its replicas.
-    pub client: Arc<dyn ReplicaClient>,
 }
 
 /// Why an ingress did not start.

@@ -7,7 +7,7 @@ use ::metrics::{Counter, Histogram, counter, gauge, histogram};
 use millstream_pipelines::{FullName, OnError};
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 
-use crate::dispatch::Outcome;
+use crate::model::Outcome;
 
 const REQUESTS: Definition = Definition {
     name: "millstream_requests_total",

@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
-use super::ejection::Outcome;
+use crate::model::Outcome;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
 use super::place::{Arrival, StandIns};

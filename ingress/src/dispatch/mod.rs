@@ -3,7 +3,7 @@
 
 mod admission;
 mod deployment;
-pub(crate) mod ejection;
+mod ejection;
 mod latency;
 pub(crate) mod outcomes;
 mod place;
@@ -14,7 +14,6 @@ mod settings;
 mod target;
 
 pub(crate) use deployment::{Deployment, Load, Permit};
-pub(crate) use ejection::Outcome;
 pub(crate) use outcomes::{CallCounts, Outcomes};
 pub(crate) use place::{Arrival, StandIns};
 pub(crate) use pool::{Eligibility, Key, QueueClass, RoutingRequest, Shed, Standing};

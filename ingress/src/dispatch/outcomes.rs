@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::ejection::Outcome;
+use crate::model::Outcome;
 
 /// Endings that say something about a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

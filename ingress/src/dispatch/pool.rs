@@ -12,7 +12,8 @@ use rand::Rng;
 use smallvec::SmallVec;
 
 use super::admission::{self, DrainRate};
-use super::ejection::{self, Health, Others, Outcome};
+use super::ejection::{self, Health, Others};
+use crate::model::Outcome;
 use super::queue::FairQueue;
 pub use super::queue::{QueueClass, Ticket};
 use super::router::{self, Candidate};

@@ -7,8 +7,8 @@ use millstream_proto::call::{CallContext, CallRequest, PendingCall, ResponseMode
 
 use super::Context;
 use super::budget::Retrying;
-use super::fingerprint::{Fingerprint, Subject};
 use super::retry::{DEFAULT_RETRIES, Forwarded};
+use crate::cache::fingerprint::{Fingerprint, Subject};
 use crate::clock;
 use crate::dispatch::{Deployment, Key, Permit, RoutingRequest, StandIns};
 

@@ -13,13 +13,14 @@ use rand::Rng as _;
 use smallvec::smallvec;
 
 use super::attempt::{CallAttempt, Tried, Trying};
-use super::cache::Fresh;
+use crate::cache::Fresh;
 use super::hedge::{Tries, Try};
 use super::place::Place;
 use super::retry::{self, Attempt, Decision, Forwarded, Idempotent, WhenSpent};
 use super::suspects::{self, Verdict};
 use super::{CallEnd, Context, Part};
-use crate::dispatch::{Arrival, Eligibility, Outcome, Permit, Shed, Standing};
+use crate::dispatch::{Arrival, Eligibility, Permit, Shed, Standing};
+use crate::model::Outcome;
 use crate::metrics::RetryReason;
 use crate::routes::Pipeline;
 use crate::{clock, random};

@@ -12,7 +12,8 @@ use millstream_proto::{CallError, Value};
 use smallvec::SmallVec;
 
 use super::attempt::CallAttempt;
-use crate::dispatch::{Outcome, Permit};
+use crate::dispatch::Permit;
+use crate::model::Outcome;
 use crate::metrics::RetryReason;
 
 /// A call in one replica.

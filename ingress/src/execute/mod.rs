@@ -6,9 +6,7 @@
 
 mod attempt;
 mod budget;
-mod cache;
 mod call;
-mod fingerprint;
 mod hedge;
 mod parts;
 mod place;
@@ -31,15 +29,14 @@ use millstream_proto::{ErrorClass, Value};
 use parking_lot::Mutex;
 
 use self::budget::RetryBudget;
-pub(crate) use self::cache::StageCache;
 pub(crate) use self::parts::{Part, PartReceiver, PartSender, channel as parts};
 use self::suspects::Suspects;
 pub(crate) use self::timing::Timings;
 use crate::clock;
 use crate::dispatch::{QueueClass, Standing};
-use crate::failure::Failure;
+use crate::model::Failure;
 use crate::routes::Pipeline;
-use crate::tenant::Tenant;
+use crate::model::Tenant;
 
 /// What the execution of one request needs beside the plan.
 pub(crate) struct Context {

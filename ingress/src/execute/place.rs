@@ -3,8 +3,8 @@
 use millstream_pipelines::StageCall;
 use millstream_proto::{CallError, Value};
 
-use super::cache::{Fresh, StageCache};
-use super::fingerprint::Fingerprint;
+use crate::cache::{Fresh, StageCache};
+use crate::cache::fingerprint::Fingerprint;
 use super::{Caching, Context};
 use crate::routes::Pipeline;
 

@@ -11,7 +11,7 @@ use millstream_proto::{CallError, ErrorClass};
 use parking_lot::Mutex;
 use rand::Rng as _;
 
-use super::fingerprint::{Fingerprint, Secret, Subject};
+use crate::cache::fingerprint::{Fingerprint, Secret, Subject};
 use crate::random;
 
 /// How long a call is remembered after its last crash.

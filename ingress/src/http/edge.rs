@@ -20,7 +20,7 @@ use super::problem::Problem;
 use super::read_body::discard_body;
 use super::request_end::RequestEnd;
 use super::state::Edge;
-use crate::failure::Failure;
+use crate::model::Failure;
 use crate::keys::{Key, Keys};
 use crate::limits::RequestLimits;
 use crate::routes::{Route, RouteTable};

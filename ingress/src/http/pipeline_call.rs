@@ -23,11 +23,11 @@ use super::state::Edge;
 use super::{headers, sse};
 use crate::dispatch::QueueClass;
 use crate::execute::{Caching, Context, Progress, Timings, execute, parts};
-use crate::failure::Failure;
+use crate::model::Failure;
 use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
 use crate::routes::{DeadlineOf, Pipeline, Route, split};
-use crate::tenant::Tenant;
+use crate::model::Tenant;
 use crate::{clock, random};
 
 /// Runs a pipeline. Takes the body once the head has been found good.

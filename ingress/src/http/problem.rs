@@ -8,7 +8,7 @@ use millstream_proto::{ErrorClass, RequestId};
 use serde::Serialize;
 
 use super::answer::EdgeBody;
-use crate::failure::Failure;
+use crate::model::Failure;
 
 /// What a client is told to wait when nothing better is known.
 const DEFAULT_RETRY_AFTER_S: u32 = 1;

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::dispatch::QueueClass;
 use crate::execute::{Caching, Context, Guards, Progress, execute};
 use crate::routes::Pipeline;
-use crate::tenant::Tenant;
+use crate::model::Tenant;
 
 /// Copies under way at one time in an ingress.
 const MAX_COPIES: usize = 64;

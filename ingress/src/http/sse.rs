@@ -31,7 +31,7 @@ use super::problem::Problem;
 use super::request_end::RequestEnd;
 use crate::clock;
 use crate::execute::{Part, PartReceiver};
-use crate::failure::Failure;
+use crate::model::Failure;
 
 /// Most bytes put into one frame while more parts are waiting.
 const MAX_FRAME_BYTES: usize = 16 << 10;

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use self::limits::{Limits, Refusal, Usage};
 use crate::clock;
 use crate::dispatch::QueueClass;
-use crate::failure::Failure;
+use crate::model::Failure;
 use crate::metrics::{KeyMeter, KeyResult};
 
 /// Longest text that is looked up; no key is that long.

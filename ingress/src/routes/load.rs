@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn what_ended_between_two_reports_is_told_although_nothing_is_under_way() {
         let mut counts = CallCounts::default();
-        counts.count(3, crate::dispatch::Outcome::Answered);
+        counts.count(3, crate::model::Outcome::Answered);
         let calls = [("a/b".parse().unwrap(), counts)].into();
         let told = report(&loads(&[]), &loads(&[]), Endings { calls, requests: Vec::new() }).unwrap();
         assert_eq!(told.deployments[0].outcomes, [v1::Outcomes { revision: 3, answered: 1, failed: 0 }]);

@@ -8,7 +8,7 @@ use millstream_pipelines::Plan;
 use super::counts::RequestCounts;
 use super::split::Part;
 use crate::dispatch::Deployment;
-use crate::execute::StageCache;
+use crate::cache::StageCache;
 use crate::metrics::{RequestMeter, StageMeter};
 
 /// One revision of a pipeline, ready to take requests.

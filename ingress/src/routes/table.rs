@@ -17,7 +17,7 @@ use super::pipeline::{Pipeline, Route};
 use super::revisions::{RevisionId, Revisions};
 use super::split::Part;
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
-use crate::execute::StageCache;
+use crate::cache::StageCache;
 use crate::keys::Keys;
 use crate::metrics::{RequestMeter, StageMeter};
 use crate::transport::Transports;

@@ -14,8 +14,16 @@ use millstream_proto::call::ReplicaClient;
 use parking_lot::Mutex;
 
 use self::remote::{RemoteWorker, Site};
-use crate::LocalWorker;
 use crate::dispatch::Locality;
+
+/// A worker in the same process.
+#[derive(Clone)]
+pub struct LocalWorker {
+    /// Its node id, as it stands in route tables.
+    pub node_id: NodeId,
+    /// Its replicas.
+    pub client: Arc<dyn ReplicaClient>,
+}
 
 /// The workers that this ingress talks to.
 pub(crate) struct Transports {

@@ -12,7 +12,7 @@ use millstream_proto::{CallError, ErrorClass, Started, Value};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use crate::execute::fingerprint::Fingerprint;
+use crate::cache::fingerprint::Fingerprint;
 
 type Cell = Arc<OnceCell<Result<Value, CallError>>>;
 

@@ -5,6 +5,7 @@
 //! surely is of the revision that the call asked for: while revisions replace each other, replicas of one help out for
 //! the other.
 
+pub(crate) mod fingerprint;
 mod flights;
 mod size;
 mod store;
@@ -20,9 +21,9 @@ use rand::Rng as _;
 
 use self::flights::SingleFlight;
 use self::store::Store;
-use super::fingerprint::{Fingerprint, Secret, Subject};
+use self::fingerprint::{Fingerprint, Secret, Subject};
 use crate::metrics::{CacheMeter, CacheResult};
-use crate::tenant::Tenant;
+use crate::model::Tenant;
 use crate::{clock, random};
 
 /// The kept answers of a stage, and its calls under way.

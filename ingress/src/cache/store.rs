@@ -9,7 +9,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::size::{detached, size};
-use crate::execute::fingerprint::Fingerprint;
+use crate::cache::fingerprint::Fingerprint;
 
 /// What an answer takes beside its value: its fingerprint and its places in the tables.
 const OVERHEAD_BYTES: u64 = 160;
@@ -96,7 +96,7 @@ mod tests {
     use millstream_pipelines::CacheScope;
 
     use super::*;
-    use crate::execute::fingerprint::{Secret, Subject};
+    use crate::cache::fingerprint::{Secret, Subject};
 
     fn store(max_bytes: u64) -> Store {
         let (ttl, scope) = (Duration::from_secs(10), CacheScope::All);

@@ -8,7 +8,7 @@
 use millstream_pipelines::FullName;
 use millstream_proto::Value;
 
-use crate::tenant::Tenant;
+use crate::model::Tenant;
 
 /// Stands for a call; equal only for equal calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
