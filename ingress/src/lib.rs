@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 pub mod metrics;
 mod model;
+mod protocol;
 mod random;
 mod routes;
 mod transport;
@@ -31,6 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::http::{Edge, Server};
 pub use crate::limits::{ConnectionLimits, HttpLimits, RequestLimits};
 use crate::metrics::RequestMeter;
+use crate::protocol::PROTOCOLS;
 use crate::routes::{Hello, Routes};
 pub use crate::transport::LocalWorker;
 use crate::transport::Transports;
@@ -54,7 +56,8 @@ pub mod decisions {
 
 /// What an ingress reads and answers over HTTP, for the reference in `docs/http.md`.
 pub mod reference {
-    pub use crate::http::{KINDS, Kind, endpoints, kind_of, request_headers, response_headers};
+    pub use crate::http::{endpoints, request_headers, response_headers};
+    pub use crate::protocol::problem::{KINDS, Kind, kind_of};
 }
 
 /// What an ingress is started with.
@@ -123,7 +126,19 @@ impl Ingress {
         let (limits, require_key) = (config.limits, config.require_api_key);
         let bytes = http::ByteBudget::new(limits.request.max_bytes_under_way);
         let own_site_only = address.ip().is_loopback() && !require_key;
-        let edge = Edge { routes, limits, bytes, own_site_only, require_key, guards, shadows, unrouted };
+        let (protocols, services) = (PROTOCOLS, http::Services::new(Default::default()));
+        let edge = Edge {
+            protocols,
+            services,
+            routes,
+            limits,
+            bytes,
+            own_site_only,
+            require_key,
+            guards,
+            shadows,
+            unrouted,
+        };
         let server = Server::start(listener, Arc::new(edge));
         Ok(Self {
             address,

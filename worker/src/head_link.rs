@@ -19,6 +19,7 @@ use millstream_proto::v1::head_message::Body;
 use millstream_proto::{ReplicaId, v1};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -117,7 +118,19 @@ pub(crate) struct HeadLinkState {
 struct Open {
     /// `None` once the last word has been said.
     outbound: Option<mpsc::Sender<v1::NodeMessage>>,
+    /// Cancelled when something could not be said.
+    unheard: CancellationToken,
     _task: AbortOnDropHandle<()>,
+}
+
+impl Open {
+    /// Says something. Where too much waits already it is not said, and the session ends: the next one tells everything.
+    fn send(&self, body: v1::node_message::Body) {
+        let Some(outbound) = &self.outbound else { return };
+        if let Err(TrySendError::Full(_)) = outbound.try_send(v1::NodeMessage { body: Some(body) }) {
+            self.unheard.cancel();
+        }
+    }
 }
 
 impl Actor for HeadLink {
@@ -189,6 +202,7 @@ impl HeadLinkState {
 
     fn open(&mut self, myself: &ActorRef<HeadLinkMsg>, replicas: Vec<v1::ReplicaReport>) {
         let (outbound, unsent) = mpsc::channel(MAX_UNSENT);
+        let unheard = CancellationToken::new();
         let number = self.session;
         let tell = myself.clone();
         let facts = &self.args.facts;
@@ -200,6 +214,7 @@ impl HeadLinkState {
             unsent,
             table: self.args.table.clone(),
             leave: self.args.leave.clone(),
+            unheard: unheard.clone(),
             on_message: Box::new(move |message| {
                 drop(tell.cast(HeadLinkMsg::FromHead(number, Box::new(message))));
             }),
@@ -209,13 +224,13 @@ impl HeadLinkState {
             let end = session::run(session).await;
             drop(tell.cast(HeadLinkMsg::Ended(number, end)));
         });
-        self.open = Some(Open { outbound: Some(outbound), _task: AbortOnDropHandle::new(task) });
+        let outbound = Some(outbound);
+        self.open = Some(Open { outbound, unheard, _task: AbortOnDropHandle::new(task) });
     }
 
     fn send(&self, body: v1::node_message::Body) {
-        // Closed or full: the session is over, or the session's task ends it for that; the next one tells everything.
-        if let Some(outbound) = self.open.as_ref().and_then(|open| open.outbound.as_ref()) {
-            let _ = outbound.try_send(v1::NodeMessage { body: Some(body) });
+        if let Some(open) = &self.open {
+            open.send(body);
         }
     }
 
@@ -376,5 +391,26 @@ impl HeadLinkState {
             }
             End::Left => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_said_ends_the_session() {
+        let (outbound, unsent) = mpsc::channel(1);
+        let unheard = CancellationToken::new();
+        let task = AbortOnDropHandle::new(tokio::spawn(async {}));
+        let open = Open { outbound: Some(outbound), unheard: unheard.clone(), _task: task };
+        let say = || open.send(v1::node_message::Body::Heartbeat(v1::Heartbeat::default()));
+        say();
+        assert!(!unheard.is_cancelled());
+        say();
+        assert!(unheard.is_cancelled());
+        // A session that is over is not ended once more.
+        drop(unsent);
+        say();
     }
 }

@@ -25,6 +25,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the head may take to answer a registration.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 const NO_ANSWER: &str = "the head does not answer the registration";
+const NOT_READ: &str = "the head does not read what it is told";
 /// A connection on which nothing comes back for so long is dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// How long a worker that leaves waits for the head to have read its last words.
@@ -88,6 +89,8 @@ pub(crate) struct Session {
     pub(crate) table: Arc<ReplicaTable>,
     /// Cancelled when the worker leaves.
     pub(crate) leave: CancellationToken,
+    /// Cancelled when more was to be sent than may wait.
+    pub(crate) unheard: CancellationToken,
     /// Where the head's messages go.
     pub(crate) on_message: Box<dyn Fn(v1::HeadMessage) + Send>,
 }
@@ -107,10 +110,11 @@ pub(crate) enum End {
 
 /// Dials, registers and moves messages until the session is over.
 pub(crate) async fn run(mut session: Session) -> End {
-    let leave = session.leave.clone();
+    let (leave, unheard) = (session.leave.clone(), session.unheard.clone());
     let opened = tokio::select! {
         opened = open(&mut session) => opened,
         () = leave.cancelled() => return End::Left,
+        () = unheard.cancelled() => return End::Broken(NOT_READ.to_owned()),
     };
     match opened {
         Ok(inbound) => relay(session, inbound).await,
@@ -150,7 +154,7 @@ async fn dial(head: &str, secret: &Secret) -> Result<Channel, End> {
 }
 
 async fn relay(session: Session, mut inbound: Streaming<v1::HeadMessage>) -> End {
-    let Session { outbound, table, leave, on_message, .. } = session;
+    let Session { outbound, table, leave, unheard, on_message, .. } = session;
     let mut heartbeat: Option<Interval> = None;
     let unregistered = tokio::time::sleep(REGISTER_TIMEOUT);
     tokio::pin!(unregistered);
@@ -169,9 +173,10 @@ async fn relay(session: Session, mut inbound: Streaming<v1::HeadMessage>) -> End
             () = &mut unregistered, if heartbeat.is_none() => return End::Broken(NO_ANSWER.to_owned()),
             () = tick(&mut heartbeat) => {
                 if outbound.try_send(beat(&table)).is_err() {
-                    return End::Broken("the head does not read what it is told".to_owned());
+                    return End::Broken(NOT_READ.to_owned());
                 }
             }
+            () = unheard.cancelled() => return End::Broken(NOT_READ.to_owned()),
             () = leave.cancelled() => {
                 // The link's actor holds the other sender and drops it with its session.
                 drop(outbound);

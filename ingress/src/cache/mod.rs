@@ -19,9 +19,9 @@ use millstream_pipelines::{CacheScope, CachedStage, FullName, Plan};
 use millstream_proto::{CallError, Value};
 use rand::Rng as _;
 
+use self::fingerprint::{Fingerprint, Secret, Subject};
 use self::flights::SingleFlight;
 use self::store::Store;
-use self::fingerprint::{Fingerprint, Secret, Subject};
 use crate::metrics::{CacheMeter, CacheResult};
 use crate::model::Tenant;
 use crate::{clock, random};

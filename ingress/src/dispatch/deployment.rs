@@ -13,7 +13,6 @@ use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
-use crate::model::Outcome;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
 use super::place::{Arrival, StandIns};
@@ -25,6 +24,7 @@ use super::router;
 use super::settings::{DeploymentSettings, Lengths};
 use super::target::{NewTarget, Target};
 use crate::metrics::CallMeter;
+use crate::model::Outcome;
 use crate::{clock, random};
 
 /// Requests of one deployment at this ingress.

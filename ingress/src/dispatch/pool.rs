@@ -13,10 +13,10 @@ use smallvec::SmallVec;
 
 use super::admission::{self, DrainRate};
 use super::ejection::{self, Health, Others};
-use crate::model::Outcome;
 use super::queue::FairQueue;
 pub use super::queue::{QueueClass, Ticket};
 use super::router::{self, Candidate};
+use crate::model::Outcome;
 
 mod replica;
 mod request;

@@ -13,15 +13,15 @@ use rand::Rng as _;
 use smallvec::smallvec;
 
 use super::attempt::{CallAttempt, Tried, Trying};
-use crate::cache::Fresh;
 use super::hedge::{Tries, Try};
 use super::place::Place;
 use super::retry::{self, Attempt, Decision, Forwarded, Idempotent, WhenSpent};
 use super::suspects::{self, Verdict};
-use super::{CallEnd, Context, Part};
+use super::{CallEnd, Context};
+use crate::cache::Fresh;
 use crate::dispatch::{Arrival, Eligibility, Permit, Shed, Standing};
-use crate::model::Outcome;
 use crate::metrics::RetryReason;
+use crate::model::{Outcome, Part};
 use crate::routes::Pipeline;
 use crate::{clock, random};
 

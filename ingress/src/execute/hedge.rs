@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 
 use super::attempt::CallAttempt;
 use crate::dispatch::Permit;
-use crate::model::Outcome;
 use crate::metrics::RetryReason;
+use crate::model::Outcome;
 
 /// A call in one replica.
 pub(super) struct Try {

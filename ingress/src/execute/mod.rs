@@ -29,14 +29,14 @@ use millstream_proto::{ErrorClass, Value};
 use parking_lot::Mutex;
 
 use self::budget::RetryBudget;
-pub(crate) use self::parts::{Part, PartReceiver, PartSender, channel as parts};
+pub(crate) use self::parts::{PartReceiver, PartSender, channel as parts};
 use self::suspects::Suspects;
 pub(crate) use self::timing::Timings;
 use crate::clock;
 use crate::dispatch::{QueueClass, Standing};
 use crate::model::Failure;
-use crate::routes::Pipeline;
 use crate::model::Tenant;
+use crate::routes::Pipeline;
 
 /// What the execution of one request needs beside the plan.
 pub(crate) struct Context {

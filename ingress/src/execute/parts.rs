@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
+use crate::model::Part;
+
 /// What may wait for a client. The whole answer of most calls, so that their replicas are free when they have answered. Beyond that
 /// no further parts are taken, and the replica waits for its credit.
 const MAX_WAITING_BYTES: usize = 256 << 10;
@@ -15,15 +17,6 @@ const MAX_WAITING_BYTES: usize = 256 << 10;
 const PART_BYTES: usize = 64;
 /// How long a client may leave that much unread.
 const MAX_UNREAD: Duration = Duration::from_secs(30);
-
-/// A part of a response field.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Part {
-    /// The field of the response.
-    pub field: Arc<str>,
-    /// What comes next in it.
-    pub text: Arc<str>,
-}
 
 /// Parts, from the calls to the client.
 pub(crate) fn channel() -> (PartSender, PartReceiver) {

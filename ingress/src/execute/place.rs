@@ -3,9 +3,9 @@
 use millstream_pipelines::StageCall;
 use millstream_proto::{CallError, Value};
 
-use crate::cache::{Fresh, StageCache};
-use crate::cache::fingerprint::Fingerprint;
 use super::{Caching, Context};
+use crate::cache::fingerprint::Fingerprint;
+use crate::cache::{Fresh, StageCache};
 use crate::routes::Pipeline;
 
 /// A call's place in a cache.

@@ -1,81 +1,83 @@
-//! Bodies and responses that go out.
+//! Bodies that go out.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, SizeHint};
-use serde::Serialize;
+use tonic::Status;
 
 use super::request_end::RequestEnd;
+use crate::protocol::Last;
 
 /// A response's body.
 pub(crate) enum EdgeBody {
-    /// In one piece; `None` once it is out.
-    Whole(Option<Bytes>),
+    /// In one piece, then what comes after it.
+    Whole(Whole),
     /// As it comes.
-    Events(Box<dyn Events>),
+    Stream(Box<dyn Stream>),
 }
 
-/// A body whose parts come one after the other, and whose end is the request's.
-pub(crate) trait Events: Send {
-    /// The next bytes; `None` at its end.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+/// What is still to go out; `None` once it is out.
+pub(crate) struct Whole {
+    bytes: Option<Bytes>,
+    trailers: Option<Box<HeaderMap>>,
+}
 
-    /// The request ends with this body: with 200 when everything went out, else as it failed or was left.
+/// A body whose frames come one after the other, and whose end is the request's.
+pub(crate) trait Stream: Send {
+    /// The next frame; `None` at its end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>>;
+
+    /// Whether it is known to have no frames: some clients want an answer without them to end with its head.
+    fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The request ends with this body: as it was answered when everything went out, else as it failed or was left.
     fn ends_with(&mut self, end: RequestEnd);
 }
 
 impl EdgeBody {
-    /// A body in one piece.
-    pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    /// The response with a body that goes out in one piece.
+    pub(crate) fn whole(response: Response<Last>) -> Response<Self> {
+        response.map(|Last { bytes, trailers }| {
+            Self::Whole(Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), trailers })
+        })
     }
 }
 
 impl Body for EdgeBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Events(events) => {
-                events.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            Self::Whole(Whole { bytes, trailers }) => {
+                let last = |trailers: Box<HeaderMap>| Frame::trailers(*trailers);
+                Poll::Ready(bytes.take().map(Frame::data).or_else(|| trailers.take().map(last)).map(Ok))
             }
+            Self::Stream(stream) => stream.poll_next(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        match self {
+            Self::Whole(whole) => whole.bytes.is_none() && whole.trailers.is_none(),
+            Self::Stream(stream) => stream.is_empty(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Events(_) => SizeHint::default(),
+            Self::Whole(whole) => {
+                SizeHint::with_exact(whole.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Stream(_) => SizeHint::default(),
         }
     }
-}
-
-/// 200 with a JSON body.
-pub(crate) fn json(value: &impl Serialize) -> Response<EdgeBody> {
-    let bytes = to_json(value);
-    let mut response = Response::new(EdgeBody::whole(bytes.into()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// The JSON form of a value.
-pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(256);
-    serde_json::to_writer(&mut bytes, value)
-        .expect("values have text keys, and writing to memory does not fail");
-    bytes
 }

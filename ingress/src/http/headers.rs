@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{
-    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use millstream_pipelines::parse_duration;
 use millstream_proto::RequestId;
 use millstream_proto::call::{Priority, TraceContext};
 use millstream_proto::endpoint::Header;
 
-use super::problem::Problem;
+use crate::protocol::Problem;
+use crate::protocol::sse::ACCEL_BUFFERING;
 use crate::routes::split::Asked;
 
 /// The id of a request, accepted or made, and always answered.
@@ -35,8 +36,6 @@ const MAX_TRACE_STATE_BYTES: usize = 512;
 const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 /// Where the time of a request went.
 pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// Tells proxies whether to hold a response back until there is more of it.
-pub(crate) const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// An API key, as an alternative to `authorization: Bearer …`; of both, this one counts.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -44,7 +43,7 @@ pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 #[must_use]
 pub fn request_headers() -> Vec<Header> {
     let rows = [
-        (CONTENT_TYPE, "`application/json` or another JSON type. Without it the body is taken for JSON."),
+        (CONTENT_TYPE, "`application/json` or another JSON type."),
         (ACCEPT, "`text/event-stream` asks for server-sent events, as `\"stream\": true` in the body does."),
         (AUTHORIZATION, "`Bearer KEY`: an API key. Other schemes are ignored."),
         (API_KEY, "An API key. When both headers are there, this one counts."),
@@ -182,44 +181,6 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     timeout.ok().filter(|timeout| !timeout.is_zero())
 }
 
-/// Whether the client asks for server-sent events.
-pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"));
-        named && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
-}
-
-/// Whether the body is JSON as it stands. A missing content type is taken for JSON.
-///
-/// # Errors
-/// A problem (415) for another type or none, and for compressed bodies.
-pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
-    let encoding = headers.get(CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Problem::unsupported_media(
-            "compressed request bodies are not accepted; send the body without `content-encoding`",
-        ));
-    }
-    // A page of another site can send a body without a type, and with no other than the simplest types, unasked.
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    let json = essence.eq_ignore_ascii_case("application/json")
-        || (essence.len() > 17
-            && essence.is_ascii()
-            && essence[..12].eq_ignore_ascii_case("application/")
-            && essence[essence.len() - 5..].eq_ignore_ascii_case("+json"));
-    if json {
-        Ok(())
-    } else {
-        Err(Problem::unsupported_media(
-            "the body must be JSON; send it with `content-type: application/json`",
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -282,37 +243,5 @@ mod tests {
             assert_eq!(made.as_str().len(), 32, "{bad}");
         }
         assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn events_are_asked_for_by_name() {
-        for yes in ["text/event-stream", "application/json, TEXT/event-stream;q=0.5"] {
-            assert!(accepts_events(&with("accept", yes)), "{yes}");
-        }
-        for no in ["*/*", "application/json", "text/event-stream;q=0", "text/html"] {
-            assert!(!accepts_events(&with("accept", no)), "{no}");
-        }
-    }
-
-    #[test]
-    fn only_plain_json_bodies_are_accepted() {
-        for good in ["application/json", "application/json; charset=utf-8", "Application/Problem+JSON"] {
-            assert!(check_content(&with("content-type", good)).is_ok(), "{good}");
-        }
-        for bad in [
-            "text/plain",
-            "application/x-www-form-urlencoded",
-            "application/jsonx",
-            "",
-            "application/+é+json",
-        ] {
-            assert!(check_content(&with("content-type", bad)).is_err(), "{bad}");
-        }
-        for (encoding, good) in [("gzip", false), ("identity", true)] {
-            let mut headers = with("content-type", "application/json");
-            headers.extend(with("content-encoding", encoding));
-            assert_eq!(check_content(&headers).is_ok(), good, "{encoding}");
-        }
-        assert!(check_content(&HeaderMap::new()).is_err());
     }
 }

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use millstream_connect::{is_own_host, is_own_origin};
 
-use super::problem::Problem;
+use crate::protocol::Problem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

@@ -7,9 +7,9 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
 
-use super::problem::Problem;
 use crate::clock;
 use crate::limits::RequestLimits;
+use crate::protocol::Problem;
 
 /// What is read and thrown away of a body that is not wanted: a client that is cut off while it writes may never read
 /// why (its system reports the broken connection first).

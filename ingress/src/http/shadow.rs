@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use millstream_pipelines::Plan;
 use millstream_proto::call::{CallContext, Priority};
 use millstream_proto::{RequestId, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::dispatch::QueueClass;
 use crate::execute::{Caching, Context, Guards, Progress, execute};
-use crate::routes::Pipeline;
 use crate::model::Tenant;
+use crate::routes::Pipeline;
 
 /// Copies under way at one time in an ingress.
 const MAX_COPIES: usize = 64;
@@ -46,17 +46,21 @@ impl Copy {
 
 /// A request as the copy sees it.
 pub(crate) struct Original<'a> {
-    pub(crate) body: &'a Bytes,
     pub(crate) request_id: &'a RequestId,
     pub(crate) deadline: Instant,
     pub(crate) draw: u16,
 }
 
 impl Shadows {
-    /// Begins a copy on this revision; `None` when too many run, or the body does not fit its request.
-    pub(crate) fn begin(&self, pipeline: &Arc<Pipeline>, original: &Original<'_>) -> Option<Copy> {
+    /// Begins a copy on this revision; `None` when too many run, or what the request has are no `fields` of the revision's.
+    pub(crate) fn begin(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        original: &Original<'_>,
+        fields: impl FnOnce(&Plan) -> Option<Value>,
+    ) -> Option<Copy> {
         let place = self.places.clone().try_acquire_owned().ok()?;
-        let fields = pipeline.plan.parse_request(original.body).ok()?.fields;
+        let fields = fields(&pipeline.plan)?;
         let context = Context {
             call: CallContext { priority: Priority::Low, ..CallContext::new(original.request_id.clone()) },
             deadline: original.deadline,

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use super::byte_budget::ByteBudget;
+use super::grpc::Services;
 use super::shadow::Shadows;
 use crate::execute::Guards;
 use crate::limits::HttpLimits;
 use crate::metrics::RequestMeter;
+use crate::protocol::{PipelineProtocol, Protocol};
 use crate::routes::Routes;
 
 /// See the module.
 pub(crate) struct Edge {
+    /// The APIs, asked in this order whose a request is; the last takes all that are left.
+    pub protocols: &'static [&'static dyn Protocol],
+    /// gRPC services beside them.
+    pub services: Services,
     /// What is served.
     pub routes: Arc<Routes>,
     /// What is put up with.
@@ -27,4 +33,12 @@ pub(crate) struct Edge {
     pub shadows: Shadows,
     /// Counts requests that no pipeline takes.
     pub unrouted: RequestMeter,
+}
+
+impl Edge {
+    /// The API that a path belongs to.
+    pub(crate) fn protocol_of(&self, path: &str) -> &'static dyn Protocol {
+        let takes = self.protocols.iter().find(|protocol| protocol.takes(path));
+        takes.or(self.protocols.last()).copied().unwrap_or(&PipelineProtocol)
+    }
 }

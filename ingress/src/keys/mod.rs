@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 use self::limits::{Limits, Refusal, Usage};
 use crate::clock;
 use crate::dispatch::QueueClass;
-use crate::model::Failure;
 use crate::metrics::{KeyMeter, KeyResult};
+use crate::model::Failure;
 
 /// Longest text that is looked up; no key is that long.
 const MAX_SECRET_BYTES: usize = 256;

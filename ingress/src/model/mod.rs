@@ -2,8 +2,10 @@
 
 mod failure;
 mod outcome;
+mod part;
 mod tenant;
 
 pub(crate) use failure::Failure;
 pub use outcome::Outcome;
+pub(crate) use part::Part;
 pub(crate) use tenant::Tenant;

@@ -14,5 +14,7 @@ mod watch;
 pub(crate) use caches::tend_caches;
 pub(crate) use counts::DeadlineOf;
 pub(crate) use pipeline::{Pipeline, Route};
+#[cfg(test)]
+pub(crate) use revisions::Revisions;
 pub(crate) use table::{RouteTable, Routes};
 pub(crate) use watch::{Hello, watch};

@@ -7,8 +7,8 @@ use millstream_pipelines::Plan;
 
 use super::counts::RequestCounts;
 use super::split::Part;
-use crate::dispatch::Deployment;
 use crate::cache::StageCache;
+use crate::dispatch::Deployment;
 use crate::metrics::{RequestMeter, StageMeter};
 
 /// One revision of a pipeline, ready to take requests.
@@ -29,6 +29,30 @@ pub(crate) struct Pipeline {
     pub meter: RequestMeter,
     /// Count the failures of its stages; in the order of [`Plan::stages`].
     pub stage_meters: Box<[StageMeter]>,
+}
+
+impl Pipeline {
+    /// A revision that was compiled to this plan.
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        revision: u64,
+        targets: Box<[Arc<Deployment>]>,
+        caches: Arc<[StageCache]>,
+        counts: Arc<RequestCounts>,
+    ) -> Self {
+        let name = plan.name().as_str();
+        let meter = RequestMeter::of(name);
+        let stage_meters = plan.stages().map(|(stage, on_error)| StageMeter::of(name, stage, on_error));
+        let stage_meters = stage_meters.collect();
+        let revision_header = HeaderValue::from(revision);
+        Self { plan, revision, revision_header, targets, caches, counts, meter, stage_meters }
+    }
+
+    /// One of its deployments, called by itself. How its requests end counts as the pipeline's.
+    pub(super) fn deployment(&self, plan: Arc<Plan>, deployment: Arc<Deployment>) -> Self {
+        let caches = StageCache::of(&plan);
+        Self::new(plan, self.revision, Box::new([deployment]), caches, self.counts.clone())
+    }
 }
 
 /// The revisions of a pipeline that requests of one path, or of its name, run on.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use millstream_pipelines::{Faults, Name, Plan};
+use millstream_pipelines::{Name, Plan};
 use millstream_proto::v1;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
 use tonic::transport::Channel;
@@ -41,6 +41,13 @@ pub(crate) struct Revisions {
 }
 
 impl Revisions {
+    /// One that is here.
+    #[cfg(test)]
+    pub(crate) fn of(pipeline: &str, number: u64, plan: Arc<Plan>) -> Self {
+        let id = RevisionId { pipeline: pipeline.parse().expect("a name"), number };
+        Self { plans: BTreeMap::from([(id, Some(plan))]) }
+    }
+
     /// The plan of a revision that has been fetched and compiles.
     pub(super) fn plan(&self, id: &RevisionId) -> Option<&Arc<Plan>> {
         self.plans.get(id)?.as_ref()
@@ -92,15 +99,18 @@ async fn fetch(mut head: RouteServiceClient<Channel>, id: &RevisionId) -> Result
     let v1::GetSourceResponse { file_name, source } = answer.into_inner();
     match compile(file_name, source).await {
         Ok(plan) => Ok(Some(Arc::new(plan))),
-        Err(faults) => {
-            tracing::error!(pipeline = %id.pipeline, revision = id.number, error = %faults, "a plan does not compile, requests run on another revision");
+        Err(reason) => {
+            tracing::error!(pipeline = %id.pipeline, revision = id.number, error = reason, "a plan does not compile, requests run on another revision");
             Ok(None)
         }
     }
 }
 
-/// Compiles off the threads that serve requests.
-async fn compile(file_name: String, source: String) -> Result<Plan, Faults> {
-    let compiled = tokio::task::spawn_blocking(move || Plan::compile(&file_name, &source)).await;
-    compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+/// Compiles off the threads that serve requests. A source that makes the compiler panic is a fault of its own revision, and of no
+/// other's.
+async fn compile(file_name: String, source: String) -> Result<Plan, String> {
+    match tokio::task::spawn_blocking(move || Plan::compile(&file_name, &source)).await {
+        Ok(compiled) => compiled.map_err(|faults| faults.to_string()),
+        Err(panic) => Err(panic.to_string()),
+    }
 }

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use http::HeaderValue;
 use millstream_pipelines::{FullName, Name, Plan};
 use millstream_proto::v1;
 use millstream_proto::{NodeId, ReplicaId};
@@ -16,10 +15,9 @@ use super::load::{DeploymentLoads, Endings, loads_of};
 use super::pipeline::{Pipeline, Route};
 use super::revisions::{RevisionId, Revisions};
 use super::split::Part;
-use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
 use crate::cache::StageCache;
+use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
 use crate::keys::Keys;
-use crate::metrics::{RequestMeter, StageMeter};
 use crate::transport::Transports;
 
 impl Route {
@@ -64,6 +62,8 @@ pub(crate) struct RouteTable {
     pub by_path: HashMap<Box<str>, Arc<Route>>,
     /// By name.
     pub by_name: BTreeMap<Name, Arc<Route>>,
+    /// What requests may call by name: pipelines that have a route, and deployments by their full names.
+    pub callable: HashMap<Box<str>, Arc<Route>>,
     /// The API keys.
     pub keys: Keys,
     /// Every deployment that has replicas or is called, those of other pipelines included.
@@ -117,11 +117,12 @@ impl Routes {
 
     /// Puts a table in force: when this returns, no call is bound to a replica that it does not name. `revisions` has
     /// been asked for all that it names.
-    pub(super) fn apply(&self, table: &v1::RouteTable, revisions: &Revisions) {
+    pub(crate) fn apply(&self, table: &v1::RouteTable, revisions: &Revisions) {
         let old = self.current.load_full();
         let plans = plans_of(table, revisions, old.as_deref());
         let mut deployments = self.deployments_of(table, &plans, old.as_deref());
         let mut by_name = BTreeMap::new();
+        let mut callable = HashMap::new();
         let mut by_path: HashMap<Box<str>, Vec<Variant>> = HashMap::new();
         for (name, plans) in plans {
             let variants: Vec<_> =
@@ -136,14 +137,55 @@ impl Routes {
                 }
                 there.push(variant.clone());
             }
+            callable.extend(self.deployments_by_name(&mut deployments, &variants, old.as_deref()));
             if !variants.is_empty() {
-                by_name.insert(name, Arc::new(Route::new(&variants)));
+                let route = Arc::new(Route::new(&variants));
+                if variants.iter().any(|variant| variant.pipeline.plan.route().is_some()) {
+                    callable.insert(name.as_str().into(), route.clone());
+                }
+                by_name.insert(name, route);
             }
         }
         let by_path = by_path.into_iter().map(|(path, variants)| (path, Arc::new(Route::new(&variants))));
         let (version, by_path) = (table.version.unwrap_or_default(), by_path.collect());
         let keys = Keys::of(table, old.as_deref().map(|old| &old.keys));
-        self.current.store(Some(Arc::new(RouteTable { version, by_path, by_name, keys, deployments })));
+        self.current.store(Some(Arc::new(RouteTable {
+            version,
+            by_path,
+            by_name,
+            callable,
+            keys,
+            deployments,
+        })));
+    }
+
+    /// Routes to the deployments that these revisions of a pipeline declare, each called by itself.
+    fn deployments_by_name(
+        &self,
+        deployments: &mut BTreeMap<FullName, Arc<Deployment>>,
+        variants: &[Variant],
+        old: Option<&RouteTable>,
+    ) -> Vec<(Box<str>, Arc<Route>)> {
+        let mut found: BTreeMap<FullName, Vec<Variant>> = BTreeMap::new();
+        for Variant { pipeline, permille, .. } in variants {
+            for spec in pipeline.plan.deployments().values() {
+                let name = FullName { pipeline: pipeline.plan.name().clone(), deployment: spec.name.clone() };
+                let known = || {
+                    let route = old?.callable.get(&*name.to_string())?;
+                    let known = route.variants.iter().find(|known| known.revision == pipeline.revision)?;
+                    Some(known.plan.clone())
+                };
+                let plan = known().unwrap_or_else(|| Arc::new(Plan::of_deployment(&name.pipeline, spec)));
+                let deployment = self.deployment(deployments, &name, old);
+                let alone = Arc::new(pipeline.deployment(plan, deployment));
+                let variant = Variant { pipeline: alone, permille: *permille, shadow_permille: 0 };
+                found.entry(name).or_default().push(variant);
+            }
+        }
+        let route = |(name, variants): (FullName, Vec<Variant>)| {
+            (name.to_string().into(), Arc::new(Route::new(&variants)))
+        };
+        found.into_iter().map(route).collect()
     }
 
     fn variant(
@@ -158,14 +200,7 @@ impl Routes {
         let known = old.and_then(|old| old.find(plan.name(), revision));
         let counts = known.map(|known| known.counts.clone()).unwrap_or_default();
         let caches = known.map_or_else(|| StageCache::of(&plan), |known| known.caches.clone());
-        let revision_header = HeaderValue::from(revision);
-        let name = plan.name().as_str();
-        let meter = RequestMeter::of(name);
-        let stage_meters =
-            plan.stages().map(|(stage, on_error)| StageMeter::of(name, stage, on_error)).collect();
-        let pipeline =
-            Pipeline { plan, revision, revision_header, targets, caches, counts, meter, stage_meters };
-        let pipeline = Arc::new(pipeline);
+        let pipeline = Arc::new(Pipeline::new(plan, revision, targets, caches, counts));
         Variant { pipeline, permille, shadow_permille }
     }
 

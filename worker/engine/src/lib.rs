@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +28,18 @@ pub struct LoadArgs<'a> {
 }
 
 impl LoadArgs<'_> {
+    /// The folder of the model's files, for an engine of that name that needs one.
+    ///
+    /// # Errors
+    /// [`LoadError::Unsupported`] when the deployment has no model.
+    pub fn model_dir_for(&self, engine: &str) -> Result<&Path, LoadError> {
+        self.model_dir.as_deref().ok_or_else(|| {
+            LoadError::Unsupported(format!(
+                "`{engine}` needs a model; set `model` to one with safetensors weights"
+            ))
+        })
+    }
+
     /// How many lanes an engine of batches has: as the deployment says, else one for each thread. A lane that has no company may
     /// use all of the threads, so that a lone caller loses nothing by it.
     #[must_use]

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use millstream_engine::LoadError;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
@@ -65,27 +67,14 @@ impl Normalizer {
 }
 
 fn is_sound_table(base64: &str) -> bool {
-    // Six bits a letter; the first four bytes are in the first six letters.
-    let value = |letter: u8| match letter {
-        b'A'..=b'Z' => Some(u32::from(letter - b'A')),
-        b'a'..=b'z' => Some(u32::from(letter - b'a') + 26),
-        b'0'..=b'9' => Some(u32::from(letter - b'0') + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let num_bytes = base64.trim_end_matches('=').len() * 3 / 4;
     if base64.is_empty() {
         return true;
     }
-    let first: Option<Vec<u32>> = base64.bytes().take(6).map(value).collect();
-    let Some([a, b, c, d, e, f]) = first.as_deref().and_then(|letters| <[u32; 6]>::try_from(letters).ok())
-    else {
-        return false;
-    };
-    let bytes = [a << 2 | b >> 4, (b & 15) << 4 | c >> 2, (c & 3) << 6 | d, e << 2 | f >> 4];
-    let length = bytes.iter().rev().fold(0_u32, |length, byte| length << 8 | byte);
-    usize::try_from(length).is_ok_and(|length| length <= num_bytes - 4)
+    // Eight letters are six bytes; the first four say how many follow.
+    let head = base64.get(..8).and_then(|head| STANDARD.decode(head).ok());
+    let Some([a, b, c, d, ..]) = head.as_deref() else { return false };
+    let num_bytes = base64.trim_end_matches('=').len() * 3 / 4;
+    usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).is_ok_and(|length| length <= num_bytes - 4)
 }
 
 #[cfg(test)]

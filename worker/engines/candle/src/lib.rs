@@ -11,7 +11,6 @@ mod config;
 mod encoder;
 mod head;
 
-use std::path::Path;
 
 use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
 use millstream_engine_tensors::Weights;
@@ -39,7 +38,7 @@ impl EngineFactory for CandleFactory {
     }
 
     fn accepts(&self, args: &LoadArgs<'_>) -> Result<(), LoadError> {
-        let dir = model_dir(args)?;
+        let dir = args.model_dir_for("candle")?;
         if !matches!(args.spec.task, Task::Embed | Task::Rerank | Task::Classify) {
             return Err(LoadError::Unsupported(
                 "`candle` does the tasks `embed`, `rerank` and `classify`; `generator` writes text"
@@ -62,7 +61,7 @@ impl EngineFactory for CandleFactory {
 
     fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
         self.accepts(args)?;
-        let dir = model_dir(args)?;
+        let dir = args.model_dir_for("candle")?;
         (args.progress)("reading tokenizer and settings");
         let model = TextModel::load(dir, args.spec.task)?;
         (args.progress)("loading weights");
@@ -70,14 +69,6 @@ impl EngineFactory for CandleFactory {
         let encoders = vec![encoder; args.num_lanes()];
         Ok(Engine::lanes(TextEngine::lanes(model, encoders, &args.spec.batch)))
     }
-}
-
-fn model_dir<'a>(args: &'a LoadArgs<'_>) -> Result<&'a Path, LoadError> {
-    args.model_dir.as_deref().ok_or_else(|| {
-        LoadError::Unsupported(
-            "`candle` needs a model; set `model` to one with safetensors weights".to_owned(),
-        )
-    })
 }
 
 #[cfg(test)]

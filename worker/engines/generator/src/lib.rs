@@ -49,7 +49,7 @@ impl EngineFactory for GeneratorFactory {
     }
 
     fn accepts(&self, args: &LoadArgs<'_>) -> Result<(), LoadError> {
-        let dir = model_dir(args)?;
+        let dir = args.model_dir_for("generator")?;
         if args.spec.task != Task::Generate {
             return Err(LoadError::Unsupported("`generator` does the task `generate` only".to_owned()));
         }
@@ -69,7 +69,7 @@ impl EngineFactory for GeneratorFactory {
 
     fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
         self.accepts(args)?;
-        Ok(Engine::stepping(load(model_dir(args)?, args)?))
+        Ok(Engine::stepping(load(args.model_dir_for("generator")?, args)?))
     }
 }
 
@@ -103,14 +103,6 @@ fn load(dir: &Path, args: &LoadArgs<'_>) -> Result<GeneratorEngine, LoadError> {
         pool,
         max_sequences: (args.spec.batch.max_size as usize).max(1),
         active: Vec::new(),
-    })
-}
-
-fn model_dir<'a>(args: &'a LoadArgs<'_>) -> Result<&'a Path, LoadError> {
-    args.model_dir.as_deref().ok_or_else(|| {
-        LoadError::Unsupported(
-            "`generator` needs a model; set `model` to one with safetensors weights".to_owned(),
-        )
     })
 }
 

@@ -1,13 +1,12 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457). The one place where a class becomes a status.
 
-use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use millstream_pipelines::{FieldFault, RequestError};
 use millstream_proto::{ErrorClass, RequestId};
 use serde::Serialize;
 
-use super::answer::EdgeBody;
+use super::Last;
 use crate::model::Failure;
 
 /// What a client is told to wait when nothing better is known.
@@ -182,6 +181,11 @@ impl Problem {
         self.kind.status
     }
 
+    /// What is wrong, for the client.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The document, as JSON.
     pub(crate) fn to_json(&self, request_id: &RequestId) -> Vec<u8> {
         let document = Document {
@@ -195,13 +199,17 @@ impl Problem {
         serde_json::to_vec(&document).expect("a struct of texts and numbers has a JSON form")
     }
 
-    /// The response.
-    pub(crate) fn into_response(self, request_id: &RequestId, version: Version) -> Response<EdgeBody> {
-        let body = EdgeBody::whole(Bytes::from(self.to_json(request_id)));
-        let mut response = Response::new(body);
+    /// The document as an answer.
+    pub(crate) fn document(&self, request_id: &RequestId) -> Response<Last> {
+        let mut response = Response::new(self.to_json(request_id).into());
         *response.status_mut() = self.kind.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    /// Adds the headers that go with it, whatever the API.
+    pub(crate) fn add_headers(&self, headers: &mut HeaderMap, version: Version) {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -214,7 +222,6 @@ impl Problem {
         if self.ends_connection && version <= Version::HTTP_11 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
     }
 }
 
@@ -223,7 +230,7 @@ impl From<RequestError> for Problem {
         match error {
             RequestError::Malformed { message } => Self::malformed(message),
             RequestError::Invalid(errors) => {
-                let detail = "the body does not fit the pipeline's `[request]`; see `errors`";
+                let detail = "the fields of the request do not fit; see `errors`";
                 Self { errors, ..Self::new(&INVALID, detail) }
             }
         }

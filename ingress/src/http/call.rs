@@ -1,0 +1,292 @@
+//! A request of any protocol, from its head to its answer: let in, read, executed within its deadline, answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use hyper::body::Incoming;
+use millstream_proto::call::CallContext;
+use millstream_proto::{ErrorClass, RequestId, Value};
+use rand::Rng as _;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::answer::EdgeBody;
+use super::byte_budget::VALUE_BYTES;
+use super::edge::key_of;
+use super::in_flight::InFlight;
+use super::read_body::read_body;
+use super::request_end::RequestEnd;
+use super::shadow::{Copy, Original};
+use super::state::Edge;
+use super::{headers, stream};
+use crate::dispatch::QueueClass;
+use crate::execute::{Caching, Context, Progress, Timings, execute, parts};
+use crate::keys::{self, Key};
+use crate::limits::RequestLimits;
+use crate::model::{Failure, Tenant};
+use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target};
+use crate::routes::{DeadlineOf, Pipeline, Route, RouteTable, split};
+use crate::{clock, random};
+
+/// What a request calls.
+struct Called {
+    route: Arc<Route>,
+    /// The revision that it names beside the pipeline.
+    version: Option<u64>,
+}
+
+/// Answers a request. Takes the body once the head has been found good.
+///
+/// # Errors
+/// The problem to answer with.
+pub(crate) async fn call(
+    edge: &Edge,
+    protocol: &dyn Protocol,
+    (head, body): (&Parts, &mut Option<Incoming>),
+    end: &RequestEnd,
+    in_flight: InFlight,
+) -> Result<Response<EdgeBody>, Problem> {
+    let request_id = end.request_id();
+    let (called, key) = let_in(edge, protocol, head, end)?;
+    protocol.check_content(head)?;
+    let asked_time = headers::timeout(&head.headers)?;
+    let claim = keys::claim(key.as_deref(), headers::priority(&head.headers)?);
+    let early = called.map(|called| Choice::of(called, &head.headers, claim)).transpose()?;
+    let take = |num_bytes| if end.takes(num_bytes) { Ok(()) } else { Err(Problem::out_of_memory()) };
+    let limits = &edge.limits.request;
+    let body = match body.take() {
+        Some(body) => read_body(body, limits, take).await?,
+        None => Bytes::new(),
+    };
+    let mut exchange = protocol.read(head, body)?;
+    let Choice { route, pipeline, draw } = match early {
+        Some(choice) => choice,
+        None => Choice::of(called_in_body(edge, &*exchange, end)?, &head.headers, claim)?,
+    };
+    let Asked { fields, num_values, form } = exchange.ask(&pipeline.plan)?;
+    take(num_values * VALUE_BYTES)?;
+    let allowed = allowed(asked_time, pipeline.plan.timeout(), limits);
+    let deadline = end.started() + allowed.time;
+    let copy = copied(edge, &route, &*exchange, &Original { request_id, deadline, draw });
+    let mut context = Context {
+        call: CallContext {
+            priority: claim.priority,
+            ..call_context(&pipeline, request_id, key.as_deref(), head)
+        },
+        deadline,
+        guards: edge.guards.clone(),
+        draw,
+        claim,
+        tenant: Tenant(claim.tenant),
+        caching: Caching::Allowed,
+        parts: None,
+        timings: headers::wants_timing(&head.headers).then(Timings::default),
+        progress: Progress::default(),
+    };
+    let mut response = match form {
+        Form::Parts => {
+            let (parts, receiver) = parts();
+            context.parts = Some(parts);
+            let pipeline = pipeline.clone();
+            let work = async move { counted(&pipeline, &fields, &context, allowed.by, copy).await };
+            let task = AbortOnDropHandle::new(tokio::spawn(work));
+            let (request_id, keep_alive) = (request_id.clone(), limits.stream_keep_alive);
+            let running = stream::Running { parts: receiver, task, exchange, request_id, keep_alive };
+            stream::respond(running, in_flight).await?
+        }
+        Form::Whole => {
+            let value = counted(&pipeline, &fields, &context, allowed.by, copy).await?;
+            let mut response = EdgeBody::whole(exchange.answer(&value));
+            if let Some(timings) = &context.timings {
+                let total = clock::now().saturating_duration_since(end.started());
+                response.headers_mut().insert(headers::SERVER_TIMING, timings.header(total));
+            }
+            response
+        }
+    };
+    response.headers_mut().insert(headers::REVISION, pipeline.revision_header.clone());
+    Ok(response)
+}
+
+/// Whether a request may come in, by its head: what it calls, where that is said there, and whose it is.
+fn let_in(
+    edge: &Edge,
+    protocol: &dyn Protocol,
+    head: &Parts,
+    end: &RequestEnd,
+) -> Result<(Option<Called>, Option<Arc<Key>>), Problem> {
+    let table = edge.routes.current();
+    let table = table.as_ref().ok_or_else(Problem::starting)?;
+    let called = protocol.target(head).map(|target| called(table, target, end));
+    // Whoever has no key learns nothing, not even which routes there are.
+    let key = key_of(edge, &table.keys, &head.headers)?;
+    let called = called.transpose()?;
+    let methods = protocol.methods(head.uri.path());
+    if !methods.split(", ").any(|method| method == head.method.as_str()) {
+        return Err(Problem::method_not_allowed(methods));
+    }
+    if let Some(key) = &key {
+        end.holds(key.admit()?);
+    }
+    Ok((called, key))
+}
+
+fn called_in_body(edge: &Edge, exchange: &dyn Exchange, end: &RequestEnd) -> Result<Called, Problem> {
+    let table = edge.routes.current();
+    let table = table.as_ref().ok_or_else(Problem::starting)?;
+    let target = exchange.target().ok_or_else(|| Problem::not_found("the request names nothing to call"))?;
+    called(table, target, end)
+}
+
+/// Finds what is called; the request counts as one for it.
+fn called(table: &RouteTable, target: Target<'_>, end: &RequestEnd) -> Result<Called, Problem> {
+    let (route, version) = match target {
+        Target::Route(path) => (table.by_path.get(path), None),
+        Target::Named { name, version } => (table.callable.get(name), version),
+    };
+    let route = route.ok_or_else(|| nothing_there(target))?.clone();
+    end.is_for(route.variants[0].clone());
+    Ok(Called { route, version })
+}
+
+fn nothing_there(target: Target<'_>) -> Problem {
+    let shown = |text: &str| text.chars().take(100).collect::<String>();
+    Problem::not_found(match target {
+        Target::Route(path) => {
+            format!("no pipeline has the route `{}`; `GET /-/routes` lists those there are", shown(path))
+        }
+        Target::Named { name, .. } => format!(
+            "no pipeline or deployment has the name `{}`; `GET /-/routes` lists those there are",
+            shown(name)
+        ),
+    })
+}
+
+/// The revision that a request runs on.
+struct Choice {
+    route: Arc<Route>,
+    pipeline: Arc<Pipeline>,
+    /// The request's draw.
+    draw: u16,
+}
+
+impl Choice {
+    /// Chooses, and asks for room before anything is spent on the request.
+    ///
+    /// # Errors
+    /// 404 for a revision that takes no requests, 503 where a queue that the request cannot do without is full.
+    fn of(called: Called, headers: &HeaderMap, claim: QueueClass) -> Result<Self, Problem> {
+        let Called { route, version } = called;
+        let asked = headers::revision(headers)?;
+        let asked = version.map(split::Asked::Number).or(asked);
+        let draw = match headers.get(headers::STICKY_KEY) {
+            Some(key) => split::draw_of(route.variants[0].plan.name().as_str(), key.as_bytes()),
+            None => random::rng().random_range(0..1000),
+        };
+        let Some(index) = split::choose(&route.parts, asked, draw) else {
+            let there: Vec<_> = route.parts.iter().map(|part| part.revision.to_string()).collect();
+            let there = there.join(" and ");
+            return Err(Problem::not_found(format!(
+                "the request asks for a revision that takes no requests; revision {there} does"
+            )));
+        };
+        let pipeline = route.variants[index].clone();
+        has_room(&pipeline, claim)?;
+        Ok(Self { route, pipeline, draw })
+    }
+}
+
+/// Begins a copy of the request, where a revision gets copies and this request is one of them.
+fn copied(edge: &Edge, route: &Route, exchange: &dyn Exchange, original: &Original<'_>) -> Option<Copy> {
+    let (index, permille) = route.shadow?;
+    let is_chosen = random::rng().random_range(0..1000) < permille;
+    let pipeline = route.variants.get(index).filter(|_| is_chosen)?;
+    edge.shadows.begin(pipeline, original, |plan| Some(exchange.ask(plan).ok()?.fields))
+}
+
+/// Asks for room before anything is spent on the request.
+///
+/// # Errors
+/// 503 where a queue that it cannot do without is full.
+fn has_room(pipeline: &Pipeline, claim: QueueClass) -> Result<(), Problem> {
+    for &target in pipeline.plan.first_targets() {
+        let deployment = &pipeline.targets[target];
+        if let Some(shed) = deployment.turns_away(claim) {
+            let (class, message) = (ErrorClass::Overloaded, shed.message(deployment.name()));
+            pipeline.counts.failed(class, DeadlineOf::Pipeline);
+            return Err(Failure { class, message, retry_after_s: Some(shed.retry_after_s) }.into());
+        }
+    }
+    Ok(())
+}
+
+/// What travels with the request's calls.
+fn call_context(pipeline: &Pipeline, request_id: &RequestId, key: Option<&Key>, head: &Parts) -> CallContext {
+    let name = pipeline.plan.name().as_str();
+    CallContext {
+        trace: headers::trace(&head.headers),
+        tenant: key.map(Key::name),
+        affinity: head.headers.get(headers::STICKY_KEY).map(|key| split::affinity_of(name, key.as_bytes())),
+        ..CallContext::new(request_id.clone())
+    }
+}
+
+/// Executes the request, counts how it ended, and lets a copy compare.
+async fn counted(
+    pipeline: &Pipeline,
+    fields: &Value,
+    context: &Context,
+    deadline: DeadlineOf,
+    copy: Option<Copy>,
+) -> Result<Value, Failure> {
+    let result = execute(pipeline, fields, context).await;
+    match &result {
+        Ok(answer) => {
+            pipeline.counts.answered();
+            if let Some(copy) = copy {
+                copy.compare(answer);
+            }
+        }
+        Err(failure) => pipeline.counts.failed(failure.class, deadline),
+    }
+    result
+}
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Allowed {
+    time: Duration,
+    by: DeadlineOf,
+}
+
+/// What the client asks for, else what the pipeline says, within the limits.
+fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &RequestLimits) -> Allowed {
+    let usual = pipeline.unwrap_or(limits.default_deadline).min(limits.max_deadline);
+    let time = asked.unwrap_or(usual).min(limits.max_deadline);
+    Allowed { time, by: if time < usual { DeadlineOf::Client } else { DeadlineOf::Pipeline } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_decides_then_the_pipeline_then_the_default_within_the_limit() {
+        let seconds = Duration::from_secs;
+        let table = [
+            (None, None, 60, DeadlineOf::Pipeline),
+            (None, Some(10), 10, DeadlineOf::Pipeline),
+            (Some(2), Some(10), 2, DeadlineOf::Client),
+            (Some(10), Some(10), 10, DeadlineOf::Pipeline),
+            (Some(20), Some(10), 20, DeadlineOf::Pipeline),
+            (Some(9999), None, 600, DeadlineOf::Pipeline),
+            (Some(30), None, 30, DeadlineOf::Client),
+        ];
+        for (asked, pipeline, time, by) in table {
+            let allowed = allowed(asked.map(seconds), pipeline.map(seconds), &RequestLimits::default());
+            assert_eq!(allowed, Allowed { time: seconds(time), by });
+        }
+    }
+}

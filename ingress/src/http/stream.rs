@@ -1,0 +1,169 @@
+//! Answers in parts: parts as they are made, then the end. What they look like is the protocol's. The request runs in a task of its own, which
+//! keeps its deadline even when the client does not read, and which ends with the stream: a client that leaves stops the work.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use hyper::body::Frame;
+use millstream_proto::{ErrorClass, RequestId, Value};
+use tokio::time::Sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+
+use super::answer::{EdgeBody, Stream};
+use super::in_flight::InFlight;
+use super::request_end::RequestEnd;
+use crate::clock;
+use crate::execute::PartReceiver;
+use crate::model::{Failure, Part};
+use crate::protocol::{Exchange, Last, Problem};
+
+/// Most bytes put into one frame while more parts are waiting.
+const MAX_FRAME_BYTES: usize = 16 << 10;
+
+/// A request on its way, whose parts come as they are made.
+pub(crate) struct Running {
+    /// Parts of the answer; closed at its end.
+    pub parts: PartReceiver,
+    /// The whole answer.
+    pub task: AbortOnDropHandle<Result<Value, Failure>>,
+    /// What parts and end look like.
+    pub exchange: Box<dyn Exchange>,
+    /// For errors.
+    pub request_id: RequestId,
+    /// Silence after which the client is told that the connection lives.
+    pub keep_alive: Duration,
+}
+
+/// The body of an answer in parts.
+struct PartStream {
+    running: Running,
+    next: Next,
+    silence: Pin<Box<Sleep>>,
+    /// Counts the request when the stream ends.
+    end: Option<RequestEnd>,
+    _in_flight: InFlight,
+}
+
+/// What goes out next.
+enum Next {
+    /// These bytes, then what comes.
+    First(Bytes),
+    /// What comes.
+    Parts,
+    /// The end.
+    Last(Last),
+    /// These trailers.
+    Trailers(Box<HeaderMap>),
+    /// Nothing more.
+    Nothing,
+}
+
+/// The response once its first part (or silence) is known, so that an early failure has its own status.
+///
+/// # Errors
+/// The problem of a request that failed before anything went out.
+pub(crate) async fn respond(
+    mut running: Running,
+    in_flight: InFlight,
+) -> Result<Response<EdgeBody>, Problem> {
+    let next = match tokio::time::timeout(running.keep_alive, running.parts.recv()).await {
+        Ok(Some(part)) => Next::First(running.frame_of(&part)),
+        Ok(None) => {
+            let value = joined((&mut running.task).await)?;
+            Next::Last(running.exchange.end(Ok(&value), &running.request_id))
+        }
+        Err(_) => Next::First(running.exchange.keep_alive()),
+    };
+    let headers = running.exchange.stream_headers();
+    let silence = Box::pin(tokio::time::sleep(running.keep_alive));
+    let stream = PartStream { running, next, silence, end: None, _in_flight: in_flight };
+    let mut response = Response::new(EdgeBody::Stream(Box::new(stream)));
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+impl Stream for PartStream {
+    fn ends_with(&mut self, mut end: RequestEnd) {
+        if !matches!(self.next, Next::Last(_)) {
+            end.streams();
+        }
+        self.end = Some(end);
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        loop {
+            match std::mem::replace(&mut self.next, Next::Nothing) {
+                Next::First(bytes) => {
+                    self.next = Next::Parts;
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                Next::Parts => {
+                    self.next = Next::Parts;
+                    if let Some(bytes) = ready!(self.poll_part(cx)) {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    }
+                    let result = ready!(Pin::new(&mut self.running.task).poll(cx));
+                    self.next = Next::Last(self.last(joined(result)));
+                }
+                Next::Last(Last { bytes, trailers }) => {
+                    self.next = trailers.map_or(Next::Nothing, Next::Trailers);
+                    if !bytes.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    }
+                }
+                Next::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(*trailers)))),
+                Next::Nothing => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl PartStream {
+    /// The next part, or a sign of life; `None` after the last part.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let bytes = match self.running.parts.poll_recv(cx) {
+            Poll::Ready(Some(part)) => self.running.frame_of(&part),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {
+                ready!(self.silence.as_mut().poll(cx));
+                self.running.exchange.keep_alive()
+            }
+        };
+        let next = clock::now() + self.running.keep_alive;
+        self.silence.as_mut().reset(next.into());
+        Poll::Ready(Some(bytes))
+    }
+
+    fn last(&mut self, result: Result<Value, Failure>) -> Last {
+        let result = result.map_err(Problem::from);
+        if let Some(end) = &mut self.end {
+            end.answered(result.as_ref().map_or_else(Problem::status, |_| StatusCode::OK));
+        }
+        self.running.exchange.end(result.as_ref(), &self.running.request_id)
+    }
+}
+
+impl Running {
+    /// A part and those that wait behind it.
+    fn frame_of(&mut self, part: &Part) -> Bytes {
+        let mut bytes = Vec::new();
+        self.exchange.part(part, &mut bytes);
+        while bytes.len() < MAX_FRAME_BYTES {
+            let Some(part) = self.parts.try_recv() else { break };
+            self.exchange.part(&part, &mut bytes);
+        }
+        bytes.into()
+    }
+}
+
+fn joined(result: Result<Result<Value, Failure>, tokio::task::JoinError>) -> Result<Value, Failure> {
+    result.unwrap_or_else(|error| {
+        tracing::error!(error = %error, "the task of a streaming request ended early");
+        let message = "the request ended by a fault of the server".to_owned();
+        Err(Failure { class: ErrorClass::Internal, message, retry_after_s: None })
+    })
+}

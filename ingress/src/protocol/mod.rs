@@ -1,0 +1,129 @@
+//! What a public API is to the edge: how its requests say what they call and with which fields, and what answers, parts and errors
+//! look like in it. One file for each API. All the rest is done for all of them alike, by `http`: connections, keys, limits, deadlines,
+//! revisions, admission, execution.
+
+mod pipeline;
+pub(crate) mod problem;
+pub(crate) mod sse;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use millstream_pipelines::Plan;
+use millstream_proto::endpoint::Endpoint;
+use millstream_proto::{RequestId, Value};
+
+pub(crate) use self::pipeline::{PipelineProtocol, json};
+pub(crate) use self::problem::Problem;
+use crate::model::Part;
+
+/// The APIs of an ingress.
+pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[&PipelineProtocol];
+
+/// A public API over HTTP.
+pub(crate) trait Protocol: Send + Sync {
+    /// What it answers.
+    fn endpoints(&self) -> &'static [Endpoint];
+
+    /// Whether requests of that path are its own.
+    fn takes(&self, path: &str) -> bool;
+
+    /// The methods that the path answers, as `allow` lists them.
+    fn methods(&self, path: &str) -> &'static str;
+
+    /// What a request calls; `None` where its body says it.
+    fn target<'r>(&self, head: &'r Parts) -> Option<Target<'r>>;
+
+    /// Whether it reads a body such as the head announces. The request has been let in; its body has not been read.
+    ///
+    /// # Errors
+    /// The problem to answer with.
+    fn check_content(&self, head: &Parts) -> Result<(), Problem>;
+
+    /// A request whose body is here.
+    ///
+    /// # Errors
+    /// The problem to answer with.
+    fn read(&self, head: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem>;
+
+    /// The answer to a request that has none. The headers that a problem asks for are not its business.
+    fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last>;
+}
+
+/// One request of an API, and its answer.
+pub(crate) trait Exchange: Send + Sync {
+    /// What its body calls, where the head does not say it.
+    fn target(&self) -> Option<Target<'_>> {
+        None
+    }
+
+    /// What it asks of a pipeline, or of a deployment. May be asked for more than one plan.
+    ///
+    /// # Errors
+    /// The problem to answer with.
+    fn ask(&self, plan: &Plan) -> Result<Asked, Problem>;
+
+    /// The whole answer.
+    fn answer(&mut self, value: &Value) -> Response<Last>;
+
+    /// The headers of an answer in parts.
+    fn stream_headers(&self) -> HeaderMap;
+
+    /// Appends a part of the answer.
+    fn part(&mut self, part: &Part, bytes: &mut Vec<u8>);
+
+    /// What says, while there is nothing to say, that the connection lives.
+    fn keep_alive(&self) -> Bytes;
+
+    /// The end of an answer in parts: with the whole answer, or with an error.
+    fn end(&mut self, outcome: Result<&Value, &Problem>, request_id: &RequestId) -> Last;
+}
+
+/// What a request calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target<'r> {
+    /// The pipeline with this route.
+    Route(&'r str),
+    /// The pipeline of this name, or the deployment of this full name.
+    #[cfg_attr(not(test), expect(dead_code, reason = "APIs that call by name build on it"))]
+    Named {
+        /// `rag`, or `rag/embedder`.
+        name: &'r str,
+        /// One of its revisions; `None` leaves it to the weights.
+        version: Option<u64>,
+    },
+}
+
+/// What a request asks for.
+pub(crate) struct Asked {
+    /// The fields of the request, checked.
+    pub fields: Value,
+    /// How many values they have.
+    pub num_values: usize,
+    /// How it wants its answer.
+    pub form: Form,
+}
+
+/// How an answer goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// At once.
+    Whole,
+    /// In parts, as they are made.
+    Parts,
+}
+
+/// The last bytes of an answer, which may be all of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Last {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Headers that come after them.
+    pub trailers: Option<Box<HeaderMap>>,
+}
+
+impl From<Vec<u8>> for Last {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes: bytes.into(), trailers: None }
+    }
+}
