@@ -1,21 +1,22 @@
 //! A head from start to stop: store, listeners, actors.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connect::{Authority, Secret, accept, demand};
+use futures_util::future::join_all;
+use millstream_connect::{Authority, Secret, demand};
 use millstream_core::Timing;
+use millstream_listen::{ConnectionLimits, Server};
 use millstream_proto::v1::control_service_server::ControlServiceServer;
 use millstream_proto::v1::node_service_server::NodeServiceServer;
 use millstream_proto::v1::route_service_server::RouteServiceServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
 
 use crate::actors::messages::ReconcilerMsg;
 use crate::host::Host;
@@ -33,9 +34,6 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::timed::Timed;
 use crate::telemetry;
 
-/// A peer that answers nothing for this long and [`KEEPALIVE_TIMEOUT`] is gone.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connections may take to end when the head stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -97,7 +95,8 @@ pub struct Head {
     host: Arc<Host>,
     leadership: Leadership,
     campaign: JoinHandle<()>,
-    servers: Vec<JoinHandle<()>>,
+    servers: Vec<Server>,
+    watches: Vec<JoinHandle<()>>,
     /// The store, where it is this process's own, and the lock on its folder.
     own_store: Option<(EmbeddedStore, DataDirLock)>,
     /// A head that is dropped without [`Head::stop`] ends its streams and listeners too.
@@ -153,8 +152,10 @@ impl Head {
             metrics_page: config.metrics,
         };
         let servers = vec![
-            tokio::spawn(serve_grpc(&host, leadership.clone(), admin_token, secrets, control)),
-            tokio::spawn(serve_http(site, dashboard, dashboard_address)),
+            serve_grpc(leadership.clone(), admin_token, secrets, control),
+            serve_http(site, dashboard, dashboard_address),
+        ];
+        let watches = vec![
             tokio::spawn(telemetry::observe(Arc::clone(&host), leadership.clone())),
             tokio::spawn(host.presence.clone().watch(host.clock, host.closing.clone())),
         ];
@@ -165,6 +166,7 @@ impl Head {
             leadership,
             campaign,
             servers,
+            watches,
             own_store: None,
             _closing: closing,
         })
@@ -215,9 +217,10 @@ impl Head {
         }
         self.host.closing.cancel();
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.campaign).await;
-        for server in self.servers {
-            let abort = server.abort_handle();
-            if tokio::time::timeout(CLOSE_TIMEOUT, server).await.is_err() {
+        join_all(self.servers.into_iter().map(|server| server.drain(CLOSE_TIMEOUT))).await;
+        for watch in self.watches {
+            let abort = watch.abort_handle();
+            if tokio::time::timeout(CLOSE_TIMEOUT, watch).await.is_err() {
                 abort.abort();
             }
         }
@@ -261,39 +264,25 @@ async fn bind(
 
 /// Workers, ingresses and the command.
 fn serve_grpc(
-    host: &Host,
     leadership: Leadership,
     token: AdminToken,
     secrets: Vec<Secret>,
     listener: TcpListener,
-) -> impl Future<Output = ()> + Send + use<> {
+) -> Server {
     let control = ControlServer { leadership: leadership.clone() };
     let control = ControlServiceServer::new(control).max_decoding_message_size(MAX_REQUEST_BYTES);
     let node = NodeServiceServer::new(NodeServer { leadership: leadership.clone() });
     let route = RouteServiceServer::new(RouteServer { leadership });
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(InterceptedService::new(control, move |request| token.check(request)))
+    let routes = Routes::new(InterceptedService::new(control, move |request| token.check(request)))
         .add_service(InterceptedService::new(node, demand(Authority::Member)))
-        .add_service(InterceptedService::new(route, demand(Authority::Member)))
-        .serve_with_incoming_shutdown(accept(listener, secrets), host.closing.clone().cancelled_owned());
-    async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the control listener ended");
-        }
-    }
+        .add_service(InterceptedService::new(route, demand(Authority::Member)));
+    millstream_connect::serve_grpc(listener, ConnectionLimits::members(), secrets, routes)
 }
 
 /// The dashboard's address.
-async fn serve_http(site: Site, listener: TcpListener, bound: SocketAddr) {
-    let closing = site.host.closing.clone();
-    let served = axum::serve(listener, http::router(Arc::new(site), bound))
-        .with_graceful_shutdown(closing.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the dashboard's listener ended");
-    }
+fn serve_http(site: Site, listener: TcpListener, bound: SocketAddr) -> Server {
+    let router = http::router(Arc::new(site), bound);
+    millstream_listen::http::start(listener, ConnectionLimits::pages(), router)
 }
 
 #[cfg(test)]

@@ -25,12 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connect::{Authority, Heads, Secret};
+pub use millstream_listen::ConnectionLimits;
+use millstream_listen::Server;
 use millstream_proto::IngressId;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::http::{Edge, Server};
-pub use crate::limits::{ConnectionLimits, HttpLimits, RequestLimits};
+use crate::http::Edge;
+pub use crate::limits::{HttpLimits, RequestLimits};
 use crate::metrics::RequestMeter;
 use crate::protocol::PROTOCOLS;
 use crate::routes::{Hello, Routes};
@@ -112,7 +114,7 @@ impl Ingress {
     #[expect(clippy::unused_async, reason = "needs a runtime, and says so by its type")]
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let bind_error = |source| StartError::Bind { address: config.listen, source };
-        let listener = http::bind(config.listen).map_err(bind_error)?;
+        let listener = millstream_listen::bind(config.listen).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let secret = Secret::new(Authority::Member, &config.join_token);
         let routes = Arc::new(Routes::new(Transports::new(config.local, secret.clone(), config.socket_dir)));
@@ -139,7 +141,7 @@ impl Ingress {
             shadows,
             unrouted,
         };
-        let server = Server::start(listener, Arc::new(edge));
+        let server = http::start(listener, Arc::new(edge));
         Ok(Self {
             address,
             server,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millstream_listen::ConnectionLimits;
+
 /// Bounds of the HTTP edge; the defaults are those of the documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HttpLimits {
@@ -9,39 +11,6 @@ pub struct HttpLimits {
     pub connection: ConnectionLimits,
     /// Bounds on one request.
     pub request: RequestLimits,
-}
-
-/// Bounds on connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionLimits {
-    /// How long a new connection may stay silent.
-    pub first_byte: Duration,
-    /// How long a request's header block may take.
-    pub headers: Duration,
-    /// How long a connection may stay without a request, or refuse to take what is written to it.
-    pub idle: Duration,
-    /// Connections at a time. Beyond that one that has no request gives way to a new one, or the new one waits.
-    pub max_connections: usize,
-    /// Connections at a time from one address; more are closed. Those of the same machine are not counted.
-    pub max_per_address: usize,
-    /// HTTP/2 streams at a time on one connection.
-    pub max_h2_streams: u32,
-    /// Streams that an HTTP/2 client may have reset before they were looked at.
-    pub max_h2_pending_resets: usize,
-}
-
-impl Default for ConnectionLimits {
-    fn default() -> Self {
-        Self {
-            first_byte: Duration::from_secs(5),
-            headers: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            max_connections: 4096,
-            max_per_address: 256,
-            max_h2_streams: 100,
-            max_h2_pending_resets: 20,
-        }
-    }
 }
 
 /// Bounds on one request.

@@ -72,6 +72,13 @@ const STAGE_FAILURES: Definition = Definition {
     labels: &["pipeline", "stage", "on_error"],
 };
 
+const STAGE_DURATION: Definition = Definition {
+    name: "millstream_stage_duration_seconds",
+    kind: Kind::Histogram(SECONDS),
+    help: "Time of a stage's call: from when its inputs were there to its answer or failure, with waiting, every try and answers from its cache.",
+    labels: &["pipeline", "stage"],
+};
+
 const KEY_REQUESTS: Definition = Definition {
     name: "millstream_key_requests_total",
     kind: Kind::Counter,
@@ -91,6 +98,7 @@ pub const ALL: &[Definition] = &[
     CACHE_REQUESTS,
     CACHE_BYTES,
     STAGE_FAILURES,
+    STAGE_DURATION,
     KEY_REQUESTS,
 ];
 
@@ -242,13 +250,14 @@ impl CacheMeter {
     }
 }
 
-/// Counts the failures of one stage.
+/// Counts the calls and failures of one stage.
 pub(crate) struct StageMeter {
+    duration: Histogram,
     failures: Counter,
 }
 
 impl StageMeter {
-    /// For the failures of that stage.
+    /// For that stage.
     pub(crate) fn of(pipeline: &str, stage: &str, on_error: OnError) -> Self {
         let on_error = match on_error {
             OnError::Fail => "fail",
@@ -256,11 +265,17 @@ impl StageMeter {
             OnError::Use(_) => "use",
         };
         Self {
+            duration: histogram!(STAGE_DURATION.name, "pipeline" => pipeline.to_owned(), "stage" => stage.to_owned()),
             failures: counter!(STAGE_FAILURES.name, "pipeline" => pipeline.to_owned(), "stage" => stage.to_owned(), "on_error" => on_error),
         }
     }
 
-    /// One more.
+    /// A call has ended, which took so long.
+    pub(crate) fn called(&self, elapsed: Duration) {
+        self.duration.record(elapsed.as_secs_f64());
+    }
+
+    /// One more failure.
     pub(crate) fn failed(&self) {
         self.failures.increment(1);
     }

@@ -335,7 +335,8 @@ async fn replicas_of_the_same_process_are_called_without_a_network_and_first() {
     assert_eq!(other.seen().started.len(), 0);
 }
 
-#[tokio::test]
+// An ingress has several threads: one that reads 70 MiB for seconds, as a test build does, does not make its links fall silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_no_worker_takes_is_413_and_leaves_the_others_alone() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
     let mut limits = HttpLimits::default();

@@ -190,6 +190,7 @@ impl Run {
         self.actions.push(Action::Call(StageCall {
             id: CallId(id),
             stage: Arc::clone(&of.name),
+            stage_index: stage,
             target,
             inputs,
             timeout: of.rules.timeout,

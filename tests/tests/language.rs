@@ -262,6 +262,14 @@ fn each_feature_does_what_its_page_says() -> Result<()> {
     ] {
         assert_eq!(calls(deployment), expected, "{deployment}");
     }
+    // A stage's calls are timed once each, however often they were tried.
+    for (pipeline, stage, expected) in
+        [("when", "large", 1.0), ("retried", "out", 4.0), ("skip", "main", 1.0)]
+    {
+        let labels = [("pipeline", pipeline), ("stage", stage)];
+        let timed = page.one("millstream_stage_duration_seconds_count", &labels);
+        assert_eq!(timed, Some(expected), "{pipeline}/{stage}");
+    }
     // What `on_error` hides from clients is counted.
     for (pipeline, on_error, expected) in
         [("stand-in", "use", 1.0), ("skip", "skip", 1.0), ("fail", "fail", 1.0)]

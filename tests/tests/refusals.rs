@@ -1,9 +1,12 @@
 //! Files, tokens and addresses that are refused: what is stored all the same, what goes on, what the command says.
 
 use std::fs;
+use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use millstream_test_support::LIMIT;
 use millstream_tests::{Cluster, Echo, UpOptions, run_cluster};
 use serde_json::{Value, json};
 
@@ -168,5 +171,39 @@ fn idle_connections_give_way_when_descriptors_run_short() -> Result<()> {
     let deployed = cluster.command(&["deploy", &second]);
     assert_eq!(deployed.status.code(), Some(0), "{}", text(&deployed.stderr));
     drop(idle);
+    Ok(())
+}
+
+/// The same at every address at once; and whoever says nothing is hung up on, wherever it is.
+#[test]
+fn every_address_answers_beside_those_who_say_nothing() -> Result<()> {
+    let mut cluster = Cluster::up(&UpOptions::new().pipeline(&Echo::new("p")).max_descriptors(256))?;
+    cluster.wait_ready();
+    let endpoints = cluster.leader.endpoints();
+    let addresses = endpoints.as_object().into_iter().flatten().filter_map(|(_, address)| address.as_str());
+    let addresses: Vec<SocketAddr> = addresses.filter_map(|address| address.parse().ok()).collect();
+    assert_eq!(addresses.len(), 5, "{endpoints}");
+    let mut silent = Vec::new();
+    for address in &addresses {
+        let connect = |_| std::net::TcpStream::connect(address);
+        silent.push((0..200).map(connect).collect::<std::io::Result<Vec<_>>>()?);
+    }
+    assert_eq!(cluster.http().get(cluster.url("/-/healthz")).send()?.status(), 200);
+    assert_eq!(cluster.post("/p", &json!({"text": "x"}))?.0, 200);
+    cluster.metrics()?;
+    cluster.rest("/api/status")?;
+    let second = write(&cluster, &Echo::new("second"), "second.toml")?;
+    for command in [&["status"][..], &["deploy", &second]] {
+        let done = cluster.command(command);
+        assert_eq!(done.status.code(), Some(0), "{command:?}: {}", text(&done.stderr));
+    }
+    for (address, silent) in addresses.iter().zip(&mut silent) {
+        for stream in silent {
+            stream.set_read_timeout(Some(LIMIT))?;
+            let said = stream.read(&mut [0]);
+            let is_open = said.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+            assert!(!is_open, "{address} still waits for a first byte");
+        }
+    }
     Ok(())
 }

@@ -102,13 +102,23 @@ fn task(args: &LoadArgs<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use millstream_engine::ModelStore;
+
     use super::*;
     use crate::testing::echo_spec;
     use millstream_replica::testing::{Probe, StepFactory};
 
     fn choose(engines: &Engines, engine: EngineKind) -> Result<&'static str, String> {
         let spec = millstream_pipelines::DeploymentSpec { engine, ..echo_spec("model") };
-        let args = LoadArgs { spec: &spec, model_dir: None, threads: 1, progress: &|_| () };
+        let models = ModelStore::default();
+        let args = LoadArgs {
+            spec: &spec,
+            model_dir: None,
+            threads: 1,
+            gpus: &[],
+            models: &models,
+            progress: &|_| (),
+        };
         engines.choose(&args).map(EngineFactory::name).map_err(|error| error.to_string())
     }
 
@@ -153,7 +163,15 @@ mod tests {
             let model = ModelRef::Alias { name: name.into(), alias: "production".into() };
             let model_dir = Some(crate::models::resolve(&model, &models, Path::new("")).unwrap());
             let spec = DeploymentSpec { task, engine: EngineKind::Auto, echo: None, ..echo_spec("model") };
-            let args = LoadArgs { spec: &spec, model_dir, threads: 1, progress: &|_| () };
+            let models = ModelStore::default();
+            let args = LoadArgs {
+                spec: &spec,
+                model_dir,
+                threads: 1,
+                gpus: &[],
+                models: &models,
+                progress: &|_| (),
+            };
             let factory = match engines.choose(&args) {
                 Err(error) if expected == "onnx" && error.to_string().contains("ONNX Runtime") => {
                     eprintln!("skipped `{name}`: {error}");

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connect::{Authority, Heads, Secret};
+use millstream_engine::ModelStore;
 use millstream_proto::call::ReplicaClient;
 use millstream_proto::{NodeId, v1};
 use ractor::{Actor, ActorRef};
@@ -65,8 +66,9 @@ pub use crate::files::write_private;
 pub mod decisions {
     pub use crate::epoch::{EpochGate, Verdict};
     pub use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};
-    pub use crate::order::{GpuShare, Order, OrderError, Report};
+    pub use crate::order::{Order, OrderError, Report};
     pub use crate::restart::{Restart, RestartPolicy};
+    pub use millstream_engine::GpuShare;
 }
 
 /// What leaving may take beyond the time that calls get: engines that end, the head that reads the last words.
@@ -167,6 +169,7 @@ impl Worker {
             id: found.node_id.clone(),
             table: table.clone(),
             engines: Arc::new(Engines::new(config.onnxruntime, &config.data_dir, &config.environment)),
+            models: ModelStore::default(),
             model_dirs: config.model_dirs.into(),
             num_cores: resources::num_cores(),
         });

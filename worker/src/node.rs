@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use millstream_proto::NodeId;
 
+use millstream_engine::ModelStore;
+
 use crate::engines::Engines;
 use crate::table::ReplicaTable;
 
@@ -16,6 +18,8 @@ pub(crate) struct Node {
     pub(crate) table: Arc<ReplicaTable>,
     /// What runs models.
     pub(crate) engines: Arc<Engines>,
+    /// Models that replicas share.
+    pub(crate) models: ModelStore,
     /// Folders that hold models by name.
     pub(crate) model_dirs: Arc<[PathBuf]>,
     /// Cores of the machine.

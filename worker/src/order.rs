@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use millstream_engine::GpuShare;
 use millstream_pipelines::DeploymentSpec;
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{ReplicaId, v1};
@@ -25,15 +26,6 @@ pub struct Order {
     pub source_dir: PathBuf,
     /// The parts of devices that it may use.
     pub gpus: Vec<GpuShare>,
-}
-
-/// Part of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GpuShare {
-    /// Which device of this node.
-    pub index: u32,
-    /// Thousandths of it.
-    pub milli: u32,
 }
 
 /// An order that cannot be read: head and worker are of versions that do not fit.

@@ -206,7 +206,7 @@ fn load(myself: &ActorRef<ReplicaMsg>, args: &ReplicaArgs) -> Result<Host, Failu
         let resolve = |model| models::resolve(model, &node.model_dirs, &order.source_dir);
         let model_dir = spec.model.as_ref().map(resolve).transpose();
         let model_dir = model_dir.map_err(|error| LoadError::Model(error.to_string()))?;
-        let args = LoadArgs { spec, model_dir, threads, progress };
+        let args = LoadArgs { spec, model_dir, threads, gpus: &order.gpus, models: &node.models, progress };
         node.engines.choose(&args)?.load(&args)
     });
     let myself = myself.clone();

@@ -29,13 +29,13 @@ use crate::{clock, random};
 pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) -> CallEnd {
     let deployment = &pipeline.targets[call.target];
     let own = deployment.name().pipeline == *pipeline.plan.name();
-    let began = cx.timings.as_ref().map(|_| clock::now());
+    let began = clock::now();
     let mut performance = CallAttempt {
         deployment,
         revision: own.then_some(pipeline.revision),
         call: &call,
         cx,
-        own_deadline: call.timeout.map(|timeout| clock::now() + timeout),
+        own_deadline: call.timeout.map(|timeout| began + timeout),
         trying: Trying::default(),
         tried: Tried::default(),
         forwarded: Forwarded::Nothing,
@@ -47,7 +47,9 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         None => performance.run().await,
         Some(place) => performance.run_through(place).await,
     };
-    performance.tell_timing(began);
+    let elapsed = clock::now().saturating_duration_since(began);
+    pipeline.stage_meters[call.stage_index].called(elapsed);
+    performance.tell_timing(elapsed);
     let forwarded = performance.forwarded;
     drop(performance);
     CallEnd { id: call.id, stage: call.stage, outcome, forwarded }
@@ -106,10 +108,10 @@ impl CallAttempt<'_> {
         }
     }
 
-    /// Says where the time of a call that began then went; all of what a replica says nothing about counts as running.
-    fn tell_timing(&self, began: Option<Instant>) {
-        let (Some(timings), Some(began)) = (&self.cx.timings, began) else { return };
-        let rest = clock::now().saturating_duration_since(began).saturating_sub(self.queued);
+    /// Says where the time of a call that took so long went; all of what a replica says nothing about counts as running.
+    fn tell_timing(&self, elapsed: Duration) {
+        let Some(timings) = &self.cx.timings else { return };
+        let rest = elapsed.saturating_sub(self.queued);
         let told = self.told.unwrap_or(Timing { waited: Duration::ZERO, ran: rest });
         timings.add(&self.call.stage, self.queued, told);
     }

@@ -23,6 +23,8 @@ pub(crate) enum EdgeBody {
 pub(crate) struct Whole {
     bytes: Option<Bytes>,
     trailers: Option<Box<HeaderMap>>,
+    /// The request ends when the client has taken it.
+    end: Option<RequestEnd>,
 }
 
 /// A body whose frames come one after the other, and whose end is the request's.
@@ -43,8 +45,19 @@ impl EdgeBody {
     /// The response with a body that goes out in one piece.
     pub(crate) fn whole(response: Response<Last>) -> Response<Self> {
         response.map(|Last { bytes, trailers }| {
-            Self::Whole(Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), trailers })
+            let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
+            Self::Whole(Whole { bytes, trailers, end: None })
         })
+    }
+}
+
+impl EdgeBody {
+    /// What the request holds is given back with this body.
+    pub(crate) fn ends_with(&mut self, end: RequestEnd) {
+        match self {
+            Self::Whole(whole) => whole.end = Some(end),
+            Self::Stream(stream) => stream.ends_with(end),
+        }
     }
 }
 
@@ -57,7 +70,7 @@ impl Body for EdgeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut *self {
-            Self::Whole(Whole { bytes, trailers }) => {
+            Self::Whole(Whole { bytes, trailers, .. }) => {
                 let last = |trailers: Box<HeaderMap>| Frame::trailers(*trailers);
                 Poll::Ready(bytes.take().map(Frame::data).or_else(|| trailers.take().map(last)).map(Ok))
             }

@@ -12,17 +12,16 @@ use millstream_proto::{ErrorClass, RequestId, Value};
 use rand::Rng as _;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::access::key_of;
 use super::answer::EdgeBody;
 use super::byte_budget::VALUE_BYTES;
-use super::edge::key_of;
-use super::in_flight::InFlight;
 use super::read_body::read_body;
 use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
 use super::state::Edge;
 use super::{headers, stream};
 use crate::dispatch::QueueClass;
-use crate::execute::{Caching, Context, Progress, Timings, execute, parts};
+use crate::execute::{Caching, Context, PartSender, Progress, Timings, execute, parts};
 use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
 use crate::model::{Failure, Tenant};
@@ -44,11 +43,53 @@ struct Called {
 pub(crate) async fn call(
     edge: &Edge,
     protocol: &dyn Protocol,
-    (head, body): (&Parts, &mut Option<Incoming>),
+    head: &Parts,
+    body: &mut Option<Incoming>,
     end: &RequestEnd,
-    in_flight: InFlight,
 ) -> Result<Response<EdgeBody>, Problem> {
-    let request_id = end.request_id();
+    let Read { mut exchange, asked, choice, context, by } = read(edge, protocol, head, body, end).await?;
+    let Choice { route, pipeline, draw } = choice;
+    let (request_id, deadline) = (end.request_id(), context.deadline);
+    let copy = copied(edge, &route, &*exchange, &Original { request_id, deadline, draw });
+    let execution = Execution { pipeline: pipeline.clone(), fields: asked.fields, context, by, copy };
+    let mut response = match asked.form {
+        Form::Parts => {
+            let (parts, receiver) = parts();
+            let task = AbortOnDropHandle::new(tokio::spawn(execution.run_in(parts)));
+            let (request_id, keep_alive) = (request_id.clone(), edge.limits.request.stream_keep_alive);
+            stream::respond(stream::Running { parts: receiver, task, exchange, request_id, keep_alive })
+                .await?
+        }
+        Form::Whole => {
+            let (value, timings) = execution.run().await;
+            let mut response = EdgeBody::whole(exchange.answer(&value?));
+            if let Some(timings) = timings {
+                let total = clock::now().saturating_duration_since(end.started());
+                response.headers_mut().insert(headers::SERVER_TIMING, timings.header(total));
+            }
+            response
+        }
+    };
+    response.headers_mut().insert(headers::REVISION, pipeline.revision_header.clone());
+    Ok(response)
+}
+
+/// A request that was let in and read, and what it is to run with.
+struct Read {
+    exchange: Box<dyn Exchange>,
+    asked: Asked,
+    choice: Choice,
+    context: Context,
+    by: DeadlineOf,
+}
+
+async fn read(
+    edge: &Edge,
+    protocol: &dyn Protocol,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+    end: &RequestEnd,
+) -> Result<Read, Problem> {
     let (called, key) = let_in(edge, protocol, head, end)?;
     protocol.check_content(head)?;
     let asked_time = headers::timeout(&head.headers)?;
@@ -60,24 +101,20 @@ pub(crate) async fn call(
         Some(body) => read_body(body, limits, take).await?,
         None => Bytes::new(),
     };
-    let mut exchange = protocol.read(head, body)?;
-    let Choice { route, pipeline, draw } = match early {
+    let exchange = protocol.read(head, body)?;
+    let choice = match early {
         Some(choice) => choice,
         None => Choice::of(called_in_body(edge, &*exchange, end)?, &head.headers, claim)?,
     };
-    let Asked { fields, num_values, form } = exchange.ask(&pipeline.plan)?;
-    take(num_values * VALUE_BYTES)?;
-    let allowed = allowed(asked_time, pipeline.plan.timeout(), limits);
-    let deadline = end.started() + allowed.time;
-    let copy = copied(edge, &route, &*exchange, &Original { request_id, deadline, draw });
-    let mut context = Context {
-        call: CallContext {
-            priority: claim.priority,
-            ..call_context(&pipeline, request_id, key.as_deref(), head)
-        },
-        deadline,
+    let asked = exchange.ask(&choice.pipeline.plan)?;
+    take(asked.num_values * VALUE_BYTES)?;
+    let Allowed { time, by } = allowed(asked_time, choice.pipeline.plan.timeout(), limits);
+    let call = call_context(&choice.pipeline, end.request_id(), key.as_deref(), head);
+    let context = Context {
+        call: CallContext { priority: claim.priority, ..call },
+        deadline: end.started() + time,
         guards: edge.guards.clone(),
-        draw,
+        draw: choice.draw,
         claim,
         tenant: Tenant(claim.tenant),
         caching: Caching::Allowed,
@@ -85,29 +122,7 @@ pub(crate) async fn call(
         timings: headers::wants_timing(&head.headers).then(Timings::default),
         progress: Progress::default(),
     };
-    let mut response = match form {
-        Form::Parts => {
-            let (parts, receiver) = parts();
-            context.parts = Some(parts);
-            let pipeline = pipeline.clone();
-            let work = async move { counted(&pipeline, &fields, &context, allowed.by, copy).await };
-            let task = AbortOnDropHandle::new(tokio::spawn(work));
-            let (request_id, keep_alive) = (request_id.clone(), limits.stream_keep_alive);
-            let running = stream::Running { parts: receiver, task, exchange, request_id, keep_alive };
-            stream::respond(running, in_flight).await?
-        }
-        Form::Whole => {
-            let value = counted(&pipeline, &fields, &context, allowed.by, copy).await?;
-            let mut response = EdgeBody::whole(exchange.answer(&value));
-            if let Some(timings) = &context.timings {
-                let total = clock::now().saturating_duration_since(end.started());
-                response.headers_mut().insert(headers::SERVER_TIMING, timings.header(total));
-            }
-            response
-        }
-    };
-    response.headers_mut().insert(headers::REVISION, pipeline.revision_header.clone());
-    Ok(response)
+    Ok(Read { exchange, asked, choice, context, by })
 }
 
 /// Whether a request may come in, by its head: what it calls, where that is said there, and whose it is.
@@ -233,25 +248,48 @@ fn call_context(pipeline: &Pipeline, request_id: &RequestId, key: Option<&Key>, 
     }
 }
 
-/// Executes the request, counts how it ended, and lets a copy compare.
-async fn counted(
-    pipeline: &Pipeline,
-    fields: &Value,
-    context: &Context,
+/// The same for an answer in parts, whose task has all that it needs.
+async fn run_in_parts(
+    pipeline: Arc<Pipeline>,
+    fields: Value,
+    context: Context,
     deadline: DeadlineOf,
     copy: Option<Copy>,
 ) -> Result<Value, Failure> {
-    let result = execute(pipeline, fields, context).await;
-    match &result {
-        Ok(answer) => {
-            pipeline.counts.answered();
-            if let Some(copy) = copy {
-                copy.compare(answer);
+    counted(&pipeline, &fields, &context, deadline, copy).await
+}
+
+/// A request that is about to run.
+struct Execution {
+    pipeline: Arc<Pipeline>,
+    fields: Value,
+    context: Context,
+    by: DeadlineOf,
+    copy: Option<Copy>,
+}
+
+impl Execution {
+    /// Executes the request, counts how it ended, and lets a copy compare.
+    async fn run(self) -> (Result<Value, Failure>, Option<Timings>) {
+        let Self { pipeline, fields, context, by, copy } = self;
+        let result = execute(&pipeline, &fields, &context).await;
+        match &result {
+            Ok(answer) => {
+                pipeline.counts.answered();
+                if let Some(copy) = copy {
+                    copy.compare(answer);
+                }
             }
+            Err(failure) => pipeline.counts.failed(failure.class, by),
         }
-        Err(failure) => pipeline.counts.failed(failure.class, deadline),
+        (result, context.timings)
     }
-    result
+
+    /// The same, with parts of the answer on the way.
+    async fn run_in(mut self, parts: PartSender) -> Result<Value, Failure> {
+        self.context.parts = Some(parts);
+        self.run().await.0
+    }
 }
 
 /// How long a request may take.

@@ -11,12 +11,10 @@ use millstream_proto::endpoint::Endpoint;
 use millstream_proto::{ErrorClass, RequestId};
 
 use super::answer::EdgeBody;
-use super::in_flight::InFlight;
 use super::read_body::discard_body;
 use super::request_end::RequestEnd;
 use super::state::Edge;
 use super::{call, grpc, headers, own_pages, own_site};
-use crate::keys::{Key, Keys};
 use crate::limits::RequestLimits;
 use crate::model::Failure;
 use crate::protocol::{PROTOCOLS, PipelineProtocol, Problem, Protocol};
@@ -65,17 +63,13 @@ impl<'e> Speaks<'e> {
 }
 
 /// Answers a request. Dropping the future (the client has left) stops the work on every hop.
-pub(crate) async fn answer(
-    edge: &Arc<Edge>,
-    request: Request<Incoming>,
-    in_flight: InFlight,
-) -> Response<EdgeBody> {
+pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>) -> Response<EdgeBody> {
     let (head, body) = request.into_parts();
     let mut body = Some(body);
     let request_id = headers::request_id(&head.headers);
     let mut end = RequestEnd::new(request_id.clone(), edge.clone());
     let speaks = Speaks::of(edge, &head);
-    let work = AssertUnwindSafe(respond(edge, speaks, &head, &mut body, &end, in_flight));
+    let work = AssertUnwindSafe(respond(edge, speaks, &head, &mut body, &end));
     let result = work.catch_unwind().await.unwrap_or_else(|_| Err(panicked(&request_id)));
     let (mut response, status) = match result {
         Ok(response) => {
@@ -88,9 +82,7 @@ pub(crate) async fn answer(
         discard_body(unread);
     }
     end.answered(status);
-    if let EdgeBody::Stream(stream) = response.body_mut() {
-        stream.ends_with(end);
-    }
+    response.body_mut().ends_with(end);
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
@@ -114,7 +106,6 @@ async fn respond(
     head: &Parts,
     body: &mut Option<Incoming>,
     end: &RequestEnd,
-    in_flight: InFlight,
 ) -> Result<Response<EdgeBody>, Problem> {
     check_head(&head.uri, &head.headers, &edge.limits.request)?;
     if edge.own_site_only {
@@ -125,25 +116,8 @@ async fn respond(
             end.is_own_page();
             own_pages::answer(edge, head).map(EdgeBody::whole)
         }
-        Speaks::Grpc => grpc::call(edge, head, body, end, in_flight).await,
-        Speaks::Protocol(protocol) => call::call(edge, protocol, (head, body), end, in_flight).await,
-    }
-}
-
-/// Whose request it is; `None`: nobody's, where that is allowed.
-///
-/// # Errors
-/// 401.
-pub(crate) fn key_of(edge: &Edge, keys: &Keys, headers: &HeaderMap) -> Result<Option<Arc<Key>>, Problem> {
-    match headers::secret(headers) {
-        Some(secret) => match keys.find(secret) {
-            Some(key) => Ok(Some(key.clone())),
-            None => Err(Problem::unauthorized("there is no such API key")),
-        },
-        None if edge.require_key => Err(Problem::unauthorized(
-            "an API key is needed; send it as `authorization: Bearer …` or as `x-api-key`",
-        )),
-        None => Ok(None),
+        Speaks::Grpc => grpc::call(edge, head, body, end).await,
+        Speaks::Protocol(protocol) => call::call(edge, protocol, head, body, end).await,
     }
 }
 

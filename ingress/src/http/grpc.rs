@@ -11,13 +11,11 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming};
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
+use super::access::key_of;
 use super::answer::{EdgeBody, Stream};
-use super::edge::key_of;
-use super::in_flight::InFlight;
 use super::request_end::RequestEnd;
 use super::state::Edge;
 use crate::keys::Keys;
@@ -25,18 +23,6 @@ use crate::protocol::Problem;
 
 /// What every client may ask, with or without a key (gRPC health checking protocol).
 const HEALTH: &str = "/grpc.health.v1.Health/";
-
-/// The services of an ingress.
-pub(crate) struct Services(Routes);
-
-impl Services {
-    /// These, beside the one that says that this process lives.
-    pub(crate) fn new(routes: Routes) -> Self {
-        // Nobody reports a change: it serves as long as it answers.
-        let (_, health) = tonic_health::server::health_reporter();
-        Self(routes.add_service(health))
-    }
-}
 
 /// Whether a request is a gRPC call.
 pub(crate) fn takes(headers: &HeaderMap) -> bool {
@@ -53,7 +39,6 @@ pub(crate) async fn call(
     head: &Parts,
     body: &mut Option<Incoming>,
     end: &RequestEnd,
-    in_flight: InFlight,
 ) -> Result<Response<EdgeBody>, Problem> {
     if head.uri.path().starts_with(HEALTH) {
         end.is_own_page();
@@ -74,8 +59,7 @@ pub(crate) async fn call(
     *request.version_mut() = head.version;
     *request.headers_mut() = head.headers.clone();
     let Ok(response) = edge.services.0.clone().oneshot(request).await;
-    Ok(response
-        .map(|body| EdgeBody::Stream(Box::new(ServiceStream { body, end: None, _in_flight: in_flight }))))
+    Ok(response.map(|body| EdgeBody::Stream(Box::new(ServiceStream { body, end: None }))))
 }
 
 /// The answer to a call that did not come to its service: headers alone, as gRPC has it.
@@ -144,7 +128,6 @@ struct ServiceStream {
     body: Body,
     /// Counts the call when its answer ends.
     end: Option<RequestEnd>,
-    _in_flight: InFlight,
 }
 
 impl Stream for ServiceStream {

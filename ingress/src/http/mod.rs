@@ -3,20 +3,18 @@
 //!
 //! [`protocol`]: crate::protocol
 
-mod activity;
+mod access;
 mod answer;
 mod byte_budget;
 mod call;
-mod connection;
 mod edge;
 mod grpc;
 mod headers;
-mod in_flight;
 mod own_pages;
 mod own_site;
 mod read_body;
 mod request_end;
-mod server;
+mod services;
 mod shadow;
 mod state;
 mod stream;
@@ -25,8 +23,27 @@ mod tests;
 
 pub(crate) use byte_budget::ByteBudget;
 pub use edge::endpoints;
-pub(crate) use grpc::Services;
 pub use headers::{request_headers, response_headers};
-pub(crate) use server::{Server, bind};
+pub(crate) use services::Services;
 pub(crate) use shadow::Shadows;
 pub(crate) use state::Edge;
+
+use std::sync::Arc;
+
+use millstream_listen::{Connection, Server};
+use tokio::net::TcpListener;
+
+/// Serves on a listener from now on.
+pub(crate) fn start(listener: TcpListener, edge: Arc<Edge>) -> Server {
+    let limits = edge.limits.connection.clone();
+    Server::start(listener, limits, move |connection: Connection| {
+        let edge = edge.clone();
+        async move {
+            let answer = |request| {
+                let edge = edge.clone();
+                async move { edge::answer(&edge, request).await }
+            };
+            millstream_listen::http::serve(connection, &edge.limits.connection, answer).await;
+        }
+    })
+}

@@ -6,7 +6,7 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::v1;
 use serde::Serialize;
 
-use super::edge::key_of;
+use super::access::key_of;
 use super::state::Edge;
 use crate::protocol::{Last, Problem, json};
 use crate::routes::{Route, RouteTable};

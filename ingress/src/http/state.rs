@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::byte_budget::ByteBudget;
-use super::grpc::Services;
+use super::services::Services;
 use super::shadow::Shadows;
 use crate::execute::Guards;
 use crate::limits::HttpLimits;

@@ -14,7 +14,6 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::answer::{EdgeBody, Stream};
-use super::in_flight::InFlight;
 use super::request_end::RequestEnd;
 use crate::clock;
 use crate::execute::PartReceiver;
@@ -45,7 +44,6 @@ struct PartStream {
     silence: Pin<Box<Sleep>>,
     /// Counts the request when the stream ends.
     end: Option<RequestEnd>,
-    _in_flight: InFlight,
 }
 
 /// What goes out next.
@@ -66,10 +64,7 @@ enum Next {
 ///
 /// # Errors
 /// The problem of a request that failed before anything went out.
-pub(crate) async fn respond(
-    mut running: Running,
-    in_flight: InFlight,
-) -> Result<Response<EdgeBody>, Problem> {
+pub(crate) async fn respond(mut running: Running) -> Result<Response<EdgeBody>, Problem> {
     let next = match tokio::time::timeout(running.keep_alive, running.parts.recv()).await {
         Ok(Some(part)) => Next::First(running.frame_of(&part)),
         Ok(None) => {
@@ -80,7 +75,7 @@ pub(crate) async fn respond(
     };
     let headers = running.exchange.stream_headers();
     let silence = Box::pin(tokio::time::sleep(running.keep_alive));
-    let stream = PartStream { running, next, silence, end: None, _in_flight: in_flight };
+    let stream = PartStream { running, next, silence, end: None };
     let mut response = Response::new(EdgeBody::Stream(Box::new(stream)));
     *response.headers_mut() = headers;
     Ok(response)

@@ -202,7 +202,7 @@ fn key() -> v1::ApiKey {
 }
 
 /// An edge with both APIs and a service; requests need a key where `require_key`.
-fn start(require_key: bool) -> (SocketAddr, Server) {
+fn serve(require_key: bool) -> (SocketAddr, Server) {
     let node = NodeId::new("n-1");
     let local = LocalWorker { node_id: node.clone(), client: Arc::new(EchoReplicas) };
     let secret = Secret::new(Authority::Member, "token");
@@ -228,7 +228,6 @@ fn start(require_key: bool) -> (SocketAddr, Server) {
         }],
         keys: vec![key()],
         num_ingresses: 1,
-        ..Default::default()
     };
     routes.apply(&table, &Revisions::of("p", 7, plan));
     let limits = HttpLimits::default();
@@ -244,9 +243,9 @@ fn start(require_key: bool) -> (SocketAddr, Server) {
         shadows: Shadows::default(),
         unrouted: RequestMeter::of_none(),
     };
-    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = millstream_listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    (address, Server::start(listener, Arc::new(edge)))
+    (address, start(listener, Arc::new(edge)))
 }
 
 /// The answer to a POST over HTTP/2.
@@ -284,7 +283,7 @@ async fn post(
 
 #[tokio::test]
 async fn an_api_says_what_its_requests_call_and_how_their_answers_look() {
-    let (address, _server) = start(false);
+    let (address, _server) = serve(false);
     let table = [
         // A pipeline by its name, and a deployment by its full one.
         ("/lines", "p\ntext=hello", 200, "{\"text\":\"hello\"}\n"),
@@ -335,7 +334,7 @@ async fn an_api_says_what_its_requests_call_and_how_their_answers_look() {
 
 #[tokio::test]
 async fn keys_and_deadlines_are_alike_for_all_apis() {
-    let (address, _server) = start(true);
+    let (address, _server) = serve(true);
     let (status, headers, text, _) = post(address, "/lines", &[], "p/nothing").await;
     assert_eq!((status.as_u16(), &headers["www-authenticate"]), (401, &HeaderValue::from_static("Bearer")));
     assert!(text.starts_with("no: an API key is needed"), "{text}");
@@ -349,7 +348,7 @@ async fn keys_and_deadlines_are_alike_for_all_apis() {
 
 #[tokio::test]
 async fn grpc_services_stand_behind_the_same_listener_and_keys() {
-    let (address, _server) = start(true);
+    let (address, _server) = serve(true);
     let endpoint = tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap();
     let check = tonic::Request::new(HealthCheckRequest::default());
     let health = HealthClient::new(endpoint.connect().await.unwrap()).check(check).await.unwrap();

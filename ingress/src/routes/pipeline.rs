@@ -27,7 +27,7 @@ pub(crate) struct Pipeline {
     pub counts: Arc<RequestCounts>,
     /// Counts its requests.
     pub meter: RequestMeter,
-    /// Count the failures of its stages; in the order of [`Plan::stages`].
+    /// Count the calls and failures of its stages; in the order of [`Plan::stages`].
     pub stage_meters: Box<[StageMeter]>,
 }
 

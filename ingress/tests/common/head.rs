@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use millstream_connect::{Authority, NotLeading, Secret, accept};
+use millstream_connect::{Authority, NotLeading, Secret, serve_grpc};
+use millstream_listen::ConnectionLimits;
 use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
 use millstream_proto::v1::{self, ingress_message, route_message};
 use millstream_test_support::{JOIN_TOKEN, LIMIT};
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::eventually;
@@ -178,9 +180,10 @@ impl FakeHead {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let incoming = accept(listener, vec![Secret::new(Authority::Member, JOIN_TOKEN)]);
-            let router = tonic::transport::Server::builder().add_service(RouteServiceServer::new(service));
-            router.serve_with_incoming(incoming).await.unwrap();
+            let secrets = vec![Secret::new(Authority::Member, JOIN_TOKEN)];
+            let routes = Routes::new(RouteServiceServer::new(service));
+            let _server = serve_grpc(listener, ConnectionLimits::members(), secrets, routes);
+            std::future::pending::<()>().await;
         });
         Self { address, messages, sources, heard, runtime: Some(runtime) }
     }

@@ -4,14 +4,13 @@
 mod head;
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use millstream_connect::{Authority, Secret, accept};
+use millstream_connect::{Authority, Secret, serve};
 use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker};
+use millstream_listen::ConnectionLimits;
 use millstream_proto::call::{self, CallContext, CallRequest, PendingCall, ReplicaClient, Reply};
 use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId, Started as HasStarted, Value};
 use millstream_test_support::{Echo, JOIN_TOKEN, until};
@@ -222,16 +221,17 @@ impl FakeWorker {
         let address = listener.local_addr().unwrap();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let mut incoming = pin!(accept(listener, vec![Secret::new(Authority::Member, JOIN_TOKEN)]));
-            while let Some(connection) = incoming.next().await {
-                let (replicas, closed) = (replicas.clone(), replicas.seen.clone());
-                closed.lock().num_streams += 1;
-                tokio::spawn(async move {
-                    let _ =
-                        millstream_link::serve(connection.unwrap(), replicas, CancellationToken::new()).await;
-                    closed.lock().num_closed += 1;
-                });
-            }
+            let secrets = vec![Secret::new(Authority::Member, JOIN_TOKEN)];
+            let _server = serve(listener, ConnectionLimits::members(), secrets, move |connection, _| {
+                let (replicas, seen) = (replicas.clone(), replicas.seen.clone());
+                async move {
+                    seen.lock().num_streams += 1;
+                    let _busy = connection.busy();
+                    let _ = millstream_link::serve(connection, replicas, CancellationToken::new()).await;
+                    seen.lock().num_closed += 1;
+                }
+            });
+            std::future::pending::<()>().await;
         });
         Self { address, seen, runtime: Some(runtime) }
     }

@@ -30,16 +30,20 @@ pub(crate) fn binary(
             text::write(right, &mut out, budget)?;
             Ok(Value::from(out))
         }
-        BinaryOp::Equal => Ok(Value::Bool(equal(left, right))),
-        BinaryOp::NotEqual => Ok(Value::Bool(!equal(left, right))),
-        BinaryOp::Less => order(op, left, right).map(|order| Value::Bool(order == Some(Ordering::Less))),
-        BinaryOp::Greater => {
-            order(op, left, right).map(|order| Value::Bool(order == Some(Ordering::Greater)))
+        BinaryOp::Equal | BinaryOp::NotEqual => {
+            budget.compare(left, right)?;
+            Ok(Value::Bool(equal(left, right) == (op == BinaryOp::Equal)))
         }
-        BinaryOp::LessOrEqual => order(op, left, right)
-            .map(|order| Value::Bool(matches!(order, Some(Ordering::Less | Ordering::Equal)))),
-        BinaryOp::GreaterOrEqual => order(op, left, right)
-            .map(|order| Value::Bool(matches!(order, Some(Ordering::Greater | Ordering::Equal)))),
+        BinaryOp::Less | BinaryOp::LessOrEqual | BinaryOp::Greater | BinaryOp::GreaterOrEqual => {
+            budget.compare(left, right)?;
+            let order = order(op, left, right)?;
+            Ok(Value::Bool(order.is_some_and(|order| match op {
+                BinaryOp::Less => order.is_lt(),
+                BinaryOp::LessOrEqual => order.is_le(),
+                BinaryOp::Greater => order.is_gt(),
+                _ => order.is_ge(),
+            })))
+        }
         BinaryOp::In => contains(right, left, budget).map(Value::Bool),
         BinaryOp::NotIn => contains(right, left, budget).map(|found| Value::Bool(!found)),
     }
@@ -202,10 +206,19 @@ fn compare_numbers(left: &Value, right: &Value) -> Option<Ordering> {
 
 fn contains(container: &Value, value: &Value, budget: &mut Budget) -> Result<bool, EvalError> {
     match (container, value) {
-        (Value::Text(text), Value::Text(part)) => Ok(text.contains(&**part)),
+        (Value::Text(text), Value::Text(part)) => {
+            budget.look_through(container, 1)?;
+            Ok(text.contains(&**part))
+        }
         (Value::List(list), _) => {
             budget.spend(list.len())?;
-            Ok(list.iter().any(|item| equal(item, value)))
+            for item in list.iter() {
+                budget.compare(item, value)?;
+                if equal(item, value) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         }
         (Value::Map(map), Value::Text(name)) => Ok(map.contains_key(&**name)),
         _ => Err(unsupported(BinaryOp::In, value, container)),

@@ -61,6 +61,11 @@ pub(crate) fn value(node: &Node, context: &mut Context<'_>) -> Result<Value, Eva
     lookup(node, context)?.ok_or_else(|| missing(node))
 }
 
+fn test(call: &Call, context: &mut Context<'_>) -> Result<bool, EvalError> {
+    let operands = operands(call, context)?;
+    filters::test(&call.name, &operands, &mut context.budget)
+}
+
 /// The node's value; `None` when it is an entry that is not there.
 pub(crate) fn lookup(node: &Node, context: &mut Context<'_>) -> Result<Option<Value>, EvalError> {
     context.budget.spend(1)?;
@@ -79,7 +84,7 @@ pub(crate) fn lookup(node: &Node, context: &mut Context<'_>) -> Result<Option<Va
         Node::Item(of) => {
             let base = value(&of.0, context)?;
             let key = value(&of.1, context)?;
-            return item(&base, &key);
+            return item(&base, &key, &mut context.budget);
         }
         Node::Slice(slice) => slice_value(slice, context)?,
         Node::Not(node) => Value::Bool(!is_true(&value(node, context)?)),
@@ -112,7 +117,7 @@ pub(crate) fn lookup(node: &Node, context: &mut Context<'_>) -> Result<Option<Va
             let operands = operands(call, context)?;
             return filters::filter(&call.name, operands, &mut context.budget);
         }
-        Node::Test(call) => Value::Bool(filters::test(&call.name, &operands(call, context)?)?),
+        Node::Test(call) => Value::Bool(test(call, context)?),
         Node::Range(bounds) => range(bounds, context)?,
         Node::Loop(depth, field) => return Ok(loop_field(*depth, *field, context)),
         Node::Cycle(depth, nodes) => {
@@ -215,15 +220,17 @@ fn no_such(path: &Path, index: usize) -> EvalError {
 fn step(base: &Value, of: &Step, context: &mut Context<'_>) -> Result<Option<Value>, EvalError> {
     match of {
         Step::Field(name) => Ok(base.get(name).cloned()),
-        Step::Index(index) => Ok(element(base, *index)),
+        Step::Index(index) => element(base, *index, &mut context.budget),
         Step::Slice(start, stop) => slicing::slice(base, *start, *stop, 1, &mut context.budget).map(Some),
     }
 }
 
-fn item(base: &Value, key: &Value) -> Result<Option<Value>, EvalError> {
+fn item(base: &Value, key: &Value, budget: &mut Budget) -> Result<Option<Value>, EvalError> {
     match (base, key) {
         (Value::Map(map), Value::Text(name)) => Ok(map.get(&**name).cloned()),
-        (Value::List(_) | Value::Tensor(_) | Value::Text(_), Value::Int(index)) => Ok(element(base, *index)),
+        (Value::List(_) | Value::Tensor(_) | Value::Text(_), Value::Int(index)) => {
+            element(base, *index, budget)
+        }
         (Value::None, _) => Ok(None),
         _ => {
             Err(EvalError::invalid(format!("a {} is not indexed by a {}", base.type_name(), key.type_name())))
@@ -232,8 +239,8 @@ fn item(base: &Value, key: &Value) -> Result<Option<Value>, EvalError> {
 }
 
 /// The element of a list, the row of a tensor, the character of a text; from the end when `index` is negative.
-fn element(base: &Value, index: i64) -> Option<Value> {
-    match base {
+fn element(base: &Value, index: i64, budget: &mut Budget) -> Result<Option<Value>, EvalError> {
+    let found = || match base {
         Value::List(list) => list.get(slicing::position(index, list.len())?).cloned(),
         Value::Tensor(tensor) => slicing::index_tensor(tensor, slicing::position(index, tensor.len()?)?),
         Value::Text(text) => {
@@ -241,7 +248,11 @@ fn element(base: &Value, index: i64) -> Option<Value> {
             text.chars().nth(at).map(|c| Value::text(c.to_string()))
         }
         _ => None,
+    };
+    if matches!(base, Value::Text(_)) {
+        budget.look_through(base, 1)?;
     }
+    Ok(found())
 }
 
 fn slice_value(slice: &SliceNode, context: &mut Context<'_>) -> Result<Value, EvalError> {

@@ -129,12 +129,13 @@ pub(crate) fn filter(
 ) -> Result<Option<Value>, EvalError> {
     let subject = &operands.subject;
     match (&**name, subject) {
-        ("length" | "count", _) => return length(subject).map(Some),
+        ("length" | "count", _) => return length(subject, budget).map(Some),
         ("first", V::List(list)) => return Ok(list.first().cloned()),
         ("last", V::List(list)) => return Ok(list.last().cloned()),
         ("list", V::List(_)) | ("string", V::Text(_)) => return Ok(Some(operands.subject)),
         _ => {}
     }
+    operands.pay(name, budget)?;
     let found = ENVIRONMENT
         .empty_state()
         .apply_filter(name, &operands.to_jinja())
@@ -146,9 +147,13 @@ pub(crate) fn filter(
 }
 
 /// Performs a test.
-pub(crate) fn test(name: &Arc<str>, operands: &Operands<'_>) -> Result<bool, EvalError> {
+pub(crate) fn test(name: &Arc<str>, operands: &Operands<'_>, budget: &mut Budget) -> Result<bool, EvalError> {
     if &**name == "none" {
         return Ok(matches!(operands.subject, V::None));
+    }
+    // What has no operand looks at the kind of its subject, or at all of a text.
+    if !operands.args.is_empty() || matches!(operands.subject, V::Text(_)) {
+        operands.pay(name, budget)?;
     }
     ENVIRONMENT
         .empty_state()
@@ -157,6 +162,24 @@ pub(crate) fn test(name: &Arc<str>, operands: &Operands<'_>) -> Result<bool, Eva
 }
 
 impl Operands<'_> {
+    /// Pays for minijinja's work on them: it looks through all, some filters several times, and some through their arguments once
+    /// for each item.
+    fn pay(&self, name: &str, budget: &mut Budget) -> Result<(), EvalError> {
+        let num_items = match &self.subject {
+            V::List(items) => items.len(),
+            V::Map(map) => map.len(),
+            _ => 1,
+        };
+        let (of_subject, of_arguments) = match name {
+            "sort" | "unique" | "groupby" | "dictsort" => (num_items.max(2).ilog2() as usize, 1),
+            "select" | "reject" | "selectattr" | "rejectattr" | "map" => (1, num_items.max(1)),
+            _ => (1, 1),
+        };
+        budget.look_through(&self.subject, of_subject)?;
+        let arguments = self.args.iter().chain(self.kwargs.iter().map(|(_, value)| value));
+        arguments.into_iter().try_for_each(|argument| budget.look_through(argument, of_arguments))
+    }
+
     fn to_jinja(&self) -> Vec<Jinja> {
         let mut args = vec![to_jinja(&self.subject)];
         args.extend(self.args.iter().map(to_jinja));
@@ -176,7 +199,10 @@ fn failed(name: &Arc<str>, subject: &Value, error: &Error) -> EvalError {
     EvalError::invalid(format!("`{name}` of a {}: {}", subject.type_name(), error.kind()))
 }
 
-fn length(subject: &Value) -> Result<Value, EvalError> {
+fn length(subject: &Value, budget: &mut Budget) -> Result<Value, EvalError> {
+    if matches!(subject, V::Text(_)) {
+        budget.look_through(subject, 1)?;
+    }
     let length = match subject {
         V::List(list) => list.len(),
         V::Map(map) => map.len(),

@@ -293,6 +293,24 @@ fn evaluation_is_bounded() {
     ] {
         assert!(render(source).is_err(), "{source}");
     }
+    // What is looked through counts, although nothing is made of it.
+    for look in [
+        "x|length",
+        "x[7]",
+        "x == y",
+        "x < y",
+        "'b' in x",
+        "x is startingwith('b')",
+        "[x]|select('equalto', y)|length",
+        "[x, y]|unique|length",
+        "([x] == [y])",
+    ] {
+        let source = format!(
+            "{{% set x = 'a' * 2000000 %}}{{% set y = 'a' * 2000000 %}}{{% for i in range(1000) %}}{{{{ {look} }}}}{{% endfor %}}"
+        );
+        let error = render(&source).expect_err(look);
+        assert_eq!(error.class, ErrorClass::TooLarge, "{look}: {}", error.message);
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use millstream_values::{Map, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::bounds::UNBOUNDED;
 use super::json::{AnyJson, check_depth, has_too_many_items};
 use super::pass::{Shared, State, Step, enter_index, leave};
 use super::tensor::{self, TensorSeed};
@@ -132,20 +133,15 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
             }
             if key == STREAM_FIELD {
                 self.state.borrow_mut().path.push(Step::Key(STREAM_FIELD.into()));
-                let bounds = Bounds::default();
-                let seed = ValueSeed {
-                    ty: &FieldType::Bool,
-                    bounds: &bounds,
-                    part: Part::Field,
-                    depth: 1,
-                    state: self.state,
-                };
+                let seed = ValueSeed::unbounded(&FieldType::Bool, self.state);
                 stream = map.next_value_seed(seed)? == Some(Value::Bool(true));
                 leave(self.state);
             } else if self.schema.is_open {
                 let name: Arc<str> = Arc::from(&*key);
                 self.state.borrow_mut().path.push(Step::Key(Arc::clone(&name)));
-                if let Some(value) = map.next_value_seed(ValueSeed::of(unnamed_field(), self.state))? {
+                if let Some(value) =
+                    map.next_value_seed(ValueSeed::unbounded(&FieldType::Json, self.state))?
+                {
                     unnamed.insert(name, value);
                 }
                 leave(self.state);
@@ -188,13 +184,6 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
     }
 }
 
-/// A field that an open schema does not name.
-fn unnamed_field() -> &'static Field {
-    static FIELD: std::sync::LazyLock<Field> =
-        std::sync::LazyLock::new(|| Field::required("".into(), FieldType::Json));
-    &FIELD
-}
-
 /// A seed for a field's value, or for an item of a list. Gives `None` when there was a fault.
 #[derive(Clone, Copy)]
 pub(super) struct ValueSeed<'s> {
@@ -219,6 +208,11 @@ impl<'s> ValueSeed<'s> {
     /// A seed for the field's value.
     pub(super) fn of(field: &'s Field, state: Shared<'s>) -> Self {
         Self { ty: &field.ty, bounds: &field.bounds, part: Part::Field, depth: 1, state }
+    }
+
+    /// A seed for the value of a field without bounds.
+    fn unbounded(ty: &'s FieldType, state: Shared<'s>) -> Self {
+        Self { ty, bounds: &UNBOUNDED, part: Part::Field, depth: 1, state }
     }
 
     /// The value that `json` is, when it is nothing but that.

@@ -17,6 +17,10 @@ pub(crate) struct Bounds {
     pub(crate) allowed: Vec<Value>,
 }
 
+/// No bounds at all.
+pub(super) static UNBOUNDED: Bounds =
+    Bounds { min: None, max: None, min_length: None, max_length: None, allowed: Vec::new() };
+
 impl Bounds {
     /// What is wrong with a value that is not a list; `None` when nothing is.
     pub(crate) fn check_scalar(&self, value: &Value) -> Option<String> {

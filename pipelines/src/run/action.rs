@@ -31,6 +31,8 @@ pub struct StageCall {
     pub id: CallId,
     /// The stage that makes it.
     pub stage: Arc<str>,
+    /// Which one that is; an index into [`Plan::stages`](crate::Plan::stages).
+    pub stage_index: usize,
     /// Index into [`Plan::targets`](crate::Plan::targets).
     pub target: usize,
     /// A map of inputs.

@@ -1,72 +1,39 @@
-//! A listener for processes of the cluster, and for strangers: who calls is known before a service is.
+//! A listener for processes of the cluster, and for strangers: who calls is known before anything else is done for it.
 
-use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
-use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
-use tonic::{Request, Status};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use millstream_listen::{Connection, ConnectionLimits, Listener, Server};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceExt as _;
 
 use crate::handshake;
 use crate::secret::{Authority, Secret};
 
-/// How long a caller may take to say who it is.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many may be about to say it. When there are more, the one that has been silent for longest is hung up on: whoever
-/// opens connections and says nothing keeps nobody else out.
-const MAX_UNKNOWN: usize = 256;
-/// How long to wait when the system cannot accept, as when no file descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// Where it comes from.
-    pub address: SocketAddr,
     /// What it has proved to be; nothing for strangers.
     pub authority: Option<Authority>,
 }
 
 impl Peer {
-    /// The other end of the connection of a call.
-    fn of<T>(request: &Request<T>) -> Option<&Self> {
-        request.extensions().get()
-    }
-
     /// What the other end of a call's connection has proved to be.
     #[must_use]
-    pub fn authority_of<T>(request: &Request<T>) -> Option<Authority> {
-        Self::of(request).and_then(|peer| peer.authority)
-    }
-}
-
-/// A connection whose other end is known as far as it wants to be.
-#[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
-    peer: Peer,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer
+    pub fn authority_of<T>(request: &tonic::Request<T>) -> Option<Authority> {
+        request.extensions().get::<Self>().and_then(|peer| peer.authority)
     }
 }
 
 /// Refuses calls of whoever has not proved to be this.
-pub fn demand(authority: Authority) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone {
+pub fn demand(
+    authority: Authority,
+) -> impl Fn(tonic::Request<()>) -> Result<tonic::Request<()>, Status> + Clone {
     move |request| match Peer::authority_of(&request) {
         Some(proved) if proved == authority => Ok(request),
         _ => Err(Status::unauthenticated(format!(
@@ -76,175 +43,144 @@ pub fn demand(authority: Authority) -> impl Fn(Request<()>) -> Result<Request<()
     }
 }
 
-/// Connections as they come, each once it is known who calls. Callers that prove nothing are strangers; those that try and
-/// fail are told why and hung up on. Ends when the stream is dropped.
-pub fn accept(
-    listener: TcpListener,
+/// Serves on a listener: `serve` is called for each connection once it is known who calls. Callers that prove nothing are strangers;
+/// those that try and fail are told why and hung up on.
+pub fn serve<F, Fut>(
+    listener: impl Into<Listener>,
+    limits: ConnectionLimits,
     secrets: Vec<Secret>,
-) -> impl Stream<Item = io::Result<Connection>> + Send + use<> {
-    let (known, connections) = mpsc::channel(1);
-    tokio::spawn(accept_all(listener, secrets.into(), known));
-    ReceiverStream::new(connections)
-}
-
-async fn accept_all(
-    listener: TcpListener,
-    secrets: Arc<[Secret]>,
-    known: mpsc::Sender<io::Result<Connection>>,
-) {
-    let mut unknown: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = known.closed() => return,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+    serve: F,
+) -> Server
+where
+    F: Fn(Connection, Peer) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let (secrets, serve): (Arc<[Secret]>, _) = (secrets.into(), Arc::new(serve));
+    Server::start(listener, limits, move |mut connection| {
+        let (secrets, serve) = (secrets.clone(), serve.clone());
+        async move {
+            match meet(&mut connection, &secrets).await {
+                Ok(peer) => {
+                    connection.introduced();
+                    serve(connection, peer).await;
+                }
+                Err(handshake::Error::Refused(refusal)) => {
+                    tracing::warn!(address = ?connection.peer(), %refusal, "a caller was turned away");
+                }
+                // It has hung up.
+                Err(handshake::Error::Io(_)) => {}
             }
-        };
-        unknown.retain(|meeting| !meeting.is_finished());
-        if unknown.len() >= MAX_UNKNOWN
-            && let Some(oldest) = unknown.pop_front()
-        {
-            oldest.abort();
         }
-        let meeting = introduce(stream, address, Arc::clone(&secrets), known.clone());
-        unknown.push_back(tokio::spawn(meeting).abort_handle());
-    }
+    })
 }
 
-/// Passes a connection on once it is known who calls.
-async fn introduce(
-    stream: TcpStream,
-    address: SocketAddr,
-    secrets: Arc<[Secret]>,
-    known: mpsc::Sender<io::Result<Connection>>,
-) {
-    match tokio::time::timeout(GREETING_TIMEOUT, meet(stream, address, &secrets)).await {
-        Ok(Ok(connection)) => drop(known.send(Ok(connection)).await),
-        Ok(Err(handshake::Error::Refused(refusal))) => {
-            tracing::warn!(%address, %refusal, "a caller was turned away");
+/// Serves gRPC on a listener. The services learn who calls from [`Peer::authority_of`].
+pub fn serve_grpc(
+    listener: impl Into<Listener>,
+    limits: ConnectionLimits,
+    secrets: Vec<Secret>,
+    routes: Routes,
+) -> Server {
+    // Made once: the routes are copied for each call.
+    let routes = routes.prepare();
+    let limits_of_all = limits.clone();
+    serve(listener, limits, secrets, move |connection, peer| {
+        let (routes, limits) = (routes.clone(), limits_of_all.clone());
+        async move {
+            let answer = |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(peer);
+                let routes = routes.clone();
+                async move {
+                    let answered: Result<Response<Body>, Infallible> = routes.oneshot(request).await;
+                    let Ok(response) = answered;
+                    response
+                }
+            };
+            millstream_listen::http::serve(connection, &limits, answer).await;
         }
-        // It has hung up, or says nothing.
-        Ok(Err(handshake::Error::Io(_))) | Err(_) => {}
-    }
+    })
 }
 
-/// Lets the caller prove what it is, if its first byte says that it wants to.
-async fn meet(
-    mut stream: TcpStream,
-    address: SocketAddr,
-    secrets: &[Secret],
-) -> Result<Connection, handshake::Error> {
-    stream.set_nodelay(true)?;
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 0 {
-        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-    }
-    let authority = match handshake::begins_with(first[0]) {
-        true => Some(handshake::listen(&mut stream, secrets).await?),
+/// Lets the caller prove what it is. Over TCP it may be a stranger, if its first byte says that it does not want to.
+async fn meet(connection: &mut Connection, secrets: &[Secret]) -> Result<Peer, handshake::Error> {
+    let wants_to = match connection.peer() {
+        Some(_) => {
+            let first = connection.peek().await?;
+            handshake::begins_with(first.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?)
+        }
+        None => true,
+    };
+    let authority = match wants_to {
+        true => Some(handshake::listen(connection, secrets).await?),
         false => None,
     };
-    Ok(Connection { stream, peer: Peer { address, authority } })
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+    Ok(Peer { authority })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio_stream::StreamExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
     use tonic::transport::Endpoint;
 
     use super::*;
     use crate::{Refusal, connect, refusal};
 
-    async fn listen() -> (SocketAddr, impl Stream<Item = io::Result<Connection>> + Send + Unpin) {
+    /// A listener that hands over its connections.
+    async fn listen(limits: ConnectionLimits) -> (SocketAddr, mpsc::Receiver<(Connection, Peer)>, Server) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (address, Box::pin(accept(listener, vec![Secret::new(Authority::Member, "join")])))
+        let (met, connections) = mpsc::channel(1);
+        let server =
+            serve(listener, limits, vec![Secret::new(Authority::Member, "join")], move |connection, peer| {
+                let met = met.clone();
+                async move { drop(met.send((connection, peer)).await) }
+            });
+        (address, connections, server)
     }
 
     #[tokio::test]
     async fn members_and_strangers_are_told_apart_and_neither_waits_for_silent_ones() {
-        let (address, mut connections) = listen().await;
+        let (address, mut connections, _server) = listen(ConnectionLimits::members()).await;
         let _silent = TcpStream::connect(address).await.unwrap();
         let mut stranger = TcpStream::connect(address).await.unwrap();
         stranger.write_all(b"PRI * HTTP/2.0").await.unwrap();
-        let mut met = connections.next().await.unwrap().unwrap();
-        assert_eq!(met.connect_info().authority, None);
+        let (mut met, peer) = connections.recv().await.unwrap();
+        assert_eq!(peer.authority, None);
         let mut said = [0; 14];
         met.read_exact(&mut said).await.unwrap();
         assert_eq!(&said, b"PRI * HTTP/2.0", "nothing that a stranger says is lost");
 
         let mut member = TcpStream::connect(address).await.unwrap();
         handshake::call(&mut member, &Secret::new(Authority::Member, "join")).await.unwrap();
-        let met = connections.next().await.unwrap().unwrap();
-        assert_eq!(met.connect_info().authority, Some(Authority::Member));
-        assert_eq!(met.connect_info().address, member.local_addr().unwrap());
+        let (met, peer) = connections.recv().await.unwrap();
+        assert_eq!(peer.authority, Some(Authority::Member));
+        assert_eq!(met.peer(), Some(member.local_addr().unwrap()));
     }
 
     #[tokio::test]
     async fn whoever_says_nothing_keeps_nobody_out() {
-        let (address, mut connections) = listen().await;
+        let limits = ConnectionLimits { max_connections: 16, ..ConnectionLimits::members() };
+        let (address, mut connections, _server) = listen(limits.clone()).await;
         let mut silent = Vec::new();
-        for _ in 0..MAX_UNKNOWN + 50 {
+        for _ in 0..limits.max_connections + 4 {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         let mut member = TcpStream::connect(address).await.unwrap();
         let secret = Secret::new(Authority::Member, "join");
         let meeting = async { handshake::call(&mut member, &secret).await.unwrap() };
-        let soon = tokio::time::timeout(GREETING_TIMEOUT / 2, meeting).await;
+        let soon = tokio::time::timeout(limits.first_byte / 2, meeting).await;
         assert!(soon.is_ok(), "before the silent ones have had their time");
-        assert!(connections.next().await.unwrap().unwrap().connect_info().authority.is_some());
+        assert!(connections.recv().await.unwrap().1.authority.is_some());
         assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0, "the first of them is hung up on");
     }
 
     #[tokio::test]
     async fn a_channel_says_why_it_was_refused() {
-        let (address, _connections) = listen().await;
+        let (address, _connections, _server) = listen(ConnectionLimits::members()).await;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let error = connect(&endpoint, &Secret::new(Authority::Member, "other")).await.unwrap_err();
         assert_eq!(refusal(&error), Some(Refusal::WrongToken(Authority::Member)), "{error:?}");

@@ -1,6 +1,6 @@
 //! How the processes of a cluster reach one another: which of several heads to ask ([`Heads`]), how long to wait before the
 //! next try ([`Backoff`]), and how both ends of a connection prove that they belong to the same cluster ([`connect`],
-//! [`accept`]). And what a listener that browsers reach takes for its own ([`is_own_host`]).
+//! [`serve`]). And what a listener that browsers reach takes for its own ([`is_own_host`]).
 //!
 //! A cluster has two secrets: the join token, which its workers, ingresses and heads share, and the admin token of those who
 //! may change it. Neither ever travels. A caller that knows one opens its connection with a challenge, see [`handshake`];
@@ -18,7 +18,7 @@ mod own_site;
 mod random;
 mod secret;
 
-pub use accept::{Connection, Peer, accept, demand};
+pub use accept::{Peer, demand, serve, serve_grpc};
 pub use backoff::{Backoff, Retries};
 pub use dial::{chain, connect, dial, refusal};
 pub use handshake::Refusal;

@@ -4,6 +4,9 @@
 //! that it is given. Engines that run batches implement `BatchEngine` of `millstream-batching`, which makes a
 //! [`SteppingEngine`] of them. Engines know nothing of nodes, routes or the network.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
+
+mod models;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use crate::models::ModelStore;
 pub use millstream_calls::call::{CallContext, CallRequest, Priority, Reply, ResponseMode, Timing};
 use millstream_calls::{CallError, ErrorClass, Value};
 use millstream_pipelines::{Batch, DeploymentSpec};
@@ -23,8 +27,21 @@ pub struct LoadArgs<'a> {
     pub model_dir: Option<PathBuf>,
     /// CPU threads that the engine may keep busy, at least 1.
     pub threads: usize,
+    /// The parts of GPUs that it may use; empty without any.
+    pub gpus: &'a [GpuShare],
+    /// What replicas of one model share.
+    pub models: &'a ModelStore,
     /// Tells people what is being done, in a few words (`loading model.safetensors`).
     pub progress: &'a (dyn Fn(&str) + Send + Sync),
+}
+
+/// Part of a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuShare {
+    /// Which device of this node.
+    pub index: u32,
+    /// Thousandths of it; how much of its memory is the deployment's `demand` to say.
+    pub milli: u32,
 }
 
 impl LoadArgs<'_> {

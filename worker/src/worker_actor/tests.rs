@@ -8,6 +8,8 @@ use millstream_replica::testing::{Probe, StepFactory};
 use millstream_test_support::{LIMIT, until};
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
+use millstream_engine::ModelStore;
+
 use super::*;
 use crate::echo::EchoFactory;
 use crate::engines::Engines;
@@ -28,6 +30,7 @@ impl Bench {
             id: NodeId::new(uuid::Uuid::new_v4().to_string()),
             table: table.clone(),
             engines: Arc::new(engines),
+            models: ModelStore::default(),
             model_dirs: Arc::new([]),
             num_cores: 2,
         });

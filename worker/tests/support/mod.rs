@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use millstream_connect::{Authority, Secret, accept, dial, handshake};
+use millstream_connect::{Authority, Secret, dial, handshake, serve_grpc};
 use millstream_link::{Caller, Duplex, socket_name};
+use millstream_listen::{ConnectionLimits, Server};
 use millstream_pipelines::Echo;
 use millstream_proto::RequestId;
 use millstream_proto::call::{CallEvent, CallRequest, PendingCall, ReplicaClient};
@@ -21,6 +22,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 #[path = "../../src/testing.rs"]
@@ -121,6 +123,7 @@ pub(crate) struct Head {
     /// What registrations are refused with.
     pub(crate) refuses: Arc<Mutex<Option<Status>>>,
     pub(crate) num_refused: Arc<AtomicUsize>,
+    _server: Server,
 }
 
 impl Head {
@@ -141,12 +144,9 @@ impl Head {
             refuses: refuses.clone(),
             num_refused: num_refused.clone(),
         });
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(service)
-                .serve_with_incoming(accept(listener, vec![secret])),
-        );
-        Self { address, sessions, refuses, num_refused }
+        let (limits, routes) = (ConnectionLimits::members(), Routes::new(service));
+        let server = serve_grpc(listener, limits, vec![secret], routes);
+        Self { address, sessions, refuses, num_refused, _server: server }
     }
 
     /// The next session, answered as registered.

@@ -280,7 +280,8 @@ mod tests {
     use axum::body::Body;
     use axum::http::{HeaderMap, HeaderName, HeaderValue, Response as HttpResponse};
     use http_body_util::{BodyExt as _, Full};
-    use millstream_connect::{Authority, NotLeading, Secret, accept};
+    use millstream_connect::{Authority, NotLeading, Secret, serve_grpc};
+    use millstream_listen::ConnectionLimits;
     use millstream_proto::event::Decision;
     use tokio::net::TcpListener;
 
@@ -320,9 +321,11 @@ mod tests {
 
     fn serve(listener: TcpListener, router: axum::Router) {
         let routes = tonic::service::Routes::from(router);
-        let connections = accept(listener, vec![Secret::new(Authority::Admin, "token")]);
-        let server = tonic::transport::Server::builder().add_routes(routes);
-        tokio::spawn(server.serve_with_incoming(connections));
+        let secrets = vec![Secret::new(Authority::Admin, "token")];
+        tokio::spawn(async move {
+            let _server = serve_grpc(listener, ConnectionLimits::members(), secrets, routes);
+            std::future::pending::<()>().await;
+        });
     }
 
     fn no_events() -> v1::ExplainResponse {

@@ -7,16 +7,16 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::{MethodRouter, get};
 use millstream_head::{MetricsPage, own_origin_only};
+use millstream_listen::{ConnectionLimits, Server};
 use millstream_proto::endpoint::{Access, Endpoint};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use crate::exit::Failure;
 
 /// A running listener; dropping it ends it.
 pub(crate) struct Admin {
     address: SocketAddr,
-    server: JoinHandle<()>,
+    _server: Server,
 }
 
 impl Admin {
@@ -30,23 +30,13 @@ impl Admin {
         let listener = TcpListener::bind(address).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let router = own_origin_only(router(page));
-        let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the admin listener ended");
-            }
-        });
-        Ok(Self { address, server })
+        let server = millstream_listen::http::start(listener, ConnectionLimits::pages(), router);
+        Ok(Self { address, _server: server })
     }
 
     /// The address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Drop for Admin {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 

@@ -26,11 +26,16 @@ const MIN_GROUP_TOKENS: usize = 64;
 /// A loaded model with its threads; what is cloned shares them.
 #[derive(Clone)]
 pub(crate) struct BertEncoder {
-    bert: Arc<Bert>,
-    output: Arc<Output>,
+    model: Arc<Model>,
     threads: usize,
     /// For runs that have the engine for themselves. `None` with one thread: the caller's own is enough.
     pool: Option<Arc<ThreadPool>>,
+}
+
+/// A model's weights for one task.
+pub(crate) struct Model {
+    bert: Bert,
+    output: Output,
 }
 
 enum Output {
@@ -38,13 +43,9 @@ enum Output {
     Scores(Head),
 }
 
-impl BertEncoder {
+impl Model {
     /// Loads the weights in `dir` for the task of `model`.
-    pub(crate) fn load(
-        dir: &Path,
-        model: &TextModel,
-        threads: usize,
-    ) -> std::result::Result<Self, LoadError> {
+    pub(crate) fn load(dir: &Path, model: &TextModel) -> std::result::Result<Self, LoadError> {
         let config = BertConfig::load(dir)?;
         let weights = Weights::open(dir)?;
         let vocabulary = model.tokenizer.vocabulary_size();
@@ -63,26 +64,33 @@ impl BertEncoder {
         let prefix = config.family.prefix();
         let has_prefix = weights.has(&format!("{prefix}embeddings.word_embeddings.weight"));
         let bert = Bert::load(&weights, if has_prefix { prefix } else { "" }, config)?;
+        Ok(Self { bert, output })
+    }
+}
+
+impl BertEncoder {
+    /// One that runs this model on so many threads.
+    pub(crate) fn new(model: Arc<Model>, threads: usize) -> std::result::Result<Self, LoadError> {
         let pool = (threads > 1).then(|| ThreadPoolBuilder::new().num_threads(threads).build()).transpose();
         let pool = pool
             .map_err(|error| LoadError::NotInstalled(format!("cannot start {threads} threads: {error}")))?;
-        Ok(Self { bert: Arc::new(bert), output: Arc::new(output), threads, pool: pool.map(Arc::new) })
+        Ok(Self { model, threads, pool: pool.map(Arc::new) })
     }
 
     fn run_group(&self, texts: &Packed, threads: usize) -> Result<Rows> {
-        match &*self.output {
+        match &self.model.output {
             Output::Scores(head) => {
-                let first = self.bert.forward(texts, Queries::First, threads)?;
+                let first = self.model.bert.forward(texts, Queries::First, threads)?;
                 let scores = head.forward(&first, threads)?;
                 Ok(Rows { width: scores.dims2()?.1, data: with_f32(&scores, <[f32]>::to_vec)? })
             }
             Output::Vectors(Pooling::Cls) => {
-                let first = self.bert.forward(texts, Queries::First, threads)?;
-                Ok(Rows { width: self.bert.hidden_size(), data: with_f32(&first, <[f32]>::to_vec)? })
+                let first = self.model.bert.forward(texts, Queries::First, threads)?;
+                Ok(Rows { width: self.model.bert.hidden_size(), data: with_f32(&first, <[f32]>::to_vec)? })
             }
             Output::Vectors(pooling) => {
-                let hidden = self.bert.forward(texts, Queries::All, threads)?;
-                let width = self.bert.hidden_size();
+                let hidden = self.model.bert.forward(texts, Queries::All, threads)?;
+                let width = self.model.bert.hidden_size();
                 let data = with_f32(&hidden, |hidden| pool_each(hidden, texts, width, *pooling))?;
                 Ok(Rows { width, data })
             }
@@ -103,16 +111,16 @@ impl Encoder for BertEncoder {
             None => groups.iter().map(|group| self.run_group(group, 1)).collect(),
         };
         let results = results.map_err(|error| EncoderError(error.to_string()))?;
-        let width = results.first().map_or(self.bert.hidden_size(), |rows| rows.width);
+        let width = results.first().map_or(self.model.bert.hidden_size(), |rows| rows.width);
         Ok(Rows { width, data: results.into_iter().flat_map(|rows| rows.data).collect() })
     }
 
     fn memory_bytes(&self) -> u64 {
-        let head = match &*self.output {
+        let head = match &self.model.output {
             Output::Scores(head) => head.memory_bytes(),
             Output::Vectors(_) => 0,
         };
-        self.bert.memory_bytes() + head
+        self.model.bert.memory_bytes() + head
     }
 }
 

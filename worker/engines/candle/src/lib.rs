@@ -11,14 +11,13 @@ mod config;
 mod encoder;
 mod head;
 
-
 use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
 use millstream_engine_tensors::Weights;
 use millstream_engine_text::{TextEngine, TextModel};
 use millstream_pipelines::{Device, Task};
 
 use crate::config::BertConfig;
-use crate::encoder::BertEncoder;
+use crate::encoder::{BertEncoder, Model};
 
 /// Makes engines that run BERT- and RoBERTa-shaped models on the CPU.
 #[derive(Debug, Default)]
@@ -65,7 +64,10 @@ impl EngineFactory for CandleFactory {
         (args.progress)("reading tokenizer and settings");
         let model = TextModel::load(dir, args.spec.task)?;
         (args.progress)("loading weights");
-        let encoder = BertEncoder::load(dir, &model, args.threads)?;
+        // A number of labels is as much of the task as its name.
+        let part = format!("{:?} {}", model.task, model.config.num_labels());
+        let weights = args.models.get_or_load(self.name(), part, dir, || Model::load(dir, &model))?;
+        let encoder = BertEncoder::new(weights, args.threads)?;
         let encoders = vec![encoder; args.num_lanes()];
         Ok(Engine::lanes(TextEngine::lanes(model, encoders, &args.spec.batch)))
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use millstream_calls::call::CallEvent;
-use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
+use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError, ModelStore, Progress, SteppingEngine};
 use millstream_engine_tensors::testing::{call, done, events, run, spec};
 use millstream_pipelines::Task;
 use millstream_values::{ErrorClass, Value};
@@ -17,7 +17,15 @@ use crate::CandleFactory;
 
 pub(crate) fn load(dir: &Path, task: Task, threads: usize) -> Result<Box<dyn SteppingEngine>, LoadError> {
     let spec = spec(task);
-    let args = LoadArgs { spec: &spec, model_dir: Some(dir.to_owned()), threads, progress: &|_| () };
+    let models = ModelStore::default();
+    let args = LoadArgs {
+        spec: &spec,
+        model_dir: Some(dir.to_owned()),
+        threads,
+        gpus: &[],
+        models: &models,
+        progress: &|_| (),
+    };
     match CandleFactory::new().load(&args)? {
         Engine::Stepping(mut lanes) => {
             lanes.iter_mut().try_for_each(|lane| lane.warm_up()).map(|()| lanes.remove(0))

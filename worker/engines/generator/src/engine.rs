@@ -26,7 +26,8 @@ use crate::template::ChatTemplate;
 
 /// A loaded generator.
 pub(crate) struct GeneratorEngine {
-    pub(crate) decoder: Decoder,
+    /// Shared by replicas of the same model.
+    pub(crate) decoder: Arc<Decoder>,
     pub(crate) text: TextSide,
     pub(crate) threads: usize,
     /// `None` with one thread: the caller's own is enough.

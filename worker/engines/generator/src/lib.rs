@@ -89,7 +89,8 @@ fn load(dir: &Path, args: &LoadArgs<'_>) -> Result<GeneratorEngine, LoadError> {
     }
     let template = ChatTemplate::load(dir)?;
     (args.progress)("loading weights");
-    let decoder = Decoder::load(&Weights::open(dir)?, config)?;
+    let load = || Decoder::load(&Weights::open(dir)?, config);
+    let decoder = args.models.get_or_load("generator", "", dir, load)?;
     let pool =
         (args.threads > 1).then(|| ThreadPoolBuilder::new().num_threads(args.threads).build()).transpose();
     let pool = pool.map_err(|error| {

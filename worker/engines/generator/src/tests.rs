@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use millstream_calls::call::CallEvent;
-use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError, Progress, ResponseMode, SteppingEngine};
+use millstream_engine::{
+    Engine, EngineFactory, LoadArgs, LoadError, ModelStore, Progress, ResponseMode, SteppingEngine,
+};
 use millstream_engine_tensors::testing::{call, done, events, run, spec};
 use millstream_pipelines::Task;
 use millstream_values::{ErrorClass, Value};
@@ -17,7 +19,15 @@ use crate::GeneratorFactory;
 
 fn load(dir: &Path) -> Result<Box<dyn SteppingEngine>, LoadError> {
     let spec = spec(Task::Generate);
-    let args = LoadArgs { spec: &spec, model_dir: Some(dir.to_owned()), threads: 2, progress: &|_| () };
+    let models = ModelStore::default();
+    let args = LoadArgs {
+        spec: &spec,
+        model_dir: Some(dir.to_owned()),
+        threads: 2,
+        gpus: &[],
+        models: &models,
+        progress: &|_| (),
+    };
     match GeneratorFactory::new().load(&args)? {
         Engine::Stepping(mut lanes) => {
             lanes.iter_mut().try_for_each(|lane| lane.warm_up()).map(|()| lanes.remove(0))

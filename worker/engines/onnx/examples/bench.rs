@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use millstream_calls::call::{Parts, channel};
-use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, Progress, SteppingEngine};
+use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, ModelStore, Progress, SteppingEngine};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_engine_text::{TextModel, TokenBatch, Tokens, normalize, pool};
 use millstream_pipelines::{DeploymentSpec, Task};
@@ -159,7 +159,15 @@ fn load(
     dir: &Path,
     threads: usize,
 ) -> Result<Box<dyn SteppingEngine>, Failure> {
-    let args = LoadArgs { spec, model_dir: Some(dir.to_path_buf()), threads, progress: &|_| {} };
+    let models = ModelStore::default();
+    let args = LoadArgs {
+        spec,
+        model_dir: Some(dir.to_path_buf()),
+        threads,
+        gpus: &[],
+        models: &models,
+        progress: &|_| {},
+    };
     match factory.load(&args)? {
         Engine::Stepping(mut lanes) => {
             let mut first = lanes.remove(0);

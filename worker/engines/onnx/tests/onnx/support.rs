@@ -1,11 +1,13 @@
 //! Finding what the tests need, building deployments, running calls.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use millstream_calls::call::{CallEvent, Parts, PendingCall, channel};
-use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, LoadError, Progress, SteppingEngine};
+use millstream_engine::{
+    Call, Engine, EngineFactory, LoadArgs, LoadError, ModelStore, Progress, SteppingEngine,
+};
 use millstream_engine_onnx::{OnnxFactory, Places};
 use millstream_pipelines::{
     Autoscaling, Batch, Demand, DeploymentSpec, Device, EngineKind, GpuDemand, Limits, Task,
@@ -78,7 +80,9 @@ pub(crate) fn spec(task: Task, max_size: u32) -> DeploymentSpec {
 }
 
 pub(crate) fn args<'a>(spec: &'a DeploymentSpec, model: &Path) -> LoadArgs<'a> {
-    LoadArgs { spec, model_dir: Some(model.to_path_buf()), threads: 2, progress: &|_| {} }
+    static MODELS: LazyLock<ModelStore> = LazyLock::new(ModelStore::default);
+    let model_dir = Some(model.to_path_buf());
+    LoadArgs { spec, model_dir, threads: 2, gpus: &[], models: &MODELS, progress: &|_| {} }
 }
 
 pub(crate) type Loaded = Box<dyn SteppingEngine>;

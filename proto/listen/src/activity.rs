@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::ConnectionLimits;
+use crate::ConnectionLimits;
 
 /// The first bytes of HTTP/2.
 const H2_PREFACE_START: &[u8] = b"PRI";
@@ -22,13 +22,23 @@ pub(crate) struct Activity {
     idle_since: Instant,
     /// When the first bytes of a header block came, while it is incomplete (HTTP/1 alone).
     head_since: Option<Instant>,
-    /// Since when the client takes nothing of what is written.
-    blocked_since: Option<Instant>,
+    /// What the client takes of what is written to it, while it does not take all of it.
+    taking: Option<Taking>,
     /// Requests whose answer is not complete.
     num_requests: u32,
     /// When it was told to close.
     closing_since: Option<Instant>,
 }
+
+/// How fast a client takes what is there for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Taking {
+    since: Instant,
+    num_bytes: usize,
+}
+
+/// Bytes a second that a client must take while there are some for it.
+const MIN_RATE: u64 = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
@@ -53,8 +63,8 @@ impl Activity {
     /// A connection that was opened now.
     pub(crate) fn opened(now: Instant) -> Self {
         let protocol = Protocol::Silent;
-        let (head_since, blocked_since, closing_since) = (None, None, None);
-        Self { protocol, idle_since: now, head_since, blocked_since, num_requests: 0, closing_since }
+        let (head_since, taking, closing_since) = (None, None, None);
+        Self { protocol, idle_since: now, head_since, taking, num_requests: 0, closing_since }
     }
 
     /// Bytes came.
@@ -73,13 +83,25 @@ impl Activity {
     }
 
     /// The client took bytes.
-    pub(crate) fn wrote(&mut self) {
-        self.blocked_since = None;
+    pub(crate) fn wrote(&mut self, num_bytes: usize) {
+        if let Some(taking) = &mut self.taking {
+            taking.num_bytes = taking.num_bytes.saturating_add(num_bytes);
+        }
     }
 
     /// The client takes no bytes at the moment.
     pub(crate) fn blocked(&mut self, now: Instant) {
-        self.blocked_since.get_or_insert(now);
+        self.taking.get_or_insert(Taking { since: now, num_bytes: 0 });
+    }
+
+    /// The client has taken all that there was for it.
+    pub(crate) fn flushed(&mut self) {
+        self.taking = None;
+    }
+
+    /// What has been read was not what is spoken here, but came before it: the connection is as new.
+    pub(crate) fn introduced(&mut self, now: Instant) {
+        *self = Self { closing_since: self.closing_since, ..Self::opened(now) };
     }
 
     /// A header block was complete.
@@ -105,12 +127,18 @@ impl Activity {
     }
 
     /// What to do now.
-    pub(crate) fn verdict(&self, limits: &ConnectionLimits, now: Instant) -> Verdict {
+    pub(crate) fn verdict(&mut self, limits: &ConnectionLimits, now: Instant) -> Verdict {
         let longer = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
-        if self.blocked_since.is_some_and(|since| longer(since, limits.idle)) {
-            return Verdict::Abort;
+        if let Some(taking) = self.taking.filter(|taking| longer(taking.since, limits.write)) {
+            if (taking.num_bytes as u64) < MIN_RATE.saturating_mul(limits.write.as_secs()).max(1) {
+                return Verdict::Abort;
+            }
+            self.taking = Some(Taking { since: now, num_bytes: 0 });
         }
-        if self.protocol == Protocol::Silent && longer(self.idle_since, limits.first_byte) {
+        if self.num_requests == 0
+            && self.protocol == Protocol::Silent
+            && longer(self.idle_since, limits.first_byte)
+        {
             return Verdict::Abort;
         }
         if self.head_since.is_some_and(|since| longer(since, limits.headers)) {
@@ -135,7 +163,10 @@ mod tests {
     enum Event {
         Read(&'static [u8]),
         Blocked,
-        Wrote,
+        Wrote(usize),
+        Flushed,
+        Judged,
+        Introduced,
         Started,
         Ended,
         ToldToClose,
@@ -152,7 +183,10 @@ mod tests {
             match event {
                 Event::Read(bytes) => activity.read(bytes, now),
                 Event::Blocked => activity.blocked(now),
-                Event::Wrote => activity.wrote(),
+                Event::Wrote(num_bytes) => activity.wrote(num_bytes),
+                Event::Flushed => activity.flushed(),
+                Event::Judged => drop(activity.verdict(&ConnectionLimits::default(), now)),
+                Event::Introduced => activity.introduced(now),
                 Event::Started => activity.request_started(),
                 Event::Ended => activity.request_ended(now),
                 Event::ToldToClose => activity.told_to_close(now),
@@ -163,13 +197,13 @@ mod tests {
 
     #[test]
     fn verdicts_follow_from_what_happened() {
-        use Event::{Blocked, Ended, Read, Started, ToldToClose, Wrote};
+        use Event::{Blocked, Ended, Flushed, Introduced, Judged, Read, Started, ToldToClose, Wrote};
         use Verdict::{Abort, Close, Keep};
         let asked: [(u64, Event); 2] = [(1, Read(b"POST / HTTP/1.1\r\n\r\n")), (1, Started)];
         let served = [asked[0], asked[1], (2, Ended)];
         let http2 = [(1, Read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))];
         let told = [http2[0], (60, ToldToClose)];
-        let table: [Case; 16] = [
+        let table: [Case; 21] = [
             ("silent for a moment", &[], 4, Keep),
             ("silent too long", &[], 5, Abort),
             ("header block under way", &[(1, Read(b"POST"))], 10, Keep),
@@ -183,13 +217,18 @@ mod tests {
             ("told to close a moment ago", &told, 69, Close),
             ("does not close when told to", &told, 70, Abort),
             ("was asked meanwhile", &[told[0], told[1], (61, Started)], 75, Keep),
-            ("answer not taken", &[asked[0], asked[1], (3, Blocked)], 63, Abort),
+            ("answer not taken", &[asked[0], asked[1], (3, Blocked)], 33, Abort),
+            ("answer taken byte by byte", &[asked[0], asked[1], (3, Blocked), (20, Wrote(9_000))], 33, Abort),
+            ("answer taken slowly", &[asked[0], asked[1], (3, Blocked), (20, Wrote(40_000))], 33, Keep),
             (
-                "answer taken slowly",
-                &[asked[0], asked[1], (3, Blocked), (50, Wrote), (51, Blocked)],
+                "answer no longer taken",
+                &[asked[0], asked[1], (3, Blocked), (20, Wrote(40_000)), (33, Judged)],
                 63,
-                Keep,
+                Abort,
             ),
+            ("answer taken", &[asked[0], asked[1], (3, Blocked), (20, Flushed)], 50, Keep),
+            ("busy from the start", &[(1, Introduced), (1, Started)], 90, Keep),
+            ("silent after a handshake", &[(1, Read(b"hello")), (2, Introduced)], 7, Abort),
             ("a lone P could be either", &[(0, Read(b"P"))], 9, Keep),
         ];
         for (name, events, at_s, expected) in table {

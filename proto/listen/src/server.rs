@@ -1,28 +1,27 @@
 //! The listener: accepts connections up to the limit, ends those that are no longer worth keeping ([`activity`]), and
 //! drains them.
 //!
-//! [`activity`]: super::activity
+//! [`activity`]: crate::activity
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::activity::{Activity, Verdict};
-use super::connection;
-use super::state::Edge;
-use crate::clock;
-use crate::limits::ConnectionLimits;
+use crate::activity::{Activity, Verdict};
+use crate::connection::Socket;
+use crate::descriptors::{Descriptors, renumbered};
+use crate::{Connection, ConnectionLimits, clock};
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
@@ -33,11 +32,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TOLD_PAUSE: Duration = Duration::from_secs(10);
 /// How long a new connection waits for a place before one without a request gives way to it.
 const PLACE_PAUSE: Duration = Duration::from_millis(10);
-/// Most descriptors that are kept from clients.
-const MAX_RESERVED: u64 = 256;
-
-/// A bound listener.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// A bound TCP listener.
+///
+/// # Errors
+/// What the system says: the address is taken, or not ours.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for connections of the one before.
     socket.set_reuseaddr(true)?;
@@ -48,8 +47,42 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// How often the verdicts on all connections are asked for, unless a limit is shorter.
 const MAX_TICK: Duration = Duration::from_millis(500);
 
-/// A running server.
-pub(crate) struct Server {
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// An address.
+    Tcp(TcpListener),
+    /// A path.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Either::Left(stream), Some(peer)))
+            }
+            Self::Unix(listener) => Ok((Either::Right(listener.accept().await?.0), None)),
+        }
+    }
+}
+
+/// A running listener. Dropping it ends it and its connections at once; see [`Server::drain`] for the polite way.
+pub struct Server {
     stop: CancellationToken,
     accepting: AbortOnDropHandle<()>,
     _watching: AbortOnDropHandle<()>,
@@ -65,7 +98,7 @@ struct Connections {
 
 struct Open {
     activity: Arc<Mutex<Activity>>,
-    peer: IpAddr,
+    peer: Option<IpAddr>,
     /// Dropped to make the connection finish and close.
     drain: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -84,18 +117,23 @@ impl Drop for Entry {
 }
 
 impl Server {
-    /// Serves on a listener from now on.
-    pub(crate) fn start(listener: TcpListener, edge: Arc<Edge>) -> Self {
+    /// Serves on a listener from now on: `serve` is called for each connection.
+    pub fn start<F, Fut>(listener: impl Into<Listener>, limits: ConnectionLimits, serve: F) -> Self
+    where
+        F: Fn(Connection) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         let stop = CancellationToken::new();
         let connections = Arc::new(Connections::default());
-        let watching = tokio::spawn(watch(connections.clone(), edge.limits.connection.clone()));
-        let accepting = tokio::spawn(accept(listener, edge, stop.clone(), connections.clone()));
+        let watching = tokio::spawn(watch(connections.clone(), limits.clone()));
+        let accepting =
+            tokio::spawn(accept(listener.into(), limits, serve, stop.clone(), connections.clone()));
         let (accepting, watching) = (AbortOnDropHandle::new(accepting), AbortOnDropHandle::new(watching));
         Self { stop, accepting, _watching: watching, connections }
     }
 
     /// Stops accepting, lets connections finish what is under way for at most `timeout`, then ends them.
-    pub(crate) async fn drain(mut self, timeout: Duration) {
+    pub async fn drain(mut self, timeout: Duration) {
         self.stop.cancel();
         let _ = (&mut self.accepting).await;
         let connections = &self.connections;
@@ -118,13 +156,16 @@ impl Drop for Server {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    edge: Arc<Edge>,
+async fn accept<F, Fut>(
+    listener: Listener,
+    limits: ConnectionLimits,
+    serve: F,
     stop: CancellationToken,
     connections: Arc<Connections>,
-) {
-    let limits = edge.limits.connection.clone();
+) where
+    F: Fn(Connection) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let descriptors = Descriptors::new();
     let mut told: Option<Instant> = None;
@@ -134,7 +175,7 @@ async fn accept(
             () = stop.cancelled() => return,
             accepted = accept_one(&listener, &places, &connections) => accepted,
         };
-        let are_short = accepted.as_ref().map_or(true, |(stream, ..)| descriptors.are_short(stream));
+        let are_short = accepted.as_ref().map_or(true, |accepted| descriptors.are_short(&accepted.socket));
         let now = clock::now();
         if are_short && told.is_none_or(|told| now.duration_since(told) > TOLD_PAUSE) {
             told = Some(now);
@@ -143,24 +184,25 @@ async fn accept(
                 "file descriptors run short: connections without a request give way; raise the limit (ulimit -n)"
             );
         }
-        let Ok((stream, peer, place)) = accepted else {
+        let Ok(Accepted { socket, peer, place }) = accepted else {
             if !connections.close_the_idlest().await {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             continue;
         };
-        let kept = descriptors.keep(stream, &connections).await;
-        if let Some(stream) = kept
-            && (peer.is_loopback() || connections.num_of(peer) < limits.max_per_address)
-        {
-            connections.serve(peer, stream, place, edge.clone());
+        let kept = connections.keep(socket, &descriptors, limits.leaves_reserve).await;
+        let Some(socket) = kept else { continue };
+        let address = peer.map(|peer| peer.ip());
+        let is_counted = address.is_some_and(|address| !address.is_loopback());
+        if !is_counted || connections.num_of(address) < limits.max_per_address {
+            connections.serve(Accepted { socket, peer, place }, &serve);
         }
     }
 }
 
 /// Looks at all connections again and again: one timer for all of them, and none on a request's path.
 async fn watch(connections: Arc<Connections>, limits: ConnectionLimits) {
-    let shortest = limits.first_byte.min(limits.headers).min(limits.idle);
+    let shortest = limits.first_byte.min(limits.headers).min(limits.idle).min(limits.write);
     let mut tick = tokio::time::interval((shortest / 4).clamp(Duration::from_millis(5), MAX_TICK));
     loop {
         tick.tick().await;
@@ -168,55 +210,27 @@ async fn watch(connections: Arc<Connections>, limits: ConnectionLimits) {
     }
 }
 
+/// A connection that has a place.
+struct Accepted {
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    place: OwnedSemaphorePermit,
+}
+
 /// The next connection, once there is a place for it: where all are taken, one that has no request gives way.
 async fn accept_one(
-    listener: &TcpListener,
+    listener: &Listener,
     places: &Arc<Semaphore>,
     connections: &Connections,
-) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
-    let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+) -> io::Result<Accepted> {
+    let (socket, peer) = listener.accept().await?;
     let place = loop {
         match tokio::time::timeout(PLACE_PAUSE, places.clone().acquire_owned()).await {
             Ok(place) => break place.map_err(io::Error::other)?,
             Err(_) => drop(connections.close_the_idlest().await),
         }
     };
-    Ok((stream, peer.ip(), place))
-}
-
-/// How many files and sockets this process may have open, some of which are kept for everything but the clients' connections: the
-/// store, models, the control and dashboard addresses.
-struct Descriptors {
-    /// The first number that no client's connection may keep.
-    reserved_from: u64,
-}
-
-impl Descriptors {
-    fn new() -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let limit = limit.unwrap_or(u64::MAX);
-        Self { reserved_from: limit - (limit / 4).clamp(0, MAX_RESERVED) }
-    }
-
-    /// Whether so many are open that this connection got one of the last. The system gives the lowest number that is free.
-    fn are_short(&self, stream: &TcpStream) -> bool {
-        u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.reserved_from)
-    }
-
-    /// The same connection under a number that clients may keep: others without a request give way to it, or, where there are
-    /// none, it is closed.
-    async fn keep(&self, mut stream: TcpStream, connections: &Connections) -> Option<TcpStream> {
-        while self.are_short(&stream) {
-            if !connections.close_the_idlest().await {
-                return None;
-            }
-            // A copy has the number that has just become free.
-            stream =
-                stream.into_std().and_then(|stream| stream.try_clone()).and_then(TcpStream::from_std).ok()?;
-        }
-        Some(stream)
-    }
+    Ok(Accepted { socket, peer, place })
 }
 
 impl Connections {
@@ -233,30 +247,49 @@ impl Connections {
         true
     }
 
+    /// The same connection, if it can be with a number that is not reserved: others of this listener without a request give way to
+    /// it. Where there are none, it is closed, or has one of the reserved.
+    async fn keep(
+        &self,
+        mut socket: Socket,
+        descriptors: &Descriptors,
+        leaves_reserve: bool,
+    ) -> Option<Socket> {
+        while descriptors.are_short(&socket) {
+            if !self.close_the_idlest().await {
+                return (!leaves_reserve).then_some(socket);
+            }
+            // A copy has the number that has just become free.
+            socket = renumbered(socket).ok()?;
+        }
+        Some(socket)
+    }
+
     /// Connections from that address.
-    fn num_of(&self, peer: IpAddr) -> usize {
+    fn num_of(&self, peer: Option<IpAddr>) -> usize {
         self.open.lock().values().filter(|open| open.peer == peer).count()
     }
 
-    fn serve(
-        self: &Arc<Self>,
-        peer: IpAddr,
-        stream: TcpStream,
-        place: OwnedSemaphorePermit,
-        edge: Arc<Edge>,
-    ) {
-        let (drain, draining) = oneshot::channel();
+    fn serve<F, Fut>(self: &Arc<Self>, accepted: Accepted, serve: &F)
+    where
+        F: Fn(Connection) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let Accepted { socket, peer, place } = accepted;
+        let (drain, closing) = oneshot::channel();
         let activity = Arc::new(Mutex::new(Activity::opened(clock::now())));
-        let (connections, noted) = (self.clone(), activity.clone());
+        let served = serve(Connection::new(socket, peer, activity.clone(), closing));
+        let connections = self.clone();
         // The lock is held until the entry is in: a connection that ends at once must find it.
         let mut open = self.open.lock();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let entry = Entry { id, connections };
         let task = self.tracker.spawn(async move {
             let _entry = entry;
-            connection::serve(stream, noted, edge, draining).await;
+            served.await;
             drop(place);
         });
+        let peer = peer.map(|peer| peer.ip());
         open.insert(id, Open { activity, peer, drain: Some(drain), task });
     }
 

@@ -1,0 +1,27 @@
+//! Who may come in.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::headers;
+use super::state::Edge;
+use crate::keys::{Key, Keys};
+use crate::protocol::Problem;
+
+/// Whose request it is; `None`: nobody's, where that is allowed.
+///
+/// # Errors
+/// 401.
+pub(crate) fn key_of(edge: &Edge, keys: &Keys, headers: &HeaderMap) -> Result<Option<Arc<Key>>, Problem> {
+    match headers::secret(headers) {
+        Some(secret) => match keys.find(secret) {
+            Some(key) => Ok(Some(key.clone())),
+            None => Err(Problem::unauthorized("there is no such API key")),
+        },
+        None if edge.require_key => Err(Problem::unauthorized(
+            "an API key is needed; send it as `authorization: Bearer …` or as `x-api-key`",
+        )),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,149 @@
+//! A connection that was accepted: it reads and writes as its socket does, and what happens on it is noted.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
+use tokio_util::either::Either;
+
+use crate::activity::Activity;
+use crate::clock;
+
+pub(crate) type Socket = Either<TcpStream, UnixStream>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    activity: Arc<Mutex<Activity>>,
+    /// Resolves, or loses its sender, when the connection is to finish what is under way and close.
+    closing: Option<oneshot::Receiver<()>>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        socket: Socket,
+        peer: Option<SocketAddr>,
+        activity: Arc<Mutex<Activity>>,
+        closing: oneshot::Receiver<()>,
+    ) -> Self {
+        Self { socket, peer, activity, closing: Some(closing) }
+    }
+
+    /// Where it comes from; `None` for a Unix socket.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The first byte, left where it is; `None` when it ends before one. Over TCP alone.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn peek(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        match &self.socket {
+            Either::Left(tcp) => Ok((tcp.peek(&mut first).await? > 0).then_some(first[0])),
+            Either::Right(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Both ends have met: what was read so far came before what is spoken here, and deadlines begin anew.
+    pub fn introduced(&self) {
+        self.activity.lock().introduced(clock::now());
+    }
+
+    /// It has something under way for as long as this is kept.
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        Busy::new(self.activity.clone())
+    }
+
+    pub(crate) fn activity(&self) -> &Arc<Mutex<Activity>> {
+        &self.activity
+    }
+
+    pub(crate) fn take_closing(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.closing.take()
+    }
+
+    fn note_write(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Ready(Ok(num_bytes)) => self.activity.lock().wrote(*num_bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.activity.lock().blocked(clock::now()),
+        }
+    }
+}
+
+/// Something under way on a connection, such as a request from its head to the end of its answer.
+#[derive(Debug)]
+pub struct Busy {
+    activity: Arc<Mutex<Activity>>,
+}
+
+impl Busy {
+    pub(crate) fn new(activity: Arc<Mutex<Activity>>) -> Self {
+        activity.lock().request_started();
+        Self { activity }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.activity.lock().request_ended(clock::now());
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        self.activity.lock().read(&buf.filled()[before..], clock::now());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.note_write(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.note_write(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    /// Whoever writes flushes once all has been written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        self.activity.lock().flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
