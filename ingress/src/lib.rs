@@ -45,15 +45,15 @@ use crate::transport::Transports;
 pub mod decisions {
     pub use crate::dispatch::outcomes::{CallCounts, Outcomes};
     pub use crate::dispatch::pool::{
-        Admission, Eligibility, Grant, Key, Member, Part, Pool, PoolLimits, QueueClass, Requested,
-        RoutingRequest, Shed, ShedReason, Standing, Ticket,
+        Admission, Eligibility, Grant, Key, Member, Pool, PoolLimits, QueueClass, Requested, RoutingRequest,
+        Shed, ShedReason, Standing, Ticket,
     };
     pub use crate::dispatch::router::Locality;
     pub use crate::execute::retry::{
         Attempt, DEFAULT_RETRIES, Decision, Forwarded, Idempotent, WhenSpent, backoff, decide, within_budget,
     };
-    pub use crate::model::Outcome;
-    pub use crate::routes::split::{Asked, Part as Weight, choose};
+    pub use crate::model::{Outcome, TrafficShare};
+    pub use crate::routes::split::{Asked, choose};
 }
 
 /// What an ingress reads and answers over HTTP, for the reference in `docs/http.md`.

@@ -17,14 +17,13 @@ use super::latency::Latencies;
 use super::outcomes::CallCounts;
 use super::place::{Arrival, StandIns};
 use super::pool::{
-    Admission, Eligibility, Grant, Key, Member, Part, Pool, QueueClass, Requested, RoutingRequest, Shed,
-    Ticket,
+    Admission, Eligibility, Grant, Key, Member, Pool, QueueClass, Requested, RoutingRequest, Shed, Ticket,
 };
 use super::router;
 use super::settings::{DeploymentSettings, Lengths};
 use super::target::{NewTarget, Target};
 use crate::metrics::CallMeter;
-use crate::model::Outcome;
+use crate::model::{Outcome, TrafficShare};
 use crate::{clock, random};
 
 /// Requests of one deployment at this ingress.
@@ -52,8 +51,8 @@ struct Shared {
     pool: Pool,
     settings: DeploymentSettings,
     targets: Vec<Arc<Target>>,
-    /// The routed revisions of its pipeline and their parts, the one that serves first.
-    routed: SmallVec<[Part; 2]>,
+    /// The routed revisions of its pipeline and their shares, the one that serves first.
+    routed: SmallVec<[TrafficShare; 2]>,
     waiters: HashMap<Ticket, oneshot::Sender<Result<Permit, Shed>>>,
     next_key: Key,
     /// All calls on the way, those to replicas that have left the routes included.
@@ -142,13 +141,13 @@ impl Deployment {
     /// The routed revision whose replicas a call of another pipeline with this draw is for; `None` without any.
     pub(crate) fn drawn_revision(&self, draw: u16) -> Option<u64> {
         let routed = &self.shared.lock().routed;
-        let index = router::drawn(routed.iter().map(|part| part.1), draw).unwrap_or(0);
-        routed.get(index).map(|part| part.0)
+        let index = router::drawn(routed.iter().map(|share| share.permille), draw).unwrap_or(0);
+        routed.get(index).map(|share| share.revision)
     }
 
     /// The routed revisions of its pipeline.
     pub(crate) fn routed_revisions(&self) -> SmallVec<[u64; 2]> {
-        self.shared.lock().routed.iter().map(|part| part.0).collect()
+        self.shared.lock().routed.iter().map(|share| share.revision).collect()
     }
 
     /// Whether a replica surely is of that revision: it was started for it, or serves it and no other. One that serves
@@ -165,7 +164,7 @@ impl Deployment {
         &self,
         settings: Option<DeploymentSettings>,
         replicas: Vec<NewTarget>,
-        parts: &[Part],
+        shares: &[TrafficShare],
         num_ingresses: u32,
     ) {
         let mut shared = self.shared.lock();
@@ -174,7 +173,7 @@ impl Deployment {
             shared.pool.set_limits(settings.limits.clone());
             shared.settings = settings;
         }
-        shared.routed = parts.into();
+        shared.routed = shares.into();
         let old = std::mem::take(&mut shared.targets);
         let mut members = Vec::with_capacity(replicas.len());
         for replica in replicas {
@@ -190,7 +189,7 @@ impl Deployment {
             shared.targets.push(target);
         }
         let (Shared { pool, rng, .. }, now) = (&mut *shared, clock::now());
-        let grants = pool.set_replicas(members, parts, now, rng);
+        let grants = pool.set_replicas(members, shares, now, rng);
         self.deliver(&mut shared, grants, now);
     }
 

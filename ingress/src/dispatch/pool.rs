@@ -16,7 +16,7 @@ use super::ejection::{self, Health, Others};
 use super::queue::FairQueue;
 pub use super::queue::{QueueClass, Ticket};
 use super::router::{self, Candidate};
-use crate::model::Outcome;
+use crate::model::{Outcome, TrafficShare};
 
 mod replica;
 mod request;
@@ -24,7 +24,7 @@ mod request;
 use self::replica::{Aim, Group, Replica};
 pub use self::replica::{Key, Member};
 pub use self::request::{
-    Admission, Eligibility, Grant, Part, Requested, RoutingRequest, Shed, ShedReason, Standing,
+    Admission, Eligibility, Grant, Requested, RoutingRequest, Shed, ShedReason, Standing,
 };
 
 /// How long a replica that said it is full is left alone, unless one of our calls on it ends before.
@@ -57,7 +57,7 @@ pub struct Pool {
     num_ingresses: u32,
     replicas: Vec<Replica>,
     /// The routed revisions, where replicas serve different ones; else empty, and calls may go anywhere.
-    parts: SmallVec<[Part; 2]>,
+    shares: SmallVec<[TrafficShare; 2]>,
     queue: FairQueue<Waiting>,
     drain_rate: DrainRate,
     /// When waiting requests were last tried: what was due by then binds none of them.
@@ -71,7 +71,7 @@ impl Pool {
             limits,
             num_ingresses: 1,
             replicas: Vec::new(),
-            parts: SmallVec::new(),
+            shares: SmallVec::new(),
             queue: FairQueue::new(),
             drain_rate: DrainRate::UNKNOWN,
             pumped_at: None,
@@ -97,12 +97,12 @@ impl Pool {
     pub fn set_replicas(
         &mut self,
         replicas: Vec<Member>,
-        parts: &[Part],
+        shares: &[TrafficShare],
         now: Instant,
         rng: &mut impl Rng,
     ) -> Vec<Grant> {
         let mixed = replicas.windows(2).any(|pair| pair[0].serves != pair[1].serves);
-        self.parts = if mixed { parts.into() } else { SmallVec::new() };
+        self.shares = if mixed { shares.into() } else { SmallVec::new() };
         let old = std::mem::take(&mut self.replicas);
         self.replicas = replicas
             .into_iter()
@@ -309,11 +309,11 @@ impl Pool {
 
     /// Where a call is to go.
     fn aim(&self, wish: RoutingRequest<'_>) -> Aim {
-        if self.parts.is_empty() {
+        if self.shares.is_empty() {
             return Aim { revision: wish.revision, group: None };
         }
-        let drawn = || router::drawn(self.parts.iter().map(|part| part.1), wish.draw);
-        let revision = wish.revision.or_else(|| drawn().map(|index| self.parts[index].0));
+        let drawn = || router::drawn(self.shares.iter().map(|share| share.permille), wish.draw);
+        let revision = wish.revision.or_else(|| drawn().map(|index| self.shares[index].revision));
         Aim { revision, group: revision.and_then(|revision| self.group(revision, wish.draw)) }
     }
 
@@ -321,7 +321,7 @@ impl Pool {
     fn group(&self, revision: u64, draw: u16) -> Option<Group> {
         let serving = self.replicas.iter().filter(|replica| replica.serves.contains(&revision)).count();
         // Older replicas help the revision that serves, not one that is on trial.
-        let is_serving = self.parts.first().is_some_and(|part| part.0 == revision);
+        let is_serving = self.shares.first().is_some_and(|share| share.revision == revision);
         let helps = |replica: &&Replica| replica.serves.is_empty() && replica.can_answer(Some(revision));
         let helpers = self.replicas.iter().filter(|replica| is_serving && helps(replica));
         let helping = helpers.count();

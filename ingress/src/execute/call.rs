@@ -21,7 +21,7 @@ use super::{CallEnd, Context};
 use crate::cache::Fresh;
 use crate::dispatch::{Arrival, Eligibility, Permit, Shed, Standing};
 use crate::metrics::RetryReason;
-use crate::model::{Outcome, Part};
+use crate::model::{Outcome, StreamPart};
 use crate::routes::Pipeline;
 use crate::{clock, random};
 
@@ -291,7 +291,7 @@ impl CallAttempt<'_> {
         let (Some(field), Some(parts)) = (&self.call.streams, &self.cx.parts) else { return Ok(()) };
         let Some(Value::Text(text)) = part.get("text") else { return Ok(()) };
         self.forwarded = Forwarded::Parts;
-        let sent = parts.send(Part { field: field.clone(), text: text.clone() }).await;
+        let sent = parts.send(StreamPart { field: field.clone(), text: text.clone() }).await;
         sent.map_err(|_| CallError::started(ErrorClass::Cancelled, "the client does not read its answer"))
     }
 

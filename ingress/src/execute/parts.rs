@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::model::Part;
+use crate::model::StreamPart;
 
 /// What may wait for a client. The whole answer of most calls, so that their replicas are free when they have answered. Beyond that
 /// no further parts are taken, and the replica waits for its credit.
@@ -34,7 +34,7 @@ struct Waiting {
 /// Where the calls of a request put parts.
 #[derive(Debug)]
 pub(crate) struct PartSender {
-    sender: mpsc::UnboundedSender<Part>,
+    sender: mpsc::UnboundedSender<StreamPart>,
     waiting: Arc<Waiting>,
 }
 
@@ -47,7 +47,7 @@ impl PartSender {
     ///
     /// # Errors
     /// [`Unread`] when that takes too long.
-    pub(crate) async fn send(&self, part: Part) -> Result<(), Unread> {
+    pub(crate) async fn send(&self, part: StreamPart) -> Result<(), Unread> {
         if self.is_full() {
             tokio::time::timeout(MAX_UNREAD, self.room()).await.map_err(|_| Unread)?;
         }
@@ -77,35 +77,35 @@ impl PartSender {
 /// Where the client's connection takes them.
 #[derive(Debug)]
 pub(crate) struct PartReceiver {
-    receiver: mpsc::UnboundedReceiver<Part>,
+    receiver: mpsc::UnboundedReceiver<StreamPart>,
     waiting: Arc<Waiting>,
 }
 
 impl PartReceiver {
     /// The next part; `None` once there will be none.
-    pub(crate) async fn recv(&mut self) -> Option<Part> {
+    pub(crate) async fn recv(&mut self) -> Option<StreamPart> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// The same, polled.
-    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Part>> {
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamPart>> {
         self.receiver.poll_recv(cx).map(|part| part.map(|part| self.taken(part)))
     }
 
     /// A part that is there.
-    pub(crate) fn try_recv(&mut self) -> Option<Part> {
+    pub(crate) fn try_recv(&mut self) -> Option<StreamPart> {
         let part = self.receiver.try_recv().ok()?;
         Some(self.taken(part))
     }
 
-    fn taken(&self, part: Part) -> Part {
+    fn taken(&self, part: StreamPart) -> StreamPart {
         self.waiting.bytes.fetch_sub(size_of(&part), Ordering::Release);
         self.waiting.less.notify_waiters();
         part
     }
 }
 
-fn size_of(part: &Part) -> usize {
+fn size_of(part: &StreamPart) -> usize {
     part.text.len() + PART_BYTES
 }
 
@@ -113,8 +113,8 @@ fn size_of(part: &Part) -> usize {
 mod tests {
     use super::*;
 
-    fn part(num_bytes: usize) -> Part {
-        Part { field: "answer".into(), text: "x".repeat(num_bytes).into() }
+    fn part(num_bytes: usize) -> StreamPart {
+        StreamPart { field: "answer".into(), text: "x".repeat(num_bytes).into() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -200,8 +200,8 @@ impl Choice {
             Some(key) => split::draw_of(route.variants[0].plan.name().as_str(), key.as_bytes()),
             None => random::rng().random_range(0..1000),
         };
-        let Some(index) = split::choose(&route.parts, asked, draw) else {
-            let there: Vec<_> = route.parts.iter().map(|part| part.revision.to_string()).collect();
+        let Some(index) = split::choose(&route.shares, asked, draw) else {
+            let there: Vec<_> = route.shares.iter().map(|share| share.revision.to_string()).collect();
             let there = there.join(" and ");
             return Err(Problem::not_found(format!(
                 "the request asks for a revision that takes no requests; revision {there} does"
@@ -246,17 +246,6 @@ fn call_context(pipeline: &Pipeline, request_id: &RequestId, key: Option<&Key>, 
         affinity: head.headers.get(headers::STICKY_KEY).map(|key| split::affinity_of(name, key.as_bytes())),
         ..CallContext::new(request_id.clone())
     }
-}
-
-/// The same for an answer in parts, whose task has all that it needs.
-async fn run_in_parts(
-    pipeline: Arc<Pipeline>,
-    fields: Value,
-    context: Context,
-    deadline: DeadlineOf,
-    copy: Option<Copy>,
-) -> Result<Value, Failure> {
-    counted(&pipeline, &fields, &context, deadline, copy).await
 }
 
 /// A request that is about to run.

@@ -135,9 +135,9 @@ impl RoutesPage {
 impl PipelinePage {
     fn of(route: &Route) -> Self {
         let serving = &route.variants[0];
-        let variants = route.parts.iter().enumerate().map(|(index, part)| VariantPage {
-            revision: part.revision,
-            traffic_ratio: f64::from(part.permille) / 1000.0,
+        let variants = route.shares.iter().enumerate().map(|(index, share)| VariantPage {
+            revision: share.revision,
+            traffic_ratio: f64::from(share.permille) / 1000.0,
             shadow_ratio: match route.shadow {
                 Some((shadow, permille)) if shadow == index => f64::from(permille) / 1000.0,
                 _ => 0.0,

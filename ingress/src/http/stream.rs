@@ -17,7 +17,7 @@ use super::answer::{EdgeBody, Stream};
 use super::request_end::RequestEnd;
 use crate::clock;
 use crate::execute::PartReceiver;
-use crate::model::{Failure, Part};
+use crate::model::{Failure, StreamPart};
 use crate::protocol::{Exchange, Last, Problem};
 
 /// Most bytes put into one frame while more parts are waiting.
@@ -144,7 +144,7 @@ impl PartStream {
 
 impl Running {
     /// A part and those that wait behind it.
-    fn frame_of(&mut self, part: &Part) -> Bytes {
+    fn frame_of(&mut self, part: &StreamPart) -> Bytes {
         let mut bytes = Vec::new();
         self.exchange.part(part, &mut bytes);
         while bytes.len() < MAX_FRAME_BYTES {

@@ -24,7 +24,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::*;
 use crate::limits::HttpLimits;
 use crate::metrics::RequestMeter;
-use crate::model::Part;
+use crate::model::StreamPart;
 use crate::protocol::{Asked, Exchange, Form, Last, PipelineProtocol, Problem, Protocol, Target};
 use crate::routes::{Revisions, Routes};
 use crate::transport::{LocalWorker, Transports};
@@ -106,7 +106,7 @@ impl Exchange for LineExchange {
         HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))])
     }
 
-    fn part(&mut self, part: &Part, bytes: &mut Vec<u8>) {
+    fn part(&mut self, part: &StreamPart, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(format!("{}+{}\n", part.field, part.text).as_bytes());
     }
 

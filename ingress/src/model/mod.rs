@@ -2,10 +2,12 @@
 
 mod failure;
 mod outcome;
-mod part;
+mod stream_part;
 mod tenant;
+mod traffic_share;
 
 pub(crate) use failure::Failure;
 pub use outcome::Outcome;
-pub(crate) use part::Part;
+pub(crate) use stream_part::StreamPart;
 pub(crate) use tenant::Tenant;
+pub use traffic_share::TrafficShare;

@@ -15,7 +15,7 @@ use millstream_proto::{RequestId, Value};
 
 pub(crate) use self::pipeline::{PipelineProtocol, json};
 pub(crate) use self::problem::Problem;
-use crate::model::Part;
+use crate::model::StreamPart;
 
 /// The APIs of an ingress.
 pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[&PipelineProtocol];
@@ -70,7 +70,7 @@ pub(crate) trait Exchange: Send + Sync {
     fn stream_headers(&self) -> HeaderMap;
 
     /// Appends a part of the answer.
-    fn part(&mut self, part: &Part, bytes: &mut Vec<u8>);
+    fn part(&mut self, part: &StreamPart, bytes: &mut Vec<u8>);
 
     /// What says, while there is nothing to say, that the connection lives.
     fn keep_alive(&self) -> Bytes;

@@ -22,7 +22,7 @@ use millstream_proto::{RequestId, Value};
 use serde::Serialize;
 
 use super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, sse};
-use crate::model::Part;
+use crate::model::StreamPart;
 
 const ENDPOINT: Endpoint = Endpoint {
     methods: "POST",
@@ -91,7 +91,7 @@ impl Exchange for PipelineExchange {
         sse::headers()
     }
 
-    fn part(&mut self, part: &Part, bytes: &mut Vec<u8>) {
+    fn part(&mut self, part: &StreamPart, bytes: &mut Vec<u8>) {
         sse::event("delta", &to_json(&Delta { field: &part.field, text: &part.text }), bytes);
     }
 
@@ -175,7 +175,7 @@ mod tests {
     fn events_are_a_name_and_one_line_of_json() {
         let mut exchange = PipelineExchange { body: Bytes::new(), accepts_events: true };
         let mut bytes = Vec::new();
-        exchange.part(&Part { field: "answer".into(), text: "two\nlines".into() }, &mut bytes);
+        exchange.part(&StreamPart { field: "answer".into(), text: "two\nlines".into() }, &mut bytes);
         let expected = "event: delta\ndata: {\"field\":\"answer\",\"text\":\"two\\nlines\"}\n\n";
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         let whole = exchange.end(Ok(&Value::map([("answer", Value::from("x"))])), &RequestId::new("r-1"));

@@ -6,10 +6,10 @@ use http::HeaderValue;
 use millstream_pipelines::Plan;
 
 use super::counts::RequestCounts;
-use super::split::Part;
 use crate::cache::StageCache;
 use crate::dispatch::Deployment;
 use crate::metrics::{RequestMeter, StageMeter};
+use crate::model::TrafficShare;
 
 /// One revision of a pipeline, ready to take requests.
 pub(crate) struct Pipeline {
@@ -59,8 +59,8 @@ impl Pipeline {
 pub(crate) struct Route {
     /// The revisions, the one that serves first.
     pub variants: Box<[Arc<Pipeline>]>,
-    /// Their parts of the requests, in the same order.
-    pub parts: Box<[Part]>,
+    /// Their shares of the requests, in the same order.
+    pub shares: Box<[TrafficShare]>,
     /// The index of a revision that gets copies, and the thousandths of the requests that it gets copies of.
     pub shadow: Option<(usize, u16)>,
 }

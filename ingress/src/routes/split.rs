@@ -2,15 +2,7 @@
 //! for all requests with one key.
 
 use crate::dispatch::router;
-
-/// A routed revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// Its number.
-    pub revision: u64,
-    /// Thousandths of the requests.
-    pub permille: u16,
-}
+use crate::model::TrafficShare;
 
 /// What a client asks for by the header `x-revision`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +28,13 @@ impl Asked {
 
 /// The index of the revision that a request runs on, the serving one being the first; `None` when the one asked for is
 /// not routed. `draw` is random, or made from a key (`draw_of`): 0 to 999.
-pub fn choose(parts: &[Part], asked: Option<Asked>, draw: u16) -> Option<usize> {
+pub fn choose(shares: &[TrafficShare], asked: Option<Asked>, draw: u16) -> Option<usize> {
     match asked {
         Some(Asked::Stable) => Some(0),
-        Some(Asked::Canary) => (parts.len() > 1).then_some(1),
-        Some(Asked::Number(number)) => parts.iter().position(|part| part.revision == number),
+        Some(Asked::Canary) => (shares.len() > 1).then_some(1),
+        Some(Asked::Number(number)) => shares.iter().position(|part| part.revision == number),
         // Routes may name one revision only for those who ask for it.
-        None => Some(router::drawn(parts.iter().map(|part| part.permille), draw).unwrap_or(0)),
+        None => Some(router::drawn(shares.iter().map(|part| part.permille), draw).unwrap_or(0)),
     }
 }
 
@@ -64,8 +56,8 @@ pub(crate) fn affinity_of(pipeline: &str, key: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    const STABLE: Part = Part { revision: 7, permille: 900 };
-    const CANARY: Part = Part { revision: 8, permille: 100 };
+    const STABLE: TrafficShare = TrafficShare { revision: 7, permille: 900 };
+    const CANARY: TrafficShare = TrafficShare { revision: 8, permille: 100 };
 
     #[test]
     fn weights_decide_unless_the_client_does() {

@@ -14,21 +14,23 @@ use tokio::sync::Notify;
 use super::load::{DeploymentLoads, Endings, loads_of};
 use super::pipeline::{Pipeline, Route};
 use super::revisions::{RevisionId, Revisions};
-use super::split::Part;
 use crate::cache::StageCache;
 use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
 use crate::keys::Keys;
+use crate::model::TrafficShare;
 use crate::transport::Transports;
 
 impl Route {
     /// `variants` is not empty.
     fn new(variants: &[Variant]) -> Self {
-        let part =
-            |variant: &Variant| Part { revision: variant.pipeline.revision, permille: variant.permille };
+        let share = |variant: &Variant| TrafficShare {
+            revision: variant.pipeline.revision,
+            permille: variant.permille,
+        };
         let shadow = variants.iter().position(|variant| variant.shadow_permille > 0);
         Self {
             variants: variants.iter().map(|variant| variant.pipeline.clone()).collect(),
-            parts: variants.iter().map(part).collect(),
+            shares: variants.iter().map(share).collect(),
             shadow: shadow.map(|index| (index, variants[index].shadow_permille)),
         }
     }
@@ -37,10 +39,10 @@ impl Route {
 impl Route {
     /// The same revisions again, for a table whose own cannot be used.
     fn kept(&self) -> impl Iterator<Item = Planned> {
-        self.variants.iter().zip(&self.parts).map(|(pipeline, part)| Planned {
+        self.variants.iter().zip(&self.shares).map(|(pipeline, share)| Planned {
             plan: pipeline.plan.clone(),
             revision: pipeline.revision,
-            permille: part.permille,
+            permille: share.permille,
             shadow_permille: 0,
         })
     }
@@ -214,8 +216,11 @@ impl Routes {
         let mut deployments = BTreeMap::new();
         let mut addresses = HashSet::new();
         for route in &table.pipelines {
-            let parts: Vec<_> =
-                route.variants.iter().map(|variant| (variant.revision, permille(variant.permille))).collect();
+            let share = |variant: &v1::Variant| TrafficShare {
+                revision: variant.revision,
+                permille: permille(variant.permille),
+            };
+            let shares: Vec<_> = route.variants.iter().map(share).collect();
             for deployment in &route.deployments {
                 let Ok(full_name) = format!("{}/{}", route.name, deployment.deployment).parse::<FullName>()
                 else {
@@ -239,7 +244,7 @@ impl Routes {
                 self.deployment(&mut deployments, &full_name, old).update(
                     spec,
                     replicas,
-                    &parts,
+                    &shares,
                     num_ingresses,
                 );
             }

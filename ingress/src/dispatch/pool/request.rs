@@ -109,9 +109,6 @@ impl<'a> RoutingRequest<'a> {
     }
 }
 
-/// A routed revision and its thousandths of the requests.
-pub type Part = (u64, u16);
-
 /// Which replicas a request may still go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eligibility {

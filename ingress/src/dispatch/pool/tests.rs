@@ -29,13 +29,18 @@ fn member(key: Key, serves: &[u64]) -> Member {
     Member { key, locality: Locality::Remote, serves: serves.into(), answers: SmallVec::new() }
 }
 
+/// Revisions and their thousandths.
+fn shares(of: &[(u64, u16)]) -> Vec<TrafficShare> {
+    of.iter().map(|&(revision, permille)| TrafficShare { revision, permille }).collect()
+}
+
 #[test]
 fn a_request_goes_to_no_replica_that_cannot_answer_it() {
     let (now, mut rng) = (crate::clock::now(), SmallRng::seed_from_u64(3));
     let mut pool = Pool::new(LIMITS);
     let apart =
         |key, revision| Member { answers: [revision].into_iter().collect(), ..member(key, &[revision]) };
-    pool.set_replicas(vec![apart(0, 1), apart(1, 2)], &[(1, 500), (2, 500)], now, &mut rng);
+    pool.set_replicas(vec![apart(0, 1), apart(1, 2)], &shares(&[(1, 500), (2, 500)]), now, &mut rng);
     let wish = |avoid| RoutingRequest { revision: Some(2), ..RoutingRequest::avoiding(avoid) };
     assert_eq!(pool.reach(wish(&[1])), Eligibility::AllAvoided);
     assert_eq!(
@@ -57,7 +62,7 @@ fn a_request_goes_to_no_replica_that_cannot_answer_it() {
     assert_eq!(grants.iter().map(|grant| grant.key).collect::<Vec<_>>(), [1]);
     // One that answers both stands in.
     let both = Member { answers: [1, 2].into_iter().collect(), ..member(2, &[1]) };
-    pool.set_replicas(vec![both, apart(1, 2)], &[(1, 500), (2, 500)], now, &mut rng);
+    pool.set_replicas(vec![both, apart(1, 2)], &shares(&[(1, 500), (2, 500)]), now, &mut rng);
     assert_eq!(pool.request(wish(&[1]), now, &mut rng).admission, Admission::Send(2));
 }
 
@@ -153,7 +158,7 @@ fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
 #[test]
 fn calls_keep_to_replicas_of_their_revision_while_one_is_in_rotation() {
     let (mut pool, now, mut rng) = pool_of(&[]);
-    pool.set_replicas(vec![member(0, &[1]), member(1, &[2])], &[(1, 900), (2, 100)], now, &mut rng);
+    pool.set_replicas(vec![member(0, &[1]), member(1, &[2])], &shares(&[(1, 900), (2, 100)]), now, &mut rng);
     let on = |revision, draw| RoutingRequest { revision, draw, ..RoutingRequest::avoiding(&[]) };
     for (wish, key) in [(on(Some(1), 950), 0), (on(Some(2), 0), 1), (on(None, 0), 0), (on(None, 950), 1)] {
         assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(key), "{wish:?}");
@@ -187,7 +192,7 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
     let (mut pool, now, mut rng) = pool_of(&[]);
     pool.limits.max_ongoing = 100;
     let mut replicas = vec![member(0, &[2]), member(1, &[]), member(2, &[]), member(3, &[])];
-    pool.set_replicas(replicas.clone(), &[(2, 1000)], now, &mut rng);
+    pool.set_replicas(replicas.clone(), &shares(&[(2, 1000)]), now, &mut rng);
     for (draw, new) in [(0, true), (249, true), (250, false), (999, false)] {
         for _ in 0..10 {
             let wish = RoutingRequest { revision: Some(2), draw, ..RoutingRequest::avoiding(&[]) };
@@ -198,7 +203,7 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
         }
     }
     replicas.push(member(4, &[3]));
-    pool.set_replicas(replicas, &[(2, 900), (3, 100)], now, &mut rng);
+    pool.set_replicas(replicas, &shares(&[(2, 900), (3, 100)]), now, &mut rng);
     for draw in [0, 500, 999] {
         let wish = RoutingRequest { revision: Some(3), draw, ..RoutingRequest::avoiding(&[]) };
         assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(4), "a trial is not helped");
@@ -337,7 +342,7 @@ proptest! {
                     if keys.iter().all(|&key| known(key) || !ledger.sent.contains(&key)) {
                         // Even keys serve another revision than odd ones.
                         let members = keys.iter().map(|&key| member(key, &[1 + u64::from(key % 2)])).collect();
-                        let grants = pool.set_replicas(members, &[(1, 500), (2, 500)], now, &mut rng);
+                        let grants = pool.set_replicas(members, &shares(&[(1, 500), (2, 500)]), now, &mut rng);
                         ledger.granted(&grants);
                     }
                 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use millstream_core::model::ReplicaRoute;
 use millstream_ingress::decisions::{
-    CallCounts, Grant, Key, Locality, Member, Part, Pool, PoolLimits, Ticket,
+    CallCounts, Grant, Key, Locality, Member, Pool, PoolLimits, Ticket, TrafficShare,
 };
 use millstream_pipelines::DeploymentSpec;
 use millstream_proto::ReplicaId;
@@ -89,7 +89,7 @@ impl Ingress {
         &mut self,
         instance: Instance,
         spec: Option<&DeploymentSpec>,
-        (replicas, parts, num_ingresses): (&[ReplicaRoute], &[Part], u32),
+        (replicas, shares, num_ingresses): (&[ReplicaRoute], &[TrafficShare], u32),
         cx: &mut Cx,
     ) {
         let now = cx.instant();
@@ -105,7 +105,7 @@ impl Ingress {
         if cx.mutation == Mutation::IngressAsksAnybody {
             members.iter_mut().for_each(|member| member.answers.clear());
         }
-        let grants = deployment.pool.set_replicas(members, parts, now, &mut cx.rng);
+        let grants = deployment.pool.set_replicas(members, shares, now, &mut cx.rng);
         self.deliver(instance, &grants, cx);
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use millstream_core::desired::Revision;
 use millstream_core::model::RouteTable;
-use millstream_ingress::decisions::{Outcomes, Part, Weight};
+use millstream_ingress::decisions::{Outcomes, TrafficShare};
 use millstream_pipelines::{DeploymentSpec, FullName, Name, Task};
 use millstream_proto::IngressId;
 use rand::Rng;
@@ -37,8 +37,8 @@ pub(crate) type Instance = u64;
 /// What requests of a pipeline run on.
 #[derive(Debug, Default)]
 struct Route {
-    /// The revisions and their parts of the requests, the one that serves first.
-    weights: Vec<Weight>,
+    /// The revisions and their shares of the requests, the one that serves first.
+    shares: Vec<TrafficShare>,
     /// What requests on each of them call, in order, and for which task.
     targets: Vec<Vec<(Instance, Task)>>,
     /// Whether it is sound.
@@ -193,8 +193,9 @@ impl Ingress {
         self.routes.clear();
         for pipeline in table.pipelines.iter() {
             let variants = &pipeline.variants;
-            let parts: Vec<Part> =
-                variants.iter().map(|variant| (variant.revision.stored.number, variant.permille)).collect();
+            let revisions = variants.iter().map(|variant| (variant.revision.stored.number, variant.permille));
+            let shares: Vec<_> =
+                revisions.map(|(revision, permille)| TrafficShare { revision, permille }).collect();
             for route in &pipeline.deployments {
                 let deployment = route.deployment.clone();
                 let name = FullName { pipeline: pipeline.name.clone(), deployment };
@@ -203,17 +204,17 @@ impl Ingress {
                 let spec = variants.iter().find_map(|variant| variant.revision.spec(&route.deployment));
                 let spec = spec.map(|spec| DeploymentSpec::clone(spec));
                 let num_ingresses = table.num_ingresses;
-                self.update(instance, spec.as_ref(), (&route.replicas, &parts, num_ingresses), cx);
+                self.update(instance, spec.as_ref(), (&route.replicas, &shares, num_ingresses), cx);
             }
             let mut route = Route::default();
-            for (variant, (revision, permille)) in variants.iter().zip(parts) {
+            for (variant, share) in variants.iter().zip(shares) {
                 let compiled = variant.revision.compiled.iter();
                 let deployments = compiled.flat_map(|compiled| compiled.deployments.iter());
                 let full = |deployment: &Name| FullName {
                     pipeline: pipeline.name.clone(),
                     deployment: deployment.clone(),
                 };
-                route.weights.push(Weight { revision, permille });
+                route.shares.push(share);
                 let targets =
                     deployments.filter_map(|(name, spec)| Some((*self.by_name.get(&full(name))?, spec.task)));
                 route.targets.push(targets.collect());

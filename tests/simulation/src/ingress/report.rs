@@ -47,8 +47,8 @@ impl Ingress {
         }
         let routes = &self.routes;
         let routed = |(pipeline, revision): &(Name, u64)| {
-            let weights = routes.get(pipeline).into_iter().flat_map(|route| &route.weights);
-            weights.into_iter().any(|weight| weight.revision == *revision)
+            let shares = routes.get(pipeline).into_iter().flat_map(|route| &route.shares);
+            shares.into_iter().any(|share| share.revision == *revision)
         };
         self.endings.retain(|key, outcomes| {
             let is_told = routed(key);

@@ -98,9 +98,9 @@ impl Ingress {
     pub(crate) fn request(&mut self, request: u64, pipeline: &Name, deadline: Duration, cx: &mut Cx) {
         let draw = cx.rng.random_range(0..1000);
         let chosen = self.routes.get(pipeline).and_then(|route| {
-            let index = choose(&route.weights, None, draw)?;
+            let index = choose(&route.shares, None, draw)?;
             let targets = route.targets.get(index)?.clone();
-            Some((route.weights.get(index)?.revision, targets, *route.sound.get(index)?))
+            Some((route.shares.get(index)?.revision, targets, *route.sound.get(index)?))
         });
         let Some((revision, targets, sound)) = chosen else {
             cx.client.answer(request, &Outcome::Unknown, &mut cx.checks);

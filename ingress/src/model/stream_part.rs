@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// A part of a response field.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Part {
+pub(crate) struct StreamPart {
     /// The field of the response.
     pub field: Arc<str>,
     /// What comes next in it.
