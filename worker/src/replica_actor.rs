@@ -270,7 +270,7 @@ fn drain(myself: &ActorRef<ReplicaMsg>, timeout: Duration, state: &mut ReplicaSt
 fn end(myself: &ActorRef<ReplicaMsg>, state: &mut ReplicaState) {
     state.phase = Phase::Stopping;
     state.end_engine();
-    if state.host.as_ref().is_some_and(Host::has_thread) {
+    if state.host.is_some() {
         drop(cast_after(myself, STOP_GRACE, ReplicaMsg::GraceOver));
     } else {
         myself.stop(None);

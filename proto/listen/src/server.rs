@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -110,6 +110,31 @@ struct Entry {
     connections: Arc<Connections>,
 }
 
+/// The listeners of this process. Descriptors are the process's: a connection that gives way for one may be any listener's.
+static LISTENERS: Mutex<Vec<Weak<Connections>>> = Mutex::new(Vec::new());
+
+/// The same connection, if it can be with a number that is not reserved: others without a request give way to it. Where there are
+/// none, it is closed, or has one of the reserved.
+async fn keep(mut socket: Socket, descriptors: &Descriptors, leaves_reserve: bool) -> Option<Socket> {
+    while descriptors.are_short(&socket) {
+        if !close_the_idlest_of_all().await {
+            return (!leaves_reserve).then_some(socket);
+        }
+        // A copy has the number that has just become free.
+        socket = renumbered(socket).ok()?;
+    }
+    Some(socket)
+}
+
+/// Ends the connection of this process that has been without a request for longest; false where none is without.
+async fn close_the_idlest_of_all() -> bool {
+    let listeners: Vec<_> = LISTENERS.lock().iter().filter_map(Weak::upgrade).collect();
+    let idlest = listeners.iter().filter_map(|connections| Some((connections.idlest()?, connections)));
+    let Some(((_, id), connections)) = idlest.min_by_key(|(idlest, _)| *idlest) else { return false };
+    connections.close(id).await;
+    true
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         self.connections.open.lock().remove(&self.id);
@@ -125,6 +150,10 @@ impl Server {
     {
         let stop = CancellationToken::new();
         let connections = Arc::new(Connections::default());
+        let mut listeners = LISTENERS.lock();
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.push(Arc::downgrade(&connections));
+        drop(listeners);
         let watching = tokio::spawn(watch(connections.clone(), limits.clone()));
         let accepting =
             tokio::spawn(accept(listener.into(), limits, serve, stop.clone(), connections.clone()));
@@ -185,12 +214,12 @@ async fn accept<F, Fut>(
             );
         }
         let Ok(Accepted { socket, peer, place }) = accepted else {
-            if !connections.close_the_idlest().await {
+            if !close_the_idlest_of_all().await {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             continue;
         };
-        let kept = connections.keep(socket, &descriptors, limits.leaves_reserve).await;
+        let kept = keep(socket, &descriptors, limits.leaves_reserve).await;
         let Some(socket) = kept else { continue };
         let address = peer.map(|peer| peer.ip());
         let is_counted = address.is_some_and(|address| !address.is_loopback());
@@ -234,35 +263,27 @@ async fn accept_one(
 }
 
 impl Connections {
-    /// Ends the connection that has been without a request for longest and waits until it is closed; false where none is without.
-    async fn close_the_idlest(&self) -> bool {
-        let idlest = {
-            let mut open = self.open.lock();
-            let idle = open.iter().filter_map(|(id, open)| Some((open.activity.lock().idle_since()?, *id)));
-            idle.min().and_then(|(_, id)| open.remove(&id))
-        };
-        let Some(Open { task, .. }) = idlest else { return false };
-        task.abort();
-        let _ = task.await;
-        true
+    /// The connection that has been without a request for longest, and since when.
+    fn idlest(&self) -> Option<(Instant, u64)> {
+        let open = self.open.lock();
+        let idle = open.iter().filter_map(|(id, open)| Some((open.activity.lock().idle_since()?, *id)));
+        idle.min()
     }
 
-    /// The same connection, if it can be with a number that is not reserved: others of this listener without a request give way to
-    /// it. Where there are none, it is closed, or has one of the reserved.
-    async fn keep(
-        &self,
-        mut socket: Socket,
-        descriptors: &Descriptors,
-        leaves_reserve: bool,
-    ) -> Option<Socket> {
-        while descriptors.are_short(&socket) {
-            if !self.close_the_idlest().await {
-                return (!leaves_reserve).then_some(socket);
-            }
-            // A copy has the number that has just become free.
-            socket = renumbered(socket).ok()?;
+    /// Ends a connection and waits until it is closed.
+    async fn close(&self, id: u64) {
+        let open = self.open.lock().remove(&id);
+        if let Some(Open { task, .. }) = open {
+            task.abort();
+            let _ = task.await;
         }
-        Some(socket)
+    }
+
+    /// Ends the one that has been without a request for longest; false where none is without.
+    async fn close_the_idlest(&self) -> bool {
+        let Some((_, id)) = self.idlest() else { return false };
+        self.close(id).await;
+        true
     }
 
     /// Connections from that address.

@@ -171,10 +171,27 @@ pub enum Progress {
     },
 }
 
+/// What an engine works on while others go on.
+pub type EngineFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// An engine that waits for something else (a clock, another server) and so can hold many calls.
 pub trait ConcurrentEngine: Send + Sync {
     /// Works on one call to its end. The future is dropped when the caller leaves.
-    fn call(&self, request: CallRequest, reply: Reply) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn call(&self, request: CallRequest, reply: Reply) -> EngineFuture<'static, ()>;
+
+    /// The replica takes no more calls: what the engine waits for may be told. Calls that it has go on.
+    fn drain(&self) {}
+
+    /// Whether what the engine waits for still answers. Asked every few seconds; after several errors in a row the replica fails with
+    /// the last one.
+    fn health(&self) -> EngineFuture<'_, Result<(), String>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Ends what belongs to the engine, such as a process. The replica is over once this returns, or takes too long.
+    fn end(&self) -> EngineFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// One call as an engine sees it.

@@ -71,17 +71,14 @@ impl Host {
     /// Takes no more calls; those that it has go on.
     pub fn close(&self) {
         self.replica.0.slots.close();
+        if let Some(Runner::Tasks(engine)) = self.replica.0.runner() {
+            engine.drain();
+        }
     }
 
-    /// Ends the engine after the step that it is in; what it works on is given up.
+    /// Ends the engine after the step that it is in; what it works on is given up. Its end is told.
     pub fn stop(&self) {
         self.replica.0.stop();
-    }
-
-    /// Whether its engine has a thread, whose end is told.
-    #[must_use]
-    pub fn has_thread(&self) -> bool {
-        !matches!(self.replica.0.runner(), Some(Runner::Tasks(_)))
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use millstream_calls::RequestId;
 use millstream_calls::call::{CallEvent, CallRequest, PendingCall, ResponseMode};
-use millstream_engine::{ConcurrentEngine, Engine, LoadError, Reply};
+use millstream_engine::{ConcurrentEngine, Engine, EngineFuture, LoadError, Reply};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
@@ -236,7 +236,7 @@ async fn a_model_that_does_not_load_says_why() {
 struct Waits;
 
 impl ConcurrentEngine for Waits {
-    fn call(&self, request: CallRequest, reply: Reply) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn call(&self, request: CallRequest, reply: Reply) -> EngineFuture<'static, ()> {
         Box::pin(async move {
             let _reply = reply;
             tokio::task::yield_now().await;
@@ -256,4 +256,60 @@ async fn of_a_concurrent_engine_only_the_call_that_panics_is_suspect() {
     assert_eq!(failure(poison.next().await).started, Started::Crashed);
     assert_eq!(failure(neighbour.next().await).started, Started::Yes);
     assert!(bench.ended().unwrap().contains("panicked"));
+}
+
+/// Notes what it is told; unwell from the start, if it is so.
+struct Noted {
+    is_well: bool,
+    told: mpsc::Sender<&'static str>,
+}
+
+impl ConcurrentEngine for Noted {
+    fn call(&self, request: CallRequest, reply: Reply) -> EngineFuture<'static, ()> {
+        Box::pin(async move { reply.finish(Ok(request.inputs)) })
+    }
+
+    fn drain(&self) {
+        self.told.send("drain").unwrap();
+    }
+
+    fn health(&self) -> EngineFuture<'_, Result<(), String>> {
+        self.told.send("health").unwrap();
+        let health = if self.is_well { Ok(()) } else { Err("the server is gone".to_owned()) };
+        Box::pin(std::future::ready(health))
+    }
+
+    fn end(&self) -> EngineFuture<'_, ()> {
+        self.told.send("end").unwrap();
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn noted(is_well: bool) -> (Bench, mpsc::Receiver<&'static str>) {
+    let (told, notes) = mpsc::channel();
+    let load: Load = Box::new(move |_| Ok(Engine::Concurrent(std::sync::Arc::new(Noted { is_well, told }))));
+    let bench = Bench::load(&settings(), Probe::default(), load);
+    bench.wait_for(&Event::Ready { memory_bytes: 0 });
+    (bench, notes)
+}
+
+#[tokio::test]
+async fn a_concurrent_engine_is_told_to_drain_and_to_end() {
+    let (bench, notes) = noted(true);
+    bench.host.close();
+    let runs = tokio::task::spawn_blocking(move || {
+        bench.host.stop();
+        (bench.ended(), notes.iter().take(2).collect::<Vec<_>>())
+    });
+    assert_eq!(runs.await.unwrap(), (None, vec!["drain", "end"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_concurrent_engine_that_is_unwell_ends_its_replica() {
+    let (bench, notes) = noted(false);
+    // Its time passes while nothing else is to do.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.ended().unwrap(), "the server is gone");
+    drop(bench);
+    assert_eq!(notes.iter().collect::<Vec<_>>(), ["health", "health", "health", "end"]);
 }

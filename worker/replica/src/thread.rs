@@ -9,7 +9,7 @@ use std::{io, mem};
 
 use millstream_engine::{Engine, LoadError, Progress, StepWatch, SteppingEngine};
 
-use crate::clock;
+use crate::{clock, tasks};
 use crate::panics::panic_text;
 use crate::queue::Received;
 use crate::shared::{Event, Load, Runner, Shared};
@@ -51,14 +51,15 @@ type Lane = Box<dyn SteppingEngine>;
 /// Loads the engine; gives its lanes, warm, unless it needs no thread.
 fn start(shared: &Arc<Shared>, load: Load) -> Result<Option<Vec<Lane>>, LoadError> {
     let engine = load(&|doing| shared.tell(Event::Doing(doing.to_owned())))?;
-    if shared.stop.is_cancelled() {
-        return Ok(Some(Vec::new()));
-    }
     match engine {
         Engine::Concurrent(engine) => {
-            shared.ready(Runner::Tasks(engine), 0);
+            if !shared.stop.is_cancelled() {
+                shared.ready(Runner::Tasks(engine.clone()), 0);
+            }
+            shared.runtime.spawn(tasks::watch(shared.clone(), engine));
             Ok(None)
         }
+        Engine::Stepping(_) if shared.stop.is_cancelled() => Ok(Some(Vec::new())),
         Engine::Stepping(mut lanes) => {
             shared.tell(Event::Doing("warming up".to_owned()));
             for (number, lane) in lanes.iter_mut().enumerate() {
