@@ -24,7 +24,7 @@ pub(crate) struct Whole {
     bytes: Option<Bytes>,
     trailers: Option<Box<HeaderMap>>,
     /// The request ends when the client has taken it.
-    end: Option<RequestEnd>,
+    end: Option<Box<RequestEnd>>,
 }
 
 /// A body whose frames come one after the other, and whose end is the request's.
@@ -38,7 +38,7 @@ pub(crate) trait Stream: Send {
     }
 
     /// The request ends with this body: as it was answered when everything went out, else as it failed or was left.
-    fn ends_with(&mut self, end: RequestEnd);
+    fn ends_with(&mut self, end: Box<RequestEnd>);
 }
 
 impl EdgeBody {
@@ -53,7 +53,7 @@ impl EdgeBody {
 
 impl EdgeBody {
     /// What the request holds is given back with this body.
-    pub(crate) fn ends_with(&mut self, end: RequestEnd) {
+    pub(crate) fn ends_with(&mut self, end: Box<RequestEnd>) {
         match self {
             Self::Whole(whole) => whole.end = Some(end),
             Self::Stream(stream) => stream.ends_with(end),

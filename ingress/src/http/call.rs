@@ -48,20 +48,21 @@ pub(crate) async fn call(
     end: &RequestEnd,
 ) -> Result<Response<EdgeBody>, Problem> {
     let Read { mut exchange, asked, choice, context, by } = read(edge, protocol, head, body, end).await?;
-    let Choice { route, pipeline, draw } = choice;
-    let (request_id, deadline) = (end.request_id(), context.deadline);
-    let copy = copied(edge, &route, &*exchange, &Original { request_id, deadline, draw });
-    let execution = Execution { pipeline: pipeline.clone(), fields: asked.fields, context, by, copy };
+    let (request_id, deadline, draw) = (end.request_id(), context.deadline, context.draw);
+    let copy = copied(edge, &choice.route, &*exchange, &Original { request_id, deadline, draw });
+    let execution = Execution { fields: asked.fields, context, by, copy };
+    let pipeline = choice.pipeline();
     let mut response = match asked.form {
         Form::Parts => {
             let (parts, receiver) = parts();
-            let task = AbortOnDropHandle::new(tokio::spawn(execution.run_in(parts)));
+            let task = AbortOnDropHandle::new(tokio::spawn(execution.run_in(pipeline.clone(), parts)));
             let (request_id, keep_alive) = (request_id.clone(), edge.limits.request.stream_keep_alive);
             stream::respond(stream::Running { parts: receiver, task, exchange, request_id, keep_alive })
                 .await?
         }
         Form::Whole => {
-            let (value, timings) = execution.run().await;
+            // Made where it stays: it is most of this future, which is copied several times before it runs.
+            let (value, timings) = Box::pin(execution.run(pipeline)).await;
             let mut response = EdgeBody::whole(exchange.answer(&value?));
             if let Some(timings) = timings {
                 let total = clock::now().saturating_duration_since(end.started());
@@ -106,10 +107,10 @@ async fn read(
         Some(choice) => choice,
         None => Choice::of(called_in_body(edge, &*exchange, end)?, &head.headers, claim)?,
     };
-    let asked = exchange.ask(&choice.pipeline.plan)?;
+    let asked = exchange.ask(&choice.pipeline().plan)?;
     take(asked.num_values * VALUE_BYTES)?;
-    let Allowed { time, by } = allowed(asked_time, choice.pipeline.plan.timeout(), limits);
-    let call = call_context(&choice.pipeline, end.request_id(), key.as_deref(), head);
+    let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), limits);
+    let call = call_context(choice.pipeline(), end.request_id(), key.as_deref(), head);
     let context = Context {
         call: CallContext { priority: claim.priority, ..call },
         deadline: end.started() + time,
@@ -139,7 +140,7 @@ fn let_in(
     let key = key_of(edge, &table.keys, &head.headers)?;
     let called = called.transpose()?;
     let methods = protocol.methods(head.uri.path());
-    if !methods.split(", ").any(|method| method == head.method.as_str()) {
+    if !methods.split(',').any(|method| method.trim_start() == head.method.as_str()) {
         return Err(Problem::method_not_allowed(methods));
     }
     if let Some(key) = &key {
@@ -182,7 +183,8 @@ fn nothing_there(target: Target<'_>) -> Problem {
 /// The revision that a request runs on.
 struct Choice {
     route: Arc<Route>,
-    pipeline: Arc<Pipeline>,
+    /// Which of the route's.
+    index: usize,
     /// The request's draw.
     draw: u16,
 }
@@ -207,9 +209,12 @@ impl Choice {
                 "the request asks for a revision that takes no requests; revision {there} does"
             )));
         };
-        let pipeline = route.variants[index].clone();
-        has_room(&pipeline, claim)?;
-        Ok(Self { route, pipeline, draw })
+        has_room(&route.variants[index], claim)?;
+        Ok(Self { route, index, draw })
+    }
+
+    fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.route.variants[self.index]
     }
 }
 
@@ -250,7 +255,6 @@ fn call_context(pipeline: &Pipeline, request_id: &RequestId, key: Option<&Key>, 
 
 /// A request that is about to run.
 struct Execution {
-    pipeline: Arc<Pipeline>,
     fields: Value,
     context: Context,
     by: DeadlineOf,
@@ -259,25 +263,24 @@ struct Execution {
 
 impl Execution {
     /// Executes the request, counts how it ended, and lets a copy compare.
-    async fn run(self) -> (Result<Value, Failure>, Option<Timings>) {
-        let Self { pipeline, fields, context, by, copy } = self;
-        let result = execute(&pipeline, &fields, &context).await;
+    async fn run(self, pipeline: &Pipeline) -> (Result<Value, Failure>, Option<Timings>) {
+        let result = execute(pipeline, &self.fields, &self.context).await;
         match &result {
             Ok(answer) => {
                 pipeline.counts.answered();
-                if let Some(copy) = copy {
+                if let Some(copy) = self.copy {
                     copy.compare(answer);
                 }
             }
-            Err(failure) => pipeline.counts.failed(failure.class, by),
+            Err(failure) => pipeline.counts.failed(failure.class, self.by),
         }
-        (result, context.timings)
+        (result, self.context.timings)
     }
 
     /// The same, with parts of the answer on the way.
-    async fn run_in(mut self, parts: PartSender) -> Result<Value, Failure> {
+    async fn run_in(mut self, pipeline: Arc<Pipeline>, parts: PartSender) -> Result<Value, Failure> {
         self.context.parts = Some(parts);
-        self.run().await.0
+        self.run(&pipeline).await.0
     }
 }
 

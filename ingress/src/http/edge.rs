@@ -1,6 +1,7 @@
 //! From a request's head to the code that answers it.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -63,14 +64,19 @@ impl<'e> Speaks<'e> {
 }
 
 /// Answers a request. Dropping the future (the client has left) stops the work on every hop.
-pub(crate) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>) -> Response<EdgeBody> {
+pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Response<EdgeBody> {
     let (head, body) = request.into_parts();
     let mut body = Some(body);
     let request_id = headers::request_id(&head.headers);
-    let mut end = RequestEnd::new(request_id.clone(), edge.clone());
-    let speaks = Speaks::of(edge, &head);
-    let work = AssertUnwindSafe(respond(edge, speaks, &head, &mut body, &end));
-    let result = work.catch_unwind().await.unwrap_or_else(|_| Err(panicked(&request_id)));
+    // It goes from hand to hand with the body.
+    let mut end = Box::new(RequestEnd::new(request_id.clone(), edge.clone()));
+    let speaks = Speaks::of(&edge, &head);
+    let result = {
+        // It stays where it is: taken by value it would have its place twice in this future, which is copied for each request.
+        let work = pin!(respond(&edge, speaks, &head, &mut body, &end));
+        let caught = AssertUnwindSafe(work).catch_unwind().await;
+        caught.unwrap_or_else(|_| Err(panicked(&request_id)))
+    };
     let (mut response, status) = match result {
         Ok(response) => {
             let status = response.status();

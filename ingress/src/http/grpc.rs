@@ -127,11 +127,11 @@ impl Drop for CountedBody {
 struct ServiceStream {
     body: Body,
     /// Counts the call when its answer ends.
-    end: Option<RequestEnd>,
+    end: Option<Box<RequestEnd>>,
 }
 
 impl Stream for ServiceStream {
-    fn ends_with(&mut self, mut end: RequestEnd) {
+    fn ends_with(&mut self, mut end: Box<RequestEnd>) {
         if !self.body.is_end_stream() {
             end.streams();
         }

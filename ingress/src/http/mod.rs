@@ -39,11 +39,9 @@ pub(crate) fn start(listener: TcpListener, edge: Arc<Edge>) -> Server {
     Server::start(listener, limits, move |connection: Connection| {
         let edge = edge.clone();
         async move {
-            let answer = |request| {
-                let edge = edge.clone();
-                async move { edge::answer(&edge, request).await }
-            };
-            millstream_listen::http::serve(connection, &edge.limits.connection, answer).await;
+            let limits = edge.limits.connection.clone();
+            let answer = move |request| edge::answer(edge, request);
+            millstream_listen::http::serve(connection, &limits, answer).await;
         }
     })
 }

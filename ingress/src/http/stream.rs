@@ -43,7 +43,7 @@ struct PartStream {
     next: Next,
     silence: Pin<Box<Sleep>>,
     /// Counts the request when the stream ends.
-    end: Option<RequestEnd>,
+    end: Option<Box<RequestEnd>>,
 }
 
 /// What goes out next.
@@ -82,7 +82,7 @@ pub(crate) async fn respond(mut running: Running) -> Result<Response<EdgeBody>, 
 }
 
 impl Stream for PartStream {
-    fn ends_with(&mut self, mut end: RequestEnd) {
+    fn ends_with(&mut self, mut end: Box<RequestEnd>) {
         if !matches!(self.next, Next::Last(_)) {
             end.streams();
         }

@@ -87,9 +87,8 @@ pub fn serve_grpc(
     serve(listener, limits, secrets, move |connection, peer| {
         let (routes, limits) = (routes.clone(), limits_of_all.clone());
         async move {
-            let answer = |mut request: Request<Incoming>| {
+            let answer = move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
-                let routes = routes.clone();
                 async move {
                     let answered: Result<Response<Body>, Infallible> = routes.oneshot(request).await;
                     let Ok(response) = answered;

@@ -39,24 +39,21 @@ where
     Server::start(listener, limits, move |connection| {
         let (service, limits) = (service.clone(), limits_of_all.clone());
         async move {
-            let answer = |request| {
-                let answered = service.clone().oneshot(request);
-                async move {
-                    let Ok(response) = answered.await;
-                    response
-                }
+            let answer = move |request| async move {
+                let Ok(response) = service.oneshot(request).await;
+                response
             };
             serve(connection, &limits, answer).await;
         }
     })
 }
 
-/// Serves a connection to its end: `answer` is called for each request. A client that does not take an answer loses it after
+/// Serves a connection to its end: a copy of `answer` is called for each request. A client that does not take an answer loses it after
 /// [`ConnectionLimits::write`]: alone where it is one of several on an HTTP/2 connection.
 pub async fn serve<F, Fut, B>(mut connection: Connection, limits: &ConnectionLimits, answer: F)
 where
-    F: Fn(Request<Incoming>) -> Fut,
-    Fut: Future<Output = Response<B>> + Send + 'static,
+    F: FnOnce(Request<Incoming>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Response<B>> + Send,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
@@ -67,8 +64,12 @@ where
     let service = service_fn(|request| {
         let busy = Busy::new(activity.clone());
         let reading = (request.version() == Version::HTTP_2).then(|| streams.begin());
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await.map(|body| GuardedBody::new(body, reading, busy))) }
+        let answer = answer.clone();
+        // The answer's future is made where it stays: one that is made here would be copied, all its kilobytes, from hand to hand.
+        async move {
+            let response = answer(request).await;
+            Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, reading, busy)))
+        }
     });
     let mut served = pin!(builder.serve_connection(TokioIo::new(connection), service));
     let told = async {

@@ -32,6 +32,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TOLD_PAUSE: Duration = Duration::from_secs(10);
 /// How long a new connection waits for a place before one without a request gives way to it.
 const PLACE_PAUSE: Duration = Duration::from_millis(10);
+/// How often the verdicts on all connections are asked for, unless a limit is shorter.
+const MAX_TICK: Duration = Duration::from_millis(500);
+
 /// A bound TCP listener.
 ///
 /// # Errors
@@ -43,9 +46,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
-
-/// How often the verdicts on all connections are asked for, unless a limit is shorter.
-const MAX_TICK: Duration = Duration::from_millis(500);
 
 /// Where connections come from.
 #[derive(Debug)]
@@ -108,31 +108,6 @@ struct Open {
 struct Entry {
     id: u64,
     connections: Arc<Connections>,
-}
-
-/// The listeners of this process. Descriptors are the process's: a connection that gives way for one may be any listener's.
-static LISTENERS: Mutex<Vec<Weak<Connections>>> = Mutex::new(Vec::new());
-
-/// The same connection, if it can be with a number that is not reserved: others without a request give way to it. Where there are
-/// none, it is closed, or has one of the reserved.
-async fn keep(mut socket: Socket, descriptors: &Descriptors, leaves_reserve: bool) -> Option<Socket> {
-    while descriptors.are_short(&socket) {
-        if !close_the_idlest_of_all().await {
-            return (!leaves_reserve).then_some(socket);
-        }
-        // A copy has the number that has just become free.
-        socket = renumbered(socket).ok()?;
-    }
-    Some(socket)
-}
-
-/// Ends the connection of this process that has been without a request for longest; false where none is without.
-async fn close_the_idlest_of_all() -> bool {
-    let listeners: Vec<_> = LISTENERS.lock().iter().filter_map(Weak::upgrade).collect();
-    let idlest = listeners.iter().filter_map(|connections| Some((connections.idlest()?, connections)));
-    let Some(((_, id), connections)) = idlest.min_by_key(|(idlest, _)| *idlest) else { return false };
-    connections.close(id).await;
-    true
 }
 
 impl Drop for Entry {
@@ -260,6 +235,31 @@ async fn accept_one(
         }
     };
     Ok(Accepted { socket, peer, place })
+}
+
+/// The listeners of this process. Descriptors are the process's: a connection that gives way for one may be any listener's.
+static LISTENERS: Mutex<Vec<Weak<Connections>>> = Mutex::new(Vec::new());
+
+/// The same connection, if it can be with a number that is not reserved: others without a request give way to it. Where there are
+/// none, it is closed, or has one of the reserved.
+async fn keep(mut socket: Socket, descriptors: &Descriptors, leaves_reserve: bool) -> Option<Socket> {
+    while descriptors.are_short(&socket) {
+        if !close_the_idlest_of_all().await {
+            return (!leaves_reserve).then_some(socket);
+        }
+        // A copy has the number that has just become free.
+        socket = renumbered(socket).ok()?;
+    }
+    Some(socket)
+}
+
+/// Ends the connection of this process that has been without a request for longest; false where none is without.
+async fn close_the_idlest_of_all() -> bool {
+    let listeners: Vec<_> = LISTENERS.lock().iter().filter_map(Weak::upgrade).collect();
+    let idlest = listeners.iter().filter_map(|connections| Some((connections.idlest()?, connections)));
+    let Some(((_, id), connections)) = idlest.min_by_key(|(idlest, _)| *idlest) else { return false };
+    connections.close(id).await;
+    true
 }
 
 impl Connections {

@@ -9,10 +9,10 @@ use std::{io, mem};
 
 use millstream_engine::{Engine, LoadError, Progress, StepWatch, SteppingEngine};
 
-use crate::{clock, tasks};
 use crate::panics::panic_text;
 use crate::queue::Received;
 use crate::shared::{Event, Load, Runner, Shared};
+use crate::{clock, tasks};
 
 /// Starts the first thread. It lives until the replica ends, or for a concurrent engine until that is loaded.
 pub(crate) fn spawn(name: &str, shared: Arc<Shared>, load: Load) -> io::Result<()> {

@@ -151,7 +151,18 @@ mod tests {
                 connection.max_h2_streams.to_string(),
                 "the client waits",
             ),
+            (
+                "time to the first byte of a connection",
+                time(connection.first_byte),
+                "the connection is closed",
+            ),
+            ("time for the head of a request", time(connection.headers), "the connection is closed"),
             ("time without a request on a connection", time(connection.idle), "the connection is closed"),
+            (
+                "time in which a client takes nothing of an answer, or less than 1 KiB a second",
+                time(connection.write),
+                "the stream is reset; over HTTP/1 the connection is closed",
+            ),
         ];
         let rows = rows.map(|(what, limit, beyond)| [what.to_owned(), limit, beyond.to_owned()]);
         written("http.md", "limits", &table(["what", "limit", "beyond it"], rows));
