@@ -31,14 +31,13 @@ fn main() -> Result<()> {
     cluster.wait_ready();
     let ready = start.elapsed();
     let idle = cluster.leader.pss_mib();
-    let (mut axum, axum_address) = start_axum()?;
+    let (axum, axum_address) = start_axum()?;
     let ours_address: SocketAddr =
         cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (floor, ours) = runtime.block_on(measure(axum_address, ours_address))?;
     let loaded = cluster.leader.pss_mib();
-    axum.kill()?;
-    axum.wait()?;
+    drop(axum);
     report(&floor, &ours, ready, idle, loaded);
     let ratio = quantile(&ours, 50) / quantile(&floor, 50);
     ensure!(ratio <= MAX_RATIO, "a call costs {ratio:.2} times the bare server's, more than {MAX_RATIO}");

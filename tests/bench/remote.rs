@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     if let Some(file) = echo_client::axum_file() {
         return axum_echo::serve(Path::new(&file));
     }
-    let (mut axum, address) = start_axum()?;
+    let (_axum, address) = start_axum()?;
     let server =
         |name, address, cluster| Server { name, address, times: vec![], num_calls: 0, _cluster: cluster };
     let mut servers = vec![server("bare axum", address, None)];
@@ -60,8 +60,6 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(measure(&mut servers))?;
     report(&mut servers);
-    axum.kill()?;
-    axum.wait()?;
     Ok(())
 }
 

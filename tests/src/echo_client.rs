@@ -26,11 +26,22 @@ pub fn body() -> Bytes {
     Bytes::from(json!({"features": features}).to_string())
 }
 
+/// A process that ends with this, whatever becomes of the program that started it.
+pub struct Axum(Child);
+
+impl Drop for Axum {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts this program again as a bare axum echo; gives its address once it listens.
-pub fn start_axum() -> Result<(Child, SocketAddr)> {
+pub fn start_axum() -> Result<(Axum, SocketAddr)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("address");
     let child = Command::new(env::current_exe()?).arg("--axum").arg(&file).stdin(Stdio::null()).spawn()?;
+    let child = Axum(child);
     let address = crate::eventually("axum listens", || fs::read_to_string(&file).ok()?.parse().ok());
     Ok((child, address))
 }

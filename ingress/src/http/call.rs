@@ -50,6 +50,7 @@ pub(crate) async fn call(
     let Read { mut exchange, asked, choice, context, by } = read(edge, protocol, head, body, end).await?;
     let (request_id, deadline, draw) = (end.request_id(), context.deadline, context.draw);
     let copy = copied(edge, &choice.route, &*exchange, &Original { request_id, deadline, draw });
+    exchange.asked();
     let execution = Execution { fields: asked.fields, context, by, copy };
     let pipeline = choice.pipeline();
     let mut response = match asked.form {

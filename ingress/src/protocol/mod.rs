@@ -63,6 +63,9 @@ pub(crate) trait Exchange: Send + Sync {
     /// The problem to answer with.
     fn ask(&self, plan: &Plan) -> Result<Asked, Problem>;
 
+    /// Nobody asks any more: what only that needs may go, as requests may run for long.
+    fn asked(&mut self) {}
+
     /// The whole answer.
     fn answer(&mut self, value: &Value) -> Response<Last>;
 

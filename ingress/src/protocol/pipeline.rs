@@ -83,6 +83,10 @@ impl Exchange for PipelineExchange {
         Ok(Asked { fields: request.fields, num_values: request.num_values, form })
     }
 
+    fn asked(&mut self) {
+        self.body = Bytes::new();
+    }
+
     fn answer(&mut self, value: &Value) -> Response<Last> {
         json(value)
     }
