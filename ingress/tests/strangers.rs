@@ -51,8 +51,8 @@ async fn a_replica_that_hangs_costs_no_request_and_is_ejected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_of_the_time_is_kept_for_another_replica_while_nothing_is_known() {
-    let stage = echo_with("max_ongoing_requests = 100").stage("timeout = \"600ms\"").to_string();
-    for (source, timeout) in [(stage, "60s"), (echo().to_string(), "600ms")] {
+    let stage = echo_with("max_ongoing_requests = 100").stage("timeout = \"1500ms\"").to_string();
+    for (source, timeout) in [(stage, "60s"), (echo().to_string(), "1500ms")] {
         let (_, worker, setup) = one_may_hang(&source, true).await;
         for _ in 0..6 {
             let request = setup.post_echo().header("x-request-timeout", timeout);

@@ -178,6 +178,10 @@ fn a_verdict_survives_a_kill_of_the_head() -> Result<()> {
     let mut cluster = two_workers(&version(1))?;
     let failed = cluster.try_deploy(&broken(2), &[]);
     assert_eq!(failed.status.code(), Some(1));
+    // A replica that cannot start is told before the verdict on its revision is stored.
+    eventually("the verdict is there", || {
+        (cluster.status()["pipelines"][0]["verdicts"][0]["revision"] == 2).then_some(())
+    });
     cluster.restart_leader(UpOptions::new().args(&["--roles", "head,ingress"]))?;
     cluster.wait_ready();
     let status = &cluster.status()["pipelines"][0];
