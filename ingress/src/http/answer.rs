@@ -49,9 +49,7 @@ impl EdgeBody {
             Self::Whole(Whole { bytes, trailers, end: None })
         })
     }
-}
 
-impl EdgeBody {
     /// What the request holds is given back with this body.
     pub(crate) fn ends_with(&mut self, end: Box<RequestEnd>) {
         match self {

@@ -105,7 +105,7 @@ impl hyper::body::Body for CountedBody {
         };
         let num_bytes = frame.data_ref().map_or(0, Bytes::len);
         if !self.edge.bytes.take(num_bytes) {
-            let message = "the requests under way hold as much memory as they may";
+            let message = Problem::out_of_memory().detail().to_owned();
             return Poll::Ready(Some(Err(Status::resource_exhausted(message))));
         }
         self.num_bytes += num_bytes;

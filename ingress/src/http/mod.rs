@@ -38,10 +38,6 @@ pub(crate) fn start(listener: TcpListener, edge: Arc<Edge>) -> Server {
     let limits = edge.limits.connection.clone();
     Server::start(listener, limits, move |connection: Connection| {
         let edge = edge.clone();
-        async move {
-            let limits = edge.limits.connection.clone();
-            let answer = move |request| edge::answer(edge, request);
-            millstream_listen::http::serve(connection, &limits, answer).await;
-        }
+        millstream_listen::http::serve(connection, move |request| edge::answer(edge, request))
     })
 }

@@ -39,6 +39,6 @@ impl Edge {
     /// The API that a path belongs to.
     pub(crate) fn protocol_of(&self, path: &str) -> &'static dyn Protocol {
         let takes = self.protocols.iter().find(|protocol| protocol.takes(path));
-        takes.or(self.protocols.last()).copied().unwrap_or(&PipelineProtocol)
+        takes.copied().unwrap_or(&PipelineProtocol)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_values::{Map, Tensor, Value};
 
 use super::body::{BodySeed, describe};
+use super::bounds::UNBOUNDED;
 use super::json::has_too_many_items;
 use super::pass::{Shared, State, Step, enter_index, leave};
 use super::{Bounds, Field, FieldType, MAX_ITEMS, MAX_VALUES, Schema};
@@ -28,7 +29,7 @@ impl Schema {
                     values[index] = Given::of(&self.fields[index], &state).check(value);
                 }
                 None if self.is_open => {
-                    let any = Given { ty: &FieldType::Json, bounds: None, state: &state };
+                    let any = Given { ty: &FieldType::Json, bounds: &UNBOUNDED, state: &state };
                     others.extend(any.check(value).map(|value| (name, value)));
                 }
                 None => {
@@ -57,19 +58,19 @@ impl Schema {
 struct Given<'s> {
     ty: &'s FieldType,
     /// The field's, which hold for items as well, but for lengths; an unnamed field has none.
-    bounds: Option<&'s Bounds>,
+    bounds: &'s Bounds,
     state: Shared<'s>,
 }
 
 impl<'s> Given<'s> {
     fn of(field: &'s Field, state: Shared<'s>) -> Self {
-        Self { ty: &field.ty, bounds: Some(&field.bounds), state }
+        Self { ty: &field.ty, bounds: &field.bounds, state }
     }
 
     /// The value, when it is one of the type and keeps the bounds.
     fn check(self, value: Value) -> Option<Value> {
         let value = self.typed(value)?;
-        match self.bounds.and_then(|bounds| bounds.check_length(&value)) {
+        match self.bounds.check_length(&value) {
             Some(message) => self.fault(message),
             None => Some(value),
         }
@@ -123,7 +124,7 @@ impl<'s> Given<'s> {
     }
 
     fn scalar(self, value: Value) -> Option<Value> {
-        match self.bounds.and_then(|bounds| bounds.check_scalar(&value)) {
+        match self.bounds.check_scalar(&value) {
             Some(message) => self.fault(message),
             None => Some(value),
         }
@@ -214,7 +215,7 @@ j = { type = "json", default = {} }
     }
 
     proptest! {
-        /// What a body gives passes as it is, and counts as many values.
+        /// What a body gives passes as it is.
         #[test]
         fn what_a_body_gives_is_good(
             text in "[a-z]{0,5}", number in 1_i64..10, items in prop::collection::vec("[a-z]", 0..3), nested in 0..5_i64,

@@ -83,20 +83,16 @@ pub fn serve_grpc(
 ) -> Server {
     // Made once: the routes are copied for each call.
     let routes = routes.prepare();
-    let limits_of_all = limits.clone();
     serve(listener, limits, secrets, move |connection, peer| {
-        let (routes, limits) = (routes.clone(), limits_of_all.clone());
-        async move {
-            let answer = move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(peer);
-                async move {
-                    let answered: Result<Response<Body>, Infallible> = routes.oneshot(request).await;
-                    let Ok(response) = answered;
-                    response
-                }
-            };
-            millstream_listen::http::serve(connection, &limits, answer).await;
-        }
+        let routes = routes.clone();
+        millstream_listen::http::serve(connection, move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            async move {
+                let answered: Result<Response<Body>, Infallible> = routes.oneshot(request).await;
+                let Ok(response) = answered;
+                response
+            }
+        })
     })
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::either::Either;
 
 use crate::activity::Activity;
-use crate::clock;
+use crate::{ConnectionLimits, clock};
 
 pub(crate) type Socket = Either<TcpStream, UnixStream>;
 
@@ -23,6 +23,7 @@ pub struct Connection {
     socket: Socket,
     peer: Option<SocketAddr>,
     activity: Arc<Mutex<Activity>>,
+    limits: Arc<ConnectionLimits>,
     /// Resolves, or loses its sender, when the connection is to finish what is under way and close.
     closing: Option<oneshot::Receiver<()>>,
 }
@@ -32,9 +33,10 @@ impl Connection {
         socket: Socket,
         peer: Option<SocketAddr>,
         activity: Arc<Mutex<Activity>>,
+        limits: Arc<ConnectionLimits>,
         closing: oneshot::Receiver<()>,
     ) -> Self {
-        Self { socket, peer, activity, closing: Some(closing) }
+        Self { socket, peer, activity, limits, closing: Some(closing) }
     }
 
     /// Where it comes from; `None` for a Unix socket.
@@ -68,6 +70,10 @@ impl Connection {
 
     pub(crate) fn activity(&self) -> &Arc<Mutex<Activity>> {
         &self.activity
+    }
+
+    pub(crate) fn limits(&self) -> &Arc<ConnectionLimits> {
+        &self.limits
     }
 
     pub(crate) fn take_closing(&mut self) -> Option<oneshot::Receiver<()>> {

@@ -35,22 +35,18 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let limits_of_all = limits.clone();
     Server::start(listener, limits, move |connection| {
-        let (service, limits) = (service.clone(), limits_of_all.clone());
-        async move {
-            let answer = move |request| async move {
-                let Ok(response) = service.oneshot(request).await;
-                response
-            };
-            serve(connection, &limits, answer).await;
-        }
+        let service = service.clone();
+        serve(connection, move |request| async move {
+            let Ok(response) = service.oneshot(request).await;
+            response
+        })
     })
 }
 
 /// Serves a connection to its end: a copy of `answer` is called for each request. A client that does not take an answer loses it after
 /// [`ConnectionLimits::write`]: alone where it is one of several on an HTTP/2 connection.
-pub async fn serve<F, Fut, B>(mut connection: Connection, limits: &ConnectionLimits, answer: F)
+pub async fn serve<F, Fut, B>(mut connection: Connection, answer: F)
 where
     F: FnOnce(Request<Incoming>) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Response<B>> + Send,
@@ -58,9 +54,9 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let activity = connection.activity().clone();
-    let closing = connection.take_closing();
+    let (closing, limits) = (connection.take_closing(), connection.limits().clone());
     let streams = Streams { next: Arc::default(), limit: limits.write };
-    let builder = builder(limits, streams.clone());
+    let builder = builder(&limits, streams.clone());
     let service = service_fn(|request| {
         let busy = Busy::new(activity.clone());
         let reading = (request.version() == Version::HTTP_2).then(|| streams.begin());

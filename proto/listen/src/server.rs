@@ -123,7 +123,7 @@ impl Server {
         F: Fn(Connection) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let stop = CancellationToken::new();
+        let (stop, limits) = (CancellationToken::new(), Arc::new(limits));
         let connections = Arc::new(Connections::default());
         let mut listeners = LISTENERS.lock();
         listeners.retain(|listener| listener.strong_count() > 0);
@@ -162,7 +162,7 @@ impl Drop for Server {
 
 async fn accept<F, Fut>(
     listener: Listener,
-    limits: ConnectionLimits,
+    limits: Arc<ConnectionLimits>,
     serve: F,
     stop: CancellationToken,
     connections: Arc<Connections>,
@@ -199,13 +199,13 @@ async fn accept<F, Fut>(
         let address = peer.map(|peer| peer.ip());
         let is_counted = address.is_some_and(|address| !address.is_loopback());
         if !is_counted || connections.num_of(address) < limits.max_per_address {
-            connections.serve(Accepted { socket, peer, place }, &serve);
+            connections.serve(Accepted { socket, peer, place }, limits.clone(), &serve);
         }
     }
 }
 
 /// Looks at all connections again and again: one timer for all of them, and none on a request's path.
-async fn watch(connections: Arc<Connections>, limits: ConnectionLimits) {
+async fn watch(connections: Arc<Connections>, limits: Arc<ConnectionLimits>) {
     let shortest = limits.first_byte.min(limits.headers).min(limits.idle).min(limits.write);
     let mut tick = tokio::time::interval((shortest / 4).clamp(Duration::from_millis(5), MAX_TICK));
     loop {
@@ -291,7 +291,7 @@ impl Connections {
         self.open.lock().values().filter(|open| open.peer == peer).count()
     }
 
-    fn serve<F, Fut>(self: &Arc<Self>, accepted: Accepted, serve: &F)
+    fn serve<F, Fut>(self: &Arc<Self>, accepted: Accepted, limits: Arc<ConnectionLimits>, serve: &F)
     where
         F: Fn(Connection) -> Fut,
         Fut: Future<Output = ()> + Send + 'static,
@@ -299,7 +299,7 @@ impl Connections {
         let Accepted { socket, peer, place } = accepted;
         let (drain, closing) = oneshot::channel();
         let activity = Arc::new(Mutex::new(Activity::opened(clock::now())));
-        let served = serve(Connection::new(socket, peer, activity.clone(), closing));
+        let served = serve(Connection::new(socket, peer, activity.clone(), limits, closing));
         let connections = self.clone();
         // The lock is held until the entry is in: a connection that ends at once must find it.
         let mut open = self.open.lock();
