@@ -8,6 +8,15 @@ use super::headers;
 use super::state::Edge;
 use crate::keys::{Key, Keys};
 use crate::protocol::Problem;
+use crate::routes::RouteTable;
+
+/// What is routed to, with the keys that there are.
+///
+/// # Errors
+/// 503 until the first table has come: which keys are good is not known before.
+pub(crate) fn table_of(edge: &Edge) -> Result<Arc<RouteTable>, Problem> {
+    edge.routes.current().clone().ok_or_else(Problem::starting)
+}
 
 /// Whose request it is; `None`: nobody's, where that is allowed.
 ///

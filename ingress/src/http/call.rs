@@ -12,7 +12,7 @@ use millstream_proto::{ErrorClass, RequestId, Value};
 use rand::Rng as _;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::access::key_of;
+use super::access::{key_of, table_of};
 use super::answer::EdgeBody;
 use super::byte_budget::VALUE_BYTES;
 use super::read_body::read_body;
@@ -134,9 +134,8 @@ fn let_in(
     head: &Parts,
     end: &RequestEnd,
 ) -> Result<(Option<Called>, Option<Arc<Key>>), Problem> {
-    let table = edge.routes.current();
-    let table = table.as_ref().ok_or_else(Problem::starting)?;
-    let called = protocol.target(head).map(|target| called(table, target, end));
+    let table = table_of(edge)?;
+    let called = protocol.target(head).map(|target| called(&table, target, end));
     // Whoever has no key learns nothing, not even which routes there are.
     let key = key_of(edge, &table.keys, &head.headers)?;
     let called = called.transpose()?;
@@ -151,10 +150,8 @@ fn let_in(
 }
 
 fn called_in_body(edge: &Edge, exchange: &dyn Exchange, end: &RequestEnd) -> Result<Called, Problem> {
-    let table = edge.routes.current();
-    let table = table.as_ref().ok_or_else(Problem::starting)?;
     let target = exchange.target().ok_or_else(|| Problem::not_found("the request names nothing to call"))?;
-    called(table, target, end)
+    called(&*table_of(edge)?, target, end)
 }
 
 /// Finds what is called; the request counts as one for it.

@@ -14,11 +14,10 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
-use super::access::key_of;
+use super::access::{key_of, table_of};
 use super::answer::{EdgeBody, Stream};
 use super::request_end::RequestEnd;
 use super::state::Edge;
-use crate::keys::Keys;
 use crate::protocol::Problem;
 
 /// What every client may ask, with or without a key (gRPC health checking protocol).
@@ -43,10 +42,8 @@ pub(crate) async fn call(
     if head.uri.path().starts_with(HEALTH) {
         end.is_own_page();
     } else {
-        let table = edge.routes.current();
-        let none = Keys::default();
-        let keys = table.as_ref().map_or(&none, |table| &table.keys);
-        if let Some(key) = key_of(edge, keys, &head.headers)? {
+        let key = key_of(edge, &table_of(edge)?.keys, &head.headers)?;
+        if let Some(key) = key {
             end.holds(key.admit()?);
         }
     }

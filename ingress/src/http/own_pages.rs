@@ -6,7 +6,7 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::v1;
 use serde::Serialize;
 
-use super::access::key_of;
+use super::access::{key_of, table_of};
 use super::state::Edge;
 use crate::protocol::{Last, Problem, json};
 use crate::routes::{Route, RouteTable};
@@ -74,13 +74,9 @@ fn no_page(path: &str) -> Problem {
 }
 
 fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
-    let table = edge.routes.current();
-    match table.as_ref() {
-        Some(table) => drop(key_of(edge, &table.keys, &head.headers)?),
-        None if edge.require_key => return Err(Problem::starting()),
-        None => {}
-    }
-    Ok(json(&table.as_ref().map_or_else(RoutesPage::default, |table| RoutesPage::of(table))))
+    let table = table_of(edge)?;
+    key_of(edge, &table.keys, &head.headers)?;
+    Ok(json(&RoutesPage::of(&table)))
 }
 
 #[derive(Serialize)]
@@ -89,9 +85,9 @@ struct Health {
 }
 
 /// `GET /-/routes`.
-#[derive(Serialize, Default)]
+#[derive(Serialize)]
 struct RoutesPage {
-    /// The term of the head that made the table; 0 while none was received.
+    /// The term of the head that made the table.
     epoch: u64,
     /// The table's number within that term.
     version: u64,

@@ -201,12 +201,19 @@ fn key() -> v1::ApiKey {
     v1::ApiKey { name: "good".to_owned(), sha256, tenant: 1, weight: 1, ..Default::default() }
 }
 
+fn node() -> NodeId {
+    NodeId::new("n-1")
+}
+
+/// The routes of an edge that has not heard of any.
+fn no_routes() -> Routes {
+    let local = LocalWorker { node_id: node(), client: Arc::new(EchoReplicas) };
+    Routes::new(Transports::new(Some(local), Secret::new(Authority::Member, "token"), None))
+}
+
 /// An edge with both APIs and a service; requests need a key where `require_key`.
 fn serve(require_key: bool) -> (SocketAddr, Server) {
-    let node = NodeId::new("n-1");
-    let local = LocalWorker { node_id: node.clone(), client: Arc::new(EchoReplicas) };
-    let secret = Secret::new(Authority::Member, "token");
-    let routes = Routes::new(Transports::new(Some(local), secret, None));
+    let (node, routes) = (node(), no_routes());
     let plan = Arc::new(Plan::compile("p.toml", PIPELINE).unwrap());
     let deployments = plan.deployments().keys().map(|name| v1::DeploymentRoute {
         deployment: name.to_string(),
@@ -230,6 +237,10 @@ fn serve(require_key: bool) -> (SocketAddr, Server) {
         num_ingresses: 1,
     };
     routes.apply(&table, &Revisions::of("p", 7, plan));
+    serve_routes(routes, require_key)
+}
+
+fn serve_routes(routes: Routes, require_key: bool) -> (SocketAddr, Server) {
     let limits = HttpLimits::default();
     let edge = Edge {
         protocols: PROTOCOLS,
@@ -344,6 +355,17 @@ async fn keys_and_deadlines_are_alike_for_all_apis() {
         post(address, "/lines", &[good, ("x-request-timeout", "soon")], "p\ntext=hello").await;
     assert_eq!(status, 400);
     assert!(text.starts_with("no: header `x-request-timeout` is `soon`"), "{text}");
+}
+
+#[tokio::test]
+async fn until_the_keys_are_known_nobody_is_told_that_theirs_is_wrong() {
+    let (address, _server) = serve_routes(no_routes(), true);
+    let good = ("x-api-key", "mk_good");
+    assert_eq!(post(address, "/lines", &[good], "p\ntext=hello").await.0, 503);
+    let routes = reqwest::Client::new().get(format!("http://{address}/-/routes")).header(good.0, good.1);
+    assert_eq!(routes.send().await.unwrap().status(), 503);
+    let grpc = send(address, "/no.Service/Method", &[("content-type", "application/grpc"), good], "").await;
+    assert_eq!(grpc.headers()["grpc-status"], "14");
 }
 
 #[tokio::test]
