@@ -1,6 +1,6 @@
-//! The only place of this crate that reads a clock. Decisions get the time as an argument.
+//! The time in the forms that the head needs. Decisions get it as an argument.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -23,9 +23,8 @@ impl Clock {
 }
 
 /// The present instant, for timers.
-#[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads the clock")]
 pub(crate) fn instant() -> Instant {
-    Instant::now()
+    millstream_clock::now().into()
 }
 
 /// The time that has passed since then.
@@ -34,8 +33,7 @@ pub(crate) fn since(start: Instant) -> Duration {
 }
 
 /// Milliseconds since the Unix epoch, for people: when a revision was stored.
-#[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads the clock")]
 pub(crate) fn unix_ms() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = millstream_clock::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,7 +6,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod cache;
-mod clock;
+mod deadline;
 mod dispatch;
 mod execute;
 mod http;

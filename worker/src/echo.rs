@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn inputs_come_back_after_the_delay() {
-        let start = crate::clock::now();
+        let start = millstream_clock::now();
         assert_eq!(
             ask(&echo(Duration::from_millis(20), 0.0), None).await,
             CallEvent::Done(Value::from("hello"))
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_before_the_delay_ends_the_call() {
-        let start = crate::clock::now();
+        let start = millstream_clock::now();
         let deadline = start + Duration::from_millis(10);
         let event = ask(&echo(Duration::from_secs(60), 0.0), Some(deadline)).await;
         let CallEvent::Failed(error) = event else { panic!("expected a failure, got {event:?}") };

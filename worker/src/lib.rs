@@ -34,7 +34,6 @@ use crate::worker_actor::{WorkerActor, WorkerArgs};
 
 pub use crate::resources::memory_bytes;
 
-mod clock;
 mod echo;
 mod engines;
 mod epoch;

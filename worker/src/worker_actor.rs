@@ -23,8 +23,8 @@ use crate::messages::WorkerMsg;
 use crate::metrics::{self, DeploymentNumbers};
 use crate::node::Node;
 use crate::order::{self, Order, Report};
+use crate::random;
 use crate::replica_actor::{ReplicaActor, ReplicaArgs, ReplicaMsg};
-use crate::{clock, random};
 
 /// Delays before a head link that died is started again.
 const LINK_BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
@@ -139,7 +139,7 @@ impl WorkerState {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let again = matches!(event, Event::RetryDue(..));
-            let actions = self.lifecycle.decide(event, clock::now(), &mut random::rng());
+            let actions = self.lifecycle.decide(event, millstream_clock::now(), &mut random::rng());
             for action in actions {
                 if let (true, Action::Spawn(order, _)) = (again, &action) {
                     metrics::restarted(order.full_name());

@@ -9,7 +9,6 @@
 mod bundled;
 mod cli;
 mod client;
-mod clock;
 mod commands;
 mod data_dir;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use millstream_proto::status::{
 
 use crate::client::StatusWatch;
 use crate::exit::Failure;
-use crate::{clock, output, style};
+use crate::{output, style};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ pub(crate) async fn until_ready(
     timeout: Duration,
 ) -> Result<(), Failure> {
     let mut display = Display::new();
-    let deadline = clock::now() + timeout;
+    let deadline = millstream_clock::now() + timeout;
     let mut unconfirmed: Option<Unconfirmed> = None;
     loop {
         let until = unconfirmed.as_ref().map_or(deadline, |unconfirmed| unconfirmed.until.min(deadline));
@@ -70,7 +70,7 @@ struct Unconfirmed {
 
 impl Unconfirmed {
     fn of(status: &ClusterStatus) -> Self {
-        let until = clock::now() + CONFIRM_TIMEOUT;
+        let until = millstream_clock::now() + CONFIRM_TIMEOUT;
         Self { epoch: status.epoch, number: status.routes_version, until }
     }
 
@@ -164,7 +164,7 @@ impl Display {
         Self {
             bars: style::stderr_is_terminal().then(MultiProgress::new),
             shown: BTreeMap::new(),
-            started: clock::now(),
+            started: millstream_clock::now(),
         }
     }
 
@@ -201,7 +201,7 @@ impl Display {
             }
             None => output::note(format_args!(
                 "{:>6.2} s  {} on {}: {text}",
-                clock::since(self.started).as_secs_f64(),
+                millstream_clock::since(self.started).as_secs_f64(),
                 deployment.full_name,
                 replica.node
             )),

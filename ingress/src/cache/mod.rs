@@ -24,7 +24,7 @@ use self::flights::SingleFlight;
 use self::store::Store;
 use crate::metrics::{CacheMeter, CacheResult};
 use crate::model::Tenant;
-use crate::{clock, random};
+use crate::random;
 
 /// The kept answers of a stage, and its calls under way.
 pub(crate) struct StageCache {
@@ -103,14 +103,14 @@ impl StageCache {
     where
         F: Future<Output = Result<Fresh, CallError>>,
     {
-        if let Some(value) = self.store.get(&fingerprint, clock::now()) {
+        if let Some(value) = self.store.get(&fingerprint, millstream_clock::now()) {
             self.meter.counted(CacheResult::Hit);
             return Ok(value);
         }
         let mut result = CacheResult::Joined;
         let work = || async {
             // Kept between the look above and our turn.
-            if let Some(value) = self.store.get(&fingerprint, clock::now()) {
+            if let Some(value) = self.store.get(&fingerprint, millstream_clock::now()) {
                 result = CacheResult::Hit;
                 return Ok(value);
             }
@@ -118,7 +118,7 @@ impl StageCache {
             self.meter.counted(CacheResult::Miss);
             let fresh = call().await?;
             if let Some(revision) = fresh.revision {
-                self.store.put(fingerprint, &fresh.value, revision, clock::now());
+                self.store.put(fingerprint, &fresh.value, revision, millstream_clock::now());
             }
             Ok(fresh.value)
         };

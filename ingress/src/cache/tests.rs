@@ -225,7 +225,7 @@ async fn all_are_answered(clients: Vec<Client>) {
     }
     assert_eq!(cache.flights.num_open(), 0, "nothing is left behind");
     for (input, succeeded) in (0..).zip(succeeded) {
-        assert_eq!(cache.store.get(&key(&cache, input), clock::now()).is_some(), succeeded);
+        assert_eq!(cache.store.get(&key(&cache, input), millstream_clock::now()).is_some(), succeeded);
     }
 }
 

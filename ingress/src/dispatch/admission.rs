@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn the_rate_follows_the_answers() {
         let mut rate = DrainRate::UNKNOWN;
-        let start = crate::clock::now();
+        let start = millstream_clock::now();
         for step in 0..=100u32 {
             rate.observe(2, start + Duration::from_millis(10) * step);
         }

@@ -24,7 +24,7 @@ use super::settings::{DeploymentSettings, Lengths};
 use super::target::{NewTarget, Target};
 use crate::metrics::CallMeter;
 use crate::model::{Outcome, TrafficShare};
-use crate::{clock, random};
+use crate::random;
 
 /// Requests of one deployment at this ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -188,7 +188,7 @@ impl Deployment {
             members.push(Member { key: target.key, locality: target.locality, serves, answers });
             shared.targets.push(target);
         }
-        let (Shared { pool, rng, .. }, now) = (&mut *shared, clock::now());
+        let (Shared { pool, rng, .. }, now) = (&mut *shared, millstream_clock::now());
         let grants = pool.set_replicas(members, shares, now, rng);
         self.deliver(&mut shared, grants, now);
     }
@@ -198,7 +198,7 @@ impl Deployment {
     /// # Errors
     /// [`Shed`] when the queue is full, or the request would come too late.
     pub(crate) async fn acquire(&self, wish: RoutingRequest<'_>, arrival: Arrival) -> Result<Permit, Shed> {
-        let now = clock::now();
+        let now = millstream_clock::now();
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
             shared.arrived += u64::from(arrival == Arrival::First);
@@ -235,7 +235,7 @@ impl Deployment {
         };
         let mut waiting = Waiting { deployment: self, ticket, receiver };
         let place = (&mut waiting.receiver).await;
-        self.meter.waited(clock::now().saturating_duration_since(now));
+        self.meter.waited(millstream_clock::now().saturating_duration_since(now));
         place.expect("a waiter's sender is dropped only by sending or by the waiter itself")
     }
 
@@ -252,7 +252,7 @@ impl Deployment {
 
     /// A place in a replica if there is one at once and nobody waits for it; for calls that can do without.
     pub(crate) fn try_acquire(&self, wish: RoutingRequest<'_>) -> Option<Permit> {
-        let now = clock::now();
+        let now = millstream_clock::now();
         let mut shared = self.shared.lock();
         let Shared { pool, rng, .. } = &mut *shared;
         let key = pool.try_request(wish, now, rng)?;
@@ -325,14 +325,14 @@ impl Deployment {
             shared.wake_at = None;
         }
         let Shared { pool, rng, .. } = &mut *shared;
-        let now = clock::now().max(at);
+        let now = millstream_clock::now().max(at);
         let grants = pool.pump(now, rng);
         self.deliver(&mut shared, grants, now);
     }
 
     /// Gives a place back; gives what that means for its replica, and the time that it was held.
     fn release(&self, target: &Target, outcome: Outcome, since: Instant) -> (Outcome, Duration) {
-        let (key, now) = (target.key, clock::now());
+        let (key, now) = (target.key, millstream_clock::now());
         let took = now.saturating_duration_since(since);
         let mut shared = self.shared.lock();
         // A caller that has waited for very long before it leaves tells something of the replica.

@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn what_ejects_and_what_does_not() {
         use Outcome::{Abandoned, Answered, Failed, Full, Silent, TimedOut, Transport};
-        let now = crate::clock::now();
+        let now = millstream_clock::now();
         let table: [(&[Outcome], bool); 11] = [
             (&[Silent, TimedOut, Silent], false),
             (&[Silent, Silent, Answered, Silent], true),
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn failed_probes_double_the_wait_up_to_a_minute() {
-        let now = crate::clock::now();
+        let now = millstream_clock::now();
         let mut health = run(&[Outcome::Transport], Others::InRotation, now);
         for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
             let backoff = SECOND * expected;
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_good_probe_forgives_and_an_abandoned_one_is_repeated() {
-        let now = crate::clock::now();
+        let now = millstream_clock::now();
         let probing = Health::Probing { backoff: SECOND * 4 };
         assert_eq!(step(probing, Outcome::Answered, Others::InRotation, now, 0.0), Health::FRESH);
         let again = Health::Out { until: now, backoff: SECOND * 4 };
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn old_calls_do_not_move_an_ejected_replica() {
-        let now = crate::clock::now();
+        let now = millstream_clock::now();
         let out = Health::Out { until: now + SECOND, backoff: SECOND };
         for outcome in [Outcome::Answered, Outcome::Transport, Outcome::Failed] {
             assert_eq!(step(out, outcome, Others::InRotation, now, 0.5), out);

@@ -9,7 +9,6 @@ use super::Context;
 use super::budget::Retrying;
 use super::retry::{DEFAULT_RETRIES, Forwarded};
 use crate::cache::fingerprint::{Fingerprint, Subject};
-use crate::clock;
 use crate::dispatch::{Deployment, Key, Permit, RoutingRequest, StandIns};
 
 /// See the module.
@@ -98,7 +97,7 @@ impl CallAttempt<'_> {
         if self.tried.retries >= self.max_retries() {
             return None;
         }
-        let now = clock::now();
+        let now = millstream_clock::now();
         let half = self.deadline().saturating_duration_since(now) / 2;
         Some(now + patience.map_or(half, |patience| patience.min(half)))
     }

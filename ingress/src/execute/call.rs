@@ -19,17 +19,18 @@ use super::retry::{self, Attempt, Decision, Forwarded, Idempotent, WhenSpent};
 use super::suspects::{self, Verdict};
 use super::{CallEnd, Context};
 use crate::cache::Fresh;
+use crate::deadline;
 use crate::dispatch::{Arrival, Eligibility, Permit, Shed, Standing};
 use crate::metrics::RetryReason;
 use crate::model::{Outcome, StreamPart};
+use crate::random;
 use crate::routes::Pipeline;
-use crate::{clock, random};
 
 /// Carries out a call to its end.
 pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) -> CallEnd {
     let deployment = &pipeline.targets[call.target];
     let own = deployment.name().pipeline == *pipeline.plan.name();
-    let began = clock::now();
+    let began = millstream_clock::now();
     let mut performance = CallAttempt {
         deployment,
         revision: own.then_some(pipeline.revision),
@@ -47,7 +48,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         None => performance.run().await,
         Some(place) => performance.run_through(place).await,
     };
-    let elapsed = clock::now().saturating_duration_since(began);
+    let elapsed = millstream_clock::now().saturating_duration_since(began);
     pipeline.stage_meters[call.stage_index].called(elapsed);
     performance.tell_timing(elapsed);
     let forwarded = performance.forwarded;
@@ -59,16 +60,17 @@ impl CallAttempt<'_> {
     async fn run(&mut self) -> Result<Value, CallError> {
         let mut arrival = Arrival::First;
         loop {
-            self.trying.suspect = match self.cx.guards.suspects.verdict(self.subject(), clock::now()) {
-                Verdict::Clean => None,
-                Verdict::Suspect(suspect) => Some(suspect),
-                Verdict::Convicted => return Err(suspects::refusal()),
-            };
-            let asked = self.cx.timings.as_ref().map(|_| clock::now());
+            self.trying.suspect =
+                match self.cx.guards.suspects.verdict(self.subject(), millstream_clock::now()) {
+                    Verdict::Clean => None,
+                    Verdict::Suspect(suspect) => Some(suspect),
+                    Verdict::Convicted => return Err(suspects::refusal()),
+                };
+            let asked = self.cx.timings.as_ref().map(|_| millstream_clock::now());
             let permit = self.acquire(arrival).await?;
             arrival = Arrival::Again;
             if let Some(asked) = asked {
-                self.queued += clock::now().saturating_duration_since(asked);
+                self.queued += millstream_clock::now().saturating_duration_since(asked);
             }
             let (permit, outcome, result) = self.attempt(permit).await;
             let key = permit.target().key;
@@ -82,7 +84,7 @@ impl CallAttempt<'_> {
                 Err(error) => error,
             };
             if error.started == Started::Crashed {
-                self.cx.guards.suspects.crashed(self.subject(), clock::now());
+                self.cx.guards.suspects.crashed(self.subject(), millstream_clock::now());
             }
             match retry::decide(&error, self.attempt_so_far()) {
                 Decision::GiveUp => return Err(error),
@@ -248,7 +250,7 @@ impl CallAttempt<'_> {
             let event = match patience {
                 None => under_way.pending.next().await,
                 Some(until) => {
-                    let event = clock::within(until, pin!(under_way.pending.next())).await.ok();
+                    let event = deadline::within(until, pin!(under_way.pending.next())).await.ok();
                     match event {
                         Some(event) => event,
                         None => match self.leave(under_way).await {
@@ -333,7 +335,7 @@ async fn noted_while_waiting<T>(
 /// The work's result, unless the instant comes first.
 async fn within<T>(deadline: Option<Instant>, work: Pin<&mut impl Future<Output = T>>) -> Result<T, ()> {
     match deadline {
-        Some(deadline) => clock::within(deadline, work).await.map_err(|_| ()),
+        Some(deadline) => deadline::within(deadline, work).await.map_err(|_| ()),
         None => Ok(work.await),
     }
 }

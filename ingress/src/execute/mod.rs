@@ -32,7 +32,7 @@ use self::budget::RetryBudget;
 pub(crate) use self::parts::{PartReceiver, PartSender, channel as parts};
 use self::suspects::Suspects;
 pub(crate) use self::timing::Timings;
-use crate::clock;
+use crate::deadline::within;
 use crate::dispatch::{QueueClass, Standing};
 use crate::model::Failure;
 use crate::model::Tenant;
@@ -118,7 +118,7 @@ struct CallEnd {
 /// [`Failure`], which says what to tell the client.
 pub(crate) async fn execute(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value, Failure> {
     let _active = cx.guards.budget.enter();
-    match clock::within(cx.deadline, pin!(run(pipeline, fields, cx))).await {
+    match within(cx.deadline, pin!(run(pipeline, fields, cx))).await {
         Ok(result) => result,
         Err(_) => Err(past_deadline(cx)),
     }

@@ -109,11 +109,10 @@ mod tests {
     use millstream_proto::Value;
 
     use super::*;
-    use crate::clock;
 
     #[test]
     fn the_second_crash_convicts_for_some_time_and_an_answer_acquits() {
-        let (suspects, start) = (Suspects::default(), clock::now());
+        let (suspects, start) = (Suspects::default(), millstream_clock::now());
         let deployment = "p/d".parse().unwrap();
         let inputs = ["poison", "mate", "stranger"].map(Value::from);
         let [poison, mate, stranger] = [0, 1, 2].map(|at| Subject {
@@ -139,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_forgotten() {
-        let (suspects, start) = (Suspects::default(), clock::now());
+        let (suspects, start) = (Suspects::default(), millstream_clock::now());
         let deployment = "p/d".parse().unwrap();
         let inputs: Vec<_> = (0..2_000).map(Value::Int).collect();
         let of =

@@ -26,8 +26,8 @@ use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
 use crate::model::{Failure, Tenant};
 use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target};
+use crate::random;
 use crate::routes::{DeadlineOf, Pipeline, Route, RouteTable, split};
-use crate::{clock, random};
 
 /// What a request calls.
 struct Called {
@@ -66,7 +66,7 @@ pub(crate) async fn call(
             let (value, timings) = Box::pin(execution.run(pipeline)).await;
             let mut response = EdgeBody::whole(exchange.answer(&value?));
             if let Some(timings) = timings {
-                let total = clock::now().saturating_duration_since(end.started());
+                let total = millstream_clock::now().saturating_duration_since(end.started());
                 response.headers_mut().insert(headers::SERVER_TIMING, timings.header(total));
             }
             response

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
 
-use crate::clock;
+use crate::deadline::within;
 use crate::limits::RequestLimits;
 use crate::protocol::Problem;
 
@@ -32,7 +32,8 @@ pub(crate) async fn read_body(
     let collected = if announced > max_bytes as u64 {
         Ok(Collected::TooLarge)
     } else {
-        match clock::within(clock::now() + limits.body_time, pin!(collect(&mut body, max_bytes, &take))).await
+        match within(millstream_clock::now() + limits.body_time, pin!(collect(&mut body, max_bytes, &take)))
+            .await
         {
             Ok(collected) => collected,
             Err(_) => Err(too_slow(limits.body_time)),

@@ -7,7 +7,6 @@ use std::time::Instant;
 use millstream_proto::RequestId;
 
 use super::state::Edge;
-use crate::clock;
 use crate::keys::Slot;
 use crate::metrics::CLIENT_LEFT;
 use crate::routes::Pipeline;
@@ -36,7 +35,7 @@ enum Served {
 impl RequestEnd {
     /// A request that starts now.
     pub(crate) fn new(request_id: RequestId, edge: Arc<Edge>) -> Self {
-        let started = clock::now();
+        let started = millstream_clock::now();
         let (served, slot) = (OnceLock::new(), OnceLock::new());
         let num_bytes = AtomicUsize::new(0);
         Self { request_id, started, status: CLIENT_LEFT, served, slot, num_bytes, edge }
@@ -90,7 +89,7 @@ impl RequestEnd {
 impl Drop for RequestEnd {
     fn drop(&mut self) {
         self.edge.bytes.give_back(*self.num_bytes.get_mut());
-        let elapsed = clock::now().saturating_duration_since(self.started);
+        let elapsed = millstream_clock::now().saturating_duration_since(self.started);
         match self.served.get() {
             Some(Served::Pipeline(pipeline)) => pipeline.meter.ended(self.status, elapsed),
             Some(Served::OwnPage) => {}

@@ -15,7 +15,6 @@ use tonic::Status;
 
 use super::answer::{EdgeBody, Stream};
 use super::request_end::RequestEnd;
-use crate::clock;
 use crate::execute::PartReceiver;
 use crate::model::{Failure, StreamPart};
 use crate::protocol::{Exchange, Last, Problem};
@@ -128,7 +127,7 @@ impl PartStream {
                 self.running.exchange.keep_alive()
             }
         };
-        let next = clock::now() + self.running.keep_alive;
+        let next = millstream_clock::now() + self.running.keep_alive;
         self.silence.as_mut().reset(next.into());
         Poll::Ready(Some(bytes))
     }

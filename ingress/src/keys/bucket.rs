@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_burst_passes_then_the_rate_and_the_wait_is_true() {
         let rate = Rate { per_s: 4.0, burst: 3.0 };
-        let start = crate::clock::now();
+        let start = millstream_clock::now();
         let mut bucket = Bucket::full(start);
         for _ in 0..3 {
             assert_eq!(bucket.take(rate, start), Ok(()));
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_rate_next_to_nothing_is_no_panic() {
         let rate = Rate { per_s: f64::MIN_POSITIVE, burst: 1.0 };
-        let now = crate::clock::now();
+        let now = millstream_clock::now();
         let mut bucket = Bucket::full(now);
         assert_eq!(bucket.take(rate, now), Ok(()));
         assert_eq!(bucket.take(rate, now), Err(MAX_WAIT));
@@ -83,7 +83,7 @@ mod tests {
             steps_ms in prop::collection::vec(0_u64..400, 1..200),
         ) {
             let rate = Rate { per_s, burst: f64::from(burst) };
-            let start = crate::clock::now();
+            let start = millstream_clock::now();
             let mut bucket = Bucket::full(start);
             let mut now = start;
             let mut taken: Vec<Instant> = Vec::new();

@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_refusal_uses_nothing_up_and_an_end_gives_its_place_back() {
-        let now = crate::clock::now();
+        let now = millstream_clock::now();
         let limits = Limits::part_of(&key(1.0, 2, 1), 1);
         let mut usage = Usage::new(now);
         assert_eq!(usage.admit(limits, now), Ok(()));

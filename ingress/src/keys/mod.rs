@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use self::limits::{Limits, Refusal, Usage};
-use crate::clock;
 use crate::dispatch::QueueClass;
 use crate::metrics::{KeyMeter, KeyResult};
 use crate::model::Failure;
@@ -66,7 +65,7 @@ impl Keys {
                 return None;
             };
             let account = || {
-                let usage = Mutex::new(Usage::new(clock::now()));
+                let usage = Mutex::new(Usage::new(millstream_clock::now()));
                 Arc::new(Account { usage, meter: KeyMeter::of(&key.name) })
             };
             let key = Key {
@@ -103,7 +102,7 @@ impl Key {
     /// # Errors
     /// What to tell the client when the key is at one of its limits.
     pub(crate) fn admit(&self) -> Result<Slot, Failure> {
-        let refused = self.account.usage.lock().admit(self.limits, clock::now());
+        let refused = self.account.usage.lock().admit(self.limits, millstream_clock::now());
         let (result, message) = match refused {
             Ok(()) => {
                 self.account.meter.count(KeyResult::Admitted);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::Routes;
-use crate::clock;
 use crate::metrics;
 
 /// How often their size is told. A gauge that nobody sets for ten seconds leaves.
@@ -26,7 +25,10 @@ pub(crate) async fn tend_caches(routes: Arc<Routes>) {
             for pipeline in &route.variants {
                 for cache in pipeline.caches.iter() {
                     if sweeps {
-                        cache.sweep(clock::now(), &pipeline.targets[cache.target()].routed_revisions());
+                        cache.sweep(
+                            millstream_clock::now(),
+                            &pipeline.targets[cache.target()].routed_revisions(),
+                        );
                     }
                     *bytes.entry(cache.stage()).or_default() += cache.bytes();
                 }

@@ -2,7 +2,6 @@
 //! moment the last table stays in force as a whole.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_connect::Backoff;
 use millstream_proto::v1;
@@ -14,9 +13,6 @@ use tonic::transport::Channel;
 use super::revisions::Revisions;
 use super::table::Routes;
 use crate::random;
-
-/// Waits before what a table names is asked for again.
-const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(2) };
 
 /// The newest table of a session; `None` before the first.
 pub(super) type Newest = Option<Arc<v1::RouteTable>>;
@@ -58,7 +54,7 @@ impl Follower<'_> {
             tracing::warn!(epoch, number, %error, "a route table is not complete, the last one stays in force");
             // A newer table is not waited for: it may name what can be had.
             failures = failures.saturating_add(1);
-            let wait = BACKOFF.delay(failures, &mut random::rng());
+            let wait = Backoff::REDIAL.delay(failures, &mut random::rng());
             if tokio::time::timeout(wait, tables.changed()).await.is_ok() {
                 tables.mark_changed();
                 return false;

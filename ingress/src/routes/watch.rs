@@ -26,13 +26,12 @@ use super::follow::{Follower, Newest};
 use super::load::{DeploymentLoads, report};
 use super::revisions::Revisions;
 use super::table::Routes;
-use crate::{clock, random};
+use crate::random;
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-const REDIAL: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(2) };
 /// A session that lasted that long was a good one: the next dial waits little.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
 /// Largest table.
@@ -59,11 +58,11 @@ pub(crate) async fn watch(
     routes: Arc<Routes>,
     leave: cell::Sender<Option<Duration>>,
 ) {
-    let mut retries = Retries::new(REDIAL, GOOD_SESSION);
+    let mut retries = Retries::new(Backoff::REDIAL, GOOD_SESSION);
     let (mut epoch, mut cluster_id) = (0, None);
     let mut revisions = Revisions::default();
     loop {
-        let dialled = clock::now();
+        let dialled = millstream_clock::now();
         let session = Session {
             hello: &hello,
             routes: &routes,
@@ -73,7 +72,7 @@ pub(crate) async fn watch(
         };
         let head = heads.current().to_owned();
         let error = session.run(&head, &secret, &mut revisions).await.err();
-        let wait = retries.next_wait(clock::now().duration_since(dialled), &mut random::rng());
+        let wait = retries.next_wait(millstream_clock::now().duration_since(dialled), &mut random::rng());
         if retries.is_first() {
             let error = error
                 .as_ref()

@@ -15,10 +15,9 @@ use millstream_proto::call::{CallRequest, PendingCall, ReplicaClient};
 use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{clock, random};
+use crate::random;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const REDIAL: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(2) };
 /// A connection that lasted so long was a good one: the next dial waits little.
 const GOOD_SESSION: Duration = Duration::from_secs(2);
 
@@ -62,12 +61,12 @@ impl ReplicaClient for RemoteWorker {
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 async fn drive(caller: Caller, site: Site) {
-    let mut retries = Retries::new(REDIAL, GOOD_SESSION);
+    let mut retries = Retries::new(Backoff::REDIAL, GOOD_SESSION);
     loop {
-        let dialled = clock::now();
+        let dialled = millstream_clock::now();
         let Err(error) = session(&caller, &site).await;
         caller.refuse("the replica's worker cannot be reached");
-        let wait = retries.next_wait(clock::now().duration_since(dialled), &mut random::rng());
+        let wait = retries.next_wait(millstream_clock::now().duration_since(dialled), &mut random::rng());
         // Told once per outage, not once per attempt.
         if retries.is_first() {
             tracing::warn!(address = %site.address, error = %chain(&*error), "connection to a worker broke, dialling again");

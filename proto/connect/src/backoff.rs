@@ -18,6 +18,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// Between dials of what an ingress cannot do without.
+    pub const REDIAL: Self = Self { first: Duration::from_millis(50), max: Duration::from_secs(2) };
+
     /// The delay before try number `failures` + 1, where `failures` in a row came before; 0 means no delay. At most
     /// the nominal delay, at least three quarters of it.
     pub fn delay(&self, failures: u32, rng: &mut impl Rng) -> Duration {

@@ -11,7 +11,6 @@ use millstream_calls::ReplicaId;
 use millstream_calls::call::{self, CallRequest, Parts, PendingCall, ReplicaClient, Reply, Timing};
 use millstream_values::{CallError, ErrorClass, Value};
 
-use crate::clock;
 use crate::codec::{BadValue, Decoder, Encoder};
 use crate::frame::{Header, Kind, TOTAL_BYTES};
 use crate::inbox::{Complete, Violation};
@@ -97,7 +96,7 @@ impl Caller {
         self.link.state.lock().calls.is_open = true;
         let mut written = pin!(self.link.written());
         let mut look = tokio::time::interval(LOOK_EVERY);
-        let mut liveness = Liveness::new(clock::now());
+        let mut liveness = Liveness::new(millstream_clock::now());
         let mut pace = Pace::default();
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         loop {
@@ -106,11 +105,11 @@ impl Caller {
                 error = &mut written => return Err(error.into()),
                 read = read(&mut reader, &mut buffer) => {
                     let num_bytes = read?;
-                    liveness.heard(clock::now());
+                    liveness.heard(millstream_clock::now());
                     self.take_in(&mut buffer)?;
                     pace.after(num_bytes).await;
                 }
-                _ = look.tick() => match liveness.look(clock::now()) {
+                _ = look.tick() => match liveness.look(millstream_clock::now()) {
                     Look::Fine => {}
                     Look::Ask => self.link.ping(),
                     Look::Dead => return Err(Broken::Silent),
@@ -200,7 +199,7 @@ impl Caller {
             kind => {
                 let (total, piece) = payload.split_at_checked(TOTAL_BYTES).ok_or(Violation::Pieces)?;
                 let total = u32::from_le_bytes(total.try_into().map_err(|_| Violation::Pieces)?);
-                state.inbox.begin(header.call, kind, total as usize, piece, clock::now())
+                state.inbox.begin(header.call, kind, total as usize, piece, millstream_clock::now())
             }
         };
         state.tell_limits();
@@ -279,7 +278,7 @@ fn not_ours(error: &dyn std::error::Error) -> CallError {
 impl ReplicaClient for Caller {
     fn call(&self, replica: &ReplicaId, request: CallRequest) -> PendingCall {
         let refused = |class, message: String| PendingCall::refused(CallError::not_started(class, message));
-        let left = request.context.deadline.map(|at| at.saturating_duration_since(clock::now()));
+        let left = request.context.deadline.map(|at| at.saturating_duration_since(millstream_clock::now()));
         SCRATCH.with_borrow_mut(|encoder| {
             if let Err(error) = put_start(encoder, replica, &request, left) {
                 encoder.clear();

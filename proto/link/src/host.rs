@@ -15,7 +15,6 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::SCRATCH;
-use crate::clock;
 use crate::codec::{BadValue, Decoder, Encoder};
 use crate::frame::{Header, Kind, TOTAL_BYTES};
 use crate::inbox::{Complete, Violation};
@@ -84,7 +83,7 @@ impl Shared {
     ) -> Result<(), Broken> {
         let mut written = pin!(self.link.written());
         let mut look = tokio::time::interval(LOOK_EVERY);
-        let mut liveness = Liveness::new(clock::now());
+        let mut liveness = Liveness::new(millstream_clock::now());
         let mut pace = Pace::default();
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         loop {
@@ -98,14 +97,14 @@ impl Shared {
                 error = &mut written => return Err(error.into()),
                 read = read(&mut reader, &mut buffer), if !is_full => {
                     let num_bytes = read?;
-                    liveness.heard(clock::now());
+                    liveness.heard(millstream_clock::now());
                     self.take_in(&mut buffer)?;
                     self.link.flush();
                     pace.after(num_bytes).await;
                 }
                 () = closing.cancelled(), if !is_closing => {}
                 () = self.idle.notified(), if is_closing => {}
-                _ = look.tick() => match liveness.look(clock::now()) {
+                _ = look.tick() => match liveness.look(millstream_clock::now()) {
                     // It may have said something that is not read yet.
                     _ if is_full => {}
                     Look::Fine => {}
@@ -117,7 +116,7 @@ impl Shared {
     }
 
     fn take_in(self: &Arc<Self>, buffer: &mut BytesMut) -> Result<(), Broken> {
-        let now = clock::now();
+        let now = millstream_clock::now();
         while let Some(header) = Header::peek(buffer)? {
             let Some(payload) = payload_of(buffer, header) else { break };
             self.take_frame(header, payload, now)?;

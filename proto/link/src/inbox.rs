@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     fn now() -> Instant {
-        crate::clock::now()
+        millstream_clock::now()
     }
 
     fn limits(inbox: &mut Inbox) -> Vec<(u64, u64)> {

@@ -21,7 +21,6 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod caller;
-mod clock;
 mod codec;
 mod frame;
 mod host;

@@ -7,7 +7,6 @@ use bytes::BytesMut;
 use millstream_values::Value;
 use proptest::prelude::*;
 
-use crate::clock;
 use crate::codec::Encoder;
 use crate::frame::{HEADER_BYTES, Header, Kind, TOTAL_BYTES};
 use crate::inbox::Inbox;
@@ -59,7 +58,7 @@ impl World {
             Kind::Piece => self.inbox.piece(call, payload),
             _ if more => {
                 let total = u32::from_le_bytes(payload[..TOTAL_BYTES].try_into().unwrap()) as usize;
-                self.inbox.begin(call, kind, total, &payload[TOTAL_BYTES..], clock::now())
+                self.inbox.begin(call, kind, total, &payload[TOTAL_BYTES..], millstream_clock::now())
             }
             _ => self.inbox.whole(call, length).map(|()| None),
         };

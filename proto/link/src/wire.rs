@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn silence_is_asked_about_and_then_believed_but_not_that_of_our_own_absence() {
-        let start = crate::clock::now();
+        let start = millstream_clock::now();
         let mut liveness = Liveness::new(start);
         let mut look = |ms: u64| liveness.look(start + Duration::from_millis(ms));
         let looks: Vec<_> = (1..=6).map(|at| look(at * 500)).collect();

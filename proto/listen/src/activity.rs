@@ -176,7 +176,7 @@ mod tests {
     type Case<'a> = (&'a str, &'a [(u64, Event)], u64, Verdict);
 
     fn verdict(events: &[(u64, Event)], at_s: u64) -> Verdict {
-        let opened = crate::clock::now();
+        let opened = millstream_clock::now();
         let mut activity = Activity::opened(opened);
         for &(second, event) in events {
             let now = opened + Duration::from_secs(second);

@@ -11,7 +11,6 @@ use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use crate::clock;
 use crate::connection::Busy;
 
 /// Most bytes that are handed over at a time.
@@ -24,7 +23,7 @@ pub(crate) struct Reading(Mutex<Option<Instant>>);
 impl Reading {
     /// Something is there for the client.
     fn offered(&self) {
-        *self.0.lock() = Some(clock::now());
+        *self.0.lock() = Some(millstream_clock::now());
     }
 
     /// The client waits.
@@ -42,7 +41,7 @@ impl Reading {
         loop {
             let Some(since) = *self.0.lock() else { return Poll::Pending };
             let deadline = since + limit;
-            if clock::now() >= deadline {
+            if millstream_clock::now() >= deadline {
                 return Poll::Ready(());
             }
             let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));

@@ -12,8 +12,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio_util::either::Either;
 
+use crate::ConnectionLimits;
 use crate::activity::Activity;
-use crate::{ConnectionLimits, clock};
 
 pub(crate) type Socket = Either<TcpStream, UnixStream>;
 
@@ -59,7 +59,7 @@ impl Connection {
 
     /// Both ends have met: what was read so far came before what is spoken here, and deadlines begin anew.
     pub fn introduced(&self) {
-        self.activity.lock().introduced(clock::now());
+        self.activity.lock().introduced(millstream_clock::now());
     }
 
     /// It has something under way for as long as this is kept.
@@ -84,7 +84,7 @@ impl Connection {
         match result {
             Poll::Ready(Ok(num_bytes)) => self.activity.lock().wrote(*num_bytes),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.activity.lock().blocked(clock::now()),
+            Poll::Pending => self.activity.lock().blocked(millstream_clock::now()),
         }
     }
 }
@@ -104,7 +104,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.activity.lock().request_ended(clock::now());
+        self.activity.lock().request_ended(millstream_clock::now());
     }
 }
 
@@ -116,7 +116,7 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        self.activity.lock().read(&buf.filled()[before..], clock::now());
+        self.activity.lock().read(&buf.filled()[before..], millstream_clock::now());
         Poll::Ready(Ok(()))
     }
 }

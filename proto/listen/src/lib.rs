@@ -8,7 +8,6 @@
 
 mod activity;
 mod body;
-mod clock;
 mod connection;
 mod descriptors;
 pub mod http;

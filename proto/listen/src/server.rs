@@ -21,7 +21,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::activity::{Activity, Verdict};
 use crate::connection::Socket;
 use crate::descriptors::{Descriptors, renumbered};
-use crate::{Connection, ConnectionLimits, clock};
+use crate::{Connection, ConnectionLimits};
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
@@ -180,7 +180,7 @@ async fn accept<F, Fut>(
             accepted = accept_one(&listener, &places, &connections) => accepted,
         };
         let are_short = accepted.as_ref().map_or(true, |accepted| descriptors.are_short(&accepted.socket));
-        let now = clock::now();
+        let now = millstream_clock::now();
         if are_short && told.is_none_or(|told| now.duration_since(told) > TOLD_PAUSE) {
             told = Some(now);
             tracing::warn!(
@@ -298,7 +298,7 @@ impl Connections {
     {
         let Accepted { socket, peer, place } = accepted;
         let (drain, closing) = oneshot::channel();
-        let activity = Arc::new(Mutex::new(Activity::opened(clock::now())));
+        let activity = Arc::new(Mutex::new(Activity::opened(millstream_clock::now())));
         let served = serve(Connection::new(socket, peer, activity.clone(), limits, closing));
         let connections = self.clone();
         // The lock is held until the entry is in: a connection that ends at once must find it.
@@ -316,7 +316,7 @@ impl Connections {
 
     /// Ends what is no longer worth keeping.
     fn judge(&self, limits: &ConnectionLimits) {
-        let now = clock::now();
+        let now = millstream_clock::now();
         self.open.lock().retain(|_, open| {
             let verdict = open.activity.lock().verdict(limits, now);
             match verdict {

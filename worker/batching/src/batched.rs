@@ -13,7 +13,6 @@ use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass};
 use parking_lot::Mutex;
 
-use crate::clock;
 use crate::engine::{BatchEngine, Company, Preparing};
 use crate::waiting_calls::{Open, Queued, WaitingCalls, Work};
 
@@ -35,7 +34,7 @@ impl<E: BatchEngine> Batched<E> {
     /// Runs calls on the lanes of `engine` by these settings.
     #[must_use]
     pub fn lanes(engine: E, lanes: Vec<E::Lane>, batch: Batch) -> Vec<Self> {
-        Self::with_clock(engine, lanes, batch, clock::now)
+        Self::with_clock(engine, lanes, batch, millstream_clock::now)
     }
 
     /// The same on a clock of the caller's.

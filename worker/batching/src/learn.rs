@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn start() -> Instant {
-        crate::clock::now() + Duration::from_secs(3600)
+        millstream_clock::now() + Duration::from_secs(3600)
     }
 
     #[test]

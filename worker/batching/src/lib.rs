@@ -10,7 +10,6 @@
 #![forbid(unsafe_code)]
 
 mod batched;
-mod clock;
 pub mod decide;
 mod engine;
 pub mod learn;

@@ -12,7 +12,7 @@ use millstream_values::{CallError, ErrorClass};
 
 use crate::shared::{Event, Load, Runner, Shared, not_serving};
 use crate::slots::{Refusal, SharedSlot};
-use crate::{clock, tasks, thread};
+use crate::{tasks, thread};
 
 /// What a replica runs by. All but the name may change while it runs.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ impl Replica {
     #[must_use]
     pub fn call(&self, request: CallRequest) -> PendingCall {
         let shared = &self.0;
-        let arrived = clock::now();
+        let arrived = millstream_clock::now();
         if request.context.deadline.is_some_and(|deadline| deadline <= arrived) {
             let text = "the deadline had passed before the call began";
             return PendingCall::refused(CallError::not_started(ErrorClass::DeadlineExceeded, text));

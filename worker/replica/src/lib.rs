@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
-mod clock;
 mod host;
 mod panics;
 mod queue;

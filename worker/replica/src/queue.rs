@@ -187,11 +187,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock;
 
     fn call(text: &str, change: impl FnOnce(&mut Call)) -> (Call, PendingCall) {
         let (reply, pending) = channel(Parts::Unwanted);
-        let mut call = Call::new(Value::from(text), reply, clock::now());
+        let mut call = Call::new(Value::from(text), reply, millstream_clock::now());
         change(&mut call);
         (call, pending)
     }
@@ -208,7 +207,7 @@ mod tests {
     }
 
     fn taken(queue: &Queue, progress: Progress, room: usize) -> Vec<String> {
-        let calls = queue.take(0, progress, room, clock::now());
+        let calls = queue.take(0, progress, room, millstream_clock::now());
         calls.iter().map(|call| call.inputs.as_text().unwrap().to_owned()).collect()
     }
 
@@ -253,7 +252,7 @@ mod tests {
         let (queue, _pending) =
             queue_of(vec![call("a", |_| ()), call("lone", |call| call.alone = true), call("b", |_| ())]);
         let take = |lane| {
-            let calls = queue.take(lane, Progress::Idle, 1, clock::now());
+            let calls = queue.take(lane, Progress::Idle, 1, millstream_clock::now());
             calls.iter().map(|call| call.inputs.as_text().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let receive = |lane| assert_eq!(queue.receive(lane, Progress::Idle), Received::News);
@@ -278,9 +277,9 @@ mod tests {
     #[test]
     fn an_idle_engine_waits_for_news_and_a_waiting_one_for_its_time() {
         let queue = Queue::default();
-        let until = clock::now() + Duration::from_millis(5);
+        let until = millstream_clock::now() + Duration::from_millis(5);
         assert_eq!(queue.receive(0, Progress::Waiting { until }), Received::News);
-        assert!(clock::now() >= until);
+        assert!(millstream_clock::now() >= until);
         for news in [|queue: &Queue| queue.wake(), |queue: &Queue| queue.set_batch(Batch::default())] {
             std::thread::scope(|scope| {
                 let engine = scope.spawn(|| queue.receive(0, Progress::Idle));

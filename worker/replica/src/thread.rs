@@ -12,7 +12,7 @@ use millstream_engine::{Engine, LoadError, Progress, StepWatch, SteppingEngine};
 use crate::panics::panic_text;
 use crate::queue::Received;
 use crate::shared::{Event, Load, Runner, Shared};
-use crate::{clock, tasks};
+use crate::tasks;
 
 /// Starts the first thread. It lives until the replica ends, or for a concurrent engine until that is loaded.
 pub(crate) fn spawn(name: &str, shared: Arc<Shared>, load: Load) -> io::Result<()> {
@@ -120,7 +120,7 @@ struct Watch {
 
 impl StepWatch for Watch {
     fn computes(&self, units: usize) {
-        self.shared.watchdog.computes(self.lane, units, clock::now());
+        self.shared.watchdog.computes(self.lane, units, millstream_clock::now());
     }
 
     fn has_more(&self) {
@@ -135,11 +135,11 @@ fn serve(number: usize, lane: &mut dyn SteppingEngine, shared: &Shared) {
         if let Some(batch) = shared.queue.new_batch() {
             lane.set_batch(&batch);
         }
-        let calls = shared.queue.take(number, progress, lane.room(), clock::now());
+        let calls = shared.queue.take(number, progress, lane.room(), millstream_clock::now());
         shared.running(&calls);
-        shared.watchdog.begin(number, clock::now());
+        shared.watchdog.begin(number, millstream_clock::now());
         let stepped = lane.step(calls);
-        shared.watchdog.end(number, stepped.num_inputs, clock::now());
+        shared.watchdog.end(number, stepped.num_inputs, millstream_clock::now());
         progress = stepped.progress;
         if let Ok(size @ 1..) = u32::try_from(stepped.num_inputs) {
             shared.batch_sizes.record(size);
@@ -154,7 +154,7 @@ async fn watch(shared: Arc<Shared>) {
         if shared.stop.run_until_cancelled(pause).await.is_none() {
             return;
         }
-        if let Some(limit) = shared.watchdog.overdue(clock::now()) {
+        if let Some(limit) = shared.watchdog.overdue(millstream_clock::now()) {
             let reason = format!(
                 "a step of the engine has not come back for {limit:?}; if the model needs that long, set a longer `step_timeout`"
             );

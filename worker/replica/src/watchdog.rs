@@ -101,13 +101,12 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn after(steps: &[(u32, usize)]) -> (Watchdog, Instant) {
         let watchdog = Watchdog::default();
-        let mut now = clock::now();
+        let mut now = millstream_clock::now();
         for &(ms, units) in steps {
             now += MS;
             watchdog.begin(0, now);

@@ -14,7 +14,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { lifecycle: Lifecycle::default(), now: crate::clock::now(), rng: SmallRng::seed_from_u64(1) }
+        Self {
+            lifecycle: Lifecycle::default(),
+            now: millstream_clock::now(),
+            rng: SmallRng::seed_from_u64(1),
+        }
     }
 
     /// What an event leads to, in short words.

@@ -141,7 +141,7 @@ async fn a_full_replica_refuses() {
 async fn a_passed_deadline_costs_no_work() {
     let bench = Bench::new().await;
     bench.start("a", &testing::echo_spec("echo")).await;
-    let request = request("hello").until(Some(clock::now()));
+    let request = request("hello").until(Some(millstream_clock::now()));
     let error = failure(bench.table.call(&"a".into(), request).next().await);
     assert_eq!((error.class, error.started), (ErrorClass::DeadlineExceeded, Started::No));
 }

@@ -10,7 +10,6 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::address;
-use crate::clock;
 use crate::exit::Failure;
 use crate::global::ClearText;
 
@@ -131,7 +130,9 @@ impl Target {
         let answer = NotLeading::of(status)?;
         let is_allowed =
             |leader: &String| address::check(std::slice::from_ref(leader), self.clear_text).is_ok();
-        if !answer.leader.as_ref().is_none_or(is_allowed) || clock::now() + ELECTION_PAUSE >= deadline {
+        if !answer.leader.as_ref().is_none_or(is_allowed)
+            || millstream_clock::now() + ELECTION_PAUSE >= deadline
+        {
             return None;
         }
         if !self.heads.follow(answer.leader) {

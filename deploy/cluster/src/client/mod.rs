@@ -24,7 +24,7 @@ pub(crate) use self::watch::StatusWatch;
 use crate::data_dir::DataDir;
 use crate::exit::Failure;
 use crate::global::{ClearText, Global};
-use crate::{clock, token};
+use crate::token;
 
 /// How long a head may take for what it only looks up or writes down.
 const SHORT: Duration = Duration::from_secs(5);
@@ -238,11 +238,11 @@ impl Client {
         message: Q,
         method: impl AsyncFn(&mut Service, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<Response<A>, Status> {
-        let deadline = clock::now() + limit;
+        let deadline = millstream_clock::now() + limit;
         let asked = async {
             loop {
                 let mut request = Request::new(message.clone());
-                request.set_timeout(deadline.saturating_duration_since(clock::now()));
+                request.set_timeout(deadline.saturating_duration_since(millstream_clock::now()));
                 let status = match method(&mut self.service, request).await {
                     Ok(answer) => return Ok(answer),
                     Err(status) => status,

@@ -8,7 +8,6 @@ use tonic::Streaming;
 
 use super::connection::{KeepAlive, Service, Target};
 use super::{parse, within};
-use crate::clock;
 use crate::exit::Failure;
 
 /// How long a head may take to open the stream: it does so before it looks anything up.
@@ -34,7 +33,7 @@ impl StatusWatch {
 
     /// Opens the stream at the head of this connection, or at the one that it says leads.
     async fn open_on(mut target: Target, mut service: Service) -> Result<Self, Failure> {
-        let deadline = clock::now() + ELECTION_TIMEOUT;
+        let deadline = millstream_clock::now() + ELECTION_TIMEOUT;
         loop {
             let status = match within(OPEN_TIMEOUT, service.watch_status(v1::StatusRequest {})).await {
                 Ok(stream) => return Ok(Self { target, stream: stream.into_inner(), _service: service }),
@@ -56,7 +55,7 @@ impl StatusWatch {
                 Err(status) => status,
             };
             // A head whose term is over tells who leads now.
-            let deadline = clock::now() + ELECTION_TIMEOUT;
+            let deadline = millstream_clock::now() + ELECTION_TIMEOUT;
             let redirected = self.target.redirected(&status, KeepAlive::WATCH, deadline).await;
             let service = redirected.ok_or_else(|| self.target.failure(&status))?;
             *self = Self::open_on(self.target.clone(), service).await?;

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::Output;
-use crate::{clock, style};
+use crate::style;
 
 /// Flags of `cluster explain`.
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(crate) async fn run(global: &Global, args: &ExplainArgs) -> Result<(), Failu
     let (mut events, head_now) = client.explain(&args.target).await?;
     if let Some(since) = args.since {
         // Events carry the head's time, and this machine's clock may show another.
-        let start = head_now.unwrap_or_else(clock::system_time).checked_sub(since);
+        let start = head_now.unwrap_or_else(millstream_clock::system_time).checked_sub(since);
         events.retain(|event| start.is_none_or(|start| at(event) >= start));
     }
     // What is about the whole pipeline or the cluster concerns a target that is a slip of the pen too.

@@ -14,7 +14,7 @@ use crate::dispatch::router::Locality;
 const LIMITS: PoolLimits = PoolLimits { max_ongoing: 2, max_queued: Some(3), near_room: 1 };
 
 fn pool_of(keys: &[Key]) -> (Pool, Instant, SmallRng) {
-    let (now, mut rng) = (crate::clock::now(), SmallRng::seed_from_u64(3));
+    let (now, mut rng) = (millstream_clock::now(), SmallRng::seed_from_u64(3));
     let mut pool = Pool::new(LIMITS);
     assert!(pool.set_replicas(members(keys), &[], now, &mut rng).is_empty());
     (pool, now, rng)
@@ -36,7 +36,7 @@ fn shares(of: &[(u64, u16)]) -> Vec<TrafficShare> {
 
 #[test]
 fn a_request_goes_to_no_replica_that_cannot_answer_it() {
-    let (now, mut rng) = (crate::clock::now(), SmallRng::seed_from_u64(3));
+    let (now, mut rng) = (millstream_clock::now(), SmallRng::seed_from_u64(3));
     let mut pool = Pool::new(LIMITS);
     let apart =
         |key, revision| Member { answers: [revision].into_iter().collect(), ..member(key, &[revision]) };
@@ -296,7 +296,7 @@ proptest! {
     #[test]
     fn capacity_is_kept_and_every_request_is_granted_at_most_once(steps in steps(), seed: u64) {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let mut now = crate::clock::now();
+        let mut now = millstream_clock::now();
         let mut pool = Pool::new(LIMITS);
         let mut ledger = Ledger::default();
         for step in steps {

@@ -84,7 +84,7 @@ impl Bench {
     }
 
     fn taking(takes: Duration, batch: Batch) -> Self {
-        let clock = Arc::new(Mutex::new(clock::now()));
+        let clock = Arc::new(Mutex::new(millstream_clock::now()));
         let runs = Arc::<Mutex<Vec<Vec<i64>>>>::default();
         let companies = Mutex::default();
         let engine = Doubling { runs: runs.clone(), companies, clock: clock.clone(), takes };
@@ -136,7 +136,7 @@ fn prioritized(numbers: &[i64], priority: Priority) -> (Call, PendingCall) {
     let (reply, pending) = channel(Parts::Wanted);
     let inputs = Value::list(numbers.iter().map(|&number| Value::Int(number)));
     // Not before the engine's clock, which then counts.
-    let arrived = clock::now() + Duration::from_secs(3600);
+    let arrived = millstream_clock::now() + Duration::from_secs(3600);
     (Call { priority, ..Call::new(inputs, reply, arrived) }, pending)
 }
 
@@ -277,7 +277,7 @@ fn calls_take_turns_so_that_nobody_waits_for_the_whole_of_a_large_one() {
 
 #[test]
 fn lanes_share_the_calls_and_know_whether_they_are_alone() {
-    let clock = Arc::new(Mutex::new(clock::now()));
+    let clock = Arc::new(Mutex::new(millstream_clock::now()));
     let engine = Doubling {
         runs: Arc::default(),
         companies: Mutex::default(),

@@ -8,7 +8,7 @@ const NO_PREFERENCE: Limits<'static> =
 const PREFERRING: Limits<'static> = Limits { preferred_sizes: &[2, 6], ..NO_PREFERENCE };
 
 fn start() -> Instant {
-    crate::clock::now() + Duration::from_secs(3600)
+    millstream_clock::now() + Duration::from_secs(3600)
 }
 
 /// Calls of one part each: inputs, group, seconds before now.

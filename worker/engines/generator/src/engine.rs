@@ -17,7 +17,6 @@ use rand::rngs::StdRng;
 use rayon::ThreadPool;
 use tokenizers::Tokenizer;
 
-use crate::clock;
 use crate::decoder::{Cache, Decoder};
 use crate::request::{GenerateCall, Prompt};
 use crate::sampler::{Sampling, choose};
@@ -163,7 +162,7 @@ impl Sequence {
             Finish::Length => "length",
         };
         if let Some((waited, started)) = self.timing {
-            let ran = clock::now().saturating_duration_since(started);
+            let ran = millstream_clock::now().saturating_duration_since(started);
             self.reply.timing(Timing { waited, ran });
         }
         self.reply.finish(Ok(Value::map([
@@ -188,11 +187,11 @@ impl GeneratorEngine {
         if call.is_cancelled() {
             return;
         }
-        if call.deadline.is_some_and(|deadline| deadline <= clock::now()) {
+        if call.deadline.is_some_and(|deadline| deadline <= millstream_clock::now()) {
             return call.reply.finish(Err(too_late()));
         }
         let Call { inputs, arrived, deadline, answer, timed, reply, .. } = call;
-        let started = clock::now();
+        let started = millstream_clock::now();
         match self.prefill(&inputs) {
             Ok((request, cache, logits, max_tokens)) => {
                 #[expect(clippy::disallowed_methods, reason = "a client that gives no seed gets a new one")]
@@ -258,7 +257,7 @@ impl GeneratorEngine {
 
     /// Drops sequences that nobody waits for any more.
     fn drop_dead(&mut self) {
-        let now = clock::now();
+        let now = millstream_clock::now();
         for sequence in std::mem::take(&mut self.active) {
             if sequence.reply.is_cancelled() {
                 continue;
@@ -335,7 +334,7 @@ impl SteppingEngine for GeneratorEngine {
             Progress::Idle
         } else if self.active.iter().all(|sequence| sequence.reply.is_behind()) {
             // Woken when a client has read on.
-            Progress::Waiting { until: clock::now() + MAX_PAUSE }
+            Progress::Waiting { until: millstream_clock::now() + MAX_PAUSE }
         } else {
             Progress::Busy
         };

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
-mod clock;
 mod config;
 mod decoder;
 mod engine;

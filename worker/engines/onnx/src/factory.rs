@@ -9,7 +9,7 @@ use millstream_pipelines::{Device, Task};
 use ort::environment::Environment;
 
 use crate::library::{Places, places};
-use crate::model::Model;
+use crate::model::{Model, Opening};
 use crate::runtime;
 use crate::tensor_engine::TensorEngine;
 use crate::text_encoder::OnnxEncoder;
@@ -18,6 +18,8 @@ use crate::text_encoder::OnnxEncoder;
 #[derive(Debug, Clone)]
 pub struct OnnxFactory {
     places: Places,
+    /// Where files without a name go; `None` for the system's folder.
+    scratch: Option<PathBuf>,
 }
 
 impl OnnxFactory {
@@ -31,13 +33,14 @@ impl OnnxFactory {
         data_dir: &Path,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Self {
-        Self::with_places(places(onnxruntime.as_deref(), data_dir, variable))
+        let places = places(onnxruntime.as_deref(), data_dir, variable);
+        Self { places, scratch: Some(data_dir.to_path_buf()) }
     }
 
     /// Looks for the library in `places`.
     #[must_use]
     pub fn with_places(places: Places) -> Self {
-        Self { places }
+        Self { places, scratch: None }
     }
 
     /// Loads the library if that has not been done, and gives ONNX Runtime's environment, of which a process can have
@@ -77,7 +80,14 @@ impl EngineFactory for OnnxFactory {
             task => Some(TextModel::load(&tokenizer_dir(&file, args), task)?),
         };
         (args.progress)(&format!("loading {}", file.file_name().unwrap_or_default().display()));
-        let lanes = Model::open(&environment, &file, args.threads.max(1), args.num_lanes())?;
+        let lanes = Model::open(&Opening {
+            environment: &environment,
+            file: &file,
+            threads: args.threads.max(1),
+            num_lanes: args.spec.lanes.map(|_| args.num_lanes()),
+            models: args.models,
+            scratch: self.scratch.as_deref(),
+        })?;
         let Some(text) = text else {
             return Ok(Engine::lanes(TensorEngine::lanes(lanes, args.spec)?));
         };

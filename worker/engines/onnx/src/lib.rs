@@ -4,7 +4,9 @@
 //! else still runs. The map of this crate:
 //!
 //! - `library`, `runtime`: where the library is looked for; loading it, once per process.
-//! - `external`, `model`, `bridge`: a model's file, its session, tensors in and out without needless copies.
+//! - `outline`, `external`: what a model's file says of its tensors; those that it keeps in other files.
+//! - `model`, `session`, `shared`, `bridge`: a model's lanes, their sessions, the weights that these share, tensors in and out
+//!   without needless copies.
 //! - `port`, `convert`, `pack`: plain functions that check a call against the model, and join and split calls.
 //! - `tensor_engine`, `text_encoder`: the two kinds of engine; texts are left to `millstream-engine-text`.
 #![forbid(unsafe_code)]
@@ -16,10 +18,15 @@ mod external;
 mod factory;
 mod library;
 mod model;
+mod outline;
 mod pack;
 mod port;
 mod runtime;
+mod session;
+mod shared;
 mod tensor_engine;
+#[cfg(test)]
+mod testing;
 mod text_encoder;
 
 pub use factory::OnnxFactory;

@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use millstream_batching::Company;
-use millstream_engine::LoadError;
+use millstream_engine::{LoadError, ModelStore};
+use millstream_model_files::open;
 use millstream_values::Tensor;
 use ort::environment::Environment;
-use ort::logging::LogLevel;
-use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, ValueType};
 use parking_lot::Mutex;
@@ -16,9 +15,10 @@ use parking_lot::Mutex;
 use crate::bridge::{copy_out, dtype_of, lend};
 use crate::external::external_files;
 use crate::port::{Dim, Port};
+use crate::session::{self, path_of};
+use crate::shared::{MIN_SHARED_BYTES, SharedModel};
 
 /// An opened model: what it takes and gives, which its lanes share.
-#[derive(Debug)]
 pub(crate) struct Model {
     /// What it takes, in its own order.
     pub(crate) inputs: Vec<Port>,
@@ -26,10 +26,26 @@ pub(crate) struct Model {
     pub(crate) outputs: Vec<Port>,
     /// Bytes of its weights on disk.
     pub(crate) num_bytes: u64,
+    /// What its sessions share, kept for the replicas to come.
+    _shared: Option<Arc<SharedModel>>,
+}
+
+/// A model that is to be opened.
+pub(crate) struct Opening<'a> {
+    pub(crate) environment: &'a Environment,
+    pub(crate) file: &'a Path,
+    /// What it may compute on, at least 1.
+    pub(crate) threads: usize,
+    /// How many lanes were asked for.
+    pub(crate) num_lanes: Option<usize>,
+    /// What replicas of one model share.
+    pub(crate) models: &'a ModelStore,
+    /// A folder for files without a name; `None` for that of the system.
+    pub(crate) scratch: Option<&'a Path>,
 }
 
 /// What runs a model, one run at a time: a session with one thread, and one with all threads that the lanes share for runs that have
-/// no company. Their packed weights are the same.
+/// no company. They share the model's weights.
 pub(crate) struct Lane {
     model: Arc<Model>,
     own: Session,
@@ -70,32 +86,43 @@ impl From<ort::Error> for RunError {
 }
 
 impl Model {
-    /// Opens the model in `file`, to be run on `threads` threads by so many lanes.
+    /// Opens a model: its lanes.
     ///
     /// # Errors
     /// [`LoadError::Model`] for files that ONNX Runtime does not read or that keep weights outside their folder,
     /// [`LoadError::Unsupported`] for inputs that are not tensors of numbers.
-    pub(crate) fn open(
-        environment: &Environment,
-        file: &Path,
-        threads: usize,
-        num_lanes: usize,
-    ) -> Result<Vec<Lane>, LoadError> {
-        let external = external_files(file)?;
+    pub(crate) fn open(opening: &Opening<'_>) -> Result<Vec<Lane>, LoadError> {
+        let Opening { environment, file, threads, models, scratch, .. } = *opening;
+        let source = open(file)?;
+        let external = external_files(&source, file)?;
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
         let num_bytes = size(file) + external.iter().map(|path| size(path)).sum::<u64>();
-        let weights = PrepackedWeights::new();
+        let refused = |error: ort::Error| {
+            let reason = error.message();
+            LoadError::Model(format!("ONNX Runtime does not read `{}`: {reason}", file.display()))
+        };
+        // What was opened and checked is what is read; only a model with files beside it must be read by its name.
+        let path = if external.is_empty() { path_of(&source, file) } else { file.to_path_buf() };
+        let is_shared = external.is_empty() && SharedModel::is_worth_it(num_bytes);
+        let shared = if is_shared {
+            let (dir, name) = (file.parent().unwrap_or(Path::new(".")), file.file_name().unwrap_or_default());
+            let load = || SharedModel::of(environment, &path, scratch).map_err(refused);
+            Some(models.get_or_load("onnx", name.to_string_lossy(), dir, load)?)
+        } else {
+            None
+        };
         let open = |threads| {
-            session(environment, file, threads, &weights).map_err(|error| {
-                LoadError::Model(format!(
-                    "ONNX Runtime does not read `{}`: {}",
-                    file.display(),
-                    error.message()
-                ))
-            })
+            let opened = match &shared {
+                Some(shared) => shared.session(environment, threads),
+                None => session::of_file(environment, threads, &path),
+            };
+            opened.map_err(refused)
         };
         let first = open(threads)?;
-        let model = Arc::new(Self::of(&first, file, num_bytes)?);
+        let model = Arc::new(Self::of(&first, file, num_bytes, shared.clone())?);
+        // Each lane of a large model that does not share its weights would have them once more.
+        let num_default = if is_shared || num_bytes < MIN_SHARED_BYTES { threads } else { 1 };
+        let num_lanes = opening.num_lanes.unwrap_or(num_default);
         if num_lanes <= 1 {
             return Ok(vec![Lane { model, own: first, whole: None }]);
         }
@@ -104,7 +131,12 @@ impl Model {
         (0..num_lanes).map(lane).collect()
     }
 
-    fn of(session: &Session, file: &Path, num_bytes: u64) -> Result<Self, LoadError> {
+    fn of(
+        session: &Session,
+        file: &Path,
+        num_bytes: u64,
+        shared: Option<Arc<SharedModel>>,
+    ) -> Result<Self, LoadError> {
         let inputs = session.inputs().iter().map(|outlet| port(outlet, "input")).collect::<Result<_, _>>()?;
         let mut outputs = Vec::new();
         for outlet in session.outputs() {
@@ -119,7 +151,7 @@ impl Model {
                 file.display()
             )));
         }
-        Ok(Self { inputs, outputs, num_bytes })
+        Ok(Self { inputs, outputs, num_bytes, _shared: shared })
     }
 }
 
@@ -162,37 +194,6 @@ impl Lane {
             None => read(&self.own.run(inputs)?),
         }
     }
-}
-
-/// Threads wait instead of spinning: replicas share their cores with one another and with the servers, and a thread that
-/// spins for its neighbour's work takes the core that the neighbour needs.
-fn session(
-    environment: &Environment,
-    file: &Path,
-    threads: usize,
-    weights: &PrepackedWeights,
-) -> ort::Result<Session> {
-    Session::builder(environment)?
-        .with_prepacked_weights(weights)
-        .map_err(plain)?
-        .with_optimization_level(GraphOptimizationLevel::Level3)
-        .map_err(plain)?
-        .with_intra_threads(threads)
-        .map_err(plain)?
-        .with_inter_threads(1)
-        .map_err(plain)?
-        .with_intra_op_spinning(false)
-        .map_err(plain)?
-        // What fails is told by the run's own error; its log would tell it once more, for every bad input of a client.
-        .with_log_level(LogLevel::Fatal)
-        .map_err(plain)?
-        .commit_from_file(file)
-}
-
-/// Drops the builder that an option's error carries for recovery.
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn plain<R>(error: ort::Error<R>) -> ort::Error {
-    ort::Error::new_with_code(error.code(), error.message().to_owned())
 }
 
 /// What an outlet of the graph takes or gives.

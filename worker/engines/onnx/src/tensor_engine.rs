@@ -285,36 +285,33 @@ fn small_number(dtype: DType, at: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use millstream_engine::ModelStore;
 
     use super::*;
-    use crate::library::Places;
-    use crate::runtime;
+    use crate::model::Opening;
+    use crate::testing;
 
     #[test]
     fn only_models_with_independent_rows_run_calls_together() {
-        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let models = std::env::var_os("MILLSTREAM_TEST_MODELS")
-            .map_or_else(|| crate_dir.join("../../../target/test-models"), Into::into);
-        let places = Places { explicit: Some((models.join("lib"), "the test")), folders: Vec::new() };
-        let files = match places.find() {
-            Ok(files) => files,
-            Err(error) => {
-                assert!(std::env::var_os("CI").is_none(), "{error}");
-                eprintln!("skipped: {error}");
-                return;
-            }
-        };
-        let environment = runtime::environment(&files).unwrap();
-        let classifier = "../../../pipelines/models/tabular-classifier/model.onnx";
+        let Some(environment) = testing::environment() else { return };
+        let classifier = "../../../../../pipelines/models/tabular-classifier/model.onnx";
         for (file, joins) in [
-            ("tests/data/linear.onnx", true),
-            ("tests/data/lookup.onnx", true),
-            ("tests/data/types.onnx", true),
+            ("linear.onnx", true),
+            ("lookup.onnx", true),
+            ("types.onnx", true),
             (classifier, true),
-            ("tests/data/running_sum.onnx", false),
+            ("running_sum.onnx", false),
         ] {
-            let mut lane = Model::open(&environment, &crate_dir.join(file), 1, 1).unwrap().remove(0);
+            let mut lane = Model::open(&Opening {
+                environment: &environment,
+                file: &testing::data(file),
+                threads: 1,
+                num_lanes: None,
+                models: &ModelStore::default(),
+                scratch: None,
+            })
+            .unwrap()
+            .remove(0);
             let (model, answer) = (lane.model().clone(), Map::new());
             let engine = TensorEngine {
                 ports: model.inputs.clone(),

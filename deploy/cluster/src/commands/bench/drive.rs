@@ -12,7 +12,6 @@ use super::pace::{self, Mode};
 use super::record::{ErrorKind, Outcome, Recorder, Summary};
 use super::report::End;
 use super::settings::Settings;
-use crate::clock;
 
 /// Longest sleep of the thread that keeps the pace, so that it notices that the run was ended.
 const MAX_SLEEP: Duration = Duration::from_millis(50);
@@ -36,7 +35,7 @@ impl Run {
         Arc::new(Self {
             client,
             recorder,
-            start: clock::now(),
+            start: millstream_clock::now(),
             stopped: AtomicBool::new(false),
             next: AtomicU64::new(0),
         })
@@ -69,7 +68,7 @@ impl Run {
 
     /// The time since the start.
     pub(super) fn elapsed(&self) -> Duration {
-        clock::since(self.start)
+        millstream_clock::since(self.start)
     }
 
     /// What was asked for.

@@ -13,7 +13,7 @@ use super::{read, refused};
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::Output;
-use crate::{clock, style};
+use crate::style;
 
 /// Most seeds in one run.
 const MAX_SEEDS: u64 = 10_000;
@@ -84,7 +84,7 @@ fn run_seeds(setup: &Setup<'_>, seeds: &[u64]) -> Vec<Outcome> {
         ProgressBar::hidden()
     };
     let next = AtomicUsize::new(0);
-    let start = clock::now();
+    let start = millstream_clock::now();
     let work = || {
         let mut done = Vec::new();
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -95,7 +95,7 @@ fn run_seeds(setup: &Setup<'_>, seeds: &[u64]) -> Vec<Outcome> {
                 bar.inc(now.saturating_sub(told));
                 told = now;
             };
-            done.push(simulate(setup, *seed, || clock::since(start), progress));
+            done.push(simulate(setup, *seed, || millstream_clock::since(start), progress));
         }
         done
     };

@@ -48,6 +48,18 @@ def graphs() -> None:
     # A bad index makes the whole run fail.
     save("lookup", [node("Gather", ["table", "ids"], ["rows"])], [("ids", INT64, ["batch", "n"])],
          [("rows", FLOAT, ["batch", "n", 2])], {"table": np.arange(8, dtype=np.float32).reshape(4, 2)})
+    # A weight that ONNX Runtime transposes in place, as it takes both transpositions away.
+    save(
+        "transposed",
+        [
+            node("Transpose", ["x"], ["turned"], perm=[0, 2, 1]),
+            node("Add", ["turned", "bias"], ["moved"]),
+            node("Transpose", ["moved"], ["y"], perm=[0, 2, 1]),
+        ],
+        [("x", FLOAT, ["batch", 64, 32])],
+        [("y", FLOAT, ["batch", 64, 32])],
+        {"bias": np.arange(2048, dtype=np.float32).reshape(1, 32, 64)},
+    )
     # Two inputs whose axes bear the same names.
     save("add", [node("Add", ["a", "b"], ["sum"])], [("a", FLOAT, ["batch", "n"]), ("b", FLOAT, ["batch", "n"])],
          [("sum", FLOAT, ["batch", "n"])])

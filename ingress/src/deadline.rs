@@ -1,16 +1,8 @@
-//! The one place of this crate that reads a clock. It follows tokio's, so that tests may pause it.
+//! Work with a deadline, for the request path.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
-
-/// The present instant.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads the clock")]
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
 
 /// The deadline came first.
 #[derive(Debug)]

@@ -1,0 +1,212 @@
+//! What a model's file says of its tensors, without their contents.
+//!
+//! The file is protobuf (onnx.proto of the ONNX specification): this walks the messages that can hold tensors and skips
+//! all else, weights included, without reading them.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
+
+/// Graphs within graphs deeper than this are refused.
+const MAX_DEPTH: usize = 64;
+/// Longest name of a file or of a tensor.
+const MAX_NAME_BYTES: u64 = 4096;
+/// A tensor with more dimensions is none of ours.
+const MAX_DIMS: usize = 16;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Outline {
+    /// The files outside that hold contents of tensors, each once.
+    pub(crate) locations: Vec<String>,
+    /// The weights of all graphs of the model.
+    pub(crate) initializers: Vec<Initializer>,
+    /// The inputs of all graphs. A weight of the same name is a default that a call may replace.
+    pub(crate) inputs: Vec<String>,
+}
+
+/// A weight of a graph (`TensorProto` of onnx.proto).
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Initializer {
+    pub(crate) name: String,
+    pub(crate) dims: Vec<i64>,
+    /// `TensorProto.DataType`.
+    pub(crate) data_type: u64,
+    /// Where its elements are in the file, if they are there as they are in memory.
+    pub(crate) raw_data: Option<Range<u64>>,
+    /// Whether it belongs to the model's own graph, and not to one within that.
+    pub(crate) is_of_main_graph: bool,
+}
+
+impl Outline {
+    /// Reads a model's file from its start.
+    ///
+    /// # Errors
+    /// When it is not protobuf of that form.
+    pub(crate) fn read(source: &File) -> io::Result<Self> {
+        let end = source.metadata()?.len();
+        let mut source = BufReader::new(source);
+        source.seek(SeekFrom::Start(0))?;
+        let mut walker = Walker { source, at: 0, found: Self::default() };
+        walker.message(Kind::Model, end, 0)?;
+        let mut found = walker.found;
+        found.locations.sort_unstable();
+        found.locations.dedup();
+        Ok(found)
+    }
+}
+
+/// Messages of onnx.proto on the way to a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Model,
+    Graph,
+    Node,
+    Attribute,
+    Function,
+    Training,
+    SparseTensor,
+    Initializer,
+    Tensor,
+    Entry,
+    Input,
+}
+
+/// The message in field `number` of a message, if it is one of these.
+fn child(kind: Kind, number: u64) -> Option<Kind> {
+    Some(match (kind, number) {
+        (Kind::Model, 7) => Kind::Graph,
+        (Kind::Model, 20) => Kind::Training,
+        (Kind::Model, 25) => Kind::Function,
+        (Kind::Training, 1 | 2) => Kind::Graph,
+        (Kind::Graph, 1) | (Kind::Function, 7) => Kind::Node,
+        (Kind::Graph, 5) => Kind::Initializer,
+        (Kind::Graph, 11) => Kind::Input,
+        (Kind::Graph, 15) => Kind::SparseTensor,
+        (Kind::Node, 5) | (Kind::Function, 11) => Kind::Attribute,
+        (Kind::Attribute, 5 | 10) => Kind::Tensor,
+        (Kind::Attribute, 6 | 11) => Kind::Graph,
+        (Kind::Attribute, 22 | 23) => Kind::SparseTensor,
+        (Kind::SparseTensor, 1 | 2) => Kind::Tensor,
+        (Kind::Initializer | Kind::Tensor, 13) => Kind::Entry,
+        _ => return None,
+    })
+}
+
+struct Walker<'a> {
+    source: BufReader<&'a File>,
+    at: u64,
+    found: Outline,
+}
+
+impl Walker<'_> {
+    /// Reads the message that ends at `end`.
+    fn message(&mut self, kind: Kind, end: u64, depth: usize) -> io::Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(invalid("it is nested too deeply"));
+        }
+        let (mut key, mut value) = (String::new(), String::new());
+        // The model's own graph is its child, and the weight that graph's.
+        let mut weight = Initializer { is_of_main_graph: depth == 2, ..Initializer::default() };
+        while self.at < end {
+            let tag = self.varint()?;
+            let (number, form) = (tag >> 3, tag & 7);
+            let length = match form {
+                0 => {
+                    let number_value = self.varint()?;
+                    match (kind, number) {
+                        (Kind::Initializer, 1) => push_dim(&mut weight, number_value),
+                        (Kind::Initializer, 2) => weight.data_type = number_value,
+                        _ => {}
+                    }
+                    continue;
+                }
+                1 => 8,
+                2 => self.varint()?,
+                5 => 4,
+                _ => return Err(invalid("it has a field of an unknown kind")),
+            };
+            let stop = self
+                .at
+                .checked_add(length)
+                .filter(|stop| *stop <= end)
+                .ok_or_else(|| invalid("it is cut off"))?;
+            if form != 2 {
+                self.skip_to(stop)?;
+                continue;
+            }
+            match (kind, number) {
+                (Kind::Entry, 1) => key = self.text(length)?,
+                (Kind::Entry, 2) => value = self.text(length)?,
+                (Kind::Input, 1) => {
+                    let name = self.text(length)?;
+                    self.found.inputs.push(name);
+                }
+                (Kind::Initializer, 8) => weight.name = self.text(length)?,
+                (Kind::Initializer, 9) => {
+                    weight.raw_data = Some(self.at..stop);
+                    self.skip_to(stop)?;
+                }
+                (Kind::Initializer, 1) => {
+                    while self.at < stop {
+                        let dim = self.varint()?;
+                        push_dim(&mut weight, dim);
+                    }
+                }
+                _ => match child(kind, number) {
+                    Some(kind) => self.message(kind, stop, depth + 1)?,
+                    None => self.skip_to(stop)?,
+                },
+            }
+        }
+        if kind == Kind::Initializer {
+            self.found.initializers.push(weight);
+        }
+        if key == "location" {
+            self.found.locations.push(value);
+        }
+        Ok(())
+    }
+
+    fn varint(&mut self) -> io::Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let mut byte = [0];
+            self.source.read_exact(&mut byte)?;
+            self.at += 1;
+            value |= u64::from(byte[0] & 0x7f) << shift;
+            if byte[0] & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(invalid("it has a number that is too long"))
+    }
+
+    fn text(&mut self, length: u64) -> io::Result<String> {
+        if length > MAX_NAME_BYTES {
+            return Err(invalid("it has a name that is too long"));
+        }
+        let mut text = String::new();
+        (&mut self.source).take(length).read_to_string(&mut text)?;
+        self.at += length;
+        Ok(text)
+    }
+
+    fn skip_to(&mut self, stop: u64) -> io::Result<()> {
+        let distance = i64::try_from(stop - self.at).map_err(|_| invalid("it is cut off"))?;
+        self.source.seek_relative(distance)?;
+        self.at = stop;
+        Ok(())
+    }
+}
+
+/// One that has too many keeps a few too many, which fits no contents.
+fn push_dim(weight: &mut Initializer, dim: u64) {
+    if weight.dims.len() <= MAX_DIMS {
+        weight.dims.push(i64::try_from(dim).unwrap_or(-1));
+    }
+}
+
+fn invalid(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
