@@ -122,7 +122,8 @@ impl Ingress {
         let hello = Hello { id: config.id, name: config.name, address };
         let route_watch =
             tokio::spawn(routes::watch(config.heads, secret, hello, routes.clone(), leave_sender));
-        let cache_tender = tokio::spawn(routes::tend_caches(routes.clone()));
+        let max_cache_bytes = config.limits.request.max_cache_bytes as u64;
+        let cache_tender = tokio::spawn(routes::tend_caches(routes.clone(), max_cache_bytes));
         let unrouted = RequestMeter::of_none();
         let (guards, shadows) = (Arc::default(), http::Shadows::default());
         let (limits, require_key) = (config.limits, config.require_api_key);

@@ -26,6 +26,8 @@ pub struct RequestLimits {
     pub max_body_bytes: usize,
     /// Bytes that the bodies under way and their values take together; what comes beyond is 503.
     pub max_bytes_under_way: usize,
+    /// Bytes that the kept answers of all stages take together; stages that ask for more get a part of what they ask for.
+    pub max_cache_bytes: usize,
     /// How long a body may take to arrive; longer is 408.
     pub body_time: Duration,
     /// Deadline of a request for which neither the client nor the pipeline sets one.
@@ -44,6 +46,7 @@ impl Default for RequestLimits {
             max_headers: 100,
             max_body_bytes: 4 << 20,
             max_bytes_under_way: 256 << 20,
+            max_cache_bytes: 256 << 20,
             body_time: Duration::from_secs(30),
             default_deadline: Duration::from_secs(60),
             max_deadline: Duration::from_secs(600),

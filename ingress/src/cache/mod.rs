@@ -66,6 +66,16 @@ impl StageCache {
         self.target
     }
 
+    /// Bytes that its stage asks for.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.store.max_bytes()
+    }
+
+    /// Gives it so many bytes.
+    pub(crate) fn resize(&self, bytes: u64) {
+        self.store.resize(bytes);
+    }
+
     /// Bytes that its answers take.
     pub(crate) fn bytes(&self) -> u64 {
         self.store.bytes()

@@ -1,6 +1,7 @@
 //! Kept answers of one stage: bounded in bytes and in time. Which ones go when it is full is quick_cache's choice
 //! (S3-FIFO: those that nobody asked for again go first).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_pipelines::Cache as Settings;
@@ -44,7 +45,10 @@ impl Weighter<Fingerprint, Kept> for ByBytes {
 pub(crate) struct Store {
     kept: Cache<Fingerprint, Kept, ByBytes>,
     ttl: Duration,
-    largest_bytes: u64,
+    /// Bytes that its stage asks for.
+    max_bytes: u64,
+    /// Bytes that it has.
+    capacity: AtomicU64,
 }
 
 impl Store {
@@ -60,7 +64,7 @@ impl Store {
             .expect("all that is needed is set");
         let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
         let kept = Cache::with_options(options, ByBytes, hasher, lifecycle);
-        Self { kept, ttl: settings.ttl, largest_bytes: max / LARGEST_PART }
+        Self { kept, ttl: settings.ttl, max_bytes: max, capacity: AtomicU64::new(max) }
     }
 
     /// The answer, if it is kept and its time is not over.
@@ -75,7 +79,8 @@ impl Store {
 
     /// Keeps an answer from now on, unless it is too large.
     pub(crate) fn put(&self, fingerprint: Fingerprint, value: &Value, revision: u64, now: Instant) {
-        let Some(bytes) = size(value, self.largest_bytes.saturating_sub(OVERHEAD_BYTES)) else { return };
+        let largest_bytes = self.capacity.load(Ordering::Relaxed) / LARGEST_PART;
+        let Some(bytes) = size(value, largest_bytes.saturating_sub(OVERHEAD_BYTES)) else { return };
         let (bytes, expires_at) = (bytes + OVERHEAD_BYTES, now + self.ttl);
         self.kept.insert(fingerprint, Kept { value: detached(value), bytes, expires_at, revision });
     }
@@ -83,6 +88,18 @@ impl Store {
     /// Frees what is over, and answers of revisions that are not among these. Costs a step for each answer.
     pub(crate) fn sweep(&self, now: Instant, routed: &[u64]) {
         self.kept.retain(|_, kept| now < kept.expires_at && routed.contains(&kept.revision));
+    }
+
+    /// Bytes that its stage asks for.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Gives it so many bytes; what no longer fits goes.
+    pub(crate) fn resize(&self, bytes: u64) {
+        if self.capacity.swap(bytes, Ordering::Relaxed) != bytes {
+            self.kept.set_capacity(bytes);
+        }
     }
 
     /// Bytes that all answers take.
@@ -149,6 +166,19 @@ mod tests {
             assert!(store.get(&fingerprint(-1), now).is_some(), "{max}");
             assert!(store.get(&fingerprint(-2), now).is_none(), "{max}");
         }
+    }
+
+    #[test]
+    fn a_smaller_cache_keeps_less() {
+        let (store, now) = (store(1 << 20), Instant::now());
+        for number in 0..1000 {
+            store.put(fingerprint(number), &Value::Bytes(vec![0; 10_000].into()), 1, now);
+        }
+        assert!(store.bytes() > 512 << 10);
+        store.resize(64 << 10);
+        assert!(store.bytes() <= 64 << 10, "{}", store.bytes());
+        store.put(fingerprint(-1), &Value::Bytes(vec![0; 10_000].into()), 1, now);
+        assert!(store.get(&fingerprint(-1), now).is_none(), "more than its tenth");
     }
 
     #[test]

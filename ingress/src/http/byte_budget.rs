@@ -1,4 +1,4 @@
-//! What requests may hold in memory together: their bodies, and the values made of them. Without it the bound would be that of one request
+//! What requests may hold in memory together: their bodies, the values made of them, and their answers. Without it the bound would be that of one request
 //! times the number of connections and streams.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +29,11 @@ impl ByteBudget {
         fits
     }
 
+    /// Takes bytes that are there already, whether or not they fit: what comes next is refused instead.
+    pub(crate) fn take_anyway(&self, num_bytes: usize) {
+        self.used.fetch_add(num_bytes, Ordering::Relaxed);
+    }
+
     /// Gives bytes back.
     pub(crate) fn give_back(&self, num_bytes: usize) {
         self.used.fetch_sub(num_bytes, Ordering::Relaxed);
@@ -46,5 +51,8 @@ mod tests {
         assert!(!budget.take(1));
         budget.give_back(40);
         assert!(!budget.take(41) && budget.take(40));
+        budget.take_anyway(50);
+        budget.give_back(100);
+        assert!(!budget.take(51) && budget.take(50));
     }
 }

@@ -64,7 +64,9 @@ pub(crate) async fn call(
         Form::Whole => {
             // Made where it stays: it is most of this future, which is copied several times before it runs.
             let (value, timings) = Box::pin(execution.run(pipeline)).await;
-            let mut response = EdgeBody::whole(exchange.answer(&value?));
+            let response = exchange.answer(&value?);
+            end.takes_for_answer(response.body().bytes.len());
+            let mut response = EdgeBody::whole(response);
             if let Some(timings) = timings {
                 let total = millstream_clock::now().saturating_duration_since(end.started());
                 response.headers_mut().insert(headers::SERVER_TIMING, timings.header(total));

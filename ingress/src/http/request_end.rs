@@ -75,6 +75,12 @@ impl RequestEnd {
         fits
     }
 
+    /// Its answer takes so many bytes. It has begun, so it is not refused; those that come next are.
+    pub(crate) fn takes_for_answer(&self, num_bytes: usize) {
+        self.edge.bytes.take_anyway(num_bytes);
+        self.num_bytes.fetch_add(num_bytes, Ordering::Relaxed);
+    }
+
     /// It has an answer, whole or up to its first event.
     pub(crate) fn answered(&mut self, status: http::StatusCode) {
         self.status = status.as_u16();

@@ -134,6 +134,11 @@ mod tests {
                 "400",
             ),
             ("all bodies under way and their values", "an eighth of the memory".to_owned(), "503"),
+            (
+                "kept answers of all stages",
+                "an eighth of the memory".to_owned(),
+                "each cache gets a part of what it asks for",
+            ),
             ("time for the body to arrive", time(request.body_time), "408"),
             ("longest deadline", time(request.max_deadline), "this deadline"),
             (

@@ -202,11 +202,12 @@ async fn start_ingress(
     Ingress::start(config).await.map_err(|error| Failure::failed(error.to_string()))
 }
 
-/// Bodies under way and their values take an eighth of the memory there is.
+/// Bodies under way and their values take an eighth of the memory there is, and kept answers as much.
 fn http_limits() -> HttpLimits {
     let mut limits = HttpLimits::default();
     if let Ok(memory @ 1..) = usize::try_from(millstream_worker::memory_bytes()) {
         limits.request.max_bytes_under_way = (memory / 8).max(MIN_BYTES_UNDER_WAY);
+        limits.request.max_cache_bytes = memory / 8;
     }
     limits
 }
