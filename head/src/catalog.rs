@@ -143,7 +143,7 @@ impl Catalog {
         self.change(delete, note).await.map(drop)
     }
 
-    /// Changes how a pipeline's wanted revision takes over, or which one that is; gives what `change` gave.
+    /// Changes how a pipeline's wanted revision takes over, or which one that is; returns what `change` gave.
     pub(crate) async fn change_rollout<T>(
         &self,
         change: impl Fn(&mut Desired) -> Result<T, Refusal>,
@@ -157,13 +157,13 @@ impl Catalog {
         Ok(self.change(change, note).await?.0)
     }
 
-    /// Sets or resets a deployment's bounds; gives whether that changed anything.
+    /// Sets or resets a deployment's bounds; returns whether that changed anything.
     pub(crate) async fn scale(&self, name: &FullName, request: ScaleRequest) -> Result<bool, Error> {
         let scale = |desired: &Desired| Ok(((), scale::scale(desired, name, request)?));
         Ok(self.change(scale, |()| {}).await?.1)
     }
 
-    /// Changes the API keys; gives the name of the key concerned, and whether that changed anything.
+    /// Changes the API keys; returns the name of the key concerned, and whether that changed anything.
     pub(crate) async fn change_keys(
         &self,
         change: impl Fn(&Keys) -> Result<(Keys, Name), Refusal>,
@@ -203,7 +203,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Changes what people ask for, by a plain function of it; gives whether anything is other than before. A change that
+    /// Changes what people ask for, by a plain function of it; returns whether anything is other than before. A change that
     /// changes nothing is not stored.
     async fn change<T>(
         &self,
@@ -246,7 +246,7 @@ impl Catalog {
         }
     }
 
-    /// Commits; gives what is to be published. Whoever asked may leave at any await: what is known counts as stale until
+    /// Commits; returns what is to be published. Whoever asked may leave at any await: what is known counts as stale until
     /// the outcome is known.
     async fn commit(
         &self,

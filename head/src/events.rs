@@ -229,7 +229,7 @@ mod tests {
         }
         log.tell_shed();
         log.tell_shed();
-        let told: Vec<_> = log.about("p", 0).iter().map(|event| event.decision.clone()).collect();
-        assert_eq!(told, [Decision::Shed { requests: 7, over_ms: 5_000 }]);
+        let decisions: Vec<_> = log.about("p", 0).iter().map(|event| event.decision.clone()).collect();
+        assert_eq!(decisions, [Decision::Shed { requests: 7, over_ms: 5_000 }]);
     }
 }

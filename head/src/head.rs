@@ -191,7 +191,7 @@ impl Head {
     }
 
     /// Waits until somebody asks the cluster to stop (`cluster down`); workers and ingresses have been told by then.
-    /// Gives the time to drain in.
+    /// Returns the time to drain in.
     pub async fn asked_to_stop(&self) -> Duration {
         let mut stop = self.host.stop.subscribe();
         let asked = stop.wait_for(Option::is_some).await.map(|drain| *drain);
@@ -344,8 +344,8 @@ mod tests {
         first.reconciler.kill();
         wait_for(&head, |status| status.epoch > first.epoch && status.pipelines.len() == 1).await;
         assert!(first.over.is_cancelled());
-        let told = head.leadership.term().unwrap().events.about("p", 0);
-        assert!(!told.is_empty(), "what was not stored yet when it died is stored at its end");
+        let events = head.leadership.term().unwrap().events.about("p", 0);
+        assert!(!events.is_empty(), "what was not stored yet when it died is stored at its end");
         head.stop().await;
     }
 

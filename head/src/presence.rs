@@ -26,7 +26,7 @@ struct Seen {
 }
 
 impl Presence {
-    /// Notes that the process runs at this moment; gives how long it was absent in all.
+    /// Notes that the process runs at this moment; returns how long it was absent in all.
     pub(crate) fn note(&self, now: Duration) -> Duration {
         let mut seen = self.0.lock();
         let gap = now.saturating_sub(seen.last);

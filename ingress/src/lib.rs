@@ -158,7 +158,7 @@ impl Ingress {
         self.address
     }
 
-    /// Waits until the head asks this ingress to leave (`cluster down`); gives the time to drain in.
+    /// Waits until the head asks this ingress to leave (`cluster down`); returns the time to drain in.
     pub async fn asked_to_leave(&self) -> Duration {
         let mut leave = self.leave.clone();
         let asked = leave.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);

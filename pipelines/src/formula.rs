@@ -17,7 +17,7 @@ impl Formula {
     /// Compiles `text`, which may use these names.
     ///
     /// # Errors
-    /// The first fault, with its range within `text`: syntax, an unknown name, a value that is no number.
+    /// The first fault, with its range within `text`: syntax, an unknown name, a value that is not a number.
     pub fn compile(text: &str, names: &[&str]) -> Result<Self, ExprFault> {
         let mut scope = Scope::default();
         for (index, &name) in names.iter().enumerate() {
@@ -39,7 +39,7 @@ impl Formula {
     /// Its value, for the values of the names in their order.
     ///
     /// # Errors
-    /// [`EvalError`] when it cannot be computed, such as a division by zero, or is no finite number.
+    /// [`EvalError`] when it cannot be computed, such as a division by zero, or is not a finite number.
     ///
     /// # Panics
     /// When there are not as many values as names.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Longest name, in characters.
 pub const MAX_NAME_LENGTH: usize = 63;
 
-/// Why a text is no name.
+/// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a name: use lower-case letters, digits, `_` and `-`, a letter first, at most 63 characters"

@@ -102,7 +102,7 @@ fn any_pieces_make_a_request_or_faults_within_bounds() {
     let plan = Plan::compile("all.toml", PIPELINE).unwrap_or_else(|faults| panic!("{faults:?}"));
     bolero::check!().with_type::<Vec<Piece>>().for_each(|pieces| {
         let free = body(pieces);
-        // Most of what is free is no object: the same as the value of a field.
+        // Most of what is free is not an object: the same as the value of a field.
         let bound = [b"{\"text\":\"x\",\"any\":", &free[..], b"}"].concat();
         for body in [&free, &bound] {
             match plan.parse_request(body) {

@@ -36,7 +36,7 @@ impl Drop for Axum {
     }
 }
 
-/// Starts this program again as a bare axum echo; gives its address once it listens.
+/// Starts this program again as a bare axum echo; returns its address once it listens.
 pub fn start_axum() -> Result<(Axum, SocketAddr)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("address");
@@ -55,7 +55,7 @@ pub async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
-/// One call; gives the seconds that it took.
+/// One call; returns the seconds that it took.
 pub async fn call(connection: &mut SendRequest<Full<Bytes>>, body: &Bytes) -> Result<f64> {
     let request = hyper::Request::post("/echo")
         .header("host", "localhost")

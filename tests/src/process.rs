@@ -344,7 +344,7 @@ impl Cluster {
         &self.http
     }
 
-    /// Posts JSON; gives status and body.
+    /// Posts JSON; returns status and body.
     pub fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
         let answer = self.http.post(self.url(path)).json(body).send()?;
         let status = answer.status().as_u16();

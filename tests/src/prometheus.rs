@@ -57,7 +57,7 @@ impl Page {
         }
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, help) = rest.split_once(' ').context("help without a text")?;
-            ensure!(is_name(name), "`{name}` is no name");
+            ensure!(is_name(name), "`{name}` is not a name");
             ensure!(!self.families.contains_key(name), "a second family of that name");
             name.clone_into(current);
             self.families.insert(name.to_owned(), Family { help: help.to_owned(), ..Family::default() });
@@ -68,7 +68,7 @@ impl Page {
             let (name, kind) = rest.split_once(' ').context("a type without a kind")?;
             ensure!(name == current, "the type does not follow its help");
             ensure!(family.kind.is_empty() && family.samples.is_empty(), "a second type");
-            ensure!(["counter", "gauge", "histogram"].contains(&kind), "`{kind}` is no kind");
+            ensure!(["counter", "gauge", "histogram"].contains(&kind), "`{kind}` is not a kind");
             kind.clone_into(&mut family.kind);
             return Ok(());
         }
@@ -167,13 +167,13 @@ fn is_name(text: &str) -> bool {
 fn parse_sample(line: &str) -> Result<Sample> {
     let name_end = line.find(['{', ' ']).context("a name alone")?;
     let (name, mut rest) = line.split_at(name_end);
-    ensure!(is_name(name), "`{name}` is no name");
+    ensure!(is_name(name), "`{name}` is not a name");
     let mut labels = Labels::new();
     if let Some(inside) = rest.strip_prefix('{') {
         rest = inside;
         while !rest.starts_with('}') {
             let (key, after) = rest.split_once("=\"").context("a label without a value")?;
-            ensure!(is_name(key) && !key.contains(':'), "`{key}` is no label");
+            ensure!(is_name(key) && !key.contains(':'), "`{key}` is not a label");
             let (value, after) = unquote(after)?;
             ensure!(labels.insert(key.to_owned(), value).is_none(), "label `{key}` is there twice");
             rest = after.strip_prefix(',').unwrap_or(after);

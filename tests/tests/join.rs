@@ -154,7 +154,7 @@ fn in_a_header(token: &str) -> String {
         'd' => "100100".to_owned(),
         'e' => "00101".to_owned(),
         'f' => "100101".to_owned(),
-        other => panic!("`{other}` is no digit of a token"),
+        other => panic!("`{other}` is not a digit of a token"),
     };
     token.chars().map(code).collect()
 }

@@ -24,7 +24,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Makes a key; gives its secret once the ingress knows it.
+/// Makes a key; returns its secret once the ingress knows it.
 fn create(cluster: &Cluster, name: &str, limits: &[&str]) -> String {
     let secret = run(cluster, &[&["create", name][..], limits].concat()).trim().to_owned();
     eventually("the ingress knows the key", || (routes(cluster, &secret) == 200).then_some(()));
@@ -133,7 +133,7 @@ fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
     assert!((60..=100).contains(&retry_after(&over)), "a hundred seconds make one: {over:?}");
     let text = over.text()?;
     assert!(text.contains("key `slow` is over its rate"), "{text}");
-    // A refused body is not read: one that is no request at all is told the same.
+    // A refused body is not read: one that is not a request at all is told the same.
     let garbage = cluster.http().post(cluster.url("/p")).header("x-api-key", &slow);
     assert_eq!(garbage.body("{").send()?.status(), 429);
 
@@ -152,8 +152,8 @@ fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
     assert!(counted(&page, "narrow", "concurrency") >= Some(1.0));
 
     assert_eq!(ask_with(&cluster, &slow).status(), 429);
-    let told = run(&cluster, &["set", "slow", "--rate", "none"]);
-    assert!(told.contains("key slow has no limits"), "{told}");
+    let output = run(&cluster, &["set", "slow", "--rate", "none"]);
+    assert!(output.contains("key slow has no limits"), "{output}");
     eventually("the limit is lifted", || (ask_with(&cluster, &slow).status() == 200).then_some(()));
     Ok(())
 }
@@ -168,8 +168,8 @@ fn each_ingress_takes_its_part_of_a_limit() -> Result<()> {
         eventually("the limit is this part of it", || {
             let refused = three_at_once(cluster, &secret);
             let texts: Vec<_> = refused.into_iter().map(|answer| answer.text().unwrap()).collect();
-            let told = format!("`{most}` at a time");
-            (texts.len() == 3 - most && texts.iter().all(|text| text.contains(&told))).then_some(())
+            let output = format!("`{most}` at a time");
+            (texts.len() == 3 - most && texts.iter().all(|text| text.contains(&output))).then_some(())
         });
     };
     comes_to(&cluster, 1);

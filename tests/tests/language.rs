@@ -277,7 +277,7 @@ fn each_feature_does_what_its_page_says() -> Result<()> {
         let labels = [("pipeline", pipeline), ("stage", "main"), ("on_error", on_error)];
         assert_eq!(page.one("millstream_stage_failures_total", &labels), Some(expected), "{pipeline}");
     }
-    // A retry that helps is no failure of the stage.
+    // A retry that helps is not a failure of the stage.
     let failures = |pipeline| page.sum("millstream_stage_failures_total", &[("pipeline", pipeline)]);
     assert_eq!((failures("retried"), failures("unretried")), (0.0, 1.0));
     Ok(())

@@ -35,8 +35,8 @@ fn up_stays_up_when_its_file_is_refused() -> Result<()> {
     assert_eq!(cluster.post("/first", &json!({"text": "x"}))?.0, 200, "what was there serves on");
     let log = cluster.leader.log();
     assert!(log.contains("route `/first` is taken by pipeline `first`"), "{log}");
-    let told = fs::read_to_string(cluster.leader.data_dir().join("stdout.log"))?;
-    assert!(told.contains("partly ready"), "{told}");
+    let output = fs::read_to_string(cluster.leader.data_dir().join("stdout.log"))?;
+    assert!(output.contains("partly ready"), "{output}");
     assert_eq!(names(&cluster), ["first"]);
     Ok(())
 }

@@ -80,7 +80,7 @@ fn updates_under_load_fail_no_request_and_bad_ones_are_rolled_back() -> Result<(
     let verdicts: Vec<_> =
         status["verdicts"].as_array().unwrap().iter().map(|v| v["revision"].clone()).collect();
     assert_eq!(verdicts, [4, 3]);
-    let told = text_of(&cluster.command(&["explain", "p", "--since", "10m"]).stdout);
+    let output = text_of(&cluster.command(&["explain", "p", "--since", "10m"]).stdout);
     for sentence in [
         "revision 2 is on trial, revision 1 keeps all its replicas",
         "revision 2 has replaced revision 1",
@@ -88,7 +88,7 @@ fn updates_under_load_fail_no_request_and_bad_ones_are_rolled_back() -> Result<(
         "revision 4 was rolled back to revision 2",
         "p/model  replica",
     ] {
-        assert!(told.contains(sentence), "`{sentence}` is not in\n{told}");
+        assert!(output.contains(sentence), "`{sentence}` is not in\n{output}");
     }
     Ok(())
 }
@@ -187,10 +187,10 @@ fn a_verdict_survives_a_kill_of_the_head() -> Result<()> {
     let status = &cluster.status()["pipelines"][0];
     assert_eq!((&status["revision"], &status["serving_revision"]), (&json!(1), &json!(1)), "{status}");
     assert_eq!(status["verdicts"][0]["revision"], 2);
-    let told = cluster.command(&["explain", "p", "--json"]);
-    let told: Value = serde_json::from_slice(&told.stdout)?;
+    let output = cluster.command(&["explain", "p", "--json"]);
+    let output: Value = serde_json::from_slice(&output.stdout)?;
     let kinds: Vec<_> =
-        told["events"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
+        output["events"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
     assert!(kinds.contains(&json!("rolled_back")), "{kinds:?}");
     Ok(())
 }

@@ -150,14 +150,14 @@ async fn calls(worker: &Worker, num_replicas: usize, inputs: &Value, callers: us
 fn session(models: &Path, threads: usize) -> Result<Session, Failure> {
     let places = Places { explicit: Some((models.join("lib"), "the command line")), folders: Vec::new() };
     let environment = OnnxFactory::with_places(places).environment()?;
-    let told = |error: ort::Error<_>| error.message().to_owned();
+    let message_of = |error: ort::Error<_>| error.message().to_owned();
     let builder = Session::builder(&environment)?;
-    let builder = builder.with_optimization_level(GraphOptimizationLevel::Level3).map_err(told)?;
-    let mut builder = builder.with_intra_threads(threads).map_err(told)?;
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::Level3).map_err(message_of)?;
+    let mut builder = builder.with_intra_threads(threads).map_err(message_of)?;
     Ok(builder.commit_from_file(classifier().join("model.onnx"))?)
 }
 
-/// One direct run; gives its rows.
+/// One direct run; returns its rows.
 fn run(session: &mut Session, rows: &[f32]) -> Result<usize, Failure> {
     let batch = rows.len() / WIDTH;
     let outputs = session.run([TensorRef::from_array_view(([batch, WIDTH], rows))?.into()])?;

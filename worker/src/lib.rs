@@ -236,7 +236,7 @@ impl Worker {
         let _ = self.registered.subscribe().wait_for(|registered| *registered).await;
     }
 
-    /// Waits until the head asks this worker to stop (`cluster down`); gives the time to drain in.
+    /// Waits until the head asks this worker to stop (`cluster down`); returns the time to drain in.
     pub async fn asked_to_stop(&self) -> Duration {
         let mut asked = self.asked_to_stop.subscribe();
         match asked.wait_for(Option::is_some).await.map(|drain| *drain) {

@@ -52,11 +52,11 @@ impl Server {
             return;
         }
         let _busy = connection.busy();
-        told(millstream_link::serve(connection, self.client.clone(), self.closing.clone()).await);
+        log_end(millstream_link::serve(connection, self.client.clone(), self.closing.clone()).await);
     }
 }
 
-fn told(end: Result<(), Broken>) {
+fn log_end(end: Result<(), Broken>) {
     match end {
         // An ingress that ends, or drops this worker from its routes.
         Ok(()) | Err(Broken::Closed) => {}
@@ -95,8 +95,8 @@ impl Socket {
 pub(crate) async fn open_socket(folder: Option<&Path>, node: &NodeId) -> Option<Socket> {
     let path = folder?.join(socket_name(node));
     let bound = Socket::bind(&path).await;
-    let told = |error: &io::Error| tracing::warn!(path = %path.display(), %error, "no Unix socket for calls: they come over TCP");
-    bound.inspect_err(told).ok()
+    let log_end = |error: &io::Error| tracing::warn!(path = %path.display(), %error, "no Unix socket for calls: they come over TCP");
+    bound.inspect_err(log_end).ok()
 }
 
 impl Drop for SocketPath {

@@ -163,7 +163,7 @@ impl WorkerState {
         }
     }
 
-    /// Does it; gives an event when the outcome is known at once.
+    /// Does it; returns an event when the outcome is known at once.
     async fn carry_out(&mut self, myself: &ActorRef<WorkerMsg>, action: Action) -> Option<Event> {
         match action {
             Action::Spawn(order, incarnation) => return self.spawn(myself, order, incarnation).await,

@@ -13,7 +13,7 @@ pub(crate) const EXAMPLE: (&str, &str) = ("rag.toml", include_str!("../../../pip
 /// Relative path and content of every file of the bundled models.
 const MODELS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/bundled_models.rs"));
 
-/// Lays the models out under `data_dir/models`; gives that folder. What is there is compared with what the binary has: a file that was
+/// Lays the models out under `data_dir/models`; returns that folder. What is there is compared with what the binary has: a file that was
 /// changed, or cut off by a crash, is written anew.
 pub(crate) fn lay_out(data_dir: &Path) -> Result<PathBuf> {
     let folder = data_dir.join("models");

@@ -57,7 +57,7 @@ impl Output {
         write(&mut io::stdout().lock(), text)
     }
 
-    /// Tells why the command failed; gives the process's exit code.
+    /// Tells why the command failed; returns the process's exit code.
     pub(crate) fn report(self, failure: Failure) -> ExitCode {
         let code = failure.code();
         match failure.into_cause() {

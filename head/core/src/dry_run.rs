@@ -157,7 +157,7 @@ impl DryRun {
         }
     }
 
-    /// Workers do what they were told; gives whether there was anything to do.
+    /// Workers do what they were told; returns whether there was anything to do.
     fn obey(&mut self) -> bool {
         let mut reports = Vec::new();
         for (id, node) in &self.reconciler.state.nodes {

@@ -6,7 +6,7 @@
 //!    └─ NodeSession (one a worker)               not restarted: the worker dials again
 //! ```
 
+mod command_log;
 pub(crate) mod messages;
 pub(crate) mod node_session_actor;
 pub(crate) mod reconciler_actor;
-mod told;

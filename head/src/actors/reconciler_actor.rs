@@ -18,8 +18,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::command_log;
 use super::messages::{NodeSessionMsg, ReconcilerMsg};
-use super::told;
 use crate::leadership::context::TermContext;
 use crate::{clock, members, metrics, store};
 
@@ -280,7 +280,7 @@ impl ReconcilerActor {
     /// dials again, and the next look decides afresh.
     fn carry_out(&self, myself: &ActorRef<ReconcilerMsg>, state: &mut ReconcilerState, command: &Command) {
         metrics::count_command(command);
-        told::log(command);
+        command_log::log(command);
         let (node, message) = match command {
             Command::Start(order) | Command::Update(order) => {
                 (&order.node, NodeSessionMsg::Start(Box::new(order.clone())))

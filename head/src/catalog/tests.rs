@@ -244,7 +244,7 @@ async fn a_change_that_is_too_large_for_one_commit_takes_several() {
 const CHANGES: [&str; 9] =
     ["deploy", "scale", "canary", "promote", "abort", "create key", "set key", "delete key", "delete"];
 
-/// Makes a change; gives whether anything is new, where that is told.
+/// Makes a change; returns whether anything is new, where that is told.
 async fn make(catalog: &Catalog, change: &str) -> Result<bool, Error> {
     let p = name("p");
     let rollout = async |change: &dyn Fn(&mut Desired) -> Result<(), Refusal>| {

@@ -39,7 +39,7 @@ pub(crate) fn list(desired: &Desired) -> Vec<KeyStatus> {
     desired.keys.by_name.iter().map(|(name, key)| key.status(name)).collect()
 }
 
-/// Gives the key as it is now, if it still is.
+/// Returns the key as it is now, if it still is.
 async fn change(
     term: &Term,
     decide: impl Fn(&Keys) -> Result<(Keys, Name), Refusal>,

@@ -12,7 +12,7 @@ use crate::catalog::{Takeover, expect_wanted};
 use crate::clock;
 use crate::leadership::Term;
 
-/// Lets a canary or a shadow take over; gives its revision.
+/// Lets a canary or a shadow take over; returns its revision.
 pub(crate) async fn promote(term: &Term, name: &Name) -> Result<u64, Error> {
     let promote = |desired: &mut Desired| desired::rollout::promote(desired, name);
     let note = |&revision: &u64| {
@@ -21,7 +21,7 @@ pub(crate) async fn promote(term: &Term, name: &Name) -> Result<u64, Error> {
     Ok(term.catalog.change_rollout(promote, note).await?)
 }
 
-/// Takes back the revision that takes over, unless another one than `expected` is wanted by now; gives the one before.
+/// Takes back the revision that takes over, unless another one than `expected` is wanted by now; returns the one before.
 pub(crate) async fn abort(term: &Term, name: &Name, expected: Option<u64>) -> Result<u64, Error> {
     let at_ms = clock::unix_ms();
     let abort = |desired: &mut Desired| {
@@ -37,7 +37,7 @@ pub(crate) async fn abort(term: &Term, name: &Name, expected: Option<u64>) -> Re
     Ok(term.catalog.change_rollout(abort, note).await?.1)
 }
 
-/// Goes back to an earlier revision; refused when somebody changes the pipeline at the same time. Gives the new revision.
+/// Goes back to an earlier revision; refused when somebody changes the pipeline at the same time. Returns the new revision.
 pub(crate) async fn undo(term: &Term, name: &Name, to: Option<u64>) -> Result<u64, Error> {
     let desired = term.catalog.desired();
     let pipeline = desired.pipelines.get(name);

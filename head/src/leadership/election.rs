@@ -129,7 +129,7 @@ impl HeldLease {
         Ok(())
     }
 
-    /// Gives it back, so that the next leader need not wait for its end.
+    /// Releases it, so that the next leader need not wait for its end.
     pub(crate) async fn resign(self) {
         if let Err(error) = self.store.revoke(self.id).await {
             tracing::debug!(%error, "the leadership ends with its lease");

@@ -169,7 +169,7 @@ impl Leading {
         }
     }
 
-    /// Ends everything of the term, stores what it still has to tell, and gives the leadership back.
+    /// Ends everything of the term, stores what it still has to tell, and releases the leadership.
     pub(crate) async fn end(mut self) {
         self.term.over.cancel();
         self.term.reconciler.stop(None);

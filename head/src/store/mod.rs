@@ -125,7 +125,7 @@ pub trait Store: Send + Sync + 'static {
     /// All keys that start with one of `prefixes`, at one version.
     fn list<'a>(&'a self, prefixes: &'a [&'a str]) -> BoxFuture<'a, Result<Listing, Error>>;
 
-    /// Writes all or nothing, see [`Txn`]. Gives the store's version after it. What [`Txn::check`] refuses is not tried.
+    /// Writes all or nothing, see [`Txn`]. Returns the store's version after it. What [`Txn::check`] refuses is not tried.
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Version, Error>>;
 
     /// Changes under `prefix` after version `after`. When they are no longer all known, the first event is
@@ -136,7 +136,7 @@ pub trait Store: Send + Sync + 'static {
     /// keys are deleted then, as soon as the store can.
     fn grant_lease(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, Error>>;
 
-    /// Renews a lease. Gives the time that is left, counted from the moment of the call as in [`Lease::ttl`].
+    /// Renews a lease. Returns the time that is left, counted from the moment of the call as in [`Lease::ttl`].
     fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, Error>>;
 
     /// Ends a lease now and deletes its keys.

@@ -134,8 +134,8 @@ impl Deployment {
     }
 
     /// Which replicas a call that avoids some may go to.
-    pub(crate) fn reach(&self, wish: RoutingRequest<'_>) -> Eligibility {
-        self.shared.lock().pool.reach(wish)
+    pub(crate) fn eligibility(&self, routing: RoutingRequest<'_>) -> Eligibility {
+        self.shared.lock().pool.eligibility(routing)
     }
 
     /// The routed revision whose replicas a call of another pipeline with this draw is for; `None` without any.
@@ -193,17 +193,21 @@ impl Deployment {
         self.deliver(&mut shared, grants, now);
     }
 
-    /// Waits for a place in a replica as the wish says.
+    /// Waits for a place in a replica as the routing says.
     ///
     /// # Errors
     /// [`Shed`] when the queue is full, or the request would come too late.
-    pub(crate) async fn acquire(&self, wish: RoutingRequest<'_>, arrival: Arrival) -> Result<Permit, Shed> {
+    pub(crate) async fn acquire(
+        &self,
+        routing: RoutingRequest<'_>,
+        arrival: Arrival,
+    ) -> Result<Permit, Shed> {
         let now = millstream_clock::now();
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
             shared.arrived += u64::from(arrival == Arrival::First);
             let Shared { pool, rng, .. } = &mut *shared;
-            let Requested { admission, grants, evicted } = pool.request(wish, now, rng);
+            let Requested { admission, grants, evicted } = pool.request(routing, now, rng);
             if !grants.is_empty() {
                 self.deliver(&mut shared, grants, now);
             }
@@ -251,11 +255,11 @@ impl Deployment {
     }
 
     /// A place in a replica if there is one at once and nobody waits for it; for calls that can do without.
-    pub(crate) fn try_acquire(&self, wish: RoutingRequest<'_>) -> Option<Permit> {
+    pub(crate) fn try_acquire(&self, routing: RoutingRequest<'_>) -> Option<Permit> {
         let now = millstream_clock::now();
         let mut shared = self.shared.lock();
         let Shared { pool, rng, .. } = &mut *shared;
-        let key = pool.try_request(wish, now, rng)?;
+        let key = pool.try_request(routing, now, rng)?;
         Some(self.permit(&mut shared, key, now))
     }
 
@@ -330,7 +334,7 @@ impl Deployment {
         self.deliver(&mut shared, grants, now);
     }
 
-    /// Gives a place back; gives what that means for its replica, and the time that it was held.
+    /// Returns a place; returns what that means for its replica, and the time that it was held.
     fn release(&self, target: &Target, outcome: Outcome, since: Instant) -> (Outcome, Duration) {
         let (key, now) = (target.key, millstream_clock::now());
         let took = now.saturating_duration_since(since);
@@ -386,7 +390,7 @@ impl Permit {
         &self.target
     }
 
-    /// Gives the place back.
+    /// Returns the place.
     pub(crate) fn finish(mut self, outcome: Outcome) {
         self.end(outcome);
     }

@@ -144,12 +144,12 @@ impl Pool {
     }
 
     /// Which replicas a request that avoids some may go to.
-    pub fn reach(&self, wish: RoutingRequest<'_>) -> Eligibility {
-        let revision = self.aim(wish).revision;
+    pub fn eligibility(&self, routing: RoutingRequest<'_>) -> Eligibility {
+        let revision = self.aim(routing).revision;
         let mut able = self.replicas.iter().filter(|replica| replica.can_answer(revision)).peekable();
         if able.peek().is_none() {
             Eligibility::Empty
-        } else if able.all(|replica| wish.avoid.contains(&replica.key)) {
+        } else if able.all(|replica| routing.avoid.contains(&replica.key)) {
             Eligibility::AllAvoided
         } else {
             Eligibility::Open
@@ -162,24 +162,25 @@ impl Pool {
     }
 
     /// Admits, queues or sheds a request.
-    pub fn request(&mut self, wish: RoutingRequest<'_>, now: Instant, rng: &mut impl Rng) -> Requested {
-        let aim = self.aim(wish);
+    pub fn request(&mut self, routing: RoutingRequest<'_>, now: Instant, rng: &mut impl Rng) -> Requested {
+        let aim = self.aim(routing);
         if self.queue.is_empty()
-            && let Some(key) = self.pick(wish.avoid, aim, now, rng)
+            && let Some(key) = self.pick(routing.avoid, aim, now, rng)
         {
             return Requested { admission: Admission::Send(key), grants: Vec::new(), evicted: None };
         }
-        let ticket =
-            self.queue.push(wish.claim, Waiting { avoid: wish.avoid.into(), aim, standing: wish.standing });
+        let ticket = self
+            .queue
+            .push(routing.claim, Waiting { avoid: routing.avoid.into(), aim, standing: routing.standing });
         let mut grants = self.pump(now, rng);
         if let Some(position) = grants.iter().position(|grant| grant.ticket == ticket) {
             let grant = grants.remove(position);
             return Requested { admission: Admission::Send(grant.key), grants, evicted: None };
         }
         let rate_per_s = self.rate_per_s();
-        let left = wish.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let left = routing.deadline.map(|deadline| deadline.saturating_duration_since(now));
         let ahead = self.queue.num_before(ticket);
-        let is_new = wish.standing == Standing::New;
+        let is_new = routing.standing == Standing::New;
         if is_new && left.is_some_and(|left| !admission::is_in_time(ahead, rate_per_s, left)) {
             self.queue.remove(ticket);
             let admission = Admission::Shed(self.shed(ShedReason::TooLate, rng));
@@ -216,9 +217,14 @@ impl Pool {
     }
 
     /// A place at once, or none: for a request that does not wait, and goes before nobody who does.
-    pub fn try_request(&mut self, wish: RoutingRequest<'_>, now: Instant, rng: &mut impl Rng) -> Option<Key> {
-        let aim = self.aim(wish);
-        if self.queue.is_empty() { self.pick(wish.avoid, aim, now, rng) } else { None }
+    pub fn try_request(
+        &mut self,
+        routing: RoutingRequest<'_>,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Option<Key> {
+        let aim = self.aim(routing);
+        if self.queue.is_empty() { self.pick(routing.avoid, aim, now, rng) } else { None }
     }
 
     /// Answers per second while requests wait; 0 while unknown.
@@ -308,13 +314,13 @@ impl Pool {
     }
 
     /// Where a call is to go.
-    fn aim(&self, wish: RoutingRequest<'_>) -> Aim {
+    fn aim(&self, routing: RoutingRequest<'_>) -> Aim {
         if self.shares.is_empty() {
-            return Aim { revision: wish.revision, group: None };
+            return Aim { revision: routing.revision, group: None };
         }
-        let drawn = || router::drawn(self.shares.iter().map(|share| share.permille), wish.draw);
-        let revision = wish.revision.or_else(|| drawn().map(|index| self.shares[index].revision));
-        Aim { revision, group: revision.and_then(|revision| self.group(revision, wish.draw)) }
+        let drawn = || router::drawn(self.shares.iter().map(|share| share.permille), routing.draw);
+        let revision = routing.revision.or_else(|| drawn().map(|index| self.shares[index].revision));
+        Aim { revision, group: revision.and_then(|revision| self.group(revision, routing.draw)) }
     }
 
     /// Which replicas a call of a revision's request should get one of.

@@ -76,7 +76,7 @@ impl<T> FairQueue<T> {
         self.entries.is_empty()
     }
 
-    /// Adds a request; gives its ticket.
+    /// Adds a request; returns its ticket.
     pub(super) fn push(&mut self, claim: QueueClass, entry: T) -> Ticket {
         let ticket = self.next_ticket;
         self.next_ticket += 1;

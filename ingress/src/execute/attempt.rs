@@ -26,7 +26,7 @@ pub(super) struct CallAttempt<'a> {
     /// How long it waited for places, where that is asked for.
     pub(super) queued: Duration,
     /// What the replica that answered says about its time.
-    pub(super) told: Option<Timing>,
+    pub(super) reported: Option<Timing>,
     /// The replica whose answer it is.
     pub(super) answered_by: Option<Key>,
 }
@@ -65,7 +65,7 @@ impl Tried<'_> {
 
 impl CallAttempt<'_> {
     /// What is asked of the deployment.
-    pub(super) fn wish<'w>(&self, avoid: &'w [Key]) -> RoutingRequest<'w> {
+    pub(super) fn routing<'w>(&self, avoid: &'w [Key]) -> RoutingRequest<'w> {
         RoutingRequest {
             avoid,
             revision: self.revision,

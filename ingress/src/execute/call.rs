@@ -41,7 +41,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         tried: Tried::default(),
         forwarded: Forwarded::Nothing,
         queued: Duration::ZERO,
-        told: None,
+        reported: None,
         answered_by: None,
     };
     let outcome = match Place::of(pipeline, &call, cx) {
@@ -114,8 +114,8 @@ impl CallAttempt<'_> {
     fn tell_timing(&self, elapsed: Duration) {
         let Some(timings) = &self.cx.timings else { return };
         let rest = elapsed.saturating_sub(self.queued);
-        let told = self.told.unwrap_or(Timing { waited: Duration::ZERO, ran: rest });
-        timings.add(&self.call.stage, self.queued, told);
+        let reported = self.reported.unwrap_or(Timing { waited: Duration::ZERO, ran: rest });
+        timings.add(&self.call.stage, self.queued, reported);
     }
 
     /// The same, unless there is an answer already or soon. Waiting for that of an equal call is part of the timeout.
@@ -158,14 +158,14 @@ impl CallAttempt<'_> {
     /// Waits when every replica was asked in vain; ends with `error` when there is none left to ask. A stage that asks for
     /// retries gets them from the same replica where there is no other.
     async fn before_next(&mut self, error: CallError) -> Result<(), CallError> {
-        if self.deployment.reach(self.wish(&self.tried.failed_on)) == Eligibility::AllAvoided {
+        if self.deployment.eligibility(self.routing(&self.tried.failed_on)) == Eligibility::AllAvoided {
             if self.call.retries.is_none() {
                 return Err(error);
             }
             self.tried.absent.append(&mut self.tried.failed_on);
         }
         if !self.tried.absent.is_empty()
-            && self.deployment.reach(self.wish(&self.tried.avoided())) == Eligibility::AllAvoided
+            && self.deployment.eligibility(self.routing(&self.tried.avoided())) == Eligibility::AllAvoided
         {
             let wait = retry::backoff(self.tried.rounds, random::rng().random());
             self.tried.rounds += 1;
@@ -180,8 +180,8 @@ impl CallAttempt<'_> {
         let avoid = self.tried.avoided();
         let name = self.deployment.name();
         loop {
-            let wish = self.wish(&avoid);
-            let place = pin!(self.deployment.acquire(wish, arrival));
+            let routing = self.routing(&avoid);
+            let place = pin!(self.deployment.acquire(routing, arrival));
             let shed = match self.within(pin!(noted_while_waiting(self.cx, name, place))).await {
                 Ok(Ok(permit)) => {
                     self.cx.progress.admitted.store(true, Ordering::Relaxed);
@@ -191,7 +191,7 @@ impl CallAttempt<'_> {
                 Err(()) => return Err(self.timed_out(Started::No)),
             };
             // Another call of the request got a place meanwhile.
-            if wish.standing == Standing::New && self.cx.standing() == Standing::Admitted {
+            if routing.standing == Standing::New && self.cx.standing() == Standing::Admitted {
                 arrival = Arrival::Again;
                 continue;
             }
@@ -265,16 +265,16 @@ impl CallAttempt<'_> {
                 CallEvent::Done(value) => return Ok(value),
                 CallEvent::Failed(error) => return Err(error),
                 CallEvent::Delta(part) => self.forward(&part).await?,
-                CallEvent::Timing(timing) => self.told = Some(timing),
+                CallEvent::Timing(timing) => self.reported = Some(timing),
             }
         }
     }
 
-    /// A replica has said nothing for too long: leaves it as soon as another one may be asked. Gives what it says meanwhile.
+    /// A replica has said nothing for too long: leaves it as soon as another one may be asked. Returns what it says meanwhile.
     async fn leave(&mut self, under_way: &mut Try) -> Option<CallEvent> {
         let mut avoid = self.tried.failed_on.clone();
         avoid.push(under_way.permit.target().key);
-        if self.deployment.reach(self.wish(&avoid)) != Eligibility::Open {
+        if self.deployment.eligibility(self.routing(&avoid)) != Eligibility::Open {
             self.trying.patience = self.patience_with(&under_way.permit);
             return None;
         }

@@ -38,7 +38,7 @@ impl CallAttempt<'_> {
         }
     }
 
-    /// Waits for the first of `tries`, and after some time for a second one too. Gives which of them ended the call.
+    /// Waits for the first of `tries`, and after some time for a second one too. Returns which of them ended the call.
     pub(super) async fn race(
         &mut self,
         tries: &mut Tries,
@@ -51,7 +51,7 @@ impl CallAttempt<'_> {
         let avoid: SmallVec<[_; 4]> = self.tried.avoided().into_iter().chain([first]).collect();
         // Both places are held for as long as the second call runs.
         let place = self.cx.guards.budget.retry();
-        let second = place.as_ref().and_then(|_| self.deployment.try_acquire(self.wish(&avoid)));
+        let second = place.as_ref().and_then(|_| self.deployment.try_acquire(self.routing(&avoid)));
         drop(place.filter(|_| second.is_none()));
         let Some(permit) = second else { return (0, self.collect(&mut tries[0]).await) };
         self.deployment.meter().retried(RetryReason::Hedged);
@@ -73,8 +73,8 @@ impl CallAttempt<'_> {
         (0, self.collect(&mut tries[0]).await)
     }
 
-    fn hears(&mut self, (result, told): Answer) -> Result<Value, CallError> {
-        self.told = told;
+    fn hears(&mut self, (result, reported): Answer) -> Result<Value, CallError> {
+        self.reported = reported;
         result
     }
 }
@@ -84,12 +84,12 @@ type Answer = (Result<Value, CallError>, Option<Timing>);
 
 /// The end of a call whose parts nobody wants.
 async fn answer(pending: &mut PendingCall) -> Answer {
-    let mut told = None;
+    let mut reported = None;
     loop {
         match pending.next().await {
-            CallEvent::Done(value) => return (Ok(value), told),
-            CallEvent::Failed(error) => return (Err(error), told),
-            CallEvent::Timing(timing) => told = Some(timing),
+            CallEvent::Done(value) => return (Ok(value), reported),
+            CallEvent::Failed(error) => return (Err(error), reported),
+            CallEvent::Timing(timing) => reported = Some(timing),
             CallEvent::Delta(_) => {}
         }
     }

@@ -51,7 +51,7 @@ pub enum Idempotent {
 /// What a retry does that finds the budget spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenSpent {
-    /// It waits for a place: its replica is gone, which is no fault of the request, and with it went all the calls that it
+    /// It waits for a place: its replica is gone, which is not a fault of the request, and with it went all the calls that it
     /// had. Together they may exceed the budget, one after the other they do not.
     Wait,
     /// It is given up.

@@ -34,7 +34,7 @@ impl ByteBudget {
         self.used.fetch_add(num_bytes, Ordering::Relaxed);
     }
 
-    /// Gives bytes back.
+    /// Returns bytes.
     pub(crate) fn give_back(&self, num_bytes: usize) {
         self.used.fetch_sub(num_bytes, Ordering::Relaxed);
     }

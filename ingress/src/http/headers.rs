@@ -141,7 +141,7 @@ pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<Asked>, Problem> {
     parsed(headers, &REVISION, Asked::parse, "`stable`, `canary` or a number")
 }
 
-/// The trace that the request belongs to. As the specification has it, what cannot be read is no trace.
+/// The trace that the request belongs to. As the specification has it, what cannot be read is not a trace.
 pub(crate) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     let mut trace = TraceContext::parse(headers.get(TRACE_PARENT)?.to_str().ok()?)?;
     let state = headers.get(TRACE_STATE).and_then(|state| state.to_str().ok());

@@ -58,11 +58,11 @@ pub(crate) fn report(
     let load_of = |loads: &DeploymentLoads, name: &FullName| loads.get(name).copied().unwrap_or_default();
     let names: BTreeSet<_> = before.keys().chain(now.keys()).chain(endings.calls.keys()).cloned().collect();
     let deployments = names.into_iter().filter_map(|name| {
-        let (told, load) = (load_of(before, &name), load_of(now, &name));
+        let (reported, load) = (load_of(before, &name), load_of(now, &name));
         // A deployment that left the routes and came back counts from the start.
-        let arrived = load.arrived.checked_sub(told.arrived).unwrap_or(load.arrived);
+        let arrived = load.arrived.checked_sub(reported.arrived).unwrap_or(load.arrived);
         let counts = endings.calls.remove(&name);
-        if counts.is_none() && !has_any(load) && !has_any(told) && arrived == 0 {
+        if counts.is_none() && !has_any(load) && !has_any(reported) && arrived == 0 {
             return None;
         }
         let counts = counts.unwrap_or_default();
@@ -114,13 +114,13 @@ mod tests {
             (loads(&[("a/b", 0, 0, 9)]), loads(&[("a/b", 0, 0, 1)]), Some(vec![("b", 0, 0, 1)])),
         ];
         for (before, now, expected) in table {
-            let told = report(&before, &now, Endings::default()).map(|report| report.deployments);
-            let told = told.as_ref().map(|list| {
+            let reported = report(&before, &now, Endings::default()).map(|report| report.deployments);
+            let reported = reported.as_ref().map(|list| {
                 list.iter()
                     .map(|load| (load.deployment.as_str(), load.ongoing, load.queued, load.arrived))
                     .collect::<Vec<_>>()
             });
-            assert_eq!(told, expected);
+            assert_eq!(reported, expected);
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let mut counts = CallCounts::default();
         counts.count(3, crate::model::Outcome::Answered);
         let calls = [("a/b".parse().unwrap(), counts)].into();
-        let told = report(&loads(&[]), &loads(&[]), Endings { calls, requests: Vec::new() }).unwrap();
-        assert_eq!(told.deployments[0].outcomes, [v1::Outcomes { revision: 3, answered: 1, failed: 0 }]);
+        let reported = report(&loads(&[]), &loads(&[]), Endings { calls, requests: Vec::new() }).unwrap();
+        assert_eq!(reported.deployments[0].outcomes, [v1::Outcomes { revision: 3, answered: 1, failed: 0 }]);
     }
 }

@@ -227,7 +227,7 @@ impl Routes {
                     tracing::warn!(
                         pipeline = route.name,
                         deployment = deployment.deployment,
-                        "a route's name is no name"
+                        "a route's name is not a name"
                     );
                     continue;
                 };
@@ -307,7 +307,7 @@ fn plans_of(
     let mut plans = BTreeMap::new();
     for route in &table.pipelines {
         let Ok(name) = route.name.parse::<Name>() else {
-            tracing::warn!(pipeline = route.name, "a pipeline's name is no name");
+            tracing::warn!(pipeline = route.name, "a pipeline's name is not a name");
             continue;
         };
         let planned = route.variants.iter().filter_map(|variant| {

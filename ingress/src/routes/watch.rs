@@ -144,7 +144,7 @@ impl Session<'_> {
         outbound: mpsc::Sender<ingress_message::Body>,
         newest: cell::Sender<Newest>,
     ) -> Result<(), Error> {
-        let mut told = DeploymentLoads::new();
+        let mut reported = DeploymentLoads::new();
         let mut tick = tokio::time::interval(REPORT_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -153,22 +153,22 @@ impl Session<'_> {
                     Some(message) => self.receive(message, &newest)?,
                     None => return Ok(()),
                 },
-                _ = tick.tick() => self.report(&mut told, &outbound).await?,
-                () = self.routes.queue_formed().notified() => self.report(&mut told, &outbound).await?,
+                _ = tick.tick() => self.report(&mut reported, &outbound).await?,
+                () = self.routes.queue_formed().notified() => self.report(&mut reported, &outbound).await?,
             }
         }
     }
 
     async fn report(
         &self,
-        told: &mut DeploymentLoads,
+        reported: &mut DeploymentLoads,
         outbound: &mpsc::Sender<ingress_message::Body>,
     ) -> Result<(), Error> {
         let now = self.routes.loads();
-        if let Some(report) = report(told, &now, self.routes.take_endings()) {
+        if let Some(report) = report(reported, &now, self.routes.take_endings()) {
             outbound.send(ingress_message::Body::Load(report)).await?;
         }
-        *told = now;
+        *reported = now;
         Ok(())
     }
 

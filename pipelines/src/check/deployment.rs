@@ -211,7 +211,7 @@ fn signature_input(
     if key.text.is_empty() || key.text.len() > 128 || key.text.chars().any(char::is_control) {
         faults.push(
             key.span.clone(),
-            "this is no name of an input",
+            "this is not a name of an input",
             "use the name that the model gives its input",
         );
         return None;
@@ -222,7 +222,7 @@ fn signature_input(
     };
     text.parse()
         .map_err(|help: String| {
-            let message = format!("{} is `{text}`, which is no tensor type", signature.label(&label));
+            let message = format!("{} is `{text}`, which is not a tensor type", signature.label(&label));
             faults.push(raw.span.clone(), message, help);
         })
         .ok()

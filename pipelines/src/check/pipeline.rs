@@ -71,7 +71,7 @@ fn name(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Name {
     }
     let Some((text, raw)) = table.text("name", faults) else { return placeholder() };
     text.parse().unwrap_or_else(|_| {
-        faults.push(raw.span.clone(), format!("`{text}` is no name for a pipeline"), NAME_HELP);
+        faults.push(raw.span.clone(), format!("`{text}` is not a name for a pipeline"), NAME_HELP);
         placeholder()
     })
 }
@@ -119,7 +119,11 @@ fn deployments(table: &mut Reader<'_>, pipeline: &Name, faults: &mut FaultSink<'
     for (key, raw) in section(table, "deployments", faults).iter().flat_map(|t| &t.entries) {
         names.push(key.text.clone());
         let Ok(name) = key.text.parse::<Name>() else {
-            faults.push(key.span.clone(), format!("`{}` is no name for a deployment", key.text), NAME_HELP);
+            faults.push(
+                key.span.clone(),
+                format!("`{}` is not a name for a deployment", key.text),
+                NAME_HELP,
+            );
             continue;
         };
         if let Some(spec) = deployment::deployment(&name, key, raw, faults) {
@@ -145,7 +149,7 @@ fn response(
     let mut found = Vec::new();
     for (key, raw) in table.iter().flat_map(|t| &t.entries) {
         if key.text.parse::<Name>().is_err() {
-            faults.push(key.span.clone(), format!("`{}` is no name for a field", key.text), NAME_HELP);
+            faults.push(key.span.clone(), format!("`{}` is not a name for a field", key.text), NAME_HELP);
         }
         let label = format!("response `{}`", key.text);
         if let Some(expression) = value::expression(raw, &label, scope, faults) {

@@ -23,7 +23,7 @@ pub(super) fn schema(table: Option<&RawTable>, faults: &mut FaultSink<'_>) -> Sc
         if key.text.parse::<Name>().is_err() {
             faults.push(
                 key.span.clone(),
-                format!("`{}` is no name for a field", key.text),
+                format!("`{}` is not a name for a field", key.text),
                 super::limits::NAME_HELP,
             );
         } else if key.text == STREAM_FIELD {

@@ -130,7 +130,7 @@ fn response_mentions(response: &[&Raw], names: &[&str]) -> Mentions {
             mentions.add(&text, names, None);
         }
     }
-    // Without a response there is a fault already; that nobody uses the last stage is no news.
+    // Without a response there is a fault already; that nobody uses the last stage is not news.
     mentions.incomplete |= response.is_empty();
     mentions
 }

@@ -237,7 +237,7 @@ impl<'s> Resolver<'s> {
                     Type::Text | Type::Any | Type::OneOf(_) => Type::Any,
                     other => {
                         let refusal =
-                            (format!("`{other}` is no index"), "index by a number or a name".to_owned());
+                            (format!("`{other}` is not an index"), "index by a number or a name".to_owned());
                         return Err(fault(key_range, refusal));
                     }
                 };

@@ -90,7 +90,7 @@ fn number(value: &Jinja) -> Result<Value, EvalError> {
 }
 
 fn unusable() -> EvalError {
-    EvalError::invalid("a filter gave what is no value")
+    EvalError::invalid("a filter gave what is not a value")
 }
 
 #[derive(Debug)]

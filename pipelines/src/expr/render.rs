@@ -175,7 +175,7 @@ fn through(
     let Expr::Filter(filter) = expr else {
         return Err(fault(
             range(expr),
-            ("this is no filter".to_owned(), "write a filter such as `trim`".to_owned()),
+            ("this is not a filter".to_owned(), "write a filter such as `trim`".to_owned()),
         ));
     };
     let subject = match &filter.expr {

@@ -176,7 +176,7 @@ fn explain(text: &str, message: &str, span: &Span) -> (String, String) {
     let is_word = found.starts_with(|c: char| c.is_alphabetic()) && !found.contains(['"', '\n']);
     if is_word && (message.contains("string values must be quoted") || message.contains("invalid boolean")) {
         let help = format!("if it is text, put it in quotes: `\"{found}\"`");
-        return (format!("`{found}` is no value"), help);
+        return (format!("`{found}` is not a value"), help);
     }
     if found.trim().is_empty() && message.contains("string values must be quoted") {
         return (

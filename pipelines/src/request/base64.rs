@@ -10,7 +10,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The bytes that a text stands for; `None` when it is no base64.
+/// The bytes that a text stands for; `None` when it is not base64.
 pub(crate) fn decode(text: &str) -> Option<Bytes> {
     LENIENT.decode(text).ok().map(Bytes::from)
 }

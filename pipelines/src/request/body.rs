@@ -184,7 +184,7 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
     }
 }
 
-/// A seed for a field's value, or for an item of a list. Gives `None` when there was a fault.
+/// A seed for a field's value, or for an item of a list. Returns `None` when there was a fault.
 #[derive(Clone, Copy)]
 pub(super) struct ValueSeed<'s> {
     ty: &'s FieldType,
@@ -322,7 +322,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(self.fault("null is no value; leave the field out"))
+        Ok(self.fault("null is not a value; leave the field out"))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {

@@ -183,7 +183,7 @@ impl<'j> Reader<'j> {
         self.at += end;
         if num_decimals == 0 {
             let value = i128::from(digits);
-            // -0 is no whole number.
+            // -0 is not a whole number.
             let is_plain = !(is_negative && digits == 0);
             return (is_plain && elements.push_whole(if is_negative { -value } else { value })).then_some(());
         }
@@ -211,7 +211,7 @@ impl<'j> Reader<'j> {
     }
 }
 
-/// Reads the digits from `at` behind those of `value`; gives where they end too. Wraps beyond 64 bits.
+/// Reads the digits from `at` behind those of `value`; returns where they end too. Wraps beyond 64 bits.
 fn read_digits(json: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
     while let Some(digit) = json.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
         value = value.wrapping_mul(10).wrapping_add(u64::from(digit));

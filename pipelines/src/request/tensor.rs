@@ -38,7 +38,7 @@ struct Elements {
     sound: bool,
 }
 
-/// Reads the outermost list. Gives `None` when there was a fault.
+/// Reads the outermost list. Returns `None` when there was a fault.
 pub(super) fn collect<'de, A: SeqAccess<'de>>(
     seed: TensorSeed<'_>,
     seq: A,

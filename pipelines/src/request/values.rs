@@ -79,7 +79,7 @@ impl<'s> Given<'s> {
     fn typed(self, value: Value) -> Option<Value> {
         self.state.borrow_mut().num_values += 1;
         match (self.ty, value) {
-            (_, Value::None) => self.fault("none is no value; leave the field out"),
+            (_, Value::None) => self.fault("none is not a value; leave the field out"),
             (FieldType::List(item), Value::List(items)) => self.items(item, &items),
             (FieldType::Tensor(ty), Value::Tensor(tensor)) if fits(ty, &tensor) => {
                 Some(Value::Tensor(tensor))
@@ -197,7 +197,7 @@ j = { type = "json", default = {} }
             (with("l", Value::list([Value::from("a"), Value::Int(1)])), "/l/1 expected text, found int"),
             (with("x", tensor(&[1.0, 2.0])), ""),
             (with("x", tensor(&[1.0])), "/x expected `f32[2]`, found `f32[1]`"),
-            (with("b", Value::None), "/b none is no value"),
+            (with("b", Value::None), "/b none is not a value"),
             (with("nn", Value::Int(1)), "/nn the field is unknown; did you mean `n`?"),
         ];
         for (given, expected) in table {

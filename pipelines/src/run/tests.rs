@@ -282,14 +282,14 @@ fn whatever_becomes_of_a_failed_stage_its_failure_is_told_once() {
             .respond(&[("r", "[a, b]")]);
         let (mut run, _) = Run::start(plan, &request(), |_| 16);
         let actions = run.finish_call(CallId(0), Err(CallError::started(ErrorClass::Internal, "broken")));
-        let told: Vec<_> = actions
+        let failures: Vec<_> = actions
             .iter()
             .filter_map(|action| match action {
                 Action::StageFailed(failure) => Some((failure.stage, failure.error.to_string())),
                 _ => None,
             })
             .collect();
-        assert_eq!(told, [(0, "stage `a`: broken".to_owned())], "{on_error:?}");
+        assert_eq!(failures, [(0, "stage `a`: broken".to_owned())], "{on_error:?}");
     }
 }
 

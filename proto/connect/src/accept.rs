@@ -1,4 +1,4 @@
-//! A listener for processes of the cluster, and for strangers: who calls is known before anything else is done for it.
+//! A listener for processes of the cluster, and for unknown callers: who calls is known before anything else is done for it.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,7 +18,7 @@ use crate::secret::{Authority, Secret};
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// What it has proved to be; nothing for strangers.
+    /// What it has proved to be; nothing for unknown callers.
     pub authority: Option<Authority>,
 }
 
@@ -43,7 +43,7 @@ pub fn demand(
     }
 }
 
-/// Serves on a listener: `serve` is called for each connection once it is known who calls. Callers that prove nothing are strangers;
+/// Serves on a listener: `serve` is called for each connection once it is known who calls. Callers that prove nothing are unknown;
 /// those that try and fail are told why and hung up on.
 pub fn serve<F, Fut>(
     listener: impl Into<Listener>,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn members_and_strangers_are_told_apart_and_neither_waits_for_silent_ones() {
+    async fn members_and_unknown_callers_are_told_apart_and_neither_waits_for_silent_ones() {
         let (address, mut connections, _server) = listen(ConnectionLimits::members()).await;
         let _silent = TcpStream::connect(address).await.unwrap();
         let mut stranger = TcpStream::connect(address).await.unwrap();

@@ -4,7 +4,7 @@
 //!
 //! A cluster has two secrets: the join token, which its workers, ingresses and heads share, and the admin token of those who
 //! may change it. Neither ever travels. A caller that knows one opens its connection with a challenge, see [`handshake`];
-//! a caller that says nothing of the kind is a stranger, and gets what strangers may have.
+//! a caller that says nothing of the kind is unknown, and gets what unknown callers may have.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 

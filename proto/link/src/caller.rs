@@ -76,7 +76,7 @@ impl Default for Caller {
 }
 
 impl Caller {
-    /// Carries calls over this stream, to its end; gives the reason of that. Calls under way end as `Unavailable`, those whose start
+    /// Carries calls over this stream, to its end; returns the reason of that. Calls under way end as `Unavailable`, those whose start
     /// had not left as not started, and new ones are refused until it is run again.
     ///
     /// # Errors

@@ -221,7 +221,7 @@ impl Shared {
         self.say(id, CallEvent::Failed(error), Caller::There);
     }
 
-    /// Says what a replica said; gives whether the call is over.
+    /// Says what a replica said; returns whether the call is over.
     fn say(&self, id: u64, event: CallEvent, caller: Caller) -> bool {
         SCRATCH.with_borrow_mut(|encoder| {
             let kind = encode(event, encoder);

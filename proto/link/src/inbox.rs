@@ -169,7 +169,7 @@ impl Inbox {
         }
     }
 
-    /// The next piece of a call's message; gives the message when it is complete.
+    /// The next piece of a call's message; returns the message when it is complete.
     pub(crate) fn piece(&mut self, call: u64, piece: &[u8]) -> Result<Option<Complete>, Violation> {
         let Some(receiving) = self.calls.get_mut(&call) else { return Err(Violation::Pieces) };
         let Some(partial) = &mut receiving.partial else { return Err(Violation::Pieces) };

@@ -228,7 +228,7 @@ impl Outbox {
         }
     }
 
-    /// Nothing more of a call is to be sent; gives whether there was anything.
+    /// Nothing more of a call is to be sent; returns whether there was anything.
     pub(crate) fn cancel(&mut self, call: u64) -> bool {
         let Some(sending) = self.calls.remove(&call) else { return false };
         let left: usize = sending.messages.iter().map(|message| message.left).sum();
@@ -256,7 +256,7 @@ impl Outbox {
         self.calls.get(&call).is_some_and(|sending| !sending.messages.is_empty())
     }
 
-    /// Takes out what is to be written next, into an empty batch; gives whether there is anything.
+    /// Takes out what is to be written next, into an empty batch; returns whether there is anything.
     pub(crate) fn take(&mut self, batch: &mut Batch) -> bool {
         debug_assert!(batch.is_empty());
         batch.frames.clear();

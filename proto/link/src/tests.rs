@@ -31,7 +31,7 @@ fn message(length: usize) -> Encoder {
 }
 
 impl World {
-    /// What the sender may send reaches the receiver; gives whether there was anything.
+    /// What the sender may send reaches the receiver; returns whether there was anything.
     fn carry(&mut self) -> Result<bool, TestCaseError> {
         let mut batch = Batch::default();
         if !self.outbox.take(&mut batch) {

@@ -290,7 +290,7 @@ async fn a_start_that_cannot_be_read_fails_alone() {
     raw.send(1, 9, &start(&[5, 1, b'x'])).await;
     assert_eq!(raw.receive().await, (4, 9, vec![5, 1, b'x']));
     raw.send(1, 10, &[&[1, 4][..], b"held", &[2, 1, b'r', 0, 0]].concat()).await;
-    // What is no frame at all ends the link: nobody knows where the next one begins.
+    // What is not a frame at all ends the link: nobody knows where the next one begins.
     raw.send(99, 0, &[]).await;
     assert!(matches!(served.await.unwrap(), Err(Broken::Protocol(_))));
 }

@@ -68,7 +68,7 @@ where
         }
     });
     let mut served = pin!(builder.serve_connection(TokioIo::new(connection), service));
-    let told = async {
+    let until_told = async {
         match closing {
             Some(closing) => drop(closing.await),
             None => std::future::pending().await,
@@ -77,7 +77,7 @@ where
     let result = tokio::select! {
         biased;
         result = served.as_mut() => result,
-        () = told => {
+        () = until_told => {
             served.as_mut().graceful_shutdown();
             served.await
         }

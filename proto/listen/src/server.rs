@@ -172,7 +172,7 @@ async fn accept<F, Fut>(
 {
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let descriptors = Descriptors::new();
-    let mut told: Option<Instant> = None;
+    let mut warned_at: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -181,8 +181,8 @@ async fn accept<F, Fut>(
         };
         let are_short = accepted.as_ref().map_or(true, |accepted| descriptors.are_short(&accepted.socket));
         let now = millstream_clock::now();
-        if are_short && told.is_none_or(|told| now.duration_since(told) > TOLD_PAUSE) {
-            told = Some(now);
+        if are_short && warned_at.is_none_or(|warned_at| now.duration_since(warned_at) > TOLD_PAUSE) {
+            warned_at = Some(now);
             tracing::warn!(
                 error = accepted.as_ref().err().map(tracing::field::display),
                 "file descriptors run short: connections without a request give way; raise the limit (ulimit -n)"

@@ -61,7 +61,7 @@ pub fn faults(settings: &KeyRequest) -> Vec<String> {
         faults.extend(count.map(|count| format!("{name} {count} is too large; give at most {MAX_REQUESTS}")));
     }
     if let Some(weight) = weight.filter(|weight| !(1..=MAX_WEIGHT).contains(weight)) {
-        faults.push(format!("weight {weight} is no weight; give 1 to {MAX_WEIGHT}"));
+        faults.push(format!("weight {weight} is not a weight; give 1 to {MAX_WEIGHT}"));
     }
     if let Some(priority) = priority.as_ref().filter(|name| Priority::from_name(name).is_none()) {
         faults.push(format!("priority `{priority}` is none; give `high`, `normal` or `low`"));
@@ -89,6 +89,6 @@ mod tests {
             let found = faults(&settings(rate, 2_000_000, 0, "soon"));
             assert_eq!(found.len(), 5, "{found:?}");
         }
-        assert_eq!(faults(&settings(1.0, 1, 1001, "low")), ["weight 1001 is no weight; give 1 to 1000"]);
+        assert_eq!(faults(&settings(1.0, 1, 1001, "low")), ["weight 1001 is not a weight; give 1 to 1000"]);
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A request is sent to a pipeline; gives its number.
+    /// A request is sent to a pipeline; returns its number.
     pub(crate) fn send(&mut self, due: Duration, pipeline: &Name) -> u64 {
         let (strictness, is_served) = (self.strictness, self.served.contains(pipeline));
         self.requests.push(Sent { due, answered: false, strictness, is_served });

@@ -59,7 +59,7 @@ pub fn run(seed: u64, mutation: Mutation) -> Result<Report, Violation> {
     run_scenario(Scenario::draw(seed), mutation, Trace::Off).0
 }
 
-/// Runs a seed; gives all that happened beside its end.
+/// Runs a seed; returns all that happened beside its end.
 pub fn traced(seed: u64, mutation: Mutation) -> (Result<Report, Violation>, Vec<String>) {
     let scenario = Scenario::draw(seed);
     let head = format!(

@@ -77,7 +77,7 @@ impl<E: BatchEngine> Batched<E> {
         }
     }
 
-    /// Runs parts together and answers the calls that are complete by it; gives the inputs that were run.
+    /// Runs parts together and answers the calls that are complete by it; returns the inputs that were run.
     fn run(&mut self, parts: Vec<Queued<E::Part>>, company: Company) -> usize {
         let shared = self.shared.clone();
         let start = (shared.clock)();

@@ -196,7 +196,7 @@ impl<C, P> WaitingCalls<C, P> {
         self.num_running -= 1;
     }
 
-    /// Fills parts into their calls; gives those calls that are complete.
+    /// Fills parts into their calls; returns those calls that are complete.
     pub(crate) fn fill(
         &mut self,
         parts: &[Queued<P>],

@@ -41,7 +41,7 @@ pub fn open_if_there(path: &Path) -> Result<Option<File>, LoadError> {
     if file.metadata().map_err(|error| unreadable(path, &error))?.is_file() {
         return Ok(Some(file));
     }
-    Err(LoadError::Model(format!("`{}` is no plain file; fetch the model anew", path.display())))
+    Err(LoadError::Model(format!("`{}` is not a plain file; fetch the model anew", path.display())))
 }
 
 /// The file at `path`.
@@ -126,8 +126,8 @@ mod tests {
         for (name, reason) in [
             ("link.json", "is a link"),
             ("dangling.json", "is a link"),
-            ("pipe.json", "is no plain file"),
-            ("folder.json", "is no plain file"),
+            ("pipe.json", "is not a plain file"),
+            ("folder.json", "is not a plain file"),
         ] {
             let error = json_if_there::<serde_json::Value>(dir.path(), name).unwrap_err().to_string();
             assert!(error.contains(reason), "{name}: {error}");

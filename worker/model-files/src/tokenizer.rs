@@ -24,12 +24,12 @@ pub struct TokenizerFile {
 /// The tokenizer in `dir`; `None` when there is none.
 ///
 /// # Errors
-/// [`LoadError::Model`] when the file cannot be read, is too large, or is no tokenizer.
+/// [`LoadError::Model`] when the file cannot be read, is too large, or is not a tokenizer.
 pub fn tokenizer_file(dir: &Path) -> Result<Option<TokenizerFile>, LoadError> {
     let path = dir.join("tokenizer.json");
     let Some(bytes) = read_if_there(&path, MAX_TOKENIZER_BYTES)? else { return Ok(None) };
     let broken = |reason: &str| {
-        LoadError::Model(format!("`{}` is no tokenizer: {reason}; fetch the model anew", path.display()))
+        LoadError::Model(format!("`{}` is not a tokenizer: {reason}; fetch the model anew", path.display()))
     };
     let tables: Tables = serde_json::from_slice(&bytes).map_err(|error| broken(&error.to_string()))?;
     if tables.normalizer.is_some_and(|normalizer| !normalizer.is_sound(0)) {
@@ -93,7 +93,7 @@ mod tests {
         assert!(tokenizer_file(dir.path()).unwrap().is_none());
         for text in ["{}", "[", "{\"normalizer\": 7}"] {
             let error = load(text).err().unwrap().to_string();
-            assert!(error.contains("tokenizer.json` is no tokenizer"), "{error}");
+            assert!(error.contains("tokenizer.json` is not a tokenizer"), "{error}");
         }
     }
 

@@ -67,7 +67,7 @@ pub(crate) enum Received {
 }
 
 impl Queue {
-    /// Adds a call; gives its place, or the call where the replica takes none any more.
+    /// Adds a call; returns its place, or the call where the replica takes none any more.
     pub(crate) fn push(&self, call: Call) -> Result<Place, Box<Call>> {
         let mut state = self.state.lock();
         if state.is_closed {
@@ -99,7 +99,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Takes nothing any more, and ends each lane after its step. Gives what waits.
+    /// Takes nothing any more, and ends each lane after its step. Returns what waits.
     pub(crate) fn close(&self) -> Vec<Call> {
         let mut state = self.state.lock();
         state.is_closed = true;

@@ -102,7 +102,7 @@ impl SharedSlot {
         Self(Arc::new(Mutex::new(Some(slot))))
     }
 
-    /// Gives the place back, unless that has been done.
+    /// Returns the place, unless that has been done.
     pub(crate) fn give_back(&self) {
         drop(self.0.lock().take());
     }

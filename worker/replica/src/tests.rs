@@ -32,8 +32,8 @@ impl Bench {
     }
 
     fn load(settings: &Settings, probe: Probe, load: Load) -> Self {
-        let (told, events) = mpsc::channel();
-        let tell = move |event| drop(told.send(event));
+        let (sender, events) = mpsc::channel();
+        let tell = move |event| drop(sender.send(event));
         let host = Host::start(settings, load, metrics::Histogram::noop(), tell).unwrap();
         Self { host, probe, events }
     }
@@ -261,7 +261,7 @@ async fn of_a_concurrent_engine_only_the_call_that_panics_is_suspect() {
 /// Notes what it is told; unwell from the start, if it is so.
 struct Noted {
     is_well: bool,
-    told: mpsc::Sender<&'static str>,
+    sender: mpsc::Sender<&'static str>,
 }
 
 impl ConcurrentEngine for Noted {
@@ -270,24 +270,25 @@ impl ConcurrentEngine for Noted {
     }
 
     fn drain(&self) {
-        self.told.send("drain").unwrap();
+        self.sender.send("drain").unwrap();
     }
 
     fn health(&self) -> EngineFuture<'_, Result<(), String>> {
-        self.told.send("health").unwrap();
+        self.sender.send("health").unwrap();
         let health = if self.is_well { Ok(()) } else { Err("the server is gone".to_owned()) };
         Box::pin(std::future::ready(health))
     }
 
     fn end(&self) -> EngineFuture<'_, ()> {
-        self.told.send("end").unwrap();
+        self.sender.send("end").unwrap();
         Box::pin(std::future::ready(()))
     }
 }
 
 fn noted(is_well: bool) -> (Bench, mpsc::Receiver<&'static str>) {
-    let (told, notes) = mpsc::channel();
-    let load: Load = Box::new(move |_| Ok(Engine::Concurrent(std::sync::Arc::new(Noted { is_well, told }))));
+    let (sender, notes) = mpsc::channel();
+    let load: Load =
+        Box::new(move |_| Ok(Engine::Concurrent(std::sync::Arc::new(Noted { is_well, sender }))));
     let bench = Bench::load(&settings(), Probe::default(), load);
     bench.wait_for(&Event::Ready { memory_bytes: 0 });
     (bench, notes)

@@ -48,7 +48,7 @@ fn caught<T>(work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, String> {
 
 type Lane = Box<dyn SteppingEngine>;
 
-/// Loads the engine; gives its lanes, warm, unless it needs no thread.
+/// Loads the engine; returns its lanes, warm, unless it needs no thread.
 fn start(shared: &Arc<Shared>, load: Load) -> Result<Option<Vec<Lane>>, LoadError> {
     let engine = load(&|doing| shared.tell(Event::Doing(doing.to_owned())))?;
     match engine {

@@ -55,16 +55,16 @@ fn arguments<'a>(command: &Command, arguments: impl Iterator<Item = &'a Arg>) ->
     let rows = arguments.map(|arg| {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         // Defaults that the code works out stand in the help.
-        let told =
+        let default_text =
             help.trim_end_matches('.').strip_suffix(']').and_then(|help| help.split_once(" [default: "));
-        let (help, told) = match told {
-            Some((help, told)) => (help.to_owned(), told.to_owned()),
+        let (help, default_text) = match default_text {
+            Some((help, default_text)) => (help.to_owned(), default_text.to_owned()),
             None => (help.trim_end_matches('.').to_owned(), String::new()),
         };
         let default = match default_of(arg) {
             Some(default) => format!("`{default}`"),
             None if arg.is_required_set() => "required".to_owned(),
-            None => told,
+            None => default_text,
         };
         [format!("`{}`", shown(arg)), default, format!("{help}.{}", more(command, arg))]
     });

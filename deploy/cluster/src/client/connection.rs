@@ -71,8 +71,9 @@ impl Target {
             self.heads.failed();
         }
         // One that answers, though with a no, tells more than one that does not.
-        let told = failures.iter().position(|failure| failure.code() != Failure::UNREACHABLE).unwrap_or(0);
-        Err(failures.swap_remove(told))
+        let likeliest =
+            failures.iter().position(|failure| failure.code() != Failure::UNREACHABLE).unwrap_or(0);
+        Err(failures.swap_remove(likeliest))
     }
 
     async fn open(&self, keep_alive: KeepAlive) -> Result<Service, Failure> {

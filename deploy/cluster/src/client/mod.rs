@@ -84,7 +84,7 @@ impl Client {
         parse(&answer.await?.json)
     }
 
-    /// Lets a canary or a shadow take over; gives its revision.
+    /// Lets a canary or a shadow take over; returns its revision.
     pub(crate) async fn promote_rollout(&mut self, name: &str) -> Result<u64, Failure> {
         let request = v1::RolloutRequest { name: name.to_owned() };
         let answer =
@@ -92,14 +92,14 @@ impl Client {
         Ok(answer.await?.revision)
     }
 
-    /// Takes back the revision that takes over; gives the one that serves.
+    /// Takes back the revision that takes over; returns the one that serves.
     pub(crate) async fn abort_rollout(&mut self, name: &str) -> Result<u64, Failure> {
         let request = v1::RolloutRequest { name: name.to_owned() };
         let answer = self.call(SHORT, request, async |service, request| service.abort_rollout(request).await);
         Ok(answer.await?.revision)
     }
 
-    /// Goes back to an earlier revision; gives the one that is wanted now.
+    /// Goes back to an earlier revision; returns the one that is wanted now.
     pub(crate) async fn undo_rollout(&mut self, name: &str, to: Option<u64>) -> Result<u64, Failure> {
         let request = v1::UndoRolloutRequest { name: name.to_owned(), to_revision: to };
         let answer = self.call(LONG, request, async |service, request| service.undo_rollout(request).await);
@@ -126,14 +126,14 @@ impl Client {
         answer.await.map(drop)
     }
 
-    /// Takes a node for gone; gives its id.
+    /// Takes a node for gone; returns its id.
     pub(crate) async fn remove_node(&mut self, node: &str) -> Result<String, Failure> {
         let request = v1::RemoveNodeRequest { node: node.to_owned() };
         let answer = self.call(SHORT, request, async |service, request| service.remove_node(request).await);
         answer.await.map(|answer| answer.node_id)
     }
 
-    /// Sets a deployment's bounds; gives those in force.
+    /// Sets a deployment's bounds; returns those in force.
     pub(crate) async fn scale(&mut self, request: v1::ScaleRequest) -> Result<v1::ScaleResponse, Failure> {
         self.call(SHORT, request, async |service, request| service.scale(request).await).await
     }

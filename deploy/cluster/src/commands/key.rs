@@ -99,7 +99,7 @@ async fn create(global: &Global, name: String, limits: &KeyLimits) -> Result<(),
     answer["secret"] = secret.clone().into();
     Output::of(global).show(&answer, || {
         // The secret alone goes to stdout, so that a script can take it from there.
-        output::note(format_args!("{}; this is its secret, which is shown this once:", told(&status)));
+        output::note(format_args!("{}; this is its secret, which is shown this once:", sentence_of(&status)));
         secret
     })
 }
@@ -113,7 +113,7 @@ async fn set(global: &Global, name: String, limits: &KeyLimits) -> Result<(), Fa
     }
     let request = v1::SetKeyRequest { name, settings: Some(settings.into()) };
     let status = Client::connect(global).await?.set_key(request).await?;
-    Output::of(global).show(&status, || told(&status))
+    Output::of(global).show(&status, || sentence_of(&status))
 }
 
 async fn list(global: &Global) -> Result<(), Failure> {
@@ -175,7 +175,7 @@ fn count(name: &str, text: Option<&str>, may_be_none: bool, faults: &mut Vec<Str
 }
 
 /// A key in a sentence.
-fn told(key: &KeyStatus) -> String {
+fn sentence_of(key: &KeyStatus) -> String {
     let KeyStatus { name, rate_per_s, burst, concurrency, weight, priority, .. } = key;
     let mut limits = Vec::new();
     if let Some((rate, burst)) = rate_per_s.zip(*burst) {
@@ -271,7 +271,7 @@ mod tests {
             created_at_ms: 1_700_000_000_000,
         };
         let sentence = "key team-a has 2.5 requests a second, 5 at once; weight 2, priority high";
-        assert_eq!(told(&key), sentence);
+        assert_eq!(sentence_of(&key), sentence);
         let table = table(&[key]);
         for part in ["CONCURRENCY", "team-a", "2.5/s", "-", "high", "2023-11-14T22:13:20Z"] {
             assert!(table.contains(part), "{table}");

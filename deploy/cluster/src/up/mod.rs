@@ -94,7 +94,7 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     outcome
 }
 
-/// Deploys, tells what is served, and waits until somebody asks the cluster to stop; gives the time to drain in.
+/// Deploys, tells what is served, and waits until somebody asks the cluster to stop; returns the time to drain in.
 async fn serve(
     process: &Process<'_>,
     parts: &Parts,

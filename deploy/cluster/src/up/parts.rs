@@ -108,7 +108,7 @@ impl Parts {
         }
     }
 
-    /// Waits until somebody asks the cluster to stop; gives the time to drain in.
+    /// Waits until somebody asks the cluster to stop; returns the time to drain in.
     pub(crate) async fn asked_to_stop(&self) -> Duration {
         // The head tells workers and ingresses first, so in its own process the head's word is the one that counts.
         match (&self.head, &self.worker, &self.ingress) {

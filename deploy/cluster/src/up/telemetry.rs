@@ -33,7 +33,7 @@ pub(super) fn definitions() -> impl Iterator<Item = &'static Definition> {
     parts.into_iter().flatten()
 }
 
-/// Installs the recorder, once in a process, and keeps it; gives what `/metrics` answers.
+/// Installs the recorder, once in a process, and keeps it; returns what `/metrics` answers.
 pub(crate) fn start() -> Result<MetricsPage, Failure> {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     let failed = |what: String| Failure::failed(format!("cannot record metrics: {what}"));

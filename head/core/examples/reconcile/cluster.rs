@@ -153,13 +153,13 @@ impl Cluster {
         self.head.next_wake().is_some_and(|at| at <= self.now)
     }
 
-    /// One look; gives the number of commands.
+    /// One look; returns the number of commands.
     fn look(&mut self) -> usize {
         let effects = self.head.handle(Event::Wake, self.now);
         effects.iter().filter(|effect| matches!(effect, Effect::Command(_))).count()
     }
 
-    /// Looks until nothing more follows; the ingress confirms each new table. Gives looks and commands.
+    /// Looks until nothing more follows; the ingress confirms each new table. Returns looks and commands.
     fn look_until_calm(&mut self) -> [usize; 2] {
         let [mut looks, mut commands] = [0; 2];
         while self.is_due() {
@@ -182,7 +182,7 @@ impl Cluster {
         }
     }
 
-    /// Workers do as they were told; gives whether there was anything to do.
+    /// Workers do as they were told; returns whether there was anything to do.
     fn obey(&mut self) -> bool {
         let replicas = self.state().nodes.iter().flat_map(|(node, state)| {
             state.replicas.iter().filter_map(|(id, replica)| {

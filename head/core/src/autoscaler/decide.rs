@@ -17,14 +17,14 @@ pub struct Scaling {
     /// Replicas it is to have.
     pub target: u32,
     /// A change that is wished for, and since when without a break.
-    pub wish: Option<Wish>,
+    pub intent: Option<Intent>,
     /// Since when the only replica has had nothing to do.
     pub idle_since: Option<Duration>,
 }
 
 /// A change that is wished for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wish {
+pub struct Intent {
     /// Which way.
     pub direction: Direction,
     /// Since when.
@@ -167,7 +167,7 @@ pub fn decide(config: &Autoscaling, scaling: &Scaling, observed: &Observed, now:
     let inputs = inputs(config, observed);
     let held = |scaling| Decision { scaling, rule: None, inputs, wake_at: None };
     let moved = |target, rule| {
-        let scaling = Scaling { target, wish: None, idle_since: None };
+        let scaling = Scaling { target, intent: None, idle_since: None };
         Decision { scaling, rule: Some(rule), inputs, wake_at: None }
     };
     let target = scaling.target;
@@ -176,13 +176,13 @@ pub fn decide(config: &Autoscaling, scaling: &Scaling, observed: &Observed, now:
     }
     if target == 0 {
         return match observed.ongoing_now {
-            0 => held(Scaling { target, wish: None, idle_since: None }),
+            0 => held(Scaling { target, intent: None, idle_since: None }),
             _ => moved(bound(config, first_replicas(config)), Rule::FromZero),
         };
     }
     let no_load = observed.ongoing_now == 0 && observed.ongoing <= 0.0;
     if no_load && observed.ready == 0 && observed.starting > 0 {
-        return held(Scaling { target, wish: None, idle_since: None });
+        return held(Scaling { target, intent: None, idle_since: None });
     }
     if config.min_replicas == 0 && target == 1 && no_load && observed.ready <= 1 {
         let idle_since = scaling.idle_since.unwrap_or(now).max(observed.last_active.unwrap_or_default());
@@ -190,18 +190,19 @@ pub fn decide(config: &Autoscaling, scaling: &Scaling, observed: &Observed, now:
         if now >= until {
             return moved(0, Rule::IdleToZero);
         }
-        let idle = Scaling { target, wish: None, idle_since: Some(idle_since) };
+        let idle = Scaling { target, intent: None, idle_since: Some(idle_since) };
         return Decision { wake_at: Some(until), ..held(idle) };
     }
     let direction = match inputs.wanted.cmp(&target) {
         std::cmp::Ordering::Greater if is_tolerated(config, target, &inputs) => {
-            return held(Scaling { target, wish: None, idle_since: None });
+            return held(Scaling { target, intent: None, idle_since: None });
         }
         std::cmp::Ordering::Greater => Direction::Up,
         std::cmp::Ordering::Less => Direction::Down,
-        std::cmp::Ordering::Equal => return held(Scaling { target, wish: None, idle_since: None }),
+        std::cmp::Ordering::Equal => return held(Scaling { target, intent: None, idle_since: None }),
     };
-    let since = scaling.wish.filter(|wish| wish.direction == direction).map_or(now, |wish| wish.since);
+    let since =
+        scaling.intent.filter(|intent| intent.direction == direction).map_or(now, |intent| intent.since);
     let (delay, rule) = match direction {
         Direction::Up => (config.upscale_delay, Rule::Upscale),
         Direction::Down => (config.downscale_delay, Rule::Downscale),
@@ -209,8 +210,8 @@ pub fn decide(config: &Autoscaling, scaling: &Scaling, observed: &Observed, now:
     if now >= since + delay {
         return moved(inputs.wanted, rule);
     }
-    let wish = Wish { direction, since, wanted: inputs.wanted };
-    let wishing = Scaling { target, wish: Some(wish), idle_since: None };
+    let intent = Intent { direction, since, wanted: inputs.wanted };
+    let wishing = Scaling { target, intent: Some(intent), idle_since: None };
     Decision { wake_at: Some(since + delay), ..held(wishing) }
 }
 

@@ -10,7 +10,7 @@ mod scaler;
 
 use millstream_pipelines::Autoscaling;
 
-pub use decide::{Bound, Decision, Direction, Inputs, Observed, Rule, Scaling, Wish, decide};
+pub use decide::{Bound, Decision, Direction, Inputs, Intent, Observed, Rule, Scaling, decide};
 pub use history::{History, Load, Point};
 pub use scaler::{RESOLUTION, Scaler};
 

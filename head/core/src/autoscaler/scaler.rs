@@ -65,6 +65,6 @@ impl<R: Ord + Clone> Scaler<R> {
     /// Whether nothing but news of requests can matter any more.
     #[must_use]
     pub fn is_dormant(&self) -> bool {
-        self.wake_at.is_none() && self.history.is_empty() && self.scaling.wish.is_none()
+        self.wake_at.is_none() && self.history.is_empty() && self.scaling.intent.is_none()
     }
 }

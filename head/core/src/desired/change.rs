@@ -118,7 +118,7 @@ pub fn delete(desired: &Desired, name: &Name) -> Result<(), Refusal> {
 }
 
 impl Desired {
-    /// Adds a revision that is wanted from now on and takes over step by step; gives the numbers of revisions that are
+    /// Adds a revision that is wanted from now on and takes over step by step; returns the numbers of revisions that are
     /// no longer kept.
     pub fn add(&mut self, name: &Name, revision: Arc<Revision>) -> Vec<u64> {
         self.deleted.remove(name);

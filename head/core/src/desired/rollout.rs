@@ -27,7 +27,7 @@ impl Pipeline {
         self.wanted = number;
     }
 
-    /// Forgets the oldest revisions and verdicts beyond the bounds; gives the revisions' numbers.
+    /// Forgets the oldest revisions and verdicts beyond the bounds; returns the revisions' numbers.
     pub(super) fn drop_old(&mut self) -> Vec<u64> {
         while self.verdicts.len() > MAX_VERDICTS {
             self.verdicts.pop_first();
@@ -141,7 +141,7 @@ fn fits_again(desired: &Desired, name: &Name, number: u64) -> bool {
     })
 }
 
-/// Checks that a rollout can be aborted; gives the revision that takes over and the one there was.
+/// Checks that a rollout can be aborted; returns the revision that takes over and the one there was.
 ///
 /// # Errors
 /// [`Refusal::NotFound`]; [`Refusal::NotNow`] when no rollout is under way, or what there was is no longer kept.

@@ -72,8 +72,8 @@ pub fn event_of(command: &Command, state: &State) -> Option<(Subject, Decision)>
         Command::Rollout(change) => {
             let (revision, baseline) = (change.revision, change.baseline);
             let step = |step| Decision::Rollout { revision, baseline, step };
-            let told = state.conclusions.get(&change.pipeline);
-            let again = told.is_some_and(|told| told.revision == revision);
+            let conclusion = state.conclusions.get(&change.pipeline);
+            let again = conclusion.is_some_and(|conclusion| conclusion.revision == revision);
             let decision = match &change.kind {
                 ChangeKind::Begin(Phase::Starting) => step(RolloutStep::Begun),
                 ChangeKind::Enter(Phase::Trial) => step(RolloutStep::Trial),
@@ -122,9 +122,9 @@ mod tests {
         let kind = ChangeKind::RollBack { reason: "why".into() };
         let command = Command::Rollout(Change { pipeline: pipeline.clone(), revision: 2, baseline: 1, kind });
         let mut state = State::default();
-        let told = event_of(&command, &state).unwrap();
+        let conclusion = event_of(&command, &state).unwrap();
         let expected = Decision::RolledBack { revision: 2, to: 1, reason: "why".into() };
-        assert_eq!(told, (Subject::Pipeline(pipeline.clone()), expected));
+        assert_eq!(conclusion, (Subject::Pipeline(pipeline.clone()), expected));
         let back = Some((1, "why".to_owned()));
         state.conclusions.insert(pipeline, Conclusion { revision: 2, back, since: Duration::ZERO });
         assert_eq!(event_of(&command, &state), None);

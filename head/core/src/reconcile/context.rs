@@ -107,8 +107,8 @@ pub(crate) fn beside(mode: Mode, target: usize) -> usize {
 
 /// Whether a verdict is against a revision, in force here or stored.
 pub(crate) fn is_convicted(state: &State, name: &Name, pipeline: &Pipeline, revision: u64) -> bool {
-    let told = state.conclusions.get(name);
-    told.is_some_and(|told| told.revision == revision && told.back.is_some())
+    let conclusion = state.conclusions.get(name);
+    conclusion.is_some_and(|conclusion| conclusion.revision == revision && conclusion.back.is_some())
         || pipeline.verdicts.contains_key(&revision)
 }
 

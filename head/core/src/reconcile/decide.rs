@@ -25,7 +25,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Drain time of a replica whose settings are no longer known.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
-/// What [`decide`] gives.
+/// What [`decide`] returns.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub(super) struct Decided {
     /// What to do, in this order.

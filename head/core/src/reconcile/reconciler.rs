@@ -233,7 +233,7 @@ impl Reconciler {
         admit(&self.state, registration, &self.timing, now)
     }
 
-    /// Takes an event; gives what is to be done outside. `now` is when it happened: for a message, when it arrived.
+    /// Takes an event; returns what is to be done outside. `now` is when it happened: for a message, when it arrived.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         match event {
             Event::Observed(observation) => self.observe(observation, now),
@@ -283,7 +283,7 @@ impl Reconciler {
         if self.state.pending.is_empty() { pipeline.into() } else { Dirty::All }
     }
 
-    /// The same again is no news.
+    /// The same again is not news.
     fn take_desired(&mut self, desired: Arc<Desired>, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         if desired.generation > self.desired.generation {
@@ -370,8 +370,8 @@ impl Reconciler {
     ) {
         let is_old = |name: &FullName| scope.contains(&name.pipeline);
         let before = self.state.pending.extract_if(.., |name, _| is_old(name)).collect();
-        let told = explain::pending_events(&before, &pending);
-        effects.extend(told.into_iter().map(|(subject, decision)| Effect::Record(subject, decision)));
+        let events = explain::pending_events(&before, &pending);
+        effects.extend(events.into_iter().map(|(subject, decision)| Effect::Record(subject, decision)));
         self.state.pending.extend(pending);
         self.state.unplaced.retain(|name, _| !is_old(name));
         self.state.unplaced.extend(unplaced);
@@ -384,8 +384,8 @@ impl Reconciler {
 
     pub(super) fn book(&mut self, commands: Vec<Command>, now: Duration, effects: &mut Vec<Effect>) {
         for command in commands {
-            let told = explain::event_of(&command, &self.state);
-            effects.extend(told.map(|(subject, decision)| Effect::Record(subject, decision)));
+            let event = explain::event_of(&command, &self.state);
+            effects.extend(event.map(|(subject, decision)| Effect::Record(subject, decision)));
             self.due.changed.add(Dirty::of(&command, &self.state));
             self.state.book(&command, now);
             if let Command::Start(order) = &command {

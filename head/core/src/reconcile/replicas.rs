@@ -136,8 +136,8 @@ impl Context<'_> {
         let leaving = able.into_iter().skip(keep).chain(unable);
         needs.commands.extend(leaving.map(|seen| retire(seen, Reason::Replaced)));
         self.retire_surplus(&current, target, |_| true, needs);
-        let told = current.iter().filter(|seen| seen.replica.settings_of != newest.stored.number);
-        needs.commands.extend(told.filter_map(|seen| update(seen, newest)));
+        let outdated = current.iter().filter(|seen| seen.replica.settings_of != newest.stored.number);
+        needs.commands.extend(outdated.filter_map(|seen| update(seen, newest)));
     }
 
     fn spec_of(&self, seen: &ReplicaView<'_>) -> Option<&Arc<DeploymentSpec>> {

@@ -12,7 +12,7 @@ use crate::model::{Command, Serving};
 use crate::rollout::{self, Change, ChangeKind, Next, Observed, Phase, Rollout, Trial};
 
 impl<'a> Context<'a> {
-    /// Moves the takeover on by a step; gives what requests run on after it.
+    /// Moves the takeover on by a step; returns what requests run on after it.
     pub(super) fn take_over(&self, wanted: &Revision, commands: &mut Vec<Command>) -> Serving {
         let number = wanted.stored.number;
         let mut serving = self.choose_serving(wanted);
@@ -47,8 +47,10 @@ impl<'a> Context<'a> {
     fn resume_rollout(&self, wanted: &Revision, serving: Serving, commands: &mut Vec<Command>) {
         let number = wanted.stored.number;
         let Some(stored) = self.pipeline.rollout else { return };
-        let told = self.state.conclusions.get(self.name).is_some_and(|told| told.revision == number);
-        if told || self.rolled_back_to().is_some() || serving.revision != number || !serving.complete {
+        let is_concluded =
+            self.state.conclusions.get(self.name).is_some_and(|conclusion| conclusion.revision == number);
+        if is_concluded || self.rolled_back_to().is_some() || serving.revision != number || !serving.complete
+        {
             return;
         }
         let baseline = self.pipeline.revisions.get(&stored.baseline);
@@ -62,23 +64,24 @@ impl<'a> Context<'a> {
 
     /// The store may not have taken a conclusion: told again after a while.
     fn conclude_again(&self, commands: &mut Vec<Command>) {
-        let Some(told) = self.state.conclusions.get(self.name) else { return };
-        let is_open = told.is_open(self.pipeline, self.state.rollouts.get(self.name));
-        if is_open && self.timer.reached(told.since + self.timing.rollout.retry) {
+        let Some(conclusion) = self.state.conclusions.get(self.name) else { return };
+        let is_open = conclusion.is_open(self.pipeline, self.state.rollouts.get(self.name));
+        if is_open && self.timer.reached(conclusion.since + self.timing.rollout.retry) {
             let stored = self.pipeline.rollout.map(|stored| stored.baseline);
-            let (baseline, kind) = match &told.back {
+            let (baseline, kind) = match &conclusion.back {
                 Some((to, reason)) => (*to, ChangeKind::RollBack { reason: reason.clone() }),
-                None => (stored.unwrap_or(told.revision), ChangeKind::Complete),
+                None => (stored.unwrap_or(conclusion.revision), ChangeKind::Complete),
             };
-            commands.push(self.change(told.revision, baseline, kind));
+            commands.push(self.change(conclusion.revision, baseline, kind));
         }
     }
 
     /// Whether what the wanted revision was deployed over was going back to this one: the store did not know that yet.
     fn went_back_to(&self, revision: u64) -> bool {
         let stored = self.pipeline.rollout.map(|stored| stored.baseline);
-        let told = self.state.conclusions.get(self.name).filter(|told| Some(told.revision) == stored);
-        told.and_then(|told| told.back.as_ref()).is_some_and(|(to, _)| *to == revision)
+        let conclusion =
+            self.state.conclusions.get(self.name).filter(|conclusion| Some(conclusion.revision) == stored);
+        conclusion.and_then(|conclusion| conclusion.back.as_ref()).is_some_and(|(to, _)| *to == revision)
     }
 
     /// What a rollout under way comes to.

@@ -73,7 +73,7 @@ impl Cluster {
         self.head = head(self.state.epoch + 1, settle_until, &self.desired);
     }
 
-    /// Tells the head what people ask for, when that has changed; gives the commands that follow at once.
+    /// Tells the head what people ask for, when that has changed; returns the commands that follow at once.
     fn tell_desired(&mut self) -> Vec<Command> {
         let generation = self.head.desired.generation;
         self.desired.generation = generation;
@@ -145,7 +145,7 @@ impl Cluster {
         }
     }
 
-    /// Wakes it until nothing more follows at this instant; gives all commands.
+    /// Wakes it until nothing more follows at this instant; returns all commands.
     fn settle(&mut self) -> Vec<Command> {
         let mut all = self.tell_desired();
         for _ in 0..60 {
@@ -194,7 +194,7 @@ impl Cluster {
     fn short(&mut self) -> Vec<String> {
         let text = |command| match command {
             Command::Rollout(_) | Command::ForgetPipeline { .. } => String::new(),
-            // What people ask for is no news.
+            // What people ask for is not news.
             Command::Scale(scale) if scale.rule == Rule::Bounds => String::new(),
             Command::Settle => "settle".to_owned(),
             Command::Serve { pipeline, revision, complete } => {
@@ -501,26 +501,26 @@ fn the_numbers_are_those_of_the_status() {
 fn a_new_table_tells_of_keys_and_of_ingresses_that_come_and_go() {
     let mut cluster = Cluster::new();
     cluster.settle();
-    let told = |cluster: &mut Cluster| {
+    let published = |cluster: &mut Cluster| {
         cluster.settle();
         let routes = &cluster.state.routes;
         (routes.version.number, routes.num_ingresses, routes.keys.len())
     };
-    let (first, ..) = told(&mut cluster);
-    assert_eq!(told(&mut cluster), (first, 1, 0), "nobody is there yet, and whoever comes has it all");
+    let (first, ..) = published(&mut cluster);
+    assert_eq!(published(&mut cluster), (first, 1, 0), "nobody is there yet, and whoever comes has it all");
     let (one, session) = cluster.join_ingress();
-    assert_eq!(told(&mut cluster), (first, 1, 0));
+    assert_eq!(published(&mut cluster), (first, 1, 0));
     let (id, name, address) = ("other".into(), "o".into(), "o:1".into());
     cluster.see(Observation::IngressJoined { id, session: SessionId(90), name, address, pid: 2 });
-    assert_eq!(told(&mut cluster), (first + 1, 2, 0));
+    assert_eq!(published(&mut cluster), (first + 1, 2, 0));
     cluster.see(Observation::IngressLeft(one, session));
-    assert_eq!(told(&mut cluster), (first + 2, 1, 0));
+    assert_eq!(published(&mut cluster), (first + 2, 1, 0));
 
     let asked = millstream_status::key::KeyRequest::default();
     let (keys, _) = desired::keys::create(&cluster.desired.keys, "a", &[1; 32], &asked, 1).unwrap();
     cluster.desired.keys = keys.clone();
-    assert_eq!(told(&mut cluster), (first + 3, 1, 1));
+    assert_eq!(published(&mut cluster), (first + 3, 1, 1));
     let (same, _) = desired::keys::set(&keys, "a", &asked).unwrap();
     cluster.desired.keys = same;
-    assert_eq!(told(&mut cluster), (first + 3, 1, 1), "nothing changed");
+    assert_eq!(published(&mut cluster), (first + 3, 1, 1), "nothing changed");
 }

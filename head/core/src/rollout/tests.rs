@@ -76,7 +76,7 @@ struct Spell {
     old: (u64, u64),
 }
 
-/// A canary that saw this, one after the other, reported each tenth of a second; gives when it was convicted, from the
+/// A canary that saw this, one after the other, reported each tenth of a second; returns when it was convicted, from the
 /// beginning of the last spell.
 fn convicted_after(phase: Phase, spells: &[Spell]) -> Option<f64> {
     let mut rollout = Rollout::begin(2, 1, phase, Duration::ZERO);

@@ -58,7 +58,7 @@ pub struct Seat {
     pub index: u32,
 }
 
-/// What [`defrag`] gives.
+/// What [`defrag`] returns.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Plan {
     /// The moves, to be made in this order.

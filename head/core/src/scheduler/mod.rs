@@ -150,7 +150,7 @@ pub struct Pending {
     pub blocked: Option<Blocked>,
 }
 
-/// What [`place`] gives.
+/// What [`place`] returns.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Solution {
     /// Replicas with a place, by the index of their request.

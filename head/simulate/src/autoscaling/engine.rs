@@ -39,7 +39,7 @@ struct Simulation<'a> {
     ongoing: u64,
     arrived: u64,
     next_report: Duration,
-    told: Load,
+    reported: Load,
     /// When the next tick is; others that are still in the queue were overtaken.
     next_tick: Option<Duration>,
     waits: Vec<Duration>,
@@ -64,7 +64,7 @@ pub fn run(jobs: &[Job], settings: &Settings) -> Outcome {
         ongoing: 0,
         arrived: 0,
         next_report: Duration::ZERO,
-        told: Load::default(),
+        reported: Load::default(),
         next_tick: None,
         waits: Vec::with_capacity(jobs.len()),
         shed: 0,
@@ -157,10 +157,10 @@ impl Simulation<'_> {
     fn report(&mut self) {
         let load = self.load();
         let look_back = self.autoscaling.look_back;
-        if load != Load::default() || self.told != Load::default() {
+        if load != Load::default() || self.reported != Load::default() {
             self.scaler.record(&INGRESS, load, look_back, self.now);
         }
-        self.told = Load { arrived: 0, ..load };
+        self.reported = Load { arrived: 0, ..load };
         self.arrived = 0;
     }
 
@@ -176,7 +176,7 @@ impl Simulation<'_> {
 
     /// Ticks come while anything is to be reported or decided, on a grid as clocks have it.
     fn tick_later(&mut self) {
-        let busy = self.load() != Load::default() || self.told != Load::default();
+        let busy = self.load() != Load::default() || self.reported != Load::default();
         let report = busy.then(|| self.next_report.max(self.now));
         let Some(at) = [report, self.scaler.wake_at].into_iter().flatten().min() else { return };
         let at = at.max(self.now + Duration::from_nanos(1));

@@ -42,7 +42,7 @@ impl Fleet {
         fleet
     }
 
-    /// Starts that many; gives their numbers.
+    /// Starts that many; returns their numbers.
     pub(super) fn grow(&mut self, count: u32, now: Duration) -> std::ops::RangeInclusive<ReplicaNumber> {
         let first = self.last + 1;
         self.last += count;

@@ -41,29 +41,29 @@ fn a_request_goes_to_no_replica_that_cannot_answer_it() {
     let apart =
         |key, revision| Member { answers: [revision].into_iter().collect(), ..member(key, &[revision]) };
     pool.set_replicas(vec![apart(0, 1), apart(1, 2)], &shares(&[(1, 500), (2, 500)]), now, &mut rng);
-    let wish = |avoid| RoutingRequest { revision: Some(2), ..RoutingRequest::avoiding(avoid) };
-    assert_eq!(pool.reach(wish(&[1])), Eligibility::AllAvoided);
+    let routing = |avoid| RoutingRequest { revision: Some(2), ..RoutingRequest::avoiding(avoid) };
+    assert_eq!(pool.eligibility(routing(&[1])), Eligibility::AllAvoided);
     assert_eq!(
-        pool.reach(RoutingRequest { revision: Some(3), ..RoutingRequest::avoiding(&[]) }),
+        pool.eligibility(RoutingRequest { revision: Some(3), ..RoutingRequest::avoiding(&[]) }),
         Eligibility::Empty
     );
     // The only one that can is not ejected, however often it fails.
     for _ in 0..20 {
-        assert_eq!(pool.request(wish(&[]), now, &mut rng).admission, Admission::Send(1));
+        assert_eq!(pool.request(routing(&[]), now, &mut rng).admission, Admission::Send(1));
         pool.finish(1, Outcome::Failed, now, &mut rng);
     }
     // Full, it is waited for, although the other one has room.
     for _ in 0..LIMITS.max_ongoing {
-        assert_eq!(pool.request(wish(&[]), now, &mut rng).admission, Admission::Send(1));
+        assert_eq!(pool.request(routing(&[]), now, &mut rng).admission, Admission::Send(1));
     }
-    assert!(matches!(pool.request(wish(&[]), now, &mut rng).admission, Admission::Wait(_)));
-    assert_eq!(pool.try_request(wish(&[]), now, &mut rng), None);
+    assert!(matches!(pool.request(routing(&[]), now, &mut rng).admission, Admission::Wait(_)));
+    assert_eq!(pool.try_request(routing(&[]), now, &mut rng), None);
     let grants = pool.finish(1, Outcome::Answered, now, &mut rng);
     assert_eq!(grants.iter().map(|grant| grant.key).collect::<Vec<_>>(), [1]);
     // One that answers both stands in.
     let both = Member { answers: [1, 2].into_iter().collect(), ..member(2, &[1]) };
     pool.set_replicas(vec![both, apart(1, 2)], &shares(&[(1, 500), (2, 500)]), now, &mut rng);
-    assert_eq!(pool.request(wish(&[1]), now, &mut rng).admission, Admission::Send(2));
+    assert_eq!(pool.request(routing(&[1]), now, &mut rng).admission, Admission::Send(2));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn places_in_the_queue_are_shared_out_among_the_ingresses() {
 #[test]
 fn without_replicas_requests_wait_and_the_first_replica_takes_them() {
     let (mut pool, now, mut rng) = pool_of(&[]);
-    assert_eq!(pool.reach(RoutingRequest::avoiding(&[])), Eligibility::Empty);
+    assert_eq!(pool.eligibility(RoutingRequest::avoiding(&[])), Eligibility::Empty);
     assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Wait(0));
     assert_eq!(pool.set_replicas(members(&[5]), &[], now, &mut rng), [Grant { ticket: 0, key: 5 }]);
 }
@@ -151,8 +151,8 @@ fn a_request_avoids_where_it_failed_and_does_not_hold_up_others() {
     assert_eq!(pool.request(RoutingRequest::avoiding(&[]), now, &mut rng).admission, Admission::Wait(1));
     assert_eq!(pool.finish(0, Outcome::Answered, now, &mut rng), [Grant { ticket: 1, key: 0 }]);
     assert_eq!(pool.finish(1, Outcome::Answered, now, &mut rng), [Grant { ticket: 0, key: 1 }]);
-    assert_eq!(pool.reach(RoutingRequest::avoiding(&[0])), Eligibility::Open);
-    assert_eq!(pool.reach(RoutingRequest::avoiding(&[1, 0])), Eligibility::AllAvoided);
+    assert_eq!(pool.eligibility(RoutingRequest::avoiding(&[0])), Eligibility::Open);
+    assert_eq!(pool.eligibility(RoutingRequest::avoiding(&[1, 0])), Eligibility::AllAvoided);
 }
 
 #[test]
@@ -160,8 +160,8 @@ fn calls_keep_to_replicas_of_their_revision_while_one_is_in_rotation() {
     let (mut pool, now, mut rng) = pool_of(&[]);
     pool.set_replicas(vec![member(0, &[1]), member(1, &[2])], &shares(&[(1, 900), (2, 100)]), now, &mut rng);
     let on = |revision, draw| RoutingRequest { revision, draw, ..RoutingRequest::avoiding(&[]) };
-    for (wish, key) in [(on(Some(1), 950), 0), (on(Some(2), 0), 1), (on(None, 0), 0), (on(None, 950), 1)] {
-        assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(key), "{wish:?}");
+    for (routing, key) in [(on(Some(1), 950), 0), (on(Some(2), 0), 1), (on(None, 0), 0), (on(None, 950), 1)] {
+        assert_eq!(pool.request(routing, now, &mut rng).admission, Admission::Send(key), "{routing:?}");
     }
     assert_eq!(
         pool.request(on(Some(2), 0), now, &mut rng).admission,
@@ -195,8 +195,8 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
     pool.set_replicas(replicas.clone(), &shares(&[(2, 1000)]), now, &mut rng);
     for (draw, new) in [(0, true), (249, true), (250, false), (999, false)] {
         for _ in 0..10 {
-            let wish = RoutingRequest { revision: Some(2), draw, ..RoutingRequest::avoiding(&[]) };
-            let Admission::Send(key) = pool.request(wish, now, &mut rng).admission else {
+            let routing = RoutingRequest { revision: Some(2), draw, ..RoutingRequest::avoiding(&[]) };
+            let Admission::Send(key) = pool.request(routing, now, &mut rng).admission else {
                 panic!("there is room")
             };
             assert_eq!(key == 0, new, "{draw}");
@@ -205,8 +205,12 @@ fn while_replicas_are_replaced_a_request_gets_all_its_calls_from_new_or_from_old
     replicas.push(member(4, &[3]));
     pool.set_replicas(replicas, &shares(&[(2, 900), (3, 100)]), now, &mut rng);
     for draw in [0, 500, 999] {
-        let wish = RoutingRequest { revision: Some(3), draw, ..RoutingRequest::avoiding(&[]) };
-        assert_eq!(pool.request(wish, now, &mut rng).admission, Admission::Send(4), "a trial is not helped");
+        let routing = RoutingRequest { revision: Some(3), draw, ..RoutingRequest::avoiding(&[]) };
+        assert_eq!(
+            pool.request(routing, now, &mut rng).admission,
+            Admission::Send(4),
+            "a trial is not helped"
+        );
     }
 }
 
@@ -302,13 +306,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Request { avoid, priority, tenant, left_ms } => {
-                    let wish = RoutingRequest {
+                    let routing = RoutingRequest {
                         draw: (seed % 1000) as u16,
                         claim: QueueClass { priority: Priority::ALL[priority], tenant, weight: tenant },
                         deadline: left_ms.map(|left| now + Duration::from_millis(left)),
                         ..RoutingRequest::avoiding(&avoid)
                     };
-                    let Requested { admission, grants, evicted } = pool.request(wish, now, &mut rng);
+                    let Requested { admission, grants, evicted } = pool.request(routing, now, &mut rng);
                     ledger.granted(&grants);
                     if let Some((ticket, _)) = evicted {
                         prop_assert!(ledger.waiting.remove(&ticket).is_some(), "only who waits is evicted");
@@ -414,8 +418,8 @@ fn who_would_be_turned_away_is_told_before_it_sends_its_body() {
         (Priority::High, 1, false),
     ];
     for (priority, tenant, expected) in table {
-        let told = pool.turns_away(claim(priority, tenant), &mut rng);
-        assert_eq!(told.is_some(), expected, "{priority:?} {tenant}");
+        let shed = pool.turns_away(claim(priority, tenant), &mut rng);
+        assert_eq!(shed.is_some(), expected, "{priority:?} {tenant}");
         let heard = pool.clone().request(claiming(priority, tenant), now, &mut rng).admission;
         assert_eq!(matches!(heard, Admission::Shed(_)), expected, "{priority:?} {tenant}");
     }

@@ -117,7 +117,7 @@ pub(super) fn draft<'a>(
         faults.push(key.span.clone(), format!("the stage name `{}` is reserved", key.text), help);
         Named::Badly
     } else if key.text.parse::<Name>().is_err() {
-        faults.push(key.span.clone(), format!("`{}` is no name for a stage", key.text), NAME_HELP);
+        faults.push(key.span.clone(), format!("`{}` is not a name for a stage", key.text), NAME_HELP);
         Named::Badly
     } else {
         Named::Well
@@ -309,7 +309,7 @@ fn for_each<'a>(table: &mut Reader<'a>, faults: &mut FaultSink<'_>) -> Option<Fo
         return None;
     };
     let fault = if found.variable.parse::<Name>().is_err() || found.variable.contains('-') {
-        Some(("is no name for a variable", "use lower-case letters, digits and `_`, a letter first"))
+        Some(("is not a name for a variable", "use lower-case letters, digits and `_`, a letter first"))
     } else if RESERVED.contains(&found.variable) {
         Some(("is a reserved name", "name the variable otherwise"))
     } else {

@@ -77,7 +77,7 @@ fn all_faults_are_told_with_their_paths() {
         [
             "/int: `51` is more than `50`",
             "/float: expected a number, found text",
-            "/bool: null is no value; leave the field out",
+            "/bool: null is not a value; leave the field out",
             "/list/1: expected text, found a number",
             "/list/2: expected text, found a list",
             "/tensor/1: the list has 1 items, but `f32[?,2]` has 2",
@@ -105,7 +105,7 @@ fn numbers_by_table() {
         ("1e999", "the number is out of range"),
         ("true", "expected a whole number, found a boolean"),
         ("{}", "expected a whole number, found an object"),
-        ("null", "null is no value"),
+        ("null", "null is not a value"),
     ] {
         let found = faults(int, &format!("{{\"x\": {body}}}"));
         assert!(

@@ -42,7 +42,7 @@ type Done = Pin<Box<dyn Future<Output = Result<usize>> + Send>>;
 
 /// A way to make calls.
 pub(crate) trait Calls: Send + Sync {
-    /// A call that is answered with what it says; gives the answer's length.
+    /// A call that is answered with what it says; returns the answer's length.
     fn echo(&self, payload: bytes::Bytes) -> Done;
     /// A call that is answered with so many parts a second, until it is dropped.
     fn stream(&self) -> Done;

@@ -95,8 +95,9 @@ impl Head {
     }
 
     fn is_convicted(&self, pipeline: &Name, revision: u64) -> bool {
-        let told = self.state().conclusions.get(pipeline);
-        let here = told.is_some_and(|told| told.revision == revision && told.back.is_some());
+        let conclusion = self.state().conclusions.get(pipeline);
+        let here =
+            conclusion.is_some_and(|conclusion| conclusion.revision == revision && conclusion.back.is_some());
         let stored = self.desired().pipelines.get(pipeline);
         here || stored.is_some_and(|stored| stored.verdicts.contains_key(&revision))
     }

@@ -18,7 +18,7 @@ use millstream_proto::IngressId;
 use rand::Rng;
 
 use self::deployment::Deployment;
-use self::report::Told;
+use self::report::Loads;
 use self::request::{CallUnderWay, Request};
 use crate::Mutation;
 use crate::client::Outcome;
@@ -66,7 +66,7 @@ pub(crate) struct Ingress {
     /// How requests ended, by pipeline and revision, as far as the head has not been told.
     endings: BTreeMap<(Name, u64), Outcomes>,
     /// What the head was told last in this session.
-    told: Told,
+    reported: Loads,
     last_instance: Instance,
     links: BTreeMap<usize, Link>,
     requests: BTreeMap<u64, Request>,
@@ -94,7 +94,7 @@ impl Ingress {
             by_name: BTreeMap::new(),
             routes: BTreeMap::new(),
             endings: BTreeMap::new(),
-            told: Told::default(),
+            reported: Loads::default(),
             last_instance: 0,
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -152,7 +152,7 @@ impl Ingress {
             Some(conn) => {
                 let id = IngressId::new(format!("{:?}", self.process));
                 cx.send((conn, End::Dialler), Message::Hello(id));
-                self.told = Told::default();
+                self.reported = Loads::default();
                 cx.timer(self.process, Duration::ZERO, Timer::ReportLoad(self.head_session));
             }
             None => self.head_lost(cx),

@@ -19,7 +19,7 @@ use crate::message::{End, Message};
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Loads as they were told last; arrivals are counted from the start.
-pub(super) type Told = BTreeMap<FullName, Load>;
+pub(super) type Loads = BTreeMap<FullName, Load>;
 
 impl Ingress {
     /// Time to say something again, if there is anything to say.
@@ -31,7 +31,7 @@ impl Ingress {
     /// Says what there is, what came and went, zeros for what ended, and once how calls and requests ended.
     pub(super) fn tell_load(&mut self, cx: &mut Cx) {
         let Some(conn) = self.head else { return };
-        let mut now = Told::new();
+        let mut now = Loads::new();
         let mut counted = Counted::new();
         for (name, instance) in &self.by_name {
             let Some(deployment) = self.deployments.get_mut(instance) else { continue };
@@ -57,8 +57,8 @@ impl Ingress {
             }
             !is_told
         });
-        let loads = changes(&self.told, &now, &counted);
-        self.told = now;
+        let loads = changes(&self.reported, &now, &counted);
+        self.reported = now;
         if !loads.is_empty() || !counted.is_empty() {
             cx.send((conn, End::Dialler), Message::Load(loads, counted));
         }
@@ -85,16 +85,16 @@ fn judged(Outcomes { answered, failed }: Outcomes) -> rollout::Outcomes {
 }
 
 /// The loads that are worth telling.
-fn changes(told: &Told, now: &Told, counted: &Counted) -> Told {
+fn changes(reported: &Loads, now: &Loads, counted: &Counted) -> Loads {
     let has_any = |load: Load| load.ongoing > 0 || load.queued > 0;
-    let load_of = |loads: &Told, name: &FullName| loads.get(name).copied().unwrap_or_default();
+    let load_of = |loads: &Loads, name: &FullName| loads.get(name).copied().unwrap_or_default();
     let is_counted = |name: &FullName| {
         let of_pipeline = counted.iter().filter(|((pipeline, _), _)| *pipeline == name.pipeline);
         of_pipeline.into_iter().any(|(_, tally)| tally.deployments.contains_key(&name.deployment))
     };
-    let names: BTreeSet<_> = told.keys().chain(now.keys()).collect();
+    let names: BTreeSet<_> = reported.keys().chain(now.keys()).collect();
     let change = |name: &FullName| {
-        let (before, load) = (load_of(told, name), load_of(now, name));
+        let (before, load) = (load_of(reported, name), load_of(now, name));
         let arrived = load.arrived.checked_sub(before.arrived).unwrap_or(load.arrived);
         let quiet = !is_counted(name) && !has_any(load) && !has_any(before) && arrived == 0;
         (!quiet).then(|| (name.clone(), Load { arrived, ..load }))

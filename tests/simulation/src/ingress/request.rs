@@ -47,7 +47,7 @@ pub(super) struct Request {
 
 impl Request {
     /// What it asks of a deployment.
-    fn wish<'w>(&self, avoid: &'w [Key]) -> RoutingRequest<'w> {
+    fn routing<'w>(&self, avoid: &'w [Key]) -> RoutingRequest<'w> {
         let number = u32::from(self.draw);
         let priority = Priority::ALL[number as usize % Priority::ALL.len()];
         let claim = QueueClass { priority, tenant: number % 4, weight: 1 + number % 2 };
@@ -130,9 +130,9 @@ impl Ingress {
         let (instance, _) = request.targets[request.stage];
         let avoid = request.tried.avoided();
         let Some(deployment) = self.deployments.get_mut(&instance) else { return };
-        let wish = request.wish(&avoid);
+        let routing = request.routing(&avoid);
         deployment.arrived += 1;
-        let Requested { admission, grants, evicted } = deployment.pool.request(wish, now, &mut cx.rng);
+        let Requested { admission, grants, evicted } = deployment.pool.request(routing, now, &mut cx.rng);
         let evicted = evicted.and_then(|(ticket, _)| deployment.waiters.remove(&ticket));
         let mut queue_formed = false;
         if let Admission::Wait(ticket) = admission {
@@ -259,12 +259,12 @@ impl Ingress {
     fn before_next(&mut self, id: u64, instance: Instance, error: &CallError, cx: &mut Cx) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let Some(deployment) = self.deployments.get(&instance) else { return };
-        if deployment.pool.reach(request.wish(&request.tried.failed_on)) == Eligibility::AllAvoided {
+        if deployment.pool.eligibility(request.routing(&request.tried.failed_on)) == Eligibility::AllAvoided {
             return self.finish(id, &Outcome::Failed(error.to_string()), cx);
         }
         let avoided = request.tried.avoided();
         if !request.tried.absent.is_empty()
-            && deployment.pool.reach(request.wish(&avoided)) == Eligibility::AllAvoided
+            && deployment.pool.eligibility(request.routing(&avoided)) == Eligibility::AllAvoided
         {
             let wait = backoff(request.tried.rounds, cx.rng.random());
             request.tried.rounds += 1;

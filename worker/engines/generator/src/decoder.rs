@@ -97,7 +97,7 @@ impl Decoder {
         4 * self.tokens.elem_count() as u64 + tied + layers + self.norm.memory_bytes()
     }
 
-    /// Runs new tokens of one sequence after what its cache holds; gives the logits after the last one, `[vocab]`.
+    /// Runs new tokens of one sequence after what its cache holds; returns the logits after the last one, `[vocab]`.
     pub(crate) fn prefill(&self, ids: &[u32], cache: &mut Cache, threads: usize) -> Result<Vec<f32>> {
         let x = self.run(ids, &mut [cache], Rows::Together, threads)?;
         let last = x.narrow(0, ids.len() - 1, 1)?;
@@ -105,7 +105,7 @@ impl Decoder {
         with_f32(&self.output.forward_each(&last, None, threads, &|_| ())?, <[f32]>::to_vec)
     }
 
-    /// Runs one new token of each sequence; gives the logits after each, `[sequences, vocab]` row-major.
+    /// Runs one new token of each sequence; returns the logits after each, `[sequences, vocab]` row-major.
     pub(crate) fn decode(&self, ids: &[u32], caches: &mut [&mut Cache], threads: usize) -> Result<Vec<f32>> {
         let x = self.run(ids, caches, Rows::Each, threads)?;
         let x = self.norm.forward(&x)?;
@@ -211,7 +211,7 @@ fn apply(
 }
 
 /// Turns queries and keys to their positions, appends keys and values to the caches and lets every query see its
-/// sequence up to itself. `packed` is `[rows, queries + keys + values]`; gives `[rows, heads × head size]`.
+/// sequence up to itself. `packed` is `[rows, queries + keys + values]`; returns `[rows, heads × head size]`.
 fn attend_cached(
     packed: &mut [f32],
     caches: &mut [&mut LayerCache],

@@ -240,7 +240,7 @@ impl GeneratorEngine {
         Ok((request, cache, logits, max_tokens))
     }
 
-    /// Chooses a sequence's next token; gives the sequence back unless its answer is complete.
+    /// Chooses a sequence's next token; returns the sequence back unless its answer is complete.
     fn advance(&self, mut sequence: Sequence, logits: &[f32]) -> Option<Sequence> {
         let Some(token) = choose(logits, sequence.sampling, &mut sequence.random) else {
             sequence.reply.finish(Err(internal("the model gave no numbers to choose a token by")));
@@ -270,7 +270,7 @@ impl GeneratorEngine {
         }
     }
 
-    /// One token for every sequence whose client reads; gives how many those are.
+    /// One token for every sequence whose client reads; returns how many those are.
     fn decode(&mut self) -> usize {
         let is_behind = |sequence: &Sequence| sequence.reply.is_behind();
         let (paused, mut sequences): (Vec<_>, Vec<_>) =

@@ -54,7 +54,7 @@ impl GenerateCall {
         for name in map.keys().filter(|name| !NAMES.contains(&name.as_ref())) {
             reader
                 .faults
-                .push(format!("`{name}` is no input of `generate`; it takes `{}`", NAMES.join("`, `")));
+                .push(format!("`{name}` is not an input of `generate`; it takes `{}`", NAMES.join("`, `")));
         }
         let prompt = reader.prompt();
         let temperature = reader.number("temperature", |t| (0.0..=2.0).contains(&t), "a number from 0 to 2");
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
                 if let Some(texts) = texts {
                     texts.concat()
                 } else {
-                    self.faults.push(format!("`messages[{index}].content` has a part that is no text"));
+                    self.faults.push(format!("`messages[{index}].content` has a part that is not a text"));
                     return None;
                 }
             }
@@ -250,7 +250,7 @@ mod tests {
             "`seed` is of type `text`; give an int",
             "`max_tokens` is `5000`; give an int from 1 to 4096",
             "`stop` has 5 texts; give at most 4",
-            "`best_of` is no input of `generate`",
+            "`best_of` is not an input of `generate`",
             "`prompt` or `messages` is missing",
         ] {
             assert!(error.message.contains(expected), "{} lacks {expected}", error.message);

@@ -17,7 +17,7 @@ pub(crate) struct Detokenizer {
 const MAX_TOKENS_OF_CHARACTER: usize = 4;
 
 impl Detokenizer {
-    /// Takes the next token; gives the text that became complete by it.
+    /// Takes the next token; returns the text that became complete by it.
     pub(crate) fn push(&mut self, id: u32, decode: impl Fn(&[u32]) -> String) -> String {
         self.ids.push(id);
         let piece = self.rest(decode);

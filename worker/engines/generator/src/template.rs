@@ -67,7 +67,7 @@ impl ChatTemplate {
     /// `None` when the model has none.
     ///
     /// # Errors
-    /// [`LoadError::Model`] when a file is broken or the template is no template.
+    /// [`LoadError::Model`] when a file is broken or the template is not a template.
     pub(crate) fn load(dir: &Path) -> Result<Option<Self>, LoadError> {
         let config: TokenizerConfig = json_if_there(dir, "tokenizer_config.json")?.unwrap_or_default();
         let source = match config.chat_template {

@@ -183,12 +183,12 @@ fn session(
     file: &Path,
     threads: usize,
 ) -> Result<Session, Failure> {
-    let told = |error: ort::Error<_>| error.message().to_owned();
+    let message_of = |error: ort::Error<_>| error.message().to_owned();
     Ok(Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)
-        .map_err(told)?
+        .map_err(message_of)?
         .with_intra_threads(threads)
-        .map_err(told)?
+        .map_err(message_of)?
         .commit_from_file(file)?)
 }
 

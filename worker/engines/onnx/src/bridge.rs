@@ -37,25 +37,25 @@ pub(crate) fn dtype_of(element: TensorElementType) -> Option<DType> {
 ///
 /// # Errors
 /// ONNX Runtime's, and for booleans that are neither 0 nor 1.
-pub(crate) fn lend(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+pub(crate) fn borrow(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
     match tensor.dtype() {
-        DType::Bool => lend_bool(tensor),
-        DType::U8 => lend_as::<u8>(tensor),
-        DType::U16 => lend_as::<u16>(tensor),
-        DType::U32 => lend_as::<u32>(tensor),
-        DType::U64 => lend_as::<u64>(tensor),
-        DType::I8 => lend_as::<i8>(tensor),
-        DType::I16 => lend_as::<i16>(tensor),
-        DType::I32 => lend_as::<i32>(tensor),
-        DType::I64 => lend_as::<i64>(tensor),
-        DType::F16 => lend_as::<f16>(tensor),
-        DType::BF16 => lend_as::<bf16>(tensor),
-        DType::F32 => lend_as::<f32>(tensor),
-        DType::F64 => lend_as::<f64>(tensor),
+        DType::Bool => borrow_bool(tensor),
+        DType::U8 => borrow_as::<u8>(tensor),
+        DType::U16 => borrow_as::<u16>(tensor),
+        DType::U32 => borrow_as::<u32>(tensor),
+        DType::U64 => borrow_as::<u64>(tensor),
+        DType::I8 => borrow_as::<i8>(tensor),
+        DType::I16 => borrow_as::<i16>(tensor),
+        DType::I32 => borrow_as::<i32>(tensor),
+        DType::I64 => borrow_as::<i64>(tensor),
+        DType::F16 => borrow_as::<f16>(tensor),
+        DType::BF16 => borrow_as::<bf16>(tensor),
+        DType::F32 => borrow_as::<f32>(tensor),
+        DType::F64 => borrow_as::<f64>(tensor),
     }
 }
 
-fn lend_as<T>(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>>
+fn borrow_as<T>(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>>
 where
     T: PrimitiveTensorElementType + AnyBitPattern + NoUninit + Debug + 'static,
 {
@@ -69,7 +69,7 @@ where
     }
 }
 
-fn lend_bool(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+fn borrow_bool(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
     let elements = bytemuck::checked::try_cast_slice::<u8, bool>(tensor.data())
         .map_err(|_| ort::Error::new("a boolean is neither 0 nor 1"))?;
     Ok(TensorRef::from_array_view((tensor.shape().to_vec(), elements))?.into())

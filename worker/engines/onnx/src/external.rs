@@ -87,7 +87,7 @@ mod tests {
             ("*/_ORT_MEM_ADDR_/*", "no plain name"),
             ("_ORT_MEM_ADDR_", "no plain name"),
             ("link", "is a link"),
-            ("sub", "is no plain file"),
+            ("sub", "is not a plain file"),
             ("", "no plain name"),
         ] {
             let error = check(outside).unwrap_err().to_string();

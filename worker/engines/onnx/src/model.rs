@@ -12,7 +12,7 @@ use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, ValueType};
 use parking_lot::Mutex;
 
-use crate::bridge::{copy_out, dtype_of, lend};
+use crate::bridge::{borrow, copy_out, dtype_of};
 use crate::external::external_files;
 use crate::port::{Dim, Port};
 use crate::session::{self, path_of};
@@ -161,12 +161,12 @@ impl Lane {
         &self.model
     }
 
-    /// Runs the model on tensors in the order of its inputs; gives tensors in the order of its outputs.
+    /// Runs the model on tensors in the order of its inputs; returns tensors in the order of its outputs.
     ///
     /// # Errors
     /// [`RunError`] as ONNX Runtime says.
     pub(crate) fn run(&mut self, inputs: &[Tensor], company: Company) -> Result<Vec<Tensor>, RunError> {
-        let lent = inputs.iter().map(lend).collect::<ort::Result<Vec<_>>>()?;
+        let lent = inputs.iter().map(borrow).collect::<ort::Result<Vec<_>>>()?;
         let model = self.model.clone();
         self.run_values(&lent, company, |outputs| {
             let copied = model.outputs.iter().map(|port| match outputs.get(&port.name) {

@@ -113,7 +113,7 @@ pub enum Queries {
 }
 
 /// Self-attention where every token sees its whole sequence. `packed` is `[tokens, 3 × heads × d]`: queries, keys and
-/// values side by side, the sequences one after another with the given `lengths`. Gives `[tokens, heads × d]`, or
+/// values side by side, the sequences one after another with the given `lengths`. Returns `[tokens, heads × d]`, or
 /// `[sequences, heads × d]` for [`Queries::First`] (an empty sequence gives zeros then).
 ///
 /// # Errors

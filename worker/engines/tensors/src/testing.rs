@@ -149,7 +149,7 @@ pub fn call(inputs: Value) -> (Call, PendingCall) {
     (Call::new(inputs, reply, std::time::Instant::now()), pending)
 }
 
-/// Steps the engine until all calls are answered; gives the last event of each.
+/// Steps the engine until all calls are answered; returns the last event of each.
 pub fn run(engine: &mut dyn SteppingEngine, inputs: Vec<Value>) -> Vec<CallEvent> {
     let (calls, pending): (Vec<_>, Vec<_>) = inputs.into_iter().map(call).unzip();
     let mut progress = engine.step(calls).progress;

@@ -237,7 +237,7 @@ fn pooling(dir: &Path, path: &str, has_prompt: bool) -> Result<Pooling, LoadErro
     let name = format!("{path}/config.json");
     if path.is_empty() || path.contains("..") || Path::new(path).is_absolute() {
         return Err(LoadError::Model(format!(
-            "`modules.json` has the path `{path}`, which is no folder of the model"
+            "`modules.json` has the path `{path}`, which is not a folder of the model"
         )));
     }
     let file: BTreeMap<String, serde_json::Value> = json_if_there(dir, &name)?.unwrap_or_default();

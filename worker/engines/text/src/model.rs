@@ -64,11 +64,11 @@ impl TextModel {
         call: &TextCall,
         go_on: impl Fn() -> Result<(), CallError>,
     ) -> Result<Vec<Tokens>, CallError> {
-        let told = |error: String| failed("the tokenizer", &error);
+        let refused = |error: String| failed("the tokenizer", &error);
         let each = |texts: &[Arc<str>], encode: &dyn Fn(&str) -> Result<Tokens, String>| {
             let encoded = texts.iter().map(|text| {
                 go_on()?;
-                encode(text).map_err(told)
+                encode(text).map_err(refused)
             });
             encoded.collect()
         };
@@ -76,7 +76,7 @@ impl TextModel {
             TextCall::Embed(call) => each(&call.texts, &|text| self.encode_one(text)),
             TextCall::Classify(call) => each(&call.texts, &|text| self.encode_one(text)),
             TextCall::Rerank(call) => {
-                let query = self.tokenizer.query(&self.cased(&call.query)).map_err(told)?;
+                let query = self.tokenizer.query(&self.cased(&call.query)).map_err(refused)?;
                 each(&call.texts, &|text| self.tokenizer.encode_pair(&query, &self.cased(text)))
             }
         }

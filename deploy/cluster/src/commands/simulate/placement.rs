@@ -88,12 +88,12 @@ fn run_seeds(setup: &Setup<'_>, seeds: &[u64]) -> Vec<Outcome> {
     let work = || {
         let mut done = Vec::new();
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let mut told = 0;
+            let mut drawn = 0;
             let progress = |part: f64| {
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000")]
                 let now = (part * 1000.0) as u64;
-                bar.inc(now.saturating_sub(told));
-                told = now;
+                bar.inc(now.saturating_sub(drawn));
+                drawn = now;
             };
             done.push(simulate(setup, *seed, || millstream_clock::since(start), progress));
         }

@@ -50,7 +50,7 @@ impl Run {
         decision
     }
 
-    /// Steps of one second with the same load; gives the seconds after which the target changed, with its new value.
+    /// Steps of one second with the same load; returns the seconds after which the target changed, with its new value.
     fn hold(&mut self, seconds: u32, ongoing: u32) -> Vec<(u32, u32)> {
         let mut changes = Vec::new();
         for second in 0..=seconds {
@@ -260,8 +260,8 @@ proptest! {
         steps in prop::collection::vec((1_u64..3_000, 0_u32..200), 1..200),
     ) {
         let mut run = Run::new(config.clone(), config.min_replicas, Follow::AtOnce);
-        // Since when the wish went the same way, seen from outside.
-        let mut wish: Option<(Direction, Duration)> = None;
+        // Since when the intent went the same way, seen from outside.
+        let mut intent: Option<(Direction, Duration)> = None;
         for (wait_ms, ongoing) in steps {
             let before = run.scaling.target;
             let decision = run.step(Duration::from_millis(wait_ms).as_secs_f64(), ongoing);
@@ -274,21 +274,21 @@ proptest! {
                 std::cmp::Ordering::Less => Some(Direction::Down),
                 std::cmp::Ordering::Equal => None,
             };
-            wish = direction.map(|direction| match wish {
+            intent = direction.map(|direction| match intent {
                 Some((same, since)) if same == direction => (direction, since),
                 _ => (direction, run.now),
             });
-            match (decision.rule, wish) {
+            match (decision.rule, intent) {
                 (Some(Rule::Upscale), Some((Direction::Up, since))) =>
                     prop_assert!(run.now - since >= config.upscale_delay),
                 (Some(Rule::Downscale), Some((Direction::Down, since))) =>
                     prop_assert!(run.now - since >= config.downscale_delay),
-                (Some(Rule::Upscale | Rule::Downscale), _) => prop_assert!(false, "a move without a wish"),
+                (Some(Rule::Upscale | Rule::Downscale), _) => prop_assert!(false, "a move without a intent"),
                 (Some(Rule::IdleToZero), _) => prop_assert_eq!((before, ongoing), (1, 0)),
                 _ => {}
             }
             if decision.rule.is_some() {
-                wish = None;
+                intent = None;
             }
         }
     }

@@ -101,8 +101,8 @@ fn whoever_goes_back_meanwhile_finds_it_alive() {
         let second = cluster.routed_of("second");
         cluster.pass(20.0);
         cluster.back_to(outcome);
-        let told = ["serve p@1", "update p-model-1-1@1"];
-        assert_eq!(cluster.obey(), told, "nothing starts, nothing leaves");
+        let commands = ["serve p@1", "update p-model-1-1@1"];
+        assert_eq!(cluster.obey(), commands, "nothing starts, nothing leaves");
         assert_eq!((cluster.serving_revision(), cluster.routed_of("second")), (1, second));
         cluster.pass(60.0);
         assert!(cluster.obey().is_empty());

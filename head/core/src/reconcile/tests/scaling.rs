@@ -37,7 +37,7 @@ impl Cluster {
         is_due(&self.head) && !was_due
     }
 
-    /// Does all that follows until nothing does; gives the changes of targets.
+    /// Does all that follows until nothing does; returns the changes of targets.
     fn grow(&mut self) -> Vec<(String, u32, Rule)> {
         self.decided.clear();
         self.obey();
@@ -48,7 +48,7 @@ impl Cluster {
         scales.collect()
     }
 
-    /// Steps of 100 ms with the same load; gives the changes.
+    /// Steps of 100 ms with the same load; returns the changes.
     fn hold(
         &mut self,
         from: (&IngressId, SessionId),
@@ -250,9 +250,9 @@ fn a_deleted_pipeline_leaves_nothing_behind() {
 fn every_change_says_all_that_led_to_it() {
     let (mut cluster, ingress, session) = Cluster::scaling(&[elastic("model", 0)]);
     cluster.load((&ingress, session), &[("model", 0, 1)]);
-    let told = serde_json::to_value(&cluster.settle()[0]).unwrap();
-    assert_eq!(told["Scale"]["rule"], "from_zero");
-    assert_eq!((&told["Scale"]["from"], &told["Scale"]["to"]), (&0.into(), &1.into()));
-    assert_eq!(told["Scale"]["inputs"]["queued"], 1);
-    assert_eq!(told["Scale"]["settings"]["max_replicas"], 8);
+    let event = serde_json::to_value(&cluster.settle()[0]).unwrap();
+    assert_eq!(event["Scale"]["rule"], "from_zero");
+    assert_eq!((&event["Scale"]["from"], &event["Scale"]["to"]), (&0.into(), &1.into()));
+    assert_eq!(event["Scale"]["inputs"]["queued"], 1);
+    assert_eq!(event["Scale"]["settings"]["max_replicas"], 8);
 }

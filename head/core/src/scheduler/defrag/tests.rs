@@ -40,7 +40,7 @@ fn occupied(name: &str, cores: u64, devices: &[&[u32]]) -> Occupied {
     Occupied { node, tenants }
 }
 
-fn told(plan: &Plan) -> Vec<String> {
+fn lines_of(plan: &Plan) -> Vec<String> {
     let seat = |seat: &Seat| format!("{}/{}", seat.node, seat.index);
     let moves = plan.moves.iter().map(|m| format!("{} {} > {}", m.replica, seat(&m.from), seat(&m.to)));
     moves.chain(plan.freed.iter().map(|freed| format!("free {}", seat(freed)))).collect()
@@ -51,18 +51,18 @@ fn moves_by_table() {
     let none: [&str; 0] = [];
     // Two halves become one whole; the least share moves.
     let two = [occupied("a", 4, &[&[500]]), occupied("b", 4, &[&[400]])];
-    assert_eq!(told(&defrag(&two)), ["b-0 b/0 > a/0", "free b/0"]);
+    assert_eq!(lines_of(&defrag(&two)), ["b-0 b/0 > a/0", "free b/0"]);
     // On one node as well.
-    assert_eq!(told(&defrag(&[occupied("a", 1, &[&[500], &[500]])])), ["a-0 a/0 > a/1", "free a/0"]);
+    assert_eq!(lines_of(&defrag(&[occupied("a", 1, &[&[500], &[500]])])), ["a-0 a/0 > a/1", "free a/0"]);
     // Nothing goes to a device that is free, and nothing fits elsewhere.
-    assert_eq!(told(&defrag(&[occupied("a", 4, &[&[500], &[], &[600]])])), none);
+    assert_eq!(lines_of(&defrag(&[occupied("a", 4, &[&[500], &[], &[600]])])), none);
     // The new place must have the cores while both run.
-    assert_eq!(told(&defrag(&[occupied("a", 0, &[&[500]]), occupied("b", 0, &[&[400]])])), none);
+    assert_eq!(lines_of(&defrag(&[occupied("a", 0, &[&[500]]), occupied("b", 0, &[&[400]])])), none);
     // All of a device moves, or none of it.
     let three = [occupied("a", 4, &[&[300, 300]]), occupied("b", 4, &[&[700]]), occupied("c", 4, &[&[800]])];
-    assert_eq!(told(&defrag(&three)), none);
+    assert_eq!(lines_of(&defrag(&three)), none);
     // Whole devices stay.
-    assert_eq!(told(&defrag(&[occupied("a", 4, &[&[1000]]), occupied("b", 4, &[&[100]])])), none);
+    assert_eq!(lines_of(&defrag(&[occupied("a", 4, &[&[1000]]), occupied("b", 4, &[&[100]])])), none);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_a_demand_asks_for_holds_at_the_new_place() {
     // One that may not move keeps its device.
     let mut nodes = pair();
     nodes[0].tenants.clear();
-    assert_eq!(told(&defrag(&nodes)), ["b-0 b/0 > a/0", "free b/0"]);
+    assert_eq!(lines_of(&defrag(&nodes)), ["b-0 b/0 > a/0", "free b/0"]);
     nodes[1].tenants.clear();
     assert_eq!(defrag(&nodes), Plan::default());
 }
