@@ -134,8 +134,8 @@ impl Deployment {
     }
 
     /// Which replicas a call that avoids some may go to.
-    pub(crate) fn eligibility(&self, routing: RoutingRequest<'_>) -> Eligibility {
-        self.shared.lock().pool.eligibility(routing)
+    pub(crate) fn eligibility(&self, call: RoutingRequest<'_>) -> Eligibility {
+        self.shared.lock().pool.eligibility(call)
     }
 
     /// The routed revision whose replicas a call of another pipeline with this draw is for; `None` without any.
@@ -193,21 +193,17 @@ impl Deployment {
         self.deliver(&mut shared, grants, now);
     }
 
-    /// Waits for a place in a replica as the routing says.
+    /// Waits for a place in a replica as the call asks for.
     ///
     /// # Errors
     /// [`Shed`] when the queue is full, or the request would come too late.
-    pub(crate) async fn acquire(
-        &self,
-        routing: RoutingRequest<'_>,
-        arrival: Arrival,
-    ) -> Result<Permit, Shed> {
+    pub(crate) async fn acquire(&self, call: RoutingRequest<'_>, arrival: Arrival) -> Result<Permit, Shed> {
         let now = millstream_clock::now();
         let (ticket, receiver) = {
             let mut shared = self.shared.lock();
             shared.arrived += u64::from(arrival == Arrival::First);
             let Shared { pool, rng, .. } = &mut *shared;
-            let Requested { admission, grants, evicted } = pool.request(routing, now, rng);
+            let Requested { admission, grants, evicted } = pool.request(call, now, rng);
             if !grants.is_empty() {
                 self.deliver(&mut shared, grants, now);
             }
@@ -255,11 +251,11 @@ impl Deployment {
     }
 
     /// A place in a replica if there is one at once and nobody waits for it; for calls that can do without.
-    pub(crate) fn try_acquire(&self, routing: RoutingRequest<'_>) -> Option<Permit> {
+    pub(crate) fn try_acquire(&self, call: RoutingRequest<'_>) -> Option<Permit> {
         let now = millstream_clock::now();
         let mut shared = self.shared.lock();
         let Shared { pool, rng, .. } = &mut *shared;
-        let key = pool.try_request(routing, now, rng)?;
+        let key = pool.try_request(call, now, rng)?;
         Some(self.permit(&mut shared, key, now))
     }
 
@@ -334,7 +330,7 @@ impl Deployment {
         self.deliver(&mut shared, grants, now);
     }
 
-    /// Returns a place; returns what that means for its replica, and the time that it was held.
+    /// Takes a place back; returns what that means for its replica, and the time that it was held.
     fn release(&self, target: &Target, outcome: Outcome, since: Instant) -> (Outcome, Duration) {
         let (key, now) = (target.key, millstream_clock::now());
         let took = now.saturating_duration_since(since);
@@ -390,7 +386,7 @@ impl Permit {
         &self.target
     }
 
-    /// Returns the place.
+    /// Gives the place back.
     pub(crate) fn finish(mut self, outcome: Outcome) {
         self.end(outcome);
     }

@@ -415,13 +415,8 @@ impl Head {
             let Some(serving) = self.state().serving.get(pipeline).filter(|serving| serving.complete) else {
                 continue;
             };
-            let conclusion = self
-                .state()
-                .conclusions
-                .get(pipeline)
-                .filter(|conclusion| conclusion.revision == there.wanted);
-            let back =
-                conclusion.and_then(|conclusion| Some(conclusion.back.as_ref()?.0)).unwrap_or(there.wanted);
+            let ended = self.state().conclusions.get(pipeline).filter(|ended| ended.revision == there.wanted);
+            let back = ended.and_then(|ended| Some(ended.back.as_ref()?.0)).unwrap_or(there.wanted);
             let numbers = [serving.revision, there.wanted, back];
             let revisions: Vec<_> = numbers.iter().filter_map(|number| there.revisions.get(number)).collect();
             let compiled = revisions.first().and_then(|serving| serving.compiled.as_ref().ok());

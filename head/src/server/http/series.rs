@@ -40,7 +40,8 @@ impl Query {
         let mut given: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, value) in parameters {
             if !PARAMETERS.contains(&name.as_str()) {
-                faults.push((name.clone(), format!("is not a parameter; there are {}", PARAMETERS.join(", "))));
+                faults
+                    .push((name.clone(), format!("is not a parameter; there are {}", PARAMETERS.join(", "))));
             } else if given.insert(name, value).is_some() {
                 faults.push((name.clone(), "is given twice; give it once".to_owned()));
             }

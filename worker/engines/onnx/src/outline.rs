@@ -38,6 +38,26 @@ pub(crate) struct Initializer {
     pub(crate) is_of_main_graph: bool,
 }
 
+impl Initializer {
+    /// One that has too many keeps one too many, which fits no contents.
+    fn push_dim(&mut self, dim: u64) {
+        if self.dims.len() <= MAX_DIMS {
+            self.dims.push(i64::try_from(dim).unwrap_or(-1));
+        }
+    }
+}
+
+impl Message {
+    /// A field that is a number.
+    fn number(&mut self, number: u64, value: u64) {
+        match (self.kind, number) {
+            (Kind::Initializer, 1) => self.weight.push_dim(value),
+            (Kind::Initializer, 2) => self.weight.data_type = value,
+            _ => {}
+        }
+    }
+}
+
 impl Outline {
     /// Reads a model's file from its start.
     ///
@@ -99,26 +119,34 @@ struct Walker<'a> {
     found: Outline,
 }
 
+/// A message that is being read.
+struct Message {
+    kind: Kind,
+    /// How many messages it is within.
+    depth: usize,
+    /// An initializer, as far as it has been read.
+    weight: Initializer,
+    /// An entry, as far as it has been read.
+    key: String,
+    value: String,
+}
+
 impl Walker<'_> {
     /// Reads the message that ends at `end`.
     fn message(&mut self, kind: Kind, end: u64, depth: usize) -> io::Result<()> {
         if depth > MAX_DEPTH {
             return Err(invalid("it is nested too deeply"));
         }
-        let (mut key, mut value) = (String::new(), String::new());
         // The model's own graph is its child, and the weight that graph's.
-        let mut weight = Initializer { is_of_main_graph: depth == 2, ..Initializer::default() };
+        let weight = Initializer { is_of_main_graph: depth == 2, ..Initializer::default() };
+        let mut message = Message { kind, depth, weight, key: String::new(), value: String::new() };
         while self.at < end {
             let tag = self.varint()?;
             let (number, form) = (tag >> 3, tag & 7);
             let length = match form {
                 0 => {
-                    let number_value = self.varint()?;
-                    match (kind, number) {
-                        (Kind::Initializer, 1) => push_dim(&mut weight, number_value),
-                        (Kind::Initializer, 2) => weight.data_type = number_value,
-                        _ => {}
-                    }
+                    let value = self.varint()?;
+                    message.number(number, value);
                     continue;
                 }
                 1 => 8,
@@ -126,44 +154,47 @@ impl Walker<'_> {
                 5 => 4,
                 _ => return Err(invalid("it has a field of an unknown kind")),
             };
-            let stop = self
-                .at
-                .checked_add(length)
-                .filter(|stop| *stop <= end)
-                .ok_or_else(|| invalid("it is cut off"))?;
-            if form != 2 {
-                self.skip_to(stop)?;
-                continue;
-            }
-            match (kind, number) {
-                (Kind::Entry, 1) => key = self.text(length)?,
-                (Kind::Entry, 2) => value = self.text(length)?,
-                (Kind::Input, 1) => {
-                    let name = self.text(length)?;
-                    self.found.inputs.push(name);
-                }
-                (Kind::Initializer, 8) => weight.name = self.text(length)?,
-                (Kind::Initializer, 9) => {
-                    weight.raw_data = Some(self.at..stop);
-                    self.skip_to(stop)?;
-                }
-                (Kind::Initializer, 1) => {
-                    while self.at < stop {
-                        let dim = self.varint()?;
-                        push_dim(&mut weight, dim);
-                    }
-                }
-                _ => match child(kind, number) {
-                    Some(kind) => self.message(kind, stop, depth + 1)?,
-                    None => self.skip_to(stop)?,
-                },
+            let stop = self.at.checked_add(length).filter(|stop| *stop <= end);
+            let stop = stop.ok_or_else(|| invalid("it is cut off"))?;
+            match form {
+                2 => self.field(&mut message, number, stop)?,
+                _ => self.skip_to(stop)?,
             }
         }
+        let Message { weight, key, value, .. } = message;
         if kind == Kind::Initializer {
             self.found.initializers.push(weight);
         }
         if key == "location" {
             self.found.locations.push(value);
+        }
+        Ok(())
+    }
+
+    /// Reads a field with contents, which end at `stop`.
+    fn field(&mut self, message: &mut Message, number: u64, stop: u64) -> io::Result<()> {
+        let weight = &mut message.weight;
+        match (message.kind, number) {
+            (Kind::Entry, 1) => message.key = self.text(stop)?,
+            (Kind::Entry, 2) => message.value = self.text(stop)?,
+            (Kind::Input, 1) => {
+                let name = self.text(stop)?;
+                self.found.inputs.push(name);
+            }
+            (Kind::Initializer, 8) => weight.name = self.text(stop)?,
+            (Kind::Initializer, 9) => {
+                weight.raw_data = Some(self.at..stop);
+                self.skip_to(stop)?;
+            }
+            (Kind::Initializer, 1) => {
+                while self.at < stop {
+                    weight.push_dim(self.varint()?);
+                }
+            }
+            (kind, number) => match child(kind, number) {
+                Some(kind) => self.message(kind, stop, message.depth + 1)?,
+                None => self.skip_to(stop)?,
+            },
         }
         Ok(())
     }
@@ -182,7 +213,8 @@ impl Walker<'_> {
         Err(invalid("it has a number that is too long"))
     }
 
-    fn text(&mut self, length: u64) -> io::Result<String> {
+    fn text(&mut self, stop: u64) -> io::Result<String> {
+        let length = stop - self.at;
         if length > MAX_NAME_BYTES {
             return Err(invalid("it has a name that is too long"));
         }
@@ -197,13 +229,6 @@ impl Walker<'_> {
         self.source.seek_relative(distance)?;
         self.at = stop;
         Ok(())
-    }
-}
-
-/// One that has too many keeps a few too many, which fits no contents.
-fn push_dim(weight: &mut Initializer, dim: u64) {
-    if weight.dims.len() <= MAX_DIMS {
-        weight.dims.push(i64::try_from(dim).unwrap_or(-1));
     }
 }
 
