@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_core::desired::keys::KeySettings;
 use millstream_core::desired::{ApiKey, StoredRevision};
-use millstream_core::model::{PipelineRoute, ReplicaRoute, RouteTable, TableVersion, Variant};
+use millstream_core::model::{PipelineRoute, ReplicaRoute, RouteTable, StartFailure, TableVersion, Variant};
 use millstream_pipelines::Name;
 use millstream_proto::v1;
 use prost::Message as _;
@@ -87,6 +87,12 @@ fn encode_pipeline(route: &PipelineRoute) -> v1::PipelineRoute {
     let deployments = route.deployments.iter().map(|route| v1::DeploymentRoute {
         deployment: route.deployment.to_string(),
         replicas: route.replicas.iter().map(replica).collect(),
+        start_failure: match route.start_failure {
+            None => v1::StartFailure::Unspecified,
+            Some(StartFailure::Replicas) => v1::StartFailure::Replicas,
+            Some(StartFailure::Mismatch) => v1::StartFailure::Mismatch,
+        }
+        .into(),
     });
     v1::PipelineRoute {
         name: route.name.to_string(),

@@ -1,14 +1,16 @@
 //! Generated types to domain types and back. What comes from the network is checked field by field: names and ids are short
 //! and printable, texts for people are cut and shown with their control characters escaped, as terminals and logs show them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::model::{Counted, Device, Load, Order, Registration, Report, Resources, TableVersion};
 use millstream_core::rollout::{Outcomes, Shadowed};
 use millstream_core::scheduler::Share;
-use millstream_pipelines::{FullName, Name, NameError};
+use millstream_pipelines::types::ModelSignature;
+use millstream_pipelines::{FullName, Name, NameError, TensorType};
 use millstream_proto::status::ReplicaState;
-use millstream_proto::{NodeId, ReplicaId, v1};
+use millstream_proto::{DType, NodeId, ReplicaId, v1};
 
 /// Why a message makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +27,9 @@ pub(crate) enum Error {
     /// A name is not valid.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// An element type that this version does not know.
+    #[error("field `dtype` has the unknown value `{0}`")]
+    DType(String),
     /// A state that this version does not know.
     #[error("field `state` has the unknown value {0}")]
     State(i32),
@@ -36,6 +41,8 @@ impl From<Error> for tonic::Status {
     }
 }
 
+/// Most inputs, outputs or axes of a model.
+const MAX_PORTS: usize = 1024;
 /// Longest name, id or address: that of a host.
 const MAX_NAME_BYTES: usize = 253;
 /// Longest text for people; the rest of it is cut.
@@ -121,6 +128,24 @@ pub(crate) fn registration(register: v1::Register) -> Result<Registration, Error
     })
 }
 
+fn signature(signature: v1::ModelSignature) -> Result<ModelSignature, Error> {
+    let ports = |field, ports: Vec<v1::ModelPort>| {
+        at_most(field, ports.len(), MAX_PORTS)?;
+        ports.into_iter().map(port).collect::<Result<_, Error>>()
+    };
+    Ok(ModelSignature {
+        inputs: ports("inputs", signature.inputs)?,
+        outputs: ports("outputs", signature.outputs)?,
+    })
+}
+
+fn port(port: v1::ModelPort) -> Result<(String, TensorType), Error> {
+    at_most("shape", port.shape.len(), MAX_PORTS)?;
+    let dtype = DType::parse(&port.dtype).ok_or_else(|| Error::DType(shown(port.dtype)))?;
+    let shape = port.shape.into_iter().map(|size| usize::try_from(size).ok()).collect();
+    Ok((shown(port.name), TensorType { dtype, shape }))
+}
+
 /// A replica as its worker sees it.
 pub(crate) fn report(report: v1::ReplicaReport) -> Result<Report, Error> {
     let state = match report.state() {
@@ -146,6 +171,7 @@ pub(crate) fn report(report: v1::ReplicaReport) -> Result<Report, Error> {
         error: shown(report.error),
         pid: report.pid,
         restarts: report.restarts,
+        signature: report.signature.map(signature).transpose()?.map(Arc::new),
         gpus: report.gpus.into_iter().map(|share| Share { index: share.index, milli: share.milli }).collect(),
     })
 }

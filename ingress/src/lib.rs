@@ -46,7 +46,7 @@ pub mod decisions {
     pub use crate::dispatch::outcomes::{CallCounts, Outcomes};
     pub use crate::dispatch::pool::{
         Admission, Eligibility, Grant, Key, Member, Pool, PoolLimits, QueueClass, Requested, RoutingRequest,
-        Shed, ShedReason, Standing, Ticket,
+        Shed, ShedReason, Standing, StartFailure, Ticket,
     };
     pub use crate::dispatch::router::Locality;
     pub use crate::execute::retry::{

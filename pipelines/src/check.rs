@@ -3,6 +3,7 @@
 
 use crate::fault::FaultSink;
 use crate::raw::{self, Syntax};
+use crate::types::Signatures;
 use crate::{Faults, Plan};
 
 mod deployment;
@@ -22,17 +23,26 @@ impl Plan {
     /// # Errors
     /// All faults of the text at once.
     pub fn compile(file_name: &str, text: &str) -> Result<Self, Faults> {
-        compile(file_name, text)
+        compile(file_name, text, &Signatures::new())
+    }
+
+    /// The same for a file whose models are loaded: what its stages pass to them, and take of what they return, is checked
+    /// against their signatures.
+    ///
+    /// # Errors
+    /// All faults of the text at once.
+    pub fn compile_with(file_name: &str, text: &str, signatures: &Signatures) -> Result<Self, Faults> {
+        compile(file_name, text, signatures)
     }
 }
 
-fn compile(file_name: &str, text: &str) -> Result<Plan, Faults> {
+fn compile(file_name: &str, text: &str, signatures: &Signatures) -> Result<Plan, Faults> {
     let mut faults = FaultSink::new(text);
     let (file, syntax) = raw::parse(&mut faults);
     if syntax == Syntax::Broken {
         return Err(faults.into_faults(file_name).expect("a file that cannot be read has a fault"));
     }
-    let parts = pipeline::check(&file, &mut faults);
+    let parts = pipeline::check(&file, signatures, &mut faults);
     match faults.into_faults(file_name) {
         Some(faults) => Err(faults),
         None => Ok(Plan::new(parts)),

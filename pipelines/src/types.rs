@@ -3,6 +3,7 @@
 //!
 //! Checking is gradual: what cannot be known at deploy time is [`Type::Any`] and is checked by the run.
 
+mod model_signature;
 mod signature;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use millstream_values::{DType, Value};
 
 use crate::TensorType;
 
+pub(crate) use model_signature::fits_model;
+pub use model_signature::{ModelSignature, Signatures};
 pub(crate) use signature::ranked;
 pub use signature::{InputField, Inputs, task_inputs, task_output};
 
@@ -189,7 +192,7 @@ impl TensorShape {
     }
 
     /// Whether a tensor may be of both.
-    fn overlaps(&self, other: &Self) -> bool {
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
         let dtype = self.dtype.is_none() || other.dtype.is_none() || self.dtype == other.dtype;
         let shape = match (&self.shape, &other.shape) {
             (Some(a), Some(b)) => {

@@ -22,4 +22,5 @@ mod quality;
 mod refusals;
 mod rollouts;
 mod serve;
+mod signatures;
 mod silent_head;

@@ -3,13 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use millstream_engine::{EngineFactory, LoadArgs, LoadError};
-use millstream_pipelines::EngineKind;
+use millstream_pipelines::types::ModelSignature;
+use millstream_pipelines::{DeploymentSpec, EngineKind, Task};
 
 use crate::Environment;
 use crate::echo::EchoFactory;
 
 /// Known to the language, not built yet.
 const PROCESS: &str = "process";
+
+/// What a model's files say of what it takes and returns, without loading it; `None` where they say nothing that an engine of
+/// this build reads.
+#[cfg_attr(not(feature = "onnx"), expect(unused_variables, reason = "only ONNX files say it"))]
+pub(crate) fn signature_of(spec: &DeploymentSpec, model: &Path) -> Option<ModelSignature> {
+    #[cfg(feature = "onnx")]
+    if matches!(spec.engine, EngineKind::Auto | EngineKind::Onnx) && spec.task == Task::Tensor {
+        return millstream_engine_onnx::signature_of(model);
+    }
+    None
+}
 
 /// Every engine of this build, in the order in which `engine = "auto"` asks them.
 pub(crate) struct Engines {

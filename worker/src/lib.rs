@@ -52,12 +52,14 @@ mod resources;
 mod restart;
 mod server;
 mod session;
+mod signatures;
 mod table;
 #[cfg(test)]
 mod testing;
 mod worker_actor;
 
 pub use crate::files::write_private;
+pub use crate::signatures::signatures_in_reach;
 
 /// What this crate decides, open to the simulation of a whole cluster: it runs this very code on a virtual clock, where
 /// the actors of this crate run it on a real one. Nothing else is to be built on it.
@@ -67,7 +69,7 @@ pub mod decisions {
     pub use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};
     pub use crate::order::{Order, OrderError, Report};
     pub use crate::restart::{Restart, RestartPolicy};
-    pub use millstream_engine::GpuShare;
+    pub use millstream_engine::{GpuShare, LoadedModel};
 }
 
 /// What leaving may take beyond the time that calls get: engines that end, the head that reads the last words.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millstream_engine::LoadedModel;
 use millstream_proto::ReplicaId;
 use millstream_proto::status::ReplicaState;
 use rand::Rng;
@@ -60,8 +61,8 @@ pub enum Event {
         id: ReplicaId,
         /// Which start of it.
         incarnation: Incarnation,
-        /// What its model holds.
-        memory_bytes: u64,
+        /// What it has loaded.
+        model: LoadedModel,
     },
     /// A replica's actor has ended: as it was told to, or of the given failure.
     Ended(ReplicaId, Incarnation, Option<String>),
@@ -118,13 +119,13 @@ impl Lifecycle {
                 }
                 news
             }),
-            Event::Ready { id, incarnation, memory_bytes } => self.update(&id, incarnation, |replica| {
+            Event::Ready { id, incarnation, model } => self.update(&id, incarnation, |replica| {
                 let news = replica.report.state == ReplicaState::Starting;
                 if news {
                     replica.ready_since = Some(now);
                     replica.report.state = ReplicaState::Ready;
                     replica.report.doing.clear();
-                    replica.report.memory_bytes = memory_bytes;
+                    replica.report.model = model;
                 }
                 news
             }),
@@ -171,7 +172,7 @@ impl Lifecycle {
             doing: "starting".to_owned(),
             error: String::new(),
             restarts: 0,
-            memory_bytes: 0,
+            model: LoadedModel::default(),
         };
         let incarnation = self.next_incarnation();
         let replica = Replica { report: report.clone(), incarnation, failures: 0, ready_since: None };
@@ -218,7 +219,7 @@ impl Lifecycle {
         replica.report.doing.clear();
         replica.report.error =
             failure.unwrap_or_else(|| "the replica ended without being asked to".to_owned());
-        replica.report.memory_bytes = 0;
+        replica.report.model = LoadedModel::default();
         let report = Action::Report(replica.report.clone());
         vec![report, Action::Retry { id: id.clone(), incarnation, delay: restart.delay }]
     }
@@ -255,8 +256,12 @@ impl Lifecycle {
 
     fn forget(&mut self, id: &ReplicaId) -> Vec<Action> {
         let Some(replica) = self.replicas.remove(id) else { return Vec::new() };
-        let report =
-            Report { state: ReplicaState::Stopped, doing: String::new(), memory_bytes: 0, ..replica.report };
+        let report = Report {
+            state: ReplicaState::Stopped,
+            doing: String::new(),
+            model: LoadedModel::default(),
+            ..replica.report
+        };
         vec![Action::Report(report)]
     }
 

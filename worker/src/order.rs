@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millstream_engine::GpuShare;
-use millstream_pipelines::DeploymentSpec;
+use millstream_engine::{GpuShare, LoadedModel};
+use millstream_pipelines::types::ModelSignature;
+use millstream_pipelines::{DeploymentSpec, TensorType};
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{ReplicaId, v1};
 
@@ -77,8 +78,8 @@ pub struct Report {
     pub error: String,
     /// How often it was started again.
     pub restarts: u32,
-    /// Memory that its model holds, as far as the engine knows.
-    pub memory_bytes: u64,
+    /// What it has loaded.
+    pub model: LoadedModel,
 }
 
 impl From<&Report> for v1::ReplicaReport {
@@ -95,8 +96,25 @@ impl From<&Report> for v1::ReplicaReport {
             pid: std::process::id(),
             restarts: report.restarts,
             gpus: order.gpus.iter().map(|gpu| v1::GpuShare { index: gpu.index, milli: gpu.milli }).collect(),
-            memory_bytes: report.memory_bytes,
+            memory_bytes: report.model.memory_bytes,
+            signature: report.model.signature.as_deref().map(signature),
         }
+    }
+}
+
+fn signature(signature: &ModelSignature) -> v1::ModelSignature {
+    let port = |(name, ty): (&String, &TensorType)| v1::ModelPort {
+        name: name.clone(),
+        dtype: ty.dtype.as_str().to_owned(),
+        shape: ty
+            .shape
+            .iter()
+            .map(|size| size.and_then(|size| i64::try_from(size).ok()).unwrap_or(-1))
+            .collect(),
+    };
+    v1::ModelSignature {
+        inputs: signature.inputs.iter().map(port).collect(),
+        outputs: signature.outputs.iter().map(port).collect(),
     }
 }
 
@@ -141,7 +159,7 @@ mod tests {
             doing: String::new(),
             error: "broken".into(),
             restarts: 2,
-            memory_bytes: 9,
+            model: LoadedModel { memory_bytes: 9, signature: None },
         };
         let wire = v1::ReplicaReport::from(&report);
         assert_eq!(wire.replica_id, start.replica_id);

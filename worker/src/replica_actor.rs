@@ -224,12 +224,12 @@ fn host_event(
     let (id, incarnation) = (state.args.order.id.clone(), state.args.incarnation);
     match (event, state.phase) {
         (HostEvent::Doing(doing), _) => state.tell(Event::Doing(id, incarnation, doing)),
-        (HostEvent::Ready { memory_bytes }, Phase::Starting) => {
+        (HostEvent::Ready(model), Phase::Starting) => {
             state.host.iter().for_each(|host| state.args.node.table.insert(&id, host.replica()));
             state.phase = Phase::Ready;
-            state.tell(Event::Ready { id, incarnation, memory_bytes });
+            state.tell(Event::Ready { id, incarnation, model });
         }
-        (HostEvent::Ready { .. }, _) => {}
+        (HostEvent::Ready(_), _) => {}
         (HostEvent::Ended(_), Phase::Draining | Phase::Stopping) => {
             state.end_engine();
             myself.stop(None);

@@ -129,7 +129,7 @@ impl WorkerState {
         for report in self.lifecycle.reports() {
             let of_deployment = numbers.entry(report.order.full_name()).or_default();
             of_deployment.ongoing += ongoing.get(&report.order.id).map_or(0, |count| *count as u64);
-            of_deployment.memory_bytes += report.memory_bytes;
+            of_deployment.memory_bytes += report.model.memory_bytes;
         }
         numbers
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use millstream_pipelines::{Faults, Plan};
 use millstream_proto::v1::{self, deploy_request::Beside};
+use millstream_worker::signatures_in_reach;
 
 use crate::exit::Failure;
 use crate::input;
@@ -22,9 +23,14 @@ pub(crate) struct PipelineFile {
 }
 
 impl PipelineFile {
-    /// Compiles a pipeline's text; its relative models are found in the folder.
+    /// Compiles a pipeline's text; its relative models are found in the folder. Where their files are here and say what the models
+    /// take and return, the text is checked against that too.
     pub(crate) fn compile(name: &str, text: &str, folder: &Path) -> Result<Self, Faults> {
-        let plan = Plan::compile(name, text)?;
+        let mut plan = Plan::compile(name, text)?;
+        let signatures = signatures_in_reach(&plan, folder);
+        if !signatures.is_empty() {
+            plan = Plan::compile_with(name, text, &signatures)?;
+        }
         let file = v1::PipelineFile {
             file_name: name.to_owned(),
             source: text.to_owned(),

@@ -117,7 +117,7 @@ fn verdict(status: &ClusterStatus, wanted: &[(String, u64)]) -> Verdict {
             continue;
         }
         match pipeline.state {
-            PipelineState::Failed => failures.push(failure_text(name, &pipeline.deployments)),
+            PipelineState::Failed => failures.push(failure_text(pipeline)),
             PipelineState::Ready if serving || stands_beside(pipeline, *revision) => {}
             _ => return Verdict::Waiting,
         }
@@ -134,9 +134,13 @@ fn stands_beside(pipeline: &PipelineStatus, revision: u64) -> bool {
     })
 }
 
-fn failure_text(pipeline: &str, deployments: &[DeploymentStatus]) -> String {
-    let mut text = format!("pipeline `{pipeline}` cannot start");
-    for deployment in deployments {
+fn failure_text(pipeline: &PipelineStatus) -> String {
+    let name = &pipeline.name;
+    if let Some(faults) = &pipeline.mismatch {
+        return format!("pipeline `{name}` does not fit its models, so it does not serve:\n{faults}");
+    }
+    let mut text = format!("pipeline `{name}` cannot start");
+    for deployment in &pipeline.deployments {
         if let Some(replica) = deployment.replicas.iter().find(|replica| !replica.error.is_empty()) {
             text.push_str(&format!("\n  {} on {}: {}", deployment.full_name, replica.node, replica.error));
         }
@@ -246,6 +250,7 @@ mod tests {
                 newest_revision: 2,
                 serving_revision,
                 state,
+                mismatch: None,
                 rollout: None,
                 verdicts: vec![],
                 deployments: vec![DeploymentStatus {

@@ -21,7 +21,7 @@ use super::pool::{
 };
 use super::router;
 use super::settings::{DeploymentSettings, Lengths};
-use super::target::{NewTarget, Target};
+use super::target::{NewRoute, NewTarget, Target};
 use crate::metrics::CallMeter;
 use crate::model::{Outcome, TrafficShare};
 use crate::random;
@@ -160,13 +160,8 @@ impl Deployment {
 
     /// Puts settings and replicas of a new route table in force: when this returns, no call is bound to a replica
     /// that it does not name.
-    pub(crate) fn update(
-        &self,
-        settings: Option<DeploymentSettings>,
-        replicas: Vec<NewTarget>,
-        shares: &[TrafficShare],
-        num_ingresses: u32,
-    ) {
+    pub(crate) fn update(&self, route: NewRoute<'_>) {
+        let NewRoute { settings, replicas, start_failure, shares, num_ingresses } = route;
         let mut shared = self.shared.lock();
         shared.pool.set_num_ingresses(num_ingresses);
         if let Some(settings) = settings {
@@ -190,7 +185,9 @@ impl Deployment {
         }
         let (Shared { pool, rng, .. }, now) = (&mut *shared, millstream_clock::now());
         let grants = pool.set_replicas(members, shares, now, rng);
+        let in_vain = pool.set_start_failure(start_failure);
         self.deliver(&mut shared, grants, now);
+        in_vain.into_iter().for_each(|(ticket, shed)| self.evict(&mut shared, ticket, shed));
     }
 
     /// Waits for a place in a replica as the call asks for.

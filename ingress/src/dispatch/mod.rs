@@ -16,7 +16,9 @@ mod target;
 pub(crate) use deployment::{Deployment, Load, Permit};
 pub(crate) use outcomes::{CallCounts, Outcomes};
 pub(crate) use place::{Arrival, StandIns};
-pub(crate) use pool::{Eligibility, Key, QueueClass, RoutingRequest, Shed, Standing};
+pub(crate) use pool::{
+    Eligibility, Key, QueueClass, RoutingRequest, Shed, ShedReason, Standing, StartFailure,
+};
 pub(crate) use router::Locality;
 pub(crate) use settings::DeploymentSettings;
-pub(crate) use target::NewTarget;
+pub(crate) use target::{NewRoute, NewTarget};

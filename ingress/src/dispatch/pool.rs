@@ -24,11 +24,13 @@ mod request;
 use self::replica::{Aim, Group, Replica};
 pub use self::replica::{Key, Member};
 pub use self::request::{
-    Admission, Eligibility, Grant, Requested, RoutingRequest, Shed, ShedReason, Standing,
+    Admission, Eligibility, Grant, Requested, RoutingRequest, Shed, ShedReason, Standing, StartFailure,
 };
 
 /// How long a replica that said it is full is left alone, unless one of our calls on it ends before.
 const FULL_BACKOFF: Duration = Duration::from_millis(20);
+/// When a request is to come back that cannot be answered because nothing starts.
+const START_RETRY_S: u32 = 10;
 
 /// What a deployment's settings say about admission and choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub struct Pool {
     drain_rate: DrainRate,
     /// When waiting requests were last tried: what was due by then binds none of them.
     pumped_at: Option<Instant>,
+    /// Why there are no replicas and waiting for one is in vain.
+    start_failure: Option<StartFailure>,
 }
 
 impl Pool {
@@ -75,6 +79,7 @@ impl Pool {
             queue: FairQueue::new(),
             drain_rate: DrainRate::UNKNOWN,
             pumped_at: None,
+            start_failure: None,
         }
     }
 
@@ -91,6 +96,24 @@ impl Pool {
     /// How many ingresses share the places in the queue.
     pub fn set_num_ingresses(&mut self, num_ingresses: u32) {
         self.num_ingresses = num_ingresses;
+    }
+
+    /// Says why there are no replicas and waiting for one is in vain, or that this is not so. Returns who waited in vain.
+    pub fn set_start_failure(&mut self, failure: Option<StartFailure>) -> Vec<(Ticket, Shed)> {
+        self.start_failure = failure;
+        let Some(shed) = self.cannot_start() else { return Vec::new() };
+        let mut waited = Vec::new();
+        while let Some(ticket) = self.queue.last_where(|_| true) {
+            self.queue.remove(ticket);
+            waited.push((ticket, shed));
+        }
+        waited
+    }
+
+    /// What a request hears while there are no replicas and waiting for one is in vain.
+    fn cannot_start(&self) -> Option<Shed> {
+        let failure = self.start_failure.filter(|_| self.replicas.is_empty())?;
+        Some(Shed { retry_after_s: START_RETRY_S, reason: ShedReason::CannotStart(failure) })
     }
 
     /// Replaces the replicas and the routed revisions. Replicas that stay keep their counts and health.
@@ -163,6 +186,9 @@ impl Pool {
 
     /// Admits, queues or sheds a request.
     pub fn request(&mut self, routing: RoutingRequest<'_>, now: Instant, rng: &mut impl Rng) -> Requested {
+        if let Some(shed) = self.cannot_start() {
+            return Requested { admission: Admission::Shed(shed), grants: Vec::new(), evicted: None };
+        }
         let aim = self.aim(routing);
         if self.queue.is_empty()
             && let Some(key) = self.pick(routing.avoid, aim, now, rng)
@@ -208,6 +234,9 @@ impl Pool {
     /// What a request with this claim would be told, if it were turned away at once because the queue is full. It is asked before
     /// anything is spent on the request; what else it may hear, it hears when it asks for its place.
     pub fn turns_away(&self, claim: QueueClass, rng: &mut impl Rng) -> Option<Shed> {
+        if let Some(shed) = self.cannot_start() {
+            return Some(shed);
+        }
         if self.queue.is_empty() || self.queue.len() < self.queue_bound() {
             return None;
         }

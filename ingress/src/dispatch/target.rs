@@ -6,8 +6,10 @@ use millstream_proto::ReplicaId;
 use millstream_proto::call::ReplicaClient;
 use smallvec::SmallVec;
 
-use super::pool::Key;
+use super::pool::{Key, StartFailure};
 use super::router::Locality;
+use super::settings::DeploymentSettings;
+use crate::model::TrafficShare;
 
 /// A replica as the routes name it, and how to reach it.
 pub(crate) struct Target {
@@ -23,6 +25,27 @@ pub(crate) struct Target {
     pub revision: u64,
     /// Sends calls to it.
     pub client: Arc<dyn ReplicaClient>,
+}
+
+/// A deployment's part of a new route table.
+pub(crate) struct NewRoute<'a> {
+    /// Its settings, where the table says them.
+    pub settings: Option<DeploymentSettings>,
+    /// Its replicas.
+    pub replicas: Vec<NewTarget>,
+    /// Why there are none and waiting for one is in vain.
+    pub start_failure: Option<StartFailure>,
+    /// The parts of the requests that its revisions answer.
+    pub shares: &'a [TrafficShare],
+    /// How many ingresses there are.
+    pub num_ingresses: u32,
+}
+
+impl NewRoute<'_> {
+    /// Of a deployment that the table does not name.
+    pub(crate) fn none(num_ingresses: u32) -> Self {
+        Self { settings: None, replicas: Vec::new(), start_failure: None, shares: &[], num_ingresses }
+    }
 }
 
 /// A replica of a new route table.

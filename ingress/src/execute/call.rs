@@ -20,7 +20,7 @@ use super::suspects::{self, Verdict};
 use super::{CallEnd, Context};
 use crate::cache::Fresh;
 use crate::deadline;
-use crate::dispatch::{Arrival, Eligibility, Permit, Shed, Standing};
+use crate::dispatch::{Arrival, Eligibility, Permit, Shed, ShedReason, Standing};
 use crate::metrics::RetryReason;
 use crate::model::{Outcome, StreamPart};
 use crate::random;
@@ -191,7 +191,8 @@ impl CallAttempt<'_> {
                 Err(()) => return Err(self.timed_out(Started::No)),
             };
             // Another call of the request got a place meanwhile.
-            if routing.standing == Standing::New && self.cx.standing() == Standing::Admitted {
+            let may_wait = !matches!(shed.reason, ShedReason::CannotStart(_));
+            if may_wait && routing.standing == Standing::New && self.cx.standing() == Standing::Admitted {
                 arrival = Arrival::Again;
                 continue;
             }
@@ -201,7 +202,7 @@ impl CallAttempt<'_> {
 
     fn shed(&self, shed: Shed) -> CallError {
         self.cx.progress.notes.lock().retry_after_s = Some(shed.retry_after_s);
-        CallError::not_started(ErrorClass::Overloaded, shed.message(self.deployment.name()))
+        CallError::not_started(shed.class(), shed.message(self.deployment.name()))
     }
 
     /// Sends the call to a replica and waits for its end, possibly in another one that was asked as well.

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use millstream_proto::call::CallContext;
-use millstream_proto::{ErrorClass, RequestId, Value};
+use millstream_proto::{RequestId, Value};
 use rand::Rng as _;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -234,7 +234,7 @@ fn has_room(pipeline: &Pipeline, claim: QueueClass) -> Result<(), Problem> {
     for &target in pipeline.plan.first_targets() {
         let deployment = &pipeline.targets[target];
         if let Some(shed) = deployment.turns_away(claim) {
-            let (class, message) = (ErrorClass::Overloaded, shed.message(deployment.name()));
+            let (class, message) = (shed.class(), shed.message(deployment.name()));
             pipeline.counts.failed(class, DeadlineOf::Pipeline);
             return Err(Failure { class, message, retry_after_s: Some(shed.retry_after_s) }.into());
         }

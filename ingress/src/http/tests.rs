@@ -225,6 +225,7 @@ fn serve(require_key: bool) -> (SocketAddr, Server) {
             serves: vec![7],
             answers: Vec::new(),
         }],
+        ..Default::default()
     });
     let table = v1::RouteTable {
         version: Some(v1::TableVersion { epoch: 1, number: 1 }),

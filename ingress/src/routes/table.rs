@@ -15,7 +15,7 @@ use super::load::{DeploymentLoads, Endings, loads_of};
 use super::pipeline::{Pipeline, Route};
 use super::revisions::{RevisionId, Revisions};
 use crate::cache::StageCache;
-use crate::dispatch::{Deployment, DeploymentSettings, NewTarget};
+use crate::dispatch::{Deployment, DeploymentSettings, NewRoute, NewTarget, StartFailure};
 use crate::keys::Keys;
 use crate::model::TrafficShare;
 use crate::transport::Transports;
@@ -241,17 +241,18 @@ impl Routes {
                     deployment.replicas.iter().map(|replica| self.new_target(replica)).collect::<Vec<_>>();
                 addresses.extend(replicas.iter().map(|replica| replica.address.clone()));
                 let num_ingresses = table.num_ingresses;
-                self.deployment(&mut deployments, &full_name, old).update(
-                    spec,
+                self.deployment(&mut deployments, &full_name, old).update(NewRoute {
+                    settings: spec,
                     replicas,
-                    &shares,
+                    start_failure: start_failure(deployment),
+                    shares: &shares,
                     num_ingresses,
-                );
+                });
             }
         }
         for (name, deployment) in old.into_iter().flat_map(|old| &old.deployments) {
             if !deployments.contains_key(name) {
-                deployment.update(None, Vec::new(), &[], table.num_ingresses);
+                deployment.update(NewRoute::none(table.num_ingresses));
             }
         }
         self.transports.retain(&addresses);
@@ -283,6 +284,14 @@ impl Routes {
         let known = || old.and_then(|old| old.deployments.get(name).cloned());
         let fresh = || Deployment::new(name.clone(), self.queue_formed.clone());
         deployments.entry(name.clone()).or_insert_with(|| known().unwrap_or_else(fresh)).clone()
+    }
+}
+
+fn start_failure(route: &v1::DeploymentRoute) -> Option<StartFailure> {
+    match route.start_failure() {
+        v1::StartFailure::Unspecified => None,
+        v1::StartFailure::Replicas => Some(StartFailure::Replicas),
+        v1::StartFailure::Mismatch => Some(StartFailure::Mismatch),
     }
 }
 

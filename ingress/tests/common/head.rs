@@ -275,7 +275,8 @@ pub(crate) fn table(
         serves: vec![1],
         answers: Vec::new(),
     });
-    let route = v1::DeploymentRoute { deployment: deployment.to_owned(), replicas: replicas.collect() };
+    let (deployment, replicas) = (deployment.to_owned(), replicas.collect());
+    let route = v1::DeploymentRoute { deployment, replicas, ..Default::default() };
     let pipeline = v1::PipelineRoute {
         variants: vec![v1::Variant { revision: 1, permille: 1000, shadow_permille: 0 }],
         name: name.clone(),

@@ -10,16 +10,18 @@ use crate::expr::{Expression, Scope};
 use crate::fault::FaultSink;
 use crate::plan::{PlanParts, Response};
 use crate::raw::{Raw, RawTable, Reader};
+use crate::types::Signatures;
 use crate::{DeploymentSpec, Name, Placement};
 
 /// Checks a file. What it gives is whole only when no fault was recorded.
-pub(super) fn check(file: &RawTable, faults: &mut FaultSink<'_>) -> PlanParts {
+pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut FaultSink<'_>) -> PlanParts {
     let mut table = Reader::file(file);
     let name = name(&mut table, faults);
     let route = route(&mut table, faults);
     let timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
     let request = request::schema(section(&mut table, "request", faults), faults);
-    let deployments = deployments(&mut table, &name, faults);
+    let deployments =
+        Deployments { signatures: signatures.clone(), ..deployments(&mut table, &name, faults) };
     let placement = placement(&mut table, faults);
     let stage_table = section(&mut table, "stages", faults);
     let response_table = section(&mut table, "response", faults);
@@ -130,7 +132,7 @@ fn deployments(table: &mut Reader<'_>, pipeline: &Name, faults: &mut FaultSink<'
             specs.insert(name, spec);
         }
     }
-    Deployments { pipeline: pipeline.clone(), specs, names }
+    Deployments { pipeline: pipeline.clone(), specs, names, signatures: Signatures::new() }
 }
 
 /// How replicas are placed; without the table each by itself.

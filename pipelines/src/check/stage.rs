@@ -7,7 +7,7 @@ use crate::expr::{self, Scope};
 use crate::fault::FaultSink;
 use crate::plan::StagePlan;
 use crate::raw::{Raw, RawTable, RawValue, closest};
-use crate::types::Type;
+use crate::types::{Signatures, Type};
 use crate::{DeploymentSpec, FullName, Name};
 
 mod cache;
@@ -25,6 +25,8 @@ pub(super) struct Deployments {
     pub(super) specs: BTreeMap<Name, DeploymentSpec>,
     /// The keys of all, those with faults included.
     pub(super) names: Vec<String>,
+    /// What is known of their models.
+    pub(super) signatures: Signatures,
 }
 
 /// The checked stages.

@@ -134,6 +134,10 @@ pub struct PipelineStatus {
     pub serving_revision: Option<u64>,
     /// Whether it serves.
     pub state: PipelineState,
+    /// Why the revision that is to serve does not fit the models that have been loaded for it: what is wrong with its file, a
+    /// line each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<String>,
     /// How a revision takes over, while one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,

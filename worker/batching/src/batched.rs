@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use millstream_engine::{Call, LoadError, Progress, StepWatch, Stepped, SteppingEngine, Timing};
 use millstream_pipelines::Batch;
+use millstream_pipelines::types::ModelSignature;
 use millstream_values::{CallError, ErrorClass};
 use parking_lot::Mutex;
 
@@ -222,6 +223,10 @@ impl<E: BatchEngine> SteppingEngine for Batched<E> {
 
     fn memory_bytes(&self) -> u64 {
         self.shared.engine.memory_bytes()
+    }
+
+    fn signature(&self) -> Option<ModelSignature> {
+        self.shared.engine.signature()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use millstream_engine::LoadError;
 use millstream_pipelines::Batch;
+use millstream_pipelines::types::ModelSignature;
 use millstream_values::{CallError, ErrorClass, Value};
 
 /// See the module.
@@ -61,6 +62,11 @@ pub trait BatchEngine: Send + Sync + 'static {
 
     /// Bytes of memory that the model holds, as far as is known.
     fn memory_bytes(&self) -> u64;
+
+    /// The tensors that the model takes and returns, where they are the call's inputs and answer.
+    fn signature(&self) -> Option<ModelSignature> {
+        None
+    }
 }
 
 /// Whether other lanes have work beside a run.

@@ -17,6 +17,7 @@ use std::time::Instant;
 pub use crate::models::ModelStore;
 pub use millstream_calls::call::{CallContext, CallRequest, Priority, Reply, ResponseMode, Timing};
 use millstream_calls::{CallError, ErrorClass, Value};
+use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{Batch, DeploymentSpec};
 
 /// What an engine gets to load a model.
@@ -33,6 +34,15 @@ pub struct LoadArgs<'a> {
     pub models: &'a ModelStore,
     /// Tells people what is being done, in a few words (`loading model.safetensors`).
     pub progress: &'a (dyn Fn(&str) + Send + Sync),
+}
+
+/// What a loaded model is, for those who ask.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoadedModel {
+    /// Bytes of memory that it holds, as far as its engine knows.
+    pub memory_bytes: u64,
+    /// The tensors that it takes and returns, where they are the call's inputs and answer.
+    pub signature: Option<Arc<ModelSignature>>,
 }
 
 /// Part of a GPU.
@@ -137,6 +147,11 @@ pub trait SteppingEngine: Send {
 
     /// Bytes of memory that the model holds, as far as the engine knows.
     fn memory_bytes(&self) -> u64;
+
+    /// The tensors that the model takes and returns, where they are the call's inputs and answer.
+    fn signature(&self) -> Option<ModelSignature> {
+        None
+    }
 }
 
 /// Watches that steps come back.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use metrics::Histogram;
 use millstream_calls::call::Ender;
-use millstream_engine::{Call, ConcurrentEngine, Engine, LoadError};
+use millstream_engine::{Call, ConcurrentEngine, Engine, LoadError, LoadedModel};
 use millstream_values::{CallError, ErrorClass};
 use parking_lot::Mutex;
 use tokio::runtime;
@@ -23,10 +23,7 @@ pub enum Event {
     /// What it is doing while it loads, for people.
     Doing(String),
     /// Its engine is warm: it takes calls.
-    Ready {
-        /// What the model holds.
-        memory_bytes: u64,
-    },
+    Ready(LoadedModel),
     /// It takes no calls any more, and its engine is gone or given up: as told, or by the given failure. A concurrent engine may
     /// fail several times.
     Ended(Option<String>),
@@ -87,10 +84,10 @@ impl Shared {
     }
 
     /// The engine is loaded and warm.
-    pub(crate) fn ready(&self, runner: Runner, memory_bytes: u64) {
+    pub(crate) fn ready(&self, runner: Runner, model: LoadedModel) {
         // Set once: an engine loads once.
         let _ = self.runner.set(runner);
-        self.tell(Event::Ready { memory_bytes });
+        self.tell(Event::Ready(model));
     }
 
     /// The thread has taken calls, which it may not come back from.

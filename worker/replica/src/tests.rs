@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use millstream_calls::RequestId;
 use millstream_calls::call::{CallEvent, CallRequest, PendingCall, ResponseMode};
-use millstream_engine::{ConcurrentEngine, Engine, EngineFuture, LoadError, Reply};
+use millstream_engine::{ConcurrentEngine, Engine, EngineFuture, LoadError, LoadedModel, Reply};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
@@ -27,7 +27,7 @@ impl Bench {
         let probe = Probe::default();
         let engine = StepEngine(probe.clone());
         let bench = Self::load(settings, probe, Box::new(|_| Ok(Engine::stepping(engine))));
-        bench.wait_for(&Event::Ready { memory_bytes: 7 });
+        bench.wait_for(&Event::Ready(LoadedModel { memory_bytes: 7, signature: None }));
         bench
     }
 
@@ -250,7 +250,7 @@ impl ConcurrentEngine for Waits {
 async fn of_a_concurrent_engine_only_the_call_that_panics_is_suspect() {
     let load: Load = Box::new(|_| Ok(Engine::Concurrent(std::sync::Arc::new(Waits))));
     let bench = Bench::load(&settings(), Probe::default(), load);
-    bench.wait_for(&Event::Ready { memory_bytes: 0 });
+    bench.wait_for(&Event::Ready(LoadedModel::default()));
     let mut neighbour = bench.send("waits");
     let mut poison = bench.send("boom");
     assert_eq!(failure(poison.next().await).started, Started::Crashed);
@@ -290,7 +290,7 @@ fn noted(is_well: bool) -> (Bench, mpsc::Receiver<&'static str>) {
     let load: Load =
         Box::new(move |_| Ok(Engine::Concurrent(std::sync::Arc::new(Noted { is_well, sender }))));
     let bench = Bench::load(&settings(), Probe::default(), load);
-    bench.wait_for(&Event::Ready { memory_bytes: 0 });
+    bench.wait_for(&Event::Ready(LoadedModel::default()));
     (bench, notes)
 }
 

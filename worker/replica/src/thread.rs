@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, mem};
 
-use millstream_engine::{Engine, LoadError, Progress, StepWatch, SteppingEngine};
+use millstream_engine::{Engine, LoadError, LoadedModel, Progress, StepWatch, SteppingEngine};
 
 use crate::panics::panic_text;
 use crate::queue::Received;
@@ -54,7 +54,7 @@ fn start(shared: &Arc<Shared>, load: Load) -> Result<Option<Vec<Lane>>, LoadErro
     match engine {
         Engine::Concurrent(engine) => {
             if !shared.stop.is_cancelled() {
-                shared.ready(Runner::Tasks(engine.clone()), 0);
+                shared.ready(Runner::Tasks(engine.clone()), LoadedModel::default());
             }
             shared.runtime.spawn(tasks::watch(shared.clone(), engine));
             Ok(None)
@@ -66,7 +66,11 @@ fn start(shared: &Arc<Shared>, load: Load) -> Result<Option<Vec<Lane>>, LoadErro
                 lane.warm_up()?;
                 lane.set_watch(Arc::new(Watch { shared: shared.clone(), lane: number }));
             }
-            shared.ready(Runner::Threads, lanes.first().map_or(0, |lane| lane.memory_bytes()));
+            let model = lanes.first().map_or_else(LoadedModel::default, |lane| LoadedModel {
+                memory_bytes: lane.memory_bytes(),
+                signature: lane.signature().map(Arc::new),
+            });
+            shared.ready(Runner::Threads, model);
             Ok(Some(lanes))
         }
     }

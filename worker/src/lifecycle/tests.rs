@@ -58,7 +58,7 @@ fn stop(id: &str) -> Event {
 }
 
 fn ready(id: &str, incarnation: Incarnation) -> Event {
-    Event::Ready { id: id.into(), incarnation, memory_bytes: 5 }
+    Event::Ready { id: id.into(), incarnation, model: LoadedModel { memory_bytes: 5, signature: None } }
 }
 
 fn failed(id: &str, incarnation: Incarnation) -> Event {

@@ -196,6 +196,7 @@ mod tests {
             newest_revision: 3,
             serving_revision: Some(1),
             state: PipelineState::Ready,
+            mismatch: None,
             rollout: Some(RolloutStatus {
                 revision: 3,
                 baseline: 1,

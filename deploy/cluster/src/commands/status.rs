@@ -257,6 +257,7 @@ mod tests {
                 newest_revision: 2,
                 serving_revision: None,
                 state: PipelineState::Failed,
+                mismatch: None,
                 rollout: None,
                 verdicts: vec![],
                 deployments: vec![DeploymentStatus {

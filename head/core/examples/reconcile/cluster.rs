@@ -464,7 +464,8 @@ fn report(id: &ReplicaId, replica: &Replica) -> Report {
         doing: String::new(),
         error: String::new(),
         pid: 1,
-        restarts: replica.restarts,
+        restarts: replica.starts.restarts,
         gpus: replica.gpus.clone(),
+        signature: None,
     }
 }

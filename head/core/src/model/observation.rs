@@ -1,7 +1,9 @@
 //! What workers and ingresses say, as values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{FullName, Name};
 use millstream_status::status::ReplicaState;
 use millstream_status::{IngressId, NodeId, ReplicaId};
@@ -54,6 +56,8 @@ pub struct Report {
     pub restarts: u32,
     /// Its parts of devices.
     pub gpus: Vec<Share>,
+    /// What its model takes and returns, once that is loaded.
+    pub signature: Option<Arc<ModelSignature>>,
 }
 
 impl Report {
@@ -68,8 +72,9 @@ impl Report {
             doing: replica.doing.clone(),
             error: replica.error.clone(),
             pid: replica.pid,
-            restarts: replica.restarts,
+            restarts: replica.starts.restarts,
             gpus: replica.gpus.clone(),
+            signature: replica.signature.clone(),
         }
     }
 }

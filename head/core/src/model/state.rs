@@ -5,11 +5,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{FullName, Name};
 use millstream_status::status::ReplicaState;
 use millstream_status::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
+use super::checked::Checked;
 use super::command::Reason;
 use super::table::RouteTable;
 use super::table_version::TableVersion;
@@ -42,6 +44,8 @@ pub struct State {
     pub draining: BTreeMap<Name, BTreeMap<u64, Duration>>,
     /// What the store has been told about rollouts; in force at once, and told again until the store has it.
     pub conclusions: BTreeMap<Name, Conclusion>,
+    /// Wanted revisions that do not serve yet, checked against the models that have been loaded for them.
+    pub checked: BTreeMap<Name, Checked>,
     /// How many replicas the autoscaler has decided on, by deployment; one that is not here has its minimum.
     pub targets: BTreeMap<FullName, u32>,
     /// Requests and wishes of deployments that have requests, or more replicas than their minimum.
@@ -226,14 +230,25 @@ pub struct Replica {
     pub error: String,
     /// Process it runs in.
     pub pid: u32,
-    /// How often it was started again.
-    pub restarts: u32,
+    /// How its starts went.
+    pub starts: Starts,
     /// Its parts of devices.
     pub gpus: Vec<Share>,
+    /// What its model takes and returns, once that is loaded.
+    pub signature: Option<Arc<ModelSignature>>,
     /// What it holds of its node beside devices' shares.
     pub booking: Booking,
     /// Whether and how far it is on its way out.
     pub leaving: Option<Leaving>,
+}
+
+/// How the starts of a replica went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Starts {
+    /// How often it was started again, as its worker says.
+    pub restarts: u32,
+    /// Starts in a row that failed, as far as this head has seen.
+    pub failed_in_a_row: u32,
 }
 
 /// What a replica holds of its node.

@@ -76,6 +76,17 @@ pub struct DeploymentRoute {
     pub deployment: Name,
     /// Its replicas, by id.
     pub replicas: Vec<ReplicaRoute>,
+    /// Why there are none and waiting for one is in vain.
+    pub start_failure: Option<StartFailure>,
+}
+
+/// Why a deployment has no replica and gets none by waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum StartFailure {
+    /// Its replicas fail each time they start.
+    Replicas,
+    /// Its pipeline does not fit the models that have been loaded.
+    Mismatch,
 }
 
 /// A ready replica.

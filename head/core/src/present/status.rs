@@ -100,6 +100,7 @@ impl Scope<'_> {
             newest_revision: self.pipeline.newest,
             serving_revision: serving,
             state: self.pipeline_state(),
+            mismatch: self.mismatch().map(str::to_owned),
             rollout: self.rollout_status(),
             verdicts: self.verdicts(),
             deployments: deployments.collect(),
@@ -128,6 +129,11 @@ impl Scope<'_> {
         asked && rollout.is_some_and(|rollout| rollout.phase == Phase::Trial)
     }
 
+    /// Why its wanted revision does not fit its models.
+    fn mismatch(&self) -> Option<&str> {
+        self.state.mismatch(self.name, self.pipeline.wanted)
+    }
+
     /// How its wanted revision does.
     pub(super) fn pipeline_state(&self) -> PipelineState {
         let Some((newest, Ok(compiled))) = self.pipeline.wanted().map(|wanted| (wanted, &wanted.compiled))
@@ -138,6 +144,7 @@ impl Scope<'_> {
         let failed = self
             .replicas()
             .any(|seen| seen.replica.leaving.is_none() && seen.serves(newest) && seen.cannot_start());
+        let failed = failed || self.mismatch().is_some();
         let all_ready = compiled.deployments.iter().map(|(name, spec)| (self.full_name(name), spec)).all(
             |(name, spec)| self.view.num_ready(&name, newest) >= target(&self.state.targets, &name, spec),
         );
@@ -245,6 +252,6 @@ fn replica_status(seen: &ReplicaView<'_>) -> ReplicaStatus {
         ongoing: seen.node.ongoing.get(seen.id).copied().unwrap_or(0),
         doing: replica.doing.clone(),
         error: replica.error.clone(),
-        restarts: replica.restarts,
+        restarts: replica.starts.restarts,
     }
 }

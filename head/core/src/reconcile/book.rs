@@ -7,8 +7,8 @@ use millstream_pipelines::Demand;
 use millstream_status::status::ReplicaState;
 
 use crate::model::{
-    AbsentMember, Booking, Command, Conclusion, Leaving, NodeEntry, Order, Replica, Serving, Settling, State,
-    TableVersion,
+    AbsentMember, Booking, Command, Conclusion, Leaving, NodeEntry, Order, Replica, Serving, Settling,
+    Starts, State, TableVersion,
 };
 use crate::rollout::{Change, ChangeKind, Rollout};
 
@@ -75,6 +75,7 @@ impl State {
             rollouts: self.rollouts.clone(),
             draining: BTreeMap::new(),
             conclusions: self.conclusions.clone(),
+            checked: self.checked.clone(),
             targets: self.targets.clone(),
             scalers: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -181,8 +182,9 @@ impl State {
             doing: "waiting for the worker".into(),
             error: String::new(),
             pid: 0,
-            restarts: 0,
+            starts: Starts::default(),
             gpus: order.gpus.clone(),
+            signature: None,
             booking: Booking::of(&order.spec.demand),
             leaving: None,
         };

@@ -80,13 +80,14 @@ impl<'a> Context<'a> {
         target(&self.state.targets, deployment, spec)
     }
 
-    /// Whether every deployment of the revision has `needed` ready replicas.
+    /// Whether the revision fits its models, as far as they are known, and every deployment of it has `needed` ready replicas.
     pub(crate) fn has_ready(
         &self,
         revision: &Revision,
         needed: impl Fn(&Name, &DeploymentSpec) -> usize,
     ) -> bool {
-        revision.compiled.as_ref().is_ok_and(|compiled| {
+        let fits = self.state.mismatch(self.name, revision.stored.number).is_none();
+        fits && revision.compiled.as_ref().is_ok_and(|compiled| {
             compiled.deployments.iter().all(|(name, spec)| {
                 self.view.num_ready(&self.full_name(name), revision) >= needed(name, spec)
             })

@@ -4,6 +4,7 @@
 //! `decide` asks the rules, each in a file of its own:
 //!
 //! - `serving`: which revision of a pipeline serves, and how far the next one has come;
+//! - `signatures`: whether a revision fits the models that have been loaded for it;
 //! - `replicas`: how many replicas of each deployment start, and which leave;
 //! - `draining`: what stays for requests on revisions that get no new ones;
 //! - `scale`: how many replicas there are to be, by requests;
@@ -24,6 +25,7 @@ mod routes;
 mod scale;
 mod scope;
 mod serving;
+mod signatures;
 mod timer;
 pub(crate) mod view;
 

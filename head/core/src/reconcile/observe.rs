@@ -14,7 +14,7 @@ use crate::Timing;
 use crate::desired::Desired;
 use crate::model::{
     AbsentMember, Booking, Counted, Ingress, Leaving, Node, NodeEntry, Observation, Registration, Replica,
-    Report, SessionId, State, TableVersion,
+    Report, SessionId, Starts, State, TableVersion,
 };
 use crate::rollout::Phase;
 
@@ -232,9 +232,9 @@ fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change 
         return known.filter(|_| !concerns_all).map_or(Change::Structure, Change::of);
     }
     let replica = node.replicas.entry(report.id.clone()).or_insert_with(|| adopt(desired, &report));
-    let before = (replica.state, replica.restarts);
+    let before = (replica.state, replica.starts.restarts);
     update(replica, report);
-    match before == (replica.state, replica.restarts) {
+    match before == (replica.state, replica.starts.restarts) {
         _ if concerns_all => Change::Structure,
         true => Change::Numbers,
         false => Change::Pipeline(replica.deployment.pipeline.clone()),
@@ -242,11 +242,17 @@ fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change 
 }
 
 fn update(replica: &mut Replica, report: Report) {
+    match (replica.state, report.state) {
+        (_, ReplicaState::Ready) => replica.starts.failed_in_a_row = 0,
+        (ReplicaState::Starting, ReplicaState::Failed) => replica.starts.failed_in_a_row += 1,
+        _ => {}
+    }
     replica.state = report.state;
     replica.doing = report.doing;
     replica.error = report.error;
     replica.pid = report.pid;
-    replica.restarts = report.restarts;
+    replica.starts.restarts = report.restarts;
+    replica.signature = report.signature;
     if !report.gpus.is_empty() {
         replica.gpus = report.gpus;
     }
@@ -262,8 +268,9 @@ fn adopt(desired: &Desired, report: &Report) -> Replica {
         doing: String::new(),
         error: String::new(),
         pid: report.pid,
-        restarts: report.restarts,
+        starts: Starts::default(),
         gpus: Vec::new(),
+        signature: None,
         booking: booking(desired, &report.deployment, report.revision),
         leaving: None,
     }

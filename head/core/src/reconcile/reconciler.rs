@@ -338,6 +338,7 @@ impl Reconciler {
         // Before a head has settled, all of it waits for the same reports.
         let changed = if self.state.settling.is_over { changed } else { Dirty::All };
         let scope = self.places.scope(&changed, &self.state);
+        self.state.check_signatures(&self.desired, &scope);
         let timer = Timer::at(now);
         let Self { state, desired, timing, .. } = &*self;
         let decided = decide::decide(Pass { desired, state, timing, timer: &timer, scope: &scope });

@@ -15,7 +15,8 @@ use super::view::{ReplicaView, View};
 use crate::Timing;
 use crate::desired::{Desired, Pipeline, Revision};
 use crate::model::{
-    DeploymentRoute, Leaving, PipelineRoute, Replica, ReplicaRoute, RouteTable, State, TableVersion, Variant,
+    DeploymentRoute, Leaving, PipelineRoute, Replica, ReplicaRoute, RouteTable, StartFailure, State,
+    TableVersion, Variant,
 };
 use crate::rollout::Phase;
 
@@ -110,13 +111,15 @@ fn route(pass: Pass<'_>, view: &View<'_>, name: &Name, pipeline: &Pipeline) -> O
     let draining = draining_revisions(&pass.context(name, pipeline, view), known);
     let of_lingering = draining.iter().filter_map(|revision| revision.compiled.as_ref().ok());
     let of_lingering: BTreeSet<_> = of_lingering.flat_map(|compiled| compiled.deployments.keys()).collect();
+    let fits = |variant: &&Variant| state.mismatch(name, variant.revision.stored.number).is_none();
+    let able: Vec<_> = variants.iter().filter(fits).cloned().collect();
     let helps = |revision| may_answer_for(state, name, pipeline, revision);
     let deployments = names.union(&of_lingering).map(|&deployment| {
         let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
         if !names.contains(deployment) {
             let mut replicas = left_behind(view, &full_name, &draining);
             tell_apart(&mut replicas, deployment, pipeline, draining.iter().copied());
-            return DeploymentRoute { deployment: deployment.clone(), replicas };
+            return DeploymentRoute { deployment: deployment.clone(), replicas, start_failure: None };
         }
         // What cannot answer for any variant has requests of its own to finish, whatever is held against it.
         let finishes = |seen: &ReplicaView<'_>| {
@@ -128,14 +131,20 @@ fn route(pass: Pass<'_>, view: &View<'_>, name: &Name, pipeline: &Pipeline) -> O
             serves_any(seen, &draining) && !variants.iter().any(can)
         };
         let may_answer = |seen: &ReplicaView<'_>| helps(seen.replica.revision) || finishes(seen);
-        let mut replicas = replicas(view, &full_name, &variants, may_answer);
+        let mut replicas = replicas(view, &full_name, &able, may_answer);
         if let [serving, on_trial] = &*variants {
             let missing = missing(state, view, &full_name, &serving.revision);
             share_with_serving(&mut replicas, deployment, [serving, on_trial], missing, helps);
         }
         let under_way = variants.iter().map(|variant| &variant.revision).chain(draining.iter().copied());
         tell_apart(&mut replicas, deployment, pipeline, under_way);
-        DeploymentRoute { deployment: deployment.clone(), replicas }
+        let fails = || view.counted(&full_name).any(|seen| seen.fails_to_start());
+        let start_failure = match () {
+            () if !replicas.is_empty() => None,
+            () if able.is_empty() => Some(StartFailure::Mismatch),
+            () => fails().then_some(StartFailure::Replicas),
+        };
+        DeploymentRoute { deployment: deployment.clone(), replicas, start_failure }
     });
     let deployments = deployments.collect();
     Some(PipelineRoute { name: name.clone(), variants, deployments })

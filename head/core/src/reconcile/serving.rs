@@ -149,19 +149,23 @@ impl<'a> Context<'a> {
         let busy = ingresses
             .flat_map(|ingress| &ingress.loads)
             .any(|(deployment, load)| deployment.pipeline == *self.name && load.ongoing + load.queued > 0);
+        let mismatch = self.state.mismatch(self.name, wanted.stored.number);
+        let mismatch = mismatch.map(|faults| format!("it does not fit its models:\n{faults}"));
         Observed {
             mode: self.mode(),
             ready: self.has_ready(wanted, needed),
             // What cannot answer for the new one stays for requests that began on the old one, and holds nothing up.
             moved: all_ready && replicas().all(|seen| seen.serves(wanted) || !can_stand_in(seen)),
-            cannot_start: unable.map(|seen| {
-                let error = &seen.replica.error;
-                let why = if error.is_empty() { "its process ended" } else { error };
-                format!(
-                    "a replica of `{}` did not start in {} tries: {why}",
-                    seen.replica.deployment,
-                    seen.replica.restarts + 1
-                )
+            cannot_start: mismatch.or_else(|| {
+                unable.map(|seen| {
+                    let error = &seen.replica.error;
+                    let why = if error.is_empty() { "its process ended" } else { error };
+                    format!(
+                        "a replica of `{}` did not start in {} tries: {why}",
+                        seen.replica.deployment,
+                        seen.replica.starts.restarts + 1
+                    )
+                })
             }),
             trial: if nothing_new || !sends { Trial::Skipped } else { Trial::Needed },
             busy,

@@ -27,6 +27,7 @@ mod nodes;
 mod restarts;
 mod rollouts;
 mod scaling;
+mod signatures;
 mod updates;
 
 /// What people ask for, the reconciler, and a clock.
@@ -306,8 +307,9 @@ fn as_report(id: &ReplicaId, replica: &Replica) -> Report {
         doing: String::new(),
         error: String::new(),
         pid: 1,
-        restarts: replica.restarts,
+        restarts: replica.starts.restarts,
         gpus: replica.gpus.clone(),
+        signature: replica.signature.clone(),
     }
 }
 

@@ -66,11 +66,16 @@ impl ReplicaView<'_> {
         revision.is_served_by(&self.replica.deployment.deployment, self.replica.revision)
     }
 
+    /// Whether it has failed each time it started, for so long that waiting for it is in vain.
+    pub(crate) fn fails_to_start(&self) -> bool {
+        self.replica.starts.failed_in_a_row >= MAX_FAILED_STARTS
+    }
+
     /// Whether it cannot start: three starts failed.
     pub(crate) fn cannot_start(&self) -> bool {
         match self.replica.state {
-            ReplicaState::Failed => self.replica.restarts + 1 >= MAX_FAILED_STARTS,
-            ReplicaState::Starting => self.replica.restarts >= MAX_FAILED_STARTS,
+            ReplicaState::Failed => self.replica.starts.restarts + 1 >= MAX_FAILED_STARTS,
+            ReplicaState::Starting => self.replica.starts.restarts >= MAX_FAILED_STARTS,
             _ => false,
         }
     }

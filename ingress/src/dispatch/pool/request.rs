@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use millstream_pipelines::FullName;
+use millstream_proto::ErrorClass;
 
 use super::replica::Key;
 use crate::dispatch::queue::{QueueClass, Ticket};
@@ -28,12 +29,28 @@ pub struct Shed {
 }
 
 impl Shed {
+    /// Whose fault it is.
+    pub(crate) fn class(&self) -> ErrorClass {
+        match self.reason {
+            ShedReason::Full | ShedReason::TooLate => ErrorClass::Overloaded,
+            ShedReason::CannotStart(_) => ErrorClass::Unavailable,
+        }
+    }
+
     /// What it is told of the deployment with this name.
     pub(crate) fn message(&self, name: &FullName) -> String {
         match self.reason {
             ShedReason::Full => format!("the queue of `{name}` is full"),
             ShedReason::TooLate => {
                 format!("so many requests wait for `{name}` that this one's deadline would pass")
+            }
+            ShedReason::CannotStart(StartFailure::Replicas) => {
+                format!("`{name}` cannot start: its replicas fail each time; `cluster status` says why")
+            }
+            ShedReason::CannotStart(StartFailure::Mismatch) => {
+                format!(
+                    "`{name}` does not serve: its pipeline does not fit its models; `cluster status` says why"
+                )
             }
         }
     }
@@ -46,6 +63,17 @@ pub enum ShedReason {
     Full,
     /// So many are before it that its deadline would pass.
     TooLate,
+    /// There is no replica, and waiting for one is in vain.
+    CannotStart(StartFailure),
+}
+
+/// Why a deployment has no replica and gets none by waiting, as the head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFailure {
+    /// Its replicas fail each time they start.
+    Replicas,
+    /// Its pipeline does not fit the models that have been loaded.
+    Mismatch,
 }
 
 /// What a request leads to.

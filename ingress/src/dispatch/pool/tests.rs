@@ -426,6 +426,27 @@ fn who_would_be_turned_away_is_told_before_it_sends_its_body() {
 }
 
 #[test]
+fn nobody_waits_for_what_cannot_start() {
+    let (mut pool, now, mut rng) = pool_of(&[]);
+    let waits = pool.request(claiming(Priority::Normal, 1), now, &mut rng).admission;
+    let Admission::Wait(ticket) = waits else { panic!("{waits:?}") };
+    let reason = ShedReason::CannotStart(StartFailure::Replicas);
+    let told = pool.set_start_failure(Some(StartFailure::Replicas));
+    assert_eq!(
+        told.iter().map(|(ticket, shed)| (*ticket, shed.reason)).collect::<Vec<_>>(),
+        [(ticket, reason)]
+    );
+    let next = pool.request(claiming(Priority::Normal, 1), now, &mut rng).admission;
+    assert!(matches!(next, Admission::Shed(shed) if shed.reason == reason), "{next:?}");
+    let claim = QueueClass { priority: Priority::Normal, tenant: 1, weight: 1 };
+    assert_eq!(pool.turns_away(claim, &mut rng).map(|shed| shed.reason), Some(reason));
+    // It may start after all.
+    assert_eq!(pool.set_start_failure(None), []);
+    let waits = pool.request(claiming(Priority::Normal, 1), now, &mut rng).admission;
+    assert!(matches!(waits, Admission::Wait(_)), "{waits:?}");
+}
+
+#[test]
 fn calls_of_requests_that_have_begun_are_never_turned_away() {
     let (mut pool, now, mut rng) = pool_of(&[0]);
     let late = Some(now);

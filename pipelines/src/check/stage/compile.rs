@@ -11,7 +11,7 @@ use crate::expr::{self, Expression, Scope};
 use crate::fault::FaultSink;
 use crate::plan::{Input, InputValue, OnError, StageInputs, StagePlan, TextAnswer, Work};
 use crate::raw::did_you_mean;
-use crate::types::{Inputs, Type, assignable, task_inputs, task_output};
+use crate::types::{Inputs, ModelSignature, Type, assignable, fits_model, task_inputs, task_output};
 use crate::{DeploymentSpec, FullName};
 
 /// Largest type of a stage's value; of a larger one nothing is known. Maps of maps can double their type with each
@@ -33,6 +33,8 @@ struct Callee<'a> {
     work: Option<Work>,
     inputs: Inputs,
     spec: Option<&'a DeploymentSpec>,
+    /// What its model says, where that is known.
+    model: Option<&'a ModelSignature>,
     /// For messages, such as ``task `embed` ``.
     what: String,
 }
@@ -73,7 +75,9 @@ impl<'a> Compiler<'a> {
         let (inputs, types) = self.inputs(draft, &callee, with_item.as_ref().unwrap_or(&self.scope), faults);
         let mut ty = match (callee.work, callee.spec) {
             (Some(Work::Operator(operator)), _) => operator.output(&types),
-            (Some(Work::Call { .. }), Some(spec)) => task_output(spec, &types),
+            (Some(Work::Call { .. }), Some(spec)) => {
+                callee.model.map_or_else(|| task_output(spec, &types), ModelSignature::output)
+            }
             _ => Type::Any,
         };
         if draft.for_each.is_some() {
@@ -107,25 +111,39 @@ impl<'a> Compiler<'a> {
                 work: Some(Work::Operator(*operator)),
                 inputs: operator.inputs(),
                 spec: None,
+                model: None,
                 what: format!("operator `{}`", operator.as_str()),
             },
             Target::Own(full) => {
                 let spec = self.deployments.specs.get(&full.deployment);
                 let text = spec.map_or(TextAnswer::Whole, TextAnswer::of);
+                let model = self.deployments.signatures.get(&full.deployment).map(|model| &**model);
+                let known = spec.zip(model).filter(|(spec, model)| model.applies_to(spec));
                 Callee {
                     work: Some(Work::Call { target: self.target(full), text }),
-                    inputs: spec.map_or_else(Inputs::any, task_inputs),
+                    inputs: match known {
+                        Some((spec, model)) => model.inputs(spec),
+                        None => spec.map_or_else(Inputs::any, task_inputs),
+                    },
                     spec,
-                    what: spec.map_or_else(String::new, |spec| format!("task `{}`", task_name(spec.task))),
+                    model: known.map(|(_, model)| model),
+                    what: match (known, spec) {
+                        (Some(_), _) => "the model".to_owned(),
+                        (None, Some(spec)) => format!("task `{}`", task_name(spec.task)),
+                        (None, None) => String::new(),
+                    },
                 }
             }
             Target::Foreign(full) => Callee {
                 work: Some(Work::Call { target: self.target(full), text: TextAnswer::Streams }),
                 inputs: Inputs::any(),
                 spec: None,
+                model: None,
                 what: format!("deployment `{full}`"),
             },
-            Target::Unknown => Callee { work: None, inputs: Inputs::any(), spec: None, what: String::new() },
+            Target::Unknown => {
+                Callee { work: None, inputs: Inputs::any(), spec: None, model: None, what: String::new() }
+            }
         }
     }
 
@@ -190,7 +208,8 @@ impl<'a> Compiler<'a> {
                 types.insert(name, field.map_or(Type::Any, |field| field.ty.clone()));
                 continue;
             };
-            if let Some(Err(reason)) = field.map(|field| assignable(&ty, &field.ty)) {
+            let fits = if callee.model.is_some() { fits_model } else { assignable };
+            if let Some(Err(reason)) = field.map(|field| fits(&ty, &field.ty)) {
                 let wanted = field.map_or(&Type::Any, |field| &field.ty);
                 let message = format!("{}: {reason}", given.label);
                 faults.push(given.raw.span.clone(), message, conversion_help(&ty, wanted));

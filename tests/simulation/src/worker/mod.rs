@@ -267,6 +267,7 @@ fn report(report: &real::Report) -> Report {
         pid: 1,
         restarts: report.restarts,
         gpus: order.gpus.iter().map(|gpu| Share { index: gpu.index, milli: gpu.milli }).collect(),
+        signature: report.model.signature.clone(),
     }
 }
 
@@ -282,5 +283,6 @@ fn unknown(id: ReplicaId) -> Report {
         pid: 1,
         restarts: 0,
         gpus: Vec::new(),
+        signature: None,
     }
 }

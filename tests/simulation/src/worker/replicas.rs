@@ -85,7 +85,10 @@ impl Worker {
             self.ended(id.clone(), incarnation, Some("it does not load".into()), cx);
         } else {
             running.phase = Phase::Ready;
-            self.react(real::Event::Ready { id: id.clone(), incarnation, memory_bytes: 1 }, cx);
+            self.react(
+                real::Event::Ready { id: id.clone(), incarnation, model: real::LoadedModel::default() },
+                cx,
+            );
         }
     }
 

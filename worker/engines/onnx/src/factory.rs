@@ -113,15 +113,22 @@ fn check_spec(args: &LoadArgs<'_>) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The model's file: `model.onnx`, `onnx/model.onnx`, or the only `.onnx` file of the folder.
 fn model_file(args: &LoadArgs<'_>) -> Result<PathBuf, LoadError> {
     let Some(dir) = &args.model_dir else {
         return Err(LoadError::Unsupported("the onnx engine needs a model; set `model`".to_owned()));
     };
+    model_file_in(dir)
+}
+
+/// A model's file: the path itself, or the folder's `model.onnx`, `onnx/model.onnx`, or only `.onnx` file.
+///
+/// # Errors
+/// [`LoadError::Unsupported`] where there is none, or there are several.
+pub(crate) fn model_file_in(dir: &Path) -> Result<PathBuf, LoadError> {
     let is_onnx =
         |path: &Path| path.extension().is_some_and(|extension| extension == "onnx") && path.is_file();
     if is_onnx(dir) {
-        return Ok(dir.clone());
+        return Ok(dir.to_path_buf());
     }
     for name in ["model.onnx", "onnx/model.onnx"] {
         let file = dir.join(name);

@@ -5,6 +5,7 @@
 //!
 //! - `library`, `runtime`: where the library is looked for; loading it, once per process.
 //! - `outline`, `external`: what a model's file says of its tensors; those that it keeps in other files.
+//! - `signature`: what a model takes and returns, without ONNX Runtime.
 //! - `model`, `session`, `shared`, `bridge`: a model's lanes, their sessions, the weights that these share, tensors in and out
 //!   without needless copies.
 //! - `port`, `convert`, `pack`: plain functions that check a call against the model, and join and split calls.
@@ -24,6 +25,7 @@ mod port;
 mod runtime;
 mod session;
 mod shared;
+mod signature;
 mod tensor_engine;
 #[cfg(test)]
 mod testing;
@@ -31,3 +33,4 @@ mod text_encoder;
 
 pub use factory::OnnxFactory;
 pub use library::{Places, places};
+pub use signature::signature_of;

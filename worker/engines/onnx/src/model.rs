@@ -1,5 +1,6 @@
 //! A model's session: opening it, what it takes and gives, running it.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,11 +104,14 @@ impl Model {
         };
         // What was opened and checked is what is read; only a model with files beside it must be read by its name.
         let path = if external.is_empty() { path_of(&source, file) } else { file.to_path_buf() };
-        let is_shared = external.is_empty() && SharedModel::is_worth_it(num_bytes);
-        let shared = if is_shared {
+        let shared = if external.is_empty() && SharedModel::is_worth_it(num_bytes) {
             let (dir, name) = (file.parent().unwrap_or(Path::new(".")), file.file_name().unwrap_or_default());
             let load = || SharedModel::of(environment, &path, scratch).map_err(refused);
-            Some(models.get_or_load("onnx", name.to_string_lossy(), dir, load)?)
+            let shared = models.get_or_load("onnx", name.to_string_lossy(), dir, load);
+            // If it is the model, the sessions say so too.
+            let cause =
+                |error: &LoadError| tracing::warn!(%error, "each lane has the model's weights for itself");
+            shared.inspect_err(cause).ok()
         } else {
             None
         };
@@ -118,17 +122,17 @@ impl Model {
             };
             opened.map_err(refused)
         };
-        let first = open(threads)?;
-        let model = Arc::new(Self::of(&first, file, num_bytes, shared.clone())?);
         // Each lane of a large model that does not share its weights would have them once more.
-        let num_default = if is_shared || num_bytes < MIN_SHARED_BYTES { threads } else { 1 };
+        let num_default = if shared.is_some() || num_bytes < MIN_SHARED_BYTES { threads } else { 1 };
         let num_lanes = opening.num_lanes.unwrap_or(num_default);
-        if num_lanes <= 1 {
-            return Ok(vec![Lane { model, own: first, whole: None }]);
+        let (whole, own) = open_together(&open, threads, if num_lanes > 1 { num_lanes } else { 0 })?;
+        let model = Arc::new(Self::of(&whole, file, num_bytes, shared.clone())?);
+        if own.is_empty() {
+            return Ok(vec![Lane { model, own: whole, whole: None }]);
         }
-        let whole = Arc::new(Mutex::new(first));
-        let lane = |_| Ok(Lane { model: model.clone(), own: open(1)?, whole: Some(whole.clone()) });
-        (0..num_lanes).map(lane).collect()
+        let whole = Arc::new(Mutex::new(whole));
+        let lane = |own| Lane { model: model.clone(), own, whole: Some(whole.clone()) };
+        Ok(own.into_iter().map(lane).collect())
     }
 
     fn of(
@@ -194,6 +198,21 @@ impl Lane {
             None => read(&self.own.run(inputs)?),
         }
     }
+}
+
+/// A session with `threads` threads, and `num_own` with one each: made at the same time, as a start waits for all of them.
+fn open_together(
+    open: &(impl Fn(usize) -> Result<Session, LoadError> + Sync),
+    threads: usize,
+    num_own: usize,
+) -> Result<(Session, Vec<Session>), LoadError> {
+    std::thread::scope(|scope| {
+        let own: Vec<_> = (0..num_own).map(|_| scope.spawn(|| open(1))).collect();
+        let whole = open(threads);
+        let joined = own.into_iter().map(|own| own.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let own = joined.collect::<Result<_, _>>();
+        Ok((whole?, own?))
+    })
 }
 
 /// What an outlet of the graph takes or gives.

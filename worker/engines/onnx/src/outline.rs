@@ -22,7 +22,21 @@ pub(crate) struct Outline {
     /// The weights of all graphs of the model.
     pub(crate) initializers: Vec<Initializer>,
     /// The inputs of all graphs. A weight of the same name is a default that a call may replace.
-    pub(crate) inputs: Vec<String>,
+    pub(crate) inputs: Vec<PortOutline>,
+    /// The outputs of all graphs.
+    pub(crate) outputs: Vec<PortOutline>,
+}
+
+/// An input or output of a graph (`ValueInfoProto` of onnx.proto).
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct PortOutline {
+    pub(crate) name: String,
+    /// `TensorProto.DataType`; `None` for what is not a tensor.
+    pub(crate) data_type: Option<u64>,
+    /// Sizes of its axes, `None` for any; `None` where that is open too.
+    pub(crate) shape: Option<Vec<Option<u64>>>,
+    /// Whether it belongs to the model's own graph, and not to one within that.
+    pub(crate) is_of_main_graph: bool,
 }
 
 /// A weight of a graph (`TensorProto` of onnx.proto).
@@ -49,8 +63,14 @@ impl Initializer {
 
 impl Message {
     /// A field that is a number.
-    fn number(&mut self, number: u64, value: u64) {
+    fn number(&mut self, number: u64, value: u64, port: &mut PortOutline) {
         match (self.kind, number) {
+            (Kind::TensorType, 1) => port.data_type = Some(value),
+            (Kind::Dim, 1) => {
+                if let Some(size) = port.shape.as_mut().and_then(|shape| shape.last_mut()) {
+                    *size = Some(value);
+                }
+            }
             (Kind::Initializer, 1) => self.weight.push_dim(value),
             (Kind::Initializer, 2) => self.weight.data_type = value,
             _ => {}
@@ -67,7 +87,7 @@ impl Outline {
         let end = source.metadata()?.len();
         let mut source = BufReader::new(source);
         source.seek(SeekFrom::Start(0))?;
-        let mut walker = Walker { source, at: 0, found: Self::default() };
+        let mut walker = Walker { source, at: 0, found: Self::default(), port: PortOutline::default() };
         walker.message(Kind::Model, end, 0)?;
         let mut found = walker.found;
         found.locations.sort_unstable();
@@ -90,6 +110,11 @@ enum Kind {
     Tensor,
     Entry,
     Input,
+    Output,
+    Type,
+    TensorType,
+    Shape,
+    Dim,
 }
 
 /// The message in field `number` of a message, if it is one of these.
@@ -102,6 +127,7 @@ fn child(kind: Kind, number: u64) -> Option<Kind> {
         (Kind::Graph, 1) | (Kind::Function, 7) => Kind::Node,
         (Kind::Graph, 5) => Kind::Initializer,
         (Kind::Graph, 11) => Kind::Input,
+        (Kind::Graph, 12) => Kind::Output,
         (Kind::Graph, 15) => Kind::SparseTensor,
         (Kind::Node, 5) | (Kind::Function, 11) => Kind::Attribute,
         (Kind::Attribute, 5 | 10) => Kind::Tensor,
@@ -109,6 +135,10 @@ fn child(kind: Kind, number: u64) -> Option<Kind> {
         (Kind::Attribute, 22 | 23) => Kind::SparseTensor,
         (Kind::SparseTensor, 1 | 2) => Kind::Tensor,
         (Kind::Initializer | Kind::Tensor, 13) => Kind::Entry,
+        (Kind::Input | Kind::Output, 2) => Kind::Type,
+        (Kind::Type, 1) => Kind::TensorType,
+        (Kind::TensorType, 2) => Kind::Shape,
+        (Kind::Shape, 1) => Kind::Dim,
         _ => return None,
     })
 }
@@ -117,6 +147,8 @@ struct Walker<'a> {
     source: BufReader<&'a File>,
     at: u64,
     found: Outline,
+    /// The input or output that is being read.
+    port: PortOutline,
 }
 
 /// A message that is being read.
@@ -140,13 +172,14 @@ impl Walker<'_> {
         // The model's own graph is its child, and the weight that graph's.
         let weight = Initializer { is_of_main_graph: depth == 2, ..Initializer::default() };
         let mut message = Message { kind, depth, weight, key: String::new(), value: String::new() };
+        self.begin(kind, depth);
         while self.at < end {
             let tag = self.varint()?;
             let (number, form) = (tag >> 3, tag & 7);
             let length = match form {
                 0 => {
                     let value = self.varint()?;
-                    message.number(number, value);
+                    message.number(number, value, &mut self.port);
                     continue;
                 }
                 1 => 8,
@@ -162,13 +195,33 @@ impl Walker<'_> {
             }
         }
         let Message { weight, key, value, .. } = message;
-        if kind == Kind::Initializer {
-            self.found.initializers.push(weight);
+        match kind {
+            Kind::Initializer => self.found.initializers.push(weight),
+            Kind::Input => self.found.inputs.push(std::mem::take(&mut self.port)),
+            Kind::Output => self.found.outputs.push(std::mem::take(&mut self.port)),
+            _ => {}
         }
         if key == "location" {
             self.found.locations.push(value);
         }
         Ok(())
+    }
+
+    /// Notes that a part of an input or output begins.
+    fn begin(&mut self, kind: Kind, depth: usize) {
+        match kind {
+            Kind::Input | Kind::Output => {
+                self.port = PortOutline { is_of_main_graph: depth == 2, ..PortOutline::default() };
+            }
+            Kind::TensorType => self.port.data_type = Some(0),
+            Kind::Shape => self.port.shape = Some(Vec::new()),
+            Kind::Dim => {
+                if let Some(shape) = self.port.shape.as_mut().filter(|shape| shape.len() <= MAX_DIMS) {
+                    shape.push(None);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Reads a field with contents, which end at `stop`.
@@ -177,10 +230,7 @@ impl Walker<'_> {
         match (message.kind, number) {
             (Kind::Entry, 1) => message.key = self.text(stop)?,
             (Kind::Entry, 2) => message.value = self.text(stop)?,
-            (Kind::Input, 1) => {
-                let name = self.text(stop)?;
-                self.found.inputs.push(name);
-            }
+            (Kind::Input | Kind::Output, 1) => self.port.name = self.text(stop)?,
             (Kind::Initializer, 8) => weight.name = self.text(stop)?,
             (Kind::Initializer, 9) => {
                 weight.raw_data = Some(self.at..stop);

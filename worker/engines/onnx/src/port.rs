@@ -34,6 +34,15 @@ impl Port {
         Self { name: name.into(), dtype, dims, open_rows }
     }
 
+    /// Its type, as pipelines have it.
+    pub(crate) fn ty(&self) -> TensorType {
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => Some(*size),
+            Dim::Any(_) => None,
+        };
+        TensorType { dtype: self.dtype, shape: self.dims.iter().map(size).collect() }
+    }
+
     /// Narrows the port by what the pipeline declares; a declaration may leave out an open first axis (one row).
     pub(crate) fn narrow(&mut self, declared: &TensorType) -> Result<(), String> {
         let skipped = usize::from(self.open_rows && declared.shape.len() + 1 == self.dims.len());

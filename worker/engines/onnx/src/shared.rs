@@ -54,6 +54,9 @@ impl SharedModel {
                 .map_err(plain)?
                 .with_optimized_model_path(&path)
                 .map_err(plain)?
+                // It runs nothing.
+                .with_config_entry("session.disable_prepacking", "1")
+                .map_err(plain)?
                 .commit_from_file(file)?,
         );
         let weights = read_weights(&graph).map_err(ort::Error::wrap)?;
@@ -85,7 +88,8 @@ impl SharedModel {
 fn read_weights(graph: &File) -> io::Result<Vec<(String, Arc<DynValue>)>> {
     let outline = Outline::read(graph)?;
     let mut num_uses: HashMap<&str, usize> = HashMap::new();
-    let names = outline.initializers.iter().map(|weight| &weight.name).chain(&outline.inputs);
+    let inputs = outline.inputs.iter().map(|input| &input.name);
+    let names = outline.initializers.iter().map(|weight| &weight.name).chain(inputs);
     names.for_each(|name| *num_uses.entry(name).or_default() += 1);
     let mut source = BufReader::new(graph);
     let mut weights = Vec::new();

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_batching::{BatchEngine, Batched, Company, Preparing, Shape};
 use millstream_engine::{LoadError, invalid_input};
+use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{Batch, DeploymentSpec};
 use millstream_values::{CallError, DType, ErrorClass, Map, Tensor, Value};
 use smallvec::{SmallVec, smallvec};
@@ -222,6 +223,16 @@ impl BatchEngine for TensorEngine {
     fn memory_bytes(&self) -> u64 {
         self.model.num_bytes
     }
+
+    fn signature(&self) -> Option<ModelSignature> {
+        Some(signature(&self.ports, &self.model.outputs))
+    }
+}
+
+/// The signature of a model that takes and returns these.
+pub(crate) fn signature(inputs: &[Port], outputs: &[Port]) -> ModelSignature {
+    let types = |ports: &[Port]| ports.iter().map(|port| (port.name.clone(), port.ty())).collect();
+    ModelSignature { inputs: types(inputs), outputs: types(outputs) }
 }
 
 /// What calls have in common that may run together: everything of their shapes but the number of rows. Their types are
