@@ -62,7 +62,7 @@ fn what_does_not_fit_its_models_never_serves() -> Result<()> {
     let failed = cluster.try_deploy(&classifier("good", BUNDLED, "features", "labels"), &[]);
     let text = said(&failed);
     assert_eq!(failed.status.code(), Some(1), "{text}");
-    for part in ["revision 2 of `good` was rolled back", "deployed.toml:12:9", "did you mean `label`?"] {
+    for part in ["revision 2 of `good` was rolled back", "deployed.toml:12:17", "did you mean `label`?"] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
     }
     assert_eq!(answers(&cluster, "/good")?, 200, "the revision before serves on");

@@ -117,6 +117,10 @@ fn verdict(status: &ClusterStatus, wanted: &[(String, u64)]) -> Verdict {
             continue;
         }
         match pipeline.state {
+            // While an older revision serves, a verdict follows: only once that is stored is the new one given up for good.
+            PipelineState::Failed if pipeline.serving_revision.is_some_and(|serving| serving < *revision) => {
+                return Verdict::Waiting;
+            }
             PipelineState::Failed => failures.push(failure_text(pipeline)),
             PipelineState::Ready if serving || stands_beside(pipeline, *revision) => {}
             _ => return Verdict::Waiting,
