@@ -83,6 +83,13 @@ impl DataDirLock {
         Ok(Self { _file: file })
     }
 
+    /// Whether any process (this one included) has the folder.
+    #[must_use]
+    pub fn is_held(dir: &Path) -> bool {
+        File::open(dir.join("lock"))
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// The same hold again when this process has the folder already, else [`DataDirLock::acquire`].
     ///
     /// # Errors
@@ -109,8 +116,10 @@ mod tests {
         assert!(refused.contains(&format!("is held by process {}", std::process::id())), "{refused}");
         let joined = DataDirLock::join(dir.path()).unwrap();
         drop(lock);
+        assert!(DataDirLock::is_held(dir.path()));
         assert!(DataDirLock::acquire(dir.path()).is_err(), "the joined hold keeps the directory");
         drop(joined);
+        assert!(!DataDirLock::is_held(dir.path()));
         DataDirLock::acquire(dir.path()).unwrap();
     }
 }

@@ -60,6 +60,8 @@ async fn bad_requests_have_their_own_status_and_a_problem_document() {
         let shown = format!("{request:?}").chars().take(120).collect::<String>();
         assert_eq!(problem(request.send().await.unwrap()).await.0, expected, "{shown}");
     }
+    let slash = client.post(setup.url("/echo/")).json(&json!({"text": "hello"})).send().await.unwrap();
+    assert_eq!(slash.status(), 200, "no route ends with a slash");
     let allow = client.get(setup.url("/echo")).send().await.unwrap();
     assert_eq!(allow.headers()["allow"], "POST");
 }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use millstream_tests::{Cluster, Echo, Load, UpOptions, eventually, run_cluster};
 use rustix::process::Signal;
 use serde_json::json;
@@ -157,6 +157,10 @@ fn down_stops_every_process() -> Result<()> {
     cluster.join("other", &[])?;
     let output = cluster.command(&["down"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // It waited: the next one can have the directory at once.
+    let lock = std::fs::File::open(cluster.leader.data_dir().join("lock"))?;
+    lock.try_lock().context("nobody has the data directory")?;
+    drop(lock);
     assert_eq!(cluster.leader.wait(), Some(0));
     assert_eq!(cluster.joined[0].wait(), Some(0));
     assert_eq!(cluster.command(&["status", "--cluster", cluster.control()]).status.code(), Some(4));

@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use millstream_tests::{Cluster, UpOptions, root};
 use serde_json::{Value, json};
 
@@ -76,7 +76,12 @@ fn what_does_not_fit_its_models_never_serves() -> Result<()> {
     }
     let shown = pipeline(&cluster, "new");
     assert_eq!((&shown["state"], shown["mismatch"].is_string()), (&json!("failed"), true), "{shown}");
-    cluster.deploy(&classifier("new", BUNDLED, "features", "label"), &[]).context("the mended file")?;
+    let mended = cluster.try_deploy(&classifier("new", BUNDLED, "features", "label"), &[]);
+    let shown = String::from_utf8_lossy(&mended.stdout).into_owned();
+    assert!(mended.status.success(), "{}", said(&mended));
+    for part in ["new revision 2 is ready", "new serves /new. Try it:", "  curl -s http://127.0.0.1:"] {
+        assert!(shown.contains(part), "`{part}` is not in\n{shown}");
+    }
     assert_eq!(answers(&cluster, "/new")?, 200);
     assert!(pipeline(&cluster, "new")["mismatch"].is_null());
 

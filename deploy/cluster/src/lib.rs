@@ -22,6 +22,7 @@ mod output;
 mod pipeline_file;
 mod progress;
 mod random;
+mod served;
 mod style;
 mod token;
 mod up;

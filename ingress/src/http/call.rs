@@ -159,7 +159,11 @@ fn called_in_body(edge: &Edge, exchange: &dyn Exchange, end: &RequestEnd) -> Res
 /// Finds what is called; the request counts as one for it.
 fn called(table: &RouteTable, target: Target<'_>, end: &RequestEnd) -> Result<Called, Problem> {
     let (route, version) = match target {
-        Target::Route(path) => (table.by_path.get(path), None),
+        // `/rag/` is `/rag`: no route ends with a slash.
+        Target::Route(path) => {
+            let plain = || table.by_path.get(path.strip_suffix('/')?);
+            (table.by_path.get(path).or_else(plain), None)
+        }
         Target::Named { name, version } => (table.callable.get(name), version),
     };
     let route = route.ok_or_else(|| nothing_there(target))?.clone();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream_pipelines::parse_duration;
-use millstream_proto::v1::DeployedPipeline;
 use millstream_proto::v1::deploy_request::Beside;
+use millstream_proto::v1::{DeployedPipeline, StoredPipeline};
 use serde_json::json;
 
 use crate::client::Client;
@@ -15,6 +15,7 @@ use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::Output;
 use crate::pipeline_file::PipelineFile;
+use crate::served::Served;
 use crate::{progress, style};
 
 /// Flags of `cluster deploy`.
@@ -55,10 +56,26 @@ pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failur
         return deploy_plan::run(global, &mut client, request).await;
     }
     let answers = client.deploy(request).await?;
-    if !args.no_wait {
+    let calls = if args.no_wait {
+        String::new()
+    } else {
         wait(&mut client, &answers, args.timeout).await?;
-    }
-    report(global, &answers, args)
+        calls(&mut client, &answers).await?
+    };
+    report(global, &answers, args, &calls)
+}
+
+/// A line to paste for each of these pipelines that has changed.
+async fn calls(client: &mut Client, answers: &[DeployedPipeline]) -> Result<String, Failure> {
+    let status = client.status().await?;
+    let Some(ingress) = status.ingresses.first().map(|ingress| ingress.address.clone()) else {
+        return Ok(String::new());
+    };
+    let has_changed =
+        |stored: &StoredPipeline| answers.iter().any(|answer| answer.changed && answer.name == stored.name);
+    let stored = client.pipelines().await?.into_iter().filter(has_changed);
+    let served = stored.filter_map(|stored| Served::of(stored, &status));
+    Ok(served.map(|served| served.call(&ingress)).collect())
 }
 
 /// Waits until the pipelines of these answers serve.
@@ -72,13 +89,20 @@ pub(crate) async fn wait(
     progress::until_ready(&mut watch, &wanted, timeout).await
 }
 
-fn report(global: &Global, answers: &[DeployedPipeline], args: &DeployArgs) -> Result<(), Failure> {
+fn report(
+    global: &Global,
+    answers: &[DeployedPipeline],
+    args: &DeployArgs,
+    calls: &str,
+) -> Result<(), Failure> {
     let pipelines = answers
         .iter()
         .map(|answer| json!({"name": answer.name, "revision": answer.revision, "changed": answer.changed}));
     let json = json!({"pipelines": pipelines.collect::<Vec<_>>(), "ready": !args.no_wait});
-    Output::of(global)
-        .show(&json, || answers.iter().map(|answer| line(answer, args)).collect::<Vec<_>>().join("\n"))
+    Output::of(global).show(&json, || {
+        let lines: Vec<_> = answers.iter().map(|answer| line(answer, args)).collect();
+        format!("{}{}{calls}", lines.join("\n"), if calls.is_empty() { "" } else { "\n" })
+    })
 }
 
 fn line(answer: &DeployedPipeline, args: &DeployArgs) -> String {

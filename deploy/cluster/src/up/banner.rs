@@ -1,51 +1,13 @@
 //! What `cluster up` tells: where it listens, and a line to paste for each pipeline.
 
-use std::net::SocketAddr;
-
 use millstream_connect::Heads;
-use millstream_pipelines::Plan;
-use millstream_proto::status::{ClusterStatus, DeploymentStatus, ReplicaState};
-use millstream_proto::v1::StoredPipeline;
 use serde_json::json;
 
 use crate::data_dir::Endpoints;
 use crate::exit::Failure;
 use crate::output::{Output, note};
+use crate::served::Served;
 use crate::style;
-
-/// A pipeline that people can call.
-pub(crate) struct Served {
-    name: String,
-    route: String,
-    example: String,
-}
-
-impl Served {
-    /// The stored pipeline's route and an example body; `None` without a route, and while no revision of it serves.
-    pub(crate) fn of(stored: StoredPipeline, status: &ClusterStatus) -> Option<Self> {
-        let pipeline = status.pipelines.iter().find(|pipeline| pipeline.name == stored.name)?;
-        let has_replicas = |deployment: &DeploymentStatus| {
-            deployment.replicas.iter().any(|replica| replica.state == ReplicaState::Ready)
-        };
-        if pipeline.serving_revision.is_none() || !pipeline.deployments.iter().all(has_replicas) {
-            return None;
-        }
-        let plan = Plan::compile(&stored.file_name, &stored.source).ok()?;
-        Some(Self { name: stored.name, route: plan.route()?.to_owned(), example: plan.example_body() })
-    }
-}
-
-impl Served {
-    /// A line to paste.
-    fn call(&self, ingress: SocketAddr) -> String {
-        let Self { name, route, example } = self;
-        let (name, example) = (style::strong(name), example.replace('\'', r"'\''"));
-        format!(
-            "\n{name} serves {route}. Try it:\n\n  \
-             curl -s http://{ingress}{route} -H 'content-type: application/json' -d '{example}'\n"
-        )
-    }
-}
 
 /// Told as soon as everything listens. On stderr, so that stdout has only what scripts want.
 pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&Heads>) {
@@ -99,11 +61,11 @@ pub(crate) fn ready(
     outcome: Outcome,
 ) -> Result<(), Failure> {
     let pipelines: Vec<_> =
-        served.iter().map(|pipeline| json!({"name": pipeline.name, "route": pipeline.route})).collect();
+        served.iter().map(|pipeline| json!({"name": pipeline.name(), "route": pipeline.route()})).collect();
     let ready = outcome == Outcome::Ready;
     output.show(&json!({"endpoints": endpoints, "pipelines": pipelines, "ready": ready}), || {
         let Some(ingress) = endpoints.ingress else { return outcome.last_line() };
-        let calls: String = served.iter().map(|pipeline| pipeline.call(ingress)).collect();
+        let calls: String = served.iter().map(|pipeline| pipeline.call(&ingress.to_string())).collect();
         format!("{calls}\n{}", outcome.last_line())
     })
 }

@@ -1,0 +1,51 @@
+//! What people can call, with a line to paste: said by `cluster up` and by `cluster deploy`.
+
+use millstream_pipelines::Plan;
+use millstream_proto::status::{ClusterStatus, DeploymentStatus, ReplicaState};
+use millstream_proto::v1::StoredPipeline;
+
+use crate::style;
+
+/// A pipeline that people can call.
+pub(crate) struct Served {
+    name: String,
+    route: String,
+    example: String,
+}
+
+impl Served {
+    /// The stored pipeline's route and an example body; `None` without a route, and while no revision of it serves.
+    pub(crate) fn of(stored: StoredPipeline, status: &ClusterStatus) -> Option<Self> {
+        let pipeline = status.pipelines.iter().find(|pipeline| pipeline.name == stored.name)?;
+        let has_replicas = |deployment: &DeploymentStatus| {
+            deployment.replicas.iter().any(|replica| replica.state == ReplicaState::Ready)
+        };
+        if pipeline.serving_revision.is_none() || !pipeline.deployments.iter().all(has_replicas) {
+            return None;
+        }
+        let plan = Plan::compile(&stored.file_name, &stored.source).ok()?;
+        Some(Self { name: stored.name, route: plan.route()?.to_owned(), example: plan.example_body() })
+    }
+}
+
+impl Served {
+    /// The pipeline's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The path of its requests.
+    pub(crate) fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// A line to paste, for the ingress at HOST:PORT.
+    pub(crate) fn call(&self, ingress: &str) -> String {
+        let Self { name, route, example } = self;
+        let (name, example) = (style::strong(name), example.replace('\'', r"'\''"));
+        format!(
+            "\n{name} serves {route}. Try it:\n\n  \
+             curl -s http://{ingress}{route} -H 'content-type: application/json' -d '{example}'\n"
+        )
+    }
+}
