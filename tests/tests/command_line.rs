@@ -24,6 +24,16 @@ fn no_cluster_is_exit_code_4_and_says_what_to_do() {
 }
 
 #[test]
+fn a_data_directory_without_a_cluster_never_means_another_one() {
+    let empty = tempfile::tempdir().unwrap();
+    let path = empty.path().display().to_string();
+    let output = cluster(&["status", "--data-dir", &path]);
+    assert_eq!(output.status.code(), Some(4));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(&path) && text.contains("no `endpoints.json`"), "{text}");
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2() {
     assert_eq!(cluster(&["up", "--roles", "worker"]).status.code(), Some(2));
     assert_eq!(cluster(&["up", "--ingress", "0.0.0.0:0"]).status.code(), Some(2));

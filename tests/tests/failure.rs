@@ -148,6 +148,24 @@ fn sigterm_finishes_what_is_under_way() -> Result<()> {
     let answer = caller.join().expect("the caller ends")?;
     assert_eq!(answer.status(), 200, "the request under way is answered");
     assert_eq!(cluster.leader.wait(), Some(0));
+    let log = cluster.leader.log();
+    let said = |text: &str| log.lines().any(|line| line == text);
+    assert!(said("draining: requests under way have 30s to end; Ctrl-C again stops at once"), "{log}");
+    assert!(said("stopped"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn a_second_ctrl_c_waits_for_nothing() -> Result<()> {
+    let mut cluster = Cluster::serving(&echo("60s"))?;
+    let (client, url) = (cluster.http().clone(), cluster.url("/slow"));
+    let caller = thread::spawn(move || client.post(url).json(&json!({"text": "last"})).send());
+    until_ongoing(&cluster, 1);
+    cluster.leader.signal(Signal::INT);
+    eventually("it says that it drains", || cluster.leader.log().contains("draining:").then_some(()));
+    cluster.leader.signal(Signal::INT);
+    assert_eq!(cluster.leader.wait(), Some(130));
+    assert!(caller.join().expect("the caller ends").is_err(), "nobody answered it");
     Ok(())
 }
 

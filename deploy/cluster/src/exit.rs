@@ -6,13 +6,14 @@ use millstream_pipelines::Faults;
 pub(crate) const WRONG_USAGE: u8 = 2;
 
 /// The exit codes of every command.
-pub(crate) const CODES: [(u8, &str); 6] = [
+pub(crate) const CODES: [(u8, &str); 7] = [
     (0, "done"),
     (1, "failed"),
     (WRONG_USAGE, "wrong usage"),
     (3, "a pipeline file has faults"),
     (Failure::UNREACHABLE, "no cluster in reach"),
     (5, "the cluster refused (unknown name, conflict, wrong token)"),
+    (130, "stopped by a second Ctrl-C, without waiting for requests under way"),
 ];
 
 /// The exit codes as the last paragraph of `--help`.
@@ -79,6 +80,11 @@ impl Failure {
     /// The cluster answered no (5).
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(5, message)
+    }
+
+    /// Somebody did not want to wait for the end (130, as shells have it for Ctrl-C).
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Self::new(130, message)
     }
 
     /// The exit code.

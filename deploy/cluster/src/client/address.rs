@@ -23,6 +23,14 @@ pub(super) fn of(global: &Global, data_dir: &DataDir) -> Result<Heads, Failure> 
         return Ok(heads.clone());
     }
     let endpoints = data_dir.endpoints()?;
+    // Whoever names a directory means that one, and not whichever cluster has the usual address.
+    if endpoints.is_none() && global.data_dir.is_some() {
+        let path = data_dir.path().display();
+        return Err(Failure::unreachable(format!(
+            "no cluster runs with the data directory `{path}`: there is no `endpoints.json`; start it with `cluster up --data-dir \
+             {path}`, or name another with --data-dir or --cluster"
+        )));
+    }
     let control = endpoints.as_ref().map_or(DEFAULT_CONTROL, |endpoints| &endpoints.control);
     let heads: Heads = control.parse().map_err(|error| {
         Failure::failed(format!("`endpoints.json` in `{}`: {error}", data_dir.path().display()))

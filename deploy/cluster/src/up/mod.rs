@@ -87,12 +87,23 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
         Ok(drain) => (drain, Ok(())),
         Err(failure) => (Duration::ZERO, Err(failure)),
     };
-    tokio::select! {
-        () = parts.drain(drain) => {}
-        () = signals.stop() => note("stopped without waiting for requests under way"),
+    if outcome.is_ok() {
+        let time = humantime::format_duration(drain);
+        note(format_args!("draining: requests under way have {time} to end; Ctrl-C again stops at once"));
     }
+    let drained = tokio::select! {
+        () = parts.drain(drain) => true,
+        () = signals.stop() => false,
+    };
     process.data_dir.remove_endpoints();
-    outcome
+    match (outcome, drained) {
+        (Ok(()), true) => {
+            note("stopped");
+            Ok(())
+        }
+        (Ok(()), false) => Err(Failure::interrupted("stopped without waiting for requests under way")),
+        (failed, _) => failed,
+    }
 }
 
 /// Deploys, tells what is served, and waits until somebody asks the cluster to stop; returns the time to drain in.
