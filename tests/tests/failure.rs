@@ -186,6 +186,22 @@ fn down_stops_every_process() -> Result<()> {
 }
 
 #[test]
+fn down_does_not_wait_for_a_pipeline_that_never_gets_ready() -> Result<()> {
+    let large = Echo::new("large").deployment("cpus = 1000");
+    let mut cluster = Cluster::up(&UpOptions::new().pipeline(&large))?;
+    eventually("it has no place", || {
+        cluster.deployment("large/model")["pending"]
+            .as_array()
+            .is_some_and(|why| !why.is_empty())
+            .then_some(())
+    });
+    let output = cluster.command(&["down"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(cluster.leader.wait(), Some(0));
+    Ok(())
+}
+
+#[test]
 fn a_node_that_is_gone_for_good_is_removed_by_hand_and_one_that_lives_is_not() -> Result<()> {
     let mut cluster =
         Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]).pipeline(&echo("0ms")))?;

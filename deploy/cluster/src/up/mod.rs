@@ -80,7 +80,9 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     let endpoints = parts.endpoints(&process.node_name);
     process.data_dir.write_endpoints(&endpoints)?;
     let outcome = tokio::select! {
-        outcome = serve(&process, &parts, &endpoints, files) => outcome,
+        // Somebody may ask it to stop while its pipelines are not ready, which some never are.
+        Err(failure) = serve(&process, &parts, &endpoints, files) => Err(failure),
+        drain = parts.asked_to_stop() => Ok(drain),
         () = signals.stop() => Ok(args.drain_timeout),
     };
     let (drain, outcome) = match outcome {
@@ -106,13 +108,13 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     }
 }
 
-/// Deploys, tells what is served, and waits until somebody asks the cluster to stop; returns the time to drain in.
+/// Deploys, and tells what is served.
 async fn serve(
     process: &Process<'_>,
     parts: &Parts,
     endpoints: &Endpoints,
     files: Vec<PipelineFile>,
-) -> Result<Duration, Failure> {
+) -> Result<(), Failure> {
     let output = Output::of(process.global);
     let joined = process.args.join.as_ref();
     let (served, outcome) = match &process.token {
@@ -132,7 +134,7 @@ async fn serve(
         // A cluster serves whether or not somebody reads what it says.
         let _ = output.report(failure);
     }
-    Ok(parts.asked_to_stop().await)
+    Ok(())
 }
 
 /// Deploys the files given, else the bundled example on a cluster that has nothing yet; waits until all pipelines of

@@ -1,6 +1,5 @@
 //! A model's session: opening it, what it takes and gives, running it.
 
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -125,14 +124,15 @@ impl Model {
         // Each lane of a large model that does not share its weights would have them once more.
         let num_default = if shared.is_some() || num_bytes < MIN_SHARED_BYTES { threads } else { 1 };
         let num_lanes = opening.num_lanes.unwrap_or(num_default);
-        let (whole, own) = open_together(&open, threads, if num_lanes > 1 { num_lanes } else { 0 })?;
+        // One after the other: each holds the file's contents while it opens.
+        let whole = open(threads)?;
         let model = Arc::new(Self::of(&whole, file, num_bytes, shared.clone())?);
-        if own.is_empty() {
+        if num_lanes <= 1 {
             return Ok(vec![Lane { model, own: whole, whole: None }]);
         }
         let whole = Arc::new(Mutex::new(whole));
-        let lane = |own| Lane { model: model.clone(), own, whole: Some(whole.clone()) };
-        Ok(own.into_iter().map(lane).collect())
+        let lane = |_| Ok(Lane { model: model.clone(), own: open(1)?, whole: Some(whole.clone()) });
+        (0..num_lanes).map(lane).collect()
     }
 
     fn of(
@@ -198,21 +198,6 @@ impl Lane {
             None => read(&self.own.run(inputs)?),
         }
     }
-}
-
-/// A session with `threads` threads, and `num_own` with one each: made at the same time, as a start waits for all of them.
-fn open_together(
-    open: &(impl Fn(usize) -> Result<Session, LoadError> + Sync),
-    threads: usize,
-    num_own: usize,
-) -> Result<(Session, Vec<Session>), LoadError> {
-    std::thread::scope(|scope| {
-        let own: Vec<_> = (0..num_own).map(|_| scope.spawn(|| open(1))).collect();
-        let whole = open(threads);
-        let joined = own.into_iter().map(|own| own.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        let own = joined.collect::<Result<_, _>>();
-        Ok((whole?, own?))
-    })
 }
 
 /// What an outlet of the graph takes or gives.
