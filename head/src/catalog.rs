@@ -66,7 +66,7 @@ pub(crate) struct Takeover {
 pub(crate) struct Stored {
     /// The revision that is wanted now.
     pub(crate) revision: u64,
-    /// Whether another one was before.
+    /// Whether another one was before, or another part of the requests came to it.
     pub(crate) is_new: bool,
 }
 
@@ -120,6 +120,10 @@ impl Catalog {
                 expect_wanted(&desired, &candidate.compiled.name, expected)?;
                 match change::deploy_by(&desired, candidate.clone(), mode, now_ms)? {
                     After::Unchanged { revision } => stored.push(Stored { revision, is_new: false }),
+                    After::OtherPart { revision, desired: after } => {
+                        stored.push(Stored { revision, is_new: true });
+                        desired = *after;
+                    }
                     After::Changed { revision, desired: after, .. } => {
                         let revision = revision.stored.number;
                         stored.push(Stored { revision, is_new: true });

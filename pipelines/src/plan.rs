@@ -11,6 +11,7 @@ use crate::ops::Operator;
 use crate::request::Schema;
 use crate::{Cache, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError, Task};
 
+mod breaking;
 mod deployment;
 mod graph;
 

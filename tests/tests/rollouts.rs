@@ -142,12 +142,32 @@ fn a_canary_gets_its_part_is_asked_for_by_name_and_promoted() -> Result<()> {
         shown.contains("revision 2 is a canary beside 1") && shown.contains("30.0% of the requests"),
         "{shown}"
     );
+    // The same file with another part: the same revision, step by step.
+    let again = cluster.try_deploy(&version(2), &["--canary", "60%"]);
+    ok(&again);
+    let said = text_of(&again.stdout);
+    assert!(said.contains("p revision 2 runs beside the one that serves"), "{said}");
+    assert_eq!(rollout(&cluster)["traffic_ratio"], 0.6);
+
+    // The file as it was deployed, each revision of it.
+    for (number, flags) in [(1, &["--revision", "1"][..]), (2, &[])] {
+        let got = cluster.command(&[&["get", "p"][..], flags].concat());
+        ok(&got);
+        assert_eq!(text_of(&got.stdout).trim_end(), version(number).to_string().trim_end(), "{number}");
+    }
+    let missing = cluster.command(&["get", "p", "--revision", "7"]);
+    assert_eq!(missing.status.code(), Some(5));
+    assert!(text_of(&missing.stderr).contains("revision 7 of `p` is not kept; there is 1, 2"));
 
     ok(&cluster.command(&["rollout", "promote", "p"]));
     eventually("the canary has taken over", || {
         (cluster.status()["pipelines"][0]["serving_revision"] == 2).then_some(())
     });
     eventually("requests run on it", || (call(&cluster, &[]).1 == "2").then_some(()));
+    eventually("it is no canary any more", || {
+        let late = cluster.try_deploy(&version(2), &["--canary", "10%"]);
+        text_of(&late.stderr).contains("is no canary or shadow").then_some(())
+    });
 
     ok(&cluster.command(&["rollout", "undo", "p"]));
     eventually("the revision before serves again", || (call(&cluster, &[]).2["version"] == 1).then_some(()));

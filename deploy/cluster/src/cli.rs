@@ -9,6 +9,7 @@ use crate::commands::delete::DeleteArgs;
 use crate::commands::deploy::DeployArgs;
 use crate::commands::down::DownArgs;
 use crate::commands::explain::ExplainArgs;
+use crate::commands::get::GetArgs;
 use crate::commands::key::KeyArgs;
 use crate::commands::node::NodeArgs;
 use crate::commands::rollout::RolloutArgs;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Deploy(DeployArgs),
     /// Check pipeline files; needs no cluster, and asks one about other pipelines' deployments when it is in reach.
     Validate(ValidateArgs),
+    /// Print a pipeline's file as it was deployed.
+    Get(GetArgs),
     /// Remove pipelines.
     Delete(DeleteArgs),
     /// Show nodes, pipelines and replicas.

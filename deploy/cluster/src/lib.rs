@@ -68,6 +68,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Down(args) => commands::down::run(&global, &args).await,
             Command::Deploy(args) => commands::deploy::run(&global, &args).await,
             Command::Validate(args) => commands::validate::run(&global, &args).await,
+            Command::Get(args) => commands::get::run(&global, &args).await,
             Command::Delete(args) => commands::delete::run(&global, &args).await,
             Command::Node(args) => commands::node::run(&global, &args).await,
             Command::Status(args) => commands::status::run(&global, &args).await,

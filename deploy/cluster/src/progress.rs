@@ -1,14 +1,13 @@
-//! Shows what each replica is doing until pipelines are ready: a spinner each on a terminal, a line per change
-//! elsewhere.
+//! Shows what happens until pipelines are ready (what their replicas do, who waits for a place and why, how far a revision has
+//! taken over): a spinner each on a terminal, a line per change elsewhere.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use millstream_proto::ReplicaId;
 use millstream_proto::status::{
     ClusterStatus, DeploymentStatus, PipelineState, PipelineStatus, ReplicaState, ReplicaStatus, RolloutMode,
-    RolloutPhase,
+    RolloutPhase, RolloutStatus,
 };
 
 use crate::client::StatusWatch;
@@ -155,10 +154,78 @@ fn failure_text(pipeline: &PipelineStatus) -> String {
     text
 }
 
+/// Something that people watch while they wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    /// Tells it from others.
+    key: String,
+    /// What it is about.
+    what: String,
+    /// How far that is; empty where there is nothing to say, or no longer.
+    text: String,
+    /// Whether nothing more is expected of it.
+    is_over: bool,
+}
+
+/// What there is to say about the wanted pipelines. Replicas of the revisions before are not waited for.
+fn lines(status: &ClusterStatus, wanted: &[(String, u64)]) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (name, revision) in wanted {
+        let Some(pipeline) = status.pipelines.iter().find(|pipeline| pipeline.name == *name) else {
+            continue;
+        };
+        for deployment in &pipeline.deployments {
+            lines.push(place_line(deployment));
+            let replicas = deployment.replicas.iter().filter(|replica| replica.revision >= *revision);
+            lines.extend(replicas.map(|replica| replica_line(deployment, replica)));
+        }
+        let rollout = pipeline.rollout.as_ref().filter(|rollout| rollout.revision == *revision);
+        lines.extend(rollout.map(|rollout| rollout_line(name, rollout)));
+    }
+    lines
+}
+
+fn place_line(deployment: &DeploymentStatus) -> Line {
+    let why = deployment.pending.join("; ");
+    let text = match why.is_empty() {
+        true => String::new(),
+        false => format!("waits for a place ({why}); stop or shrink another deployment, or add a node"),
+    };
+    let key = format!("place of {}", deployment.full_name);
+    Line { key, what: deployment.full_name.clone(), is_over: why.is_empty(), text }
+}
+
+fn replica_line(deployment: &DeploymentStatus, replica: &ReplicaStatus) -> Line {
+    Line {
+        key: replica.id.to_string(),
+        what: format!("{} on {}", deployment.full_name, replica.node),
+        text: describe(replica),
+        is_over: replica.state != ReplicaState::Starting,
+    }
+}
+
+fn rollout_line(pipeline: &str, rollout: &RolloutStatus) -> Line {
+    let percent = rollout.traffic_ratio * 100.0;
+    let text = match (rollout.phase, rollout.mode) {
+        (RolloutPhase::Starting, _) => format!("starts; revision {} serves", rollout.baseline),
+        (RolloutPhase::Trial, RolloutMode::Shadow) => "gets copies of requests".to_owned(),
+        (RolloutPhase::Trial, _) => format!("on trial with {percent:.0}% of the requests"),
+        (RolloutPhase::Moving, _) => "takes over".to_owned(),
+        (RolloutPhase::Watching, _) => "serves".to_owned(),
+    };
+    let (revision, is_over) = (rollout.revision, rollout.phase == RolloutPhase::Watching);
+    Line {
+        key: format!("rollout of {pipeline}"),
+        what: format!("{pipeline} revision {revision}"),
+        text,
+        is_over,
+    }
+}
+
 /// What is on the screen.
 struct Display {
     bars: Option<MultiProgress>,
-    shown: BTreeMap<ReplicaId, Shown>,
+    shown: BTreeMap<String, Shown>,
     started: Instant,
 }
 
@@ -177,23 +244,20 @@ impl Display {
     }
 
     fn show(&mut self, status: &ClusterStatus, wanted: &[(String, u64)]) {
-        let pipelines =
-            status.pipelines.iter().filter(|pipeline| wanted.iter().any(|(name, _)| *name == pipeline.name));
-        for deployment in pipelines.flat_map(|pipeline| &pipeline.deployments) {
-            for replica in &deployment.replicas {
-                self.show_replica(deployment, replica);
-            }
-        }
+        lines(status, wanted).into_iter().for_each(|line| self.show_line(line));
     }
 
-    fn show_replica(&mut self, deployment: &DeploymentStatus, replica: &ReplicaStatus) {
-        let text = describe(replica);
-        let shown = self.shown.entry(replica.id.clone()).or_insert_with(|| Shown {
+    fn show_line(&mut self, line: Line) {
+        let Line { key, what, text, is_over } = line;
+        if text.is_empty() && !self.shown.contains_key(&key) {
+            return;
+        }
+        let shown = self.shown.entry(key).or_insert_with(|| Shown {
             text: String::new(),
             bar: self.bars.as_ref().map(|bars| {
                 let bar = bars.add(ProgressBar::new_spinner().with_style(spinner()));
                 bar.enable_steady_tick(TICK);
-                bar.set_prefix(format!("{} on {}", deployment.full_name, replica.node));
+                bar.set_prefix(what.clone());
                 bar
             }),
         });
@@ -201,17 +265,17 @@ impl Display {
             return;
         }
         match &shown.bar {
+            Some(bar) if text.is_empty() => bar.finish_and_clear(),
             Some(bar) => {
                 bar.set_message(text.clone());
-                if replica.state != ReplicaState::Starting {
+                if is_over {
                     bar.finish();
                 }
             }
+            None if text.is_empty() => {}
             None => output::note(format_args!(
-                "{:>6.2} s  {} on {}: {text}",
+                "{:>6.2} s  {what}: {text}",
                 millstream_clock::since(self.started).as_secs_f64(),
-                deployment.full_name,
-                replica.node
             )),
         }
         shown.text = text;
@@ -236,6 +300,7 @@ fn describe(replica: &ReplicaStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use millstream_proto::ReplicaId;
     use millstream_proto::status::IngressStatus;
 
     use super::*;
@@ -306,6 +371,34 @@ mod tests {
         assert!(first.is_in_force(&status));
         status.ingresses = vec![ingress(2), ingress(0)];
         assert!(!first.is_in_force(&status), "the head of a new term hears anew");
+    }
+
+    #[test]
+    fn people_see_who_waits_for_a_place_and_what_new_replicas_do() {
+        let wanted = [("rag".to_owned(), 2)];
+        let replica = |id: &str, revision, state| ReplicaStatus {
+            id: ReplicaId::new(id),
+            node: "a".into(),
+            revision,
+            state,
+            doing: "loading".into(),
+            error: String::new(),
+            pid: 1,
+            restarts: 0,
+            ongoing: 0,
+        };
+        let shown = |status: &ClusterStatus| -> Vec<String> {
+            let lines = lines(status, &wanted).into_iter().filter(|line| !line.text.is_empty());
+            lines.map(|line| format!("{}: {}", line.what, line.text)).collect()
+        };
+        let mut status = status(PipelineState::Starting, None);
+        let place = "rag/e: waits for a place (node `a`: 2 GPUs wanted, 0 there); stop or shrink another deployment, or add a node";
+        assert_eq!(shown(&status), [place]);
+        let deployment = &mut status.pipelines[0].deployments[0];
+        deployment.pending.clear();
+        deployment.replicas =
+            vec![replica("old", 1, ReplicaState::Ready), replica("new", 2, ReplicaState::Starting)];
+        assert_eq!(shown(&status), ["rag/e on a: loading"], "the old one is not waited for");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_pipelines::{FullName, Name};
+use millstream_pipelines::{FullName, Name, Plan};
 use millstream_status::deploy_plan::{DeployPlan, DeploymentChange, DeploymentPlan, PlannedReplica};
 use millstream_status::status::ReplicaState;
 use millstream_status::{NodeId, ReplicaId};
@@ -38,7 +38,17 @@ pub fn plan(reconciler: &Reconciler, desired: &Desired, name: &Name, now: Durati
     let deployments = deployments.collect();
     let revision = new.map_or(0, |pipeline| pipeline.wanted);
     let changed = old.map(|pipeline| pipeline.wanted) != new.map(|pipeline| pipeline.wanted);
-    DeployPlan { pipeline: name.to_string(), revision, changed, deployments, is_cut_off: done.is_cut_off }
+    let (breaking, is_cut_off) = (breaking(old, new), done.is_cut_off);
+    DeployPlan { pipeline: name.to_string(), revision, changed, breaking, deployments, is_cut_off }
+}
+
+/// What callers lose by the change.
+fn breaking(old: Option<&Pipeline>, new: Option<&Pipeline>) -> Vec<String> {
+    let plan = |pipeline: Option<&Pipeline>| {
+        let stored = &pipeline?.wanted()?.stored;
+        Plan::compile(&stored.file_name, &stored.source).ok()
+    };
+    plan(old).zip(plan(new)).map(|(old, new)| new.breaks(&old)).unwrap_or_default()
 }
 
 fn change_of(old: Option<&Pipeline>, new: Option<&Pipeline>, deployment: &Name) -> DeploymentChange {

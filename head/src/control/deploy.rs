@@ -117,7 +117,7 @@ pub(crate) async fn plan(
             let name = candidate.compiled.name.clone();
             let after = match change::deploy_by(&before, candidate, mode, now_ms)? {
                 After::Unchanged { .. } => Desired::clone(&before),
-                After::Changed { desired, .. } => *desired,
+                After::OtherPart { desired, .. } | After::Changed { desired, .. } => *desired,
             };
             plans.push(dry_run::plan(&reconciler, &after, &name, now));
             before = Arc::new(Desired { generation: before.generation + 1, ..after });
@@ -134,6 +134,21 @@ pub(crate) async fn delete(term: &Term, name: Name) -> Result<(), Error> {
         term.events.note(Subject::Pipeline(name.clone()), Decision::Deleted);
     };
     Ok(term.catalog.delete(&name, note).await?)
+}
+
+/// A revision of a pipeline as it was deployed; the wanted one unless a number is given.
+pub(crate) fn get<'a>(
+    desired: &'a Desired,
+    name: &Name,
+    number: Option<u64>,
+) -> Result<&'a StoredRevision, Error> {
+    let pipeline = desired.pipelines.get(name).ok_or_else(|| Refusal::NotFound(name.clone()))?;
+    let number = number.unwrap_or(pipeline.wanted);
+    let revision = pipeline.revisions.get(&number).ok_or_else(|| {
+        let kept: Vec<_> = pipeline.revisions.keys().map(u64::to_string).collect();
+        Error::NotFound(format!("revision {number} of `{name}` is not kept; there is {}", kept.join(", ")))
+    })?;
+    Ok(&revision.stored)
 }
 
 /// The wanted revision of each pipeline.

@@ -12,6 +12,9 @@ pub struct DeployPlan {
     pub revision: u64,
     /// Whether anything would change.
     pub changed: bool,
+    /// What its callers lose by it (a route, fields of the request or the response), a sentence each.
+    #[serde(default)]
+    pub breaking: Vec<String>,
     /// Its deployments, by name.
     pub deployments: Vec<DeploymentPlan>,
     /// Whether there is more than was looked at: the cluster is too large for the whole plan.

@@ -187,6 +187,17 @@ impl Client {
         Ok(answer.await?.pipelines)
     }
 
+    /// A revision of a pipeline as it was deployed; the one that is to serve unless a number is given.
+    pub(crate) async fn revision(
+        &mut self,
+        pipeline: &str,
+        revision: Option<u64>,
+    ) -> Result<v1::GetRevisionResponse, Failure> {
+        let revision = revision.unwrap_or(0);
+        let request = v1::GetRevisionRequest { pipeline: pipeline.to_owned(), revision };
+        self.call(SHORT, request, async |service, request| service.get_revision(request).await).await
+    }
+
     /// Asks the whole cluster to stop.
     pub(crate) async fn shutdown(&mut self, drain: Duration) -> Result<(), Failure> {
         let drain_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);

@@ -26,6 +26,9 @@ fn render(plan: &DeployPlan) -> String {
         return text;
     }
     let _ = writeln!(text, "{name} would become revision {}; nothing is changed yet", plan.revision);
+    for broken in &plan.breaking {
+        let _ = writeln!(text, "  {} {broken}", style::bad("breaks callers:"));
+    }
     for deployment in &plan.deployments {
         deployment_lines(&mut text, deployment);
     }
@@ -80,6 +83,7 @@ mod tests {
             pipeline: "rag".into(),
             revision: 4,
             changed: true,
+            breaking: vec!["the response field `x` goes".into()],
             deployments: vec![DeploymentPlan {
                 full_name: "rag/embedder".into(),
                 change: DeploymentChange::Replaced,
@@ -93,6 +97,7 @@ mod tests {
         owo_colors::set_override(false);
         insta::assert_snapshot!(render(&plan), @r"
         rag would become revision 4; nothing is changed yet
+          breaks callers: the response field `x` goes
           rag/embedder needs new replicas
             start on a, 0.250 of GPU 0
             stop rag-embedder-1-1 on b

@@ -8,6 +8,7 @@ pub(crate) mod deploy;
 mod deploy_plan;
 pub(crate) mod down;
 pub(crate) mod explain;
+pub(crate) mod get;
 pub(crate) mod key;
 pub(crate) mod node;
 pub(crate) mod rollout;

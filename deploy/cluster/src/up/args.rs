@@ -1,7 +1,7 @@
 //! What `cluster up` may be told.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,23 +46,40 @@ pub(crate) struct UpArgs {
     pub(crate) require_api_key: bool,
 }
 
+/// An address to listen on: HOST:PORT, where HOST may be a name of this machine, or a port alone, which means this machine and no
+/// other: another interface is always written out.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    let help = "write HOST:PORT, such as `127.0.0.1:9000`, or a port of this machine alone, such as `9000`";
+    let resolved = text.to_socket_addrs().map_err(|error| format!("{error}; {help}"))?;
+    // A name may have addresses of both kinds; servers of the same name are then looked for at the older kind first.
+    let mut resolved: Vec<_> = resolved.collect();
+    resolved.sort_by_key(SocketAddr::is_ipv6);
+    resolved.first().copied().ok_or_else(|| format!("`{text}` has no address; {help}"))
+}
+
 /// Where the parts of a process listen.
 #[derive(Debug, Args)]
 pub(crate) struct ListenArgs {
     /// HTTP address for requests; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000", value_parser = listen_address)]
     pub(crate) ingress: SocketAddr,
     /// gRPC address of the head.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400", value_parser = listen_address)]
     pub(crate) control: SocketAddr,
     /// HTTP address of the dashboard and REST.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8265")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8265", value_parser = listen_address)]
     pub(crate) dashboard: SocketAddr,
     /// HTTP address of this process's /metrics; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listen_address)]
     pub(crate) admin: SocketAddr,
     /// gRPC address for replica traffic.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listen_address)]
     pub(crate) worker: SocketAddr,
 }
 
@@ -120,6 +137,27 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+
+    #[test]
+    fn names_and_ports_alone_are_addresses_of_this_machine() {
+        for (text, expected) in [
+            ("127.0.0.1:9000", "127.0.0.1:9000"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("0.0.0.0:9000", "0.0.0.0:9000"),
+            ("9000", "127.0.0.1:9000"),
+            (":9000", "127.0.0.1:9000"),
+            ("localhost:9000", "127.0.0.1:9000"),
+        ] {
+            assert_eq!(
+                listen_address(text).map(|address| address.to_string()).as_deref(),
+                Ok(expected),
+                "{text}"
+            );
+        }
+        for text in ["", "70000", "127.0.0.1"] {
+            assert!(listen_address(text).unwrap_err().contains("write HOST:PORT"), "{text}");
+        }
+    }
 
     #[test]
     fn joining_means_worker_unless_said_otherwise() {

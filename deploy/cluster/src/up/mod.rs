@@ -85,26 +85,30 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
         drain = parts.asked_to_stop() => Ok(drain),
         () = signals.stop() => Ok(args.drain_timeout),
     };
-    let (drain, outcome) = match outcome {
-        Ok(drain) => (drain, Ok(())),
-        Err(failure) => (Duration::ZERO, Err(failure)),
-    };
-    if outcome.is_ok() {
-        let time = humantime::format_duration(drain);
-        note(format_args!("draining: requests under way have {time} to end; Ctrl-C again stops at once"));
-    }
-    let drained = tokio::select! {
-        () = parts.drain(drain) => true,
-        () = signals.stop() => false,
+    let ended = match outcome {
+        Ok(time) => drain(parts, time, &mut signals).await,
+        Err(failure) => {
+            tokio::select! {
+                () = parts.drain(Duration::ZERO) => {}
+                () = signals.stop() => {}
+            }
+            Err(failure)
+        }
     };
     process.data_dir.remove_endpoints();
-    match (outcome, drained) {
-        (Ok(()), true) => {
+    ended
+}
+
+/// Ends everything; requests under way have so much time, unless somebody does not want to wait.
+async fn drain(parts: Parts, time: Duration, signals: &mut Signals) -> Result<(), Failure> {
+    let shown = humantime::format_duration(time);
+    note(format_args!("draining: requests under way have {shown} to end; Ctrl-C again stops at once"));
+    tokio::select! {
+        () = parts.drain(time) => {
             note("stopped");
             Ok(())
         }
-        (Ok(()), false) => Err(Failure::interrupted("stopped without waiting for requests under way")),
-        (failed, _) => failed,
+        () = signals.stop() => Err(Failure::interrupted("stopped without waiting for requests under way")),
     }
 }
 

@@ -79,6 +79,13 @@ pub enum After {
         /// Its number.
         revision: u64,
     },
+    /// This very text is the canary or shadow already, and gets another part of the requests.
+    OtherPart {
+        /// Its number.
+        revision: u64,
+        /// What people ask for from now on.
+        desired: Box<Desired>,
+    },
     /// A new revision is wanted.
     Changed {
         /// The revision.
@@ -90,14 +97,24 @@ pub enum After {
     },
 }
 
-/// Deploys on a copy of what people ask for; requests come to the new revision by `mode`.
+/// Deploys on a copy of what people ask for; requests come to the new revision by `mode`. The text of a canary or shadow that runs
+/// gives it another part.
 ///
 /// # Errors
-/// As [`deploy`]; [`Refusal::NotNow`] for a canary or a shadow beside nothing.
+/// As [`deploy`]; [`Refusal::NotNow`] for a canary or a shadow beside nothing, and for one that has taken over.
 pub fn deploy_by(desired: &Desired, candidate: Candidate, mode: Mode, now_ms: u64) -> Result<After, Refusal> {
     let name = candidate.compiled.name.clone();
     let revision = match deploy(desired, candidate, now_ms)? {
-        Deployed::Unchanged { revision } => return Ok(After::Unchanged { revision }),
+        Deployed::Unchanged { revision } if mode == Mode::Rolling => {
+            return Ok(After::Unchanged { revision });
+        }
+        Deployed::Unchanged { revision } => {
+            let mut desired = Box::new(desired.clone());
+            return Ok(match rollout::set_part(&mut desired, &name, mode)? {
+                true => After::OtherPart { revision, desired },
+                false => After::Unchanged { revision },
+            });
+        }
         Deployed::New(revision) => revision,
     };
     let mut desired = Box::new(desired.clone());
@@ -198,6 +215,26 @@ mod tests {
                 number
             }
         }
+    }
+
+    #[test]
+    fn the_text_of_a_canary_gives_it_another_part() {
+        let deployed = |desired: &Desired, source, mode| {
+            deploy_by(desired, candidate("p", source, |_| ()), mode, 1).map(|after| match after {
+                After::Changed { desired, .. } | After::OtherPart { desired, .. } => Some(*desired),
+                After::Unchanged { .. } => None,
+            })
+        };
+        let canary = |permille| Mode::Canary { permille };
+        let mode_of = |desired: &Desired| desired.pipelines[&name("p")].rollout.unwrap().mode;
+        let first = deployed(&Desired::default(), "1", Mode::Rolling).unwrap().unwrap();
+        let refused = deployed(&first, "1", canary(100)).unwrap_err().to_string();
+        assert!(refused.contains("revision 1 of `p` has this text and is no canary or shadow"), "{refused}");
+        let second = deployed(&first, "2", canary(300)).unwrap().unwrap();
+        assert_eq!(deployed(&second, "2", canary(300)).unwrap(), None, "it has that part");
+        assert_eq!(deployed(&second, "2", Mode::Rolling).unwrap(), None, "`promote` says that");
+        let more = deployed(&second, "2", canary(600)).unwrap().unwrap();
+        assert_eq!((mode_of(&more), more.pipelines[&name("p")].wanted), (canary(600), 2));
     }
 
     #[test]

@@ -82,6 +82,25 @@ pub fn set_mode(desired: &mut Desired, name: &Name, mode: Mode) -> Result<(), Re
     Ok(())
 }
 
+/// Gives the canary or shadow that runs another part of the requests; whether it is another one.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; [`Refusal::NotNow`] when none runs.
+pub fn set_part(desired: &mut Desired, name: &Name, mode: Mode) -> Result<bool, Refusal> {
+    let pipeline = find(desired, name)?;
+    match &mut pipeline.rollout {
+        Some(rollout) if rollout.mode != Mode::Rolling => {
+            let is_other = rollout.mode != mode;
+            rollout.mode = mode;
+            Ok(is_other)
+        }
+        Some(_) | None => Err(Refusal::NotNow(format!(
+            "revision {} of `{name}` has this text and is no canary or shadow: it serves, or takes over by itself; change the file first",
+            pipeline.wanted
+        ))),
+    }
+}
+
 /// Lets the canary or shadow take over.
 ///
 /// # Errors

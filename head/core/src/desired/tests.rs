@@ -89,7 +89,7 @@ fn fallbacks(pipeline: &Pipeline) -> Vec<u64> {
 /// Does it if it is allowed.
 fn act(desired: &mut Desired, act: &Act, nth: usize) {
     let deployed = |before: &Desired, candidate, mode| match deploy_by(before, candidate, mode, 1) {
-        Ok(After::Changed { desired, .. }) => Some(*desired),
+        Ok(After::Changed { desired, .. } | After::OtherPart { desired, .. }) => Some(*desired),
         Ok(After::Unchanged { .. }) | Err(_) => None,
     };
     match act {

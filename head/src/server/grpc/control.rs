@@ -10,11 +10,12 @@ use millstream_pipelines::{FullName, Name};
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse, DeployRequest,
-    DeployResponse, DeployedPipeline, ExplainRequest, ExplainResponse, KeyResponse, ListKeysRequest,
-    ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse, PipelineFile, PlanDefragRequest,
-    PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest, RemoveNodeResponse, RolloutRequest,
-    RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, ShutdownRequest, ShutdownResponse,
-    StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest, deploy_request::Beside,
+    DeployResponse, DeployedPipeline, ExplainRequest, ExplainResponse, GetRevisionRequest,
+    GetRevisionResponse, KeyResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest,
+    ListPipelinesResponse, PipelineFile, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
+    RemoveNodeRequest, RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse,
+    SetKeyRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline,
+    UndoRolloutRequest, deploy_request::Beside,
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status};
@@ -169,6 +170,27 @@ impl ControlService for ControlServer {
             source: stored.source.clone(),
         });
         Ok(Response::new(ListPipelinesResponse { pipelines: pipelines.collect() }))
+    }
+
+    async fn get_revision(
+        &self,
+        request: Request<GetRevisionRequest>,
+    ) -> Result<Response<GetRevisionResponse>, Status> {
+        let GetRevisionRequest { pipeline, revision } = request.into_inner();
+        let name = name(&pipeline)?;
+        let desired = self.term()?.catalog.desired();
+        let number = Some(revision).filter(|number| *number > 0);
+        let stored = deploy::get(&desired, &name, number)?;
+        Ok(Response::new(GetRevisionResponse {
+            pipeline: Some(StoredPipeline {
+                name: name.to_string(),
+                revision: stored.number,
+                file_name: stored.file_name.clone(),
+                source: stored.source.clone(),
+            }),
+            source_dir: stored.source_dir.clone(),
+            deployed_at_ms: stored.created_at_ms,
+        }))
     }
 
     async fn shutdown(

@@ -97,12 +97,13 @@ impl Model {
         let external = external_files(&source, file)?;
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
         let num_bytes = size(file) + external.iter().map(|path| size(path)).sum::<u64>();
-        let refused = |error: ort::Error| {
-            let reason = error.message();
-            LoadError::Model(format!("ONNX Runtime does not read `{}`: {reason}", file.display()))
-        };
         // What was opened and checked is what is read; only a model with files beside it must be read by its name.
         let path = if external.is_empty() { path_of(&source, file) } else { file.to_path_buf() };
+        let refused = |error: ort::Error| {
+            let shown = file.display().to_string();
+            let reason = error.message().replace(&*path.to_string_lossy(), &shown);
+            LoadError::Model(format!("ONNX Runtime does not read `{shown}`: {reason}"))
+        };
         let shared = if external.is_empty() && SharedModel::is_worth_it(num_bytes) {
             let (dir, name) = (file.parent().unwrap_or(Path::new(".")), file.file_name().unwrap_or_default());
             let load = || SharedModel::of(environment, &path, scratch).map_err(refused);
