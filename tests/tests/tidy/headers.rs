@@ -22,7 +22,7 @@ fn no_file_names_a_folder_of_one_machine() {
     for suffix in [".rs", ".md", ".toml", ".py", ".proto", ".yml", ".json"] {
         for file in ending_in(suffix) {
             let named = folders.iter().filter(|folder| {
-                // `target/work/x` or `https://host/root/` is not a folder of a machine.
+                // A folder of that name further down, or in an address, is not a folder of a machine.
                 file.text.match_indices(*folder).any(|(at, _)| {
                     !file.text[..at].ends_with(|c: char| c.is_alphanumeric() || "._-}/*".contains(c))
                 })

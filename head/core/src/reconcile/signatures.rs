@@ -1,7 +1,7 @@
 //! Whether the wanted revision of a pipeline fits its models. Its file does not say what they take and return; that is known
 //! once replicas have loaded them, and then the file is checked again. What does not fit never serves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_pipelines::types::Signatures;
@@ -47,9 +47,8 @@ impl State {
             };
             known.entry(name).or_default().insert(deployment.deployment.clone(), signature.clone());
         }
-        let names: BTreeSet<&Name> = known.keys().copied().collect();
-        for name in names {
-            let (wanted, signatures) = (open[name], known.remove(name).unwrap_or_default());
+        for (name, signatures) in known {
+            let wanted = open[name];
             let revision = wanted.stored.number;
             let is_known = self
                 .checked

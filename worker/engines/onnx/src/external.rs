@@ -43,16 +43,10 @@ fn resolve(folder: &Path, location: &str) -> Result<PathBuf, LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::field;
 
     fn external_files_of(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
         external_files(&open(path)?, path)
-    }
-
-    /// A protobuf field with bytes.
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![number << 3 | 2, u8::try_from(bytes.len()).unwrap()];
-        out.extend_from_slice(bytes);
-        out
     }
 
     /// A model with one weight that lies in `location`.

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 
+use millstream_values::DType;
+
 /// Graphs within graphs deeper than this are refused.
 const MAX_DEPTH: usize = 64;
 /// Longest name of a file or of a tensor.
@@ -31,8 +33,8 @@ pub(crate) struct Outline {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct PortOutline {
     pub(crate) name: String,
-    /// `TensorProto.DataType`; `None` for what is not a tensor.
-    pub(crate) data_type: Option<u64>,
+    /// Type of its elements; `None` for one that pipelines do not have, and for what is not a tensor.
+    pub(crate) dtype: Option<DType>,
     /// Sizes of its axes, `None` for any; `None` where that is open too.
     pub(crate) shape: Option<Vec<Option<u64>>>,
     /// Whether it belongs to the model's own graph, and not to one within that.
@@ -44,8 +46,8 @@ pub(crate) struct PortOutline {
 pub(crate) struct Initializer {
     pub(crate) name: String,
     pub(crate) dims: Vec<i64>,
-    /// `TensorProto.DataType`.
-    pub(crate) data_type: u64,
+    /// Type of its elements; `None` for one that pipelines do not have.
+    pub(crate) dtype: Option<DType>,
     /// Where its elements are in the file, if they are there as they are in memory.
     pub(crate) raw_data: Option<Range<u64>>,
     /// Whether it belongs to the model's own graph, and not to one within that.
@@ -65,14 +67,14 @@ impl Message {
     /// A field that is a number.
     fn number(&mut self, number: u64, value: u64, port: &mut PortOutline) {
         match (self.kind, number) {
-            (Kind::TensorType, 1) => port.data_type = Some(value),
+            (Kind::TensorType, 1) => port.dtype = dtype_of(value),
             (Kind::Dim, 1) => {
                 if let Some(size) = port.shape.as_mut().and_then(|shape| shape.last_mut()) {
                     *size = Some(value);
                 }
             }
             (Kind::Initializer, 1) => self.weight.push_dim(value),
-            (Kind::Initializer, 2) => self.weight.data_type = value,
+            (Kind::Initializer, 2) => self.weight.dtype = dtype_of(value),
             _ => {}
         }
     }
@@ -213,7 +215,6 @@ impl Walker<'_> {
             Kind::Input | Kind::Output => {
                 self.port = PortOutline { is_of_main_graph: depth == 2, ..PortOutline::default() };
             }
-            Kind::TensorType => self.port.data_type = Some(0),
             Kind::Shape => self.port.shape = Some(Vec::new()),
             Kind::Dim => {
                 if let Some(shape) = self.port.shape.as_mut().filter(|shape| shape.len() <= MAX_DIMS) {
@@ -280,6 +281,26 @@ impl Walker<'_> {
         self.at = stop;
         Ok(())
     }
+}
+
+/// `TensorProto.DataType` in our terms; `None` for those that pipelines do not have.
+fn dtype_of(data_type: u64) -> Option<DType> {
+    Some(match data_type {
+        1 => DType::F32,
+        2 => DType::U8,
+        3 => DType::I8,
+        4 => DType::U16,
+        5 => DType::I16,
+        6 => DType::I32,
+        7 => DType::I64,
+        9 => DType::Bool,
+        10 => DType::F16,
+        11 => DType::F64,
+        12 => DType::U32,
+        13 => DType::U64,
+        16 => DType::BF16,
+        _ => return None,
+    })
 }
 
 fn invalid(reason: &'static str) -> io::Error {

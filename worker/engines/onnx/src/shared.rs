@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, NoUninit, Zeroable};
 use half::{bf16, f16};
+use millstream_values::DType;
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{DynValue, PrimitiveTensorElementType, Tensor};
@@ -107,21 +108,20 @@ fn read_weights(graph: &File) -> io::Result<Vec<(String, Arc<DynValue>)>> {
 
 /// `None` for one that each session has by itself.
 fn read_weight(source: &mut BufReader<&File>, weight: &Initializer) -> io::Result<Option<DynValue>> {
-    // `TensorProto.DataType`.
-    match weight.data_type {
-        1 => read_as::<f32>(source, weight),
-        2 => read_as::<u8>(source, weight),
-        3 => read_as::<i8>(source, weight),
-        4 => read_as::<u16>(source, weight),
-        5 => read_as::<i16>(source, weight),
-        6 => read_as::<i32>(source, weight),
-        7 => read_as::<i64>(source, weight),
-        10 => read_as::<f16>(source, weight),
-        11 => read_as::<f64>(source, weight),
-        12 => read_as::<u32>(source, weight),
-        13 => read_as::<u64>(source, weight),
-        16 => read_as::<bf16>(source, weight),
-        _ => Ok(None),
+    match weight.dtype {
+        Some(DType::F32) => read_as::<f32>(source, weight),
+        Some(DType::U8) => read_as::<u8>(source, weight),
+        Some(DType::I8) => read_as::<i8>(source, weight),
+        Some(DType::U16) => read_as::<u16>(source, weight),
+        Some(DType::I16) => read_as::<i16>(source, weight),
+        Some(DType::I32) => read_as::<i32>(source, weight),
+        Some(DType::I64) => read_as::<i64>(source, weight),
+        Some(DType::F16) => read_as::<f16>(source, weight),
+        Some(DType::F64) => read_as::<f64>(source, weight),
+        Some(DType::U32) => read_as::<u32>(source, weight),
+        Some(DType::U64) => read_as::<u64>(source, weight),
+        Some(DType::BF16) => read_as::<bf16>(source, weight),
+        Some(DType::Bool) | None => Ok(None),
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use ort::session::Session;
 
     use super::*;
-    use crate::testing;
+    use crate::testing::{self, field};
 
     fn run(session: &mut Session) -> Vec<f32> {
         let elements: Vec<f32> = (0..2 * 64 * 32).map(|element: u16| f32::from(element) / 7.0).collect();
@@ -195,18 +195,5 @@ mod tests {
         assert_eq!(shared(&within), [""; 0], "of a graph within");
         assert_eq!(shared(&[good, within].concat()), [""; 0], "there too");
         assert_eq!(shared(&field(5, &weight("w", &[64, 33]))), [""; 0], "cut off");
-    }
-
-    /// A protobuf field with bytes.
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![number << 3 | 2];
-        let mut length = bytes.len();
-        while length >= 0x80 {
-            out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-            length >>= 7;
-        }
-        out.push(u8::try_from(length).unwrap());
-        out.extend_from_slice(bytes);
-        out
     }
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use millstream_model_files::open;
 use millstream_pipelines::TensorType;
 use millstream_pipelines::types::ModelSignature;
-use millstream_values::DType;
 
 use crate::factory::model_file_in;
 use crate::outline::{Outline, PortOutline};
@@ -34,27 +33,7 @@ pub fn signature_of(path: &Path) -> Option<ModelSignature> {
 fn type_of(port: &PortOutline) -> Option<TensorType> {
     let size = |size: &Option<u64>| size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
     let shape = port.shape.as_ref()?.iter().map(size).collect();
-    Some(TensorType { dtype: dtype_of(port.data_type?)?, shape })
-}
-
-/// `TensorProto.DataType` in our terms; `None` for those that pipelines do not have.
-fn dtype_of(data_type: u64) -> Option<DType> {
-    Some(match data_type {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        _ => return None,
-    })
+    Some(TensorType { dtype: port.dtype?, shape })
 }
 
 #[cfg(test)]

@@ -283,7 +283,7 @@ proptest! {
                     prop_assert!(run.now - since >= config.upscale_delay),
                 (Some(Rule::Downscale), Some((Direction::Down, since))) =>
                     prop_assert!(run.now - since >= config.downscale_delay),
-                (Some(Rule::Upscale | Rule::Downscale), _) => prop_assert!(false, "a move without a intent"),
+                (Some(Rule::Upscale | Rule::Downscale), _) => prop_assert!(false, "a move without an intent"),
                 (Some(Rule::IdleToZero), _) => prop_assert_eq!((before, ongoing), (1, 0)),
                 _ => {}
             }
