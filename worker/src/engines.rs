@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use millstream_engine::{EngineFactory, LoadArgs, LoadError};
 use millstream_pipelines::types::ModelSignature;
-use millstream_pipelines::{DeploymentSpec, EngineKind, Task};
+use millstream_pipelines::{DeploymentSpec, EngineKind};
 
 use crate::Environment;
 use crate::echo::EchoFactory;
@@ -17,7 +17,7 @@ const PROCESS: &str = "process";
 #[cfg_attr(not(feature = "onnx"), expect(unused_variables, reason = "only ONNX files say it"))]
 pub(crate) fn signature_of(spec: &DeploymentSpec, model: &Path) -> Option<ModelSignature> {
     #[cfg(feature = "onnx")]
-    if matches!(spec.engine, EngineKind::Auto | EngineKind::Onnx) && spec.task == Task::Tensor {
+    if matches!(spec.engine, EngineKind::Auto | EngineKind::Onnx) && ModelSignature::applies_to(spec) {
         return millstream_engine_onnx::signature_of(model);
     }
     None

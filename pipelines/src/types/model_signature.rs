@@ -22,8 +22,10 @@ pub struct ModelSignature {
 pub type Signatures = BTreeMap<Name, Arc<ModelSignature>>;
 
 impl ModelSignature {
-    /// Whether what calls to the deployment take and return is what this says; other tasks have inputs and outputs of their own.
-    pub(crate) fn applies_to(&self, spec: &DeploymentSpec) -> bool {
+    /// Whether what calls to the deployment take and return is what its model's signature says; other tasks have inputs and outputs of
+    /// their own.
+    #[must_use]
+    pub fn applies_to(spec: &DeploymentSpec) -> bool {
         spec.task == Task::Tensor
     }
 

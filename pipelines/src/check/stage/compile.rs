@@ -118,7 +118,7 @@ impl<'a> Compiler<'a> {
                 let spec = self.deployments.specs.get(&full.deployment);
                 let text = spec.map_or(TextAnswer::Whole, TextAnswer::of);
                 let model = self.deployments.signatures.get(&full.deployment).map(|model| &**model);
-                let known = spec.zip(model).filter(|(spec, model)| model.applies_to(spec));
+                let known = spec.zip(model).filter(|(spec, _)| ModelSignature::applies_to(spec));
                 Callee {
                     work: Some(Work::Call { target: self.target(full), text }),
                     inputs: match known {
