@@ -33,4 +33,4 @@ pub use lock::{DataDirLock, LockError};
 pub use metrics::MetricsPage;
 pub use millstream_core::Timing;
 pub use server::http::dashboard_endpoints;
-pub use server::http::own_site::own_origin_only;
+pub use server::http::own_site::{own_origin_only, problem};

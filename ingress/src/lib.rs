@@ -31,6 +31,7 @@ use millstream_proto::IngressId;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use crate::http::ACCESS_LOG;
 use crate::http::Edge;
 pub use crate::limits::{HttpLimits, RequestLimits};
 use crate::metrics::RequestMeter;
@@ -140,6 +141,7 @@ impl Ingress {
             require_key,
             guards,
             shadows,
+            log: http::RequestLog::new(millstream_clock::now()),
             unrouted,
         };
         let server = http::start(listener, Arc::new(edge));

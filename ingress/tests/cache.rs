@@ -27,7 +27,7 @@ async fn post(setup: &Setup) {
     let response = setup.post_echo().send().await.unwrap();
     assert_eq!(
         (response.status().as_u16(), response.text().await.unwrap()),
-        (200, r#"{"text":"hello"}"#.to_owned())
+        (200, "{\"text\":\"hello\"}\n".to_owned())
     );
 }
 

@@ -89,7 +89,7 @@ async fn the_reference_lists_what_is_answered() {
         of_http || known.iter().any(|header| header.name == name)
     };
     for endpoint in reference::endpoints() {
-        let path = endpoint.path.replace("{route}", "/echo");
+        let path = endpoint.path.replace("{route}", "/echo").replace("{pipeline}", "echo");
         for method in ["GET", "HEAD", "POST", "DELETE"] {
             let request = setup.client.request(method.parse().unwrap(), setup.url(&path));
             let request = request.header("content-type", "application/json");
@@ -358,7 +358,7 @@ async fn over_http2_requests_share_a_connection_and_a_reset_stops_the_replica() 
     eventually("the replica has the call", || worker.seen().started.len() == 1).await;
     let quick = send("quick").await.unwrap();
     assert_eq!((quick.status().as_u16(), &quick.headers()["x-request-id"]), (200, &"quick".parse().unwrap()));
-    assert_eq!(quick.into_body().collect().await.unwrap().to_bytes(), r#"{"text":"hello"}"#);
+    assert_eq!(quick.into_body().collect().await.unwrap().to_bytes(), "{\"text\":\"hello\"}\n");
     slow.abort();
     eventually("the replica is told", || worker.seen().num_cancelled == 1).await;
 }
@@ -433,6 +433,6 @@ async fn a_drain_over_http2_ends_what_is_under_way() {
     setup.ingress.drain(Duration::from_secs(5)).await;
     let response = under_way.await.unwrap().unwrap();
     assert_eq!(response.status(), 200);
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), r#"{"text":"hello"}"#);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "{\"text\":\"hello\"}\n");
     assert!(send().await.is_err(), "the connection takes nothing new");
 }

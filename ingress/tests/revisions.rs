@@ -55,7 +55,7 @@ async fn a_table_whose_source_is_not_to_be_had_is_not_put_in_force() {
     // Half of 50, 100 and 200 ms, at least.
     assert!(published.elapsed().as_millis() >= 175, "tries come ever more rarely");
     assert!(!setup.head.acked(2));
-    assert_eq!(post(&setup).await, r#"{"text":"hello"}"#);
+    assert_eq!(post(&setup).await, "{\"text\":\"hello\"}\n");
     assert!(other.seen().started.is_empty(), "no part of it is in force");
 
     setup.head.push(next(3, 3)).await;
@@ -90,7 +90,7 @@ async fn a_head_that_dies_before_it_gave_a_source_leaves_the_last_table_in_force
     assert_eq!((answer.headers()["x-revision"].to_str().unwrap(), answer.status().as_u16()), ("1", 200));
     let head = FakeHead::start_at(address, of(2));
     eventually("the table is confirmed", || head.acked(2)).await;
-    assert_eq!(post(&Setup { head, ingress, client }).await, r#"{"text":"hello"}"#);
+    assert_eq!(post(&Setup { head, ingress, client }).await, "{\"text\":\"hello\"}\n");
 }
 
 #[tokio::test]

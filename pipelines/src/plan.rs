@@ -39,6 +39,8 @@ pub(crate) struct PlanParts {
     /// The deployments that stages call; [`Work::Call`] indexes it.
     pub(crate) targets: Vec<FullName>,
     pub(crate) timeout: Option<Duration>,
+    /// Most bytes of a request's body.
+    pub(crate) max_body: Option<u64>,
     pub(crate) placement: Placement,
     /// A stage's place in this list is its index everywhere.
     pub(crate) stages: Vec<StagePlan>,
@@ -200,6 +202,12 @@ impl Plan {
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.parts.timeout
+    }
+
+    /// Most bytes of a request's body; `None` for what the ingress takes of any.
+    #[must_use]
+    pub fn max_body(&self) -> Option<u64> {
+        self.parts.max_body
     }
 
     /// How its replicas are placed (`[placement]`).

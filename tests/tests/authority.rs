@@ -14,7 +14,7 @@ use tonic::transport::{self, Channel};
 use tonic::{Code, Request, Status};
 
 /// What may be called without any token. Requests have API keys, with `--require-api-key`.
-const OPEN_ROUTES: [&str; 3] = ["/-/healthz", "/healthz", "/metrics"];
+const OPEN_ROUTES: [&str; 4] = ["/-/healthz", "/-/readyz", "/healthz", "/metrics"];
 
 /// The paths of the methods of a service.
 fn methods(service: &str) -> Result<Vec<String>> {
@@ -143,7 +143,7 @@ fn every_http_route_is_open_only_to_whom_its_declaration_names() -> Result<()> {
     .collect();
     let mut open = Vec::new();
     for (base, route) in &routes {
-        let url = format!("{base}{}", route.path.replace("{route}", "/p"));
+        let url = format!("{base}{}", route.path.replace("{route}", "/p").replace("{pipeline}", "p"));
         for method in route.methods.split(", ") {
             let ask = || cluster.http().request(method.parse().unwrap(), &url).body("{}");
             let stranger = ask().send()?;

@@ -43,7 +43,7 @@ fn a_bad_pipeline_is_refused_with_every_fault_and_its_place() -> Result<()> {
     let output = run_cluster(&["validate", "--json", &file.display().to_string()]);
     assert_eq!(output.status.code(), Some(3));
     let answer: Value = serde_json::from_slice(&output.stdout)?;
-    let faults = answer["files"][0]["faults"].as_array().expect("a list of faults");
+    let faults = answer["error"]["files"][0]["faults"].as_array().expect("a list of faults");
     let at_line =
         |line: u64| faults.iter().find(|fault| fault["line"] == line).map(|fault| fault["message"].clone());
     assert!(at_line(13).is_some_and(|text| text.to_string().contains("max_ongoing_requests")), "{answer}");

@@ -12,6 +12,7 @@ mod cache;
 mod command_line;
 mod command_output;
 mod docs;
+mod edge;
 mod failure;
 mod join;
 mod keys;

@@ -23,6 +23,7 @@ use crate::up::args::UpArgs;
 
 #[cfg(test)]
 mod reference;
+pub(crate) mod refused;
 
 /// Serves pipelines of models on a cluster: one TOML file in, HTTP calls out.
 #[derive(Debug, Parser)]
@@ -49,7 +50,8 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Remove pipelines.
     Delete(DeleteArgs),
-    /// Show nodes, pipelines and replicas.
+    /// Show pipelines, replicas and nodes, or one of them.
+    #[command(visible_aliases = ["list", "ps", "describe"])]
     Status(StatusArgs),
     /// List the nodes, and remove those that are gone for good.
     Node(NodeArgs),

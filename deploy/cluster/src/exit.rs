@@ -1,24 +1,25 @@
 //! How a command ends: exit codes that scripts can use, and messages that say what to do next.
 
 use millstream_pipelines::Faults;
+use serde_json::{Map, Value, json};
 
 /// The exit code of arguments that do not fit together.
 pub(crate) const WRONG_USAGE: u8 = 2;
 
-/// The exit codes of every command.
-pub(crate) const CODES: [(u8, &str); 7] = [
-    (0, "done"),
-    (1, "failed"),
-    (WRONG_USAGE, "wrong usage"),
-    (3, "a pipeline file has faults"),
-    (Failure::UNREACHABLE, "no cluster in reach"),
-    (5, "the cluster refused (unknown name, conflict, wrong token)"),
-    (130, "stopped by a second Ctrl-C, without waiting for requests under way"),
+/// The exit codes of every command: number, `error.code` of `--json`, meaning.
+pub(crate) const CODES: [(u8, &str, &str); 7] = [
+    (0, "", "done"),
+    (1, "failed", "failed"),
+    (WRONG_USAGE, "usage", "wrong usage"),
+    (3, "invalid", "a pipeline file has faults"),
+    (Failure::UNREACHABLE, "unreachable", "no cluster in reach"),
+    (5, "refused", "the cluster refused (unknown name, conflict, wrong token)"),
+    (130, "interrupted", "stopped by a second Ctrl-C, without waiting for requests under way"),
 ];
 
 /// The exit codes as the last paragraph of `--help`.
 pub(crate) fn help() -> String {
-    format!("Exit codes: {}.", CODES.map(|(code, meaning)| format!("{code} {meaning}")).join("; "))
+    format!("Exit codes: {}.", CODES.map(|(code, _, meaning)| format!("{code} {meaning}")).join("; "))
 }
 
 /// Why a command did not do what it was asked.
@@ -26,6 +27,8 @@ pub(crate) fn help() -> String {
 pub(crate) struct Failure {
     code: u8,
     cause: Cause,
+    /// What programs may want to know of it, beside its text.
+    details: Map<String, Value>,
 }
 
 /// What there is to say about a failure.
@@ -44,12 +47,12 @@ impl Failure {
     pub(crate) const UNREACHABLE: u8 = 4;
 
     fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, cause: Cause::Text(message.into()) }
+        Self { code, cause: Cause::Text(message.into()), details: Map::new() }
     }
 
     /// The reader of stdout has left (0): the command ends early, and that is all right.
     pub(crate) fn nobody_reads() -> Self {
-        Self { code: 0, cause: Cause::NobodyReads }
+        Self { code: 0, cause: Cause::NobodyReads, details: Map::new() }
     }
 
     /// Something went wrong (exit code 1).
@@ -64,7 +67,32 @@ impl Failure {
 
     /// Pipeline files have faults (3).
     pub(crate) fn faults(faults: Vec<Faults>) -> Self {
-        Self { code: 3, cause: Cause::Faults(faults) }
+        let files =
+            faults.iter().map(|file| json!({"file": file.file_name, "faults": file.faults})).collect();
+        let details = Map::from_iter([("files".to_owned(), files)]);
+        Self { code: 3, cause: Cause::Faults(faults), details }
+    }
+
+    /// The same with something more for programs.
+    #[must_use]
+    pub(crate) fn with(mut self, key: &str, value: Value) -> Self {
+        self.details.insert(key.to_owned(), value);
+        self
+    }
+
+    /// The failure as one JSON object; `None` when there is nothing to say.
+    pub(crate) fn to_json(&self) -> Option<Value> {
+        let message = match &self.cause {
+            Cause::NobodyReads => return None,
+            Cause::Text(text) => text.clone(),
+            Cause::Faults(files) => count_of(files),
+        };
+        let code = CODES.iter().find(|(code, ..)| *code == self.code).map(|(_, name, _)| *name);
+        let mut error = self.details.clone();
+        error.insert("code".to_owned(), code.into());
+        error.insert("exit_code".to_owned(), self.code.into());
+        error.insert("message".to_owned(), message.into());
+        Some(json!({ "error": error }))
     }
 
     /// The cluster refuses what a pipeline file asks for (3).
@@ -106,6 +134,12 @@ impl Failure {
         }
         self
     }
+}
+
+/// How many faults files have, in words.
+pub(crate) fn count_of(files: &[Faults]) -> String {
+    let count: usize = files.iter().map(|file| file.faults.len()).sum();
+    format!("{count} fault{}", if count == 1 { "" } else { "s" })
 }
 
 impl From<anyhow::Error> for Failure {

@@ -26,6 +26,12 @@ pub(crate) fn read_text(what: &str, path: &Path, max_bytes: u64) -> Result<Strin
     })
 }
 
+/// Reads standard input, which must be text; `what` is what it was to be.
+pub(crate) fn read_stdin(what: &str, max_bytes: u64) -> Result<String> {
+    let read = || Ok::<_, anyhow::Error>(String::from_utf8(read_at_most(std::io::stdin(), max_bytes)?)?);
+    read().with_context(|| format!("cannot read {what} from standard input"))
+}
+
 /// Reads to the end, unless that is too far away.
 pub(crate) fn read_at_most(from: impl Read, max_bytes: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();

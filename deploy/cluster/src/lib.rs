@@ -33,6 +33,7 @@ use clap::{CommandFactory as _, Parser as _};
 pub use millstream_worker::Environment;
 
 use crate::cli::{Cli, Command};
+use crate::logging::AccessLog;
 use crate::output::Output;
 
 /// The command line: subcommands, flags and their help.
@@ -44,7 +45,10 @@ pub fn command_line() -> clap::Command {
 /// Runs the command that the arguments of this process name, to its end.
 #[must_use]
 pub fn run(environment: Environment) -> ExitCode {
-    let mut cli = Cli::parse();
+    let mut cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     cli.global.environment = environment;
     let output = Output::of(&cli.global);
     match run_command(cli) {
@@ -53,9 +57,20 @@ pub fn run(environment: Environment) -> ExitCode {
     }
 }
 
+/// Answers a command line that cannot be read, in the form that it seems to ask for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let Some(failure) = cli::refused::failure(error) else { error.exit() };
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    if wants_json { Output::Json.report(failure) } else { Output::Text.report(failure) }
+}
+
 fn run_command(cli: Cli) -> Result<(), exit::Failure> {
     style::choose(cli.global.color);
-    logging::start(&cli.global)?;
+    let access_log = match &cli.command {
+        Command::Up(args) if args.access_log => AccessLog::On,
+        _ => AccessLog::Off,
+    };
+    logging::start(&cli.global, access_log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("cluster")

@@ -9,9 +9,8 @@ use std::process::ExitCode;
 
 use millstream_pipelines::{Color, Faults};
 use serde::Serialize;
-use serde_json::json;
 
-use crate::exit::{Cause, Failure};
+use crate::exit::{Cause, Failure, count_of};
 use crate::global::Global;
 use crate::style;
 
@@ -60,29 +59,16 @@ impl Output {
     /// Tells why the command failed; returns the process's exit code.
     pub(crate) fn report(self, failure: Failure) -> ExitCode {
         let code = failure.code();
-        match failure.into_cause() {
-            Cause::NobodyReads => {}
-            Cause::Text(text) => note(format_args!("{} {text}", style::error("error:"))),
-            Cause::Faults(files) => self.report_faults(&files),
+        match self {
+            // The exit code says it too.
+            Self::Json => drop(failure.to_json().map(|error| self.text(&error.to_string()))),
+            Self::Text => match failure.into_cause() {
+                Cause::NobodyReads => {}
+                Cause::Text(text) => note(format_args!("{} {text}", style::error("error:"))),
+                Cause::Faults(files) => report_faults(&files),
+            },
         }
         ExitCode::from(code)
-    }
-
-    fn report_faults(self, files: &[Faults]) {
-        if self == Self::Json {
-            let files: Vec<_> =
-                files.iter().map(|file| json!({"file": file.file_name, "faults": file.faults})).collect();
-            // The exit code says it too.
-            let _ = self.text(&json!({"valid": false, "files": files}).to_string());
-            return;
-        }
-        let color = if style::stderr_has_color() { Color::Ansi } else { Color::Plain };
-        for file in files {
-            note(file.render(color));
-        }
-        let count: usize = files.iter().map(|file| file.faults.len()).sum();
-        let s = if count == 1 { "" } else { "s" };
-        note(format_args!("{} {count} fault{s}", style::error("error:")));
     }
 
     fn form(self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<String, Failure> {
@@ -93,6 +79,14 @@ impl Output {
             }
         }
     }
+}
+
+fn report_faults(files: &[Faults]) {
+    let color = if style::stderr_has_color() { Color::Ansi } else { Color::Plain };
+    for file in files {
+        note(file.render(color));
+    }
+    note(format_args!("{} {}", style::error("error:"), count_of(files)));
 }
 
 /// Writes a message on stderr. Whether somebody reads it does not matter to the command.

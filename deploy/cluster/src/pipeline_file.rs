@@ -44,13 +44,13 @@ impl PipelineFile {
         v1::DeployRequest { files: files.into_iter().map(|file| file.file).collect(), beside }
     }
 
-    /// Reads and compiles files; the faults of all files come together.
+    /// Reads and compiles files, the `.toml` files of folders, and standard input for `-`; the faults of all files come together.
     pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
         let mut files = Vec::new();
         let mut faults = Vec::new();
-        for path in paths {
-            let text = input::read_text("pipeline file", path, MAX_FILE_BYTES)?;
-            match Self::compile(&path.display().to_string(), &text, &folder_of(path)?) {
+        for source in Source::all(paths)? {
+            let text = source.read()?;
+            match Self::compile(&source.name(), &text, &source.folder()?) {
                 Ok(file) => files.push(file),
                 Err(found) => faults.push(found),
             }
@@ -59,11 +59,70 @@ impl PipelineFile {
     }
 }
 
-/// The absolute folder that a file is in.
-fn folder_of(file: &Path) -> Result<PathBuf, Failure> {
-    let absolute = fs::canonicalize(file)
-        .with_context(|| format!("cannot tell which folder `{}` is in", file.display()))?;
-    Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
+/// Where a pipeline's text comes from.
+enum Source {
+    File(PathBuf),
+    Stdin,
+}
+
+impl Source {
+    /// What these paths stand for.
+    fn all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
+        let mut sources = Vec::new();
+        for path in paths {
+            if path == Path::new("-") {
+                sources.push(Self::Stdin);
+            } else if path.is_dir() {
+                sources.extend(files_of(path)?.into_iter().map(Self::File));
+            } else {
+                sources.push(Self::File(path.clone()));
+            }
+        }
+        Ok(sources)
+    }
+
+    fn read(&self) -> Result<String, Failure> {
+        Ok(match self {
+            Self::File(path) => input::read_text("pipeline file", path, MAX_FILE_BYTES)?,
+            Self::Stdin => input::read_stdin("the pipeline", MAX_FILE_BYTES)?,
+        })
+    }
+
+    /// What messages call it.
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Stdin => "stdin.toml".to_owned(),
+        }
+    }
+
+    /// The absolute folder that relative models are found in.
+    fn folder(&self) -> Result<PathBuf, Failure> {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Stdin => return Ok(std::env::current_dir().context("cannot tell the current folder")?),
+        };
+        let absolute = fs::canonicalize(path)
+            .with_context(|| format!("cannot tell which folder `{}` is in", path.display()))?;
+        Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
+    }
+}
+
+/// The pipeline files of a folder, by name.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let cannot = || format!("cannot read folder `{}`", folder.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::failed(format!("folder `{}` has no `.toml` files", folder.display())));
+    }
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -80,6 +139,11 @@ mod tests {
             fs::write(&path, text).unwrap();
             path
         };
+        let (_, of_folder) = (path("notes.txt", "x"), path("only.toml", ECHO));
+        assert_eq!(PipelineFile::read_all(&[folder.path().to_owned()]).unwrap().len(), 1);
+        fs::remove_file(of_folder).unwrap();
+        let Err(empty) = PipelineFile::read_all(&[folder.path().to_owned()]) else { panic!("accepted") };
+        assert!(empty.to_json().unwrap().to_string().contains("has no `.toml` files"));
         let (good, bad, worse) = (path("good.toml", ECHO), path("bad.toml", "x"), path("worse.toml", "y"));
         let read = PipelineFile::read_all(std::slice::from_ref(&good)).unwrap();
         let absolute = fs::canonicalize(folder.path()).unwrap();

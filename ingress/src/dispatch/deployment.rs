@@ -3,6 +3,8 @@
 //!
 //! Its lock is held for a few hundred nanoseconds and never across an await.
 
+mod permit;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
+pub(crate) use self::permit::Permit;
 use super::latency::Latencies;
 use super::outcomes::CallCounts;
 use super::place::{Arrival, StandIns};
@@ -131,6 +134,13 @@ impl Deployment {
     /// How many replicas it has.
     pub(crate) fn num_replicas(&self) -> usize {
         self.shared.lock().targets.len()
+    }
+
+    /// Whether a call that comes now will find a replica, as far as is known.
+    pub(crate) fn can_answer(&self) -> bool {
+        let shared = self.shared.lock();
+        !shared.targets.is_empty()
+            || (shared.settings.starts_on_demand && shared.pool.cannot_start().is_none())
     }
 
     /// Which replicas a call that avoids some may go to.
@@ -363,47 +373,5 @@ impl Drop for Waiting<'_> {
         shared.pool.give_up(self.ticket);
         shared.waiters.remove(&self.ticket);
         // A permit that was sent and not taken is dropped with the receiver, after the lock.
-    }
-}
-
-/// A place in a replica. Dropped without an outcome it counts as abandoned.
-pub(crate) struct Permit {
-    deployment: Arc<Deployment>,
-    target: Arc<Target>,
-    /// When the place was taken.
-    since: Instant,
-    stand_ins: StandIns,
-    /// Whether it is still to be given back.
-    open: bool,
-}
-
-impl Permit {
-    /// The replica.
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    /// Gives the place back.
-    pub(crate) fn finish(mut self, outcome: Outcome) {
-        self.end(outcome);
-    }
-
-    /// Whether a call that hangs here may go elsewhere.
-    pub(crate) fn stand_ins(&self) -> StandIns {
-        self.stand_ins
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        self.open = false;
-        let (outcome, took) = self.deployment.release(&self.target, outcome, self.since);
-        self.deployment.meter.ended(outcome, took);
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.open {
-            self.end(Outcome::Abandoned);
-        }
     }
 }

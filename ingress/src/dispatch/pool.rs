@@ -111,7 +111,7 @@ impl Pool {
     }
 
     /// What a request hears while there are no replicas and waiting for one is in vain.
-    fn cannot_start(&self) -> Option<Shed> {
+    pub fn cannot_start(&self) -> Option<Shed> {
         let failure = self.start_failure.filter(|_| self.replicas.is_empty())?;
         Some(Shed { retry_after_s: START_RETRY_S, reason: ShedReason::CannotStart(failure) })
     }

@@ -13,6 +13,8 @@ pub(crate) struct DeploymentSettings {
     pub(super) idempotent: bool,
     /// Whether calls take about the same time.
     pub(super) lengths: Lengths,
+    /// Whether its first replica may come with the first call.
+    pub(super) starts_on_demand: bool,
 }
 
 /// Whether calls take about the same time.
@@ -30,6 +32,7 @@ impl DeploymentSettings {
         limits: PoolLimits { max_ongoing: 1, max_queued: None, near_room: 1 },
         idempotent: false,
         lengths: Lengths::Vary,
+        starts_on_demand: false,
     };
 }
 
@@ -48,6 +51,7 @@ impl From<&DeploymentSpec> for DeploymentSettings {
             near_room,
         };
         let lengths = if spec.task == Task::Generate { Lengths::Vary } else { Lengths::Alike };
-        Self { limits, idempotent: spec.limits.idempotent, lengths }
+        let starts_on_demand = spec.autoscaling.min_replicas == 0;
+        Self { limits, idempotent: spec.limits.idempotent, lengths, starts_on_demand }
     }
 }

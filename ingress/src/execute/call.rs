@@ -74,6 +74,10 @@ impl CallAttempt<'_> {
             }
             let (permit, outcome, result) = self.attempt(permit).await;
             let key = permit.target().key;
+            if result.is_err() {
+                let failed_at = (self.call.stage.clone(), permit.target().id.clone());
+                self.cx.progress.notes.lock().failed_at = Some(failed_at);
+            }
             permit.finish(outcome);
             let error = match result {
                 Ok(value) => {

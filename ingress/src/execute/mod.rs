@@ -25,7 +25,7 @@ use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use millstream_pipelines::{Action, CallId, FullName, Run, RunError, StageCall, StageFailure};
 use millstream_proto::call::CallContext;
-use millstream_proto::{ErrorClass, Value};
+use millstream_proto::{ErrorClass, ReplicaId, Value};
 use parking_lot::Mutex;
 
 use self::budget::RetryBudget;
@@ -34,8 +34,7 @@ use self::suspects::Suspects;
 pub(crate) use self::timing::Timings;
 use crate::deadline::within;
 use crate::dispatch::{QueueClass, Standing};
-use crate::model::Failure;
-use crate::model::Tenant;
+use crate::model::{Failure, Origin, Tenant};
 use crate::routes::Pipeline;
 
 /// What the execution of one request needs beside the plan.
@@ -95,13 +94,15 @@ pub(crate) enum Caching {
     Bypassed,
 }
 
-/// Off the fast path: written when a call waits or is shed.
+/// Off the fast path: written when a call waits, is shed or fails.
 #[derive(Debug, Default)]
 struct Notes {
     /// From the deployment that shed a call.
     retry_after_s: Option<u32>,
     /// Deployments that the request waits for at this moment.
     waiting_for: Vec<FullName>,
+    /// The stage whose call failed last, and the replica that it failed in.
+    failed_at: Option<(Arc<str>, ReplicaId)>,
 }
 
 /// How a call ended.
@@ -125,8 +126,11 @@ pub(crate) async fn execute(pipeline: &Pipeline, fields: &Value, cx: &Context) -
 }
 
 fn failed(error: &RunError, cx: &Context) -> Failure {
-    let retry_after_s = cx.progress.notes.lock().retry_after_s;
-    Failure { class: error.class, message: error.to_string(), retry_after_s }
+    let notes = cx.progress.notes.lock();
+    let failed_at = notes.failed_at.as_ref().filter(|(stage, _)| *stage == error.stage);
+    let origin = Origin { stage: error.stage.clone(), replica: failed_at.map(|(_, id)| id.clone()) };
+    let retry_after_s = notes.retry_after_s;
+    Failure { retry_after_s, origin: Some(origin), ..Failure::new(error.class, error.to_string()) }
 }
 
 fn past_deadline(cx: &Context) -> Failure {
@@ -135,7 +139,7 @@ fn past_deadline(cx: &Context) -> Failure {
         Some(name) => format!("the deadline passed while the request waited for a free replica of `{name}`"),
         None => "the deadline passed before the response was complete".to_owned(),
     };
-    Failure { class: ErrorClass::DeadlineExceeded, message, retry_after_s: None }
+    Failure::new(ErrorClass::DeadlineExceeded, message)
 }
 
 async fn run(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value, Failure> {
@@ -189,11 +193,7 @@ fn tell(pipeline: &Pipeline, failure: &StageFailure, cx: &Context) {
 /// A run that asks for nothing and has nothing under way: a fault of the plan's own.
 fn stalled(pipeline: &Pipeline) -> Failure {
     tracing::error!(pipeline = %pipeline.plan.name(), "a run asked for nothing and was not finished");
-    Failure {
-        class: ErrorClass::Internal,
-        message: "the pipeline did not come to an end".to_owned(),
-        retry_after_s: None,
-    }
+    Failure::new(ErrorClass::Internal, "the pipeline did not come to an end")
 }
 
 /// Calls that run at the same time; costs nothing until the second one.

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::access::{key_of, table_of};
 use super::answer::EdgeBody;
 use super::byte_budget::VALUE_BYTES;
-use super::read_body::read_body;
+use super::read_body::{Bounds, read_body};
 use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
 use super::state::Edge;
@@ -101,8 +101,10 @@ async fn read(
     let early = called.map(|called| Choice::of(called, &head.headers, claim)).transpose()?;
     let take = |num_bytes| if end.takes(num_bytes) { Ok(()) } else { Err(Problem::out_of_memory()) };
     let limits = &edge.limits.request;
+    let own_max = early.as_ref().and_then(|choice| choice.pipeline().plan.max_body());
+    let max_bytes = own_max.map_or(limits.max_body_bytes, |max| usize::try_from(max).unwrap_or(usize::MAX));
     let body = match body.take() {
-        Some(body) => read_body(body, limits, take).await?,
+        Some(body) => read_body(body, Bounds { max_bytes, time: limits.body_time }, take).await?,
         None => Bytes::new(),
     };
     let exchange = protocol.read(head, body)?;
@@ -240,7 +242,9 @@ fn has_room(pipeline: &Pipeline, claim: QueueClass) -> Result<(), Problem> {
         if let Some(shed) = deployment.turns_away(claim) {
             let (class, message) = (shed.class(), shed.message(deployment.name()));
             pipeline.counts.failed(class, DeadlineOf::Pipeline);
-            return Err(Failure { class, message, retry_after_s: Some(shed.retry_after_s) }.into());
+            return Err(
+                Failure { retry_after_s: Some(shed.retry_after_s), ..Failure::new(class, message) }.into()
+            );
         }
     }
     Ok(())

@@ -69,7 +69,7 @@ pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     let mut body = Some(body);
     let request_id = headers::request_id(&head.headers);
     // It goes from hand to hand with the body.
-    let mut end = Box::new(RequestEnd::new(request_id.clone(), edge.clone()));
+    let mut end = Box::new(RequestEnd::new(request_id.clone(), &head, edge.clone()));
     let speaks = Speaks::of(&edge, &head);
     let result = {
         // It stays where it is: taken by value it would have its place twice in this future, which is copied for each request.
@@ -77,17 +77,20 @@ pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
         let caught = AssertUnwindSafe(work).catch_unwind().await;
         caught.unwrap_or_else(|_| Err(panicked(&request_id)))
     };
-    let (mut response, status) = match result {
+    let mut response = match result {
         Ok(response) => {
-            let status = response.status();
-            (response, status)
+            end.answered(response.status());
+            response
         }
-        Err(problem) => (speaks.refuse(&head, &problem, &request_id), problem.status()),
+        Err(problem) => {
+            let response = speaks.refuse(&head, &problem, &request_id);
+            end.failed(problem);
+            response
+        }
     };
     if let Some(unread) = body {
         discard_body(unread);
     }
-    end.answered(status);
     response.body_mut().ends_with(end);
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(headers::REQUEST_ID, value);
@@ -99,11 +102,7 @@ pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
 /// back what they took.
 fn panicked(request_id: &RequestId) -> Problem {
     tracing::error!(%request_id, "the code that answers a request panicked");
-    Problem::from(Failure {
-        class: ErrorClass::Internal,
-        message: "the request ended by a fault of the server".to_owned(),
-        retry_after_s: None,
-    })
+    Problem::from(Failure::new(ErrorClass::Internal, "the request ended by a fault of the server"))
 }
 
 async fn respond(

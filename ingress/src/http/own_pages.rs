@@ -1,13 +1,15 @@
-//! The pages of the ingress's own, under `/-/`: whether it lives, and what it routes to.
+//! The pages of the ingress's own, under `/-/`: whether it lives, whether it is ready, and what it routes to.
 
 use http::request::Parts;
 use http::{Method, Response};
+use millstream_pipelines::Name;
 use millstream_proto::endpoint::{Access, Endpoint};
-use millstream_proto::v1;
+use millstream_proto::{ErrorClass, v1};
 use serde::Serialize;
 
 use super::access::{key_of, table_of};
 use super::state::Edge;
+use crate::model::Failure;
 use crate::protocol::{Last, Problem, json};
 use crate::routes::{Route, RouteTable};
 
@@ -15,10 +17,15 @@ use crate::routes::{Route, RouteTable};
 #[derive(Clone, Copy)]
 enum Page {
     Health,
+    Ready,
+    PipelineReady,
     Routes,
 }
 
-const PAGES: [(Page, Endpoint); 2] = [
+/// What comes before a pipeline's name in the path that says whether it is ready.
+const READY_PREFIX: &str = "/-/readyz/";
+
+const PAGES: [(Page, Endpoint); 4] = [
     (
         Page::Health,
         Endpoint {
@@ -26,6 +33,24 @@ const PAGES: [(Page, Endpoint); 2] = [
             path: "/-/healthz",
             access: Access::Everybody,
             help: "`{\"status\":\"ok\"}` as long as the process answers.",
+        },
+    ),
+    (
+        Page::Ready,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "/-/readyz",
+            access: Access::Everybody,
+            help: "`{\"status\":\"ready\"}` once the head has said what is served; 503 before. For load balancers: which pipelines are ready is not asked here.",
+        },
+    ),
+    (
+        Page::PipelineReady,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "/-/readyz/{pipeline}",
+            access: Access::ApiKey,
+            help: "`{\"status\":\"ready\"}` when every deployment that the pipeline calls has a replica, or starts one at the first request; else 503 that names those that have none.",
         },
     ),
     (
@@ -55,22 +80,51 @@ pub(crate) fn takes(path: &str) -> bool {
 /// The problem to answer with.
 pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let path = head.uri.path();
+    let name = path.strip_prefix(READY_PREFIX).filter(|name| !name.is_empty());
+    let is_asked = |page: &Page, endpoint: &Endpoint| match page {
+        Page::PipelineReady => name.is_some(),
+        _ => endpoint.path == path,
+    };
     let (page, endpoint) =
-        PAGES.iter().find(|(_, endpoint)| endpoint.path == path).ok_or_else(|| no_page(path))?;
+        PAGES.iter().find(|(page, endpoint)| is_asked(page, endpoint)).ok_or_else(|| no_page(path))?;
     if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Problem::method_not_allowed(endpoint.methods));
     }
     match page {
-        Page::Health => Ok(json(&Health { status: "ok" })),
+        Page::Health => Ok(json(&Status { status: "ok" })),
+        Page::Ready => table_of(edge).map(|_| json(&Status { status: "ready" })),
+        Page::PipelineReady => pipeline_ready(edge, head, name.unwrap_or_default()),
         Page::Routes => routes_page(edge, head),
     }
 }
 
 fn no_page(path: &str) -> Problem {
-    let shown: String = path.chars().take(100).collect();
+    let paths: Vec<_> = PAGES.iter().map(|(_, endpoint)| format!("`{}`", endpoint.path)).collect();
     Problem::not_found(format!(
-        "there is no page `{shown}`; those of the ingress are `/-/healthz` and `/-/routes`"
+        "there is no page `{}`; those of the ingress are {}",
+        shown(path),
+        paths.join(", ")
     ))
+}
+
+/// As much of a client's text as belongs in an answer.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+fn pipeline_ready(edge: &Edge, head: &Parts, name: &str) -> Result<Response<Last>, Problem> {
+    let table = table_of(edge)?;
+    key_of(edge, &table.keys, &head.headers)?;
+    let route = name.parse().ok().and_then(|name: Name| table.by_name.get(&name));
+    let route = route.ok_or_else(|| Problem::not_found(format!("there is no pipeline `{}`", shown(name))))?;
+    let targets = route.variants[0].targets.iter();
+    let missing: Vec<_> =
+        targets.filter(|target| !target.can_answer()).map(|it| format!("`{}`", it.name())).collect();
+    if missing.is_empty() {
+        return Ok(json(&Status { status: "ready" }));
+    }
+    let message = format!("no replica is ready of {}", missing.join(", "));
+    Err(Failure::new(ErrorClass::Unavailable, message).into())
 }
 
 fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
@@ -80,7 +134,7 @@ fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
 }
 
 #[derive(Serialize)]
-struct Health {
+struct Status {
     status: &'static str,
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
+use millstream_pipelines::format_bytes;
 
 use crate::deadline::within;
-use crate::limits::RequestLimits;
 use crate::protocol::Problem;
 
 /// What is read and thrown away of a body that is not wanted: a client that is cut off while it writes may never read
@@ -17,6 +17,13 @@ const MAX_DISCARDED_BYTES: usize = 16 << 20;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
+/// What a body may take.
+pub(crate) struct Bounds {
+    pub(crate) max_bytes: usize,
+    /// To arrive.
+    pub(crate) time: Duration,
+}
+
 /// The whole body. One that came in one piece is not copied.
 ///
 /// # Errors
@@ -24,19 +31,16 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 /// do not come to an end, and what `take` says to bytes that have come.
 pub(crate) async fn read_body(
     mut body: Incoming,
-    limits: &RequestLimits,
+    Bounds { max_bytes, time }: Bounds,
     take: impl Fn(usize) -> Result<(), Problem>,
 ) -> Result<Bytes, Problem> {
-    let max_bytes = limits.max_body_bytes;
     let announced = body.size_hint().lower();
     let collected = if announced > max_bytes as u64 {
         Ok(Collected::TooLarge)
     } else {
-        match within(millstream_clock::now() + limits.body_time, pin!(collect(&mut body, max_bytes, &take)))
-            .await
-        {
+        match within(millstream_clock::now() + time, pin!(collect(&mut body, max_bytes, &take))).await {
             Ok(collected) => collected,
-            Err(_) => Err(too_slow(limits.body_time)),
+            Err(_) => Err(too_slow(time)),
         }
     };
     match collected {
@@ -108,7 +112,10 @@ async fn discard(mut body: Incoming) {
 }
 
 fn too_large(max_bytes: usize) -> Problem {
-    Problem::body_too_large(format!("the body has more than `{max_bytes}` bytes; send less in one request"))
+    let max = format_bytes(max_bytes as u64);
+    Problem::body_too_large(format!(
+        "the body is larger than `{max}`; send less in one request, or let the pipeline's file say a larger `max_body`"
+    ))
 }
 
 fn too_slow(body_time: Duration) -> Problem {

@@ -4,19 +4,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use http::request::Parts;
 use millstream_proto::RequestId;
 
+use super::request_log::{Ended, RequestLine};
 use super::state::Edge;
 use crate::keys::Slot;
 use crate::metrics::CLIENT_LEFT;
+use crate::protocol::Problem;
 use crate::routes::Pipeline;
 
 /// Counts a request's end and tells the log; a client that left before it did is 499. It goes with the answer: a stream
 /// ends with its last event. What the request holds of its key's concurrency is given back with it.
 pub(crate) struct RequestEnd {
     request_id: RequestId,
+    line: RequestLine,
     started: Instant,
     status: u16,
+    /// Why it has no answer.
+    problem: Option<Problem>,
     served: OnceLock<Served>,
     slot: OnceLock<Slot>,
     /// Bytes that it has taken of the ingress's budget.
@@ -34,11 +40,12 @@ enum Served {
 
 impl RequestEnd {
     /// A request that starts now.
-    pub(crate) fn new(request_id: RequestId, edge: Arc<Edge>) -> Self {
+    pub(crate) fn new(request_id: RequestId, head: &Parts, edge: Arc<Edge>) -> Self {
         let started = millstream_clock::now();
         let (served, slot) = (OnceLock::new(), OnceLock::new());
         let num_bytes = AtomicUsize::new(0);
-        Self { request_id, started, status: CLIENT_LEFT, served, slot, num_bytes, edge }
+        let (line, status) = (RequestLine::from(head), CLIENT_LEFT);
+        Self { request_id, line, started, status, problem: None, served, slot, num_bytes, edge }
     }
 
     /// The request's id.
@@ -86,6 +93,12 @@ impl RequestEnd {
         self.status = status.as_u16();
     }
 
+    /// It has no answer, or none to its end.
+    pub(crate) fn failed(&mut self, problem: Problem) {
+        self.answered(problem.status());
+        self.problem = Some(problem);
+    }
+
     /// Its stream has begun and has not come to its end: a client that leaves now is one that left.
     pub(crate) fn streams(&mut self) {
         self.status = CLIENT_LEFT;
@@ -95,13 +108,22 @@ impl RequestEnd {
 impl Drop for RequestEnd {
     fn drop(&mut self) {
         self.edge.bytes.give_back(*self.num_bytes.get_mut());
-        let elapsed = millstream_clock::now().saturating_duration_since(self.started);
-        match self.served.get() {
-            Some(Served::Pipeline(pipeline)) => pipeline.meter.ended(self.status, elapsed),
-            Some(Served::OwnPage) => {}
-            None => self.edge.unrouted.ended(self.status, elapsed),
-        }
-        let (request_id, status) = (&self.request_id, self.status);
-        tracing::debug!(%request_id, status, elapsed_ms = elapsed.as_millis(), "request ended");
+        let now = millstream_clock::now();
+        let elapsed = now.saturating_duration_since(self.started);
+        let pipeline = match self.served.get() {
+            Some(Served::Pipeline(pipeline)) => {
+                pipeline.meter.ended(self.status, elapsed);
+                Some(&**pipeline)
+            }
+            // Whoever asks it knows; probes ask all the time.
+            Some(Served::OwnPage) => return,
+            None => {
+                self.edge.unrouted.ended(self.status, elapsed);
+                None
+            }
+        };
+        let Self { request_id, line, status, problem, .. } = &*self;
+        let ended = Ended { request_id, line, status: *status, elapsed, pipeline, problem: problem.as_ref() };
+        self.edge.log.tell(&ended, now);
     }
 }

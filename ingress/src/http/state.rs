@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::byte_budget::ByteBudget;
+use super::request_log::RequestLog;
 use super::services::Services;
 use super::shadow::Shadows;
 use crate::execute::Guards;
@@ -31,6 +32,8 @@ pub(crate) struct Edge {
     pub guards: Arc<Guards>,
     /// Runs copies of requests.
     pub shadows: Shadows,
+    /// Told how requests end.
+    pub log: RequestLog,
     /// Counts requests that no pipeline takes.
     pub unrouted: RequestMeter,
 }

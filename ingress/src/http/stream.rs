@@ -134,10 +134,14 @@ impl PartStream {
 
     fn last(&mut self, result: Result<Value, Failure>) -> Last {
         let result = result.map_err(Problem::from);
+        let last = self.running.exchange.end(result.as_ref(), &self.running.request_id);
         if let Some(end) = &mut self.end {
-            end.answered(result.as_ref().map_or_else(Problem::status, |_| StatusCode::OK));
+            match result {
+                Ok(_) => end.answered(StatusCode::OK),
+                Err(problem) => end.failed(problem),
+            }
         }
-        self.running.exchange.end(result.as_ref(), &self.running.request_id)
+        last
     }
 }
 
@@ -157,7 +161,6 @@ impl Running {
 fn joined(result: Result<Result<Value, Failure>, tokio::task::JoinError>) -> Result<Value, Failure> {
     result.unwrap_or_else(|error| {
         tracing::error!(error = %error, "the task of a streaming request ended early");
-        let message = "the request ended by a fault of the server".to_owned();
-        Err(Failure { class: ErrorClass::Internal, message, retry_after_s: None })
+        Err(Failure::new(ErrorClass::Internal, "the request ended by a fault of the server"))
     })
 }

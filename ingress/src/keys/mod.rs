@@ -2,7 +2,7 @@
 //! snapshot that is looked up by the SHA-256 of what a client shows: no comparison touches the secret itself. What a key
 //! has used outlives tables.
 
-mod bucket;
+pub(crate) mod bucket;
 mod limits;
 
 use std::collections::HashMap;
@@ -119,7 +119,7 @@ impl Key {
         };
         self.account.meter.count(result);
         let retry_after_s = refused.err().map(limits::retry_after_s);
-        Err(Failure { class: millstream_proto::ErrorClass::RateLimited, message, retry_after_s })
+        Err(Failure { retry_after_s, ..Failure::new(millstream_proto::ErrorClass::RateLimited, message) })
     }
 }
 

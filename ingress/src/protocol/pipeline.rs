@@ -114,9 +114,11 @@ impl Exchange for PipelineExchange {
     }
 }
 
-/// 200 with a JSON body.
+/// 200 with a JSON body, which ends with a line end: it may be read on a terminal.
 pub(crate) fn json(value: &impl Serialize) -> Response<Last> {
-    let mut response = Response::new(to_json(value).into());
+    let mut bytes = to_json(value);
+    bytes.push(b'\n');
+    let mut response = Response::new(bytes.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

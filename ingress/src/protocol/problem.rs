@@ -7,7 +7,7 @@ use millstream_proto::{ErrorClass, RequestId};
 use serde::Serialize;
 
 use super::Last;
-use crate::model::Failure;
+use crate::model::{Failure, Origin};
 
 /// What a client is told to wait when nothing better is known.
 const DEFAULT_RETRY_AFTER_S: u32 = 1;
@@ -76,6 +76,8 @@ pub(crate) struct Problem {
     detail: String,
     errors: Vec<FieldFault>,
     retry_after_s: Option<u32>,
+    /// Where it came up, for the log alone.
+    origin: Option<Origin>,
     allow: Option<&'static str>,
     /// Whether the client is told how to show who it is.
     challenges: bool,
@@ -101,6 +103,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after_s: None,
+            origin: None,
             allow: None,
             challenges: false,
             ends_connection: false,
@@ -160,25 +163,29 @@ impl Problem {
 
     /// 503 while no route is known yet.
     pub(crate) fn starting() -> Self {
-        Self::from(Failure {
-            class: ErrorClass::Unavailable,
-            message: "this ingress is starting and has not heard of any pipeline yet".to_owned(),
-            retry_after_s: None,
-        })
+        let message = "this ingress is starting and has not heard of any pipeline yet";
+        Self::from(Failure::new(ErrorClass::Unavailable, message))
     }
 
     /// 503 while requests hold as much memory as they may.
     pub(crate) fn out_of_memory() -> Self {
-        Self::from(Failure {
-            class: ErrorClass::Overloaded,
-            message: "the requests under way hold as much memory as they may".to_owned(),
-            retry_after_s: Some(1),
-        })
+        let message = "the requests under way hold as much memory as they may";
+        Self::from(Failure::new(ErrorClass::Overloaded, message))
     }
 
     /// The status.
     pub(crate) fn status(&self) -> StatusCode {
         self.kind.status
+    }
+
+    /// Its name among [`KINDS`].
+    pub(crate) fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    /// The stage and the replica where it came up.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// What is wrong, for the client.
@@ -201,7 +208,9 @@ impl Problem {
 
     /// The document as an answer.
     pub(crate) fn document(&self, request_id: &RequestId) -> Response<Last> {
-        let mut response = Response::new(self.to_json(request_id).into());
+        let mut bytes = self.to_json(request_id);
+        bytes.push(b'\n');
+        let mut response = Response::new(bytes.into());
         *response.status_mut() = self.kind.status;
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, kind);
@@ -242,7 +251,7 @@ impl From<Failure> for Problem {
         let kind = kind_of(failure.class);
         let waits = matches!(kind.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let retry_after_s = waits.then(|| failure.retry_after_s.unwrap_or(DEFAULT_RETRY_AFTER_S));
-        Self { retry_after_s, ..Self::new(kind, failure.message) }
+        Self { retry_after_s, origin: failure.origin, ..Self::new(kind, failure.message) }
     }
 }
 
@@ -251,7 +260,7 @@ mod tests {
     use super::*;
 
     fn failure(class: ErrorClass) -> Failure {
-        Failure { class, message: "x".to_owned(), retry_after_s: Some(7) }
+        Failure { retry_after_s: Some(7), ..Failure::new(class, "x") }
     }
 
     #[test]

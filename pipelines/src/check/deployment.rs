@@ -28,12 +28,12 @@ const TASKS: [(&str, Task); 6] = [
     ("custom", Task::Custom),
 ];
 
-const ENGINES: [(&str, EngineKind); 6] = [
+/// Those that a file may name. [`EngineKind::Process`] comes with a version that can run it.
+const ENGINES: [(&str, EngineKind); 5] = [
     ("auto", EngineKind::Auto),
     ("onnx", EngineKind::Onnx),
     ("candle", EngineKind::Candle),
     ("generator", EngineKind::Generator),
-    ("process", EngineKind::Process),
     ("echo", EngineKind::Echo),
 ];
 
@@ -51,7 +51,7 @@ pub(super) fn deployment(
     let (device, demand) = demand::demand(&mut table, engine, faults);
     let batch = batch::batch(&mut table, faults);
     let lanes = table.int("lanes", 1..=MAX_LANES, faults);
-    let autoscaling = scaling::autoscaling(&mut table, faults);
+    let autoscaling = scaling::replicas(&mut table, faults);
     let limits = limits::limits(&mut table, engine, &batch, faults);
     let echo = echo(&mut table, engine, faults);
     let signature = signature(&mut table, task, faults);
@@ -73,14 +73,7 @@ pub(super) fn deployment(
 }
 
 fn engine(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> EngineKind {
-    let engine = table.word("engine", &ENGINES, faults).unwrap_or(EngineKind::Auto);
-    if engine == EngineKind::Process
-        && let Some((_, raw)) = table.raw("engine")
-    {
-        let message = format!("{} is `process`, which this version cannot run yet", table.label("engine"));
-        faults.push(raw.span.clone(), message, "use `auto`, `onnx`, `candle`, `generator` or `echo`");
-    }
-    engine
+    table.word("engine", &ENGINES, faults).unwrap_or(EngineKind::Auto)
 }
 
 /// The task; required but for engines that do whatever they do.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::limits::{MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
+use super::limits::{MAX_BODY_BOUNDS, MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use super::stage::{self, Deployments};
 use super::{MAX_ENTRIES, deployment, request, value};
 use crate::expr::{Expression, Scope};
@@ -19,6 +19,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
     let name = name(&mut table, faults);
     let route = route(&mut table, faults);
     let timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
+    let max_body = table.bytes("max_body", MAX_BODY_BOUNDS, faults);
     let request = request::schema(section(&mut table, "request", faults), faults);
     let deployments =
         Deployments { signatures: signatures.clone(), ..deployments(&mut table, &name, faults) };
@@ -40,6 +41,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
         deployments: deployments.specs,
         targets: stages.targets,
         timeout,
+        max_body,
         placement,
         stages: stages.plans,
         response: Response::Fields(response),

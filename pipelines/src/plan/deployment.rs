@@ -29,6 +29,7 @@ impl Plan {
             deployments: BTreeMap::new(),
             targets: vec![FullName { pipeline: pipeline.clone(), deployment: spec.name.clone() }],
             timeout: None,
+            max_body: None,
             placement: Placement::default(),
             stages: vec![stage],
             response: Response::Stage(0),

@@ -15,8 +15,8 @@ mod units;
 
 pub(crate) use suggest::{closest, did_you_mean};
 pub(crate) use table::Reader;
-pub use units::parse_duration;
-pub(crate) use units::{format_bytes, format_duration, parse_bytes, parse_quoted_duration};
+pub use units::{format_bytes, parse_duration};
+pub(crate) use units::{format_duration, parse_bytes, parse_quoted_duration};
 
 /// Largest pipeline file, in bytes.
 pub(crate) const MAX_FILE_BYTES: usize = 1024 * 1024;

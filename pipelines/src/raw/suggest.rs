@@ -4,18 +4,33 @@
 const MAX_COMPARED: usize = 64;
 
 /// The candidate that is most like `text`, when one is near enough to be what was meant.
-pub(crate) fn closest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str, IntoIter: Clone>,
+) -> Option<&'a str> {
+    let candidates = candidates.into_iter();
+    if let Some(whole) = abbreviated(text, candidates.clone()) {
+        return Some(whole);
+    }
     let limit = (text.chars().count() / 3).clamp(1, 4);
     candidates
-        .into_iter()
         .map(|candidate| (distance(text, candidate), candidate))
         .filter(|&(distance, _)| distance <= limit)
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, candidate)| candidate)
 }
 
+/// The only candidate that begins with the text as a word of its own: `min` is short for `min_replicas`.
+fn abbreviated<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut longer = candidates.filter(|it| it.strip_prefix(text).is_some_and(|rest| rest.starts_with('_')));
+    longer.next().filter(|_| longer.next().is_none() && !text.is_empty())
+}
+
 /// Help for an unknown name: the one that was probably meant, or all there are.
-pub(crate) fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
+pub(crate) fn did_you_mean<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str, IntoIter: Clone> + Clone,
+) -> String {
     if let Some(candidate) = closest(text, candidates.clone()) {
         return format!("did you mean `{candidate}`?");
     }
@@ -59,7 +74,9 @@ mod tests {
         let keys = ["max_size", "max_wait", "preferred_sizes"];
         assert_eq!(closest("max_szie", keys), Some("max_size"));
         assert_eq!(closest("maxsize", keys), Some("max_size"));
+        assert_eq!(closest("preferred", keys), Some("preferred_sizes"));
         assert_eq!(closest("color", keys), None);
+        assert_eq!(closest("max", keys), None, "there are two");
         assert_eq!(did_you_mean("x", ["embedder"]), "there is only `embedder`");
         assert_eq!(did_you_mean("embeder", ["embedder"]), "did you mean `embedder`?");
         assert_eq!(closest(&"a".repeat(10_000), keys), None);

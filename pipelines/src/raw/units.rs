@@ -82,7 +82,8 @@ pub(crate) fn format_duration(duration: Duration) -> String {
 
 /// A size as it is written in files, rounded up to one decimal of its unit.
 #[expect(clippy::cast_precision_loss, reason = "for messages")]
-pub(crate) fn format_bytes(bytes: u64) -> String {
+#[must_use]
+pub fn format_bytes(bytes: u64) -> String {
     let (unit, factor) =
         SIZE_UNITS[..5].iter().rev().find(|(_, f)| bytes as f64 >= *f).unwrap_or(&SIZE_UNITS[0]);
     let tenths = (bytes as f64 / factor * 10.0).ceil() / 10.0;

@@ -89,6 +89,7 @@ fn plan(stages: Vec<StagePlan>, response: Vec<(Arc<str>, Expression)>) -> Plan {
         deployments: BTreeMap::new(),
         targets: vec!["test/echo".parse().unwrap()],
         timeout: None,
+        max_body: None,
         placement: crate::Placement::default(),
         request: crate::request::Schema::default(),
         stages,

@@ -131,6 +131,7 @@ fn the_documentation_lists_every_command_and_flag() {
 
 #[test]
 fn the_documentation_lists_every_exit_code() {
-    let rows = CODES.map(|(code, meaning)| [code.to_string(), meaning.to_owned()]);
-    written("cli.md", "exit codes", &table(["code", "meaning"], rows));
+    let name = |name: &str| if name.is_empty() { String::new() } else { format!("`{name}`") };
+    let rows = CODES.map(|(code, json, meaning)| [code.to_string(), name(json), meaning.to_owned()]);
+    written("cli.md", "exit codes", &table(["code", "`error.code`", "meaning"], rows));
 }

@@ -21,7 +21,7 @@ use crate::{progress, style};
 /// Flags of `cluster deploy`.
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// Pipeline files.
+    /// Pipeline files; a folder stands for its `.toml` files, `-` for standard input.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Return once the cluster has stored the pipelines, before they are ready.
@@ -35,7 +35,8 @@ pub(crate) struct DeployArgs {
     canary: Option<u16>,
     /// Give the new revision copies of this part of the requests, whose answers nobody sees but which are compared,
     /// until `cluster rollout promote` or `abort`; of all requests when no percentage is given.
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, num_args = 0..=1, default_missing_value = "100%")]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, num_args = 0..=1, require_equals = true,
+        default_missing_value = "100%")]
     shadow: Option<u16>,
     /// Print what would start, stop and change, and change nothing.
     #[arg(long, conflicts_with = "no_wait")]

@@ -18,7 +18,7 @@ use crate::style;
 /// Flags of `cluster validate`.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
-    /// Pipeline files.
+    /// Pipeline files; a folder stands for its `.toml` files, `-` for standard input.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }
@@ -37,9 +37,9 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs) -> Result<(), Fail
 }
 
 fn line(file: &PipelineFile) -> String {
-    let (stages, deployments) = (file.plan.targets().len(), file.plan.deployments().len());
+    let (used, deployments) = (file.plan.targets().len(), file.plan.deployments().len());
     format!(
-        "{} {}: pipeline `{}`, {deployments} deployment{}, {stages} called",
+        "{} {}: pipeline `{}`, {deployments} deployment{}, {used} used by stages",
         style::good("ok"),
         file.file.file_name,
         file.plan.name(),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::{MethodRouter, get};
-use millstream_head::{MetricsPage, own_origin_only};
+use millstream_head::{MetricsPage, own_origin_only, problem};
 use millstream_listen::{ConnectionLimits, Server};
 use millstream_proto::endpoint::{Access, Endpoint};
 use tokio::net::TcpListener;
@@ -56,8 +56,9 @@ fn routes(metrics: MetricsPage) -> [(Endpoint, MethodRouter); 2] {
 }
 
 fn router(metrics: MetricsPage) -> Router {
-    let nothing =
-        async || (StatusCode::NOT_FOUND, "there is nothing at this address; try /metrics or /healthz\n");
+    let nothing = async || {
+        problem(StatusCode::NOT_FOUND, "there is nothing at this address; try `/metrics` or `/healthz`")
+    };
     let add = |router: Router, (endpoint, handler): (Endpoint, _)| router.route(endpoint.path, handler);
     routes(metrics).into_iter().fold(Router::new(), add).fallback(nothing)
 }

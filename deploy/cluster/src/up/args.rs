@@ -44,6 +44,10 @@ pub(crate) struct UpArgs {
     /// Refuse requests without an API key (`cluster key create`) at this process's ingress.
     #[arg(long)]
     pub(crate) require_api_key: bool,
+    /// Log each request of this process's ingress on stderr, whatever --log says; --log-format json makes a JSON object of each.
+    /// Without it those that the server failed are logged.
+    #[arg(long)]
+    pub(crate) access_log: bool,
 }
 
 /// An address to listen on: HOST:PORT, where HOST may be a name of this machine, or a port alone, which means this machine and no

@@ -6,15 +6,16 @@ mod series;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
-use axum::{Json, Router};
 use millstream_proto::endpoint::{Access, Endpoint};
+use serde::Serialize;
 
-use self::own_site::{own_host_only, own_origin_only, problem, problem_with, text};
+use self::own_site::{json_page, own_host_only, own_origin_only, problem, problem_with, text};
 use super::auth::{AdminToken, TOKEN_HINT};
 use crate::control::Error;
 use crate::host::Host;
@@ -94,10 +95,15 @@ fn failed(error: &Error) -> Response {
     problem(status, &error.to_string())
 }
 
+/// A page of JSON.
+fn page(document: &impl Serialize) -> Response {
+    json_page(StatusCode::OK, "application/json", document)
+}
+
 async fn status(State(site): State<Arc<Site>>) -> Response {
     let shown = async { Ok::<_, Error>(site.leadership.term()?.snapshot().await?) };
     match shown.await {
-        Ok(shown) => Json(shown.status()).into_response(),
+        Ok(shown) => page(&shown.status()),
         Err(error) => failed(&error),
     }
 }
@@ -111,9 +117,7 @@ async fn history(
     };
     let history = &site.host.history;
     match series::Query::parse(&parameters) {
-        Ok(query) => {
-            Json(series::answer(&history.rings.lock(), &query, history.started_unix_ms)).into_response()
-        }
+        Ok(query) => page(&series::answer(&history.rings.lock(), &query, history.started_unix_ms)),
         Err(faults) => {
             problem_with(StatusCode::BAD_REQUEST, "parameters are at fault; see `errors`", &faults)
         }

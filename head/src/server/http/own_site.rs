@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use millstream_connect::{is_own_host, is_own_origin};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// The router without requests to another host than the listener that is bound to `bound`: a page of another site may have
@@ -54,24 +55,53 @@ pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str
     headers.get(name)?.to_str().ok()
 }
 
-/// An error as `application/problem+json`.
-pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
-    problem_of(status, &document(status, detail))
+/// An error as `application/problem+json`, in the form that the ingress's have.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Value>,
+}
+
+/// An error.
+pub fn problem(status: StatusCode, detail: &str) -> Response {
+    problem_with(status, detail, &[])
 }
 
 /// An error with all faults of the request: the parameter and what is wrong with it.
 pub(super) fn problem_with(status: StatusCode, detail: &str, faults: &[(String, String)]) -> Response {
-    let mut document = document(status, detail);
-    document["errors"] =
-        faults.iter().map(|(path, message)| json!({ "path": path, "message": message })).collect();
-    problem_of(status, &document)
+    let problem = Problem {
+        r#type: format!("urn:millstream:problem:{}", kind_of(status)),
+        title: status.canonical_reason().unwrap_or("error"),
+        status: status.as_u16(),
+        detail,
+        errors: faults.iter().map(|(path, message)| json!({ "path": path, "message": message })).collect(),
+    };
+    json_page(status, "application/problem+json", &problem)
 }
 
-fn document(status: StatusCode, detail: &str) -> Value {
-    let title = status.canonical_reason().unwrap_or("error");
-    json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail })
+/// The kind of a problem with that status; the ingress's problems with it have the same.
+fn kind_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "malformed",
+        401 => "unauthorized",
+        403 => "forbidden",
+        404 => "not-found",
+        409 => "conflict",
+        422 => "invalid",
+        503 => "unavailable",
+        504 => "deadline-exceeded",
+        _ => "internal",
+    }
 }
 
-fn problem_of(status: StatusCode, document: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], document.to_string()).into_response()
+/// A JSON document, which ends with a line end: it may be read on a terminal.
+pub(super) fn json_page(status: StatusCode, kind: &'static str, document: &impl Serialize) -> Response {
+    match serde_json::to_string(document) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, kind)], text + "\n").into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }

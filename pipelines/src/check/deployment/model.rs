@@ -18,6 +18,11 @@ pub(super) fn parse(text: &str) -> Result<ModelRef, &'static str> {
     if let Some(rest) = text.strip_prefix("hf:") {
         return hub(rest).ok_or("write `hf:org/repo@revision`; without a revision it is `main`");
     }
+    if text.starts_with(['/', '.', '~'])
+        || ["onnx", "safetensors", "gguf"].iter().any(|end| text.ends_with(end))
+    {
+        return Err("write `file:` before a path: `\"file:models/x.onnx\"`");
+    }
     if let Some((name, alias)) = text.split_once('@') {
         let usable = is_word(name) && is_word(alias);
         return usable.then(|| ModelRef::Alias { name: name.into(), alias: alias.into() }).ok_or(FORMS);
@@ -81,6 +86,8 @@ mod tests {
             "hf:a/b/c",
             "file:",
             "../x",
+            "./m/iris.onnx",
+            "iris.onnx",
             "é",
             "file:a\u{0}",
         ] {

@@ -1,4 +1,4 @@
-//! `autoscaling`: a table, or `"auto"`.
+//! `autoscaling`: a table, or `"auto"`; or `replicas`, a fixed number.
 
 use std::time::Duration;
 
@@ -44,8 +44,22 @@ impl Autoscaling {
     }
 }
 
-/// Reads the key; without it there is one replica.
-pub(super) fn autoscaling(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Autoscaling {
+/// Reads whichever of the keys is there; without any there is one replica.
+pub(super) fn replicas(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Autoscaling {
+    let scales = table.raw(KEY).is_some();
+    let autoscaling = autoscaling(table, faults);
+    let Some((name, _)) = table.raw("replicas") else { return autoscaling };
+    if scales {
+        let message = format!("{} is given beside `autoscaling`", table.label("replicas"));
+        let help = "keep one of them: `replicas` is a fixed number, `autoscaling` bounds one that changes";
+        faults.push(name.span.clone(), message, help);
+    }
+    let Some(replicas) = table.int("replicas", 1..=MAX_REPLICAS, faults) else { return autoscaling };
+    Autoscaling { min_replicas: replicas, max_replicas: replicas, ..autoscaling }
+}
+
+/// Reads `autoscaling`; without it there is one replica.
+fn autoscaling(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Autoscaling {
     let defaults = Autoscaling::default();
     let Some((_, raw)) = table.raw("autoscaling") else { return defaults };
     if let RawValue::Text(text) = &raw.value {

@@ -59,7 +59,7 @@ pub(crate) fn run(global: &Global, args: &AutoscalingArgs) -> Result<(), Failure
     let output = Output::of(global);
     let mut faults = Vec::new();
     let trace = read(&args.trace, MAX_TRACE_BYTES, Trace::parse, &mut faults)?;
-    let Some(trace) = trace else { return Err(refused(&faults, output)) };
+    let Some(trace) = trace else { return Err(refused(&faults)) };
     let jobs = autoscaling::jobs(&trace, &args.service_time)
         .map_err(|error| Failure::usage(format!("--service-time: {error}")))?;
     let policy = match args.policy {

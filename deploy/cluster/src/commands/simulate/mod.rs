@@ -12,7 +12,6 @@ use serde_json::json;
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::input;
-use crate::output::Output;
 
 /// Flags of `cluster simulate`.
 #[derive(Debug, Args)]
@@ -57,12 +56,7 @@ fn read<T>(
 }
 
 /// Says all faults of the files.
-fn refused(faults: &[CsvFault], output: Output) -> Failure {
-    if output == Output::Json
-        && let Err(failure) = output.text(&json!({"valid": false, "faults": faults}).to_string())
-    {
-        return failure;
-    }
+fn refused(faults: &[CsvFault]) -> Failure {
     let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
-    Failure::invalid(lines.join("\n"))
+    Failure::invalid(lines.join("\n")).with("faults", json!(faults))
 }

@@ -60,7 +60,7 @@ pub(super) fn run(global: &Global, args: &PlacementArgs) -> Result<(), Failure> 
     let mut faults = Vec::new();
     let nodes = read(&args.nodes, MAX_FILE_BYTES, Nodes::parse, &mut faults)?;
     let tasks = read(&args.tasks, MAX_FILE_BYTES, Tasks::parse, &mut faults)?;
-    let (Some(nodes), Some(tasks)) = (nodes, tasks) else { return Err(refused(&faults, Output::of(global))) };
+    let (Some(nodes), Some(tasks)) = (nodes, tasks) else { return Err(refused(&faults)) };
     let policy = match args.policy {
         PolicyName::Fragmentation => Policy::Fragmentation,
         PolicyName::BestFit => Policy::BestFit,
