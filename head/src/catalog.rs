@@ -55,8 +55,8 @@ pub(crate) struct Catalog {
 /// How deployed texts are to take over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Takeover {
-    /// How requests come to them.
-    pub(crate) mode: Mode,
+    /// How requests come to them; as their files say where that is not asked for.
+    pub(crate) mode: Option<Mode>,
     /// Only when this revision is the wanted one.
     pub(crate) expected: Option<u64>,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Stored {
 #[cfg(test)]
 impl Takeover {
     /// As `cluster deploy` without flags.
-    pub(crate) const ROLLING: Self = Self { mode: Mode::Rolling, expected: None };
+    pub(crate) const ROLLING: Self = Self { mode: Some(Mode::Rolling), expected: None };
 }
 
 /// What the next change must know.
@@ -137,11 +137,11 @@ impl Catalog {
     }
 
     /// Deletes a pipeline.
-    pub(crate) async fn delete(&self, name: &Name, note: impl FnOnce(&())) -> Result<(), Error> {
+    pub(crate) async fn delete(&self, name: &Name, now_ms: u64, note: impl FnOnce(&())) -> Result<(), Error> {
         let delete = |desired: &Desired| {
             change::delete(desired, name)?;
             let mut desired = desired.clone();
-            desired.remove(name);
+            desired.remove(name, now_ms);
             Ok(((), desired))
         };
         self.change(delete, note).await.map(drop)

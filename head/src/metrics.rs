@@ -164,11 +164,12 @@ const ROLLOUT_PHASES: [(Option<RolloutPhase>, &str); 5] = [
     (Some(RolloutPhase::Watching), "watching"),
 ];
 
-const NODE_STATES: [(NodeState, &str); 4] = [
+const NODE_STATES: [(NodeState, &str); 5] = [
     (NodeState::Ready, "ready"),
     (NodeState::Cordoned, "cordoned"),
     (NodeState::Draining, "draining"),
-    (NodeState::Lost, "lost"),
+    (NodeState::Left, "left"),
+    (NodeState::Unreachable, "unreachable"),
 ];
 
 /// Sets every gauge of the head.

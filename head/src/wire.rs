@@ -205,7 +205,11 @@ pub(crate) fn counted(report: &v1::LoadReport) -> Counted {
     for report in &report.pipelines {
         let Ok(name) = report.pipeline.parse::<Name>() else { continue };
         for counts in &report.outcomes {
-            counted.entry((name.clone(), counts.revision)).or_default().requests = outcomes(counts);
+            let tally = counted.entry((name.clone(), counts.revision)).or_default();
+            tally.requests = outcomes(counts);
+            for &v1::DurationCount { bucket, count } in &counts.durations {
+                tally.durations.count(usize::try_from(bucket).unwrap_or(usize::MAX), count);
+            }
         }
         if let Some(shadow) = &report.shadow {
             let v1::ShadowOutcomes { revision, compared, different, failed } = *shadow;

@@ -85,7 +85,7 @@ async fn a_killed_worker_leaves_the_routes_and_is_replaced_elsewhere() {
     first.kill();
     ingress.until_routed("p", &[&b.replica_id]).await;
     let status = control.status().await;
-    assert_eq!(status.nodes[0].state, NodeState::Lost);
+    assert_eq!(status.nodes[0].state, NodeState::Unreachable);
     assert_eq!(status.pipelines[0].state, PipelineState::Degraded);
 
     let c = second.serve_next().await;

@@ -11,6 +11,7 @@ mod limits;
 mod order;
 mod pipeline;
 mod request;
+mod rollout;
 mod stage;
 mod value;
 

@@ -29,5 +29,5 @@ pub use request_error::{FieldFault, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall, StageFailure};
 pub use spec::{
     Autoscaling, Batch, Cache, CacheScope, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand,
-    Hedge, Limits, ModelRef, Placement, Task, TensorType,
+    Hedge, Limits, ModelRef, Placement, Rollout, Task, TensorType, TrafficStep,
 };

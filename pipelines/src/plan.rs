@@ -9,7 +9,7 @@ use millstream_values::{Map, Value};
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
 use crate::request::Schema;
-use crate::{Cache, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError, Task};
+use crate::{Cache, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError, Rollout, Task};
 
 mod breaking;
 mod deployment;
@@ -42,6 +42,7 @@ pub(crate) struct PlanParts {
     /// Most bytes of a request's body.
     pub(crate) max_body: Option<u64>,
     pub(crate) placement: Placement,
+    pub(crate) rollout: Rollout,
     /// A stage's place in this list is its index everywhere.
     pub(crate) stages: Vec<StagePlan>,
     pub(crate) response: Response,
@@ -214,6 +215,12 @@ impl Plan {
     #[must_use]
     pub fn placement(&self) -> Placement {
         self.parts.placement
+    }
+
+    /// How a revision with this plan takes over.
+    #[must_use]
+    pub fn rollout(&self) -> &Rollout {
+        &self.parts.rollout
     }
 
     /// The stages whose answers are kept for later requests; [`crate::StageCall::cache`] indexes it.

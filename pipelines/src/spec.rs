@@ -2,6 +2,7 @@
 //! The head places by it, the worker starts by it; it travels between them as JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use millstream_values::DType;
@@ -122,6 +123,18 @@ pub enum ModelRef {
     },
 }
 
+impl fmt::Display for ModelRef {
+    /// As a file names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alias { name, alias } => write!(f, "{name}@{alias}"),
+            Self::Version { name, version } => write!(f, "{name}:{version}"),
+            Self::Hub { repo, revision } => write!(f, "hf:{repo}@{revision}"),
+            Self::File { path } => write!(f, "file:{path}"),
+        }
+    }
+}
+
 /// Where numbers are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -170,6 +183,24 @@ pub enum GpuDemand {
 pub struct Placement {
     /// Whether the first replicas of all its deployments start together or not at all.
     pub all_or_nothing: bool,
+}
+
+/// How a new revision of a pipeline takes over from the one that serves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Parts of the requests, each larger than the one before, the last one all; empty for a trial and then all.
+    pub steps: Vec<TrafficStep>,
+    /// A new revision is taken back when 95% of its requests take longer and those of the old one do not; `None` for no bound.
+    pub max_p95: Option<Duration>,
+}
+
+/// A part of the requests that a new revision gets for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficStep {
+    /// Thousandths of the requests, 1 to 1000.
+    pub permille: u16,
+    /// How long, unless it is all of them.
+    pub hold: Duration,
 }
 
 /// How calls run together.

@@ -47,7 +47,7 @@ fn a_killed_worker_fails_no_call() -> Result<()> {
     eventually("the head sees that the node is lost", || {
         let status = cluster.status();
         let lost = status["nodes"].as_array()?.iter().find(|node| node["name"] == "left")?;
-        (lost["state"] == "lost").then_some(())
+        (lost["state"] == "unreachable").then_some(())
     });
     Ok(())
 }

@@ -25,3 +25,4 @@ mod rollouts;
 mod serve;
 mod signatures;
 mod silent_head;
+mod steps;

@@ -7,6 +7,7 @@ use crate::commands::completions::CompletionsArgs;
 use crate::commands::defrag::DefragArgs;
 use crate::commands::delete::DeleteArgs;
 use crate::commands::deploy::DeployArgs;
+use crate::commands::diff::DiffArgs;
 use crate::commands::down::DownArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::get::GetArgs;
@@ -48,7 +49,9 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Print a pipeline's file as it was deployed.
     Get(GetArgs),
-    /// Remove pipelines.
+    /// Show what of pipeline files is other than what is deployed, and what deploying them would do.
+    Diff(DiffArgs),
+    /// Remove pipelines; `rollout undo` brings one back within an hour.
     Delete(DeleteArgs),
     /// Show pipelines, replicas and nodes, or one of them.
     #[command(visible_aliases = ["list", "ps", "describe"])]

@@ -17,6 +17,7 @@ mod exit;
 mod global;
 mod input;
 mod join_token;
+mod local_time;
 mod logging;
 mod output;
 mod pipeline_file;
@@ -24,8 +25,10 @@ mod progress;
 mod random;
 mod served;
 mod style;
+mod table;
 mod token;
 mod up;
+mod words;
 
 use std::process::ExitCode;
 
@@ -84,6 +87,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Deploy(args) => commands::deploy::run(&global, &args).await,
             Command::Validate(args) => commands::validate::run(&global, &args).await,
             Command::Get(args) => commands::get::run(&global, &args).await,
+            Command::Diff(args) => commands::diff::run(&global, &args).await,
             Command::Delete(args) => commands::delete::run(&global, &args).await,
             Command::Node(args) => commands::node::run(&global, &args).await,
             Command::Status(args) => commands::status::run(&global, &args).await,

@@ -4,7 +4,7 @@
 //! A reader that has left, as in `cluster status | head -1`, has what it wanted: the command then ends without a word.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use millstream_pipelines::{Color, Faults};
@@ -13,9 +13,6 @@ use serde::Serialize;
 use crate::exit::{Cause, Failure, count_of};
 use crate::global::Global;
 use crate::style;
-
-/// Clears the screen and goes to its first line.
-const CLEAR_SCREEN: &str = "\x1b[2J\x1b[H";
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,23 +34,18 @@ impl Output {
         self.text(&self.form(json, text)?)
     }
 
-    /// Writes a result that changes, over the one before where a person watches.
-    pub(crate) fn show_again(
-        self,
-        json: &impl Serialize,
-        text: impl FnOnce() -> String,
-    ) -> Result<(), Failure> {
-        let result = self.form(json, text)?;
-        match self {
-            Self::Text if io::stdout().is_terminal() => self.text(&format!("{CLEAR_SCREEN}{result}")),
-            _ => self.text(&result),
-        }
-    }
-
     /// Writes a text that is the same in either form.
     #[expect(clippy::unused_self, reason = "whoever writes to stdout needs an output")]
     pub(crate) fn text(self, text: &str) -> Result<(), Failure> {
         write(&mut io::stdout().lock(), text)
+    }
+
+    /// Writes as it stands, without a line end: what steers a terminal.
+    #[expect(clippy::unused_self, reason = "whoever writes to stdout needs an output")]
+    pub(crate) fn raw(self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        written.map_err(|_| Failure::nobody_reads())
     }
 
     /// Tells why the command failed; returns the process's exit code.

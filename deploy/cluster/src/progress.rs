@@ -301,7 +301,7 @@ fn describe(replica: &ReplicaStatus) -> String {
 #[cfg(test)]
 mod tests {
     use millstream_proto::ReplicaId;
-    use millstream_proto::status::IngressStatus;
+    use millstream_proto::status::{BoundsStatus, IngressStatus, TrafficStatus};
 
     use super::*;
 
@@ -320,6 +320,8 @@ mod tests {
                 serving_revision,
                 state,
                 mismatch: None,
+                traffic: TrafficStatus::default(),
+                deployed_at_ms: 0,
                 rollout: None,
                 verdicts: vec![],
                 deployments: vec![DeploymentStatus {
@@ -333,8 +335,8 @@ mod tests {
                     queued: 0,
                     replicas: vec![],
                     pending: vec!["node `a`: 2 GPUs wanted, 0 there".into()],
-                    min_replicas: 1,
-                    max_replicas: 1,
+                    bounds: BoundsStatus::default(),
+                    model: None,
                 }],
             }],
         }
@@ -385,6 +387,8 @@ mod tests {
             error: String::new(),
             pid: 1,
             restarts: 0,
+            last_error: String::new(),
+            age_ms: 0,
             ongoing: 0,
         };
         let shown = |status: &ClusterStatus| -> Vec<String> {

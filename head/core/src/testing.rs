@@ -62,5 +62,6 @@ pub(crate) fn compiled(pipeline: &str, specs: impl IntoIterator<Item = Deploymen
         deployments: specs.into_iter().map(|spec| (spec.name.clone(), Arc::new(spec))).collect(),
         uses: [].into(),
         all_or_nothing: false,
+        rollout: millstream_pipelines::Rollout::default(),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millstream_core::desired::{self, Desired, Outcome, Verdict};
 use millstream_core::model::{Command, Observation, Registration, RouteTable, SessionId};
-use millstream_core::present::explain::Subject;
+use millstream_core::present::explain::{self, Subject};
 use millstream_core::reconcile::{Effect, Event, Reconciler};
 use millstream_core::rollout::{self, ChangeKind};
 use millstream_pipelines::Name;
@@ -221,6 +221,12 @@ impl ReconcilerActor {
         now: Duration,
     ) {
         let (kind, version) = (event.kind(), state.reconciler.version());
+        if let Event::Observed(observation) = &event
+            && let Some((subject, decision)) =
+                explain::event_of_observation(observation, state.reconciler.state())
+        {
+            self.record(subject, decision);
+        }
         let start = clock::instant();
         let effects = state.reconciler.handle(event, now);
         metrics::reconciler_took(kind, clock::since(start));
@@ -302,7 +308,10 @@ impl ReconcilerActor {
                 return;
             }
             Command::Rollout(change) => {
-                let is_end = matches!(change.kind, ChangeKind::Complete | ChangeKind::RollBack { .. });
+                let is_end = matches!(
+                    change.kind,
+                    ChangeKind::Complete | ChangeKind::RollBack { .. } | ChangeKind::Advance(_)
+                );
                 if is_end && state.concluding.insert(change.pipeline.clone()) {
                     tokio::spawn(conclude(Arc::clone(&self.context), myself.clone(), change.clone()));
                 }
@@ -348,6 +357,9 @@ async fn conclude(context: Arc<TermContext>, reconciler: ActorRef<ReconcilerMsg>
             ChangeKind::RollBack { reason } => {
                 let verdict = Verdict { outcome: Outcome::RolledBack, reason: reason.clone(), at_ms };
                 desired::rollout::go_back(desired, &pipeline, revision, baseline, verdict);
+            }
+            ChangeKind::Advance(permille) => {
+                desired::rollout::advance(desired, &pipeline, revision, *permille);
             }
             _ => desired::rollout::complete(desired, &pipeline, revision),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream_core::desired::scale::ScaleOverride;
 use millstream_core::desired::{
-    ApiKey, Compiled, Desired, Keys, Pipeline, Revision, StoredRevision, StoredRollout, Verdict,
+    ApiKey, Compiled, Deleted, Desired, Keys, Pipeline, Revision, StoredRevision, StoredRollout, Verdict,
 };
 use millstream_pipelines::{FullName, Name};
 use serde::{Deserialize, Serialize};
@@ -43,17 +43,32 @@ struct StoredHead {
     rollout: Option<StoredRollout>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     verdicts: BTreeMap<u64, Verdict>,
+    /// Of a deleted one: what was to serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<StoredRevision>,
+    /// Of a deleted one: when it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deleted_at_ms: Option<u64>,
 }
 
 impl StoredHead {
     fn of(pipeline: &Pipeline) -> Self {
         let Pipeline { newest, wanted, rollout, verdicts, .. } = pipeline;
         let verdicts = verdicts.clone();
-        Self { newest: *newest, deleted: false, wanted: Some(*wanted), rollout: *rollout, verdicts }
+        let (newest, wanted, rollout) = (*newest, Some(*wanted), *rollout);
+        Self { newest, deleted: false, wanted, rollout, verdicts, last: None, deleted_at_ms: None }
     }
 
-    fn deleted(newest: u64) -> Self {
-        Self { newest, deleted: true, wanted: None, rollout: None, verdicts: BTreeMap::new() }
+    fn deleted(Deleted { newest, last, at_ms }: &Deleted) -> Self {
+        Self {
+            newest: *newest,
+            deleted: true,
+            wanted: None,
+            rollout: None,
+            verdicts: BTreeMap::new(),
+            last: last.clone(),
+            deleted_at_ms: Some(*at_ms),
+        }
     }
 
     /// The pipeline, before its revisions are read.
@@ -72,7 +87,8 @@ pub(super) fn read(listing: &Listing) -> Result<Desired, Error> {
         let name = parsed(&entry.key, rest)?;
         let head: StoredHead = from_json(&entry.key, &entry.value)?;
         if head.deleted {
-            desired.deleted.insert(name, head.newest);
+            let StoredHead { newest, last, deleted_at_ms, .. } = head;
+            desired.deleted.insert(name, Deleted { newest, last, at_ms: deleted_at_ms.unwrap_or(0) });
         } else {
             desired.pipelines.insert(name, head.into_pipeline());
         }
@@ -133,10 +149,11 @@ pub(super) fn writes(before: &Desired, after: &Desired) -> Vec<Write> {
         let kept = |number| pipeline.is_some_and(|pipeline| pipeline.revisions.contains_key(number));
         let dropped = earlier.revisions.keys().filter(|number| !kept(number));
         changes.deletes.extend(dropped.map(|&number| delete(revision_key(name, number))));
-        if pipeline.is_none() {
-            changes.puts.push(put(format!("{PIPELINES}{name}"), &StoredHead::deleted(earlier.newest)));
-        }
     }
+    let changed = after.deleted.iter().filter(|(name, deleted)| before.deleted.get(*name) != Some(deleted));
+    changes.puts.extend(
+        changed.map(|(name, deleted)| put(format!("{PIPELINES}{name}"), &StoredHead::deleted(deleted))),
+    );
     changes.maps(SCALES, &before.scales, &after.scales);
     if before.keys.last_tenant != after.keys.last_tenant {
         changes.puts.push(put(LAST_TENANT.to_owned(), &after.keys.last_tenant));

@@ -91,7 +91,7 @@ async fn only_the_last_revisions_stay_in_the_store_and_numbers_survive_a_delete(
     let loaded = bed.catalog().await.desired();
     assert_eq!(*loaded, *catalog.desired(), "what is read is what was stored, its generation too");
     assert_eq!((loaded.pipelines[&name("p")].newest, loaded.pipelines[&name("p")].revisions.len()), (12, 10));
-    catalog.delete(&name("p"), |_| {}).await.unwrap();
+    catalog.delete(&name("p"), 1, |_| {}).await.unwrap();
     assert_eq!(bed.num_keys("revisions/").await, 0);
     assert_eq!(bed.catalog().await.deploys("1").await, (13, true));
 }
@@ -118,7 +118,7 @@ async fn what_somebody_else_changed_is_published_also_when_it_makes_a_change_ref
     let other = bed.catalog().await;
     let mut seen = one.subscribe();
     seen.mark_unchanged();
-    other.delete(&name("p"), |_| {}).await.unwrap();
+    other.delete(&name("p"), 1, |_| {}).await.unwrap();
     let refused = one.scale(&model(), ScaleRequest::Bounds(Some(2), Some(5))).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::NoDeployment(_)))));
     assert!(seen.has_changed().unwrap());
@@ -140,7 +140,7 @@ async fn bounds_that_people_set_are_stored_and_leave_with_their_pipeline() {
     assert!(catalog.scale(&model(), ScaleRequest::Reset).await.unwrap());
     assert_eq!(bed.num_keys("scales/").await, 0);
     catalog.scale(&model(), request).await.unwrap();
-    catalog.delete(&name("p"), |_| {}).await.unwrap();
+    catalog.delete(&name("p"), 1, |_| {}).await.unwrap();
     assert_eq!(bed.num_keys("scales/").await, 0);
 }
 
@@ -177,7 +177,7 @@ async fn a_store_of_an_earlier_version_is_read_and_changed() {
     let catalog = bed.catalog().await;
     let desired = catalog.desired();
     assert_eq!((desired.generation, desired.pipelines[&name("p")].wanted), (0, 1));
-    assert_eq!((desired.deleted[&name("q")], desired.keys.last_tenant), (4, 7));
+    assert_eq!((desired.deleted[&name("q")].newest, desired.keys.last_tenant), (4, 7));
     assert_eq!(catalog.deploys("a").await, (2, true));
     assert_eq!(*bed.catalog().await.desired(), *catalog.desired());
 }
@@ -203,7 +203,7 @@ async fn a_deploy_that_expects_another_revision_is_refused() {
     let Err(Error::Refused(Refusal::NotNow(text))) = deploy(1).await else { panic!("undid a deploy") };
     assert!(text.contains("revision 2 is wanted by now"), "{text}");
     assert_eq!(deploy(2).await.unwrap()[0].revision, 3);
-    one.delete(&name("p"), |_| {}).await.unwrap();
+    one.delete(&name("p"), 1, |_| {}).await.unwrap();
     assert!(matches!(deploy(3).await, Err(Error::Refused(Refusal::NotFound(_)))));
 }
 
@@ -234,8 +234,8 @@ async fn a_change_that_is_too_large_for_one_commit_takes_several() {
         catalog.scale(&name, ScaleRequest::Bounds(Some(2), Some(5))).await.unwrap();
     }
     bed.faulty.break_commits([Fault::None, Fault::Lost, Fault::Lost]);
-    assert!(catalog.delete(&name("p"), |_| {}).await.is_err());
-    catalog.delete(&name("p"), |_| {}).await.unwrap();
+    assert!(catalog.delete(&name("p"), 1, |_| {}).await.is_err());
+    catalog.delete(&name("p"), 1, |_| {}).await.unwrap();
     assert_eq!(bed.num_keys("scales/").await + bed.num_keys("revisions/").await, 0);
     assert_eq!(*bed.catalog().await.desired(), *catalog.desired());
 }
@@ -259,8 +259,9 @@ async fn make(catalog: &Catalog, change: &str) -> Result<bool, Error> {
         "scale" => Ok(catalog.scale(&model(), ScaleRequest::Bounds(Some(2), Some(5))).await?),
         "canary" => {
             let mode = Mode::Canary { permille: 100 };
-            let deployed =
-                catalog.deploy(&[candidate("2")], Takeover { mode, expected: Some(1) }, 1, |_| {}).await;
+            let deployed = catalog
+                .deploy(&[candidate("2")], Takeover { mode: Some(mode), expected: Some(1) }, 1, |_| {})
+                .await;
             deployed.map(|stored| stored == [Stored { revision: 2, is_new: true }])
         }
         "promote" => rollout(&|desired| rollout::promote(desired, &p).map(drop)).await,
@@ -276,7 +277,7 @@ async fn make(catalog: &Catalog, change: &str) -> Result<bool, Error> {
         "create key" => Ok(catalog.change_keys(key("a", 1), |_| {}).await?.1),
         "set key" => Ok(catalog.change_keys(|keys| keys::set(keys, "a", &asked), |_| {}).await?.1),
         "delete key" => Ok(catalog.change_keys(|keys| keys::delete(keys, "a"), |_| {}).await?.1),
-        _ => catalog.delete(&p, |_| {}).await.map(|_| true),
+        _ => catalog.delete(&p, 1, |_| {}).await.map(|_| true),
     }
 }
 

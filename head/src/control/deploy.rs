@@ -104,7 +104,7 @@ fn deployed(candidates: &[Candidate], stored: &[Stored]) -> impl Iterator<Item =
 pub(crate) async fn plan(
     term: &Term,
     candidates: Vec<Candidate>,
-    mode: Mode,
+    mode: Option<Mode>,
 ) -> Result<Vec<DeployPlan>, Error> {
     let mut reconciler = term.ask(ReconcilerMsg::Inspect).await?;
     let (mut before, now) = (term.catalog.desired(), term.host.clock.now());
@@ -133,7 +133,7 @@ pub(crate) async fn delete(term: &Term, name: Name) -> Result<(), Error> {
         tracing::info!(pipeline = %name, "pipeline deleted");
         term.events.note(Subject::Pipeline(name.clone()), Decision::Deleted);
     };
-    Ok(term.catalog.delete(&name, note).await?)
+    Ok(term.catalog.delete(&name, clock::unix_ms(), note).await?)
 }
 
 /// A revision of a pipeline as it was deployed; the wanted one unless a number is given.
@@ -149,6 +149,15 @@ pub(crate) fn get<'a>(
         Error::NotFound(format!("revision {number} of `{name}` is not kept; there is {}", kept.join(", ")))
     })?;
     Ok(&revision.stored)
+}
+
+/// The revisions that are kept of a pipeline, the oldest first.
+pub(crate) fn history<'a>(
+    desired: &'a Desired,
+    name: &Name,
+) -> Result<impl Iterator<Item = &'a StoredRevision> + use<'a>, Error> {
+    let pipeline = desired.pipelines.get(name).ok_or_else(|| Refusal::NotFound(name.clone()))?;
+    Ok(pipeline.revisions.values().map(|revision| &revision.stored))
 }
 
 /// The wanted revision of each pipeline.

@@ -1,13 +1,13 @@
 //! How long recent calls of a deployment took, as quantiles: what a hedged call waits for before it is sent again, and how long a
 //! replica is waited for that says nothing.
 //!
-//! A histogram with four buckets to each doubling, so that a quantile is at most a quarter too high; older calls fade by
-//! halving. Counting is one addition.
+//! A histogram with the buckets of [`millstream_proto::durations`], so that a quantile is at most a quarter too high; older calls
+//! fade by halving. Counting is one addition.
 
 use std::time::Duration;
 
-const BUCKETS_PER_DOUBLING: u32 = 4;
-const NUM_BUCKETS: usize = 128;
+use millstream_proto::durations::{NUM_BUCKETS, bucket, upper_bound};
+
 /// Calls after which all counts are halved.
 const FADE_AT: u32 = 1024;
 /// Calls below which nothing is said.
@@ -38,8 +38,7 @@ impl Latencies {
             self.counts.iter_mut().for_each(|count| *count /= 2);
             self.total = self.counts.iter().sum();
         }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        self.counts[bucket(micros)] += 1;
+        self.counts[bucket(took)] += 1;
         self.total += 1;
         if self.total.is_multiple_of(PATIENCE_EVERY) {
             let nearly_all = self.quantile(99);
@@ -64,24 +63,8 @@ impl Latencies {
             below += u64::from(count);
             below >= wanted
         });
-        found.map(|bucket| Duration::from_micros(upper_bound(bucket)))
+        found.map(upper_bound)
     }
-}
-
-/// The bucket of a time: four to each doubling, by its first bits.
-fn bucket(micros: u64) -> usize {
-    let exponent = micros.ilog2();
-    let within = if exponent >= 2 { (micros >> (exponent - 2)) & 3 } else { (micros << (2 - exponent)) & 3 };
-    let index = u64::from(exponent * BUCKETS_PER_DOUBLING) + within;
-    usize::try_from(index).unwrap_or(NUM_BUCKETS).min(NUM_BUCKETS - 1)
-}
-
-/// The first time beyond a bucket, in microseconds.
-fn upper_bound(bucket: usize) -> u64 {
-    let bucket = bucket as u64 + 1;
-    let (exponent, within) =
-        (bucket / u64::from(BUCKETS_PER_DOUBLING), bucket % u64::from(BUCKETS_PER_DOUBLING));
-    ((4 + within) << exponent).div_ceil(4)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A request of any protocol, from its head to its answer: let in, read, executed within its deadline, answered.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -51,7 +51,8 @@ pub(crate) async fn call(
     let (request_id, deadline, draw) = (end.request_id(), context.deadline, context.draw);
     let copy = copied(edge, &choice.route, &*exchange, &Original { request_id, deadline, draw });
     exchange.asked();
-    let execution = Execution { fields: asked.fields, context, by, copy };
+    let started = end.started();
+    let execution = Execution { fields: asked.fields, context, by, started, copy };
     let pipeline = choice.pipeline();
     let mut response = match asked.form {
         Form::Parts => {
@@ -266,6 +267,8 @@ struct Execution {
     fields: Value,
     context: Context,
     by: DeadlineOf,
+    /// When it came.
+    started: Instant,
     copy: Option<Copy>,
 }
 
@@ -275,7 +278,8 @@ impl Execution {
         let result = execute(pipeline, &self.fields, &self.context).await;
         match &result {
             Ok(answer) => {
-                pipeline.counts.answered();
+                let now = millstream_clock::now();
+                pipeline.counts.answered(now.saturating_duration_since(self.started));
                 if let Some(copy) = self.copy {
                     copy.compare(answer);
                 }

@@ -1,8 +1,10 @@
 //! How requests on one revision of a pipeline ended since the head was last told. Counters, shared by all requests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use millstream_proto::ErrorClass;
+use millstream_proto::durations::{NUM_BUCKETS, bucket};
 use millstream_proto::v1;
 
 /// Who set the time that a request had.
@@ -15,19 +17,30 @@ pub(crate) enum DeadlineOf {
 }
 
 /// Counts of one revision; they outlive route tables.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RequestCounts {
     answered: AtomicU64,
+    /// How long those took, by bucket.
+    durations: [AtomicU32; NUM_BUCKETS],
     failed: AtomicU64,
     compared: AtomicU64,
     different: AtomicU64,
     copies_failed: AtomicU64,
 }
 
+impl Default for RequestCounts {
+    fn default() -> Self {
+        let (answered, failed, compared, different, copies_failed) = Default::default();
+        let durations = [const { AtomicU32::new(0) }; NUM_BUCKETS];
+        Self { answered, durations, failed, compared, different, copies_failed }
+    }
+}
+
 impl RequestCounts {
-    /// A request had its response.
-    pub(crate) fn answered(&self) {
+    /// A request had its response after that time.
+    pub(crate) fn answered(&self, took: Duration) {
         self.answered.fetch_add(1, Ordering::Relaxed);
+        self.durations[bucket(took)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request failed. What the client is to blame for, its own short deadline too, and a queue that is full say nothing
@@ -60,7 +73,21 @@ impl RequestCounts {
     pub(crate) fn take_outcomes(&self, revision: u64) -> Option<v1::Outcomes> {
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         let (answered, failed) = (take(&self.answered), take(&self.failed));
-        (answered + failed > 0).then_some(v1::Outcomes { revision, answered, failed })
+        (answered + failed > 0).then(|| v1::Outcomes {
+            revision,
+            answered,
+            failed,
+            durations: self.take_durations(),
+        })
+    }
+
+    fn take_durations(&self) -> Vec<v1::DurationCount> {
+        let buckets = self.durations.iter().zip(0..).filter(|(count, _)| count.load(Ordering::Relaxed) > 0);
+        let taken = buckets.map(|(count, bucket)| v1::DurationCount {
+            bucket,
+            count: count.swap(0, Ordering::Relaxed).into(),
+        });
+        taken.collect()
     }
 
     /// What was counted of copies since this was last asked.
@@ -81,7 +108,7 @@ mod tests {
     fn what_was_counted_is_told_once() {
         let counts = RequestCounts::default();
         assert_eq!((counts.take_outcomes(1), counts.take_shadow(1)), (None, None));
-        counts.answered();
+        counts.answered(Duration::from_micros(8));
         for class in
             [ErrorClass::Internal, ErrorClass::Invalid, ErrorClass::Overloaded, ErrorClass::Cancelled]
         {
@@ -93,7 +120,15 @@ mod tests {
         for same in [Some(true), Some(false), None] {
             counts.compared(same);
         }
-        assert_eq!(counts.take_outcomes(3), Some(v1::Outcomes { revision: 3, answered: 1, failed: 2 }));
+        assert_eq!(
+            counts.take_outcomes(3),
+            Some(v1::Outcomes {
+                revision: 3,
+                answered: 1,
+                failed: 2,
+                durations: vec![v1::DurationCount { bucket: 12, count: 1 }],
+            })
+        );
         let shadow = v1::ShadowOutcomes { revision: 3, compared: 2, different: 1, failed: 1 };
         assert_eq!(counts.take_shadow(3), Some(shadow));
         assert_eq!((counts.take_outcomes(3), counts.take_shadow(3)), (None, None));

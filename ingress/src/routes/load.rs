@@ -68,7 +68,7 @@ pub(crate) fn report(
         let counts = counts.unwrap_or_default();
         let outcomes = counts.by_revision.iter().map(|&(revision, outcomes)| {
             let Outcomes { answered, failed } = outcomes;
-            v1::Outcomes { revision, answered, failed }
+            v1::Outcomes { revision, answered, failed, durations: Vec::new() }
         });
         Some(v1::DeploymentLoad {
             pipeline: name.pipeline.to_string(),
@@ -130,6 +130,9 @@ mod tests {
         counts.count(3, crate::model::Outcome::Answered);
         let calls = [("a/b".parse().unwrap(), counts)].into();
         let reported = report(&loads(&[]), &loads(&[]), Endings { calls, requests: Vec::new() }).unwrap();
-        assert_eq!(reported.deployments[0].outcomes, [v1::Outcomes { revision: 3, answered: 1, failed: 0 }]);
+        assert_eq!(
+            reported.deployments[0].outcomes,
+            [v1::Outcomes { revision: 3, answered: 1, ..v1::Outcomes::default() }]
+        );
     }
 }

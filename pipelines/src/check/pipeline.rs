@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::limits::{MAX_BODY_BOUNDS, MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use super::stage::{self, Deployments};
-use super::{MAX_ENTRIES, deployment, request, value};
+use super::{MAX_ENTRIES, deployment, request, rollout, value};
 use crate::expr::{Expression, Scope};
 use crate::fault::FaultSink;
 use crate::plan::{PlanParts, Response};
@@ -24,6 +24,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
     let deployments =
         Deployments { signatures: signatures.clone(), ..deployments(&mut table, &name, faults) };
     let placement = placement(&mut table, faults);
+    let rollout = rollout::rollout(&mut table, faults);
     let stage_table = section(&mut table, "stages", faults);
     let response_table = section(&mut table, "response", faults);
     table.finish(faults);
@@ -43,6 +44,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
         timeout,
         max_body,
         placement,
+        rollout,
         stages: stages.plans,
         response: Response::Fields(response),
     }

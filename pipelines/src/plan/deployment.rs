@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{CallRules, OnError, Plan, PlanParts, Response, StageInputs, StagePlan, TextAnswer, Work};
 use crate::request::{Field, FieldType, Schema};
 use crate::types::{Inputs, Type, task_inputs};
-use crate::{DeploymentSpec, FullName, Name, Placement, TensorType};
+use crate::{DeploymentSpec, FullName, Name, Placement, Rollout, TensorType};
 
 impl Plan {
     /// Makes one for a deployment of that pipeline. Its request has the inputs of the deployment's task; where those are not known,
@@ -31,6 +31,7 @@ impl Plan {
             timeout: None,
             max_body: None,
             placement: Placement::default(),
+            rollout: Rollout::default(),
             stages: vec![stage],
             response: Response::Stage(0),
         })

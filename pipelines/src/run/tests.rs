@@ -91,6 +91,7 @@ fn plan(stages: Vec<StagePlan>, response: Vec<(Arc<str>, Expression)>) -> Plan {
         timeout: None,
         max_body: None,
         placement: crate::Placement::default(),
+        rollout: crate::Rollout::default(),
         request: crate::request::Schema::default(),
         stages,
         response: Response::Fields(response),

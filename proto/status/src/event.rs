@@ -105,6 +105,22 @@ pub enum Decision {
         /// Why.
         reason: String,
     },
+    /// A node came, went, or came back.
+    Node {
+        /// Its name.
+        node: String,
+        /// What became of it.
+        change: NodeChange,
+    },
+    /// A replica ended by itself or could not start; its worker starts it again.
+    ReplicaFailed {
+        /// The replica.
+        replica: String,
+        /// Name of its node.
+        node: String,
+        /// Why.
+        error: String,
+    },
     /// A node is lost; what it had is placed elsewhere.
     Evicted {
         /// Name of the node.
@@ -120,6 +136,13 @@ pub enum Decision {
         baseline: u64,
         /// What happens.
         step: RolloutStep,
+    },
+    /// A canary, a shadow or a revision on its steps gets another part of the requests.
+    Part {
+        /// The revision.
+        revision: u64,
+        /// Percent of the requests.
+        percent: f64,
     },
     /// A revision was taken back by the head.
     RolledBack {
@@ -193,6 +216,22 @@ pub enum RolloutStep {
     Over,
 }
 
+/// What became of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeChange {
+    /// It joined the cluster.
+    Joined,
+    /// It is heard again.
+    Returned,
+    /// Its worker was asked to stop: it finishes what it has.
+    Draining,
+    /// It ended as it was asked to.
+    Left,
+    /// It is not heard any more.
+    Unreachable,
+}
+
 /// What became of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -232,24 +271,23 @@ impl fmt::Display for Decision {
             Self::Retired { replica, node, reason } => {
                 write!(f, "replica {replica} on {node} leaves: {reason}")
             }
+            Self::Node { node, change } => match change {
+                NodeChange::Joined => write!(f, "node {node} joined"),
+                NodeChange::Returned => write!(f, "node {node} is back"),
+                NodeChange::Draining => write!(f, "node {node} is stopping: it finishes what it has"),
+                NodeChange::Left => write!(f, "node {node} left"),
+                NodeChange::Unreachable => write!(f, "node {node} is unreachable"),
+            },
+            Self::ReplicaFailed { replica, node, error } => {
+                write!(f, "replica {replica} on {node} failed: {error}")
+            }
             Self::Evicted { node, replicas } => {
                 write!(f, "node {node} is lost, its {replicas} replicas are placed elsewhere")
             }
-            Self::Rollout { revision, baseline, step } => match step {
-                RolloutStep::Begun => write!(f, "revision {revision} starts beside revision {baseline}"),
-                RolloutStep::Trial => {
-                    write!(f, "revision {revision} is on trial, revision {baseline} keeps all its replicas")
-                }
-                RolloutStep::Half => write!(
-                    f,
-                    "revision {revision} gets half of the requests: its trial saw failures, too few to judge by"
-                ),
-                RolloutStep::Moving => {
-                    write!(f, "requests run on revision {revision}, revision {baseline} leaves")
-                }
-                RolloutStep::Moved => write!(f, "revision {revision} has replaced revision {baseline}"),
-                RolloutStep::Over => write!(f, "the rollout of revision {revision} is over"),
-            },
+            Self::Rollout { revision, baseline, step } => step.tell(f, *revision, *baseline),
+            Self::Part { revision, percent } => {
+                write!(f, "revision {revision} gets {percent}% of the requests")
+            }
             Self::RolledBack { revision, to, reason } => {
                 write!(f, "revision {revision} was rolled back to revision {to}: {reason}")
             }
@@ -265,6 +303,24 @@ impl fmt::Display for Decision {
                 "half of the nodes look dead at once: replicas are not replaced until they come back",
             ),
             Self::Alarm { raised: false } => f.write_str("enough nodes are back"),
+        }
+    }
+}
+
+impl RolloutStep {
+    fn tell(self, f: &mut fmt::Formatter<'_>, revision: u64, baseline: u64) -> fmt::Result {
+        match self {
+            Self::Begun => write!(f, "revision {revision} starts beside revision {baseline}"),
+            Self::Trial => {
+                write!(f, "revision {revision} is on trial, revision {baseline} keeps all its replicas")
+            }
+            Self::Half => write!(
+                f,
+                "revision {revision} gets half of the requests: its trial saw failures, too few to judge by"
+            ),
+            Self::Moving => write!(f, "requests run on revision {revision}, revision {baseline} leaves"),
+            Self::Moved => write!(f, "revision {revision} has replaced revision {baseline}"),
+            Self::Over => write!(f, "the rollout of revision {revision} is over"),
         }
     }
 }

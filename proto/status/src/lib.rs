@@ -6,6 +6,7 @@
 
 pub mod defrag;
 pub mod deploy_plan;
+pub mod durations;
 pub mod event;
 mod ids;
 pub mod key;

@@ -25,17 +25,6 @@ pub struct ClusterStatus {
     pub pipelines: Vec<PipelineStatus>,
 }
 
-impl ClusterStatus {
-    /// The same without what changes by the mere passing of time: what a watch compares.
-    #[must_use]
-    pub fn without_ages(mut self) -> Self {
-        for node in &mut self.nodes {
-            node.last_seen_ms_ago = 0;
-        }
-        self
-    }
-}
-
 /// A machine that runs a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -76,8 +65,10 @@ pub enum NodeState {
     Cordoned,
     /// Being emptied.
     Draining,
-    /// Silent for longer than `node_timeout`.
-    Lost,
+    /// It ended as it was asked to.
+    Left,
+    /// It is not heard: its stream broke, or it is silent.
+    Unreachable,
 }
 
 /// One device of a node.
@@ -138,6 +129,12 @@ pub struct PipelineStatus {
     /// line each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<String>,
+    /// Its requests of the last minute.
+    #[serde(default)]
+    pub traffic: TrafficStatus,
+    /// When its revision was deployed, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub deployed_at_ms: u64,
     /// How a revision takes over, while one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
@@ -146,6 +143,21 @@ pub struct PipelineStatus {
     pub verdicts: Vec<VerdictStatus>,
     /// Its deployments, by name.
     pub deployments: Vec<DeploymentStatus>,
+}
+
+/// The requests of the last minute, or of as long as they have been counted.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    /// Requests a second.
+    pub requests_per_second: f64,
+    /// The part of them that failed by a fault of the server, 0 to 1.
+    pub failed_ratio: f64,
+    /// What half of those with an answer took at most, in milliseconds; at most a quarter too high. Absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// The same of 95%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<f64>,
 }
 
 /// How a revision takes over from another.
@@ -161,14 +173,37 @@ pub struct RolloutStatus {
     pub mode: RolloutMode,
     /// Part of the requests that it answers, 0 to 1.
     pub traffic_ratio: f64,
-    /// Part of the requests that it gets copies of, 0 to 1.
-    pub shadow_ratio: f64,
-    /// Time in this phase.
+    /// Time in this phase, or with this part of the requests.
     pub phase_ms: u64,
+    /// Its next step, where it takes over by steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<NextStepStatus>,
+    /// What its latest requests say of it so far, in words.
+    #[serde(default)]
+    pub judgement: String,
     /// What came of requests on the new revision since its trial began.
     pub new: OutcomeCounts,
     /// The same on the baseline.
     pub old: OutcomeCounts,
+    /// The copies that it gets.
+    #[serde(flatten)]
+    pub shadow: ShadowStatus,
+}
+
+/// The next step of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NextStepStatus {
+    /// Part of the requests that it gives, 0 to 1.
+    pub traffic_ratio: f64,
+    /// Milliseconds until then.
+    pub in_ms: u64,
+}
+
+/// Copies of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ShadowStatus {
+    /// Part of the requests that are copied, 0 to 1.
+    pub shadow_ratio: f64,
     /// Copies whose answers were compared.
     pub compared: u64,
     /// Copies whose answers differed.
@@ -178,7 +213,7 @@ pub struct RolloutStatus {
 }
 
 /// Requests and calls, by how they ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct OutcomeCounts {
     /// Requests with an answer.
     pub requests_answered: u64,
@@ -188,6 +223,9 @@ pub struct OutcomeCounts {
     pub calls_answered: u64,
     /// Calls to replicas that failed; a retry may have hidden them from the client.
     pub calls_failed: u64,
+    /// The requests of the last minute.
+    #[serde(default)]
+    pub traffic: TrafficStatus,
 }
 
 /// How far a rollout is.
@@ -214,6 +252,8 @@ pub enum RolloutMode {
     Canary,
     /// Copies only, until it is promoted or aborted.
     Shadow,
+    /// A part that grows by the steps of its file.
+    Steps,
 }
 
 /// Why a revision does not serve.
@@ -268,12 +308,26 @@ pub struct DeploymentStatus {
     pub replicas: Vec<ReplicaStatus>,
     /// Why wanted replicas have no place, a reason per node; empty when all have one.
     pub pending: Vec<String>,
+    /// Between which numbers it scales.
+    #[serde(flatten)]
+    pub bounds: BoundsStatus,
+    /// The model, as the file names it; absent for engines without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// Bounds on a number of replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BoundsStatus {
     /// Fewest replicas.
     #[serde(default)]
     pub min_replicas: u32,
     /// Most replicas.
     #[serde(default)]
     pub max_replicas: u32,
+    /// Whether people have set these bounds in place of the file's.
+    #[serde(default)]
+    pub bounds_by_hand: bool,
 }
 
 /// One running copy of a deployment.
@@ -299,6 +353,12 @@ pub struct ReplicaStatus {
     pub error: String,
     /// How often it was started again.
     pub restarts: u32,
+    /// Why it ended the last time, whatever it does now.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_error: String,
+    /// Milliseconds since it was first heard of.
+    #[serde(default)]
+    pub age_ms: u64,
 }
 
 /// Where a replica is in its life.

@@ -28,7 +28,7 @@ impl World {
             Op::Delete { pipeline } => self.delete(pipeline),
             Op::Scale { pipeline, pick, bounds } => self.scale(pipeline, pick, bounds),
             Op::SetMode { pipeline, mode } => self.change_desired(
-                |desired, draft| desired::rollout::set_mode(desired, &draft.name(), mode).is_ok(),
+                |desired, draft| desired::rollout::set_mode(desired, &draft.name(), Some(mode)).is_ok(),
                 pipeline,
             ),
             Op::Promote { pipeline } => self.change_desired(
@@ -100,7 +100,7 @@ impl World {
                 Ok(Deployed::New(revision)) => {
                     desired.add(&draft.name(), revision);
                     // Beside nothing it takes over by itself.
-                    let _ = desired::rollout::set_mode(desired, &draft.name(), mode);
+                    let _ = desired::rollout::set_mode(desired, &draft.name(), Some(mode));
                     true
                 }
                 Ok(Deployed::Unchanged { .. }) | Err(_) => false,
@@ -112,7 +112,7 @@ impl World {
     fn delete(&mut self, pipeline: usize) {
         let delete = |desired: &mut Desired, draft: &mut Draft| {
             let known = change::delete(desired, &draft.name()).is_ok();
-            desired.remove(&draft.name());
+            desired.remove(&draft.name(), 0);
             known
         };
         // Requests that are on their way lose what they call.

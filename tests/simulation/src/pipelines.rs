@@ -155,6 +155,7 @@ impl Draft {
             deployments: specs.collect(),
             uses: [].into(),
             all_or_nothing: false,
+            rollout: millstream_pipelines::Rollout::default(),
         };
         let file_name = format!("{}.toml", self.name);
         Candidate { file_name, source: self.number.to_string(), source_dir: "/".into(), compiled }

@@ -92,6 +92,21 @@ impl Client {
         Ok(answer.await?.revision)
     }
 
+    /// Gives the canary, shadow or revision on its steps another part of the requests; returns its revision.
+    pub(crate) async fn set_rollout(&mut self, name: &str, permille: u16) -> Result<u64, Failure> {
+        let request = v1::SetRolloutRequest { name: name.to_owned(), permille: permille.into() };
+        let answer = self.call(SHORT, request, async |service, request| service.set_rollout(request).await);
+        Ok(answer.await?.revision)
+    }
+
+    /// The revisions that are kept of a pipeline, the oldest first.
+    pub(crate) async fn revisions(&mut self, name: &str) -> Result<Vec<v1::KeptRevision>, Failure> {
+        let request = v1::ListRevisionsRequest { pipeline: name.to_owned() };
+        let answer =
+            self.call(SHORT, request, async |service, request| service.list_revisions(request).await);
+        Ok(answer.await?.revisions)
+    }
+
     /// Takes back the revision that takes over; returns the one that serves.
     pub(crate) async fn abort_rollout(&mut self, name: &str) -> Result<u64, Failure> {
         let request = v1::RolloutRequest { name: name.to_owned() };
@@ -99,11 +114,15 @@ impl Client {
         Ok(answer.await?.revision)
     }
 
-    /// Goes back to an earlier revision; returns the one that is wanted now.
-    pub(crate) async fn undo_rollout(&mut self, name: &str, to: Option<u64>) -> Result<u64, Failure> {
+    /// Goes back to an earlier revision, or brings a pipeline back that was deleted.
+    pub(crate) async fn undo_rollout(
+        &mut self,
+        name: &str,
+        to: Option<u64>,
+    ) -> Result<v1::RolloutResponse, Failure> {
         let request = v1::UndoRolloutRequest { name: name.to_owned(), to_revision: to };
         let answer = self.call(LONG, request, async |service, request| service.undo_rollout(request).await);
-        Ok(answer.await?.revision)
+        answer.await
     }
 
     /// What was decided about a target, and when the head said so by its own clock.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use millstream_pipelines::parse_duration;
+use millstream_proto::status::{ClusterStatus, RolloutMode};
 use millstream_proto::v1::deploy_request::Beside;
 use millstream_proto::v1::{DeployedPipeline, StoredPipeline};
 use serde_json::json;
@@ -57,25 +58,37 @@ pub(crate) async fn run(global: &Global, args: &DeployArgs) -> Result<(), Failur
         return deploy_plan::run(global, &mut client, request).await;
     }
     let answers = client.deploy(request).await?;
-    let calls = if args.no_wait {
-        String::new()
+    let (status, calls) = if args.no_wait {
+        (None, String::new())
     } else {
         wait(&mut client, &answers, args.timeout).await?;
-        calls(&mut client, &answers).await?
+        let status = client.status().await?;
+        let calls = calls(&mut client, &answers, &status).await?;
+        (Some(status), calls)
     };
-    report(global, &answers, args, &calls)
+    let lines = answers.iter().map(|answer| line(answer, args, status.as_ref()));
+    let lines: Vec<_> = lines.collect();
+    report(
+        global,
+        &answers,
+        args,
+        &format!("{}{}{calls}", lines.join("\n"), if calls.is_empty() { "" } else { "\n" }),
+    )
 }
 
 /// A line to paste for each of these pipelines that has changed.
-async fn calls(client: &mut Client, answers: &[DeployedPipeline]) -> Result<String, Failure> {
-    let status = client.status().await?;
+async fn calls(
+    client: &mut Client,
+    answers: &[DeployedPipeline],
+    status: &ClusterStatus,
+) -> Result<String, Failure> {
     let Some(ingress) = status.ingresses.first().map(|ingress| ingress.address.clone()) else {
         return Ok(String::new());
     };
     let has_changed =
         |stored: &StoredPipeline| answers.iter().any(|answer| answer.changed && answer.name == stored.name);
     let stored = client.pipelines().await?.into_iter().filter(has_changed);
-    let served = stored.filter_map(|stored| Served::of(stored, &status));
+    let served = stored.filter_map(|stored| Served::of(stored, status));
     Ok(served.map(|served| served.call(&ingress)).collect())
 }
 
@@ -94,24 +107,26 @@ fn report(
     global: &Global,
     answers: &[DeployedPipeline],
     args: &DeployArgs,
-    calls: &str,
+    text: &str,
 ) -> Result<(), Failure> {
     let pipelines = answers
         .iter()
         .map(|answer| json!({"name": answer.name, "revision": answer.revision, "changed": answer.changed}));
     let json = json!({"pipelines": pipelines.collect::<Vec<_>>(), "ready": !args.no_wait});
-    Output::of(global).show(&json, || {
-        let lines: Vec<_> = answers.iter().map(|answer| line(answer, args)).collect();
-        format!("{}{}{calls}", lines.join("\n"), if calls.is_empty() { "" } else { "\n" })
-    })
+    Output::of(global).show(&json, || text.to_owned())
 }
 
-fn line(answer: &DeployedPipeline, args: &DeployArgs) -> String {
+fn line(answer: &DeployedPipeline, args: &DeployArgs, status: Option<&ClusterStatus>) -> String {
+    let pipeline = status.and_then(|status| status.pipelines.iter().find(|it| it.name == answer.name));
+    let mode = pipeline.and_then(|pipeline| pipeline.rollout.as_ref()).map(|rollout| rollout.mode);
     let what = match (answer.changed, args.no_wait) {
         (false, _) => "is unchanged",
         (true, true) => "is stored",
         (true, false) if args.canary.or(args.shadow).is_some() => {
             "runs beside the one that serves; `cluster rollout promote` or `abort` decides"
+        }
+        (true, false) if mode == Some(RolloutMode::Steps) => {
+            "takes over by the steps of its file; `cluster rollout status` shows how far it is"
         }
         (true, false) => "is ready",
     };
@@ -119,7 +134,7 @@ fn line(answer: &DeployedPipeline, args: &DeployArgs) -> String {
 }
 
 /// Thousandths out of `10%` or `0.5%`.
-fn parse_percent(text: &str) -> Result<u16, String> {
+pub(super) fn parse_percent(text: &str) -> Result<u16, String> {
     let help = || format!("`{text}` is not a part of the requests; write 0.1% to 100%, such as 10%");
     let number = text.strip_suffix('%').ok_or_else(help)?;
     let percent: f64 = number.trim().parse().map_err(|_| help())?;

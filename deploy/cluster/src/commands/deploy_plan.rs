@@ -18,7 +18,7 @@ pub(crate) async fn run(global: &Global, client: &mut Client, request: DeployReq
         .show(&serde_json::json!({ "plans": plans }), || plans.iter().map(render).collect::<String>())
 }
 
-fn render(plan: &DeployPlan) -> String {
+pub(super) fn render(plan: &DeployPlan) -> String {
     let mut text = String::new();
     let name = style::strong(&plan.pipeline);
     if !plan.changed {

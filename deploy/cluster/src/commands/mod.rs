@@ -6,6 +6,7 @@ pub(crate) mod defrag;
 pub(crate) mod delete;
 pub(crate) mod deploy;
 mod deploy_plan;
+pub(crate) mod diff;
 pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod get;

@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::Output;
+use crate::table::terminal;
 
 /// Flags of `cluster node`.
 #[derive(Debug, Args)]
@@ -37,7 +38,9 @@ pub(crate) async fn run(global: &Global, args: &NodeArgs) -> Result<(), Failure>
     match &args.action {
         NodeAction::List => {
             let nodes = client.status().await?.nodes;
-            output.show(&json!({"nodes": nodes}), || status::render_nodes(&nodes))
+            output.show(&json!({"nodes": nodes}), || {
+                status::nodes(&nodes, terminal().map(|(columns, _)| columns)).trim_start().to_owned()
+            })
         }
         NodeAction::Remove { nodes } => {
             let mut removed = Vec::new();

@@ -328,7 +328,7 @@ impl Cluster {
         let placed = self.state().last_replica - numbered;
         ensure!(placed == 100, "{placed} of 100 replicas were placed");
         self.settle();
-        self.desired.remove(&name.parse()?);
+        self.desired.remove(&name.parse()?, 1);
         self.ask();
         self.settle();
         Ok(Cost { looks, commands, placed, ..cost })

@@ -7,7 +7,7 @@ use millstream_pipelines::{DeploymentSpec, ModelRef, Name};
 
 use super::conflicts::{check_fit, check_unused};
 pub use super::refusal::Refusal;
-use super::{Compiled, Desired, Mode, Pipeline, Revision, StoredRevision, rollout};
+use super::{Compiled, Deleted, Desired, Mode, Pipeline, Revision, StoredRevision, UNDELETE_MS, rollout};
 
 /// Ranges kept in [`StoredRevision::reuses`]; replicas older than that are replaced.
 const MAX_RANGES: usize = 16;
@@ -56,8 +56,10 @@ pub fn deploy(desired: &Desired, candidate: Candidate, now_ms: u64) -> Result<De
     check_fit(desired, &candidate.file_name, &candidate.compiled)?;
     let removed = |deployment: &Name| !candidate.compiled.deployments.contains_key(deployment);
     check_unused(desired, &name, removed)?;
-    let last =
-        current.map(|pipeline| pipeline.newest).or_else(|| desired.deleted.get(&name).copied()).unwrap_or(0);
+    let last = current
+        .map(|pipeline| pipeline.newest)
+        .or_else(|| desired.deleted.get(&name).map(|it| it.newest))
+        .unwrap_or(0);
     let number = last + 1;
     let reuses = reuses(current, &candidate, number);
     let stored = StoredRevision {
@@ -97,25 +99,30 @@ pub enum After {
     },
 }
 
-/// Deploys on a copy of what people ask for; requests come to the new revision by `mode`. The text of a canary or shadow that runs
+/// Deploys on a copy of what people ask for; requests come to the new revision by `mode`, or as its text says. The text of a canary or shadow that runs
 /// gives it another part.
 ///
 /// # Errors
 /// As [`deploy`]; [`Refusal::NotNow`] for a canary or a shadow beside nothing, and for one that has taken over.
-pub fn deploy_by(desired: &Desired, candidate: Candidate, mode: Mode, now_ms: u64) -> Result<After, Refusal> {
-    let name = candidate.compiled.name.clone();
-    let revision = match deploy(desired, candidate, now_ms)? {
-        Deployed::Unchanged { revision } if mode == Mode::Rolling => {
+pub fn deploy_by(
+    desired: &Desired,
+    candidate: Candidate,
+    mode: impl Into<Option<Mode>>,
+    now_ms: u64,
+) -> Result<After, Refusal> {
+    let (name, mode) = (candidate.compiled.name.clone(), mode.into());
+    let revision = match (deploy(desired, candidate, now_ms)?, mode) {
+        (Deployed::Unchanged { revision }, None | Some(Mode::Rolling)) => {
             return Ok(After::Unchanged { revision });
         }
-        Deployed::Unchanged { revision } => {
+        (Deployed::Unchanged { revision }, Some(mode)) => {
             let mut desired = Box::new(desired.clone());
-            return Ok(match rollout::set_part(&mut desired, &name, mode)? {
+            return Ok(match rollout::change_mode(&mut desired, &name, mode)? {
                 true => After::OtherPart { revision, desired },
                 false => After::Unchanged { revision },
             });
         }
-        Deployed::New(revision) => revision,
+        (Deployed::New(revision), _) => revision,
     };
     let mut desired = Box::new(desired.clone());
     let dropped = desired.add(&name, Arc::clone(&revision));
@@ -156,9 +163,12 @@ impl Desired {
     }
 
     /// Removes a pipeline; its revision numbers stay used.
-    pub fn remove(&mut self, name: &Name) {
+    pub fn remove(&mut self, name: &Name, now_ms: u64) {
+        let is_old = |deleted: &Deleted| now_ms.saturating_sub(deleted.at_ms) > UNDELETE_MS;
+        self.deleted.values_mut().filter(|deleted| is_old(deleted)).for_each(|deleted| deleted.last = None);
         if let Some(pipeline) = self.pipelines.remove(name) {
-            self.deleted.insert(name.clone(), pipeline.newest);
+            let last = pipeline.wanted().map(|wanted| wanted.stored.clone());
+            self.deleted.insert(name.clone(), Deleted { newest: pipeline.newest, last, at_ms: now_ms });
             self.scales.retain(|scaled, _| scaled.pipeline != *name);
         }
     }
@@ -227,13 +237,13 @@ mod tests {
         };
         let canary = |permille| Mode::Canary { permille };
         let mode_of = |desired: &Desired| desired.pipelines[&name("p")].rollout.unwrap().mode;
-        let first = deployed(&Desired::default(), "1", Mode::Rolling).unwrap().unwrap();
-        let refused = deployed(&first, "1", canary(100)).unwrap_err().to_string();
+        let first = deployed(&Desired::default(), "1", None).unwrap().unwrap();
+        let refused = deployed(&first, "1", Some(canary(100))).unwrap_err().to_string();
         assert!(refused.contains("revision 1 of `p` has this text and is no canary or shadow"), "{refused}");
-        let second = deployed(&first, "2", canary(300)).unwrap().unwrap();
-        assert_eq!(deployed(&second, "2", canary(300)).unwrap(), None, "it has that part");
-        assert_eq!(deployed(&second, "2", Mode::Rolling).unwrap(), None, "`promote` says that");
-        let more = deployed(&second, "2", canary(600)).unwrap().unwrap();
+        let second = deployed(&first, "2", Some(canary(300))).unwrap().unwrap();
+        assert_eq!(deployed(&second, "2", Some(canary(300))).unwrap(), None, "it has that part");
+        assert_eq!(deployed(&second, "2", None).unwrap(), None, "`promote` says that");
+        let more = deployed(&second, "2", Some(canary(600))).unwrap().unwrap();
         assert_eq!((mode_of(&more), more.pipelines[&name("p")].wanted), (canary(600), 2));
     }
 
@@ -243,7 +253,10 @@ mod tests {
         assert_eq!(add(&mut desired, candidate("a", "1", |_| {})), 1);
         assert_eq!(add(&mut desired, candidate("a", "1", |_| {})), 1);
         assert_eq!(add(&mut desired, candidate("a", "2", |_| {})), 2);
-        desired.remove(&name("a"));
+        desired.remove(&name("a"), 1);
+        assert_eq!(desired.deleted[&name("a")].last.as_ref().map(|last| last.number), Some(2));
+        desired.remove(&name("b"), 2 + UNDELETE_MS);
+        assert_eq!(desired.deleted[&name("a")].last, None, "nobody has regretted it");
         assert_eq!(delete(&desired, &name("a")), Err(Refusal::NotFound(name("a"))));
         assert_eq!(add(&mut desired, candidate("a", "1", |_| {})), 3);
     }
@@ -310,7 +323,7 @@ mod tests {
         });
         assert!(matches!(deploy(&desired, without, 1), Err(Refusal::InUse(_))));
         delete(&desired, &name("c")).unwrap();
-        desired.remove(&name("c"));
+        desired.remove(&name("c"), 1);
         delete(&desired, &name("a")).unwrap();
     }
 }

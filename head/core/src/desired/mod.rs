@@ -30,13 +30,27 @@ pub struct Desired {
     pub generation: u64,
     /// The pipelines, by name.
     pub pipelines: BTreeMap<Name, Pipeline>,
-    /// The last revision number of each pipeline that was deleted: numbers are never used again.
-    pub deleted: BTreeMap<Name, u64>,
+    /// The pipelines that were deleted: numbers of revisions are never used again.
+    pub deleted: BTreeMap<Name, Deleted>,
     /// Bounds that people have set beside the files.
     pub scales: BTreeMap<FullName, ScaleOverride>,
     /// The API keys.
     pub keys: Keys,
 }
+
+/// A pipeline that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deleted {
+    /// The number of its last revision.
+    pub newest: u64,
+    /// What was to serve, for whoever regrets it; forgotten when another pipeline is deleted more than [`UNDELETE_MS`] later.
+    pub last: Option<StoredRevision>,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// For how long a deleted pipeline comes back by an undo, in milliseconds.
+pub const UNDELETE_MS: u64 = 3_600_000;
 
 /// A pipeline and which of its revisions is wanted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -132,6 +146,8 @@ pub struct Compiled {
     pub uses: BTreeSet<FullName>,
     /// Whether its first replicas start together or not at all.
     pub all_or_nothing: bool,
+    /// How a revision with this text takes over.
+    pub rollout: millstream_pipelines::Rollout,
 }
 
 impl Compiled {
@@ -151,6 +167,7 @@ impl Compiled {
                 .collect(),
             uses: plan.targets().iter().filter(|target| target.pipeline != *plan.name()).cloned().collect(),
             all_or_nothing: plan.placement().all_or_nothing,
+            rollout: plan.rollout().clone(),
         })
     }
 }

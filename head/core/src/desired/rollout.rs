@@ -10,6 +10,8 @@ use super::{Desired, MAX_REVISIONS, Mode, Pipeline, StoredRollout, Verdict};
 
 /// Revisions kept of a pipeline while a takeover is under way.
 const MAX_REVISIONS_IN_ROLLOUT: usize = 10 * MAX_REVISIONS;
+/// All requests, in thousandths.
+const ALL: u16 = 1000;
 /// Verdicts kept of a pipeline.
 const MAX_VERDICTS: usize = 20;
 
@@ -62,34 +64,63 @@ fn find<'a>(desired: &'a mut Desired, name: &Name) -> Result<&'a mut Pipeline, R
     desired.pipelines.get_mut(name).ok_or_else(|| Refusal::NotFound(name.clone()))
 }
 
-/// Sets how the wanted revision takes over.
+/// Sets how the wanted revision takes over: as asked, or else as its file says.
 ///
 /// # Errors
 /// [`Refusal::NotFound`]; [`Refusal::NotNow`] when there is no revision beside which it could run.
-pub fn set_mode(desired: &mut Desired, name: &Name, mode: Mode) -> Result<(), Refusal> {
+pub fn set_mode(desired: &mut Desired, name: &Name, mode: impl Into<Option<Mode>>) -> Result<(), Refusal> {
+    let mode = mode.into();
     let pipeline = find(desired, name)?;
+    let compiled = pipeline.wanted().and_then(|wanted| wanted.compiled.as_ref().ok());
+    let first_step = compiled.and_then(|compiled| compiled.rollout.steps.first());
+    let of_file = first_step
+        .filter(|step| step.permille < ALL)
+        .map_or(Mode::Rolling, |step| Mode::Steps { permille: step.permille });
     match (&mut pipeline.rollout, mode) {
-        (Some(rollout), _) => rollout.mode = mode,
-        (None, Mode::Rolling) => {}
-        (None, Mode::Canary { .. } | Mode::Shadow { .. }) => {
+        (Some(rollout), mode) => rollout.mode = mode.unwrap_or(of_file),
+        (None, Some(Mode::Canary { .. } | Mode::Shadow { .. })) => {
             let reason = format!(
                 "a canary or a shadow runs beside a revision that serves, and `{name}` has none yet; deploy it without \
                  the flag first"
             );
             return Err(Refusal::NotNow(reason));
         }
+        (None, _) => {}
     }
     Ok(())
 }
 
-/// Gives the canary or shadow that runs another part of the requests; whether it is another one.
+/// Gives the canary, shadow or revision on its steps another part of the requests; whether it is another one, and its revision.
 ///
 /// # Errors
 /// [`Refusal::NotFound`]; [`Refusal::NotNow`] when none runs.
-pub fn set_part(desired: &mut Desired, name: &Name, mode: Mode) -> Result<bool, Refusal> {
+pub fn set_part(desired: &mut Desired, name: &Name, permille: u16) -> Result<(u64, bool), Refusal> {
+    let pipeline = find(desired, name)?;
+    let wanted = pipeline.wanted;
+    match &mut pipeline.rollout {
+        Some(rollout) if !rollout.mode.is_rolling() => {
+            let before = rollout.mode;
+            rollout.mode = before.with_part(permille);
+            if matches!(before, Mode::Steps { .. }) && permille >= ALL {
+                rollout.mode = Mode::Promoted { permille: before.part().unwrap_or_default() };
+            }
+            Ok((wanted, rollout.mode != before))
+        }
+        Some(_) | None => Err(Refusal::NotNow(format!(
+            "revision {wanted} of `{name}` is no canary or shadow: it serves, or takes over by itself; deploy another one with \
+             --canary or --shadow first"
+        ))),
+    }
+}
+
+/// Gives the canary or shadow that runs the mode that its text is deployed with again; whether it is another one.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; [`Refusal::NotNow`] when none runs.
+pub fn change_mode(desired: &mut Desired, name: &Name, mode: Mode) -> Result<bool, Refusal> {
     let pipeline = find(desired, name)?;
     match &mut pipeline.rollout {
-        Some(rollout) if rollout.mode != Mode::Rolling => {
+        Some(rollout) if !rollout.mode.is_rolling() => {
             let is_other = rollout.mode != mode;
             rollout.mode = mode;
             Ok(is_other)
@@ -101,21 +132,38 @@ pub fn set_part(desired: &mut Desired, name: &Name, mode: Mode) -> Result<bool, 
     }
 }
 
-/// Lets the canary or shadow take over.
+/// A revision on its steps gets the part of the next one; of all requests, it takes over. Does nothing when another one is
+/// wanted by now, or people have said something else.
+pub fn advance(desired: &mut Desired, name: &Name, revision: u64, permille: u16) {
+    let pipeline = desired.pipelines.get_mut(name).filter(|pipeline| pipeline.wanted == revision);
+    let Some(rollout) = pipeline.and_then(|pipeline| pipeline.rollout.as_mut()) else { return };
+    if let Mode::Steps { permille: before } = rollout.mode
+        && before < permille
+    {
+        rollout.mode =
+            if permille < ALL { Mode::Steps { permille } } else { Mode::Promoted { permille: before } };
+    }
+}
+
+/// Lets the canary or shadow take over, from the part on that it has.
 ///
 /// # Errors
 /// [`Refusal::NotFound`]; [`Refusal::NotNow`] when none runs.
 pub fn promote(desired: &mut Desired, name: &Name) -> Result<u64, Refusal> {
     let pipeline = find(desired, name)?;
     let rollout = pipeline.running(name)?;
-    if rollout.mode == Mode::Rolling {
-        let reason = format!(
-            "revision {} of `{name}` takes over by itself; there is no canary or shadow to promote",
-            pipeline.wanted
-        );
-        return Err(Refusal::NotNow(reason));
-    }
-    pipeline.rollout = Some(StoredRollout { mode: Mode::Rolling, ..rollout });
+    let permille = match rollout.mode {
+        Mode::Canary { permille } | Mode::Steps { permille } => permille,
+        Mode::Shadow { .. } => 0,
+        Mode::Rolling | Mode::Promoted { .. } => {
+            let reason = format!(
+                "revision {} of `{name}` takes over by itself; there is no canary or shadow to promote",
+                pipeline.wanted
+            );
+            return Err(Refusal::NotNow(reason));
+        }
+    };
+    pipeline.rollout = Some(StoredRollout { mode: Mode::Promoted { permille }, ..rollout });
     Ok(pipeline.wanted)
 }
 

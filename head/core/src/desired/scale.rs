@@ -202,7 +202,7 @@ mod tests {
         deployed(&mut desired, "3", 5);
         assert_eq!((bounds(&desired), desired.scales.len()), ((1, 5), 0));
         desired = scale(&desired, &full(), ScaleRequest::Bounds(Some(2), Some(2))).unwrap();
-        desired.remove(&name("p"));
+        desired.remove(&name("p"), 1);
         assert!(desired.scales.is_empty());
     }
 

@@ -31,6 +31,46 @@ pub enum Mode {
         /// Thousandths of the requests that are copied, 1 to 1000.
         permille: u16,
     },
+    /// A part that grows by the steps of its file.
+    Steps {
+        /// Thousandths of the requests now, 1 to 999.
+        permille: u16,
+    },
+    /// By itself, from the part on that it had when it was promoted.
+    Promoted {
+        /// Thousandths of the requests then, 0 to 1000.
+        permille: u16,
+    },
+}
+
+impl Mode {
+    /// Whether nobody and no step holds it: a trial that goes well ends it.
+    #[must_use]
+    pub fn is_rolling(self) -> bool {
+        matches!(self, Self::Rolling | Self::Promoted { .. })
+    }
+
+    /// The part of the requests, or of copies of them, that it is to have until something else is said.
+    #[must_use]
+    pub fn part(self) -> Option<u16> {
+        match self {
+            Self::Canary { permille } | Self::Shadow { permille } | Self::Steps { permille } => {
+                Some(permille)
+            }
+            Self::Rolling | Self::Promoted { .. } => None,
+        }
+    }
+
+    /// The same with another part.
+    #[must_use]
+    pub fn with_part(self, permille: u16) -> Self {
+        match self {
+            Self::Canary { .. } => Self::Canary { permille },
+            Self::Shadow { .. } => Self::Shadow { permille },
+            Self::Steps { .. } => Self::Steps { permille },
+            Self::Rolling | Self::Promoted { .. } => self,
+        }
+    }
 }
 
 /// Why a revision does not serve.

@@ -122,7 +122,7 @@ fn act(desired: &mut Desired, act: &Act, nth: usize) {
         Act::Delete(pipeline) => {
             let pipeline = name(PIPELINES[*pipeline]);
             if change::delete(desired, &pipeline).is_ok() {
-                desired.remove(&pipeline);
+                desired.remove(&pipeline, 1);
             }
         }
         Act::Complete(pipeline) => {

@@ -6,6 +6,7 @@ mod observation;
 mod state;
 mod table;
 mod table_version;
+mod traffic;
 
 pub use checked::Checked;
 pub use command::{Command, Order, Reason, Scale};
@@ -16,3 +17,4 @@ pub use state::{
 };
 pub use table::{DeploymentRoute, PipelineRoute, ReplicaRoute, RouteTable, StartFailure, Variant};
 pub use table_version::TableVersion;
+pub use traffic::{LastMinute, Traffic};

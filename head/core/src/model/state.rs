@@ -15,6 +15,7 @@ use super::checked::Checked;
 use super::command::Reason;
 use super::table::RouteTable;
 use super::table_version::TableVersion;
+use super::traffic::Traffic;
 pub use crate::autoscaler::Load;
 use crate::autoscaler::Scaler;
 use crate::desired::Pipeline;
@@ -81,6 +82,8 @@ pub type Unplaced = BTreeMap<FullName, BTreeMap<MissingResource, u32>>;
 pub struct Ended {
     /// Requests.
     pub requests: u64,
+    /// Those of the last minute.
+    pub traffic: Arc<Traffic>,
     /// Calls, by deployment.
     pub calls: BTreeMap<Name, u64>,
 }
@@ -243,8 +246,12 @@ pub struct Replica {
 }
 
 /// How the starts of a replica went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Starts {
+    /// When this head heard of the replica first.
+    pub since: Duration,
+    /// Why it ended the last time.
+    pub last_error: String,
     /// How often it was started again, as its worker says.
     pub restarts: u32,
     /// Starts in a row that failed, as far as this head has seen.

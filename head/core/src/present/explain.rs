@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use millstream_pipelines::{FullName, Name};
 use millstream_status::NodeId;
-use millstream_status::event::{Decision, RolloutStep, ScaleInputs};
+use millstream_status::event::{Decision, NodeChange, RolloutStep, ScaleInputs};
+use millstream_status::status::ReplicaState;
 
 use crate::autoscaler::Inputs;
-use crate::model::{Command, State};
-use crate::rollout::{ChangeKind, Phase};
+use crate::model::{Command, Observation, State};
+use crate::rollout::{Change, ChangeKind, Phase};
 
 /// Whom an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,27 +71,78 @@ pub fn event_of(command: &Command, state: &State) -> Option<(Subject, Decision)>
         }
         Command::Alarm { raised } => (Subject::Cluster, Decision::Alarm { raised: *raised }),
         Command::Rollout(change) => {
-            let (revision, baseline) = (change.revision, change.baseline);
-            let step = |step| Decision::Rollout { revision, baseline, step };
-            let conclusion = state.conclusions.get(&change.pipeline);
-            let again = conclusion.is_some_and(|conclusion| conclusion.revision == revision);
-            let decision = match &change.kind {
-                ChangeKind::Begin(Phase::Starting) => step(RolloutStep::Begun),
-                ChangeKind::Enter(Phase::Trial) => step(RolloutStep::Trial),
-                ChangeKind::Enter(Phase::Half) => step(RolloutStep::Half),
-                ChangeKind::Enter(Phase::Moving) => step(RolloutStep::Moving),
-                ChangeKind::Enter(Phase::Watching) => step(RolloutStep::Moved),
-                ChangeKind::End if !again => step(RolloutStep::Over),
-                // The store is told again until it has it; people are told once.
-                ChangeKind::RollBack { reason } if !again => {
-                    Decision::RolledBack { revision, to: baseline, reason: reason.clone() }
-                }
-                _ => return None,
-            };
-            (Subject::Pipeline(change.pipeline.clone()), decision)
+            (Subject::Pipeline(change.pipeline.clone()), event_of_rollout(change, state)?)
         }
         _ => return None,
     })
+}
+
+/// What a rollout's change is for people.
+fn event_of_rollout(change: &Change, state: &State) -> Option<Decision> {
+    let (revision, baseline) = (change.revision, change.baseline);
+    let step = |step| Some(Decision::Rollout { revision, baseline, step });
+    let conclusion = state.conclusions.get(&change.pipeline);
+    let again = conclusion.is_some_and(|conclusion| conclusion.revision == revision);
+    match &change.kind {
+        ChangeKind::Begin(Phase::Starting) => step(RolloutStep::Begun),
+        ChangeKind::Enter(Phase::Trial) => step(RolloutStep::Trial),
+        ChangeKind::Enter(Phase::Half) => step(RolloutStep::Half),
+        ChangeKind::Enter(Phase::Moving) => step(RolloutStep::Moving),
+        ChangeKind::Enter(Phase::Watching) => step(RolloutStep::Moved),
+        // The first part comes with the trial.
+        ChangeKind::Part(permille) => {
+            let rollout = state.rollouts.get(&change.pipeline)?;
+            rollout.part.filter(|_| rollout.phase != Phase::Starting)?;
+            Some(Decision::Part { revision, percent: f64::from(*permille) / 10.0 })
+        }
+        ChangeKind::End if !again => step(RolloutStep::Over),
+        // The store is told again until it has it; people are told once.
+        ChangeKind::RollBack { reason } if !again => {
+            Some(Decision::RolledBack { revision, to: baseline, reason: reason.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// The event that it is to hear this; `None` for what is not worth telling. `state` is what was known before.
+#[must_use]
+pub fn event_of_observation(observation: &Observation, state: &State) -> Option<(Subject, Decision)> {
+    let node = |id: &NodeId, session| state.nodes.get(id).filter(|node| node.session == Some(session));
+    let told =
+        |name: &str, change| Some((Subject::Cluster, Decision::Node { node: name.to_owned(), change }));
+    match observation {
+        Observation::NodeJoined(_, registration) => {
+            let known = state.nodes.get(&registration.id);
+            let change = if known.is_some() { NodeChange::Returned } else { NodeChange::Joined };
+            told(&registration.name, change)
+        }
+        Observation::NodeLeft(id, session) => {
+            let node = node(id, *session)?;
+            told(&node.name, if node.draining { NodeChange::Left } else { NodeChange::Unreachable })
+        }
+        Observation::ReplicaChanged(id, session, report) => {
+            let node = node(id, *session)?;
+            let known = node.replicas.get(&report.id)?;
+            match report.state {
+                ReplicaState::Failed if known.state != ReplicaState::Failed => {
+                    let decision = Decision::ReplicaFailed {
+                        replica: report.id.to_string(),
+                        node: node.name.clone(),
+                        error: report.error.clone(),
+                    };
+                    Some((Subject::Deployment(report.deployment.clone()), decision))
+                }
+                // Workers stop replicas by themselves only when they are about to end.
+                ReplicaState::Draining
+                    if !node.draining && known.leaving.is_none() && known.state != report.state =>
+                {
+                    told(&node.name, NodeChange::Draining)
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 /// The events that follow from who has no place now and who had none before.
@@ -114,7 +166,6 @@ mod tests {
 
     use super::*;
     use crate::model::Conclusion;
-    use crate::rollout::Change;
 
     #[test]
     fn a_verdict_is_told_once_however_often_the_store_is() {

@@ -3,6 +3,7 @@
 pub mod defrag;
 pub mod explain;
 pub mod numbers;
+mod rollout;
 pub mod series;
 mod shown;
 pub mod snapshot;

@@ -88,7 +88,7 @@ pub fn numbers(desired: &Desired, state: &State, timing: &Timing, now: Duration)
     let view = View::new(state, timing, now);
     let mut all = Numbers::default();
     for (name, pipeline) in &desired.pipelines {
-        let scope = Scope { state, view: &view, name, pipeline, now };
+        let scope = Scope { desired, state, view: &view, name, pipeline, now };
         all.deployments.extend(scope.numbers());
         all.pipelines.push(PipelineNumbers {
             pipeline: name.clone(),

@@ -6,7 +6,7 @@ use millstream_pipelines::{FullName, Name};
 use millstream_status::status::{NodeState, ReplicaState, RolloutPhase};
 
 use crate::Timing;
-use crate::desired::Pipeline;
+use crate::desired::{Desired, Pipeline};
 use crate::model::{NodeEntry, State};
 use crate::reconcile::view::{Health, ReplicaView, View};
 use crate::rollout::Phase;
@@ -14,6 +14,7 @@ use crate::scheduler::WHOLE_DEVICE;
 
 /// One pipeline and what surrounds it.
 pub(super) struct Scope<'a> {
+    pub(super) desired: &'a Desired,
     pub(super) state: &'a State,
     pub(super) view: &'a View<'a>,
     pub(super) name: &'a Name,
@@ -28,9 +29,10 @@ impl Scope<'_> {
 }
 
 pub(super) fn node_state(node: &NodeEntry, timing: &Timing, now: Duration) -> NodeState {
-    let live = node.health(timing, now) == Health::Live;
+    let is_heard = node.session.is_some() && node.health(timing, now) == Health::Live;
     match node.draining {
-        _ if !live => NodeState::Lost,
+        true if node.session.is_none() && node.replicas.is_empty() => NodeState::Left,
+        _ if !is_heard => NodeState::Unreachable,
         true => NodeState::Draining,
         false => NodeState::Ready,
     }

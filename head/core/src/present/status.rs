@@ -5,18 +5,18 @@ use std::time::Duration;
 use millstream_pipelines::DeploymentSpec;
 use millstream_status::NodeId;
 use millstream_status::status::{
-    ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeStatus, OutcomeCounts,
-    PipelineState, PipelineStatus, ReplicaStatus, RolloutMode, RolloutStatus, VerdictStatus,
+    BoundsStatus, ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeStatus,
+    PipelineState, PipelineStatus, ReplicaStatus, VerdictStatus,
 };
 
 use super::numbers::DeploymentNumbers;
-use super::shown::{Scope, node_state, ratio, shown_phase, shown_state};
+use super::shown::{Scope, node_state, ratio, shown_state};
 use crate::Timing;
-use crate::desired::{Desired, Mode, Outcome, Verdict};
+use crate::desired::{Desired, Outcome, Verdict};
 use crate::model::{NodeEntry, State};
 use crate::reconcile::context::target;
-use crate::reconcile::view::{ReplicaView, View, free};
-use crate::rollout::{Outcomes, Phase, Tally};
+use crate::reconcile::view::{Health, ReplicaView, View, free};
+use crate::rollout::Phase;
 use crate::scheduler::WHOLE_DEVICE;
 
 /// The whole status.
@@ -41,7 +41,7 @@ pub fn status(
         .collect();
     ingresses.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
     let pipelines = desired.pipelines.iter().map(|(name, pipeline)| {
-        let scope = Scope { state, view: &view, name, pipeline, now };
+        let scope = Scope { desired, state, view: &view, name, pipeline, now };
         scope.pipeline_status()
     });
     ClusterStatus {
@@ -101,6 +101,8 @@ impl Scope<'_> {
             serving_revision: serving,
             state: self.pipeline_state(),
             mismatch: self.mismatch().map(str::to_owned),
+            traffic: self.traffic(None),
+            deployed_at_ms: wanted.map_or(0, |wanted| wanted.stored.created_at_ms),
             rollout: self.rollout_status(),
             verdicts: self.verdicts(),
             deployments: deployments.collect(),
@@ -125,7 +127,7 @@ impl Scope<'_> {
     /// Whether a canary or a shadow stands where people wanted it: that is as it should be.
     fn stands_beside(&self) -> bool {
         let rollout = self.state.rollouts.get(self.name);
-        let asked = self.pipeline.rollout.is_some_and(|stored| stored.mode != Mode::Rolling);
+        let asked = self.pipeline.rollout.is_some_and(|stored| !stored.mode.is_rolling());
         asked && rollout.is_some_and(|rollout| rollout.phase == Phase::Trial)
     }
 
@@ -158,30 +160,6 @@ impl Scope<'_> {
         }
     }
 
-    fn rollout_status(&self) -> Option<RolloutStatus> {
-        let rollout = self.state.rollouts.get(self.name)?;
-        let mode = self.pipeline.rollout.map_or(Mode::Rolling, |stored| stored.mode);
-        let (new, old) = (rollout.total(rollout.revision), rollout.total(rollout.baseline));
-        Some(RolloutStatus {
-            revision: rollout.revision,
-            baseline: rollout.baseline,
-            phase: shown_phase(rollout.phase),
-            mode: match mode {
-                Mode::Rolling => RolloutMode::Rolling,
-                Mode::Canary { .. } => RolloutMode::Canary,
-                Mode::Shadow { .. } => RolloutMode::Shadow,
-            },
-            traffic_ratio: ratio(rollout.permille(mode).into()),
-            shadow_ratio: ratio(rollout.shadow_permille(mode).into()),
-            phase_ms: millis(self.now.saturating_sub(rollout.since)),
-            compared: new.shadow.compared,
-            different: new.shadow.different,
-            shadow_failed: new.shadow.failed,
-            new: outcome_counts(&new),
-            old: outcome_counts(&old),
-        })
-    }
-
     fn verdicts(&self) -> Vec<VerdictStatus> {
         let verdict = |(&revision, verdict): (&u64, &Verdict)| VerdictStatus {
             revision,
@@ -204,10 +182,11 @@ impl Scope<'_> {
 
     fn deployment_status(&self, numbers: &DeploymentNumbers) -> DeploymentStatus {
         let full_name = &numbers.deployment;
+        let spec = self.pipeline.wanted().and_then(|wanted| wanted.spec(&full_name.deployment));
         let mut replicas: Vec<_> = self
             .replicas()
             .filter(|seen| seen.replica.deployment == *full_name)
-            .map(replica_status)
+            .map(|seen| replica_status(seen, self.now))
             .collect();
         replicas.sort_by(|a, b| a.id.cmp(&b.id));
         DeploymentStatus {
@@ -221,28 +200,23 @@ impl Scope<'_> {
             queued: numbers.queued,
             replicas,
             pending: self.state.pending.get(full_name).cloned().unwrap_or_default(),
-            min_replicas: numbers.min_replicas,
-            max_replicas: numbers.max_replicas,
+            bounds: BoundsStatus {
+                min_replicas: numbers.min_replicas,
+                max_replicas: numbers.max_replicas,
+                bounds_by_hand: self.desired.scales.contains_key(full_name),
+            },
+            model: spec.and_then(|spec| spec.model.as_ref()).map(ToString::to_string),
         }
     }
 }
 
-fn outcome_counts(tally: &Tally) -> OutcomeCounts {
-    let sum = |part: fn(&Outcomes) -> u64| tally.deployments.values().map(part).sum();
-    OutcomeCounts {
-        requests_answered: tally.requests.answered,
-        requests_failed: tally.requests.failed,
-        calls_answered: sum(|outcomes| outcomes.answered),
-        calls_failed: sum(|outcomes| outcomes.failed),
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn replica_status(seen: &ReplicaView<'_>) -> ReplicaStatus {
+fn replica_status(seen: &ReplicaView<'_>, now: Duration) -> ReplicaStatus {
     let replica = seen.replica;
+    let is_heard = seen.node.session.is_some() && seen.health == Health::Live;
     ReplicaStatus {
         id: seen.id.clone(),
         node: seen.node.name.clone(),
@@ -250,8 +224,10 @@ fn replica_status(seen: &ReplicaView<'_>) -> ReplicaStatus {
         pid: replica.pid,
         revision: replica.revision,
         ongoing: seen.node.ongoing.get(seen.id).copied().unwrap_or(0),
-        doing: replica.doing.clone(),
+        doing: if is_heard { replica.doing.clone() } else { "its node is unreachable".to_owned() },
         error: replica.error.clone(),
         restarts: replica.starts.restarts,
+        last_error: replica.starts.last_error.clone(),
+        age_ms: millis(now.saturating_sub(replica.starts.since)),
     }
 }

@@ -111,7 +111,7 @@ impl State {
                 self.scalers.retain(|deployment, _| deployment.pipeline != *pipeline);
                 self.counts.retain(|deployment, _| deployment.pipeline != *pipeline);
             }
-            Command::Start(order) => self.start(order),
+            Command::Start(order) => self.start(order, now),
             Command::Update(order) => {
                 if let Some(replica) = self.replica(&order.node, &order.replica) {
                     replica.settings_of = order.revision;
@@ -162,6 +162,17 @@ impl State {
                     rollout.since = now;
                 }
             }
+            ChangeKind::Part(permille) => {
+                if let Some(rollout) = self.rollouts.get_mut(pipeline) {
+                    rollout.part = Some(*permille);
+                    rollout.since = now;
+                }
+            }
+            ChangeKind::Advance(permille) => {
+                if let Some(rollout) = self.rollouts.get_mut(pipeline) {
+                    rollout.asked = Some((*permille, now));
+                }
+            }
             ChangeKind::Complete => drop(self.conclusions.insert(pipeline.clone(), conclude(None))),
             ChangeKind::RollBack { reason } => {
                 let back = Some((*baseline, reason.clone()));
@@ -171,7 +182,7 @@ impl State {
         }
     }
 
-    fn start(&mut self, order: &Order) {
+    fn start(&mut self, order: &Order, now: Duration) {
         self.last_replica += 1;
         let Some(node) = self.nodes.get_mut(&order.node) else { return };
         let replica = Replica {
@@ -182,7 +193,7 @@ impl State {
             doing: "waiting for the worker".into(),
             error: String::new(),
             pid: 0,
-            starts: Starts::default(),
+            starts: Starts { since: now, ..Starts::default() },
             gpus: order.gpus.clone(),
             signature: None,
             booking: Booking::of(&order.spec.demand),

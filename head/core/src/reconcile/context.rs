@@ -99,8 +99,8 @@ impl<'a> Context<'a> {
 /// requests needs.
 pub(crate) fn beside(mode: Mode, target: usize) -> usize {
     match mode {
-        Mode::Rolling => target,
-        Mode::Canary { permille } | Mode::Shadow { permille } => {
+        Mode::Rolling | Mode::Promoted { .. } => target,
+        Mode::Canary { permille } | Mode::Shadow { permille } | Mode::Steps { permille } => {
             (target * usize::from(permille)).div_ceil(1000).clamp(target.min(1), target)
         }
     }

@@ -91,7 +91,7 @@ pub(super) fn observe(
         Observation::ReplicaChanged(id, session, report) => {
             let Some(node) = node_of(state, &id, session) else { return Change::Nothing };
             node.last_seen = node.last_seen.max(now);
-            change_replica(node.edit(), desired, report)
+            change_replica(node.edit(), desired, report, now)
         }
         Observation::NodeLeft(id, session) => {
             let Some(node) = node_of(state, &id, session) else { return Change::Nothing };
@@ -139,6 +139,7 @@ fn count(state: &mut State, desired: &Desired, counted: &Counted, now: Duration)
         if desired.pipelines.contains_key(pipeline) {
             let ended = state.ended.entry(pipeline.clone()).or_default();
             ended.requests += tally.requests.total();
+            Arc::make_mut(&mut ended.traffic).count(*revision, tally, now);
             for (deployment, outcomes) in &tally.deployments {
                 *ended.calls.entry(deployment.clone()).or_default() += outcomes.total();
             }
@@ -180,7 +181,7 @@ fn join(state: &mut State, desired: &Desired, session: SessionId, registration: 
             continue;
         }
         let id = report.id.clone();
-        let mut replica = known.remove(&id).unwrap_or_else(|| adopt(desired, &report));
+        let mut replica = known.remove(&id).unwrap_or_else(|| adopt(desired, &report, now));
         update(&mut replica, report);
         if let Some(Leaving::Stopping { since, reason }) = replica.leaving {
             // The order to stop may be lost: give it again.
@@ -219,7 +220,7 @@ fn heartbeat(
     Change::Numbers
 }
 
-fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change {
+fn change_replica(node: &mut Node, desired: &Desired, report: Report, now: Duration) -> Change {
     // One that drained already when its node joined was told to by the head before.
     let known = node.replicas.get(&report.id);
     let unasked = known.is_some_and(|it| it.leaving.is_none() && it.state != ReplicaState::Draining);
@@ -231,7 +232,7 @@ fn change_replica(node: &mut Node, desired: &Desired, report: Report) -> Change 
         let known = node.replicas.remove(&report.id);
         return known.filter(|_| !concerns_all).map_or(Change::Structure, Change::of);
     }
-    let replica = node.replicas.entry(report.id.clone()).or_insert_with(|| adopt(desired, &report));
+    let replica = node.replicas.entry(report.id.clone()).or_insert_with(|| adopt(desired, &report, now));
     let before = (replica.state, replica.starts.restarts);
     update(replica, report);
     match before == (replica.state, replica.starts.restarts) {
@@ -247,6 +248,9 @@ fn update(replica: &mut Replica, report: Report) {
         (ReplicaState::Starting, ReplicaState::Failed) => replica.starts.failed_in_a_row += 1,
         _ => {}
     }
+    if !report.error.is_empty() {
+        replica.starts.last_error.clone_from(&report.error);
+    }
     replica.state = report.state;
     replica.doing = report.doing;
     replica.error = report.error;
@@ -259,7 +263,7 @@ fn update(replica: &mut Replica, report: Report) {
 }
 
 /// A replica that this head did not start: one of the head before it, most likely.
-fn adopt(desired: &Desired, report: &Report) -> Replica {
+fn adopt(desired: &Desired, report: &Report, now: Duration) -> Replica {
     Replica {
         deployment: report.deployment.clone(),
         revision: report.revision,
@@ -268,7 +272,7 @@ fn adopt(desired: &Desired, report: &Report) -> Replica {
         doing: String::new(),
         error: String::new(),
         pid: report.pid,
-        starts: Starts::default(),
+        starts: Starts { since: now, ..Starts::default() },
         gpus: Vec::new(),
         signature: None,
         booking: booking(desired, &report.deployment, report.revision),

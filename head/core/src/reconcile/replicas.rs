@@ -14,7 +14,7 @@ use millstream_status::status::ReplicaState;
 use super::context::{Context, Needs, beside, is_convicted, is_interchangeable};
 use super::draining::{draining_revisions, serves_any};
 use super::view::ReplicaView;
-use crate::desired::{Mode, Revision};
+use crate::desired::Revision;
 use crate::model::{Command, Node, Order, Reason, Replica};
 use crate::scheduler::GroupId;
 
@@ -84,7 +84,7 @@ impl Context<'_> {
         let interchangeable =
             old.spec(&deployment.deployment).is_none_or(|old_spec| is_interchangeable(old_spec, spec));
         // A canary or a shadow is beside the others for long: that is more than a surge.
-        let room = if others == 0 || !interchangeable || self.mode() != Mode::Rolling {
+        let room = if others == 0 || !interchangeable || !self.mode().is_rolling() {
             missing
         } else {
             (target.max(others) + spec.limits.max_surge.max(1) as usize).saturating_sub(all.len())

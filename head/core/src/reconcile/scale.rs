@@ -13,7 +13,7 @@ use super::pass::Pass;
 use super::scope::{Change, Scope};
 use super::view::{ReplicaView, View};
 use crate::autoscaler::{Inputs, Rule, Scaler, bound};
-use crate::desired::{Desired, Mode, Pipeline, Revision, StoredRollout};
+use crate::desired::{Desired, Pipeline, Revision, StoredRollout};
 use crate::model::{Command, Load, ReplicaCounts, RouteTable, Scale, SessionId, State};
 use crate::rollout::Phase;
 
@@ -278,7 +278,7 @@ fn adopted(pipeline: &Pipeline, deployment: &FullName, replicas: &[ReplicaView<'
     let of_one = pipeline.revisions.values().map(of).max().unwrap_or(0);
     let spec = pipeline.wanted().and_then(|wanted| wanted.spec(&deployment.deployment));
     match (pipeline.rollout, spec) {
-        (Some(StoredRollout { mode: Mode::Rolling, .. }), Some(spec)) => {
+        (Some(StoredRollout { mode, .. }), Some(spec)) if mode.is_rolling() => {
             of_one.max(replicas.len().saturating_sub(spec.limits.max_surge.max(1) as usize))
         }
         // A canary or a shadow is beside all that the old revision has.

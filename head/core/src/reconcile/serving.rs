@@ -9,7 +9,7 @@ use super::context::{Context, beside, is_interchangeable};
 use super::view::ReplicaView;
 use crate::desired::{Mode, Revision};
 use crate::model::{Command, Serving};
-use crate::rollout::{self, Change, ChangeKind, Next, Observed, Phase, Rollout, Trial};
+use crate::rollout::{self, Change, ChangeKind, Next, NextStep, Observed, Phase, Rollout, Trial};
 
 impl<'a> Context<'a> {
     /// Moves the takeover on by a step; returns what requests run on after it.
@@ -25,6 +25,7 @@ impl<'a> Context<'a> {
         }
         match current {
             Some(rollout) => {
+                self.set_part(rollout, wanted, commands);
                 let moves = self.step(rollout, wanted, commands) == Next::Enter(Phase::Moving);
                 if moves {
                     serving = Serving { revision: number, complete: true };
@@ -93,13 +94,20 @@ impl<'a> Context<'a> {
         let next = match returns {
             true => rollout::step_back(rollout, &observed),
             false => {
-                self.timer.wake_at(rollout::wake_at(rollout, &self.timing.rollout, self.timer.now()));
+                let (next_step, now) = (observed.next_step, self.timer.now());
+                self.timer.wake_at(rollout::wake_at(rollout, next_step, &self.timing.rollout, now));
                 rollout::step(rollout, &observed, &self.timing.rollout, self.timer.now())
             }
         };
         let mut push = |kind| commands.push(self.change(rollout.revision, rollout.baseline, kind));
         match &next {
             Next::Stay => {}
+            Next::Advance(permille) => {
+                let asked = rollout.asked.filter(|(asked, _)| asked == permille).map(|(_, at)| at);
+                if asked.is_none_or(|at| self.timer.reached(at + self.timing.rollout.retry)) {
+                    push(ChangeKind::Advance(*permille));
+                }
+            }
             Next::Enter(phase) => {
                 push(ChangeKind::Enter(*phase));
                 if *phase == Phase::Watching && self.pipeline.rollout.is_some() {
@@ -116,6 +124,18 @@ impl<'a> Context<'a> {
             Next::RollBack(reason) => push(ChangeKind::RollBack { reason: reason.clone() }),
         }
         next
+    }
+
+    /// Another part of the requests comes into force once there are replicas for it; a smaller one at once.
+    fn set_part(&self, rollout: &Rollout, wanted: &Revision, commands: &mut Vec<Command>) {
+        let Some(part) = self.mode().part().filter(|part| rollout.part != Some(*part)) else { return };
+        let is_less = rollout.part.is_some_and(|before| part < before);
+        let needed = |name: &Name, spec: &DeploymentSpec| {
+            beside(self.mode(), self.target(&self.full_name(name), spec))
+        };
+        if is_less || self.has_ready(wanted, needed) {
+            commands.push(self.change(rollout.revision, rollout.baseline, ChangeKind::Part(part)));
+        }
     }
 
     fn change(&self, revision: u64, baseline: u64, kind: ChangeKind) -> Command {
@@ -169,7 +189,16 @@ impl<'a> Context<'a> {
             }),
             trial: if nothing_new || !sends { Trial::Skipped } else { Trial::Needed },
             busy,
+            next_step: self.next_step(rollout, wanted),
+            max_p95: wanted.compiled.as_ref().ok().and_then(|compiled| compiled.rollout.max_p95),
         }
+    }
+
+    /// The next of the file's steps, once the present one is in force.
+    fn next_step(&self, rollout: &Rollout, wanted: &Revision) -> Option<NextStep> {
+        let Mode::Steps { permille } = self.mode() else { return None };
+        let steps = &wanted.compiled.as_ref().ok()?.rollout.steps;
+        NextStep::of(steps, permille).filter(|_| rollout.part == Some(permille))
     }
 
     /// Whether each deployment of the revision has a ready replica. One that is to have none answers all the same: its
@@ -195,7 +224,7 @@ impl<'a> Context<'a> {
                 // Replicas may be seen late. That is no reason to skip what is left of a takeover, and least of all to
                 // give a canary all requests.
                 let proven = baseline.filter(|baseline| self.pipeline.may_return_to(*baseline));
-                let chosen = if self.mode() == Mode::Rolling { able.or(proven) } else { proven.or(able) };
+                let chosen = if self.mode().is_rolling() { able.or(proven) } else { proven.or(able) };
                 match chosen {
                     Some(revision) => Serving { revision, complete: true },
                     None => served(false),

@@ -183,6 +183,9 @@ impl Cluster {
         };
         match kind {
             ChangeKind::Complete => desired::rollout::complete(&mut self.desired, pipeline, *revision),
+            ChangeKind::Advance(permille) => {
+                desired::rollout::advance(&mut self.desired, pipeline, *revision, *permille);
+            }
             ChangeKind::RollBack { reason } => {
                 let verdict = Verdict { outcome: Outcome::RolledBack, reason: reason.clone(), at_ms: 1 };
                 desired::rollout::go_back(&mut self.desired, pipeline, *revision, *baseline, verdict);
@@ -367,7 +370,7 @@ fn surplus_leaves_not_ready_ones_first_then_those_on_the_emptiest_node() {
 #[test]
 fn a_deleted_pipeline_leaves_the_routes_and_stops() {
     let mut cluster = serving(1);
-    cluster.desired.remove(&name("p"));
+    cluster.desired.remove(&name("p"), 1);
     assert_eq!(cluster.short(), ["retire p-model-1-1", "stop p-model-1-1"]);
     assert!(cluster.state.routes.pipelines.is_empty());
     cluster.set("p-model-1-1", ReplicaState::Stopped);

@@ -1,8 +1,9 @@
-//! Whether a new revision fails more than the one it takes over from: by more than 5 points over at least 20 of its latest
+//! Whether a new revision fails more than the one it takes over from, or is slower than its file allows. Fails more: by more than 5 points over at least 20 of its latest
 //! requests. Requests count as a whole (a plan may fail by itself) and calls by deployment (a retry elsewhere hides a
 //! failed call from the client, not from here).
 
 use std::fmt;
+use std::time::Duration;
 
 use millstream_pipelines::Name;
 use serde::Serialize;
@@ -24,6 +25,30 @@ pub enum Judgement {
     Good,
     /// It does.
     Bad(Excess),
+    /// Its requests take longer than they may, and those of the other do not.
+    Slow(Slowness),
+}
+
+/// How slow a revision is: what 95% of the requests took at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Slowness {
+    /// Its own.
+    pub new: Duration,
+    /// The other revision's, where that had requests.
+    pub old: Option<Duration>,
+    /// What was allowed.
+    pub max: Duration,
+}
+
+impl fmt::Display for Slowness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { new, old, max } = self;
+        write!(f, "95% of its requests take up to {new:.0?}, more than `max_p95` of {max:.0?}")?;
+        match old {
+            Some(old) => write!(f, "; those before it up to {old:.0?}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// By how much a revision fails more.
@@ -55,9 +80,9 @@ impl fmt::Display for Excess {
     }
 }
 
-/// Judges a revision by its latest outcomes and those of the one it takes over from.
+/// Judges a revision by its latest outcomes and those of the one it takes over from, and by what 95% of its requests may take.
 #[must_use]
-pub fn judge(recent: &Recent) -> Judgement {
+pub fn judge(recent: &Recent, max_p95: Option<Duration>) -> Judgement {
     let mut enough = false;
     for scope in recent.scopes().filter(|scope| scope.new.total() >= MIN_OUTCOMES) {
         enough = true;
@@ -66,7 +91,18 @@ pub fn judge(recent: &Recent) -> Judgement {
             return Judgement::Bad(Excess { deployment, new: scope.new, old: scope.old });
         }
     }
+    if let Some(slowness) = max_p95.and_then(|max| slowness(recent, max)) {
+        return Judgement::Slow(slowness);
+    }
     if enough { Judgement::Good } else { Judgement::TooFew }
+}
+
+/// Whether the new revision is slower than allowed. What befalls the old one as well is not the new one's fault.
+fn slowness(recent: &Recent, max: Duration) -> Option<Slowness> {
+    let [new, old] = recent.durations();
+    let (enough, old) = (new.total() >= MIN_OUTCOMES, old.quantile(95));
+    let new = new.quantile(95).filter(|&new| enough && new > max)?;
+    old.is_none_or(|old| old <= max).then_some(Slowness { new, old, max })
 }
 
 /// Whether the part that fails is larger by more than 5 points. One that nothing is known of fails never.
@@ -78,7 +114,7 @@ fn exceeds(new: Outcomes, old: Outcomes) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use millstream_status::durations::{Durations, bucket};
 
     use super::super::outcomes::Tally;
     use super::super::recent::Side;
@@ -92,7 +128,32 @@ mod tests {
         let mut recent = Recent::default();
         recent.count(Side::New, new, Duration::ZERO);
         recent.count(Side::Old, old, Duration::ZERO);
-        judge(&recent)
+        judge(&recent, None)
+    }
+
+    fn took(answered: u64, took: Duration) -> Tally {
+        let mut durations = Durations::default();
+        durations.count(bucket(took), answered);
+        Tally { durations, ..requests(answered, 0) }
+    }
+
+    #[test]
+    fn one_that_is_slower_than_allowed_is_convicted_unless_the_other_is_too() {
+        let (ms, max) = (Duration::from_millis, Duration::from_millis(200));
+        for (new, old, slow) in [
+            (took(20, ms(500)), took(100, ms(20)), true),
+            (took(20, ms(500)), Tally::default(), true),
+            (took(19, ms(500)), took(100, ms(20)), false),
+            (took(20, ms(500)), took(100, ms(400)), false),
+            (took(20, ms(100)), took(100, ms(20)), false),
+        ] {
+            let mut recent = Recent::default();
+            recent.count(Side::New, &new, Duration::ZERO);
+            recent.count(Side::Old, &old, Duration::ZERO);
+            let judgement = judge(&recent, Some(max));
+            assert_eq!(matches!(judgement, Judgement::Slow(_)), slow, "{judgement:?}");
+            assert!(!matches!(judge(&recent, None), Judgement::Slow(_)), "no bound was asked for");
+        }
     }
 
     #[test]
@@ -114,6 +175,7 @@ mod tests {
                 Judgement::TooFew => "few",
                 Judgement::Good => "good",
                 Judgement::Bad(_) => "bad",
+                Judgement::Slow(_) => "slow",
             };
             assert_eq!(judged, expected, "{new:?} {old:?}");
         }

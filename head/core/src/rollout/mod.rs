@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The old replicas stay whole until the trial is over, so that a bad revision costs retries and no request. A canary
-//! or a shadow stays in its trial until people promote or abort it. Which replicas start and leave in which phase is
+//! or a shadow stays in its trial until people promote or abort it, one with steps until it has come to the last. Which replicas start and leave in which phase is
 //! decided in [`crate::reconcile`], which requests go where in its routes.
 
 mod judge;
@@ -18,11 +18,11 @@ mod recent;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_pipelines::Name;
+use millstream_pipelines::{Name, TrafficStep};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::Mode;
-pub use judge::{Excess, Judgement, judge};
+pub use judge::{Excess, Judgement, Slowness, judge};
 pub use outcomes::{Outcomes, Shadowed, Tally};
 pub use recent::{Recent, Scope, Side};
 
@@ -69,6 +69,11 @@ pub struct Rollout {
     pub totals: BTreeMap<u64, Tally>,
     /// What came of the latest ones: for verdicts.
     pub recent: Recent,
+    /// The part of the requests that a canary, a shadow or a step has. What it is to have comes into force once there are replicas
+    /// for it.
+    pub part: Option<u16>,
+    /// The part that the store was asked for last, and when.
+    pub asked: Option<(u16, Duration)>,
 }
 
 impl Rollout {
@@ -76,7 +81,7 @@ impl Rollout {
     #[must_use]
     pub fn begin(revision: u64, baseline: u64, phase: Phase, now: Duration) -> Self {
         let (totals, recent) = (BTreeMap::new(), Recent::default());
-        Self { revision, baseline, phase, since: now, totals, recent }
+        Self { revision, baseline, phase, since: now, totals, recent, part: None, asked: None }
     }
 
     /// All outcomes of a revision since the trial began.
@@ -98,10 +103,14 @@ impl Rollout {
         match (self.phase, mode) {
             (Phase::Starting, _) => 0,
             (Phase::Moving | Phase::Watching, _) => 1000,
-            (Phase::Trial | Phase::Half, Mode::Canary { permille }) => permille,
+            (Phase::Trial | Phase::Half, Mode::Canary { permille } | Mode::Steps { permille }) => {
+                self.part.map_or(0, |part| part.min(permille))
+            }
             (Phase::Trial | Phase::Half, Mode::Shadow { .. }) => 0,
             (Phase::Trial, Mode::Rolling) => TRIAL_PERMILLE,
-            (Phase::Half, Mode::Rolling) => 500,
+            (Phase::Trial, Mode::Promoted { permille }) => permille.max(TRIAL_PERMILLE),
+            (Phase::Half, Mode::Rolling) => HALF_PERMILLE,
+            (Phase::Half, Mode::Promoted { permille }) => permille.max(HALF_PERMILLE),
         }
     }
 
@@ -109,7 +118,9 @@ impl Rollout {
     #[must_use]
     pub fn shadow_permille(&self, mode: Mode) -> u16 {
         match (self.phase, mode) {
-            (Phase::Trial | Phase::Half, Mode::Shadow { permille }) => permille,
+            (Phase::Trial | Phase::Half, Mode::Shadow { permille }) => {
+                self.part.map_or(0, |part| part.min(permille))
+            }
             _ => 0,
         }
     }
@@ -118,6 +129,8 @@ impl Rollout {
 /// The part of the traffic that a trial gets: should every call on it fail, retries elsewhere stay within their budget
 /// of a fifth of the requests.
 const TRIAL_PERMILLE: u16 = 100;
+/// The part that one gets whose trial saw failures.
+const HALF_PERMILLE: u16 = 500;
 
 /// How far a rollout is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -150,6 +163,29 @@ pub struct Observed {
     pub trial: Trial,
     /// Whether requests of the pipeline run or wait now.
     pub busy: bool,
+    /// The next step, where it takes over by steps.
+    pub next_step: Option<NextStep>,
+    /// What 95% of its requests may take at most.
+    pub max_p95: Option<Duration>,
+}
+
+/// The next of a rollout's steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextStep {
+    /// Thousandths of the requests that the revision gets then.
+    pub permille: u16,
+    /// How long the present part stands before.
+    pub after: Duration,
+}
+
+impl NextStep {
+    /// The step that follows a part of the requests. A part that people have set in between stands as long as the step below it.
+    #[must_use]
+    pub fn of(steps: &[TrafficStep], permille: u16) -> Option<Self> {
+        let next = steps.iter().position(|step| step.permille > permille)?;
+        let present = &steps[next.saturating_sub(1)];
+        Some(Self { permille: steps[next].permille, after: present.hold })
+    }
 }
 
 /// Whether a rollout has a trial.
@@ -168,6 +204,8 @@ pub enum Next {
     Stay,
     /// It enters a phase.
     Enter(Phase),
+    /// It gets the part of its next step, in thousandths of the requests.
+    Advance(u16),
     /// It is over: the new revision serves.
     End,
     /// It goes back to the baseline, for this reason.
@@ -179,9 +217,11 @@ pub enum Next {
 pub fn step(rollout: &Rollout, observed: &Observed, timing: &Timing, now: Duration) -> Next {
     let waited = now.saturating_sub(rollout.since);
     let recent = &rollout.recent;
-    let judgement = judge(recent);
-    if let Judgement::Bad(excess) = &judgement {
-        return Next::RollBack(excess.to_string());
+    let judgement = judge(recent, observed.max_p95);
+    match &judgement {
+        Judgement::Bad(excess) => return Next::RollBack(excess.to_string()),
+        Judgement::Slow(slowness) => return Next::RollBack(slowness.to_string()),
+        Judgement::TooFew | Judgement::Good => {}
     }
     if let Some(reason) = &observed.cannot_start
         && rollout.phase != Phase::Watching
@@ -191,11 +231,16 @@ pub fn step(rollout: &Rollout, observed: &Observed, timing: &Timing, now: Durati
     match rollout.phase {
         Phase::Starting if !observed.ready => Next::Stay,
         Phase::Starting => match (observed.trial, observed.mode) {
-            (Trial::Skipped, Mode::Rolling) => Next::Enter(Phase::Moving),
+            (Trial::Skipped, mode) if mode.is_rolling() => Next::Enter(Phase::Moving),
             _ => Next::Enter(Phase::Trial),
         },
-        // Canaries and shadows wait for people; a replica that is away must be back before requests move.
-        Phase::Trial | Phase::Half if observed.mode != Mode::Rolling || !observed.ready => Next::Stay,
+        // A replica that is away must be back before requests move.
+        Phase::Trial | Phase::Half if !observed.ready => Next::Stay,
+        // Canaries and shadows wait for people, steps for their time.
+        Phase::Trial | Phase::Half if !observed.mode.is_rolling() => match observed.next_step {
+            Some(next) if waited >= next.after && !recent.all_failed() => Next::Advance(next.permille),
+            _ => Next::Stay,
+        },
         Phase::Trial | Phase::Half => {
             let idle = !observed.busy && recent.is_empty();
             let calm = !recent.has_failed() && waited >= timing.trial;
@@ -231,8 +276,14 @@ pub fn step_back(rollout: &Rollout, observed: &Observed) -> Next {
 
 /// When a rollout may come to something by the passing of time alone.
 #[must_use]
-pub fn wake_at(rollout: &Rollout, timing: &Timing, now: Duration) -> Option<Duration> {
+pub fn wake_at(
+    rollout: &Rollout,
+    next_step: Option<NextStep>,
+    timing: &Timing,
+    now: Duration,
+) -> Option<Duration> {
     let waits = match rollout.phase {
+        Phase::Trial | Phase::Half if next_step.is_some() => [next_step?.after; 2],
         Phase::Starting | Phase::Moving => return None,
         Phase::Trial => [timing.idle_trial, timing.trial],
         Phase::Half => [timing.max_trial; 2],
@@ -261,6 +312,10 @@ pub enum ChangeKind {
     Begin(Phase),
     /// It enters this phase.
     Enter(Phase),
+    /// It gets another part of the requests, in thousandths, which is in force from now on.
+    Part(u16),
+    /// It is to get the part of its next step; the store keeps that.
+    Advance(u16),
     /// Everything has moved: the store need not know of it any more.
     Complete,
     /// It goes back; the store keeps the verdict.

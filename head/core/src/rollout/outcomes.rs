@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_pipelines::Name;
+use millstream_status::durations::Durations;
 use serde::{Deserialize, Serialize};
 
 /// How requests or calls ended. Those that the client is to blame for, or left, are not counted.
@@ -21,7 +22,7 @@ impl Outcomes {
         self.answered + self.failed
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.answered += other.answered;
         self.failed += other.failed;
     }
@@ -43,6 +44,9 @@ pub struct Shadowed {
 pub struct Tally {
     /// Of requests.
     pub requests: Outcomes,
+    /// How long requests with an answer took.
+    #[serde(default)]
+    pub durations: Durations,
     /// Of calls, by deployment.
     pub deployments: BTreeMap<Name, Outcomes>,
     /// Of copies, for a shadow.
@@ -53,6 +57,7 @@ impl Tally {
     /// Counts more.
     pub fn add(&mut self, other: &Self) {
         self.requests.add(other.requests);
+        self.durations.add(&other.durations);
         for (deployment, outcomes) in &other.deployments {
             self.deployments.entry(deployment.clone()).or_default().add(*outcomes);
         }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use millstream_pipelines::Name;
+use millstream_status::durations::Durations;
 use serde::Serialize;
 
 use super::outcomes::{Outcomes, Tally};
@@ -54,21 +55,33 @@ pub struct Scope<'a> {
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 struct Windows(VecDeque<Window>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Window {
     since: Duration,
-    new: Outcomes,
-    old: Outcomes,
+    new: Ended,
+    old: Ended,
+}
+
+/// What ended of one side.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+struct Ended {
+    outcomes: Outcomes,
+    durations: Durations,
 }
 
 impl Recent {
     /// Counts outcomes that have just been reported.
     pub fn count(&mut self, side: Side, tally: &Tally, now: Duration) {
-        self.requests.add(side, tally.requests, now);
+        self.requests.add(side, tally.requests, &tally.durations, now);
         for (deployment, outcomes) in &tally.deployments {
             // Calls of a deployment that are none yet make no entry.
             if outcomes.total() > 0 {
-                self.deployments.entry(deployment.clone()).or_default().add(side, *outcomes, now);
+                self.deployments.entry(deployment.clone()).or_default().add(
+                    side,
+                    *outcomes,
+                    &Durations::default(),
+                    now,
+                );
             }
         }
     }
@@ -77,6 +90,17 @@ impl Recent {
     pub fn scopes(&self) -> impl Iterator<Item = Scope<'_>> {
         let deployments = self.deployments.iter().map(|(name, windows)| windows.scope(Some(name)));
         std::iter::once(self.requests.scope(None)).chain(deployments)
+    }
+
+    /// How long requests with an answer took, on the new revision and on the old one.
+    #[must_use]
+    pub fn durations(&self) -> [Durations; 2] {
+        let mut sides = [Durations::default(), Durations::default()];
+        for window in &self.requests.0 {
+            sides[0].add(&window.new.durations);
+            sides[1].add(&window.old.durations);
+        }
+        sides
     }
 
     /// Whether nothing was counted.
@@ -98,30 +122,37 @@ impl Recent {
     }
 }
 
+impl Ended {
+    fn total(&self) -> u64 {
+        self.outcomes.total()
+    }
+}
+
 impl Windows {
     fn scope<'a>(&self, deployment: Option<&'a Name>) -> Scope<'a> {
         let (mut new, mut old) = (Outcomes::default(), Outcomes::default());
         for window in &self.0 {
-            new.add(window.new);
-            old.add(window.old);
+            new.add(window.new.outcomes);
+            old.add(window.old.outcomes);
         }
         Scope { deployment, new, old }
     }
 
-    fn add(&mut self, side: Side, outcomes: Outcomes, now: Duration) {
+    fn add(&mut self, side: Side, outcomes: Outcomes, durations: &Durations, now: Duration) {
         if outcomes.total() == 0 {
             return;
         }
         if self.0.back().is_none_or(|last| now.saturating_sub(last.since) >= WINDOW) {
-            let none = Outcomes::default();
-            self.0.push_back(Window { since: now, new: none, old: none });
+            self.0.push_back(Window { since: now, new: Ended::default(), old: Ended::default() });
             self.forget(now);
         }
         if let Some(last) = self.0.back_mut() {
-            match side {
-                Side::New => last.new.add(outcomes),
-                Side::Old => last.old.add(outcomes),
-            }
+            let ended = match side {
+                Side::New => &mut last.new,
+                Side::Old => &mut last.old,
+            };
+            ended.outcomes.add(outcomes);
+            ended.durations.add(durations);
         }
     }
 
@@ -132,10 +163,10 @@ impl Windows {
         for window in self.0.iter_mut().rev() {
             if now.saturating_sub(window.since) > LATEST {
                 if num_new >= ENOUGH {
-                    window.new = Outcomes::default();
+                    window.new = Ended::default();
                 }
                 if num_old >= ENOUGH && window.new.total() == 0 {
-                    window.old = Outcomes::default();
+                    window.old = Ended::default();
                 }
             }
             num_new += window.new.total();
@@ -154,7 +185,9 @@ mod tests {
     /// Counts so many answers and failures each second from `from` on, for so many seconds.
     fn pass(windows: &mut Windows, side: Side, seconds: std::ops::Range<u64>, each: (u64, u64)) {
         let outcomes = Outcomes { answered: each.0, failed: each.1 };
-        seconds.for_each(|second| windows.add(side, outcomes, Duration::from_secs(second)));
+        seconds.for_each(|second| {
+            windows.add(side, outcomes, &Durations::default(), Duration::from_secs(second));
+        });
     }
 
     fn counts(windows: &Windows) -> [(u64, u64); 2] {

@@ -9,6 +9,8 @@ const READY: Observed = Observed {
     cannot_start: None,
     trial: Trial::Needed,
     busy: true,
+    next_step: None,
+    max_p95: None,
 };
 
 fn seconds(seconds: f64) -> Duration {
@@ -183,8 +185,8 @@ fn canaries_and_shadows_stay_until_people_say_so_and_still_lead_back() {
 
 #[test]
 fn traffic_follows_the_phase() {
-    let part = |phase, mode| {
-        let rollout = Rollout::begin(2, 1, phase, Duration::ZERO);
+    let part = |phase, mode: Mode| {
+        let rollout = Rollout { part: mode.part(), ..Rollout::begin(2, 1, phase, Duration::ZERO) };
         (rollout.permille(mode), rollout.shadow_permille(mode))
     };
     let table = [
@@ -195,12 +197,47 @@ fn traffic_follows_the_phase() {
         (Phase::Half, Mode::Rolling, (500, 0)),
         (Phase::Trial, Mode::Canary { permille: 300 }, (300, 0)),
         (Phase::Trial, Mode::Shadow { permille: 300 }, (0, 300)),
+        (Phase::Trial, Mode::Steps { permille: 50 }, (50, 0)),
+        (Phase::Trial, Mode::Promoted { permille: 30 }, (100, 0)),
+        (Phase::Trial, Mode::Promoted { permille: 300 }, (300, 0)),
+        (Phase::Half, Mode::Promoted { permille: 700 }, (700, 0)),
         (Phase::Moving, Mode::Rolling, (1000, 0)),
         (Phase::Watching, Mode::Rolling, (1000, 0)),
     ];
     for (phase, mode, expected) in table {
         assert_eq!(part(phase, mode), expected, "{phase:?} {mode:?}");
     }
+    let waits = Rollout::begin(2, 1, Phase::Trial, Duration::ZERO);
+    assert_eq!(waits.permille(Mode::Canary { permille: 300 }), 0, "until there are replicas for it");
+}
+
+#[test]
+fn steps_follow_one_another_by_time_and_one_that_fails_stays() {
+    let step = |percent: u16, hold| TrafficStep { permille: percent * 10, hold: seconds(hold) };
+    let steps = [step(5, 600.0), step(25, 60.0), step(100, 0.0)];
+    let after = |permille, hold| Some(NextStep { permille, after: seconds(hold) });
+    for (present, expected) in [
+        (50, after(250, 600.0)),
+        (250, after(1000, 60.0)),
+        (400, after(1000, 60.0)),
+        (10, after(50, 600.0)),
+        (1000, None),
+    ] {
+        assert_eq!(NextStep::of(&steps, present), expected, "{present}");
+    }
+    let observed = Observed { mode: Mode::Steps { permille: 50 }, next_step: after(250, 600.0), ..READY };
+    for (waited, new, expected) in [
+        (599.0, (1000, 0), Next::Stay),
+        (600.0, (1000, 0), Next::Advance(250)),
+        (600.0, (0, 0), Next::Advance(250)),
+        (600.0, (0, 3), Next::Stay),
+    ] {
+        assert_eq!(next(Phase::Trial, &observed, waited, new), expected, "{waited} {new:?}");
+    }
+    assert!(matches!(next(Phase::Trial, &observed, 1.0, (50, 50)), Next::RollBack(_)));
+    let rollout = Rollout::begin(2, 1, Phase::Trial, seconds(100.0));
+    let woken = wake_at(&rollout, observed.next_step, &Timing::default(), seconds(101.0));
+    assert_eq!(woken, Some(seconds(700.0)));
 }
 
 #[test]
@@ -209,7 +246,7 @@ fn time_wakes_a_rollout_when_a_wait_is_over() {
     let at = |phase, waited_ms| {
         let waited = Duration::from_millis(waited_ms);
         let rollout = Rollout::begin(2, 1, phase, seconds(100.0));
-        wake_at(&rollout, &timing, seconds(100.0) + waited).map(|at| (at - seconds(100.0)).as_millis())
+        wake_at(&rollout, None, &timing, seconds(100.0) + waited).map(|at| (at - seconds(100.0)).as_millis())
     };
     assert_eq!(at(Phase::Starting, 0), None);
     assert_eq!(at(Phase::Trial, 0), Some(300));

@@ -11,11 +11,12 @@ use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse, DeployRequest,
     DeployResponse, DeployedPipeline, ExplainRequest, ExplainResponse, GetRevisionRequest,
-    GetRevisionResponse, KeyResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest,
-    ListPipelinesResponse, PipelineFile, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
-    RemoveNodeRequest, RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse,
-    SetKeyRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline,
-    UndoRolloutRequest, deploy_request::Beside,
+    GetRevisionResponse, KeptRevision, KeyResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest,
+    ListPipelinesResponse, ListRevisionsRequest, ListRevisionsResponse, PipelineFile, PlanDefragRequest,
+    PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest, RemoveNodeResponse, RolloutRequest,
+    RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, SetRolloutRequest, ShutdownRequest,
+    ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
+    deploy_request::Beside,
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status};
@@ -70,7 +71,32 @@ impl ControlService for ControlServer {
     ) -> Result<Response<RolloutResponse>, Status> {
         let name = name(&request.into_inner().name)?;
         let revision = rollout::promote(&*self.term()?, &name).await?;
-        Ok(Response::new(RolloutResponse { revision }))
+        Ok(Response::new(RolloutResponse { revision, ..RolloutResponse::default() }))
+    }
+
+    async fn set_rollout(
+        &self,
+        request: Request<SetRolloutRequest>,
+    ) -> Result<Response<RolloutResponse>, Status> {
+        let SetRolloutRequest { name: of, permille } = request.into_inner();
+        let revision = rollout::set_part(&*self.term()?, &name(&of)?, permille).await?;
+        Ok(Response::new(RolloutResponse { revision, ..RolloutResponse::default() }))
+    }
+
+    async fn list_revisions(
+        &self,
+        request: Request<ListRevisionsRequest>,
+    ) -> Result<Response<ListRevisionsResponse>, Status> {
+        let desired = self.term()?.catalog.desired();
+        let kept = deploy::history(&desired, &name(&request.into_inner().pipeline)?)?;
+        let kept = kept.map(|stored| KeptRevision {
+            revision: stored.number,
+            file_name: stored.file_name.clone(),
+            deployed_at_ms: stored.created_at_ms,
+            // There is nobody else yet who may.
+            by: "admin".to_owned(),
+        });
+        Ok(Response::new(ListRevisionsResponse { revisions: kept.collect() }))
     }
 
     async fn abort_rollout(
@@ -79,7 +105,7 @@ impl ControlService for ControlServer {
     ) -> Result<Response<RolloutResponse>, Status> {
         let name = name(&request.into_inner().name)?;
         let revision = rollout::abort(&*self.term()?, &name, None).await?;
-        Ok(Response::new(RolloutResponse { revision }))
+        Ok(Response::new(RolloutResponse { revision, ..RolloutResponse::default() }))
     }
 
     async fn undo_rollout(
@@ -87,8 +113,9 @@ impl ControlService for ControlServer {
         request: Request<UndoRolloutRequest>,
     ) -> Result<Response<RolloutResponse>, Status> {
         let UndoRolloutRequest { name: of, to_revision } = request.into_inner();
-        let revision = rollout::undo(&*self.term()?, &name(&of)?, to_revision).await?;
-        Ok(Response::new(RolloutResponse { revision }))
+        let back = rollout::undo(&*self.term()?, &name(&of)?, to_revision).await?;
+        let rollout::Back { revision, text_of, warning } = back;
+        Ok(Response::new(RolloutResponse { revision, text_of, warning: warning.unwrap_or_default() }))
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
@@ -224,7 +251,7 @@ fn name(text: &str) -> Result<Name, Error> {
 }
 
 /// The texts to deploy, and how requests are to come to them.
-fn texts(request: DeployRequest) -> Result<(Vec<Text>, Mode), Error> {
+fn texts(request: DeployRequest) -> Result<(Vec<Text>, Option<Mode>), Error> {
     let DeployRequest { files, beside } = request;
     let part = |what: &str, permille: u32| {
         u16::try_from(permille).ok().filter(|permille| (1..=1000).contains(permille)).ok_or_else(|| {
@@ -234,9 +261,9 @@ fn texts(request: DeployRequest) -> Result<(Vec<Text>, Mode), Error> {
         })
     };
     let mode = match beside {
-        None => Mode::Rolling,
-        Some(Beside::CanaryPermille(permille)) => Mode::Canary { permille: part("canary", permille)? },
-        Some(Beside::ShadowPermille(permille)) => Mode::Shadow { permille: part("shadow", permille)? },
+        None => None,
+        Some(Beside::CanaryPermille(permille)) => Some(Mode::Canary { permille: part("canary", permille)? }),
+        Some(Beside::ShadowPermille(permille)) => Some(Mode::Shadow { permille: part("shadow", permille)? }),
     };
     let texts = files.into_iter().map(|file| {
         let PipelineFile { file_name, source, source_dir } = file;

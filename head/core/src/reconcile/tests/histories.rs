@@ -39,7 +39,7 @@ fn happen(cluster: &mut Cluster, happening: &Happening) {
     };
     match *happening {
         Happening::Deploy(replicas, version) => cluster.deploy("p", &[model(replicas, version)]),
-        Happening::Delete => cluster.desired.remove(&name("p")),
+        Happening::Delete => cluster.desired.remove(&name("p"), 1),
         Happening::Join(n) => {
             let id = format!("n{n}");
             let node = cluster.state.nodes.get(&NodeId::from(id.as_str()));

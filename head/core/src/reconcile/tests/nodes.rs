@@ -12,7 +12,7 @@ fn a_silent_node_gets_no_traffic_after_3_s_and_is_replaced_after_15_s() {
     cluster.pass(0.1);
     assert!(cluster.short().is_empty());
     assert_eq!(cluster.routed("p"), ["p-model-1-2"]);
-    assert_eq!(cluster.status().nodes[0].state, NodeState::Lost);
+    assert_eq!(cluster.status().nodes[0].state, NodeState::Unreachable);
     cluster.pass(11.9);
     assert!(cluster.short().is_empty());
     cluster.pass(0.1);
@@ -111,7 +111,7 @@ fn a_node_with_a_replica_of_unknown_demand_gets_nothing_new() {
     let mut cluster = serving(1);
     let (node, _, report) = cluster.find("p-model-1-1");
     cluster.restart_head();
-    cluster.desired.remove(&name("p"));
+    cluster.desired.remove(&name("p"), 1);
     cluster.deploy("q", &[model(1, 1)]);
     cluster.join_with(node.as_str(), 64, 0, vec![report]);
     cluster.pass(6.0);

@@ -79,7 +79,7 @@ fn a_restarted_head_waits_for_ingresses_that_have_not_dialled_yet() {
     let mut cluster = serving(1);
     let settle_until = cluster.now + cluster.timing.settle;
     cluster.state_mut().settling.until = settle_until;
-    cluster.desired.remove(&name("p"));
+    cluster.desired.remove(&name("p"), 1);
     assert_eq!(cluster.short(), ["retire p-model-1-1"]);
     cluster.pass(4.9);
     assert!(cluster.short().is_empty(), "an ingress of the head before may still send to it");

@@ -1,5 +1,7 @@
 //! Rollouts in miniature: trials, canaries, what errors and failed starts lead to, and what a restarted head makes of it.
 
+use millstream_pipelines::TrafficStep;
+
 use super::*;
 use crate::desired::{Compiled, Mode};
 use crate::rollout::{Outcomes, Phase, Tally};
@@ -97,6 +99,69 @@ fn a_verdict_is_in_force_before_the_store_has_it_and_told_again() {
 }
 
 /// The store has not taken that the head goes back, and somebody deploys a canary over it.
+/// The steps that revision 2 of `p` takes over by.
+fn with_steps(cluster: &mut Cluster, steps: &[(u16, u64)]) {
+    let pipeline = cluster.desired.pipelines.get_mut(&name("p")).unwrap();
+    let revision = Arc::make_mut(pipeline.revisions.get_mut(&2).unwrap());
+    let compiled = revision.compiled.as_mut().unwrap();
+    compiled.rollout.steps = steps
+        .iter()
+        .map(|&(permille, hold)| TrafficStep { permille, hold: Duration::from_secs(hold) })
+        .collect();
+    desired::rollout::set_mode(&mut cluster.desired, &name("p"), None).unwrap();
+}
+
+#[test]
+fn a_revision_takes_over_by_the_steps_of_its_file() {
+    let mut cluster = serving(4);
+    cluster.join_ingress();
+    cluster.under_way(1);
+    cluster.deploy("p", &[model(4, 2)]);
+    with_steps(&mut cluster, &[(250, 60), (500, 30), (1000, 0)]);
+    assert_eq!(cluster.short(), ["start p/model@2 n1"], "a quarter of four");
+    cluster.set("p-model-1-5", ReplicaState::Ready);
+    assert!(cluster.short().is_empty());
+    assert_eq!(cluster.variants(), [(1, 750, 0), (2, 250, 0)]);
+    cluster.count(2, 30, 0);
+    cluster.pass(58.0);
+    assert_eq!(cluster.variants(), [(1, 750, 0), (2, 250, 0)]);
+    cluster.pass(2.0);
+    let mode = |cluster: &Cluster| cluster.desired.pipelines[&name("p")].rollout.unwrap().mode;
+    assert_eq!(cluster.short().len(), 1, "another one starts for the larger part");
+    assert_eq!(mode(&cluster), Mode::Steps { permille: 500 });
+    assert_eq!(cluster.variants(), [(1, 750, 0), (2, 250, 0)], "not before it is ready");
+    cluster.set("p-model-1-6", ReplicaState::Ready);
+    cluster.short();
+    assert_eq!(cluster.variants(), [(1, 500, 0), (2, 500, 0)]);
+    // People go back by a step: at once, and it goes on from there.
+    assert_eq!(desired::rollout::set_part(&mut cluster.desired, &name("p"), 300).unwrap(), (2, true));
+    cluster.short();
+    assert_eq!(cluster.variants(), [(1, 700, 0), (2, 300, 0)]);
+    cluster.pass(61.0);
+    cluster.short();
+    assert_eq!(cluster.variants(), [(1, 500, 0), (2, 500, 0)]);
+    cluster.pass(31.0);
+    cluster.short();
+    assert_eq!(mode(&cluster), Mode::Promoted { permille: 500 });
+    cluster.obey();
+    cluster.pass(3.0);
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(2, 1000, 0)]);
+}
+
+#[test]
+fn a_promoted_canary_goes_on_from_where_it_stands() {
+    let mut cluster = on_trial(4, Mode::Canary { permille: 300 });
+    assert_eq!(cluster.variants(), [(1, 700, 0), (2, 300, 0)]);
+    desired::rollout::promote(&mut cluster.desired, &name("p")).unwrap();
+    cluster.short();
+    assert_eq!(cluster.variants(), [(1, 700, 0), (2, 300, 0)], "no step back");
+    cluster.obey();
+    cluster.pass(3.0);
+    cluster.obey();
+    assert_eq!(cluster.variants(), [(2, 1000, 0)]);
+}
+
 #[test]
 fn a_canary_over_a_revision_that_is_being_rolled_back_stays_a_canary() {
     let mut cluster = serving(2);
@@ -445,7 +510,7 @@ fn what_ends_is_counted_whether_or_not_a_rollout_is_under_way_and_forgotten_with
     cluster.count(9, 1, 0);
     assert_eq!(ended(&cluster), (3, 5));
     assert_eq!(cluster.state.ended.len(), 1, "nobody asks for `q`");
-    cluster.desired.remove(&name("p"));
+    cluster.desired.remove(&name("p"), 1);
     cluster.see(Observation::Counted(id, session, counted()));
     cluster.short();
     assert!(cluster.state.ended.is_empty());

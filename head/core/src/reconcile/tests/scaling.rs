@@ -238,7 +238,7 @@ fn a_deleted_pipeline_leaves_nothing_behind() {
     let (mut cluster, ingress, session) = Cluster::scaling(&[elastic("model", 1)]);
     cluster.hold((&ingress, session), 4.0, &[("model", 8, 0)]);
     change::delete(&cluster.desired, &name("p")).unwrap();
-    cluster.desired.remove(&name("p"));
+    cluster.desired.remove(&name("p"), 1);
     cluster.tell_desired();
     let State { targets, scalers, counts, .. } = &cluster.state;
     assert!(targets.is_empty() && scalers.is_empty() && counts.is_empty());

@@ -127,7 +127,7 @@ fn an_ingress_whose_stream_broke_may_still_send_for_a_while() {
     cluster.see(Observation::IngressLeft(id, session));
     cluster.deploy("q", &[model(1, 1)]);
     cluster.obey();
-    cluster.desired.remove(&name("p"));
+    cluster.desired.remove(&name("p"), 1);
     assert_eq!(cluster.short(), ["retire p-model-1-1"]);
     cluster.pass(5.0);
     assert_eq!(cluster.short(), ["stop p-model-1-1", "forget ingress"]);

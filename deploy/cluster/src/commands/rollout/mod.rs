@@ -1,18 +1,24 @@
 //! `cluster rollout`: how new revisions take over.
 
+mod history;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use millstream_proto::status::{ClusterStatus, PipelineStatus, RolloutMode, RolloutPhase, RolloutStatus};
+use millstream_pipelines::parse_duration;
+use millstream_proto::status::{PipelineStatus, RolloutMode, RolloutPhase, RolloutStatus};
+use millstream_proto::v1::RolloutResponse;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::commands::deploy::parse_percent;
 use crate::commands::watch::watch;
 use crate::exit::Failure;
 use crate::global::Global;
-use crate::output::Output;
-use crate::style;
+use crate::output::{Output, note};
+use crate::words::{percent, traffic};
+use crate::{progress, style};
 
 /// Flags of `cluster rollout`.
 #[derive(Debug, Args)]
@@ -34,7 +40,22 @@ pub(crate) enum RolloutAction {
         #[arg(long)]
         watch: bool,
     },
-    /// Let the canary or shadow take over.
+    /// List the revisions that are kept, with what became of them and how much each changed.
+    History {
+        /// The pipeline.
+        #[arg(value_name = "PIPELINE")]
+        name: String,
+    },
+    /// Give the canary or shadow, or a revision on the steps of its file, another part of the requests.
+    Set {
+        /// The pipeline.
+        #[arg(value_name = "PIPELINE")]
+        name: String,
+        /// The part, such as 60%.
+        #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+        percent: u16,
+    },
+    /// Let the canary or shadow take over, from the part on that it has.
     Promote {
         /// The pipeline.
         #[arg(value_name = "PIPELINE")]
@@ -46,7 +67,8 @@ pub(crate) enum RolloutAction {
         #[arg(value_name = "PIPELINE")]
         name: String,
     },
-    /// Go back to the revision before, or to the one given.
+    /// Go back to the revision before, or to the one given, and wait until it serves. Brings back a pipeline that was deleted within
+    /// the last hour.
     Undo {
         /// The pipeline.
         #[arg(value_name = "PIPELINE")]
@@ -54,6 +76,12 @@ pub(crate) enum RolloutAction {
         /// The revision to go back to.
         #[arg(long, value_name = "REVISION")]
         to: Option<u64>,
+        /// Return once the cluster has stored it.
+        #[arg(long)]
+        no_wait: bool,
+        /// How long to wait until it serves.
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
+        timeout: Duration,
     },
 }
 
@@ -68,11 +96,22 @@ pub(crate) async fn run(global: &Global, args: &RolloutArgs) -> Result<(), Failu
             output.show(&as_json(&shown), || as_text(&shown))
         }
         RolloutAction::Status { name, watch: true } => {
-            let show = |status: &ClusterStatus| {
+            watch(&client, output, |status, screen| {
                 let shown = chosen(&status.pipelines, name.as_deref())?;
-                output.show_again(&as_json(&shown), || as_text(&shown))
-            };
-            watch(&client, show).await
+                screen.show(output, &as_json(&shown), || as_text(&shown))
+            })
+            .await
+        }
+        RolloutAction::History { name } => history::run(output, &mut client, name).await,
+        RolloutAction::Set { name, percent } => {
+            let revision = client.set_rollout(name, *percent).await?;
+            let part = f64::from(*percent) / 10.0;
+            say(
+                output,
+                name,
+                revision,
+                &format!("gets {part}% of the requests once it has replicas for them"),
+            )
         }
         RolloutAction::Promote { name } => {
             let revision = client.promote_rollout(name).await?;
@@ -82,11 +121,36 @@ pub(crate) async fn run(global: &Global, args: &RolloutArgs) -> Result<(), Failu
             let revision = client.abort_rollout(name).await?;
             say(output, name, revision, "serves; the other is aborted")
         }
-        RolloutAction::Undo { name, to } => {
-            let revision = client.undo_rollout(name, *to).await?;
-            say(output, name, revision, "is wanted again")
+        RolloutAction::Undo { name, to, no_wait, timeout } => {
+            undo(output, &mut client, name, *to, (!no_wait).then_some(*timeout)).await
         }
     }
+}
+
+/// Goes back; with a timeout, waits until what it goes back to serves.
+async fn undo(
+    output: Output,
+    client: &mut Client,
+    name: &str,
+    to: Option<u64>,
+    wait: Option<Duration>,
+) -> Result<(), Failure> {
+    let RolloutResponse { revision, text_of, warning } = client.undo_rollout(name, to).await?;
+    if !warning.is_empty() {
+        note(format_args!("{} revision {text_of} did not serve before: {warning}", style::error("warning:")));
+    }
+    if let Some(timeout) = wait {
+        let mut status = client.watch_status().await?;
+        progress::until_ready(&mut status, &[(name.to_owned(), revision)], timeout).await?;
+    }
+    let json = json!({"name": name, "revision": revision, "text_of": text_of, "ready": wait.is_some()});
+    output.show(&json, || {
+        let name = style::strong(name);
+        match revision == text_of {
+            true => format!("{name} is back to revision {revision}"),
+            false => format!("{name} is back to what revision {text_of} was, as revision {revision}"),
+        }
+    })
 }
 
 fn say(output: Output, name: &str, revision: u64, what: &str) -> Result<(), Failure> {
@@ -129,13 +193,22 @@ fn render(pipeline: &PipelineStatus) -> String {
     let serving = pipeline.serving_revision.map_or_else(|| "none".to_owned(), |serving| serving.to_string());
     let name = style::strong(&pipeline.name);
     let _ = writeln!(text, "{name} revision {} is wanted, {serving} serves", pipeline.revision);
+    for line in lines(pipeline).lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    text
+}
+
+/// How a revision takes over, and why others do not serve.
+pub(super) fn lines(pipeline: &PipelineStatus) -> String {
+    let mut text = String::new();
     if let Some(rollout) = &pipeline.rollout {
         rollout_lines(&mut text, rollout);
     }
     for verdict in &pipeline.verdicts {
         let outcome = verdict.outcome.replace('_', " ");
         let _ =
-            writeln!(text, "  revision {} was {}: {}", verdict.revision, style::bad(outcome), verdict.reason);
+            writeln!(text, "revision {} was {}: {}", verdict.revision, style::bad(outcome), verdict.reason);
     }
     text
 }
@@ -147,37 +220,46 @@ fn rollout_lines(text: &mut String, rollout: &RolloutStatus) {
         (RolloutPhase::Trial, RolloutMode::Rolling) => "is on trial beside",
         (RolloutPhase::Trial, RolloutMode::Canary) => "is a canary beside",
         (RolloutPhase::Trial, RolloutMode::Shadow) => "is a shadow of",
+        (RolloutPhase::Trial, RolloutMode::Steps) => "takes over by steps from",
         (RolloutPhase::Moving, _) => "takes over from",
         (RolloutPhase::Watching, _) => "has taken over from",
     };
     let since = humantime::format_duration(Duration::from_secs(rollout.phase_ms / 1000));
-    let _ = writeln!(
-        text,
-        "  revision {revision} {phase} {baseline}, for {since}, with {:.1}% of the requests",
-        rollout.traffic_ratio * 100.0
-    );
+    let part = percent(rollout.traffic_ratio);
+    let _ =
+        writeln!(text, "revision {revision} {phase} {baseline}, for {since}, with {part} of the requests");
+    if let Some(next) = &rollout.next_step {
+        let after = humantime::format_duration(Duration::from_secs(next.in_ms.div_ceil(1000)));
+        let _ = writeln!(text, "  next: {} in {after}", percent(next.traffic_ratio));
+    }
+    let _ = writeln!(text, "  verdict so far: {}", rollout.judgement);
     for (number, counts) in [(revision, &rollout.new), (baseline, &rollout.old)] {
         let _ = writeln!(
             text,
-            "    revision {number}: {} requests answered, {} failed; {} calls answered, {} failed",
-            counts.requests_answered, counts.requests_failed, counts.calls_answered, counts.calls_failed
+            "  revision {number}: {}; since the trial began {} requests answered, {} failed, {} calls to replicas failed",
+            traffic(&counts.traffic),
+            counts.requests_answered,
+            counts.requests_failed,
+            counts.calls_failed
         );
     }
     if rollout.mode == RolloutMode::Shadow {
         let _ = writeln!(
             text,
-            "    copies of {:.1}% of the requests: {} compared, {} differ, {} failed",
-            rollout.shadow_ratio * 100.0,
-            rollout.compared,
-            rollout.different,
-            rollout.shadow_failed
+            "  copies of {} of the requests: {} compared, {} differ, {} failed",
+            percent(rollout.shadow.shadow_ratio),
+            rollout.shadow.compared,
+            rollout.shadow.different,
+            rollout.shadow.shadow_failed
         );
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use millstream_proto::status::{OutcomeCounts, PipelineState, VerdictStatus};
+    use millstream_proto::status::{
+        NextStepStatus, OutcomeCounts, PipelineState, ShadowStatus, TrafficStatus, VerdictStatus,
+    };
 
     use super::*;
 
@@ -188,6 +270,7 @@ mod tests {
             requests_failed,
             calls_answered: requests_answered,
             calls_failed: requests_failed,
+            traffic: TrafficStatus::default(),
         };
         let pipeline = PipelineStatus {
             name: "rag".into(),
@@ -197,19 +280,28 @@ mod tests {
             serving_revision: Some(1),
             state: PipelineState::Ready,
             mismatch: None,
+            traffic: TrafficStatus::default(),
+            deployed_at_ms: 0,
             rollout: Some(RolloutStatus {
                 revision: 3,
                 baseline: 1,
                 phase: RolloutPhase::Trial,
-                mode: RolloutMode::Canary,
+                mode: RolloutMode::Steps,
                 traffic_ratio: 0.1,
-                shadow_ratio: 0.0,
                 phase_ms: 65_000,
-                new: counts(10, 1),
+                next_step: Some(NextStepStatus { traffic_ratio: 0.25, in_ms: 59_001 }),
+                judgement: "too few requests to judge by".into(),
+                new: OutcomeCounts {
+                    traffic: TrafficStatus {
+                        requests_per_second: 1.25,
+                        failed_ratio: 0.091,
+                        p50_ms: Some(4.2),
+                        p95_ms: Some(81.0),
+                    },
+                    ..counts(10, 1)
+                },
                 old: counts(99, 0),
-                compared: 0,
-                different: 0,
-                shadow_failed: 0,
+                shadow: ShadowStatus::default(),
             }),
             verdicts: vec![VerdictStatus {
                 revision: 2,
@@ -220,12 +312,6 @@ mod tests {
             deployments: vec![],
         };
         owo_colors::set_override(false);
-        insta::assert_snapshot!(render(&pipeline), @r"
-        rag revision 3 is wanted, 1 serves
-          revision 3 is a canary beside 1, for 1m 5s, with 10.0% of the requests
-            revision 3: 10 requests answered, 1 failed; 10 calls answered, 1 failed
-            revision 1: 99 requests answered, 0 failed; 99 calls answered, 0 failed
-          revision 2 was rolled back: no such model
-        ");
+        insta::assert_snapshot!(render(&pipeline));
     }
 }

@@ -1,0 +1,94 @@
+//! How a rollout stands, for people: its part of the requests, what it is judged by, and what it comes to next.
+
+use std::time::Duration;
+
+use millstream_status::status::{
+    NextStepStatus, OutcomeCounts, RolloutMode, RolloutStatus, ShadowStatus, TrafficStatus,
+};
+
+use super::shown::{Scope, ratio, shown_phase};
+use super::status::millis;
+use crate::desired::Mode;
+use crate::rollout::{Judgement, NextStep, Outcomes, Phase, Rollout, Tally, judge};
+
+impl Scope<'_> {
+    pub(super) fn rollout_status(&self) -> Option<RolloutStatus> {
+        let rollout = self.state.rollouts.get(self.name)?;
+        let mode = self.pipeline.rollout.map_or(Mode::Rolling, |stored| stored.mode);
+        let (new, old) = (rollout.total(rollout.revision), rollout.total(rollout.baseline));
+        let next = self.next_step(rollout, mode);
+        Some(RolloutStatus {
+            revision: rollout.revision,
+            baseline: rollout.baseline,
+            phase: shown_phase(rollout.phase),
+            mode: match mode {
+                Mode::Rolling | Mode::Promoted { .. } => RolloutMode::Rolling,
+                Mode::Canary { .. } => RolloutMode::Canary,
+                Mode::Shadow { .. } => RolloutMode::Shadow,
+                Mode::Steps { .. } => RolloutMode::Steps,
+            },
+            traffic_ratio: ratio(rollout.permille(mode).into()),
+            phase_ms: millis(self.now.saturating_sub(rollout.since)),
+            next_step: next.map(|next| NextStepStatus {
+                traffic_ratio: ratio(next.permille.into()),
+                in_ms: millis((rollout.since + next.after).saturating_sub(self.now)),
+            }),
+            judgement: self.judgement(rollout),
+            new: outcome_counts(&new, self.traffic(Some(rollout.revision))),
+            old: outcome_counts(&old, self.traffic(Some(rollout.baseline))),
+            shadow: ShadowStatus {
+                shadow_ratio: ratio(rollout.shadow_permille(mode).into()),
+                compared: new.shadow.compared,
+                different: new.shadow.different,
+                shadow_failed: new.shadow.failed,
+            },
+        })
+    }
+
+    /// The requests of the last minute, of a revision or of all.
+    pub(super) fn traffic(&self, revision: Option<u64>) -> TrafficStatus {
+        let Some(ended) = self.state.ended.get(self.name) else { return TrafficStatus::default() };
+        let minute = ended.traffic.last_minute(revision, self.now);
+        let quantile =
+            |percent| minute.requests.durations.quantile(percent).map(|it| it.as_secs_f64() * 1000.0);
+        TrafficStatus {
+            requests_per_second: minute.per_second(),
+            failed_ratio: minute.failed_ratio(),
+            p50_ms: quantile(50),
+            p95_ms: quantile(95),
+        }
+    }
+
+    fn next_step(&self, rollout: &Rollout, mode: Mode) -> Option<NextStep> {
+        let Mode::Steps { permille } = mode else { return None };
+        let compiled = self.pipeline.revisions.get(&rollout.revision)?.compiled.as_ref().ok()?;
+        NextStep::of(&compiled.rollout.steps, permille).filter(|_| rollout.part == Some(permille))
+    }
+
+    /// What the latest requests say of the new revision.
+    fn judgement(&self, rollout: &Rollout) -> String {
+        if rollout.phase == Phase::Starting {
+            return "it has had no requests yet".to_owned();
+        }
+        let revision = self.pipeline.revisions.get(&rollout.revision);
+        let compiled = revision.and_then(|revision| revision.compiled.as_ref().ok());
+        let max_p95: Option<Duration> = compiled.and_then(|compiled| compiled.rollout.max_p95);
+        match judge(&rollout.recent, max_p95) {
+            Judgement::TooFew => "too few requests to judge by".to_owned(),
+            Judgement::Good => "as good as the one before".to_owned(),
+            Judgement::Bad(excess) => excess.to_string(),
+            Judgement::Slow(slowness) => slowness.to_string(),
+        }
+    }
+}
+
+fn outcome_counts(tally: &Tally, traffic: TrafficStatus) -> OutcomeCounts {
+    let sum = |part: fn(&Outcomes) -> u64| tally.deployments.values().map(part).sum();
+    OutcomeCounts {
+        requests_answered: tally.requests.answered,
+        requests_failed: tally.requests.failed,
+        calls_answered: sum(|outcomes| outcomes.answered),
+        calls_failed: sum(|outcomes| outcomes.failed),
+        traffic,
+    }
+}
