@@ -139,7 +139,7 @@ fn a_canary_gets_its_part_is_asked_for_by_name_and_promoted() -> Result<()> {
     }
     let shown = text_of(&cluster.command(&["rollout", "status", "p"]).stdout);
     assert!(
-        shown.contains("revision 2 is a canary beside 1") && shown.contains("30.0% of the requests"),
+        shown.contains("revision 2 is a canary beside 1") && shown.contains("30% of the requests"),
         "{shown}"
     );
     // The same file with another part: the same revision, step by step.

@@ -51,7 +51,7 @@ impl Watch {
         let mut stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
         let mut first = String::new();
         stdout.read_line(&mut first)?;
-        assert!(first.starts_with("leader "), "no escape codes where nobody watches: {first:?}");
+        assert_eq!(first, "pipelines\n", "no escape codes where nobody watches");
         Ok(Self { child, stdout })
     }
 

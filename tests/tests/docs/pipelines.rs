@@ -54,6 +54,9 @@ fn completion(fragment: &Table) -> (String, String) {
             after += &format!("[deployments.{name}]\n{}\n", settings(stage));
         }
     }
+    if !answers && deployments.is_empty() {
+        after += "[deployments.model]\nengine = \"echo\"\n";
+    }
     if answers && !fragment.contains_key("response") {
         after += "[response]\n";
         for name in stages.keys() {
