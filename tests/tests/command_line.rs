@@ -57,3 +57,40 @@ fn completions_know_the_commands() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("validate"), "{shell}");
     }
 }
+
+#[test]
+fn what_is_typed_counts_more_than_the_environment() {
+    let empty = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(millstream_tests::cluster_binary())
+            .args(args)
+            .env("MILLSTREAM_CLUSTER", "127.0.0.1:1")
+            .output()
+            .unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(run(&["status"]).contains("no cluster answers on `127.0.0.1:1`"));
+    let path = empty.path().display().to_string();
+    assert!(run(&["status", "--data-dir", &path]).contains("no `endpoints.json`"));
+    let usage = run(&["scale", "a/b"]);
+    assert!(usage.contains("Usage: cluster scale <--replicas"), "{usage}");
+}
+
+#[test]
+fn failures_are_json_where_that_is_asked_for() {
+    for (line, code, exit_code) in [
+        (&["status", "--cluster", "127.0.0.1:1"][..], "unreachable", 4),
+        (&["logs"], "usage", 2),
+        (&["scale", "a/b"], "usage", 2),
+        (&["deploy", "/nowhere.toml"], "failed", 1),
+    ] {
+        let output = cluster(&[line, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(exit_code), "{line:?}");
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["error"]["code"], code, "{line:?}");
+        assert!(!answer["error"]["message"].as_str().unwrap().is_empty());
+        assert!(output.stderr.is_empty(), "{line:?}");
+    }
+    let text = String::from_utf8(cluster(&["logs"]).stderr).unwrap();
+    assert!(text.contains("there is no command `logs`: a process logs on its own stderr"), "{text}");
+}

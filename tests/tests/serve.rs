@@ -92,3 +92,24 @@ fn other_examples_serve_side_by_side() -> Result<()> {
     assert!(dot(&rows[0], &rows[1]) > dot(&rows[0], &rows[2]), "related texts are closer");
     Ok(())
 }
+
+#[test]
+fn the_example_comes_at_the_first_start_alone_and_not_where_it_is_not_wanted() -> Result<()> {
+    let mut cluster = Cluster::up(&UpOptions::new())?;
+    cluster.wait_ready();
+    let pipelines = |cluster: &Cluster| cluster.status()["pipelines"].as_array().map_or(0, Vec::len);
+    assert_eq!(pipelines(&cluster), 1);
+    assert!(cluster.command(&["delete", "rag"]).status.success());
+    cluster.restart_leader(UpOptions::new())?;
+    cluster.wait_ready();
+    assert_eq!(pipelines(&cluster), 0, "whoever has deleted it does not want it back");
+    let mut empty = Cluster::up(&UpOptions::new().args(&["--empty"]))?;
+    empty.wait_ready();
+    assert_eq!(pipelines(&empty), 0);
+    let said = std::fs::read_to_string(empty.leader.data_dir().join("stdout.log"))?;
+    assert!(said.contains("no pipeline is deployed"), "{said}");
+    let mut headless = Cluster::up(&UpOptions::new().args(&["--roles", "head"]))?;
+    headless.wait_ready();
+    assert!(headless.leader.log().contains("cluster up --join 127.0.0.1:"), "{}", headless.leader.log());
+    Ok(())
+}

@@ -14,7 +14,7 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// The control addresses of the cluster's heads; without it those in the data directory, else 127.0.0.1:7400.
-    #[arg(long, global = true, value_name = "HOST:PORT,…")]
+    #[arg(long, global = true, value_name = "HOST:PORT,…", env = "MILLSTREAM_CLUSTER")]
     pub(crate) cluster: Option<Heads>,
     /// Folder for the store, models, tokens and endpoints.json [default: ~/.local/share/millstream].
     #[arg(long, global = true, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]

@@ -77,13 +77,28 @@ pub(crate) async fn find(global: &Global, data_dir: &DataDir, heads: &Heads) -> 
             return Ok(token::read("join token", file)?);
         }
         if !std::mem::replace(&mut is_told, true) {
+            let others = heads_in(&folder);
+            let hint = if others.is_empty() {
+                String::new()
+            } else {
+                format!("; this user has heads on {}", others.join(", "))
+            };
             output::note(format_args!(
-                "waiting for a head of this user on `{heads}`; to join one of another user, name its `join.token` with \
+                "waiting for a head of this user on `{heads}`{hint}; to join one of another user, name its `join.token` with \
                  --token-file"
             ));
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Addresses of this machine at which heads of this user listen, or listened when they were killed.
+fn heads_in(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let port = |name: &str| name.strip_prefix("join-")?.strip_suffix(".token")?.parse::<u16>().ok();
+    let mut ports: Vec<_> = names.filter_map(|name| port(name.to_str()?)).collect();
+    ports.sort_unstable();
+    ports.into_iter().map(|port| format!("127.0.0.1:{port}")).collect()
 }
 
 fn file_name(control_port: u16) -> String {
@@ -160,6 +175,7 @@ mod tests {
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
         let again = LeftToken::leave(&environment, 7400, "newer").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "newer");
+        assert_eq!(heads_in(file.parent().unwrap()), ["127.0.0.1:7400"]);
         drop((left, again));
         assert!(!file.exists());
     }

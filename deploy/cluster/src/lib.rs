@@ -32,7 +32,8 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 pub use millstream_worker::Environment;
 
 use crate::cli::{Cli, Command};
@@ -48,16 +49,29 @@ pub fn command_line() -> clap::Command {
 /// Runs the command that the arguments of this process name, to its end.
 #[must_use]
 pub fn run(environment: Environment) -> ExitCode {
-    let mut cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches();
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (mut cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return refuse(&error),
     };
+    // What somebody types counts more than what stands in the environment.
+    if is_given(&matches, "data_dir") && !is_given(&matches, "cluster") {
+        cli.global.cluster = None;
+    }
     cli.global.environment = environment;
     let output = Output::of(&cli.global);
     match run_command(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.report(failure),
     }
+}
+
+/// Whether a flag of every command is on the command line.
+fn is_given(matches: &ArgMatches, flag: &str) -> bool {
+    let of_command = matches.subcommand().is_some_and(|(_, matches)| is_given(matches, flag));
+    let source = matches.try_contains_id(flag).is_ok_and(|known| known).then(|| matches.value_source(flag));
+    of_command || source.flatten() == Some(ValueSource::CommandLine)
 }
 
 /// Answers a command line that cannot be read, in the form that it seems to ask for.

@@ -49,7 +49,10 @@ pub enum Refusal {
     #[error("no caller with the {} is taken there; is it the address of another part?", .0.token_name())]
     NotTaken(Authority),
     /// The other end is of another version, or not of Millstream at all.
-    #[error("what listens there is no Millstream of this version")]
+    #[error(
+        "what listens there is no head of this version: an ingress, a dashboard or something else; `cluster up` prints the address \
+         to give as `control`"
+    )]
     OtherVersion,
 }
 

@@ -33,7 +33,11 @@ pub(crate) fn failure(error: &clap::Error) -> Option<Failure> {
         return None;
     }
     let text = tip(error).unwrap_or_else(|| {
-        let text = error.render().to_string();
+        let mut text = error.render().to_string();
+        // What stands in the environment is shown as if it had to be written.
+        for from_environment in ["--cluster <HOST:PORT,…> ", "--data-dir <DIR> ", "--log <FILTER> "] {
+            text = text.replace(from_environment, "");
+        }
         text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
     });
     Some(Failure::usage(text))

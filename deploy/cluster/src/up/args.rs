@@ -34,6 +34,9 @@ pub(crate) struct UpArgs {
     /// Parts to play [default: head,worker,ingress; with --join: worker].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLES")]
     pub(crate) roles: Vec<Role>,
+    /// Do not deploy the bundled example at the first start.
+    #[arg(long, conflicts_with = "files")]
+    pub(crate) empty: bool,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
     #[command(flatten)]

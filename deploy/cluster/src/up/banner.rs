@@ -32,6 +32,15 @@ pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&H
     }
 }
 
+/// Told by a head that runs no replicas itself: what brings up somebody who does.
+pub(crate) fn no_worker(endpoints: &Endpoints) {
+    let Endpoints { control, .. } = endpoints;
+    note(format_args!(
+        "no worker in this process; start one on this machine with\n\n  cluster up --join {control} --node-name worker-1\n\n\
+         and on another with a copy of `join.token` of this data directory: docs/cluster.md has the lines"
+    ));
+}
+
 /// Whether everything that was to start did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -66,6 +75,8 @@ pub(crate) fn ready(
     output.show(&json!({"endpoints": endpoints, "pipelines": pipelines, "ready": ready}), || {
         let Some(ingress) = endpoints.ingress else { return outcome.last_line() };
         let calls: String = served.iter().map(|pipeline| pipeline.call(&ingress.to_string())).collect();
+        let nothing = "\nno pipeline is deployed; `cluster deploy FILE` deploys one\n";
+        let calls = if calls.is_empty() && outcome == Outcome::Ready { nothing.to_owned() } else { calls };
         format!("{calls}\n{}", outcome.last_line())
     })
 }

@@ -10,6 +10,7 @@ mod admin;
 pub(crate) mod args;
 mod banner;
 mod parts;
+mod port_holder;
 mod process_metrics;
 mod signals;
 mod telemetry;
@@ -61,6 +62,7 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     }
     data_dir.create()?;
     let _lock = DataDirLock::acquire(data_dir.path()).map_err(|error| Failure::failed(error.to_string()))?;
+    addresses::check_free(&args.listen, &roles)?;
     let token = match roles.contains(&Role::Head) {
         true => Some(token::find_or_make(global, &data_dir)?),
         false if files.is_empty() => None,
@@ -134,6 +136,9 @@ async fn serve(
             (Vec::new(), Outcome::Ready)
         }
     };
+    if process.has(Role::Head) && !process.has(Role::Worker) {
+        banner::no_worker(endpoints);
+    }
     if let Err(failure) = banner::ready(output, endpoints, &served, outcome) {
         // A cluster serves whether or not somebody reads what it says.
         let _ = output.report(failure);
@@ -141,7 +146,7 @@ async fn serve(
     Ok(())
 }
 
-/// Deploys the files given, else the bundled example on a cluster that has nothing yet; waits until all pipelines of
+/// Deploys the files given, else the bundled example at the very first start of a cluster that has a worker; waits until all pipelines of
 /// the cluster that can serve do. A pipeline that is refused or cannot start is reported, and the cluster stays up: what can
 /// serve does, and the pipeline can be mended and deployed again.
 async fn deploy(
@@ -150,7 +155,10 @@ async fn deploy(
     files: Vec<PipelineFile>,
 ) -> Result<(Vec<Served>, Outcome), Failure> {
     let output = Output::of(process.global);
-    let files = if files.is_empty() && client.pipelines().await?.is_empty() {
+    // Whoever has deleted the example does not want it back.
+    let is_first_start = client.status().await?.epoch <= 1;
+    let wants_example = !process.args.empty && process.has(Role::Worker) && is_first_start;
+    let files = if wants_example && files.is_empty() && client.pipelines().await?.is_empty() {
         let (name, text) = bundled::EXAMPLE;
         let file = PipelineFile::compile(name, text, process.data_dir.path())
             .map_err(|faults| Failure::failed(format!("the bundled example is broken: {faults}")))?;

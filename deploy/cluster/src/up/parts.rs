@@ -39,7 +39,8 @@ pub(crate) struct Process<'a> {
 }
 
 impl Process<'_> {
-    fn has(&self, role: Role) -> bool {
+    /// Whether it plays that part.
+    pub(crate) fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
 }
