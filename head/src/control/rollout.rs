@@ -72,8 +72,9 @@ pub(crate) async fn undo(term: &Term, name: &Name, to: Option<u64>) -> Result<Ba
         Error::from(Refusal::NotNow(format!("revision {target} of `{name}` has just gone; ask again")))
     })?;
     let warning = pipeline.verdicts.get(&target).map(|verdict| verdict.reason.clone());
-    let revision = deploy_again(term, stored, Some(pipeline.wanted)).await?;
-    Ok(Back { revision: revision.unwrap_or(target), text_of: target, warning })
+    let revision = deploy_again(term, stored, Some(pipeline.wanted)).await?.unwrap_or(target);
+    term.events.note(Subject::Pipeline(name.clone()), Decision::Undone { revision, text_of: target });
+    Ok(Back { revision, text_of: target, warning })
 }
 
 /// Deploys what a pipeline had that was deleted lately.
@@ -86,8 +87,9 @@ async fn undelete(term: &Term, desired: &Desired, name: &Name, to: Option<u64>) 
     let stored = stored.filter(|stored| to.is_none_or(|to| to == stored.number));
     let stored = stored.ok_or_else(|| Error::from(Refusal::NotFound(name.clone())))?;
     let text_of = stored.number;
-    let revision = deploy_again(term, stored, None).await?;
-    Ok(Back { revision: revision.unwrap_or(text_of), text_of, warning: None })
+    let revision = deploy_again(term, stored, None).await?.unwrap_or(text_of);
+    term.events.note(Subject::Pipeline(name.clone()), Decision::Undone { revision, text_of });
+    Ok(Back { revision, text_of, warning: None })
 }
 
 /// Deploys a text as it was deployed before, at once and without steps; returns the new revision.

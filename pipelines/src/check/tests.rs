@@ -23,7 +23,7 @@ fn defaults_are_filled_in() {
     let (embed, echo) = (specs[0], specs[1]);
     assert_eq!((embed.task, embed.engine, embed.device), (Task::Embed, EngineKind::Auto, Device::Cpu));
     assert_eq!(embed.model, Some(ModelRef::Alias { name: "m".into(), alias: "production".into() }));
-    assert_eq!((embed.demand.cpu_milli, embed.demand.memory_bytes), (250, 256 << 20));
+    assert_eq!((embed.demand.cpu_milli, embed.demand.memory_bytes), (100, 256 << 20));
     assert_eq!(
         (embed.batch.max_size, embed.batch.max_wait, embed.limits.max_ongoing_requests),
         (32, Duration::ZERO, 64)

@@ -43,8 +43,11 @@ impl Event {
             None => (target, None),
         };
         let fits = |mine: &Option<String>, wanted: &str| mine.as_deref().is_none_or(|mine| mine == wanted);
+        // Keys are of the cluster as a whole, and say nothing about what it decides.
+        let is_of_all = matches!(self.decision, Decision::Key { .. });
         target.is_empty()
-            || fits(&self.pipeline, pipeline)
+            || !is_of_all
+                && fits(&self.pipeline, pipeline)
                 && deployment.is_none_or(|wanted| fits(&self.deployment, wanted))
     }
 }
@@ -96,6 +99,15 @@ pub enum Decision {
     },
     /// Every wanted replica has a place again.
     NoLongerPending,
+    /// What had no place is wanted no more.
+    NoLongerWanted,
+    /// People went back to an earlier revision, or brought a deleted pipeline back.
+    Undone {
+        /// The revision that is wanted now.
+        revision: u64,
+        /// The one whose text it has.
+        text_of: u64,
+    },
     /// A replica leaves.
     Retired {
         /// The replica.
@@ -245,7 +257,7 @@ pub enum KeyChange {
 }
 
 impl fmt::Display for Decision {
-    /// A sentence without the full stop.
+    /// A sentence without the full stop; what it was made of, where that is more than the sentence says, on a second line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deployed { revision } => write!(f, "revision {revision} was deployed"),
@@ -255,7 +267,7 @@ impl fmt::Display for Decision {
             Self::Key { name, change: KeyChange::Deleted } => write!(f, "API key {name} was deleted"),
             Self::Scaled { from, to, rule, inputs } => {
                 let direction = if to > from { "up" } else { "down" };
-                write!(f, "scaled {direction} from {from} to {to} replicas: {rule}; {inputs}")
+                write!(f, "scaled {direction} from {from} to {to} replicas: {rule}\n{inputs}")
             }
             Self::Placed { replica, node, revision, gpus } => {
                 write!(f, "replica {replica} of revision {revision} is started on {node}")?;
@@ -266,6 +278,10 @@ impl fmt::Display for Decision {
             }
             Self::Pending { reasons } => {
                 write!(f, "a wanted replica fits nowhere: {}", reasons.join("; "))
+            }
+            Self::NoLongerWanted => f.write_str("what had no place is no longer wanted"),
+            Self::Undone { revision, text_of } => {
+                write!(f, "people went back to revision {text_of}, as revision {revision}")
             }
             Self::NoLongerPending => f.write_str("every wanted replica has a place again"),
             Self::Retired { replica, node, reason } => {
@@ -330,8 +346,8 @@ impl fmt::Display for ScaleInputs {
         let Self { ongoing, queued, ready, starting, target_ongoing_requests, wanted, bounded_by } = self;
         write!(
             f,
-            "{ongoing:.1} ongoing requests on average, {queued} waiting, {ready} replicas ready, {starting} starting; \
-             at {target_ongoing_requests} a replica that asks for {wanted}"
+            "{ongoing:.1} ongoing requests on average, {queued} waiting; {ready} ready, {starting} starting; \
+             at {target_ongoing_requests} a replica the requests ask for {wanted}"
         )?;
         match bounded_by {
             Some(bound) => write!(f, " (held by {bound})"),
@@ -382,8 +398,8 @@ mod tests {
         let decision = Decision::Scaled { from: 1, to: 3, rule, inputs };
         assert_eq!(
             decision.to_string(),
-            "scaled up from 1 to 3 replicas: more replicas were wished for during upscale_delay; 12.0 ongoing requests on \
-             average, 4 waiting, 1 replicas ready, 0 starting; at 2 a replica that asks for 3 (held by max_replicas)"
+            "scaled up from 1 to 3 replicas: more replicas were wished for during upscale_delay\n12.0 ongoing requests on \
+             average, 4 waiting; 1 ready, 0 starting; at 2 a replica the requests ask for 3 (held by max_replicas)"
         );
         let event = Event {
             sequence: 7,

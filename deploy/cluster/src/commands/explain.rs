@@ -69,7 +69,7 @@ fn at(event: &Event) -> SystemTime {
 
 fn line(event: &Event) -> String {
     let at = local_time(event.at_ms);
-    let sentence = event.decision.to_string();
+    let sentence = event.decision.to_string().replace('\n', "\n      ");
     let sentence = match event.decision {
         Decision::RolledBack { .. } | Decision::Evicted { .. } | Decision::Alarm { raised: true } => {
             style::bad(sentence)

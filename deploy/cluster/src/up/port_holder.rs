@@ -20,7 +20,7 @@ pub(super) fn holder_of(address: SocketAddr) -> Option<String> {
     });
     let holds = |process: &fs::DirEntry| {
         let files = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
-        files.map(|file| fs::read_link(file.path())).flatten().any(|link| link == Path::new(&wanted))
+        files.flat_map(|file| fs::read_link(file.path())).any(|link| link == Path::new(&wanted))
     };
     let process = processes.into_iter().find(holds)?;
     let pid = process.file_name().to_string_lossy().into_owned();

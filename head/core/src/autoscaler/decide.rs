@@ -118,6 +118,8 @@ pub enum Rule {
     Bounds,
     /// A head that has just come to lead goes on with what runs.
     Adopted,
+    /// People have set other bounds in place of the file's.
+    ByHand,
 }
 
 impl Rule {
@@ -130,6 +132,7 @@ impl Rule {
             Self::Downscale => "downscale",
             Self::IdleToZero => "idle_to_zero",
             Self::Bounds => "bounds",
+            Self::ByHand => "by_hand",
             Self::Adopted => "adopted",
         }
     }
@@ -143,6 +146,7 @@ impl fmt::Display for Rule {
             Self::Downscale => "fewer replicas were wished for during downscale_delay",
             Self::IdleToZero => "the last replica idled for idle_timeout",
             Self::Bounds => "its bounds changed",
+            Self::ByHand => "`cluster scale` has set its bounds",
             Self::Adopted => "a head that has just come to lead goes on with what runs",
         })
     }

@@ -130,6 +130,8 @@ pub enum Reason {
     Surplus,
     /// A newer revision serves.
     Replaced,
+    /// Its revision was rolled back, or aborted.
+    TakenBack,
     /// Nobody asks for its deployment any more.
     Unwanted,
 }
@@ -139,6 +141,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Surplus => "more replicas than wanted",
             Self::Replaced => "a newer revision serves",
+            Self::TakenBack => "its revision was taken back",
             Self::Unwanted => "nobody asks for its deployment",
         })
     }

@@ -150,13 +150,20 @@ pub fn event_of_observation(observation: &Observation, state: &State) -> Option<
 pub fn pending_events(
     before: &BTreeMap<FullName, Vec<String>>,
     now: &BTreeMap<FullName, Vec<String>>,
+    is_wanted: impl Fn(&FullName) -> bool,
 ) -> Vec<(Subject, Decision)> {
     let new = now.iter().filter(|(deployment, _)| !before.contains_key(*deployment));
     let new = new.map(|(deployment, reasons)| {
         (Subject::Deployment(deployment.clone()), Decision::Pending { reasons: reasons.clone() })
     });
     let over = before.keys().filter(|deployment| !now.contains_key(*deployment));
-    let over = over.map(|deployment| (Subject::Deployment(deployment.clone()), Decision::NoLongerPending));
+    let over = over.map(|deployment| {
+        let decision = match is_wanted(deployment) {
+            true => Decision::NoLongerPending,
+            false => Decision::NoLongerWanted,
+        };
+        (Subject::Deployment(deployment.clone()), decision)
+    });
     new.chain(over).collect()
 }
 
@@ -188,8 +195,10 @@ mod tests {
         let none = BTreeMap::new();
         let subject = Subject::Deployment(name.clone());
         let begins = Decision::Pending { reasons: vec!["n1: full".into()] };
-        assert_eq!(pending_events(&none, &reasons("n1: full")), [(subject.clone(), begins)]);
-        assert_eq!(pending_events(&reasons("n1: full"), &reasons("n1: fuller")), []);
-        assert_eq!(pending_events(&reasons("n1: full"), &none), [(subject, Decision::NoLongerPending)]);
+        assert_eq!(pending_events(&none, &reasons("n1: full"), |_| true), [(subject.clone(), begins)]);
+        assert_eq!(pending_events(&reasons("n1: full"), &reasons("n1: fuller"), |_| true), []);
+        let over = |is_wanted| pending_events(&reasons("n1: full"), &none, |_| is_wanted);
+        assert_eq!(over(true), [(subject.clone(), Decision::NoLongerPending)]);
+        assert_eq!(over(false), [(subject, Decision::NoLongerWanted)]);
     }
 }

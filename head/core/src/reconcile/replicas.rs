@@ -134,7 +134,7 @@ impl Context<'_> {
         let room = if keep == 0 { missing } else { (target + surge).saturating_sub(current.len() + keep) };
         needs.want(deployment, newest, missing.min(room));
         let leaving = able.into_iter().skip(keep).chain(unable);
-        needs.commands.extend(leaving.map(|seen| retire(seen, Reason::Replaced)));
+        needs.commands.extend(leaving.map(|seen| retire(seen, self.why_replaced(seen))));
         self.retire_surplus(&current, target, |_| true, needs);
         let outdated = current.iter().filter(|seen| seen.replica.settings_of != newest.stored.number);
         needs.commands.extend(outdated.filter_map(|seen| update(seen, newest)));
@@ -211,10 +211,21 @@ impl Context<'_> {
                 let old = in_old && old.is_some_and(|old| seen.serves(old));
                 old || is_kept(seen) || in_newest && seen.serves(newest) || substitutes.contains(&seen.id)
             };
-            let reason = if in_newest { Reason::Replaced } else { Reason::Unwanted };
-            needs
-                .commands
-                .extend(replicas.iter().filter(|seen| !known(seen)).map(|seen| retire(seen, reason)));
+            let leaving = replicas.iter().filter(|seen| !known(seen)).map(|seen| {
+                let reason = if in_newest { self.why_replaced(seen) } else { Reason::Unwanted };
+                retire(seen, reason)
+            });
+            needs.commands.extend(leaving);
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Why a replica that the wanted revision has no use for leaves.
+    fn why_replaced(&self, seen: &ReplicaView<'_>) -> Reason {
+        match is_convicted(self.state, self.name, self.pipeline, seen.replica.revision) {
+            true => Reason::TakenBack,
+            false => Reason::Replaced,
         }
     }
 }

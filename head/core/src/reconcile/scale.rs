@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use millstream_pipelines::{Autoscaling, FullName};
 use millstream_status::IngressId;
+use millstream_status::status::ReplicaState;
 
 use super::pass::Pass;
 use super::scope::{Change, Scope};
@@ -183,8 +184,11 @@ pub(super) fn rebound(state: &mut State, before: &Desired, after: &Desired) -> V
             let from = state.target_of(&deployment, &old.autoscaling);
             let to = bound(settings, from);
             if to != from {
-                let inputs = counted(state.counts.get(&deployment), to);
-                let (rule, settings) = (Rule::Bounds, settings.clone());
+                let counts = state.counts.get(&deployment).copied();
+                let inputs = counted(Some(&counts.unwrap_or_else(|| count_replicas(state, &deployment))), to);
+                let is_by_hand = before.scales.get(&deployment) != after.scales.get(&deployment);
+                let rule = if is_by_hand { Rule::ByHand } else { Rule::Bounds };
+                let settings = settings.clone();
                 let scale = Scale { deployment, from, to, rule, inputs, settings };
                 commands.push(Command::Scale(Box::new(scale)));
             } else if settings.min_replicas != from {
@@ -194,6 +198,20 @@ pub(super) fn rebound(state: &mut State, before: &Desired, after: &Desired) -> V
         }
     }
     commands
+}
+
+/// The replicas of a deployment whose number did not change until now.
+fn count_replicas(state: &State, deployment: &FullName) -> ReplicaCounts {
+    let replicas = state.nodes.values().flat_map(|node| node.replicas.values());
+    let mut counts = ReplicaCounts::default();
+    for replica in replicas.filter(|it| it.deployment == *deployment && it.leaving.is_none()) {
+        match replica.state {
+            ReplicaState::Ready => counts.ready += 1,
+            ReplicaState::Starting => counts.starting += 1,
+            _ => {}
+        }
+    }
+    counts
 }
 
 /// Forgets targets, histories and counts of deployments that nobody asks for any more.

@@ -199,7 +199,7 @@ impl Cluster {
         let text = |command| match command {
             Command::Rollout(_) | Command::ForgetPipeline { .. } => String::new(),
             // What people ask for is not news.
-            Command::Scale(scale) if scale.rule == Rule::Bounds => String::new(),
+            Command::Scale(scale) if matches!(scale.rule, Rule::Bounds | Rule::ByHand) => String::new(),
             Command::Settle => "settle".to_owned(),
             Command::Serve { pipeline, revision, complete } => {
                 format!("serve {pipeline}@{revision}{}", if complete { "" } else { " soon" })

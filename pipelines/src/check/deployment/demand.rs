@@ -8,7 +8,7 @@ use crate::{Demand, Device, EngineKind, GpuDemand};
 
 /// Cores of a replica that asks for none, in thousandths. Small on purpose: a replica keeps cores busy only while it has
 /// calls, and a machine of two cores should hold a pipeline of three models.
-const DEFAULT_CPU_MILLI: u64 = 250;
+const DEFAULT_CPU_MILLI: u64 = 100;
 /// The same for `echo`.
 const ECHO_CPU_MILLI: u64 = 10;
 /// Memory of a replica that asks for none.
