@@ -171,6 +171,7 @@ pub(crate) fn report(report: v1::ReplicaReport) -> Result<Report, Error> {
         error: shown(report.error),
         pid: report.pid,
         restarts: report.restarts,
+        is_unloadable: report.is_unloadable,
         signature: report.signature.map(signature).transpose()?.map(Arc::new),
         gpus: report.gpus.into_iter().map(|share| Share { index: share.index, milli: share.milli }).collect(),
     })

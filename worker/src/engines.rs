@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use millstream_engine::{EngineFactory, LoadArgs, LoadError};
 use millstream_pipelines::types::ModelSignature;
-use millstream_pipelines::{DeploymentSpec, EngineKind};
+use millstream_pipelines::{DeploymentSpec, EngineKind, Task};
 
 use crate::Environment;
 use crate::echo::EchoFactory;
 
 /// Known to the language, not built yet.
 const PROCESS: &str = "process";
+/// Runs no model.
+const ECHO: &str = "echo";
 
 /// What a model's files say of what it takes and returns, without loading it; `None` where they say nothing that an engine of
 /// this build reads.
@@ -85,14 +87,37 @@ impl Engines {
         for factory in &self.factories {
             match factory.accepts(args) {
                 Ok(()) => return Ok(&**factory),
-                Err(reason) => reasons.push(format!("`{}`: {reason}", factory.name())),
+                Err(reason) => reasons.push((factory.name(), reason.to_string())),
             }
         }
+        // What runs no model never had a chance.
+        reasons.retain(|(name, _)| *name != ECHO);
+        let meant = likeliest(args);
+        reasons.sort_by_key(|(name, _)| *name != meant);
+        let mut reasons = reasons.into_iter();
+        let first =
+            reasons.next().map_or_else(String::new, |(name, reason)| format!(": {reason} (engine `{name}`)"));
+        let others: String =
+            reasons.map(|(name, reason)| format!("\n  nor does engine `{name}`: {reason}")).collect();
         Err(LoadError::Unsupported(format!(
-            "no engine of this build runs the model for task `{}`: {}",
-            task(args),
-            reasons.join("; ")
+            "no engine runs the model for task `{}`{first}{others}",
+            task(args)
         )))
+    }
+}
+
+/// The engine that was most probably meant, by the model's files and the task.
+fn likeliest(args: &LoadArgs<'_>) -> &'static str {
+    let is_onnx = |path: &Path| path.extension().is_some_and(|extension| extension == "onnx");
+    let has_onnx = args.model_dir.as_deref().is_some_and(|model| {
+        let files = std::fs::read_dir(model).into_iter().flatten().flatten();
+        is_onnx(model) || files.map(|file| file.path()).any(|path| is_onnx(&path))
+    });
+    match args.spec.task {
+        Task::Generate => "generator",
+        Task::Tensor | Task::Custom => "onnx",
+        _ if has_onnx => "onnx",
+        _ => "candle",
     }
 }
 
@@ -104,7 +129,7 @@ fn name(kind: EngineKind) -> Option<&'static str> {
         EngineKind::Candle => Some("candle"),
         EngineKind::Generator => Some("generator"),
         EngineKind::Process => Some(PROCESS),
-        EngineKind::Echo => Some("echo"),
+        EngineKind::Echo => Some(ECHO),
     }
 }
 
@@ -150,7 +175,30 @@ mod tests {
         let engines = Engines::of(vec![Box::new(EchoFactory), Box::new(StepFactory(Probe::default()))]);
         assert_eq!(choose(&engines, EngineKind::Auto), Ok("candle"));
         let text = choose(&Engines::of(vec![Box::new(EchoFactory)]), EngineKind::Auto).unwrap_err();
-        assert!(text.contains("task `custom`: `echo`: runs no model"), "{text}");
+        assert_eq!(text, "no engine runs the model for task `custom`", "echo never had a chance");
+        // The likeliest reason comes first.
+        let engines = Engines::of(vec![Box::new(Refuses("candle")), Box::new(Refuses("onnx"))]);
+        let text = choose(&engines, EngineKind::Auto).unwrap_err();
+        let expected = "no engine runs the model for task `custom`: not for onnx (engine `onnx`)\n  nor does engine `candle`: not for candle";
+        assert_eq!(text, expected);
+    }
+
+    /// An engine that runs nothing.
+    struct Refuses(&'static str);
+
+    impl EngineFactory for Refuses {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn accepts(&self, _: &LoadArgs<'_>) -> Result<(), LoadError> {
+            Err(LoadError::Unsupported(format!("not for {}", self.0)))
+        }
+
+        fn load(&self, args: &LoadArgs<'_>) -> Result<millstream_engine::Engine, LoadError> {
+            self.accepts(args)?;
+            Err(LoadError::Unsupported(String::new()))
+        }
     }
 
     /// Every bundled model is found by its name, loaded by the engine that `auto` picks, and warms up.

@@ -55,6 +55,8 @@ pub enum Event {
     },
     /// A starting replica says what it is doing.
     Doing(ReplicaId, Incarnation, String),
+    /// A starting replica's model cannot be loaded, and trying again will not help as long as its files are what they are.
+    Unloadable(ReplicaId, Incarnation),
     /// A replica is warm and takes calls.
     Ready {
         /// Which.
@@ -119,9 +121,15 @@ impl Lifecycle {
                 }
                 news
             }),
+            Event::Unloadable(id, incarnation) => self.update(&id, incarnation, |replica| {
+                replica.report.is_unloadable = true;
+                // Its end follows, and tells why.
+                false
+            }),
             Event::Ready { id, incarnation, model } => self.update(&id, incarnation, |replica| {
                 let news = replica.report.state == ReplicaState::Starting;
                 if news {
+                    replica.report.is_unloadable = false;
                     replica.ready_since = Some(now);
                     replica.report.state = ReplicaState::Ready;
                     replica.report.doing.clear();
@@ -172,6 +180,7 @@ impl Lifecycle {
             doing: "starting".to_owned(),
             error: String::new(),
             restarts: 0,
+            is_unloadable: false,
             model: LoadedModel::default(),
         };
         let incarnation = self.next_incarnation();
@@ -221,7 +230,8 @@ impl Lifecycle {
             failure.unwrap_or_else(|| "the replica ended without being asked to".to_owned());
         replica.report.model = LoadedModel::default();
         let report = Action::Report(replica.report.clone());
-        vec![report, Action::Retry { id: id.clone(), incarnation, delay: restart.delay }]
+        let delay = if replica.report.is_unloadable { policy.backoff.max } else { restart.delay };
+        vec![report, Action::Retry { id: id.clone(), incarnation, delay }]
     }
 
     fn retry(&mut self, id: &ReplicaId, incarnation: Incarnation) -> Vec<Action> {

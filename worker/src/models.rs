@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use millstream_pipelines::ModelRef;
+use millstream_pipelines::{ModelRef, closest};
 
 /// The alias that every bundled model has.
 const ALIAS: &str = "production";
@@ -23,12 +23,15 @@ pub(crate) enum Error {
     UnsafeName(String),
     /// No folder has it.
     #[error(
-        "model `{name}` is not found; searched {searched}; put its files into a folder `{name}` there, or point at \
-         them with `file:PATH`"
+        "model `{name}` is not found{}; searched {searched}; put its files into a folder `{name}` there, or point at \
+         them with `file:PATH`",
+        .meant.as_ref().map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"))
     )]
     Unknown {
         /// Its name.
         name: String,
+        /// One that is there, and is nearly called so.
+        meant: Option<String>,
         /// The folders.
         searched: String,
     },
@@ -63,6 +66,11 @@ pub(crate) enum Error {
         "model `file:{0}` is a relative path, but the pipeline came without its folder; write an absolute path"
     )]
     NoSourceDir(String),
+    /// A file of a model that is a folder.
+    #[error(
+        "model `file:{0}` is one file of a model; name the folder that it is in, with its settings and its tokenizer"
+    )]
+    NotItsFolder(String),
     /// Nothing is at the path.
     #[error("model `file:{path}` is not there: `{}` does not exist on this node; copy it there", .resolved.display())]
     NoSuchPath {
@@ -94,12 +102,20 @@ fn named(
         return Err(Error::UnsafeName(name.to_owned()));
     }
     let Some(found) = model_dirs.iter().map(|dir| dir.join(name)).find(|folder| folder.is_dir()) else {
-        return Err(Error::Unknown { name: name.to_owned(), searched: listed(model_dirs) });
+        let meant = meant(name, model_dirs);
+        return Err(Error::Unknown { name: name.to_owned(), meant, searched: listed(model_dirs) });
     };
     if wanted != there {
         return Err(Error::NoSuchVersion { name: name.to_owned(), kind, wanted: wanted.to_owned(), found });
     }
     Ok(found)
+}
+
+/// The model of the folders whose name is most like that one.
+fn meant(name: &str, model_dirs: &[PathBuf]) -> Option<String> {
+    let entries = model_dirs.iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten());
+    let names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    closest(name, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
 fn file(path: &str, source_dir: &Path) -> Result<PathBuf, Error> {
@@ -110,6 +126,9 @@ fn file(path: &str, source_dir: &Path) -> Result<PathBuf, Error> {
     let resolved = source_dir.join(relative);
     if !resolved.exists() {
         return Err(Error::NoSuchPath { path: path.to_owned(), resolved });
+    }
+    if resolved.extension().is_some_and(|extension| extension == "safetensors") {
+        return Err(Error::NotItsFolder(path.to_owned()));
     }
     Ok(resolved)
 }

@@ -78,6 +78,8 @@ pub struct Report {
     pub error: String,
     /// How often it was started again.
     pub restarts: u32,
+    /// Whether its model cannot be loaded as long as its files are what they are.
+    pub is_unloadable: bool,
     /// What it has loaded.
     pub model: LoadedModel,
 }
@@ -95,6 +97,7 @@ impl From<&Report> for v1::ReplicaReport {
             error: report.error.clone(),
             pid: std::process::id(),
             restarts: report.restarts,
+            is_unloadable: report.is_unloadable,
             gpus: order.gpus.iter().map(|gpu| v1::GpuShare { index: gpu.index, milli: gpu.milli }).collect(),
             memory_bytes: report.model.memory_bytes,
             signature: report.model.signature.as_deref().map(signature),
@@ -159,6 +162,7 @@ mod tests {
             doing: String::new(),
             error: "broken".into(),
             restarts: 2,
+            is_unloadable: true,
             model: LoadedModel { memory_bytes: 9, signature: None },
         };
         let wire = v1::ReplicaReport::from(&report);

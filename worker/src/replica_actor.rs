@@ -224,6 +224,7 @@ fn host_event(
     let (id, incarnation) = (state.args.order.id.clone(), state.args.incarnation);
     match (event, state.phase) {
         (HostEvent::Doing(doing), _) => state.tell(Event::Doing(id, incarnation, doing)),
+        (HostEvent::Unloadable, _) => state.tell(Event::Unloadable(id, incarnation)),
         (HostEvent::Ready(model), Phase::Starting) => {
             state.host.iter().for_each(|host| state.args.node.table.insert(&id, host.replica()));
             state.phase = Phase::Ready;

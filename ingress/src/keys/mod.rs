@@ -13,6 +13,7 @@ use millstream_proto::v1;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use self::bucket::Rate;
 use self::limits::{Limits, Refusal, Usage};
 use crate::dispatch::QueueClass;
 use crate::metrics::{KeyMeter, KeyResult};
@@ -109,7 +110,9 @@ impl Key {
                 return Ok(Slot { account: self.account.clone() });
             }
             Err(Refusal::Rate(_)) => {
-                (KeyResult::Rate, format!("key `{}` is over its rate of requests", self.name))
+                let Rate { per_s, burst } = self.limits.rate.unwrap_or(Rate { per_s: 0.0, burst: 0.0 });
+                let rate = format!("`{per_s}` a second here, `{burst}` at once");
+                (KeyResult::Rate, format!("key `{}` is over its rate of requests: {rate}", self.name))
             }
             Err(Refusal::Concurrency(most)) => {
                 let text =

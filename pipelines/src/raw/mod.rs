@@ -13,7 +13,8 @@ mod suggest;
 mod table;
 mod units;
 
-pub(crate) use suggest::{closest, did_you_mean};
+pub use suggest::closest;
+pub(crate) use suggest::did_you_mean;
 pub(crate) use table::Reader;
 pub use units::{format_bytes, parse_duration};
 pub(crate) use units::{format_duration, parse_bytes, parse_quoted_duration};

@@ -4,7 +4,8 @@
 const MAX_COMPARED: usize = 64;
 
 /// The candidate that is most like `text`, when one is near enough to be what was meant.
-pub(crate) fn closest<'a>(
+#[must_use]
+pub fn closest<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str, IntoIter: Clone>,
 ) -> Option<&'a str> {

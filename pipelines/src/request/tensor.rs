@@ -36,6 +36,8 @@ struct Elements {
     /// Sizes as declared, `?` fixed by the first list of that axis.
     shape: Vec<Option<usize>>,
     sound: bool,
+    /// Whether it was said that lists are missing.
+    is_flat: bool,
 }
 
 /// Reads the outermost list. Returns `None` when there was a fault.
@@ -44,7 +46,7 @@ pub(super) fn collect<'de, A: SeqAccess<'de>>(
     seq: A,
 ) -> Result<Option<Value>, A::Error> {
     let bytes = Vec::with_capacity(declared_bytes(seed.ty).min(MAX_RESERVED_BYTES));
-    let mut elements = Elements { bytes, shape: seed.ty.shape.clone(), sound: true };
+    let mut elements = Elements { bytes, shape: seed.ty.shape.clone(), sound: true, is_flat: false };
     AxisSeed { seed: &seed, elements: &mut elements, axis: 0, index: 0 }.visit_seq(seq)?;
     if !elements.sound {
         return Ok(None);
@@ -91,7 +93,26 @@ impl AxisSeed<'_, '_> {
         self.axis == self.elements.shape.len()
     }
 
+    /// A number where a list of them is to be: said once, as all its neighbours are the same.
+    fn flat(&mut self, found: &str) {
+        if std::mem::replace(&mut self.elements.is_flat, true) {
+            return;
+        }
+        let shape = &self.seed.ty.shape;
+        let wanted = match shape.get(self.axis..) {
+            Some([Some(1)]) => "a list of 1 number".to_owned(),
+            Some([Some(size)]) => format!("a list of {size} numbers"),
+            Some([None]) => "a list of numbers".to_owned(),
+            _ => "a list of lists".to_owned(),
+        };
+        let cure = if self.axis > 0 { "; write one more pair of brackets, as in `[[1, 2]]`" } else { "" };
+        self.fault(format!("expected {wanted} for `{}`, found {found}{cure}", self.seed.ty));
+    }
+
     fn wrong(&mut self, found: &str) {
+        if !self.is_element() && found.starts_with("a number") {
+            return self.flat("a number");
+        }
         let wanted = match (self.is_element(), self.seed.ty.dtype) {
             (false, _) => "a list".to_owned(),
             (true, DType::Bool) => "`true` or `false`".to_owned(),

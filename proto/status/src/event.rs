@@ -287,13 +287,7 @@ impl fmt::Display for Decision {
             Self::Retired { replica, node, reason } => {
                 write!(f, "replica {replica} on {node} leaves: {reason}")
             }
-            Self::Node { node, change } => match change {
-                NodeChange::Joined => write!(f, "node {node} joined"),
-                NodeChange::Returned => write!(f, "node {node} is back"),
-                NodeChange::Draining => write!(f, "node {node} is stopping: it finishes what it has"),
-                NodeChange::Left => write!(f, "node {node} left"),
-                NodeChange::Unreachable => write!(f, "node {node} is unreachable"),
-            },
+            Self::Node { node, change } => write!(f, "node {node} {change}"),
             Self::ReplicaFailed { replica, node, error } => {
                 write!(f, "replica {replica} on {node} failed: {error}")
             }
@@ -320,6 +314,18 @@ impl fmt::Display for Decision {
             ),
             Self::Alarm { raised: false } => f.write_str("enough nodes are back"),
         }
+    }
+}
+
+impl fmt::Display for NodeChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Joined => "joined",
+            Self::Returned => "is back",
+            Self::Draining => "is stopping: it finishes what it has",
+            Self::Left => "left",
+            Self::Unreachable => "is unreachable",
+        })
     }
 }
 

@@ -22,6 +22,8 @@ pub type Load = Box<dyn FnOnce(&(dyn Fn(&str) + Send + Sync)) -> Result<Engine, 
 pub enum Event {
     /// What it is doing while it loads, for people.
     Doing(String),
+    /// Its model cannot be loaded, and trying again will not help as long as its files are what they are. Its end follows.
+    Unloadable,
     /// Its engine is warm: it takes calls.
     Ready(LoadedModel),
     /// It takes no calls any more, and its engine is gone or given up: as told, or by the given failure. A concurrent engine may

@@ -28,20 +28,30 @@ fn run(name: &str, shared: &Arc<Shared>, load: Load) {
         Ok(None) => {}
         Err(failure) => {
             shared.stop();
-            shared.tell(Event::Ended(Some(failure)));
+            if failure.is_permanent {
+                shared.tell(Event::Unloadable);
+            }
+            shared.tell(Event::Ended(Some(failure.text)));
         }
     }
 }
 
+/// Why work was not done.
+struct Failed {
+    text: String,
+    /// Whether it would fail again.
+    is_permanent: bool,
+}
+
 /// The result of work that may panic, or why it failed.
-fn caught<T>(work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, String> {
+fn caught<T>(work: impl FnOnce() -> Result<T, LoadError>) -> Result<T, Failed> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
+        Ok(result) => result.map_err(|error| Failed { text: error.to_string(), is_permanent: true }),
         Err(panic) => {
             let text = panic_text(&*panic);
             // What a panic carries may panic itself when it is dropped.
             mem::forget(panic);
-            Err(text)
+            Err(Failed { text, is_permanent: false })
         }
     }
 }
@@ -104,7 +114,8 @@ fn live(shared: &Shared, lane: Option<(usize, Lane)>, left: &AtomicUsize) {
             drop(lane);
             Ok(())
         })
-        .err(),
+        .err()
+        .map(|failed| failed.text),
     };
     let failed = failure.is_some();
     shared.stop();

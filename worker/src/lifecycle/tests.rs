@@ -66,6 +66,20 @@ fn failed(id: &str, incarnation: Incarnation) -> Event {
 }
 
 #[test]
+fn a_model_that_cannot_be_loaded_is_tried_again_once_a_minute_until_it_can() {
+    let mut bench = Bench::new();
+    bench.decide(start("a"));
+    assert!(bench.decide(Event::Unloadable("a".into(), 1)).is_empty(), "its end tells it");
+    let actions = bench.lifecycle.decide(failed("a", 1), bench.now, &mut bench.rng);
+    let [Action::Report(report), Action::Retry { delay, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert!(report.is_unloadable && *delay == Duration::from_secs(60), "{report:?} {delay:?}");
+    bench.decide(Event::RetryDue("a".into(), 1));
+    assert!(bench.lifecycle.reports().all(|report| report.is_unloadable), "until it has loaded");
+    bench.decide(Event::Ready { id: "a".into(), incarnation: 2, model: LoadedModel::default() });
+    assert!(bench.lifecycle.reports().all(|report| !report.is_unloadable));
+}
+
+#[test]
 fn a_whole_life() {
     let mut bench = Bench::new();
     assert_eq!(bench.decide(start("a")), ["a starting 0 starting", "spawn a #1"]);

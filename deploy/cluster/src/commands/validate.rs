@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use millstream_pipelines::{FullName, Plan};
+use millstream_pipelines::{FullName, Plan, closest};
 use serde_json::json;
 
 use crate::client::Client;
@@ -81,11 +81,13 @@ async fn stored(global: &Global) -> Result<(String, Vec<Plan>), Failure> {
 
 fn check_foreign(foreign: &[(&str, &FullName)], plans: &[Plan], address: &str) -> Result<(), Failure> {
     let there = declared_by(plans.iter());
+    let names: Vec<_> = there.iter().map(ToString::to_string).collect();
     let missing = foreign.iter().filter(|(_, target)| !there.contains(target)).map(|(file, target)| {
-        format!(
-            "{file}: deployment `{target}` is not in the cluster on `{address}`; deploy pipeline `{}` first",
-            target.pipeline
-        )
+        let help = match closest(&target.to_string(), names.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("deploy pipeline `{}` first", target.pipeline),
+        };
+        format!("{file}: deployment `{target}` is not in the cluster on `{address}`; {help}")
     });
     let missing: Vec<String> = missing.collect();
     if missing.is_empty() { Ok(()) } else { Err(Failure::invalid(missing.join("\n"))) }

@@ -465,6 +465,7 @@ fn report(id: &ReplicaId, replica: &Replica) -> Report {
         error: String::new(),
         pid: 1,
         restarts: replica.starts.restarts,
+        is_unloadable: false,
         gpus: replica.gpus.clone(),
         signature: None,
     }

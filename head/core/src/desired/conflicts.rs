@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_pipelines::{FullName, Name};
+use millstream_pipelines::{FullName, Name, closest};
 
 use super::refusal::Refusal;
 use super::{Compiled, Desired, Pipeline, Revision, StoredRollout};
@@ -100,18 +100,27 @@ fn lacks(desired: &Desired, used: &FullName) -> Option<String> {
     let pipeline = desired.pipelines.get(name);
     let without = |revision: &&Arc<Revision>| revision.spec(deployment).is_none();
     let Some((pipeline, wanted)) = pipeline.and_then(|pipeline| Some((pipeline, pipeline.wanted()?))) else {
-        return Some(missing(used));
+        return Some(missing(desired, used));
     };
     if without(&wanted) {
-        return Some(missing(used));
+        return Some(missing(desired, used));
     }
     let revision = pipeline.may_serve().find(without)?.stored.number;
     let until = pipeline.until(name);
     Some(format!("`{used}` is not in revision {revision} of pipeline `{name}`, which {until}; wait for that"))
 }
 
-fn missing(used: &FullName) -> String {
+fn missing(desired: &Desired, used: &FullName) -> String {
     let FullName { pipeline, deployment } = used;
+    let of = |(name, it): (&Name, &Pipeline)| {
+        let compiled = it.wanted().and_then(|wanted| wanted.compiled.as_ref().ok());
+        let deployments = compiled.into_iter().flat_map(|compiled| compiled.deployments.keys());
+        deployments.map(|deployment| format!("{name}/{deployment}")).collect::<Vec<_>>()
+    };
+    let there: Vec<String> = desired.pipelines.iter().flat_map(of).collect();
+    if let Some(meant) = closest(&used.to_string(), there.iter().map(String::as_str)) {
+        return format!("`{used}` does not exist; did you mean `{meant}`?");
+    }
     format!("`{used}` does not exist; deploy pipeline `{pipeline}` with a deployment `{deployment}` first")
 }
 

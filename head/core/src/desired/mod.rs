@@ -78,6 +78,15 @@ impl Pipeline {
     }
 }
 
+impl Desired {
+    /// Whether a wanted revision has that deployment.
+    #[must_use]
+    pub fn wants(&self, name: &FullName) -> bool {
+        let wanted = self.pipelines.get(&name.pipeline).and_then(Pipeline::wanted);
+        wanted.is_some_and(|wanted| wanted.spec(&name.deployment).is_some())
+    }
+}
+
 /// One stored state of a pipeline's file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Revision {

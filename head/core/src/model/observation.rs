@@ -54,6 +54,8 @@ pub struct Report {
     pub pid: u32,
     /// How often it was started again.
     pub restarts: u32,
+    /// Whether its model cannot be loaded as long as its files are what they are.
+    pub is_unloadable: bool,
     /// Its parts of devices.
     pub gpus: Vec<Share>,
     /// What its model takes and returns, once that is loaded.
@@ -73,6 +75,7 @@ impl Report {
             error: replica.error.clone(),
             pid: replica.pid,
             restarts: replica.starts.restarts,
+            is_unloadable: replica.starts.is_unloadable,
             gpus: replica.gpus.clone(),
             signature: replica.signature.clone(),
         }

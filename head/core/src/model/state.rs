@@ -256,6 +256,8 @@ pub struct Starts {
     pub restarts: u32,
     /// Starts in a row that failed, as far as this head has seen.
     pub failed_in_a_row: u32,
+    /// Whether its model cannot be loaded as long as its files are what they are.
+    pub is_unloadable: bool,
 }
 
 /// What a replica holds of its node.

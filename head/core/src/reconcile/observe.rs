@@ -256,6 +256,7 @@ fn update(replica: &mut Replica, report: Report) {
     replica.error = report.error;
     replica.pid = report.pid;
     replica.starts.restarts = report.restarts;
+    replica.starts.is_unloadable = report.is_unloadable;
     replica.signature = report.signature;
     if !report.gpus.is_empty() {
         replica.gpus = report.gpus;

@@ -371,10 +371,7 @@ impl Reconciler {
     ) {
         let is_old = |name: &FullName| scope.contains(&name.pipeline);
         let before = self.state.pending.extract_if(.., |name, _| is_old(name)).collect();
-        let events = explain::pending_events(&before, &pending, |name| {
-            let wanted = self.desired.pipelines.get(&name.pipeline).and_then(|pipeline| pipeline.wanted());
-            wanted.is_some_and(|wanted| wanted.spec(&name.deployment).is_some())
-        });
+        let events = explain::pending_events(&before, &pending, |name| self.desired.wants(name));
         effects.extend(events.into_iter().map(|(subject, decision)| Effect::Record(subject, decision)));
         self.state.pending.extend(pending);
         self.state.unplaced.retain(|name, _| !is_old(name));

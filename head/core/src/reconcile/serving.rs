@@ -180,6 +180,9 @@ impl<'a> Context<'a> {
                 unable.map(|seen| {
                     let error = &seen.replica.error;
                     let why = if error.is_empty() { "its process ended" } else { error };
+                    if seen.replica.starts.is_unloadable {
+                        return format!("a replica of `{}` cannot start: {why}", seen.replica.deployment);
+                    }
                     format!(
                         "a replica of `{}` did not start in {} tries: {why}",
                         seen.replica.deployment,

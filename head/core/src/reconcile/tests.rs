@@ -311,6 +311,7 @@ fn as_report(id: &ReplicaId, replica: &Replica) -> Report {
         error: String::new(),
         pid: 1,
         restarts: replica.starts.restarts,
+        is_unloadable: replica.starts.is_unloadable,
         gpus: replica.gpus.clone(),
         signature: replica.signature.clone(),
     }

@@ -68,12 +68,14 @@ impl ReplicaView<'_> {
 
     /// Whether it has failed each time it started, for so long that waiting for it is in vain.
     pub(crate) fn fails_to_start(&self) -> bool {
-        self.replica.starts.failed_in_a_row >= MAX_FAILED_STARTS
+        let starts = &self.replica.starts;
+        starts.is_unloadable || starts.failed_in_a_row >= MAX_FAILED_STARTS
     }
 
-    /// Whether it cannot start: three starts failed.
+    /// Whether it cannot start: its model cannot be loaded, or three starts failed.
     pub(crate) fn cannot_start(&self) -> bool {
         match self.replica.state {
+            ReplicaState::Failed | ReplicaState::Starting if self.replica.starts.is_unloadable => true,
             ReplicaState::Failed => self.replica.starts.restarts + 1 >= MAX_FAILED_STARTS,
             ReplicaState::Starting => self.replica.starts.restarts >= MAX_FAILED_STARTS,
             _ => false,

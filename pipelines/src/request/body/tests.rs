@@ -156,7 +156,11 @@ fn tensors_by_table() {
         ("f32[2]", "[1]", "/x: the list has 1 items, but `f32[2]` has 2"),
         ("f32[?,?]", "[[1],[1,2]]", "/x/1: the list has 2 items, but the first list of this axis has 1"),
         ("f32[1]", "[[1]]", "/x/0: expected a number of type `f32`, found a list"),
-        ("f32[1,1]", "[1]", "/x/0: expected a list, found a number"),
+        (
+            "f32[?,4]",
+            "[5.1, 3.5, 1.4, 0.2]",
+            "/x/0: expected a list of 4 numbers for `f32[?,4]`, found a number; write one more pair of brackets, as in `[[1, 2]]`",
+        ),
         ("f32[1]", "[1e39]", "/x/0: `1000000000000000000000000000000000000000` is out of the range of `f32`"),
         ("f16[1]", "[70000]", "/x/0: `70000` is out of the range of `f16`"),
         ("u8[1]", "[256]", "/x/0: `256` is out of the range of `u8`"),

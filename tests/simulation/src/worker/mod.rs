@@ -266,6 +266,7 @@ fn report(report: &real::Report) -> Report {
         error: report.error.clone(),
         pid: 1,
         restarts: report.restarts,
+        is_unloadable: report.is_unloadable,
         gpus: order.gpus.iter().map(|gpu| Share { index: gpu.index, milli: gpu.milli }).collect(),
         signature: report.model.signature.clone(),
     }
@@ -282,6 +283,7 @@ fn unknown(id: ReplicaId) -> Report {
         error: String::new(),
         pid: 1,
         restarts: 0,
+        is_unloadable: false,
         gpus: Vec::new(),
         signature: None,
     }
