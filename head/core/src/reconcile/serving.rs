@@ -178,7 +178,7 @@ impl<'a> Context<'a> {
             moved: all_ready && replicas().all(|seen| seen.serves(wanted) || !can_stand_in(seen)),
             cannot_start: mismatch.or_else(|| {
                 unable.map(|seen| {
-                    let error = &seen.replica.error;
+                    let error = &seen.replica.starts.last_error;
                     let why = if error.is_empty() { "its process ended" } else { error };
                     if seen.replica.starts.is_unloadable {
                         return format!("a replica of `{}` cannot start: {why}", seen.replica.deployment);

@@ -69,13 +69,15 @@ impl ReplicaView<'_> {
     /// Whether it has failed each time it started, for so long that waiting for it is in vain.
     pub(crate) fn fails_to_start(&self) -> bool {
         let starts = &self.replica.starts;
-        starts.is_unloadable || starts.failed_in_a_row >= MAX_FAILED_STARTS
+        starts.is_unloadable && starts.failed_in_a_row > 0 || starts.failed_in_a_row >= MAX_FAILED_STARTS
     }
 
     /// Whether it cannot start: its model cannot be loaded, or three starts failed.
     pub(crate) fn cannot_start(&self) -> bool {
         match self.replica.state {
-            ReplicaState::Failed | ReplicaState::Starting if self.replica.starts.is_unloadable => true,
+            ReplicaState::Failed if self.replica.starts.is_unloadable => true,
+            // It is tried again, in vain as far as is known.
+            ReplicaState::Starting if self.replica.starts.is_unloadable => self.replica.starts.restarts > 0,
             ReplicaState::Failed => self.replica.starts.restarts + 1 >= MAX_FAILED_STARTS,
             ReplicaState::Starting => self.replica.starts.restarts >= MAX_FAILED_STARTS,
             _ => false,
