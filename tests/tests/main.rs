@@ -26,3 +26,4 @@ mod serve;
 mod signatures;
 mod silent_head;
 mod steps;
+mod terminal;
