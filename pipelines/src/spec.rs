@@ -299,7 +299,7 @@ pub struct Limits {
     /// How long a step of the engine may take before its replica counts as hung; `None` for what follows from its other steps.
     #[serde(default)]
     pub step_timeout: Option<Duration>,
-    /// Replicas beyond the wanted number while a revision replaces another, at least 1.
+    /// Replicas beyond the wanted number while a revision replaces another; with 0 one stops before another starts.
     pub max_surge: u32,
     /// Whether a call that has started may be run again elsewhere.
     pub idempotent: bool,

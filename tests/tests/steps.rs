@@ -150,3 +150,27 @@ fn one_thing_is_described_by_its_name() -> Result<()> {
     assert!(text(&unknown.stderr).contains("the pipelines are p"), "{}", text(&unknown.stderr));
     Ok(())
 }
+
+#[test]
+fn a_full_node_is_updated_in_place_and_fails_no_request() -> Result<()> {
+    let cluster = Cluster::serving(&Echo::new("p").echoes("version", "1").deployment("cpus = 0.01"))?;
+    let cores = cluster.status()["nodes"][0]["cpu_milli"].as_f64().unwrap_or_default() / 1000.0;
+    let half = format!("cpus = {:.3}", cores * 0.6);
+    let large = |version: &str| Echo::new("p").echoes("version", version).deployment(&half);
+    ok(&cluster.try_deploy(&large("2").deployment("max_surge = 0"), &[]));
+    let load = Load::on(&cluster, "/p").start(4);
+    load.until_answered(20);
+    // Beside it there is no room.
+    let other = large("3").deployment("lanes = 1");
+    let waits = cluster.try_deploy(&other, &["--timeout", "2s"]);
+    assert_eq!(waits.status.code(), Some(1));
+    let said = text(&waits.stderr);
+    assert!(said.contains("waits for a place") && said.contains("`max_surge = 0`"), "{said}");
+    ok(&cluster.command(&["rollout", "abort", "p"]));
+    ok(&cluster.try_deploy(&large("4").deployment("max_surge = 0").deployment("lanes = 1"), &[]));
+    load.until_answered(20);
+    let ended = load.stop();
+    assert_eq!((ended.failed, ended.shed), (0, 0), "{:?}", ended.texts);
+    assert_eq!(cluster.ask("/p", &[])?.json::<Value>()?["version"], 4);
+    Ok(())
+}

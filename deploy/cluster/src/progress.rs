@@ -175,7 +175,7 @@ fn lines(status: &ClusterStatus, wanted: &[(String, u64)]) -> Vec<Line> {
             continue;
         };
         for deployment in &pipeline.deployments {
-            lines.push(place_line(deployment));
+            lines.push(place_line(pipeline, deployment));
             let replicas = deployment.replicas.iter().filter(|replica| replica.revision >= *revision);
             lines.extend(replicas.map(|replica| replica_line(deployment, replica)));
         }
@@ -185,11 +185,15 @@ fn lines(status: &ClusterStatus, wanted: &[(String, u64)]) -> Vec<Line> {
     lines
 }
 
-fn place_line(deployment: &DeploymentStatus) -> Line {
+fn place_line(pipeline: &PipelineStatus, deployment: &DeploymentStatus) -> Line {
     let why = deployment.pending.join("; ");
     let text = match why.is_empty() {
         true => String::new(),
-        false => format!("waits for a place ({why}); stop or shrink another deployment, or add a node"),
+        false => {
+            let replaces = pipeline.rollout.is_some();
+            let in_place = if replaces { ", or replace it in place with `max_surge = 0`" } else { "" };
+            format!("waits for a place ({why}); stop or shrink another deployment, or add a node{in_place}")
+        }
     };
     let key = format!("place of {}", deployment.full_name);
     Line { key, what: deployment.full_name.clone(), is_over: why.is_empty(), text }

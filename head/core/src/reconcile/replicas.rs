@@ -71,27 +71,37 @@ impl Context<'_> {
         let all: Vec<_> = self.view.counted(deployment).collect();
         let current: Vec<_> = all.iter().copied().filter(|seen| seen.serves(newest)).collect();
         let serving: Vec<_> = all.iter().copied().filter(|seen| seen.serves(old)).collect();
-        let of_old = old.spec(&deployment.deployment).map_or(0, |spec| self.target(deployment, spec));
+        let interchangeable =
+            old.spec(&deployment.deployment).is_none_or(|old_spec| is_interchangeable(old_spec, spec));
+        let whole = old.spec(&deployment.deployment).map_or(0, |spec| self.target(deployment, spec));
+        let target = self.target(deployment, spec);
+        let gives_way = spec.limits.max_surge == 0 && interchangeable;
+        // One of the old gives way to the one that is on trial, for a canary as many as it needs.
+        let asked = match beside(self.mode(), target) {
+            asked if gives_way && self.mode().is_rolling() => asked.min(1),
+            asked => asked,
+        };
+        let of_old = if gives_way { whole.saturating_sub(asked.max(current.len())) } else { whole };
         let missing_of_old = of_old.saturating_sub(serving.len());
         needs.want(deployment, old, missing_of_old);
-        let target = self.target(deployment, spec);
-        let asked = beside(self.mode(), target);
         // What starts for the old revision may serve both.
         let serves_both = newest.is_served_by(&deployment.deployment, old.stored.number);
         let coming = if serves_both { missing_of_old } else { 0 };
         let missing = asked.saturating_sub(current.len() + coming);
         let others = all.len() - current.len();
-        let interchangeable =
-            old.spec(&deployment.deployment).is_none_or(|old_spec| is_interchangeable(old_spec, spec));
         // A canary or a shadow is beside the others for long: that is more than a surge.
-        let room = if others == 0 || !interchangeable || !self.mode().is_rolling() {
+        let room = if others == 0 || !interchangeable || !self.mode().is_rolling() || gives_way {
             missing
         } else {
             (target.max(others) + spec.limits.max_surge.max(1) as usize).saturating_sub(all.len())
         };
         needs.want(deployment, newest, missing.min(room));
         // What both revisions use must be enough for both; what only the newest can use is not needed yet.
-        self.retire_surplus(&current, target.max(of_old), |seen| seen.serves(old), needs);
+        self.retire_surplus(&current, target.max(whole), |seen| seen.serves(old), needs);
+        if gives_way {
+            let only_old: Vec<_> = serving.into_iter().filter(|seen| !seen.serves(newest)).collect();
+            self.retire_surplus(&only_old, of_old, |_| true, needs);
+        }
     }
 
     /// A deployment that the new revision no longer has keeps its number for as long as the old one serves.
@@ -129,8 +139,10 @@ impl Context<'_> {
             others.iter().copied().partition(previous);
         // Requests that began on a revision before have no others to go to.
         unable.retain(|seen| !(seen.is_ready() && !stands_in(seen) && serves_any(seen, draining)));
-        let keep = target.saturating_sub(num_ready).min(able.len());
-        let surge = spec.limits.max_surge.max(1) as usize;
+        let surge = spec.limits.max_surge as usize;
+        // Without a surge one stops before another starts.
+        let gives_way = usize::from(surge == 0 && missing > 0);
+        let keep = target.saturating_sub(num_ready + gives_way).min(able.len());
         let room = if keep == 0 { missing } else { (target + surge).saturating_sub(current.len() + keep) };
         needs.want(deployment, newest, missing.min(room));
         let leaving = able.into_iter().skip(keep).chain(unable);

@@ -297,7 +297,7 @@ fn adopted(pipeline: &Pipeline, deployment: &FullName, replicas: &[ReplicaView<'
     let spec = pipeline.wanted().and_then(|wanted| wanted.spec(&deployment.deployment));
     match (pipeline.rollout, spec) {
         (Some(StoredRollout { mode, .. }), Some(spec)) if mode.is_rolling() => {
-            of_one.max(replicas.len().saturating_sub(spec.limits.max_surge.max(1) as usize))
+            of_one.max(replicas.len().saturating_sub(spec.limits.max_surge as usize))
         }
         // A canary or a shadow is beside all that the old revision has.
         _ => of_one,

@@ -169,6 +169,8 @@ impl<'a> Context<'a> {
         let busy = ingresses
             .flat_map(|ingress| &ingress.loads)
             .any(|(deployment, load)| deployment.pipeline == *self.name && load.ongoing + load.queued > 0);
+        // Whatever the old one had has stopped in its place (`max_surge = 0`): its requests wait for the new one.
+        let gave_way = old.is_some_and(|old| !self.can_serve(old) && has_no_surge(wanted));
         let mismatch = self.state.mismatch(self.name, wanted.stored.number);
         let mismatch = mismatch.map(|faults| format!("it does not fit its models:\n{faults}"));
         Observed {
@@ -190,7 +192,7 @@ impl<'a> Context<'a> {
                     )
                 })
             }),
-            trial: if nothing_new || !sends { Trial::Skipped } else { Trial::Needed },
+            trial: if nothing_new || !sends || gave_way { Trial::Skipped } else { Trial::Needed },
             busy,
             next_step: self.next_step(rollout, wanted),
             max_p95: wanted.compiled.as_ref().ok().and_then(|compiled| compiled.rollout.max_p95),
@@ -243,4 +245,10 @@ impl<'a> Context<'a> {
             Some((now, _)) => Serving { revision: now.revision, complete: true },
         }
     }
+}
+
+/// Whether replicas of one of its deployments stop before others start.
+fn has_no_surge(revision: &Revision) -> bool {
+    let compiled = revision.compiled.as_ref().ok();
+    compiled.is_some_and(|compiled| compiled.deployments.values().any(|spec| spec.limits.max_surge == 0))
 }

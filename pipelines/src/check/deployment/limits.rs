@@ -39,7 +39,7 @@ pub(super) fn limits(
             .duration("start_timeout", Duration::from_millis(1)..=DAY, faults)
             .unwrap_or(Duration::from_secs(300)),
         step_timeout: table.duration("step_timeout", MIN_STEP_TIMEOUT..=DAY, faults),
-        max_surge: table.int("max_surge", 1..=10_000, faults).unwrap_or(1),
+        max_surge: table.int("max_surge", 0..=10_000, faults).unwrap_or(1),
         idempotent: table.bool("idempotent", faults).unwrap_or(true),
     }
 }

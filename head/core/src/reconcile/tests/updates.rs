@@ -218,3 +218,64 @@ fn a_revision_that_never_worked_gives_way_at_once() {
     assert!(commands.contains(&"retire p-model-1-1".to_owned()), "{commands:?}");
     assert!(commands.contains(&"start p/model@2 n1".to_owned()), "{commands:?}");
 }
+
+/// The same without room for one more while it is replaced.
+fn in_place(replicas: u32, version: u64) -> DeploymentSpec {
+    let mut spec = model(replicas, version);
+    spec.limits.max_surge = 0;
+    spec
+}
+
+#[test]
+fn without_a_surge_one_stops_before_another_starts() {
+    for replicas in [1, 3] {
+        let mut cluster = Cluster::new();
+        cluster.join("n1");
+        cluster.join_ingress();
+        cluster.deploy("p", &[in_place(replicas, 1)]);
+        cluster.obey();
+        cluster.deploy("p", &[in_place(replicas, 2)]);
+        for _ in 0..200 {
+            let commands = cluster.obey();
+            cluster.pass(1.0);
+            if commands.is_empty() && cluster.state.rollouts.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(cluster.routed("p").len(), replicas as usize, "all are of the new revision");
+        let replicas_of = |revision| {
+            let all = cluster.state.nodes.values().flat_map(|node| node.replicas.values());
+            all.filter(|replica| replica.revision == revision).count()
+        };
+        assert_eq!((replicas_of(1), replicas_of(2)), (0, replicas as usize));
+        let counted = cluster.decided.iter().scan(0_i64, |running, command| {
+            match command {
+                Command::Start(_) => *running += 1,
+                Command::Retire { .. } => *running -= 1,
+                _ => {}
+            }
+            Some(*running)
+        });
+        assert_eq!(counted.max(), Some(i64::from(replicas)), "never more than asked for");
+    }
+}
+
+#[test]
+fn what_gave_way_comes_back_when_the_new_one_cannot_start() {
+    let mut cluster = Cluster::new();
+    cluster.join("n1");
+    cluster.join_ingress();
+    cluster.deploy("p", &[in_place(1, 1)]);
+    cluster.obey();
+    cluster.deploy("p", &[in_place(1, 2)]);
+    let started = cluster.short();
+    assert!(started.contains(&"start p/model@2 n1".to_owned()), "{started:?}");
+    cluster.report("p-model-1-2", ReplicaState::Failed, 2);
+    cluster.obey();
+    cluster.pass(1.0);
+    cluster.obey();
+    assert_eq!(cluster.routed("p").len(), 1);
+    assert_eq!(cluster.desired.pipelines[&name("p")].wanted, 1, "it is taken back");
+    let running = cluster.state.nodes.values().flat_map(|node| node.replicas.values());
+    assert!(running.into_iter().all(|replica| replica.revision == 1));
+}
