@@ -15,6 +15,7 @@ mod body;
 mod bounds;
 mod example;
 mod json;
+mod object;
 mod parse;
 mod pass;
 mod quick;
@@ -63,7 +64,7 @@ pub(crate) struct Field {
 }
 
 /// A field's type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum FieldType {
     /// UTF-8 text.
     Text,
@@ -79,6 +80,8 @@ pub(crate) enum FieldType {
     Bytes,
     /// A list.
     List(Box<Self>),
+    /// An object with these fields and no others.
+    Object(Arc<[Field]>),
     /// A tensor, as nested lists.
     Tensor(TensorType),
 }
@@ -109,7 +112,25 @@ impl FieldType {
             Self::Json => Type::Any,
             Self::Bytes => Type::Bytes,
             Self::List(item) => Type::list(item.ty()),
+            Self::Object(fields) => {
+                Type::map(fields.iter().map(|field| (Arc::clone(&field.name), field.ty.ty())))
+            }
             Self::Tensor(tensor) => tensor.into(),
+        }
+    }
+
+    /// What it wants, in JSON's words.
+    pub(crate) fn wanted(&self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Int => "a whole number".to_owned(),
+            Self::Float => "a number".to_owned(),
+            Self::Bool => "`true` or `false`".to_owned(),
+            Self::Json => "JSON".to_owned(),
+            Self::Bytes => "base64 text".to_owned(),
+            Self::List(_) => format!("a list of type `{self}`"),
+            Self::Object(_) => format!("an object of type `{self}`"),
+            Self::Tensor(_) => format!("nested lists of numbers of type `{self}`"),
         }
     }
 
@@ -123,7 +144,7 @@ impl FieldType {
 }
 
 /// The ways to write a type, for help texts.
-pub(crate) const TYPE_HELP: &str = "use `text`, `int`, `float`, `bool`, `json`, `bytes`, a list such as `text[]`, or a tensor such as `f32[?,384]`";
+pub(crate) const TYPE_HELP: &str = "use `text`, `int`, `float`, `bool`, `json`, `bytes`, a list such as `text[]`, a tensor such as `f32[?,384]`, or a list of objects such as `[{ role = \"text\" }]`";
 
 /// Deepest list of lists.
 const MAX_LIST_DEPTH: usize = 4;

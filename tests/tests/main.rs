@@ -17,6 +17,7 @@ mod failure;
 mod join;
 mod keys;
 mod language;
+mod messages;
 mod metrics;
 mod overload;
 mod quality;

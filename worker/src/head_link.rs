@@ -296,8 +296,10 @@ impl HeadLinkState {
     fn carry_out(&mut self, message: v1::HeadMessage) {
         match message.body {
             Some(Body::Registered(_)) => {
+                if matches!(self.last_end.take(), Some(End::Broken(_) | End::Rejected(_))) {
+                    tracing::warn!(head = self.heads.current(), "the head is back");
+                }
                 self.failures = 0;
-                self.last_end = None;
                 self.args.registered.send_replace(true);
                 tracing::info!(
                     epoch = message.epoch,
@@ -349,7 +351,10 @@ impl HeadLinkState {
             myself.stop(None);
             return;
         }
-        if self.last_end.as_ref() != Some(&end) {
+        // However the connection breaks, it is one outage.
+        let broken = |end: &End| matches!(end, End::Broken(_));
+        let is_told = self.last_end.as_ref().is_some_and(|it| *it == end || broken(it) && broken(&end));
+        if !is_told {
             self.tell_people(&end);
             self.last_end = Some(end.clone());
         }

@@ -25,7 +25,7 @@ pub(crate) enum Error {
     #[error(
         "model `{name}` is not found{}; searched {searched}; put its files into a folder `{name}` there, or point at \
          them with `file:PATH`",
-        .meant.as_ref().map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"))
+        .meant.as_ref().map_or_else(String::new, |meant| format!(" (did you mean `{meant}`?)"))
     )]
     Unknown {
         /// Its name.

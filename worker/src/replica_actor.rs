@@ -90,6 +90,8 @@ pub(crate) enum Phase {
 pub(crate) struct ReplicaState {
     args: ReplicaArgs,
     phase: Phase,
+    /// Whether the model cannot be loaded as long as its files are what they are.
+    is_unloadable: bool,
     /// There once the engine loads.
     host: Option<Host>,
     start_timer: Option<JoinHandle<()>>,
@@ -125,6 +127,9 @@ pub(crate) enum Failure {
     /// The engine did not load, or panicked.
     #[error("{0}")]
     Engine(String),
+    /// The model cannot be loaded as long as its files are what they are.
+    #[error("{0}")]
+    Unloadable(String),
     /// The engine stopped by itself.
     #[error("the engine ended without being asked to")]
     EngineGone,
@@ -151,7 +156,7 @@ impl Actor for ReplicaActor {
         let timeout = args.order.spec.limits.start_timeout;
         let start_timer = Some(cast_after(&myself, timeout, ReplicaMsg::StartTimedOut));
         myself.cast(ReplicaMsg::Load)?;
-        Ok(ReplicaState { args, phase: Phase::Starting, host: None, start_timer })
+        Ok(ReplicaState { args, phase: Phase::Starting, is_unloadable: false, host: None, start_timer })
     }
 
     async fn handle(
@@ -224,7 +229,7 @@ fn host_event(
     let (id, incarnation) = (state.args.order.id.clone(), state.args.incarnation);
     match (event, state.phase) {
         (HostEvent::Doing(doing), _) => state.tell(Event::Doing(id, incarnation, doing)),
-        (HostEvent::Unloadable, _) => state.tell(Event::Unloadable(id, incarnation)),
+        (HostEvent::Unloadable, _) => state.is_unloadable = true,
         (HostEvent::Ready(model), Phase::Starting) => {
             state.host.iter().for_each(|host| state.args.node.table.insert(&id, host.replica()));
             state.phase = Phase::Ready;
@@ -237,7 +242,11 @@ fn host_event(
         }
         (HostEvent::Ended(failure), Phase::Starting | Phase::Ready) => {
             state.end_engine();
-            return Err(failure.map_or(Failure::EngineGone, Failure::Engine));
+            return Err(match failure {
+                None => Failure::EngineGone,
+                Some(text) if state.is_unloadable => Failure::Unloadable(text),
+                Some(text) => Failure::Engine(text),
+            });
         }
     }
     Ok(())

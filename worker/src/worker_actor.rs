@@ -24,7 +24,7 @@ use crate::metrics::{self, DeploymentNumbers};
 use crate::node::Node;
 use crate::order::{self, Order, Report};
 use crate::random;
-use crate::replica_actor::{ReplicaActor, ReplicaArgs, ReplicaMsg};
+use crate::replica_actor::{self, ReplicaActor, ReplicaArgs, ReplicaMsg};
 
 /// Delays before a head link that died is started again.
 const LINK_BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
@@ -113,6 +113,10 @@ impl Actor for WorkerActor {
         match event {
             SupervisionEvent::ActorTerminated(child, _, _) => state.child_ended(&myself, &child, None).await,
             SupervisionEvent::ActorFailed(child, error) => {
+                // It is said here and not by a message of the child's own, which its end would overtake.
+                if let Some(replica_actor::Failure::Unloadable(_)) = error.downcast_ref() {
+                    state.child_is_unloadable(&myself, &child).await;
+                }
                 state.child_ended(&myself, &child, Some(error.to_string())).await;
             }
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
@@ -218,6 +222,12 @@ impl WorkerState {
                 None
             }
             Err(error) => Some(Event::Ended(id, incarnation, Some(error.to_string()))),
+        }
+    }
+
+    async fn child_is_unloadable(&mut self, myself: &ActorRef<WorkerMsg>, child: &ActorCell) {
+        if let Some((id, incarnation)) = self.by_actor.get(&child.get_id()).cloned() {
+            self.react(myself, Event::Unloadable(id, incarnation)).await;
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) async fn watch(
     leave: cell::Sender<Option<Duration>>,
 ) {
     let mut retries = Retries::new(Backoff::REDIAL, GOOD_SESSION);
-    let (mut epoch, mut cluster_id) = (0, None);
+    let (mut epoch, mut cluster_id, mut is_away) = (0, None, false);
     let mut revisions = Revisions::default();
     loop {
         let dialled = millstream_clock::now();
@@ -69,6 +69,7 @@ pub(crate) async fn watch(
             leave: &leave,
             epoch: &mut epoch,
             cluster_id: &mut cluster_id,
+            is_away: &mut is_away,
         };
         let head = heads.current().to_owned();
         let error = session.run(&head, &secret, &mut revisions).await.err();
@@ -78,6 +79,7 @@ pub(crate) async fn watch(
                 .as_ref()
                 .map_or_else(|| "the head closed the session".to_owned(), |error| chain(&**error));
             tracing::warn!(head, error, "session with the head ended, serving on from the last routes");
+            is_away = true;
         }
         // Whoever is said to lead is asked at once, but not for ever: two heads may name each other.
         let is_named = match error.as_ref().and_then(|error| NotLeading::of(error.downcast_ref::<Status>()?))
@@ -102,6 +104,8 @@ struct Session<'a> {
     epoch: &'a mut u64,
     /// The cluster that this ingress serves, once a head has welcomed it.
     cluster_id: &'a mut Option<String>,
+    /// Whether it was told that the head is away.
+    is_away: &'a mut bool,
 }
 
 impl Session<'_> {
@@ -194,7 +198,11 @@ impl Session<'_> {
             Some(route_message::Body::Leave(leave)) => {
                 self.leave.send_replace(Some(Duration::from_millis(leave.drain_ms)));
             }
-            Some(route_message::Body::Welcome(_)) => {}
+            Some(route_message::Body::Welcome(_)) => {
+                if std::mem::take(self.is_away) {
+                    tracing::warn!("the head is back");
+                }
+            }
             None => tracing::warn!("message of the head without a body ignored"),
         }
         Ok(())

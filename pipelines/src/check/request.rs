@@ -13,6 +13,9 @@ use crate::{Name, RequestError};
 /// Longest text, bytes or list that a length may speak of.
 const MAX_LENGTH: u32 = 64 << 20;
 
+/// Deepest object in objects.
+const MAX_OBJECT_DEPTH: usize = 4;
+
 /// Most values of an `enum`.
 const MAX_ENUM: usize = 1000;
 
@@ -20,45 +23,86 @@ const MAX_ENUM: usize = 1000;
 pub(super) fn schema(table: Option<&RawTable>, faults: &mut FaultSink<'_>) -> Schema {
     let mut fields = Vec::new();
     for (key, raw) in table.iter().flat_map(|t| &t.entries) {
-        if key.text.parse::<Name>().is_err() {
-            faults.push(
-                key.span.clone(),
-                format!("`{}` is not a name for a field", key.text),
-                super::limits::NAME_HELP,
-            );
-        } else if key.text == STREAM_FIELD {
+        if key.text == STREAM_FIELD {
             let help = "name the field otherwise: every body may have `\"stream\": true` to ask for a stream";
             faults.push(key.span.clone(), "the field name `stream` is reserved", help);
         }
-        fields.push(field(key, raw, faults));
+        fields.push(field(key, raw, 0, faults));
     }
     Schema { fields, is_open: false }
 }
 
-/// One field, in the short form (`"text"`) or the long one. A field with faults takes anything.
-fn field(key: &Key, raw: &Raw, faults: &mut FaultSink<'_>) -> Field {
+/// One field, in the short form (`"text"`, `[{ role = "text" }]`) or the long one, so many objects down. A field with faults takes
+/// anything.
+fn field(key: &Key, raw: &Raw, depth: usize, faults: &mut FaultSink<'_>) -> Field {
+    if key.text.parse::<Name>().is_err() {
+        faults.push(
+            key.span.clone(),
+            format!("`{}` is not a name for a field", key.text),
+            super::limits::NAME_HELP,
+        );
+    }
     let mut field = Field::required(key.text.as_str().into(), FieldType::Json);
     match &raw.value {
-        RawValue::Text(text) => {
-            let label = format!("field `{}`", key.text);
-            field.ty = field_type(text, raw, &label, faults).unwrap_or(FieldType::Json);
-        }
         RawValue::Table(_) => {
             if let Some(mut table) = Reader::entry("field", key, raw, faults) {
-                long_form(&mut table, &mut field, faults);
+                long_form(&mut table, &mut field, depth, faults);
                 table.finish(faults);
             }
         }
         _ => {
-            let message = format!("field `{}` is {}, not a type", key.text, raw.kind());
+            let label = format!("field `{}`", key.text);
+            field.ty = given_type(raw, &label, depth, faults).unwrap_or(FieldType::Json);
+        }
+    }
+    field
+}
+
+/// A type as it is written: a text, a list with one object in it, or an object.
+fn given_type(raw: &Raw, label: &str, depth: usize, faults: &mut FaultSink<'_>) -> Option<FieldType> {
+    match &raw.value {
+        RawValue::Text(text) => field_type(text, raw, label, faults),
+        RawValue::Table(table) => object_type(table, raw, label, depth, faults),
+        RawValue::Array(items) => match &items[..] {
+            [Raw { value: RawValue::Table(table), .. }] => {
+                object_type(table, raw, label, depth, faults).map(|object| FieldType::List(Box::new(object)))
+            }
+            _ => {
+                let message = format!("{label} is an array that is no type");
+                faults.push(raw.span.clone(), message, "write one object with the fields of each item: `[{ role = \"text\", content = \"text\" }]`");
+                None
+            }
+        },
+        _ => {
+            let message = format!("{label} is {}, not a type", raw.kind());
             faults.push(
                 raw.span.clone(),
                 message,
                 "write a type such as `\"text\"`, or a table such as `{ type = \"int\", default = 3 }`",
             );
+            None
         }
     }
-    field
+}
+
+/// An object's fields.
+fn object_type(
+    table: &RawTable,
+    raw: &Raw,
+    label: &str,
+    depth: usize,
+    faults: &mut FaultSink<'_>,
+) -> Option<FieldType> {
+    if table.entries.is_empty() || depth >= MAX_OBJECT_DEPTH {
+        let (what, help) = match table.entries.is_empty() {
+            true => ("an object without fields", "name its fields, or use `json`"),
+            false => ("an object too deep in others", "use `json` there"),
+        };
+        faults.push(raw.span.clone(), format!("{label} is {what}"), help);
+        return None;
+    }
+    let fields = table.entries.iter().map(|(key, raw)| field(key, raw, depth + 1, faults));
+    Some(FieldType::Object(fields.collect()))
 }
 
 fn field_type(text: &str, raw: &Raw, label: &str, faults: &mut FaultSink<'_>) -> Option<FieldType> {
@@ -69,7 +113,7 @@ fn field_type(text: &str, raw: &Raw, label: &str, faults: &mut FaultSink<'_>) ->
         .ok()
 }
 
-fn long_form(table: &mut Reader<'_>, field: &mut Field, faults: &mut FaultSink<'_>) {
+fn long_form(table: &mut Reader<'_>, field: &mut Field, depth: usize, faults: &mut FaultSink<'_>) {
     let ty = match table.raw("type") {
         None => {
             faults.push(
@@ -79,10 +123,7 @@ fn long_form(table: &mut Reader<'_>, field: &mut Field, faults: &mut FaultSink<'
             );
             None
         }
-        Some(_) => table.text("type", faults).and_then(|(text, raw)| {
-            let label = format!("field `{}`", field.name);
-            field_type(text, raw, &label, faults)
-        }),
+        Some((_, raw)) => given_type(raw, &format!("field `{}`", field.name), depth, faults),
     };
     let num_faults = faults.len();
     field.description = table.text("description", faults).map(|(text, _)| Arc::from(text));

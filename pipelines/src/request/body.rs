@@ -10,10 +10,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::bounds::UNBOUNDED;
 use super::json::{AnyJson, check_depth, has_too_many_items};
+use super::object;
 use super::pass::{Shared, State, Step, enter_index, leave};
 use super::tensor::{self, TensorSeed};
 use super::{Bounds, Field, FieldType, MAX_ITEMS, STREAM_FIELD, Schema, decode_base64};
-use crate::{MAX_NAME_LENGTH, Request, RequestError};
+use crate::{Request, RequestError};
 
 impl Schema {
     /// Validates a body and fills in defaults; slower than `quick` where there are tensors. Finds every fault.
@@ -63,41 +64,17 @@ impl BodySeed<'_> {
     }
 
     pub(super) fn unknown_field(&self, key: &str) {
-        let mut state = self.state.borrow_mut();
-        let message = if state.may_suggest() {
-            let names = self.schema.fields.iter().map(|field| &*field.name);
-            format!("the field is unknown; {}", crate::raw::did_you_mean(key, names))
-        } else {
-            "the field is unknown".to_owned()
-        };
-        let shown: String = key.chars().take(MAX_NAME_LENGTH + 1).collect();
-        state.path.push(Step::Key(shown.into()));
-        state.fault(message);
-        state.path.pop();
+        object::unknown_field(&self.schema.fields, key, self.state);
     }
 
-    /// The fields in the schema's order, defaults filled in, then those that it does not name; missing ones are faults, unless
-    /// they had one of their own.
+    /// The fields of the schema, then those that it does not name.
     pub(super) fn complete(
         &self,
-        mut values: Vec<Option<Value>>,
+        values: Vec<Option<Value>>,
         others: Map,
         had_fault: impl Fn(usize) -> bool,
     ) -> Value {
-        let mut fields = Map::with_capacity(values.len() + others.len());
-        for (index, field) in self.schema.fields.iter().enumerate() {
-            let value = values[index].take().or_else(|| field.default.clone());
-            if value.is_none() && field.is_optional {
-                continue;
-            }
-            if value.is_none() && !had_fault(index) {
-                let mut state = self.state.borrow_mut();
-                state.path.push(Step::Key(Arc::clone(&field.name)));
-                state.fault(format!("the field is missing; it is required and of type `{}`", field.ty));
-                state.path.pop();
-            }
-            fields.insert(Arc::clone(&field.name), value.unwrap_or_default());
-        }
+        let mut fields = object::complete(&self.schema.fields, values, had_fault, self.state);
         fields.extend(others);
         Value::from(fields)
     }
@@ -233,7 +210,7 @@ impl<'s> ValueSeed<'s> {
     }
 
     fn wrong(&self, found: &str) -> Option<Value> {
-        self.fault(format!("expected {}, found {found}", describe(self.ty)))
+        self.fault(format!("expected {}, found {found}", self.ty.wanted()))
     }
 
     /// The value, when it keeps the bounds.
@@ -279,6 +256,38 @@ impl<'s> ValueSeed<'s> {
         })
     }
 
+    /// An object with these fields.
+    fn object<'de, A: MapAccess<'de>>(self, fields: &[Field], mut map: A) -> Result<Option<Value>, A::Error> {
+        let depth = self.depth + 1;
+        check_depth(depth)?;
+        let num_faults = self.state.borrow().faults.len();
+        let mut values: Vec<Option<Value>> = vec![None; fields.len()];
+        let mut seen = vec![false; fields.len()];
+        let mut others = HashSet::new();
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            let index = fields.iter().position(|field| *field.name == *key);
+            let is_new = match index {
+                Some(index) => !std::mem::replace(&mut seen[index], true),
+                None => others.insert(key.to_string()),
+            };
+            if !is_new {
+                return Err(A::Error::custom(format_args!("the key `{key}` is given twice")));
+            }
+            let Some(index) = index else {
+                object::unknown_field(fields, &key, self.state);
+                map.next_value_seed(AnyJson { depth, state: self.state })?;
+                continue;
+            };
+            let field = &fields[index];
+            self.state.borrow_mut().path.push(Step::Key(Arc::clone(&field.name)));
+            values[index] = map.next_value_seed(ValueSeed { depth, ..ValueSeed::of(field, self.state) })?;
+            leave(self.state);
+        }
+        let completed = object::complete(fields, values, |index| seen[index], self.state);
+        let is_sound = self.state.borrow().faults.len() == num_faults;
+        Ok(is_sound.then(|| Value::from(completed)))
+    }
+
     /// Numbers of a schema's `float`: any that is finite.
     fn float(&self, value: f64) -> Option<Value> {
         match self.ty {
@@ -288,20 +297,6 @@ impl<'s> ValueSeed<'s> {
             }
             _ => self.wrong("a number"),
         }
-    }
-}
-
-/// What a type wants, in JSON's words.
-pub(super) fn describe(ty: &FieldType) -> String {
-    match ty {
-        FieldType::Text => "text".to_owned(),
-        FieldType::Int => "a whole number".to_owned(),
-        FieldType::Float => "a number".to_owned(),
-        FieldType::Bool => "`true` or `false`".to_owned(),
-        FieldType::Json => "JSON".to_owned(),
-        FieldType::Bytes => "base64 text".to_owned(),
-        FieldType::List(_) => format!("a list of type `{ty}`"),
-        FieldType::Tensor(_) => format!("nested lists of numbers of type `{ty}`"),
     }
 }
 
@@ -385,6 +380,9 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        if let FieldType::Object(fields) = self.ty {
+            return self.object(fields, map);
+        }
         let value = AnyJson { depth: self.depth, state: self.state }.visit_map(map)?;
         Ok(match self.ty {
             FieldType::Json if has_too_many_items(&value) => {

@@ -36,6 +36,10 @@ fn of_type(ty: &FieldType) -> Value {
         FieldType::Bool => Value::Bool(true),
         FieldType::Bytes => Value::from("aGVsbG8="),
         FieldType::List(item) => Value::list([of_type(item)]),
+        FieldType::Object(fields) => {
+            let fields = fields.iter().filter(|field| field.default.is_none());
+            Value::map(fields.map(|field| (Arc::clone(&field.name), example_of(field))))
+        }
         FieldType::Tensor(tensor) => of_tensor(tensor, &tensor.shape),
     }
 }
@@ -69,6 +73,7 @@ rows = "f32[?,3]"
 flags = "bool[2]"
 raw = "bytes"
 left_out = { type = "int", default = 1 }
+messages = [{ role = { type = "text", enum = ["user", "system"] }, content = "text", n = { type = "int", default = 1 } }]
 [deployments.mirror]
 engine = "echo"
 [stages.out]
@@ -81,7 +86,7 @@ all = "out.all"
         let body = plan.example_body();
         assert_eq!(
             body,
-            r#"{"question":"who?","count":3,"mode":"fast","texts":["hello"],"rows":[[0,0,0],[0,0,0]],"flags":[false,false],"raw":"aGVsbG8="}"#
+            r#"{"question":"who?","count":3,"mode":"fast","texts":["hello"],"rows":[[0,0,0],[0,0,0]],"flags":[false,false],"raw":"aGVsbG8=","messages":[{"role":"user","content":"hello"}]}"#
         );
         plan.parse_request(body.as_bytes()).unwrap();
     }

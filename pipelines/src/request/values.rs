@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use millstream_values::{Map, Tensor, Value};
 
-use super::body::{BodySeed, describe};
+use super::body::BodySeed;
 use super::bounds::UNBOUNDED;
 use super::json::has_too_many_items;
+use super::object;
 use super::pass::{Shared, State, Step, enter_index, leave};
 use super::{Bounds, Field, FieldType, MAX_ITEMS, MAX_VALUES, Schema};
 use crate::{Request, RequestError, TensorType};
@@ -81,6 +82,7 @@ impl<'s> Given<'s> {
         match (self.ty, value) {
             (_, Value::None) => self.fault("none is not a value; leave the field out"),
             (FieldType::List(item), Value::List(items)) => self.items(item, &items),
+            (FieldType::Object(fields), Value::Map(given)) => self.object(fields, &given),
             (FieldType::Tensor(ty), Value::Tensor(tensor)) if fits(ty, &tensor) => {
                 Some(Value::Tensor(tensor))
             }
@@ -106,7 +108,7 @@ impl<'s> Given<'s> {
             | (FieldType::Float, value @ Value::Float(_))
             | (FieldType::Bool, value @ Value::Bool(_))
             | (FieldType::Bytes, value @ Value::Bytes(_)) => self.scalar(value),
-            (ty, value) => self.fault(format!("expected {}, found {}", describe(ty), value.type_name())),
+            (ty, value) => self.fault(format!("expected {}, found {}", ty.wanted(), value.type_name())),
         }
     }
 
@@ -121,6 +123,24 @@ impl<'s> Given<'s> {
             leave(self.state);
         }
         (checked.len() == items.len()).then(|| Value::list(checked))
+    }
+
+    fn object(self, fields: &[Field], given: &Map) -> Option<Value> {
+        let num_faults = self.state.borrow().faults.len();
+        let mut values: Vec<Option<Value>> = vec![None; fields.len()];
+        let mut seen = vec![false; fields.len()];
+        for (name, value) in given.iter() {
+            let Some(index) = fields.iter().position(|field| field.name == *name) else {
+                object::unknown_field(fields, name, self.state);
+                continue;
+            };
+            seen[index] = true;
+            self.state.borrow_mut().path.push(Step::Key(Arc::clone(name)));
+            values[index] = Given::of(&fields[index], self.state).check(value.clone());
+            leave(self.state);
+        }
+        let completed = object::complete(fields, values, |index| seen[index], self.state);
+        (self.state.borrow().faults.len() == num_faults).then(|| Value::from(completed))
     }
 
     fn scalar(self, value: Value) -> Option<Value> {

@@ -64,11 +64,11 @@ pub fn refusal(error: &tonic::transport::Error) -> Option<Refusal> {
 /// The error with its causes: tonic's own text is `transport error` alone. A cause that repeats the one before is left out.
 #[must_use]
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = words(error);
     let mut last = text.clone();
     let mut source = error.source();
     while let Some(cause) = source {
-        let this = cause.to_string();
+        let this = words(cause);
         if this != last {
             text.push_str(": ");
             text.push_str(&this);
@@ -77,4 +77,12 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// An error without what it is made of: gRPC's show their parts as the program has them.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<tonic::Status>() {
+        Some(status) => status.message().to_owned(),
+        None => error.to_string(),
+    }
 }

@@ -54,6 +54,10 @@ pub(crate) async fn run(global: &Global, args: &ScaleArgs) -> Result<(), Failure
             (min, max) => format!("{min} to {max} replicas"),
         };
         let already = if changed { "" } else { " already" };
-        format!("{name} has {replicas}{already}; `cluster scale {name} --reset` goes back to its file")
+        let after = match args.reset {
+            true => "as its file says".to_owned(),
+            false => format!("`cluster scale {name} --reset` goes back to its file"),
+        };
+        format!("{name} has {replicas}{already}; {after}")
     })
 }

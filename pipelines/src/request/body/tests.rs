@@ -282,3 +282,30 @@ fn very_many_faults_are_counted() {
     assert_eq!(found.len(), MAX_FIELD_FAULTS + 1);
     assert_eq!(found.last().unwrap(), ": 744 more faults are not shown");
 }
+
+#[test]
+fn objects_have_their_fields_and_no_others() {
+    let request = r#"messages = [{ role = { type = "text", enum = ["user", "system"] }, content = "text", weight = { type = "float", default = 1.0 } }]
+who = { type = { name = "text", address = { type = { city = "text" } } } }"#;
+    let good = r#"{"messages": [{"role": "user", "content": "hi"}], "who": {"name": "a", "address": {"city": "b"}}}"#;
+    let parsed = schema(request).parse(good.as_bytes()).unwrap();
+    let shown = serde_json::to_string(&parsed.fields).unwrap();
+    assert_eq!(
+        shown,
+        r#"{"messages":[{"role":"user","content":"hi","weight":1.0}],"who":{"name":"a","address":{"city":"b"}}}"#
+    );
+    assert_eq!(schema(request).check(parsed.fields.as_map().unwrap().clone()).unwrap().fields, parsed.fields);
+    let bad = r#"{"messages": [{"role": "robot", "content": 7}, {"rol": "user"}, "x"], "who": {"name": "a", "address": {}}}"#;
+    assert_eq!(
+        faults(request, bad),
+        [
+            "/messages/0/role: the value is none of `user`, `system`",
+            "/messages/0/content: expected text, found a number",
+            "/messages/1/rol: the field is unknown; did you mean `role`?",
+            "/messages/1/role: the field is missing; it is required and of type `text`",
+            "/messages/1/content: the field is missing; it is required and of type `text`",
+            "/messages/2: expected an object of type `{content, role, weight}`, found text",
+            "/who/address/city: the field is missing; it is required and of type `text`",
+        ]
+    );
+}
