@@ -74,9 +74,20 @@ fn people_see_what_was_answered_and_why_not() -> Result<()> {
     let output = bench(&cluster.url("/nowhere"), &["--rate", "50", "--duration", "400ms", "--warm-up", "0s"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "failures are counted, they are no exit code: {text}");
-    for part in ["GET http://", "50 requests/s", "sent", "4xx"] {
+    for part in ["GET http://", "50 requests/s", "sent", "4xx", "404", "\"status\":404"] {
         assert!(text.contains(part), "`{part}` is missing: {text}");
     }
+
+    let flags = ["--rate", "50", "--duration", "400ms", "--warm-up", "0s", "--fail", "--json"];
+    let output = bench(&cluster.url("/nowhere"), &flags);
+    assert_eq!((output.status.code(), output.stderr.is_empty()), (Some(1), true));
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((&json["refusals"][0]["status"], &json["refusals"][0]["count"]), (&404.into(), &20.into()));
+    let good = ["--rate", "50", "--duration", "200ms", "--warm-up", "0s", "--fail", "--body"];
+    let features: Vec<f64> = (0..42).map(f64::from).collect();
+    let output =
+        bench(&cluster.url("/echo"), &[&good[..], &[&json!({"features": features}).to_string()]].concat());
+    assert!(output.status.success(), "{output:?}");
     Ok(())
 }
 

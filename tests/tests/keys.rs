@@ -101,10 +101,12 @@ fn a_key_opens_with_both_headers_until_it_is_deleted_and_nobody_shows_its_secret
     assert_eq!((&listed[0]["name"], &listed[0]["weight"]), (&json!("alice"), &json!(2)));
     let table = run(&cluster, &["list"]);
     assert!(table.contains("alice") && table.contains("high"), "{table}");
+    run(&cluster, &["set", "alice", "--weight", "3", "--rate", "none"]);
     let shown = [listed.to_string(), table, String::from_utf8(cluster.command(&["explain"]).stdout)?];
     let random = secret.trim_start_matches("mk_");
     assert!(shown.iter().all(|text| !text.contains(random)));
-    assert!(shown[2].contains("API key alice was made"), "{}", shown[2]);
+    assert!(shown[2].contains("API key alice was made: weight 2, priority high"), "{}", shown[2]);
+    assert!(shown[2].contains("API key alice now has rate none, weight 3"), "{}", shown[2]);
 
     run(&cluster, &["delete", "alice"]);
     eventually("its secret is refused", || (ask_with(&cluster, &secret).status() == 401).then_some(()));

@@ -22,6 +22,7 @@ use crate::exit;
 use crate::global::Global;
 use crate::up::args::UpArgs;
 
+mod examples;
 #[cfg(test)]
 mod reference;
 pub(crate) mod refused;
@@ -40,10 +41,12 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Bring up a cluster on this machine, or join one with --join; deploys the files given, else the bundled example.
+    #[command(after_help = examples::UP)]
     Up(Box<UpArgs>),
     /// Drain and stop the whole cluster.
     Down(DownArgs),
     /// Deploy pipeline files and wait until they are ready.
+    #[command(after_help = examples::DEPLOY)]
     Deploy(DeployArgs),
     /// Check pipeline files; needs no cluster, and asks one about other pipelines' deployments when it is in reach.
     Validate(ValidateArgs),
@@ -59,6 +62,7 @@ pub(crate) enum Command {
     /// List the nodes, and remove those that are gone for good.
     Node(NodeArgs),
     /// See, promote, abort or undo how a new revision takes over.
+    #[command(after_help = examples::ROLLOUT)]
     Rollout(RolloutArgs),
     /// Show every scaling, placement and rollout decision, with the figures that led to it.
     Explain(ExplainArgs),
@@ -67,12 +71,16 @@ pub(crate) enum Command {
     /// Make, list, change and delete API keys, with limits for the requests of each.
     Key(KeyArgs),
     /// Show which moves of replicas would make whole GPUs free.
+    #[command(hide = true)] // until moves can be made too
     Defrag(DefragArgs),
     /// Ask the decision code what would happen, on a virtual clock or a recorded workload; needs no cluster.
+    #[command(after_help = examples::SIMULATE)]
     Simulate(SimulateArgs),
     /// Send HTTP requests at a rate and measure how long the answers take. Works with any HTTP server.
+    #[command(after_help = examples::BENCH)]
     Bench(BenchArgs),
     /// Print a completion script for a shell.
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
 }
 

@@ -38,8 +38,8 @@ pub(crate) enum Cause {
     Text(String),
     /// Faults of pipeline files, to be shown with the source.
     Faults(Vec<Faults>),
-    /// Nothing: whoever read the output has what it wanted.
-    NobodyReads,
+    /// Nothing: the output has said it, or nobody reads any more.
+    Nothing,
 }
 
 impl Failure {
@@ -52,7 +52,12 @@ impl Failure {
 
     /// The reader of stdout has left (0): the command ends early, and that is all right.
     pub(crate) fn nobody_reads() -> Self {
-        Self { code: 0, cause: Cause::NobodyReads, details: Map::new() }
+        Self { code: 0, cause: Cause::Nothing, details: Map::new() }
+    }
+
+    /// Something went wrong, and what the command has printed says so (1).
+    pub(crate) fn said() -> Self {
+        Self { code: 1, cause: Cause::Nothing, details: Map::new() }
     }
 
     /// Something went wrong (exit code 1).
@@ -83,7 +88,7 @@ impl Failure {
     /// The failure as one JSON object; `None` when there is nothing to say.
     pub(crate) fn to_json(&self) -> Option<Value> {
         let message = match &self.cause {
-            Cause::NobodyReads => return None,
+            Cause::Nothing => return None,
             Cause::Text(text) => text.clone(),
             Cause::Faults(files) => count_of(files),
         };

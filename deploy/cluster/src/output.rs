@@ -55,7 +55,7 @@ impl Output {
             // The exit code says it too.
             Self::Json => drop(failure.to_json().map(|error| self.text(&error.to_string()))),
             Self::Text => match failure.into_cause() {
-                Cause::NobodyReads => {}
+                Cause::Nothing => {}
                 Cause::Text(text) => note(format_args!("{} {text}", style::error("error:"))),
                 Cause::Faults(files) => report_faults(&files),
             },
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_reader_that_has_left_is_no_failure_and_a_full_disk_is_one() {
         let failure = write(&mut Refuses(ErrorKind::BrokenPipe), "x").unwrap_err();
-        assert_eq!((failure.code(), matches!(failure.into_cause(), Cause::NobodyReads)), (0, true));
+        assert_eq!((failure.code(), matches!(failure.into_cause(), Cause::Nothing)), (0, true));
         let failure = write(&mut Refuses(ErrorKind::StorageFull), "x").unwrap_err();
         assert_eq!(failure.code(), 1);
         assert!(matches!(failure.into_cause(), Cause::Text(text) if text.contains("stdout")));

@@ -46,6 +46,12 @@ impl PipelineFile {
 
     /// Reads and compiles files, the `.toml` files of folders, and standard input for `-`; the faults of all files come together.
     pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
+        let (files, faults) = Self::sort_all(paths)?;
+        if faults.is_empty() { Ok(files) } else { Err(Failure::faults(faults)) }
+    }
+
+    /// The same, with those that compile beside the faults of the others.
+    pub(crate) fn sort_all(paths: &[PathBuf]) -> Result<(Vec<Self>, Vec<Faults>), Failure> {
         let mut files = Vec::new();
         let mut faults = Vec::new();
         for source in Source::all(paths)? {
@@ -55,7 +61,7 @@ impl PipelineFile {
                 Err(found) => faults.push(found),
             }
         }
-        if faults.is_empty() { Ok(files) } else { Err(Failure::faults(faults)) }
+        Ok((files, faults))
     }
 }
 

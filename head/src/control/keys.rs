@@ -20,17 +20,18 @@ pub(crate) async fn create(
 ) -> Result<Option<KeyStatus>, Error> {
     let now_ms = clock::unix_ms();
     let create = |keys: &Keys| keys::create(keys, name, sha256, settings, now_ms);
-    change(term, create, KeyChange::Created).await
+    change(term, create, KeyChange::Created, settings).await
 }
 
 /// Changes a key's settings.
 pub(crate) async fn set(term: &Term, name: &str, settings: &KeyRequest) -> Result<Option<KeyStatus>, Error> {
-    change(term, |keys: &Keys| keys::set(keys, name, settings), KeyChange::Changed).await
+    change(term, |keys: &Keys| keys::set(keys, name, settings), KeyChange::Changed, settings).await
 }
 
 /// Deletes a key.
 pub(crate) async fn delete(term: &Term, name: &str) -> Result<(), Error> {
-    change(term, |keys: &Keys| keys::delete(keys, name), KeyChange::Deleted).await?;
+    let delete = |keys: &Keys| keys::delete(keys, name);
+    change(term, delete, KeyChange::Deleted, &KeyRequest::default()).await?;
     Ok(())
 }
 
@@ -44,10 +45,12 @@ async fn change(
     term: &Term,
     decide: impl Fn(&Keys) -> Result<(Keys, Name), Refusal>,
     change: KeyChange,
+    set: &KeyRequest,
 ) -> Result<Option<KeyStatus>, Error> {
     let note = |name: &Name| {
         tracing::info!(key = %name, ?change, "API key");
-        term.events.note(Subject::Cluster, Decision::Key { name: name.to_string(), change });
+        let decision = Decision::Key { name: name.to_string(), change, set: set.clone() };
+        term.events.note(Subject::Cluster, decision);
     };
     let (name, _) = term.catalog.change_keys(decide, note).await?;
     Ok(term.catalog.desired().keys.by_name.get(&name).map(|key| key.status(&name)))

@@ -35,7 +35,13 @@ pub(crate) fn did_you_mean<'a>(
     if let Some(candidate) = closest(text, candidates.clone()) {
         return format!("did you mean `{candidate}`?");
     }
-    let all: Vec<String> = candidates.into_iter().map(|candidate| format!("`{candidate}`")).collect();
+    let mut all = Vec::new();
+    for candidate in candidates {
+        let quoted = format!("`{candidate}`");
+        if !all.contains(&quoted) {
+            all.push(quoted);
+        }
+    }
     match all.len() {
         0 => "there are none".to_owned(),
         1 => format!("there is only {}", all[0]),
@@ -79,6 +85,7 @@ mod tests {
         assert_eq!(closest("color", keys), None);
         assert_eq!(closest("max", keys), None, "there are two");
         assert_eq!(did_you_mean("x", ["embedder"]), "there is only `embedder`");
+        assert_eq!(did_you_mean("x", ["best", "near", "best"]), "use one of `best`, `near`");
         assert_eq!(did_you_mean("embeder", ["embedder"]), "did you mean `embedder`?");
         assert_eq!(closest(&"a".repeat(10_000), keys), None);
     }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyRequest;
+
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -69,6 +71,9 @@ pub enum Decision {
         name: String,
         /// What became of it.
         change: KeyChange,
+        /// What it was given then.
+        #[serde(default)]
+        set: KeyRequest,
     },
     /// Another number of replicas is wanted.
     Scaled {
@@ -256,15 +261,22 @@ pub enum KeyChange {
     Deleted,
 }
 
+fn of_key(f: &mut fmt::Formatter<'_>, name: &str, change: KeyChange, set: &KeyRequest) -> fmt::Result {
+    match change {
+        KeyChange::Created if *set == KeyRequest::default() => write!(f, "API key {name} was made"),
+        KeyChange::Created => write!(f, "API key {name} was made: {set}"),
+        KeyChange::Changed => write!(f, "API key {name} now has {set}"),
+        KeyChange::Deleted => write!(f, "API key {name} was deleted"),
+    }
+}
+
 impl fmt::Display for Decision {
     /// A sentence without the full stop; what it was made of, where that is more than the sentence says, on a second line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deployed { revision } => write!(f, "revision {revision} was deployed"),
             Self::Deleted => f.write_str("was deleted"),
-            Self::Key { name, change: KeyChange::Created } => write!(f, "API key {name} was made"),
-            Self::Key { name, change: KeyChange::Changed } => write!(f, "API key {name} has other settings"),
-            Self::Key { name, change: KeyChange::Deleted } => write!(f, "API key {name} was deleted"),
+            Self::Key { name, change, set } => of_key(f, name, *change, set),
             Self::Scaled { from, to, rule, inputs } => {
                 let direction = if to > from { "up" } else { "down" };
                 write!(f, "scaled {direction} from {from} to {to} replicas: {rule}\n{inputs}")

@@ -1,6 +1,8 @@
 //! API keys as people see and set them: the JSON of `cluster key list --json`, and which settings make sense. The command
 //! and the head check by the same rules. More keys may come; these keep their names and meaning.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Priority;
@@ -32,18 +34,42 @@ pub struct KeyStatus {
 }
 
 /// What is asked for a key; what is left out stays as it is.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct KeyRequest {
     /// Requests a second; 0 lifts the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<f64>,
     /// Requests that may come at once; 0 lifts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// Requests under way at a time; 0 lifts the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
     /// Its share beside others where requests wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
     /// Name of the highest priority that its requests may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
+}
+
+impl fmt::Display for KeyRequest {
+    /// What it sets, in the words of the command's flags: `rate 20, concurrency none`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = |value: f64| if value == 0.0 { "none".to_owned() } else { value.to_string() };
+        let set = [
+            ("rate", self.rate_per_s.map(limit)),
+            ("burst", self.burst.map(|burst| limit(burst.into()))),
+            ("concurrency", self.concurrency.map(|concurrency| limit(concurrency.into()))),
+            ("weight", self.weight.map(|weight| weight.to_string())),
+            ("priority", self.priority.clone()),
+        ];
+        let set: Vec<_> = set
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| format!("{name} {value}")))
+            .collect();
+        f.write_str(&set.join(", "))
+    }
 }
 
 /// Everything about these settings that makes no sense, each with the fix; the names are those of the command's flags.
@@ -85,6 +111,11 @@ mod tests {
         for good in [settings(0.0, 0, 1, "LOW"), settings(0.1, 1, 1000, "high"), KeyRequest::default()] {
             assert_eq!(faults(&good), Vec::<String>::new());
         }
+        assert_eq!(
+            settings(0.0, 3, 2, "low").to_string(),
+            "rate none, burst 3, concurrency 3, weight 2, priority low"
+        );
+        assert_eq!(KeyRequest { rate_per_s: Some(0.5), ..Default::default() }.to_string(), "rate 0.5");
         for rate in [-1.0, f64::NAN, f64::INFINITY, 1e7] {
             let found = faults(&settings(rate, 2_000_000, 0, "soon"));
             assert_eq!(found.len(), 5, "{found:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use millstream_pipelines::{FullName, Plan, closest};
+use millstream_pipelines::{Faults, FullName, Plan, closest};
 use serde_json::json;
 
 use crate::client::Client;
@@ -25,7 +25,10 @@ pub(crate) struct ValidateArgs {
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, args: &ValidateArgs) -> Result<(), Failure> {
-    let files = PipelineFile::read_all(&args.files)?;
+    let (files, faults) = PipelineFile::sort_all(&args.files)?;
+    if !faults.is_empty() {
+        return Err(with_valid(global, &files, faults)?);
+    }
     let foreign = foreign(&files);
     let stored = if foreign.is_empty() { None } else { ask(global).await? };
     if let Some((address, plans)) = &stored {
@@ -33,7 +36,21 @@ pub(crate) async fn run(global: &Global, args: &ValidateArgs) -> Result<(), Fail
     }
     let names: Vec<_> = files.iter().map(|file| file.plan.name()).collect();
     let answer = json!({"valid": true, "pipelines": names, "checked_against_cluster": stored.is_some()});
-    Output::of(global).show(&answer, || files.iter().map(line).collect::<Vec<_>>().join("\n"))
+    Output::of(global).show(&answer, || lines(&files))
+}
+
+/// The faults of some files, beside which it is said that the others have none.
+fn with_valid(global: &Global, files: &[PipelineFile], faults: Vec<Faults>) -> Result<Failure, Failure> {
+    let output = Output::of(global);
+    if output != Output::Json && !files.is_empty() {
+        output.text(&lines(files))?;
+    }
+    let names: Vec<_> = files.iter().map(|file| &file.file.file_name).collect();
+    Ok(Failure::faults(faults).with("valid_files", json!(names)))
+}
+
+fn lines(files: &[PipelineFile]) -> String {
+    files.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn line(file: &PipelineFile) -> String {

@@ -154,7 +154,7 @@ fn reasons(pending: &Pending, deployment: &FullName, state: &State) -> Vec<Strin
     if pending.shortage.reasons.is_empty() && waits.is_none() {
         reasons.push(match state.nodes.len() {
             0 => "no node is connected; start one with `cluster up --join HEAD`".into(),
-            count => format!("none of {count} nodes takes replicas: each is lost or draining"),
+            count => format!("none of {count} nodes takes replicas: each is unreachable or stops"),
         });
     }
     reasons

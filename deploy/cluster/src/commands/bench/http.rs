@@ -14,10 +14,13 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::record::{ErrorKind, Outcome};
+use super::record::{ErrorKind, Outcome, is_good};
 use super::settings::Settings;
 
 type Connection = SendRequest<Full<Bytes>>;
+
+/// Bytes that are kept of the body of an answer that is not a good one.
+const KEPT_OF_REFUSAL: usize = 512;
 
 /// Sends requests over at most so many connections; those that find none free wait.
 pub(super) struct Client {
@@ -100,10 +103,17 @@ impl Client {
         let status = answer.status().as_u16();
         let mut body = answer.into_body();
         let mut bytes = 0;
+        let mut kept = Vec::new();
         while let Some(frame) = body.frame().await {
-            bytes += frame?.data_ref().map_or(0, |data| data.len() as u64);
+            let frame = frame?;
+            let Some(data) = frame.data_ref() else { continue };
+            bytes += data.len() as u64;
+            if !is_good(status) {
+                let room = KEPT_OF_REFUSAL.saturating_sub(kept.len());
+                kept.extend_from_slice(&data[..data.len().min(room)]);
+            }
         }
-        Ok(Outcome::Answered { status, bytes })
+        Ok(Outcome::Answered { status, bytes, refusal: String::from_utf8_lossy(&kept).into_owned() })
     }
 
     /// An idle connection that is still open.

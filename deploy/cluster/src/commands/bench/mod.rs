@@ -58,6 +58,9 @@ pub(crate) struct BenchArgs {
     /// When to give a request up, counted from when it was due.
     #[arg(long, value_name = "TIME", default_value = "10s")]
     timeout: String,
+    /// Exit with 1 when some request got no answer with a status below 400.
+    #[arg(long)]
+    fail: bool,
     /// Most connections; requests that find none free wait [default: 256; with --concurrency one for each caller].
     #[arg(long, value_name = "N")]
     connections: Option<String>,
@@ -85,7 +88,11 @@ pub(crate) async fn run(global: &Global, args: &BenchArgs) -> Result<(), Failure
     let _ = progress.await;
     let (settings, summary) = (run.settings(), run.summary(Some(end)));
     Output::of(global)
-        .show(&report::as_json(settings, &summary, end), || report::as_text(settings, &summary, end))
+        .show(&report::as_json(settings, &summary, end), || report::as_text(settings, &summary, end))?;
+    if args.fail && summary.bad() > 0 {
+        return Err(Failure::said());
+    }
+    Ok(())
 }
 
 fn usage(faults: &[String]) -> Failure {
@@ -119,8 +126,7 @@ async fn show_progress(run: Arc<Run>) {
             let p99 =
                 summary.latency.map_or_else(|| "-".to_owned(), |latency| format!("{:.1} ms", latency.p99));
             let rate = summary.achieved_per_s;
-            let refused = summary.answers[3] + summary.answers[4];
-            format!("{seconds:.0} s, {rate:.0} good answers/s, p99 {p99}, {} bad", refused + summary.failed)
+            format!("{seconds:.0} s, {rate:.0} good answers/s, p99 {p99}, {} bad", summary.bad())
         });
     }
 }

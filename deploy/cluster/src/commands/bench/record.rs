@@ -15,6 +15,11 @@ const DIGITS: u8 = 3;
 /// Latencies are kept in microseconds, up to an hour.
 const MAX_LATENCY_US: u64 = 3_600_000_000;
 
+/// Whether an answer with this HTTP status is what its caller wanted.
+pub(super) fn is_good(status: u16) -> bool {
+    status < 400
+}
+
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -24,6 +29,8 @@ pub(super) enum Outcome {
         status: u16,
         /// Bytes of its body.
         bytes: u64,
+        /// How its body begins, unless the answer is a good one.
+        refusal: String,
     },
     /// No whole answer came.
     Failed {
@@ -72,18 +79,29 @@ pub(super) struct Recorder {
     /// By status class, from 1xx to 5xx.
     answers: [u64; 5],
     errors: BTreeMap<ErrorKind, Errors>,
+    /// By status.
+    refusals: BTreeMap<u16, Errors>,
     /// Of answers with a status below 400, in microseconds.
     latencies: Histogram<u64>,
     last_end: Duration,
 }
 
-/// Errors of one kind.
+/// Errors of one kind, or answers of one status that are not good ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Errors {
     /// How many.
     pub(super) count: u64,
     /// What the first one said.
     pub(super) first: String,
+}
+
+impl Errors {
+    fn add(&mut self, text: String) {
+        if self.count == 0 {
+            self.first = text;
+        }
+        self.count += 1;
+    }
 }
 
 impl Recorder {
@@ -97,6 +115,7 @@ impl Recorder {
             bytes_received: 0,
             answers: [0; 5],
             errors: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             latencies: latencies.expect("the bounds are in order and 3 digits are allowed"),
             last_end: Duration::ZERO,
         }
@@ -117,22 +136,18 @@ impl Recorder {
         }
         self.last_end = self.last_end.max(now);
         match outcome {
-            Outcome::Answered { status, bytes } => {
+            Outcome::Answered { status, bytes, refusal } => {
                 self.bytes_received += bytes;
                 let class = usize::from(status / 100).clamp(1, 5) - 1;
                 self.answers[class] += 1;
-                if status < 400 {
+                if is_good(status) {
                     let latency = now.saturating_sub(due).as_micros();
                     self.latencies.saturating_record(u64::try_from(latency).unwrap_or(u64::MAX));
+                } else {
+                    self.refusals.entry(status).or_default().add(refusal);
                 }
             }
-            Outcome::Failed { kind, text } => {
-                let errors = self.errors.entry(kind).or_default();
-                if errors.count == 0 {
-                    errors.first = text;
-                }
-                errors.count += 1;
-            }
+            Outcome::Failed { kind, text } => self.errors.entry(kind).or_default().add(text),
         }
     }
 
@@ -151,6 +166,7 @@ impl Recorder {
             unfinished: self.sent.saturating_sub(answered + failed),
             answers: self.answers,
             errors: self.errors.clone(),
+            refusals: self.refusals.clone(),
             achieved_per_s: if measured.is_zero() { 0.0 } else { achieved },
             latency: self.latency(),
             bytes_sent: self.bytes_sent,
@@ -189,6 +205,8 @@ pub(super) struct Summary {
     pub(super) answers: [u64; 5],
     /// By kind.
     pub(super) errors: BTreeMap<ErrorKind, Errors>,
+    /// Answers with a status of 400 or more, by status.
+    pub(super) refusals: BTreeMap<u16, Errors>,
     /// Answers with a status below 400, per second measured.
     pub(super) achieved_per_s: f64,
     /// Of answers with a status below 400, when there are any.
@@ -197,6 +215,13 @@ pub(super) struct Summary {
     pub(super) bytes_sent: u64,
     /// Bytes of bodies.
     pub(super) bytes_received: u64,
+}
+
+impl Summary {
+    /// Requests that got no good answer.
+    pub(super) fn bad(&self) -> u64 {
+        self.failed + self.refusals.values().map(|refusal| refusal.count).sum::<u64>()
+    }
 }
 
 /// Quantiles of latency, in milliseconds.
@@ -223,7 +248,8 @@ mod tests {
     }
 
     fn answered(status: u16) -> Outcome {
-        Outcome::Answered { status, bytes: 10 }
+        let refusal = if is_good(status) { String::new() } else { format!("body of a {status}") };
+        Outcome::Answered { status, bytes: 10, refusal }
     }
 
     fn failed(kind: ErrorKind, text: &str) -> Outcome {
@@ -275,6 +301,8 @@ mod tests {
         let summary = recorder.summary(ms(1100));
         assert_eq!(summary.answers, [0, 2, 1, 1, 1]);
         assert_eq!((summary.sent, summary.answered, summary.failed, summary.unfinished), (7, 5, 1, 1));
+        assert_eq!(summary.bad(), 3);
+        assert_eq!(summary.refusals[&404], Errors { count: 1, first: "body of a 404".into() });
         // Refusals are quick: they must not make the latency look good.
         assert_eq!(recorder.latencies.len(), 3);
     }

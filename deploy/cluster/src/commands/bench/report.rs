@@ -31,6 +31,13 @@ pub(super) fn as_json(settings: &Settings, summary: &Summary, end: End) -> Value
     let count = |kind: ErrorKind| summary.errors.get(&kind).map_or(0, |errors| errors.count);
     let errors: Map<String, Value> =
         ErrorKind::ALL.iter().map(|kind| (kind.name().to_owned(), count(*kind).into())).collect();
+    let refusals: Vec<_> = summary
+        .refusals
+        .iter()
+        .map(|(status, refusals)| {
+            json!({"status": status, "count": refusals.count, "first_body": refusals.first})
+        })
+        .collect();
     let latency = summary.latency.map(|latency| {
         json!({"p50": latency.p50, "p90": latency.p90, "p95": latency.p95, "p99": latency.p99,
             "p99_9": latency.p99_9, "max": latency.max})
@@ -44,6 +51,7 @@ pub(super) fn as_json(settings: &Settings, summary: &Summary, end: End) -> Value
         "unfinished": summary.unfinished,
         "status": status,
         "errors": errors,
+        "refusals": refusals,
         "achieved_per_s": summary.achieved_per_s,
         "latency_ms": latency,
         "bytes_sent": summary.bytes_sent,
@@ -66,6 +74,9 @@ pub(super) fn as_text(settings: &Settings, summary: &Summary, end: End) -> Strin
     let measured = format!("{:.1} s", summary.measured.as_secs_f64());
     let head = format!("{} {}: {how}, {measured}{early}", settings.method, settings.url);
     let mut text = format!("{head}\n\n{}", counts(settings, summary));
+    for (status, refusals) in summary.refusals.iter().filter(|(_, refusals)| !refusals.first.is_empty()) {
+        text.push_str(&format!("\n\nfirst {status}: {}", one_line(&refusals.first)));
+    }
     if let Some(latency) = summary.latency {
         let mut table = table();
         table.set_header(["LATENCY, ms", "p50", "p90", "p95", "p99", "p99.9", "max"]);
@@ -87,6 +98,11 @@ fn counts(settings: &Settings, summary: &Summary) -> Table {
     for (class, count) in CLASSES.iter().zip(summary.answers).filter(|(_, count)| *count > 0) {
         let name = format!("  {class}");
         row(&name, if *class < "4xx" { style::good(count) } else { style::bad(count) }, String::new());
+        for (status, refusals) in &summary.refusals {
+            if status.to_string().as_bytes().first() == class.as_bytes().first() {
+                row(&format!("    {status}"), style::bad(refusals.count), String::new());
+            }
+        }
     }
     row("failed", summary.failed.to_string(), String::new());
     for (kind, errors) in &summary.errors {
@@ -104,6 +120,12 @@ fn counts(settings: &Settings, summary: &Summary) -> Table {
     row("received, bodies", ByteSize(summary.bytes_received).to_string(), String::new());
     align_right(&mut table, 1..2);
     table
+}
+
+/// A body on one line, without control characters: a terminal would obey them.
+fn one_line(body: &str) -> String {
+    let words = body.split(|c: char| c.is_whitespace() || c.is_control());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn table() -> Table {
@@ -148,8 +170,8 @@ mod tests {
     fn summary() -> Summary {
         let mut recorder = Recorder::new(settings().phases);
         let outcomes = [
-            Outcome::Answered { status: 200, bytes: 1000 },
-            Outcome::Answered { status: 503, bytes: 24 },
+            Outcome::Answered { status: 200, bytes: 1000, refusal: String::new() },
+            Outcome::Answered { status: 503, bytes: 24, refusal: "{\"title\":\n\u{1b}[31m\"full\"}".into() },
             Outcome::Failed { kind: ErrorKind::Timeout, text: "no answer within 10s".into() },
         ];
         for outcome in outcomes {

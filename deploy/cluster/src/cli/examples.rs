@@ -1,0 +1,34 @@
+//! What stands below the help of commands: lines to paste.
+
+/// Of `cluster up`.
+pub(super) const UP: &str = "Examples:
+  cluster up                              # all parts on this machine, and the bundled pipeline
+  cluster up rag.toml --ingress 9000      # a pipeline of your own, requests on port 9000
+  cluster up --join 127.0.0.1:7400        # a second node on this machine
+  cluster up --join 10.0.0.1:7400 --token-file join.token";
+/// Of `cluster deploy`.
+pub(super) const DEPLOY: &str = "Examples:
+  cluster deploy rag.toml                # the next revision of the pipeline in the file
+  cluster deploy rag.toml --dry-run      # what would start, stop and change
+  cluster deploy rag.toml --canary 10%   # a tenth of the requests, until it is promoted";
+/// Of `cluster rollout`.
+pub(super) const ROLLOUT: &str = "Examples:
+  cluster rollout status rag --watch
+  cluster rollout set rag --percent 60%
+  cluster rollout undo rag                 # back to the revision before";
+/// Of `cluster simulate`.
+pub(super) const SIMULATE: &str = "Examples:
+  cluster simulate autoscaling --trace requests.csv --service-time '0.05 + 0.02 * generated' \\
+    --start-time 30s --autoscaling '{ min_replicas = 1, max_replicas = 20 }'
+  cluster simulate placement --nodes nodes.csv --tasks tasks.csv";
+/// Of `cluster bench`.
+pub(super) const BENCH: &str = "Examples:
+  cluster bench http://127.0.0.1:8000/rag --body question.json --rate 100 --fail
+  cluster bench http://127.0.0.1:8000/rag --body bodies.jsonl --concurrency 16 --duration 1m";
+
+/// Of `cluster completions`: where its script goes.
+pub(super) const COMPLETIONS: &str = "Where it goes:
+  bash  cluster completions bash > ~/.local/share/bash-completion/completions/cluster
+  zsh   cluster completions zsh > ~/.zfunc/_cluster
+        with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc
+  fish  cluster completions fish > ~/.config/fish/completions/cluster.fish";
