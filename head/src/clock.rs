@@ -1,7 +1,8 @@
 //! The time in the forms that the head needs. Decisions get it as an argument.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
+pub(crate) use millstream_clock::unix_ms;
 use tokio::time::Instant;
 
 /// Monotonic time since a fixed start; it is what the decision code calls `now`.
@@ -30,10 +31,4 @@ pub(crate) fn instant() -> Instant {
 /// The time that has passed since then.
 pub(crate) fn since(start: Instant) -> Duration {
     instant().duration_since(start)
-}
-
-/// Milliseconds since the Unix epoch, for people: when a revision was stored.
-pub(crate) fn unix_ms() -> u64 {
-    let elapsed = millstream_clock::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,6 +12,7 @@ use millstream_proto::status::{
 
 use crate::client::StatusWatch;
 use crate::exit::Failure;
+use crate::words::percent;
 use crate::{output, style};
 
 /// How often a spinner turns.
@@ -209,11 +210,12 @@ fn replica_line(deployment: &DeploymentStatus, replica: &ReplicaStatus) -> Line 
 }
 
 fn rollout_line(pipeline: &str, rollout: &RolloutStatus) -> Line {
-    let percent = rollout.traffic_ratio * 100.0;
     let text = match (rollout.phase, rollout.mode) {
         (RolloutPhase::Starting, _) => format!("starts; revision {} serves", rollout.baseline),
         (RolloutPhase::Trial, RolloutMode::Shadow) => "gets copies of requests".to_owned(),
-        (RolloutPhase::Trial, _) => format!("on trial with {percent:.0}% of the requests"),
+        (RolloutPhase::Trial, _) => {
+            format!("on trial with {} of the requests", percent(rollout.traffic_ratio))
+        }
         (RolloutPhase::Moving, _) => "takes over".to_owned(),
         (RolloutPhase::Watching, _) => "serves".to_owned(),
     };

@@ -42,6 +42,11 @@ impl Cell {
         Self { text: text.into(), look: Some(look) }
     }
 
+    /// The text as it looks.
+    pub(crate) fn styled(&self) -> String {
+        self.look.map_or_else(|| self.text.clone(), |look| look(self.text.clone()))
+    }
+
     fn width(&self) -> usize {
         self.text.chars().count()
     }
@@ -121,12 +126,8 @@ impl<const N: usize> Table<N> {
 fn line(text: &mut String, cells: &[Cell], shown: &[usize], widths: &[usize]) {
     let start = text.len();
     for &index in shown {
-        let Cell { text: plain, look } = &cells[index];
         let pad = (widths[index] + GAP).saturating_sub(cells[index].width());
-        match look {
-            Some(look) => text.push_str(&look(plain.clone())),
-            None => text.push_str(plain),
-        }
+        text.push_str(&cells[index].styled());
         text.extend(std::iter::repeat_n(' ', pad));
     }
     let end = text[start..].trim_end().len();

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "the one place that reads a clock")]
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The present instant.
 #[must_use]
@@ -22,4 +22,11 @@ pub fn since(start: Instant) -> Duration {
 #[must_use]
 pub fn system_time() -> SystemTime {
     SystemTime::now()
+}
+
+/// Milliseconds since the Unix epoch; 0 before it.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let elapsed = system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use similar::{ChangeTag, TextDiff};
+use similar::TextDiff;
 
 use crate::client::Client;
 use crate::commands::deploy_plan;
@@ -59,16 +59,11 @@ fn unified(before: &str, after: &str, [from, to]: [&str; 2]) -> String {
 fn colored(diff: &str) -> String {
     let mut text = String::new();
     for line in diff.lines() {
-        let tag = match line.as_bytes().first() {
-            _ if line.starts_with("+++") || line.starts_with("---") => None,
-            Some(b'+') => Some(ChangeTag::Insert),
-            Some(b'-') => Some(ChangeTag::Delete),
-            _ => None,
-        };
-        let _ = match tag {
-            Some(ChangeTag::Insert) => writeln!(text, "{}", style::good(line)),
-            Some(_) => writeln!(text, "{}", style::bad(line)),
-            None => writeln!(text, "{line}"),
+        let _ = match line.as_bytes() {
+            [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] => writeln!(text, "{line}"),
+            [b'+', ..] => writeln!(text, "{}", style::good(line)),
+            [b'-', ..] => writeln!(text, "{}", style::bad(line)),
+            _ => writeln!(text, "{line}"),
         };
     }
     text

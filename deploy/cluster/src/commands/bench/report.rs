@@ -95,13 +95,13 @@ fn counts(settings: &Settings, summary: &Summary) -> Table {
     };
     row("sent", summary.sent.to_string(), String::new());
     row("answered", summary.answered.to_string(), String::new());
-    for (class, count) in CLASSES.iter().zip(summary.answers).filter(|(_, count)| *count > 0) {
+    for ((class, count), hundreds) in
+        CLASSES.iter().zip(summary.answers).zip(1..).filter(|((_, count), _)| *count > 0)
+    {
         let name = format!("  {class}");
         row(&name, if *class < "4xx" { style::good(count) } else { style::bad(count) }, String::new());
-        for (status, refusals) in &summary.refusals {
-            if status.to_string().as_bytes().first() == class.as_bytes().first() {
-                row(&format!("    {status}"), style::bad(refusals.count), String::new());
-            }
+        for (status, refusals) in summary.refusals.range(hundreds * 100..(hundreds + 1) * 100) {
+            row(&format!("    {status}"), style::bad(refusals.count), String::new());
         }
     }
     row("failed", summary.failed.to_string(), String::new());

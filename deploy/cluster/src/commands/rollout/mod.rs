@@ -17,7 +17,7 @@ use crate::commands::watch::watch;
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::{Output, note};
-use crate::words::{percent, traffic};
+use crate::words::{self, percent, traffic};
 use crate::{progress, style};
 
 /// Flags of `cluster rollout`.
@@ -105,13 +105,8 @@ pub(crate) async fn run(global: &Global, args: &RolloutArgs) -> Result<(), Failu
         RolloutAction::History { name } => history::run(output, &mut client, name).await,
         RolloutAction::Set { name, percent } => {
             let revision = client.set_rollout(name, *percent).await?;
-            let part = f64::from(*percent) / 10.0;
-            say(
-                output,
-                name,
-                revision,
-                &format!("gets {part}% of the requests once it has replicas for them"),
-            )
+            let part = words::percent(f64::from(*percent) / 1000.0);
+            say(output, name, revision, &format!("gets {part} of the requests once it has replicas for them"))
         }
         RolloutAction::Promote { name } => {
             let revision = client.promote_rollout(name).await?;

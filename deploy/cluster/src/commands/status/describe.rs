@@ -6,11 +6,12 @@ use bytesize::ByteSize;
 use millstream_proto::status::{ClusterStatus, DeploymentStatus, NodeStatus, PipelineStatus, ReplicaStatus};
 use serde::Serialize;
 
-use super::tables::{deployments, node_state, num_ready, pipeline_state, range, replicas, unix_ms};
+use super::tables::{
+    deployments, node_state, num_ready, pipeline_state, range, replica_state, replicas, restarts,
+};
 use crate::commands::rollout;
 use crate::exit::Failure;
 use crate::style;
-use crate::table::{Cell, Table, column};
 use crate::words::{age, cores, traffic};
 
 /// What a name stands for.
@@ -77,13 +78,13 @@ fn describe_pipeline(pipeline: &PipelineStatus, status: &ClusterStatus, width: O
     let deployed = format!(
         "revision {}, {} ago; `cluster get {}` shows the file",
         pipeline.revision,
-        age(unix_ms().saturating_sub(pipeline.deployed_at_ms)),
+        age(millstream_clock::unix_ms().saturating_sub(pipeline.deployed_at_ms)),
         pipeline.name
     );
     let mut text = facts(
         &format!("pipeline {}", pipeline.name),
         &[
-            ("state", styled(pipeline_state(pipeline.state))),
+            ("state", pipeline_state(pipeline.state).styled()),
             ("requests to", route.unwrap_or_default()),
             ("deployed", deployed),
             ("traffic", traffic(&pipeline.traffic)),
@@ -101,7 +102,7 @@ fn describe_deployment(deployment: &DeploymentStatus, width: Option<usize>) -> S
         "{} ongoing requests a replica are aimed at; the requests of this moment ask for {}",
         deployment.target_ongoing_requests, deployment.desired_replicas
     );
-    let restarts: u32 = deployment.replicas.iter().map(|replica| replica.restarts).sum();
+    let restarts = restarts(deployment);
     let text = facts(
         &format!("deployment {}", deployment.full_name),
         &[
@@ -122,12 +123,10 @@ fn describe_deployment(deployment: &DeploymentStatus, width: Option<usize>) -> S
 }
 
 fn describe_replica(replica: &ReplicaStatus) -> String {
-    let state = serde_json::to_value(replica.state).ok();
-    let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default();
     facts(
         &format!("replica {}", replica.id),
         &[
-            ("state", state.to_owned()),
+            ("state", replica_state(replica.state).styled()),
             ("node", format!("{}, process {}", replica.node, replica.pid)),
             ("revision", replica.revision.to_string()),
             ("age", age(replica.age_ms)),
@@ -146,7 +145,7 @@ fn describe_node(node: &NodeStatus, status: &ClusterStatus, width: Option<usize>
     let mut text = facts(
         &format!("node {}", node.name),
         &[
-            ("state", styled(node_state(node.state))),
+            ("state", node_state(node.state).styled()),
             ("heard", format!("{} ago", age(node.last_seen_ms_ago))),
             ("address", format!("{}, process {}", node.address, node.pid)),
             ("id", node.id.to_string()),
@@ -163,13 +162,6 @@ fn describe_node(node: &NodeStatus, status: &ClusterStatus, width: Option<usize>
     let here = all.flat_map(|deployment| &deployment.replicas).filter(|replica| replica.node == node.name);
     text += &replicas(here, width);
     text
-}
-
-/// A cell's text with its colour.
-fn styled(cell: Cell) -> String {
-    let mut table = Table::new([column("", 0)]);
-    table.row([cell], []);
-    table.render(None).trim().to_owned()
 }
 
 #[cfg(test)]

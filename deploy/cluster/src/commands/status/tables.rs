@@ -21,7 +21,7 @@ pub(super) fn overview(status: &ClusterStatus, width: Option<usize>) -> String {
     text += &nodes(&status.nodes, width);
     text += &ingresses(&status.ingresses, width);
     let _ = writeln!(text, "\n{} {}, epoch {}", style::strong("head"), status.leader, status.epoch);
-    text
+    text.trim_start().to_owned()
 }
 
 /// Nodes and their devices.
@@ -77,7 +77,7 @@ fn devices(nodes: &[NodeStatus], width: Option<usize>) -> String {
     if table.is_empty() { String::new() } else { section("devices", &table, width) }
 }
 
-pub(super) fn pipelines(pipelines: &[PipelineStatus], width: Option<usize>) -> String {
+fn pipelines(pipelines: &[PipelineStatus], width: Option<usize>) -> String {
     let mut table = Table::new([
         column("NAME", 0),
         column("ROUTE", 3),
@@ -90,12 +90,12 @@ pub(super) fn pipelines(pipelines: &[PipelineStatus], width: Option<usize>) -> S
         column("ERRORS", 1),
         column("AGE", 5),
     ]);
-    let now_ms = unix_ms();
+    let now_ms = millstream_clock::unix_ms();
     for pipeline in pipelines {
         let TrafficStatus { requests_per_second, failed_ratio, p50_ms, p95_ms } = pipeline.traffic;
         let is_called = requests_per_second > 0.0;
         let errors = format!("{:.1}%", failed_ratio * 100.0);
-        let errors = if failed_ratio > 0.0 { Cell::colored(errors, bad) } else { errors.into() };
+        let errors = if failed_ratio > 0.0 { Cell::colored(errors, style::bad) } else { errors.into() };
         table.row(
             [
                 pipeline.name.as_str().into(),
@@ -112,8 +112,7 @@ pub(super) fn pipelines(pipelines: &[PipelineStatus], width: Option<usize>) -> S
             pipeline.mismatch.clone(),
         );
     }
-    let text = section("pipelines", &table, width);
-    text.strip_prefix('\n').map_or(text.clone(), str::to_owned)
+    section("pipelines", &table, width)
 }
 
 /// The revision that is wanted, and the one that serves where that is another.
@@ -127,15 +126,15 @@ fn revision(pipeline: &PipelineStatus) -> String {
 
 /// How a revision takes over, in a word and a part.
 fn rollout(rollout: &RolloutStatus) -> String {
-    let percent = percent(rollout.traffic_ratio);
+    let part = percent(rollout.traffic_ratio);
     match (rollout.phase, rollout.mode) {
         (RolloutPhase::Starting, _) => "starting".to_owned(),
-        (RolloutPhase::Trial, RolloutMode::Canary) => format!("canary {percent}"),
-        (RolloutPhase::Trial, RolloutMode::Steps) => format!("step {percent}"),
+        (RolloutPhase::Trial, RolloutMode::Canary) => format!("canary {part}"),
+        (RolloutPhase::Trial, RolloutMode::Steps) => format!("step {part}"),
         (RolloutPhase::Trial, RolloutMode::Shadow) => {
-            format!("shadow {}", crate::words::percent(rollout.shadow.shadow_ratio))
+            format!("shadow {}", percent(rollout.shadow.shadow_ratio))
         }
-        (RolloutPhase::Trial, RolloutMode::Rolling) => format!("trial {percent}"),
+        (RolloutPhase::Trial, RolloutMode::Rolling) => format!("trial {part}"),
         (RolloutPhase::Moving, _) => "moving".to_owned(),
         (RolloutPhase::Watching, _) => "watched".to_owned(),
     }
@@ -159,16 +158,16 @@ pub(super) fn deployments<'a>(
         let ready = num_ready(deployment);
         let shown = format!("{ready}/{}", deployment.target_replicas);
         let is_short = ready < deployment.target_replicas;
-        let restarts: u32 = deployment.replicas.iter().map(|replica| replica.restarts).sum();
+        let restarts = restarts(deployment);
         table.row(
             [
                 deployment.full_name.as_str().into(),
-                if is_short { Cell::colored(shown, warn) } else { shown.into() },
+                if is_short { Cell::colored(shown, style::warn) } else { shown.into() },
                 range(deployment).into(),
                 deployment.ongoing.to_string().into(),
                 deployment.queued.to_string().into(),
                 deployment.desired_replicas.to_string().into(),
-                if restarts > 0 { Cell::colored(restarts.to_string(), warn) } else { "-".into() },
+                if restarts > 0 { Cell::colored(restarts.to_string(), style::warn) } else { "-".into() },
                 deployment.model.as_deref().unwrap_or("-").into(),
             ],
             deployment.pending.iter().map(|reason| format!("no place: {reason}")),
@@ -182,6 +181,11 @@ pub(super) fn num_ready(deployment: &DeploymentStatus) -> u32 {
     let ready =
         deployment.replicas.iter().filter(|it| it.state == ReplicaState::Ready && it.doing.is_empty());
     u32::try_from(ready.count()).unwrap_or(u32::MAX)
+}
+
+/// Restarts of its replicas together.
+pub(super) fn restarts(deployment: &DeploymentStatus) -> u32 {
+    deployment.replicas.iter().map(|replica| replica.restarts).sum()
 }
 
 /// Between which numbers it scales.
@@ -244,51 +248,33 @@ fn section<const N: usize>(title: &str, table: &Table<N>, width: Option<usize>) 
     }
 }
 
-fn good(text: String) -> String {
-    style::good(text)
-}
-
-fn warn(text: String) -> String {
-    style::warn(text)
-}
-
-fn bad(text: String) -> String {
-    style::bad(text)
-}
-
 pub(super) fn node_state(state: NodeState) -> Cell {
     match state {
-        NodeState::Ready => Cell::colored("ready", good),
-        NodeState::Cordoned => Cell::colored("cordoned", warn),
-        NodeState::Draining => Cell::colored("draining", warn),
+        NodeState::Ready => Cell::colored("ready", style::good),
+        NodeState::Cordoned => Cell::colored("cordoned", style::warn),
+        NodeState::Draining => Cell::colored("draining", style::warn),
         NodeState::Left => "left".into(),
-        NodeState::Unreachable => Cell::colored("unreachable", bad),
+        NodeState::Unreachable => Cell::colored("unreachable", style::bad),
     }
 }
 
 pub(super) fn pipeline_state(state: PipelineState) -> Cell {
     match state {
-        PipelineState::Starting => Cell::colored("starting", warn),
-        PipelineState::Ready => Cell::colored("ready", good),
-        PipelineState::Degraded => Cell::colored("degraded", warn),
-        PipelineState::Failed => Cell::colored("failed", bad),
+        PipelineState::Starting => Cell::colored("starting", style::warn),
+        PipelineState::Ready => Cell::colored("ready", style::good),
+        PipelineState::Degraded => Cell::colored("degraded", style::warn),
+        PipelineState::Failed => Cell::colored("failed", style::bad),
     }
 }
 
-fn replica_state(state: ReplicaState) -> Cell {
+pub(super) fn replica_state(state: ReplicaState) -> Cell {
     match state {
-        ReplicaState::Starting => Cell::colored("starting", warn),
-        ReplicaState::Ready => Cell::colored("ready", good),
-        ReplicaState::Draining => Cell::colored("draining", warn),
+        ReplicaState::Starting => Cell::colored("starting", style::warn),
+        ReplicaState::Ready => Cell::colored("ready", style::good),
+        ReplicaState::Draining => Cell::colored("draining", style::warn),
         ReplicaState::Stopped => "stopped".into(),
-        ReplicaState::Failed => Cell::colored("failed", bad),
+        ReplicaState::Failed => Cell::colored("failed", style::bad),
     }
-}
-
-/// Milliseconds since the Unix epoch, by this machine's clock.
-pub(super) fn unix_ms() -> u64 {
-    let now = millstream_clock::system_time().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -353,7 +339,7 @@ pub(super) mod tests {
                     p50_ms: Some(2.1),
                     p95_ms: Some(38.4),
                 },
-                deployed_at_ms: unix_ms() - 7_300_000,
+                deployed_at_ms: millstream_clock::unix_ms() - 7_300_000,
                 rollout: None,
                 verdicts: vec![],
                 deployments: vec![DeploymentStatus {
