@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use millstream_tests::{root, run_cluster as cluster};
+use millstream_tests::{Cluster, UpOptions, root, run_cluster as cluster};
 
 #[test]
 fn every_example_is_valid() {
@@ -50,12 +50,40 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn completions_know_the_commands() {
-    for shell in ["bash", "zsh", "fish"] {
+fn completions_know_commands_files_and_the_names_of_the_cluster() -> anyhow::Result<()> {
+    for shell in ["zsh", "fish"] {
         let output = cluster(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0));
-        assert!(String::from_utf8(output.stdout).unwrap().contains("validate"), "{shell}");
+        assert!(String::from_utf8(output.stdout)?.contains("COMPLETE"), "{shell}");
     }
+    let up = Cluster::up(&UpOptions::new())?;
+    up.deploy(&fs::read_to_string(root().join("pipelines/examples/echo.toml"))?, &[])?;
+    let made = up.command(&["key", "create", "alice"]);
+    assert!(made.status.success(), "{made:?}");
+    let folder = up.leader.data_dir().display().to_string();
+    // A real bash, with the script that the command prints.
+    let complete = |words: &str| -> anyhow::Result<String> {
+        let words = words.replace("DIR", &folder);
+        let last = words.split(' ').count() - 1;
+        let script = format!(
+            "cluster() {{ {binary} \"$@\"; }}; source <({binary} completions bash); COMP_WORDS=({words}); \
+             COMP_CWORD={last}; _clap_complete_cluster cluster \"${{COMP_WORDS[{last}]}}\"; echo \"${{COMPREPLY[@]}}\"",
+            binary = millstream_tests::cluster_binary().display(),
+        );
+        let output = std::process::Command::new("bash").args(["-c", &script]).output()?;
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    };
+    assert_eq!(complete("cluster roll")?, "rollout");
+    for command in ["rollout undo", "get", "delete"] {
+        assert_eq!(complete(&format!("cluster --data-dir DIR {command} ec"))?, "echo", "{command}");
+    }
+    assert_eq!(complete("cluster status --data-dir DIR ec")?, "echo echo/echo");
+    assert_eq!(complete("cluster scale --data-dir DIR echo/")?, "echo/echo");
+    assert_eq!(complete("cluster key set --data-dir DIR al")?, "alice");
+    assert_eq!(complete("cluster key create --data-dir DIR al")?, "");
+    let elsewhere = complete("cluster rollout undo --data-dir /no/such/folder ec")?;
+    assert_eq!(elsewhere, "", "no cluster, no names and no error");
+    Ok(())
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn a_key_opens_with_both_headers_until_it_is_deleted_and_nobody_shows_its_secret
     assert_eq!(no_rate.status.code(), Some(2), "{}", stderr(&no_rate));
 
     let listed: Value = serde_json::from_str(&run(&cluster, &["list", "--json"]))?;
-    assert_eq!((&listed[0]["name"], &listed[0]["weight"]), (&json!("alice"), &json!(2)));
+    assert_eq!((&listed["keys"][0]["name"], &listed["keys"][0]["weight"]), (&json!("alice"), &json!(2)));
     let table = run(&cluster, &["list"]);
     assert!(table.contains("alice") && table.contains("high"), "{table}");
     run(&cluster, &["set", "alice", "--weight", "3", "--rate", "none"]);
@@ -206,7 +206,7 @@ fn keys_outlive_the_head_and_an_ingress_may_require_them() -> Result<()> {
     run(&cluster, &["delete", "alice"]);
     create(&cluster, "alice", &[]);
     let again: Value = serde_json::from_str(&run(&cluster, &["list", "--json"]))?;
-    assert_eq!(again[0]["tenant"], 2, "numbers are never used again");
+    assert_eq!(again["keys"][0]["tenant"], 2, "numbers are never used again");
     Ok(())
 }
 

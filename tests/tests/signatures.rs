@@ -4,7 +4,7 @@
 use std::process::Output;
 
 use anyhow::Result;
-use millstream_tests::{Cluster, UpOptions, root};
+use millstream_tests::{Cluster, UpOptions, eventually, root};
 use serde_json::{Value, json};
 
 /// A pipeline of the bundled classifier, which takes `features: f32[?,42]` and returns `label` and `probabilities`.
@@ -40,6 +40,25 @@ fn pipeline(cluster: &Cluster, name: &str) -> Value {
     let status = cluster.status();
     let pipelines = status["pipelines"].as_array().cloned().unwrap_or_default();
     pipelines.into_iter().find(|pipeline| pipeline["name"] == name).unwrap_or_default()
+}
+
+/// A model that has no replicas but when it is asked.
+fn check_idle_model(cluster: &Cluster) -> Result<()> {
+    let idle = |output| {
+        let autoscaling = "[deployments.tabular.autoscaling]\nmin_replicas = 0\nidle_timeout = \"200ms\"\n";
+        classifier("idle", BUNDLED, "features", output) + autoscaling
+    };
+    let failed = cluster.try_deploy(&idle("labels"), &[]);
+    assert!(!failed.status.success(), "{}", said(&failed));
+    assert!(said(&failed).contains("did you mean `label`?"), "{}", said(&failed));
+    cluster.deploy(&idle("label"), &[])?;
+    // What was loaded for the check leaves, and comes again with the first request.
+    eventually("there is no replica", || {
+        let replicas = pipeline(cluster, "idle")["deployments"][0]["replicas"].clone();
+        replicas.as_array()?.is_empty().then_some(())
+    });
+    assert_eq!(answers(cluster, "/idle")?, 200);
+    Ok(())
 }
 
 #[test]
@@ -96,6 +115,7 @@ fn what_does_not_fit_its_models_never_serves() -> Result<()> {
     }
     cluster.deploy(&classifier("own", &model, "features", "label"), &[])?;
     assert_eq!(answers(&cluster, "/own")?, 200);
+    check_idle_model(&cluster)?;
     Ok(())
 }
 

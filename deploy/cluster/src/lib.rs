@@ -49,6 +49,11 @@ pub fn command_line() -> clap::Command {
 /// Runs the command that the arguments of this process name, to its end.
 #[must_use]
 pub fn run(environment: Environment) -> ExitCode {
+    if environment.contains_key(commands::completions::VARIABLE)
+        && commands::completions::answer(std::env::args_os().collect())
+    {
+        return ExitCode::SUCCESS;
+    }
     let parsed = Cli::command().try_get_matches();
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (mut cli, matches) = match parsed {
@@ -112,7 +117,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Defrag(args) => commands::defrag::run(&global, &args).await,
             Command::Simulate(args) => commands::simulate::run(&global, &args),
             Command::Bench(args) => commands::bench::run(&global, &args).await,
-            Command::Completions(args) => commands::completions::run(&global, &args, Cli::command()),
+            Command::Completions(args) => commands::completions::run(&global, &args),
         }
     });
     // An engine thread that is still inside a model must not hold the process up.

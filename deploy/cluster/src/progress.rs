@@ -21,7 +21,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long ingresses may take to put in force what serves; then they are not waited for.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Waits until these pipelines (name, revision) serve and every connected ingress knows it, telling what happens meanwhile.
+/// Waits until these pipelines (name, revision) serve, or cannot, and every connected ingress knows it, telling what happens
+/// meanwhile.
 ///
 /// A pipeline that cannot start, a head that goes away and the end of `timeout` are failures.
 pub(crate) async fn until_ready(
@@ -34,10 +35,13 @@ pub(crate) async fn until_ready(
     let mut unconfirmed: Option<Unconfirmed> = None;
     loop {
         let until = unconfirmed.as_ref().map_or(deadline, |unconfirmed| unconfirmed.until.min(deadline));
-        let status = match tokio::time::timeout_at(until.into(), watch.next()).await {
-            Ok(status) => status?,
-            Err(_) if unconfirmed.is_some() => return Ok(()),
-            Err(_) => {
+        let status = match (tokio::time::timeout_at(until.into(), watch.next()).await, unconfirmed.take()) {
+            (Ok(status), before) => {
+                unconfirmed = before;
+                status?
+            }
+            (Err(_), Some(unconfirmed)) => return unconfirmed.outcome,
+            (Err(_), None) => {
                 return Err(Failure::failed(format!(
                     "not ready after {}; `cluster status` shows what is missing",
                     humantime::format_duration(timeout)
@@ -48,30 +52,37 @@ pub(crate) async fn until_ready(
             return Err(Failure::unreachable("the cluster went away before the pipelines were ready"));
         };
         display.show(&status, wanted);
-        match verdict(&status, wanted) {
-            Verdict::Waiting => unconfirmed = None,
-            Verdict::Ready => {
-                let table = unconfirmed.get_or_insert_with(|| Unconfirmed::of(&status));
-                if table.is_in_force(&status) {
-                    return Ok(());
-                }
+        let outcome = match verdict(&status, wanted) {
+            Verdict::Waiting => {
+                unconfirmed = None;
+                continue;
             }
-            Verdict::Failed(reason) => return Err(Failure::failed(reason)),
+            Verdict::Ready => Ok(()),
+            Verdict::Failed(reason) => Err(Failure::failed(reason)),
+        };
+        let table = match unconfirmed.take() {
+            Some(before) => Unconfirmed { outcome, ..before },
+            None => Unconfirmed::of(&status, outcome),
+        };
+        if table.is_in_force(&status) {
+            return table.outcome;
         }
+        unconfirmed = Some(table);
     }
 }
 
-/// The first route table by which all that is wanted serves.
+/// What has come of a deploy, and the first route table that says so: callers see it once ingresses answer by that table.
 struct Unconfirmed {
+    outcome: Result<(), Failure>,
     epoch: u64,
     number: u64,
     until: Instant,
 }
 
 impl Unconfirmed {
-    fn of(status: &ClusterStatus) -> Self {
+    fn of(status: &ClusterStatus, outcome: Result<(), Failure>) -> Self {
         let until = millstream_clock::now() + CONFIRM_TIMEOUT;
-        Self { epoch: status.epoch, number: status.routes_version, until }
+        Self { outcome, epoch: status.epoch, number: status.routes_version, until }
     }
 
     /// Whether every connected ingress answers by it, or by a newer one. Those of another term count anew.
@@ -368,7 +379,7 @@ mod tests {
             routes_version,
         };
         let mut status = status(PipelineState::Ready, Some(2));
-        let first = Unconfirmed::of(&status);
+        let first = Unconfirmed::of(&status, Ok(()));
         assert!(first.is_in_force(&status), "nobody is waited for where nobody is");
         status.ingresses = vec![ingress(4), ingress(3)];
         assert!(!first.is_in_force(&status));

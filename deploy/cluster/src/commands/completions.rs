@@ -1,11 +1,24 @@
-//! `cluster completions`.
+//! `cluster completions`, and what the script that it prints asks at each key press: `COMPLETE=bash cluster -- WORD…`.
+//! So names of pipelines, deployments, nodes and keys are those of the cluster that is up.
 
-use clap::{Args, Command};
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _};
 use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, PathCompleter, ValueCompleter as _};
+use clap_complete::env::{CompleteEnv, Shells};
 
+use crate::cli::Cli;
+use crate::client::Client;
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::Output;
+
+/// The variable by which a shell's script asks.
+pub(crate) const VARIABLE: &str = "COMPLETE";
+/// Whoever presses a key waits no longer than this for names.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Flags of `cluster completions`.
 #[derive(Debug, Args)]
@@ -14,9 +27,109 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints a completion script for this command line.
-pub(crate) fn run(global: &Global, args: &CompletionsArgs, mut cli: Command) -> Result<(), Failure> {
+/// Prints a completion script for this command.
+pub(crate) fn run(global: &Global, args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut cli, "cluster", &mut script);
+    let shell = args.shell.to_string();
+    let shells = Shells::builtins();
+    let written = shells
+        .completer(&shell)
+        .ok_or_else(|| Failure::failed(format!("there are no completions for {shell}")))?
+        .write_registration(VARIABLE, "cluster", "cluster", "cluster", &mut script);
+    written.map_err(|error| Failure::failed(format!("the script cannot be written: {error}")))?;
     Output::of(global).text(&String::from_utf8_lossy(&script))
+}
+
+/// Answers a shell's script; false when none asks.
+pub(crate) fn answer(words: Vec<OsString>) -> bool {
+    // The words follow `--`, the command's name first.
+    let typed: Vec<_> = words.iter().skip_while(|word| *word != "--").skip(1).cloned().collect();
+    let global = global_of(typed);
+    let command = move || with_names(Cli::command(), &global);
+    let folder = std::env::current_dir().ok();
+    CompleteEnv::with_factory(command).var(VARIABLE).try_complete(words, folder.as_deref()).unwrap_or(true)
+}
+
+/// The flags of every command, as far as they have been typed or stand in the environment.
+fn global_of(typed: Vec<OsString>) -> Option<Global> {
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(typed).ok()?;
+    let of_command = matches.subcommand().map(|(_, matches)| matches);
+    Global::from_arg_matches(of_command.unwrap_or(&matches)).ok()
+}
+
+/// What the word that is completed names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Pipeline,
+    Deployment,
+    Node,
+    Anything,
+    Key,
+}
+
+impl Named {
+    /// What an argument with that name names.
+    fn by(command: &str, argument: &str) -> Option<Self> {
+        match (command, argument) {
+            (_, "PIPELINE") => Some(Self::Pipeline),
+            (_, "PIPELINE/DEPLOYMENT") => Some(Self::Deployment),
+            (_, "NODE") => Some(Self::Node),
+            ("status", "NAME") | ("explain", "TARGET") => Some(Self::Anything),
+            (_, "KEY") => Some(Self::Key),
+            _ => None,
+        }
+    }
+}
+
+/// The command with completers for all arguments that name something of the cluster, and for files.
+fn with_names(command: clap::Command, global: &Option<Global>) -> clap::Command {
+    let name = command.get_name().to_owned();
+    let command = command.mut_args(|argument| {
+        let value = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+        match value.as_deref() {
+            Some("FILE") => argument.add(clap_complete::ArgValueCompleter::new(|current: &OsStr| {
+                PathCompleter::file().stdio().complete(current)
+            })),
+            Some(value) => match Named::by(&name, value) {
+                Some(named) => {
+                    let global = global.clone();
+                    argument.add(ArgValueCandidates::new(move || names(global.as_ref(), named)))
+                }
+                None => argument,
+            },
+            None => argument,
+        }
+    });
+    command.mut_subcommands(|command| with_names(command, global))
+}
+
+/// The names there are; none when no cluster answers in time: a key press is no place for an error.
+fn names(global: Option<&Global>, named: Named) -> Vec<CompletionCandidate> {
+    let Some(global) = global else { return Vec::new() };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let asked = async { tokio::time::timeout(PATIENCE, ask(global, named)).await };
+    let found = runtime.block_on(asked).ok().and_then(Result::ok).unwrap_or_default();
+    found.into_iter().map(CompletionCandidate::new).collect()
+}
+
+async fn ask(global: &Global, named: Named) -> Result<Vec<String>, Failure> {
+    let mut client = Client::connect(global).await?;
+    if named == Named::Key {
+        return Ok(client.keys().await?.into_iter().map(|key| key.name).collect());
+    }
+    let status = client.status().await?;
+    let pipelines = status.pipelines.iter();
+    let deployments = pipelines.clone().flat_map(|pipeline| &pipeline.deployments);
+    let pipelines = pipelines.map(|pipeline| pipeline.name.clone());
+    let deployments = deployments.map(|deployment| deployment.full_name.clone());
+    let nodes = status.nodes.iter().map(|node| node.name.clone());
+    Ok(match named {
+        Named::Pipeline => pipelines.collect(),
+        Named::Deployment => deployments.collect(),
+        Named::Node => nodes.collect(),
+        Named::Anything => pipelines.chain(deployments).chain(nodes).collect(),
+        Named::Key => Vec::new(),
+    })
 }

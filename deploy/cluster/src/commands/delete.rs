@@ -15,7 +15,7 @@ use crate::style;
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// Names of pipelines.
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "PIPELINE", required = true)]
     names: Vec<String>,
     /// Do not ask, whatever requests come.
     #[arg(long, short)]

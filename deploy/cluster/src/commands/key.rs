@@ -43,6 +43,7 @@ pub(crate) enum KeyAction {
     /// Change a key's limits in place; those that are not given stay as they are.
     Set {
         /// Its name.
+        #[arg(value_name = "KEY")]
         name: String,
         #[command(flatten)]
         limits: KeyLimits,
@@ -50,6 +51,7 @@ pub(crate) enum KeyAction {
     /// Delete a key: its secret is refused from then on.
     Delete {
         /// Its name.
+        #[arg(value_name = "KEY")]
         name: String,
     },
 }
@@ -118,7 +120,7 @@ async fn set(global: &Global, name: String, limits: &KeyLimits) -> Result<(), Fa
 
 async fn list(global: &Global) -> Result<(), Failure> {
     let keys = Client::connect(global).await?.keys().await?;
-    Output::of(global).show(&keys, || match &keys[..] {
+    Output::of(global).show(&json!({"keys": keys}), || match &keys[..] {
         [] => "there are no keys; `cluster key create NAME` makes one".to_owned(),
         keys => table(keys),
     })

@@ -114,6 +114,8 @@ pub enum Rule {
     Downscale,
     /// The last replica idled for `idle_timeout`.
     IdleToZero,
+    /// A revision begins to serve: what was loaded to check it stays for a while.
+    Initial,
     /// The bounds changed.
     Bounds,
     /// A head that has just come to lead goes on with what runs.
@@ -131,6 +133,7 @@ impl Rule {
             Self::Upscale => "upscale",
             Self::Downscale => "downscale",
             Self::IdleToZero => "idle_to_zero",
+            Self::Initial => "initial",
             Self::Bounds => "bounds",
             Self::ByHand => "by_hand",
             Self::Adopted => "adopted",
@@ -145,6 +148,7 @@ impl fmt::Display for Rule {
             Self::Upscale => "more replicas were wished for during upscale_delay",
             Self::Downscale => "fewer replicas were wished for during downscale_delay",
             Self::IdleToZero => "the last replica idled for idle_timeout",
+            Self::Initial => "it was loaded to check its revision, and stays until it has been idle",
             Self::Bounds => "its bounds changed",
             Self::ByHand => "`cluster scale` has set its bounds",
             Self::Adopted => "a head that has just come to lead goes on with what runs",

@@ -3,11 +3,9 @@
 use millstream_pipelines::types::Signatures;
 use serde::Serialize;
 
-/// A wanted revision that was checked with what was known of its models then.
+/// A revision that was checked with what was known of its models then.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Checked {
-    /// The revision.
-    pub revision: u64,
     /// What was known.
     pub signatures: Signatures,
     /// What does not fit, a line each; `None` when all of it does.

@@ -46,7 +46,7 @@ pub struct State {
     /// What the store has been told about rollouts; in force at once, and told again until the store has it.
     pub conclusions: BTreeMap<Name, Conclusion>,
     /// Wanted revisions that do not serve yet, checked against the models that have been loaded for them.
-    pub checked: BTreeMap<Name, Checked>,
+    pub checked: BTreeMap<Name, BTreeMap<u64, Checked>>,
     /// How many replicas the autoscaler has decided on, by deployment; one that is not here has its minimum.
     pub targets: BTreeMap<FullName, u32>,
     /// Requests and wishes of deployments that have requests, or more replicas than their minimum.

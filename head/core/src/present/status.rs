@@ -13,7 +13,7 @@ use super::numbers::DeploymentNumbers;
 use super::shown::{Scope, node_state, ratio, shown_state};
 use crate::Timing;
 use crate::desired::{Desired, Outcome, Verdict};
-use crate::model::{NodeEntry, State};
+use crate::model::{NodeEntry, Serving, State};
 use crate::reconcile::context::target;
 use crate::reconcile::view::{Health, ReplicaView, View, free};
 use crate::rollout::Phase;
@@ -111,12 +111,12 @@ impl Scope<'_> {
 
     /// The revision that requests run on, when each of its deployments has somebody to answer.
     fn serving(&self) -> Option<u64> {
-        let serving = self.state.serving.get(self.name)?.revision;
+        let Serving { revision: serving, complete } = *self.state.serving.get(self.name)?;
         let compiled = self.pipeline.revisions.get(&serving)?.compiled.as_ref().ok()?;
-        // A deployment that may have no replica answers all the same: its calls wait until one has started.
+        // A deployment that may have no replica answers all the same once it has had one: its calls wait until another has started.
         let answers = |(deployment, spec): (&millstream_pipelines::Name, &std::sync::Arc<DeploymentSpec>)| {
             if spec.autoscaling.min_replicas == 0 {
-                return true;
+                return complete;
             }
             let route = self.state.routes.deployment(&self.full_name(deployment));
             route.is_some_and(|route| !route.replicas.is_empty())

@@ -80,6 +80,21 @@ impl<'a> Context<'a> {
         target(&self.state.targets, deployment, spec)
     }
 
+    /// How many replicas a deployment of the wanted revision is to have. Before the revision serves there is one at least of
+    /// each model, so that it has been loaded once and the file checked against what it takes and returns. (Knative's initial
+    /// scale.)
+    pub(crate) fn wanted_target(&self, deployment: &FullName, spec: &DeploymentSpec) -> usize {
+        let target = self.target(deployment, spec);
+        if self.is_proven() { target } else { target.max(num_to_prove(spec)) }
+    }
+
+    /// Whether the wanted revision serves. A head that has just come to lead does not know, and takes it for granted.
+    fn is_proven(&self) -> bool {
+        let serving = self.state.serving.get(self.name);
+        let wanted = self.wanted().map(|wanted| wanted.stored.number);
+        serving.is_none_or(|serving| serving.complete && Some(serving.revision) == wanted)
+    }
+
     /// Whether the revision fits its models, as far as they are known, and every deployment of it has `needed` ready replicas.
     pub(crate) fn has_ready(
         &self,
@@ -93,6 +108,11 @@ impl<'a> Context<'a> {
             })
         })
     }
+}
+
+/// How many replicas it takes to know what a deployment's model takes and returns.
+pub(super) fn num_to_prove(spec: &DeploymentSpec) -> usize {
+    usize::from(spec.model.is_some() && spec.autoscaling.max_replicas > 0)
 }
 
 /// How many replicas run beside those of the serving revision: for a canary or a shadow as many as its part of the

@@ -74,7 +74,7 @@ impl Context<'_> {
         let interchangeable =
             old.spec(&deployment.deployment).is_none_or(|old_spec| is_interchangeable(old_spec, spec));
         let whole = old.spec(&deployment.deployment).map_or(0, |spec| self.target(deployment, spec));
-        let target = self.target(deployment, spec);
+        let target = self.wanted_target(deployment, spec);
         let gives_way = spec.limits.max_surge == 0 && interchangeable;
         // One of the old gives way to the one that is on trial, for a canary as many as it needs.
         let asked = match beside(self.mode(), target) {
@@ -124,7 +124,7 @@ impl Context<'_> {
         let all: Vec<_> = self.view.counted(deployment).collect();
         let (current, others): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
             all.iter().copied().partition(|seen| seen.serves(newest));
-        let target = self.target(deployment, spec);
+        let target = self.wanted_target(deployment, spec);
         let missing = target.saturating_sub(current.len());
         let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
         // Those of a revision that was convicted leave at once: they do not help out.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_pipelines::{Autoscaling, FullName};
+use millstream_pipelines::{Autoscaling, DeploymentSpec, FullName};
 use millstream_status::IngressId;
 use millstream_status::status::ReplicaState;
 
@@ -175,7 +175,14 @@ pub(super) fn rebound(state: &mut State, before: &Desired, after: &Desired) -> V
     let mut commands = Vec::new();
     for (pipeline, new) in &after.pipelines {
         let newest = |desired: &'_ Desired| desired.pipelines.get(pipeline)?.wanted().cloned();
-        let Some(old) = newest(before) else { continue };
+        let Some(old) = newest(before) else {
+            // Nothing of it has been seen to work.
+            if let Some(wanted) = newest(after) {
+                let (pipeline, revision) = (pipeline.clone(), wanted.stored.number);
+                commands.push(Command::Serve { pipeline, revision, complete: false });
+            }
+            continue;
+        };
         let compiled = new.wanted().and_then(|newest| newest.compiled.as_ref().ok());
         for (deployment, spec) in compiled.into_iter().flat_map(|compiled| &compiled.deployments) {
             let Some(old) = old.spec(deployment) else { continue };
@@ -198,6 +205,13 @@ pub(super) fn rebound(state: &mut State, before: &Desired, after: &Desired) -> V
         }
     }
     commands
+}
+
+/// A deployment that may have no replicas keeps those that were loaded to check its revision, until they have been idle.
+pub(super) fn initial(deployment: FullName, spec: &DeploymentSpec, (from, to): (usize, usize)) -> Scale {
+    let inputs = Inputs { ready: count(to), unbounded: count(to), wanted: count(to), ..Inputs::default() };
+    let (from, to, settings) = (count(from), count(to), spec.autoscaling.clone());
+    Scale { deployment, from, to, rule: Rule::Initial, inputs, settings }
 }
 
 /// The replicas of a deployment whose number did not change until now.

@@ -5,7 +5,8 @@
 
 use millstream_pipelines::{DeploymentSpec, Name};
 
-use super::context::{Context, beside, is_interchangeable};
+use super::context::{Context, beside, is_interchangeable, num_to_prove};
+use super::scale;
 use super::view::ReplicaView;
 use crate::desired::{Mode, Revision};
 use crate::model::{Command, Serving};
@@ -39,9 +40,23 @@ impl<'a> Context<'a> {
         self.conclude_again(commands);
         if self.state.serving.get(self.name) != Some(&serving) {
             let Serving { revision, complete } = serving;
+            if complete && revision == number {
+                self.keep_loaded(wanted, commands);
+            }
             commands.push(Command::Serve { pipeline: self.name.clone(), revision, complete });
         }
         serving
+    }
+
+    /// What was loaded only to be checked stays until it has been idle for a while, like any other replica.
+    fn keep_loaded(&self, wanted: &Revision, commands: &mut Vec<Command>) {
+        for (name, spec) in wanted.compiled.iter().flat_map(|compiled| &compiled.deployments) {
+            let deployment = self.full_name(name);
+            let (from, to) = (self.target(&deployment, spec), self.wanted_target(&deployment, spec));
+            if from < to {
+                commands.push(Command::Scale(Box::new(scale::initial(deployment, spec, (from, to)))));
+            }
+        }
     }
 
     /// The wanted revision serves, and the store says that it takes over: a head that was restarted meanwhile goes on.
@@ -131,7 +146,7 @@ impl<'a> Context<'a> {
         let Some(part) = self.mode().part().filter(|part| rollout.part != Some(*part)) else { return };
         let is_less = rollout.part.is_some_and(|before| part < before);
         let needed = |name: &Name, spec: &DeploymentSpec| {
-            beside(self.mode(), self.target(&self.full_name(name), spec))
+            beside(self.mode(), self.wanted_target(&self.full_name(name), spec))
         };
         if is_less || self.has_ready(wanted, needed) {
             commands.push(self.change(rollout.revision, rollout.baseline, ChangeKind::Part(part)));
@@ -146,12 +161,12 @@ impl<'a> Context<'a> {
         let old = self.pipeline.revisions.get(&rollout.baseline);
         let needed = |name: &Name, spec: &DeploymentSpec| match old.and_then(|old| old.spec(name)) {
             Some(old) if !is_interchangeable(old, spec) => {
-                beside(self.mode(), self.target(&self.full_name(name), spec))
+                beside(self.mode(), self.wanted_target(&self.full_name(name), spec))
             }
-            _ => self.target(&self.full_name(name), spec).min(1),
+            _ => self.wanted_target(&self.full_name(name), spec).min(1),
         };
         let replicas = || self.view.of_pipeline(self.name).flat_map(|(_, replicas)| replicas);
-        let all_ready = self.has_ready(wanted, |name, spec| self.target(&self.full_name(name), spec));
+        let all_ready = self.has_ready(wanted, |name, spec| self.wanted_target(&self.full_name(name), spec));
         let can_stand_in = |seen: &ReplicaView<'_>| {
             let deployment = &seen.replica.deployment.deployment;
             let theirs = self.pipeline.spec_of_replica(deployment, seen.replica.revision);
@@ -212,6 +227,13 @@ impl<'a> Context<'a> {
         self.has_ready(revision, |name, spec| self.target(&self.full_name(name), spec).min(1))
     }
 
+    /// The same, with a ready replica of each model also where there are to be none for now: it is known that the file fits.
+    fn is_loaded(&self, revision: &Revision) -> bool {
+        self.has_ready(revision, |name, spec| {
+            self.target(&self.full_name(name), spec).min(1).max(num_to_prove(spec))
+        })
+    }
+
     /// Which revision requests run on, as long as no other takes over.
     fn choose_serving(&self, wanted: &Revision) -> Serving {
         let served = |complete| Serving { revision: wanted.stored.number, complete };
@@ -236,11 +258,11 @@ impl<'a> Context<'a> {
                 }
             }
             Some((now, _)) if now.revision == wanted.stored.number => {
-                served(now.complete || self.can_serve(wanted))
+                served(now.complete || self.is_loaded(wanted))
             }
             // What serves never worked: there is nothing to protect.
-            Some((Serving { complete: false, .. }, old)) if !self.can_serve(old) => {
-                served(self.can_serve(wanted))
+            Some((Serving { complete: false, .. }, old)) if !self.is_loaded(old) => {
+                served(self.is_loaded(wanted))
             }
             Some((now, _)) => Serving { revision: now.revision, complete: true },
         }

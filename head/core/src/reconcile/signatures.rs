@@ -15,7 +15,7 @@ use crate::model::{Checked, Serving, State};
 impl State {
     /// Why a revision does not fit its models, as far as they are known.
     pub(crate) fn mismatch(&self, pipeline: &Name, revision: u64) -> Option<&str> {
-        self.checked.get(pipeline).filter(|checked| checked.revision == revision)?.mismatch.as_deref()
+        self.checked.get(pipeline)?.get(&revision)?.mismatch.as_deref()
     }
 
     /// Checks the wanted revisions that do not serve yet, where more is known of their models than before.
@@ -30,7 +30,16 @@ impl State {
                 wanted.compiled.is_ok() && self.serving.get(name) != Some(&settled)
             })
             .collect();
-        self.checked.retain(|name, _| !scope.contains(name) || open.contains_key(name));
+        self.checked.retain(|name, checked| {
+            if !scope.contains(name) {
+                return true;
+            }
+            let wanted = open.get(name).map(|wanted| wanted.stored.number);
+            // One that never served may be wanted no more, and must not begin to serve because its mismatch is forgotten.
+            let serving = self.serving.get(name).map(|serving| serving.revision);
+            checked.retain(|&revision, _| Some(revision) == wanted || Some(revision) == serving);
+            wanted.is_some()
+        });
         if open.is_empty() {
             return;
         }
@@ -50,15 +59,12 @@ impl State {
         for (name, signatures) in known {
             let wanted = open[name];
             let revision = wanted.stored.number;
-            let is_known = self
-                .checked
-                .get(name)
-                .is_some_and(|checked| checked.revision == revision && checked.signatures == signatures);
-            if !is_known {
+            let checked = self.checked.entry(name.clone()).or_default();
+            if checked.get(&revision).is_none_or(|checked| checked.signatures != signatures) {
                 let compiled =
                     Plan::compile_with(&wanted.stored.file_name, &wanted.stored.source, &signatures);
                 let mismatch = compiled.err().map(|faults| faults.to_string());
-                self.checked.insert(name.clone(), Checked { revision, signatures, mismatch });
+                checked.insert(revision, Checked { signatures, mismatch });
             }
         }
     }

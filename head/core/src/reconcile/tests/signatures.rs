@@ -10,10 +10,15 @@ use crate::model::StartFailure;
 impl Cluster {
     /// A file whose stage passes `input` to a model and answers with its `output`.
     fn deploy_scored(&mut self, input: &str, output: &str) {
+        self.deploy_text(input, output, "");
+    }
+
+    /// The same, with more in the file.
+    fn deploy_text(&mut self, input: &str, output: &str, more: &str) {
         let source = format!(
             "name = \"p\"\nroute = \"/p\"\n[request]\nx = \"f32[?,4]\"\n[deployments.model]\ntask = \"tensor\"\n\
              model = \"file:/m.onnx\"\n[stages.scored]\nuse = \"model\"\ninputs.{input} = \"request.x\"\n\
-             [response]\nlabel = \"scored.{output}\"\n"
+             [response]\nlabel = \"scored.{output}\"\n{more}"
         );
         let compiled = Compiled::from_text("p.toml", &source).unwrap();
         let candidate = Candidate { file_name: "p.toml".into(), source, source_dir: "/".into(), compiled };
@@ -108,4 +113,49 @@ fn requests_are_told_when_replicas_fail_each_time_they_start() {
     cluster.report("p-model-1-1", ReplicaState::Failed, 4);
     cluster.short();
     assert_eq!(cluster.start_failure(), None);
+}
+
+#[test]
+fn a_model_that_may_have_no_replica_is_loaded_once_before_its_revision_serves() {
+    let scales_to_zero = "[deployments.model.autoscaling]\nmin_replicas = 0\nmax_replicas = 2\n";
+    let mut cluster = Cluster::new();
+    cluster.join("n1");
+    cluster.deploy_text("features", "label", scales_to_zero);
+    assert_eq!(cluster.short(), ["serve p@1 soon", "start p/model@1 n1"]);
+    assert_eq!(cluster.status().pipelines[0].state, PipelineState::Starting);
+    cluster.load_model("p-model-1-1");
+    assert!(cluster.short().is_empty());
+    assert_eq!(cluster.status().pipelines[0].state, PipelineState::Failed);
+    // The one that fits serves, and what was loaded leaves when it has been idle.
+    cluster.deploy_text("x", "label", scales_to_zero);
+    let commands = cluster.short();
+    assert_eq!(commands, ["scale p/model 0-1", "serve p@2", "update p-model-1-1@2"]);
+    assert_eq!(cluster.routed("p"), ["p-model-1-1"]);
+    cluster.pass(3600.0);
+    assert_eq!(cluster.short(), ["scale p/model 1-0", "retire p-model-1-1", "stop p-model-1-1"]);
+    cluster.obey();
+    // The same for the revision after it, which never has requests to start by.
+    cluster.deploy_text("wrong", "label", scales_to_zero);
+    assert_eq!(cluster.short(), ["start p/model@3 n1"]);
+    cluster.load_model("p-model-1-2");
+    cluster.short();
+    let status = cluster.status().pipelines.remove(0);
+    assert_eq!((status.serving_revision, status.verdicts.len()), (Some(2), 1));
+}
+
+#[test]
+fn a_new_head_does_not_load_what_is_scaled_to_zero() {
+    let mut cluster = Cluster::new();
+    cluster.join("n1");
+    cluster.deploy_text("x", "label", "[deployments.model.autoscaling]\nmin_replicas = 0\n");
+    cluster.short();
+    cluster.load_model("p-model-1-1");
+    cluster.short();
+    cluster.pass(3600.0);
+    cluster.obey();
+    cluster.restart_head();
+    cluster.join("n1");
+    cluster.pass(10.0);
+    assert_eq!(cluster.short(), ["settle", "serve p@1"]);
+    assert_eq!(cluster.status().pipelines[0].state, PipelineState::Ready);
 }
