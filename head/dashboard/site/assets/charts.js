@@ -159,7 +159,7 @@ function options(element, current) {
       { ...axis, scale: "replicas", show: has("replicas"), side: 1, size: 44, label: "replicas", labelSize: 18, grid: { show: !has("requests"), ...axis.grid }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
     ],
     series: [
-      { label: "time", value: (_, at) => (at ? time(at * 1000) : "–") },
+      { label: "time", value: (_, at) => (at ? time(at * 1000) : "now") },
       ...data.lines.map((line) => ({
         label: line.label,
         scale: line.scale,
@@ -168,7 +168,9 @@ function options(element, current) {
         dash: line.dash,
         points: { show: false },
         paths: line.scale === "replicas" ? constructor().paths.stepped?.({ align: 1 }) : undefined,
-        value: (/** @type {unknown} */ _, /** @type {number | null} */ value) => `${number(value)} ${line.unit}`,
+        // Without a pointer over the chart, the legend has the last values.
+        value: (/** @type {uPlot} */ plot, /** @type {number | null} */ value, /** @type {number} */ at, /** @type {number | null} */ index) =>
+          `${number(index === null ? lastOf(plot.data[at]) : value)} ${line.unit}`,
       })),
     ],
     hooks: { draw: [(plot) => placeMarks(plot, current())] },
@@ -232,5 +234,10 @@ function newMark(plot, mark, data) {
  * @param {Pick<Series, "values"> | undefined} series
  */
 export function last(series) {
-  return series?.values.findLast((value) => value !== null);
+  return lastOf(series?.values ?? []);
+}
+
+/** @param {ArrayLike<number | null | undefined>} values */
+function lastOf(values) {
+  return Array.from(values).findLast((value) => value !== null);
 }

@@ -46,7 +46,7 @@ export function page(context) {
       howView(draft, change),
       h("div", { class: "fields" }, button("Check and show the plan", () => void plan(context, draft), { disabled: draft.isBusy, class: draft.plans ? "" : "primary" }),
         draft.plans?.some((one) => one.changed) && button(deployLabel(draft.plans), () => void deploy(context, draft), { disabled: draft.isBusy, class: "primary" })),
-      h("div", { role: "status" }, outcome(draft)),
+      h("div", { role: "status", class: "stack" }, outcome(draft)),
     ];
   };
   return { title: "Deploy", view };

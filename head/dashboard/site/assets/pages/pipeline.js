@@ -96,7 +96,10 @@ function row(stage, pipeline, traffic) {
 function stageTable(rows, failedRequests) {
   return table("Stages: calls of the last minute", [
     { name: "stage", cell: (/** @type {StageRow} */ { stage, isSlowest }) => [stage.name, isSlowest && h("strong", { class: "tag" }, "slowest")] },
-    { name: "runs", cell: ({ stage }) => stage.deployment ? scalingLink(stage.deployment) : h("code", null, `op:${stage.operator ?? ""}`) },
+    { name: "runs", cell: ({ stage }) => [
+      stage.deployment ? scalingLink(stage.deployment) : h("code", null, `op:${stage.operator ?? ""}`),
+      stage.on_error && h("div", { class: "faint" }, onError(stage.on_error)),
+    ] },
     { name: "calls", isNumber: true, cell: ({ traffic }) => perSecond(traffic?.calls_per_second) },
     { name: "p50", isNumber: true, cell: ({ traffic }) => duration(traffic?.p50_ms) },
     { name: "p99", isNumber: true, cell: ({ traffic }) => duration(traffic?.p99_ms) },
@@ -105,14 +108,12 @@ function stageTable(rows, failedRequests) {
     { name: "ready replicas", isNumber: true, cell: ({ deployment }) => deployment ? `${deployment.ready_replicas} of ${deployment.target_replicas}` : "–" },
     { name: "failed calls", isNumber: true, cell: ({ traffic }) => perSecond(traffic?.failed_per_second) },
     { name: "hidden errors", isNumber: true, cell: ({ traffic }) => traffic ? perSecond(Math.max(0, traffic.failed_per_second - failedRequests)) : "–" },
-    { name: "if it fails", cell: ({ stage }) => onError(stage.on_error) },
   ], rows, ({ stage }) => stage.name);
 }
 
-/** @param {string | undefined} rule */
+/** @param {string} rule */
 function onError(rule) {
-  if (!rule) return "the request fails";
-  return rule === "skip" ? "goes on without it" : `uses ${rule.replace("use:", "")}`;
+  return rule === "skip" ? "if it fails, goes on without it" : `if it fails, uses ${rule.replace("use:", "")}`;
 }
 
 /** @param {PipelineSummary} pipeline */

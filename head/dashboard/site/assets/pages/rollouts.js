@@ -120,18 +120,18 @@ function buttons(context, name, rollout, typed) {
  */
 function histories(context, summary, opened) {
   if (summary.pipelines.length === 0) return empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", "cluster deploy hello.toml");
-  return summary.pipelines.map((pipeline) => {
+  return h("ul", { class: "decisions" }, summary.pipelines.map((pipeline) => {
     const isOpen = opened.has(pipeline.name);
     const toggle = () => {
       if (isOpen) opened.delete(pipeline.name);
       else opened.add(pipeline.name);
       context.redraw();
     };
-    return h("div", { key: pipeline.name, class: "history" },
+    return h("li", { key: pipeline.name, class: "history" },
       h("button", { type: "button", class: "quiet", "aria-expanded": isOpen, onclick: toggle }, `${pipeline.name}: revision ${pipeline.serving_revision ?? pipeline.revision} of ${pipeline.newest_revision}`),
       (pipeline.verdicts ?? []).slice(0, 1).map((verdict) => h("p", { key: verdict.revision, class: "verdict" }, state(verdict.outcome, `revision ${verdict.revision} ${verdict.outcome.replaceAll("_", " ")}`), `: ${verdict.reason}`)),
       isOpen && history(context, pipeline));
-  });
+  }));
 }
 
 /**

@@ -53,7 +53,7 @@ export function whatIf(context, deployment) {
         choice("Requests of the last", typed.since === "1h" ? "" : typed.since, ["10m", "30m"], span, "1h"),
         h("button", { disabled: outcome.state === "running" }, "Simulate")),
       h("p", { class: "faint" }, "This replays the recorded requests and changes nothing."),
-      h("div", { role: "status" }, result(outcome)),
+      h("div", { role: "status", class: "stack" }, result(outcome)),
     ];
   };
 }
