@@ -1,0 +1,59 @@
+// The head's decisions as lists and as details: shared by the pages that show what was decided and why.
+
+import { h } from "./dom.js";
+import { moment, pipelineLink, scalingLink } from "./parts.js";
+
+/** @import { EventView } from "api" */
+
+/**
+ * Two lists of decisions as one, oldest first, none twice.
+ * @param {EventView[]} fetched
+ * @param {EventView[]} live
+ */
+export function merged(fetched, live) {
+  const bySequence = new Map([...fetched, ...live].map((event) => [event.sequence, event]));
+  return [...bySequence.values()].sort((a, b) => a.sequence - b.sequence);
+}
+
+/**
+ * Whether a decision concerns `rag/embedder` or `rag`, by the rule of `cluster explain`: what is about a whole pipeline or
+ * the cluster concerns its parts.
+ * @param {EventView} event
+ * @param {string} target
+ */
+export function concerns(event, target) {
+  if (target === "" || event.subject === target) return true;
+  if (event.subject === "cluster") return event.kind !== "key";
+  return target.startsWith(`${event.subject}/`) || event.subject.startsWith(`${target}/`);
+}
+
+/** The sentence without the line of figures below it. @param {EventView} event */
+export function sentence(event) {
+  return event.text.split("\n")[0];
+}
+
+/** @param {EventView} event */
+export function subjectLink(event) {
+  if (event.subject === "cluster") return h("a", { href: "/cluster" }, "cluster");
+  return event.subject.includes("/") ? scalingLink(event.subject) : pipelineLink(event.subject);
+}
+
+/**
+ * A list of decisions, the newest first.
+ * @param {EventView[]} events  oldest first
+ */
+export function decisionList(events) {
+  return h("ol", { class: "events" }, events.toReversed().map((event) => h("li", { key: event.sequence },
+    moment(event.at_ms), " ", subjectLink(event), " ", h("span", null, sentence(event)))));
+}
+
+/**
+ * What a decision was made of, as name and value.
+ * @param {EventView} event
+ * @returns {[string, string][]}
+ */
+export function inputsOf(event) {
+  const inputs = event.inputs ?? [];
+  const pairs = Array.isArray(inputs) ? inputs : Object.entries(inputs);
+  return pairs.map(([name, value]) => [String(name).replaceAll("_", " "), value === null ? "–" : String(value)]);
+}

@@ -1,0 +1,67 @@
+// All deployments: how many replicas each has, wants and may have, and why the number changed last.
+
+import { path } from "../api.js";
+import { merged, sentence } from "../decisions.js";
+import { h } from "../dom.js";
+import { count, number } from "../format.js";
+import { memo } from "../memo.js";
+import { empty, moment, scalingLink, table } from "../parts.js";
+
+/** @import { DeploymentSummary, EventPage, EventView } from "api" */
+/** @import { Context, Page } from "../app.js" */
+/** @import { Loaded } from "../queries.js" */
+
+/**
+ * @param {Context} context
+ * @returns {Page}
+ */
+export function page(context) {
+  const lastOf = memo(lastScaled);
+  const view = () => {
+    const { summary, decisions } = context.live;
+    if (!summary) return [h("h1", null, "Scaling"), h("p", { class: "faint" }, "Loading …")];
+    const deployments = summary.pipelines.flatMap((pipeline) => pipeline.deployments);
+    if (deployments.length === 0) return [h("h1", null, "Scaling"), empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", "cluster deploy hello.toml")];
+    const events = /** @type {Loaded<EventPage>} */ (context.queries.get(path("/api/events", { limit: 500 }), 30_000));
+    return [h("h1", null, "Scaling"), list(deployments, lastOf(events.data?.events, decisions))];
+  };
+  return { title: "Scaling", view };
+}
+
+/**
+ * The newest `scaled` decision of each deployment.
+ * @param {EventView[] | undefined} fetched
+ * @param {EventView[]} live
+ */
+function lastScaled(fetched, live) {
+  const scaled = merged(fetched ?? [], live).filter((event) => event.kind === "scaled");
+  return new Map(scaled.map((event) => [event.subject, event]));
+}
+
+/**
+ * @param {DeploymentSummary[]} deployments
+ * @param {Map<string, EventView>} last
+ */
+function list(deployments, last) {
+  return table("Deployments and their numbers of replicas", [
+    { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
+    { name: "ready", isNumber: true, cell: (one) => count(one.ready_replicas, "replica") },
+    { name: "target", isNumber: true, cell: (one) => count(one.target_replicas, "replica") },
+    { name: "desired now", isNumber: true, cell: (one) => count(one.desired_replicas, "replica") },
+    { name: "range", cell: (one) => range(one) },
+    { name: "ongoing", isNumber: true, cell: (one) => count(one.ongoing + one.queued, "request") },
+    { name: "aims at", isNumber: true, cell: (one) => `${number(one.target_ongoing_requests)} a replica` },
+    { name: "why it changed last", cell: (one) => why(last.get(one.full_name)) },
+  ], deployments, (one) => one.full_name);
+}
+
+/** @param {DeploymentSummary} one */
+export function range(one) {
+  const hand = one.bounds_by_hand ? ", set by hand" : "";
+  return one.min_replicas === one.max_replicas ? `${one.min_replicas} fixed${hand}` : `${one.min_replicas} to ${one.max_replicas}${hand}`;
+}
+
+/** @param {EventView | undefined} event */
+function why(event) {
+  return event ? [moment(event.at_ms), " ", sentence(event)] : "It has not changed.";
+}
