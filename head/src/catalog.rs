@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use millstream_core::desired::change::{self, After, Candidate, Refusal};
 use millstream_core::desired::scale::{self, ScaleRequest};
-use millstream_core::desired::{Desired, Keys, Mode};
+use millstream_core::desired::{Desired, Keys, Mode, Tokens};
 use millstream_pipelines::{FullName, Name};
 use tokio::sync::{Mutex, watch};
 
@@ -178,6 +178,19 @@ impl Catalog {
             Ok((name, Desired { keys, ..desired.clone() }))
         };
         self.change(change, note).await
+    }
+
+    /// Changes the tokens for the dashboard; returns the name of the token concerned.
+    pub(crate) async fn change_tokens(
+        &self,
+        change: impl Fn(&Tokens) -> Result<(Tokens, Name), Refusal>,
+        note: impl FnOnce(&Name),
+    ) -> Result<Name, Error> {
+        let change = |desired: &Desired| {
+            let (tokens, name) = change(&desired.tokens)?;
+            Ok((name, Desired { tokens, ..desired.clone() }))
+        };
+        Ok(self.change(change, note).await?.0)
     }
 
     /// Publishes what is stored by others, or late, for as long as the store is open.

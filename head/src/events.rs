@@ -60,6 +60,17 @@ impl EventLog {
         ring.events().filter(wanted).cloned().collect()
     }
 
+    /// The events after the one with that number, the oldest first.
+    pub(crate) fn after(&self, sequence: u64) -> Vec<Arc<Event>> {
+        let ring = self.ring.lock();
+        ring.events().filter(|event| event.sequence > sequence).cloned().collect()
+    }
+
+    /// The number of the newest event; 0 without any.
+    pub(crate) fn newest(&self) -> u64 {
+        self.ring.lock().events().map(|event| event.sequence).max().unwrap_or(0)
+    }
+
     fn tell_shed(&self) {
         let shed = std::mem::take(&mut *self.shed.lock());
         let over = FLUSH_INTERVAL * FLUSHES_PER_SHED_EVENT;

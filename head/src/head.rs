@@ -150,6 +150,7 @@ impl Head {
             leadership: leadership.clone(),
             admin_token: admin_token.clone(),
             metrics_page: config.metrics,
+            is_public: !dashboard_address.ip().is_loopback(),
         };
         let servers = vec![
             serve_grpc(leadership.clone(), admin_token, secrets, control),

@@ -32,5 +32,5 @@ pub use head::{Config, Head, StartError};
 pub use lock::{DataDirLock, LockError};
 pub use metrics::MetricsPage;
 pub use millstream_core::Timing;
-pub use server::http::dashboard_endpoints;
 pub use server::http::own_site::{own_origin_only, problem};
+pub use server::http::{dashboard_endpoints, openapi_document};

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use millstream_core::present::snapshot::{Snapshot, Version};
 use millstream_proto::status::ClusterStatus;
+use millstream_proto::summary::ClusterSummary;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_ms};
 
 /// Longest wait for the reconciler.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,6 +23,7 @@ pub(crate) struct Shown {
     snapshot: Snapshot,
     status: OnceLock<ClusterStatus>,
     json: OnceLock<Arc<str>>,
+    summary_json: OnceLock<Arc<str>>,
 }
 
 impl Shown {
@@ -40,6 +42,15 @@ impl Shown {
         let json = || serde_json::to_string(self.status()).expect("a status has text keys only");
         Arc::clone(self.json.get_or_init(|| json().into()))
     }
+
+    /// The status without single replicas as JSON.
+    pub(crate) fn summary_json(&self) -> Arc<str> {
+        let json = || {
+            let summary = ClusterSummary::of(self.status(), self.snapshot.traffic(), unix_ms());
+            serde_json::to_string(&summary).expect("a summary has text keys only")
+        };
+        Arc::clone(self.summary_json.get_or_init(|| json().into()))
+    }
 }
 
 /// The newest snapshot, and whether another one is being taken.
@@ -54,8 +65,13 @@ pub(crate) struct Snapshots {
 impl Snapshots {
     /// From the reconciler: a snapshot, as somebody asked.
     pub(crate) fn publish(&self, leader: &str, snapshot: Snapshot) {
-        let shown =
-            Shown { leader: leader.to_owned(), snapshot, status: OnceLock::new(), json: OnceLock::new() };
+        let shown = Shown {
+            leader: leader.to_owned(),
+            snapshot,
+            status: OnceLock::new(),
+            json: OnceLock::new(),
+            summary_json: OnceLock::new(),
+        };
         self.is_asked.store(false, Ordering::Release);
         self.newest.send_replace(Some(Arc::new(shown)));
     }

@@ -22,7 +22,7 @@ pub mod types;
 pub use fault::{Color, Fault, Faults};
 pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
-pub use plan::{CachedStage, OnError, Plan, Request};
+pub use plan::{CachedStage, OnError, Plan, Request, StageOutline};
 pub use raw::{closest, format_bytes, parse_duration};
 pub use request::MAX_VALUES;
 pub use request_error::{FieldFault, RequestError};

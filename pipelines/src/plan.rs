@@ -180,6 +180,30 @@ impl Plan {
         self.parts.stages.iter().map(|stage| (&*stage.name, stage.on_error))
     }
 
+    /// What the stage of that index does, and what it waits for.
+    #[must_use]
+    pub fn outline(&self, stage: usize) -> StageOutline {
+        let plan = &self.parts.stages[stage];
+        let (target, operator) = match plan.work {
+            Work::Call { target, .. } => (Some(target), None),
+            Work::Operator(operator) => (None, Some(operator.as_str())),
+        };
+        let waits = |(_, dependents): &(usize, &Vec<usize>)| dependents.contains(&stage);
+        StageOutline {
+            target,
+            operator,
+            after: self.graph.dependents.iter().enumerate().filter(waits).map(|(index, _)| index).collect(),
+            is_conditional: plan.when.is_some(),
+            is_for_each: plan.for_each.is_some(),
+        }
+    }
+
+    /// The stages that the response is made of.
+    #[must_use]
+    pub fn response_stages(&self) -> &[usize] {
+        &self.graph.response
+    }
+
     /// Its HTTP route; `None` for a file that holds only deployments.
     #[must_use]
     pub fn route(&self) -> Option<&str> {
@@ -265,6 +289,21 @@ impl Plan {
     pub fn example_body(&self) -> String {
         self.parts.request.example()
     }
+}
+
+/// What a stage does, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageOutline {
+    /// What it calls: an index into [`Plan::targets`].
+    pub target: Option<usize>,
+    /// What it computes at the ingress.
+    pub operator: Option<&'static str>,
+    /// The stages that it waits for.
+    pub after: Vec<usize>,
+    /// Whether it runs only under a condition (`when`).
+    pub is_conditional: bool,
+    /// Whether it runs once for each element of a list (`for_each`).
+    pub is_for_each: bool,
 }
 
 /// A stage whose answers are kept.

@@ -21,6 +21,8 @@ pub enum Access {
     Everybody,
     /// Everybody, or with `--require-api-key` only requests with an API key.
     ApiKey,
+    /// Requests with any token: a viewer's or the admin token.
+    Viewer,
     /// Requests with the admin token.
     AdminToken,
 }

@@ -303,6 +303,12 @@ impl Cluster {
         Ok(answer.json()?)
     }
 
+    /// HOST:PORT of the dashboard and the REST API.
+    #[must_use]
+    pub fn dashboard(&self) -> &str {
+        &self.dashboard
+    }
+
     /// A deployment of the status by its full name; null when there is none.
     #[must_use]
     pub fn deployment(&self, full_name: &str) -> Value {

@@ -14,7 +14,27 @@ use tonic::transport::{self, Channel};
 use tonic::{Code, Request, Status};
 
 /// What may be called without any token. Requests have API keys, with `--require-api-key`.
-const OPEN_ROUTES: [&str; 4] = ["/-/healthz", "/-/readyz", "/healthz", "/metrics"];
+/// Pages of the dashboard are the form to log in then.
+const OPEN_ROUTES: [&str; 18] = [
+    "/",
+    "/-/healthz",
+    "/-/readyz",
+    "/assets/{*path}",
+    "/cluster",
+    "/deploy",
+    "/events",
+    "/healthz",
+    "/login",
+    "/logout",
+    "/metrics",
+    "/pipelines",
+    "/pipelines/{name}",
+    "/requests",
+    "/requests/{id}",
+    "/rollouts",
+    "/scaling",
+    "/scaling/{pipeline}/{deployment}",
+];
 
 /// The paths of the methods of a service.
 fn methods(service: &str) -> Result<Vec<String>> {
@@ -127,6 +147,10 @@ fn every_service_refuses_whoever_has_not_proved_to_know_its_token() -> Result<()
     })
 }
 
+fn header_of<'a>(answer: &'a reqwest::blocking::Response, name: &str) -> &'a str {
+    answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 #[test]
 fn every_http_route_is_open_only_to_whom_its_declaration_names() -> Result<()> {
     let mut cluster = Cluster::up(&UpOptions::new().args(&["--require-api-key"]).pipeline(&Echo::new("p")))?;
@@ -143,14 +167,24 @@ fn every_http_route_is_open_only_to_whom_its_declaration_names() -> Result<()> {
     .collect();
     let mut open = Vec::new();
     for (base, route) in &routes {
-        let url = format!("{base}{}", route.path.replace("{route}", "/p").replace("{pipeline}", "p"));
+        let mut path = route.path.replace("{route}", "/p").replace("{*path}", "app.js");
+        for part in ["{pipeline}", "{name}", "{deployment}", "{id}"] {
+            path = path.replace(part, "p");
+        }
+        let url = format!("{base}{path}");
         for method in route.methods.split(", ") {
             let ask = || cluster.http().request(method.parse().unwrap(), &url).body("{}");
             let stranger = ask().send()?;
             let member = ask().bearer_auth(join_token.trim()).send()?;
-            let expected = if route.access == Access::Everybody { 200 } else { 401 };
+            let expected = match (route.access, route.path) {
+                (Access::Everybody, "/login") => 415,
+                (Access::Everybody, _) => 200,
+                _ => 401,
+            };
             assert_eq!(stranger.status(), expected, "{method} {url}");
             assert_eq!(member.status(), expected, "{method} {url}");
+            let is_page = header_of(&stranger, "content-type").starts_with("text/html") && method == "GET";
+            assert!(!is_page || stranger.text()?.contains("name=\"token\""), "{method} {url}: the form");
         }
         if route.access == Access::Everybody {
             open.push(route.path);

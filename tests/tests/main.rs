@@ -22,6 +22,7 @@ mod metrics;
 mod overload;
 mod quality;
 mod refusals;
+mod rest;
 mod rollouts;
 mod serve;
 mod signatures;

@@ -17,6 +17,7 @@ use crate::commands::rollout::RolloutArgs;
 use crate::commands::scale::ScaleArgs;
 use crate::commands::simulate::SimulateArgs;
 use crate::commands::status::StatusArgs;
+use crate::commands::token::TokenArgs;
 use crate::commands::validate::ValidateArgs;
 use crate::exit;
 use crate::global::Global;
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Scale(ScaleArgs),
     /// Make, list, change and delete API keys, with limits for the requests of each.
     Key(KeyArgs),
+    /// Make, list and delete tokens that open the dashboard for reading.
+    Token(TokenArgs),
     /// Show which moves of replicas would make whole GPUs free.
     #[command(hide = true)] // until moves can be made too
     Defrag(DefragArgs),

@@ -28,6 +28,19 @@ pub(crate) fn written(page: &str, mark: &str, text: &str) {
     }
 }
 
+/// Checks that a file of the documentation has this text as a whole, or writes it.
+///
+/// # Panics
+/// When the file differs.
+pub(crate) fn written_whole(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "docs/{file}: run this test with UPDATE_DOCS=1, and look at what it writes");
+}
+
 /// A table; `|` in cells is escaped.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));

@@ -23,6 +23,7 @@ mod output;
 mod pipeline_file;
 mod progress;
 mod random;
+mod secret;
 mod served;
 mod style;
 mod table;
@@ -50,7 +51,7 @@ pub fn command_line() -> clap::Command {
 #[must_use]
 pub fn run(environment: Environment) -> ExitCode {
     if environment.contains_key(commands::completions::VARIABLE)
-        && commands::completions::answer(std::env::args_os().collect())
+        && commands::completions::answer(command_line, std::env::args_os().collect())
     {
         return ExitCode::SUCCESS;
     }
@@ -114,6 +115,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Explain(args) => commands::explain::run(&global, &args).await,
             Command::Scale(args) => commands::scale::run(&global, &args).await,
             Command::Key(args) => commands::key::run(&global, args).await,
+            Command::Token(args) => commands::token::run(&global, args).await,
             Command::Defrag(args) => commands::defrag::run(&global, &args).await,
             Command::Simulate(args) => commands::simulate::run(&global, &args),
             Command::Bench(args) => commands::bench::run(&global, &args).await,

@@ -318,7 +318,9 @@ fn describe(replica: &ReplicaStatus) -> String {
 #[cfg(test)]
 mod tests {
     use millstream_proto::ReplicaId;
-    use millstream_proto::status::{BoundsStatus, IngressStatus, TrafficStatus};
+    use millstream_proto::status::{
+        AutoscalingStatus, BoundsStatus, IngressStatus, ReplicaCounts, TrafficStatus,
+    };
 
     use super::*;
 
@@ -344,13 +346,13 @@ mod tests {
                 deployments: vec![DeploymentStatus {
                     name: "e".into(),
                     full_name: "rag/e".into(),
-                    desired_replicas: 1,
-                    target_ongoing_requests: 2.0,
+                    autoscaling: AutoscalingStatus { desired_replicas: 1, target_ongoing_requests: 2.0 },
                     target_replicas: 1,
                     ready_replicas: 0,
                     ongoing: 0,
                     queued: 0,
                     replicas: vec![],
+                    replica_counts: ReplicaCounts::default(),
                     pending: vec!["node `a`: 2 GPUs wanted, 0 there".into()],
                     bounds: BoundsStatus::default(),
                     model: None,

@@ -40,7 +40,7 @@ pub(crate) fn cores(milli: u64) -> String {
 
 /// The requests of the last minute in a sentence.
 pub(crate) fn traffic(traffic: &TrafficStatus) -> String {
-    let TrafficStatus { requests_per_second, failed_ratio, p50_ms, p95_ms } = *traffic;
+    let TrafficStatus { requests_per_second, failed_ratio, p50_ms, p95_ms, .. } = *traffic;
     if requests_per_second == 0.0 {
         return "no requests in the last minute".to_owned();
     }

@@ -28,8 +28,11 @@ const KEYS: &str = "keys/";
 /// Key of the last tenant number.
 const LAST_TENANT: &str = "last_tenant";
 
+/// Keys of tokens for the dashboard: `tokens/NAME`.
+const TOKENS: &str = "tokens/";
+
 /// Everything that is read.
-pub(super) const PREFIXES: [&str; 6] = [GENERATION, PIPELINES, REVISIONS, SCALES, KEYS, LAST_TENANT];
+pub(super) const PREFIXES: [&str; 7] = [GENERATION, PIPELINES, REVISIONS, SCALES, KEYS, LAST_TENANT, TOKENS];
 
 /// What the store keeps of a pipeline beside its revisions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +116,9 @@ pub(super) fn read(listing: &Listing) -> Result<Desired, Error> {
         }
     }
     desired.keys = read_keys(listing)?;
+    for (rest, entry) in listing.under(TOKENS) {
+        desired.tokens.insert(parsed(&entry.key, rest)?, from_json(&entry.key, &entry.value)?);
+    }
     Ok(desired)
 }
 
@@ -159,6 +165,7 @@ pub(super) fn writes(before: &Desired, after: &Desired) -> Vec<Write> {
         changes.puts.push(put(LAST_TENANT.to_owned(), &after.keys.last_tenant));
     }
     changes.maps(KEYS, &before.keys.by_name, &after.keys.by_name);
+    changes.maps(TOKENS, &before.tokens, &after.tokens);
     changes.deletes.append(&mut changes.puts);
     changes.deletes
 }

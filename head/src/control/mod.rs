@@ -6,6 +6,7 @@ pub(crate) mod deploy;
 pub(crate) mod keys;
 pub(crate) mod rollout;
 pub(crate) mod scale;
+pub(crate) mod tokens;
 
 use millstream_core::desired::change::Refusal;
 use millstream_core::reconcile::NotRemovable;

@@ -9,27 +9,38 @@ use tonic::{Request, Status};
 pub(crate) const TOKEN_HINT: &str = "this call needs the admin token as `authorization: Bearer TOKEN`; the token is in \
                                      `admin.token` in the head's data directory";
 
+/// What keys of sessions are derived for, so that they are of no use for anything else.
+const SESSION_CONTEXT: &str = "millstream 2026-11-30 dashboard sessions";
+
 /// The admin token, kept as its digest.
 #[derive(Clone)]
 pub(crate) struct AdminToken {
     digest: [u8; 32],
+    session_key: [u8; 32],
+    is_empty: bool,
 }
 
 impl AdminToken {
     /// Of the token's text.
     pub(crate) fn new(token: &str) -> Self {
-        Self { digest: Sha256::digest(token.trim()).into() }
+        let token = token.trim();
+        let session_key = blake3::derive_key(SESSION_CONTEXT, token.as_bytes());
+        Self { digest: Sha256::digest(token).into(), session_key, is_empty: token.is_empty() }
     }
 
-    /// Whether an `authorization` header carries the token. Takes the same time for every wrong one.
+    /// Whether this is the SHA-256 of the token. Takes the same time for every wrong one.
+    pub(crate) fn has_digest(&self, digest: &[u8; 32]) -> bool {
+        !self.is_empty && digest.ct_eq(&self.digest).into()
+    }
+
+    /// What the sessions of the dashboard are signed with.
+    pub(crate) fn session_key(&self) -> &[u8; 32] {
+        &self.session_key
+    }
+
+    /// Whether an `authorization` header carries the token.
     pub(crate) fn admits(&self, authorization: Option<&str>) -> bool {
-        let token = authorization.and_then(|header| {
-            let (scheme, token) = header.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-        });
-        let Some(token) = token.filter(|token| !token.is_empty()) else { return false };
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        digest.ct_eq(&self.digest).into()
+        authorization.and_then(bearer).is_some_and(|token| self.has_digest(&Sha256::digest(token).into()))
     }
 
     /// Refuses a gRPC call of whoever has neither proved to know the token nor shows it.
@@ -40,6 +51,12 @@ impl AdminToken {
         let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         if self.admits(header) { Ok(request) } else { Err(Status::unauthenticated(TOKEN_HINT)) }
     }
+}
+
+/// The token in an `authorization` header.
+pub(crate) fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
 }
 
 #[cfg(test)]
@@ -63,5 +80,6 @@ mod tests {
             assert!(!token.admits(wrong), "{wrong:?}");
         }
         assert!(!AdminToken::new("").admits(Some("Bearer ")), "an empty token admits nobody");
+        assert!(!AdminToken::new("").has_digest(&Sha256::digest("").into()));
     }
 }

@@ -1,11 +1,12 @@
 //! Moves of replicas that would make whole GPUs free, as people and scripts see them: one JSON document.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ReplicaId;
 
 /// What `cluster defrag --dry-run` tells.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DefragPlan {
     /// The moves, to be made in this order.
     pub moves: Vec<ReplicaMove>,
@@ -14,7 +15,7 @@ pub struct DefragPlan {
 }
 
 /// A replica's way from one device to another.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaMove {
     /// The replica.
     pub replica: ReplicaId,
@@ -29,7 +30,7 @@ pub struct ReplicaMove {
 }
 
 /// A device of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRef {
     /// Name of the node.
     pub node: String,

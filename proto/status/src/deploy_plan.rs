@@ -1,10 +1,11 @@
 //! What a deploy would do: the JSON of `cluster deploy --dry-run --json`. More keys may come; these keep their names and
 //! meaning.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What deploying a text would do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeployPlan {
     /// The pipeline.
     pub pipeline: String,
@@ -23,7 +24,7 @@ pub struct DeployPlan {
 }
 
 /// What becomes of one deployment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeploymentPlan {
     /// `pipeline/deployment`.
     pub full_name: String,
@@ -40,7 +41,7 @@ pub struct DeploymentPlan {
 }
 
 /// What becomes of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentChange {
     /// It is not there yet.
@@ -56,7 +57,7 @@ pub enum DeploymentChange {
 }
 
 /// A replica and its place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedReplica {
     /// Its id; one that starts may get another.
     pub replica: String,

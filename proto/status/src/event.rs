@@ -3,12 +3,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::key::KeyRequest;
 
 /// One decision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Grows with each event.
     pub sequence: u64,
@@ -46,7 +47,7 @@ impl Event {
         };
         let fits = |mine: &Option<String>, wanted: &str| mine.as_deref().is_none_or(|mine| mine == wanted);
         // Keys are of the cluster as a whole, and say nothing about what it decides.
-        let is_of_all = matches!(self.decision, Decision::Key { .. });
+        let is_of_all = matches!(self.decision, Decision::Key { .. } | Decision::Token { .. });
         target.is_empty()
             || !is_of_all
                 && fits(&self.pipeline, pipeline)
@@ -55,7 +56,7 @@ impl Event {
 }
 
 /// What was decided.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Decision {
     /// A text was stored as a new revision.
@@ -74,6 +75,13 @@ pub enum Decision {
         /// What it was given then.
         #[serde(default)]
         set: KeyRequest,
+    },
+    /// A token for the dashboard came or went.
+    Token {
+        /// Its name.
+        name: String,
+        /// What became of it.
+        change: KeyChange,
     },
     /// Another number of replicas is wanted.
     Scaled {
@@ -197,7 +205,7 @@ pub enum Decision {
 }
 
 /// What a change of the number of replicas was made of.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ScaleInputs {
     /// Ongoing requests, waiting ones included, averaged over `look_back`.
     pub ongoing: f64,
@@ -216,7 +224,7 @@ pub struct ScaleInputs {
 }
 
 /// A step of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutStep {
     /// Its first replicas start.
@@ -234,7 +242,7 @@ pub enum RolloutStep {
 }
 
 /// What became of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeChange {
     /// It joined the cluster.
@@ -250,7 +258,7 @@ pub enum NodeChange {
 }
 
 /// What became of an API key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyChange {
     /// It was made.
@@ -277,6 +285,8 @@ impl fmt::Display for Decision {
             Self::Deployed { revision } => write!(f, "revision {revision} was deployed"),
             Self::Deleted => f.write_str("was deleted"),
             Self::Key { name, change, set } => of_key(f, name, *change, set),
+            Self::Token { name, change: KeyChange::Created } => write!(f, "token {name} was made"),
+            Self::Token { name, .. } => write!(f, "token {name} was deleted"),
             Self::Scaled { from, to, rule, inputs } => {
                 let direction = if to > from { "up" } else { "down" };
                 write!(f, "scaled {direction} from {from} to {to} replicas: {rule}\n{inputs}")

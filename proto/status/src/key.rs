@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Priority;
@@ -13,7 +14,7 @@ const MAX_REQUESTS: u32 = 1_000_000;
 const MAX_WEIGHT: u32 = 1000;
 
 /// An API key, without its secret.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyStatus {
     /// Its name.
     pub name: String,
@@ -34,7 +35,7 @@ pub struct KeyStatus {
 }
 
 /// What is asked for a key; what is left out stays as it is.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRequest {
     /// Requests a second; 0 lifts the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,8 @@ mod ids;
 pub mod key;
 mod priority;
 pub mod status;
+pub mod summary;
+pub mod token;
 
 pub use ids::{IngressId, NodeId, ReplicaId, RequestId};
 pub use priority::Priority;

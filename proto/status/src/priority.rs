@@ -1,10 +1,13 @@
 //! Who goes first where requests wait.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who goes first where requests wait: those of a higher one, and among equals whoever came first. In the order in which
 /// they go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// Before all others.

@@ -3,12 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{NodeId, ReplicaId};
 
+mod deployment;
+
+pub use deployment::{
+    AutoscalingStatus, BoundsStatus, DeploymentStatus, ReplicaCounts, ReplicaState, ReplicaStatus,
+};
+
 /// Everything that the head knows, as desired and as observed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterStatus {
     /// Name of the head that commands.
     pub leader: String,
@@ -26,7 +33,7 @@ pub struct ClusterStatus {
 }
 
 /// A machine that runs a worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeStatus {
     /// Name given by `--node-name`.
     pub name: String,
@@ -56,7 +63,7 @@ pub struct NodeStatus {
 }
 
 /// What a node may be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// Connected and free to take replicas.
@@ -72,7 +79,7 @@ pub enum NodeState {
 }
 
 /// One device of a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuStatus {
     /// Index on its node.
     pub index: u32,
@@ -90,16 +97,22 @@ pub struct GpuStatus {
 }
 
 /// A replica's part of a device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuHolder {
-    /// Who.
+    /// Who; the first one, where several of a deployment are shown together.
     pub replica: ReplicaId,
+    /// `pipeline/deployment`; empty for a deployment that is gone.
+    #[serde(default)]
+    pub deployment: String,
     /// Part of the device, 0 to 1.
     pub share: f64,
+    /// How many replicas hold it together.
+    #[serde(default)]
+    pub replicas: u32,
 }
 
 /// A process that takes HTTP requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IngressStatus {
     /// Name of its node.
     pub name: String,
@@ -110,7 +123,7 @@ pub struct IngressStatus {
 }
 
 /// A pipeline.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PipelineStatus {
     /// Its name.
     pub name: String,
@@ -146,7 +159,7 @@ pub struct PipelineStatus {
 }
 
 /// The requests of the last minute, or of as long as they have been counted.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TrafficStatus {
     /// Requests a second.
     pub requests_per_second: f64,
@@ -158,10 +171,13 @@ pub struct TrafficStatus {
     /// The same of 95%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p95_ms: Option<f64>,
+    /// The same of 99%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
 }
 
 /// How a revision takes over from another.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutStatus {
     /// The revision that takes over.
     pub revision: u64,
@@ -191,7 +207,7 @@ pub struct RolloutStatus {
 }
 
 /// The next step of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NextStepStatus {
     /// Part of the requests that it gives, 0 to 1.
     pub traffic_ratio: f64,
@@ -200,7 +216,7 @@ pub struct NextStepStatus {
 }
 
 /// Copies of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowStatus {
     /// Part of the requests that are copied, 0 to 1.
     pub shadow_ratio: f64,
@@ -213,7 +229,7 @@ pub struct ShadowStatus {
 }
 
 /// Requests and calls, by how they ended.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeCounts {
     /// Requests with an answer.
     pub requests_answered: u64,
@@ -229,7 +245,7 @@ pub struct OutcomeCounts {
 }
 
 /// How far a rollout is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RolloutPhase {
     /// The first new replicas start.
@@ -243,7 +259,7 @@ pub enum RolloutPhase {
 }
 
 /// How traffic comes to a new revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RolloutMode {
     /// By itself, after a trial.
@@ -257,7 +273,7 @@ pub enum RolloutMode {
 }
 
 /// Why a revision does not serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerdictStatus {
     /// The revision.
     pub revision: u64,
@@ -270,7 +286,7 @@ pub struct VerdictStatus {
 }
 
 /// Whether a pipeline serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PipelineState {
     /// Not every deployment has a ready replica yet.
@@ -280,99 +296,5 @@ pub enum PipelineState {
     /// It serves, but replicas are missing or an older revision serves.
     Degraded,
     /// A deployment cannot start.
-    Failed,
-}
-
-/// A deployment of a pipeline.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DeploymentStatus {
-    /// Its name in the pipeline.
-    pub name: String,
-    /// `pipeline/deployment`.
-    pub full_name: String,
-    /// Replicas wanted, as decided.
-    pub target_replicas: u32,
-    /// Replicas that the requests of this moment ask for, within the bounds; the target follows with its delays.
-    #[serde(default)]
-    pub desired_replicas: u32,
-    /// Ongoing requests per replica that the autoscaler aims at.
-    #[serde(default)]
-    pub target_ongoing_requests: f64,
-    /// Replicas ready, of the newest revision.
-    pub ready_replicas: u32,
-    /// Requests at its replicas.
-    pub ongoing: u64,
-    /// Requests waiting at ingresses.
-    pub queued: u64,
-    /// Its replicas of every revision.
-    pub replicas: Vec<ReplicaStatus>,
-    /// Why wanted replicas have no place, a reason per node; empty when all have one.
-    pub pending: Vec<String>,
-    /// Between which numbers it scales.
-    #[serde(flatten)]
-    pub bounds: BoundsStatus,
-    /// The model, as the file names it; absent for engines without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-}
-
-/// Bounds on a number of replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct BoundsStatus {
-    /// Fewest replicas.
-    #[serde(default)]
-    pub min_replicas: u32,
-    /// Most replicas.
-    #[serde(default)]
-    pub max_replicas: u32,
-    /// Whether people have set these bounds in place of the file's.
-    #[serde(default)]
-    pub bounds_by_hand: bool,
-}
-
-/// One running copy of a deployment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ReplicaStatus {
-    /// Its id.
-    pub id: ReplicaId,
-    /// Name of its node.
-    pub node: String,
-    /// Where it is in its life.
-    pub state: ReplicaState,
-    /// Process it runs in.
-    pub pid: u32,
-    /// Revision it serves.
-    pub revision: u64,
-    /// Requests that it is working on.
-    pub ongoing: u64,
-    /// What it is doing while it starts, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub doing: String,
-    /// Why it failed, for operators.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub error: String,
-    /// How often it was started again.
-    pub restarts: u32,
-    /// Why it ended the last time, whatever it does now.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub last_error: String,
-    /// Milliseconds since it was first heard of.
-    #[serde(default)]
-    pub age_ms: u64,
-}
-
-/// Where a replica is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReplicaState {
-    /// Loading or warming up.
-    Starting,
-    /// Takes calls.
-    Ready,
-    /// Finishes what it has, takes nothing new.
-    Draining,
-    /// Gone, as asked.
-    Stopped,
-    /// Gone or unable to start; see the error.
     Failed,
 }

@@ -40,7 +40,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("engine-onnx", &["values", "calls", "pipelines", "engine", "model-files", "batching", "engine-text"]),
     ("core", &["status", "pipelines"]),
     ("simulate", &["status", "pipelines", "core"]),
-    ("head", &["clock", "values", "listen", "connect", "proto", "pipelines", "core"]),
+    ("dashboard", &[]),
+    ("head", &["clock", "values", "listen", "connect", "proto", "pipelines", "core", "dashboard"]),
     ("ingress", &["clock", "values", "listen", "connect", "link", "proto", "pipelines"]),
     (
         "worker",

@@ -15,6 +15,7 @@ use millstream_proto::deploy_plan::DeployPlan;
 use millstream_proto::event::Event;
 use millstream_proto::key::KeyStatus;
 use millstream_proto::status::ClusterStatus;
+use millstream_proto::token::TokenStatus;
 use millstream_proto::v1;
 use tonic::{Code, Request, Response, Status};
 
@@ -183,6 +184,31 @@ impl Client {
     pub(crate) async fn keys(&mut self) -> Result<Vec<KeyStatus>, Failure> {
         let request = v1::ListKeysRequest {};
         let answer = self.call(SHORT, request, async |service, request| service.list_keys(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// Makes a token for the dashboard.
+    pub(crate) async fn create_token(
+        &mut self,
+        request: v1::CreateTokenRequest,
+    ) -> Result<TokenStatus, Failure> {
+        let answer =
+            self.call_with_arguments(request, async |service, request| service.create_token(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// Deletes a token for the dashboard.
+    pub(crate) async fn delete_token(&mut self, name: &str) -> Result<(), Failure> {
+        let request = v1::DeleteTokenRequest { name: name.to_owned() };
+        let answer =
+            self.call_with_arguments(request, async |service, request| service.delete_token(request).await);
+        answer.await.map(drop)
+    }
+
+    /// The tokens for the dashboard.
+    pub(crate) async fn tokens(&mut self) -> Result<Vec<TokenStatus>, Failure> {
+        let request = v1::ListTokensRequest {};
+        let answer = self.call(SHORT, request, async |service, request| service.list_tokens(request).await);
         parse(&answer.await?.json)
     }
 

@@ -4,12 +4,11 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _};
+use clap::{Args, FromArgMatches as _};
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, PathCompleter, ValueCompleter as _};
 use clap_complete::env::{CompleteEnv, Shells};
 
-use crate::cli::Cli;
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::global::Global;
@@ -41,18 +40,18 @@ pub(crate) fn run(global: &Global, args: &CompletionsArgs) -> Result<(), Failure
 }
 
 /// Answers a shell's script; false when none asks.
-pub(crate) fn answer(words: Vec<OsString>) -> bool {
+pub(crate) fn answer(command_line: fn() -> clap::Command, words: Vec<OsString>) -> bool {
     // The words follow `--`, the command's name first.
     let typed: Vec<_> = words.iter().skip_while(|word| *word != "--").skip(1).cloned().collect();
-    let global = global_of(typed);
-    let command = move || with_names(Cli::command(), &global);
+    let global = global_of(command_line(), typed);
+    let command = move || with_names(command_line(), &global);
     let folder = std::env::current_dir().ok();
     CompleteEnv::with_factory(command).var(VARIABLE).try_complete(words, folder.as_deref()).unwrap_or(true)
 }
 
 /// The flags of every command, as far as they have been typed or stand in the environment.
-fn global_of(typed: Vec<OsString>) -> Option<Global> {
-    let matches = Cli::command().ignore_errors(true).try_get_matches_from(typed).ok()?;
+fn global_of(command_line: clap::Command, typed: Vec<OsString>) -> Option<Global> {
+    let matches = command_line.ignore_errors(true).try_get_matches_from(typed).ok()?;
     let of_command = matches.subcommand().map(|(_, matches)| matches);
     Global::from_arg_matches(of_command.unwrap_or(&matches)).ok()
 }
@@ -65,6 +64,7 @@ enum Named {
     Node,
     Anything,
     Key,
+    Token,
 }
 
 impl Named {
@@ -76,6 +76,7 @@ impl Named {
             (_, "NODE") => Some(Self::Node),
             ("status", "NAME") | ("explain", "TARGET") => Some(Self::Anything),
             (_, "KEY") => Some(Self::Key),
+            (_, "TOKEN") => Some(Self::Token),
             _ => None,
         }
     }
@@ -116,8 +117,10 @@ fn names(global: Option<&Global>, named: Named) -> Vec<CompletionCandidate> {
 
 async fn ask(global: &Global, named: Named) -> Result<Vec<String>, Failure> {
     let mut client = Client::connect(global).await?;
-    if named == Named::Key {
-        return Ok(client.keys().await?.into_iter().map(|key| key.name).collect());
+    match named {
+        Named::Key => return Ok(client.keys().await?.into_iter().map(|key| key.name).collect()),
+        Named::Token => return Ok(client.tokens().await?.into_iter().map(|token| token.name).collect()),
+        _ => {}
     }
     let status = client.status().await?;
     let pipelines = status.pipelines.iter();
@@ -130,6 +133,6 @@ async fn ask(global: &Global, named: Named) -> Result<Vec<String>, Failure> {
         Named::Deployment => deployments.collect(),
         Named::Node => nodes.collect(),
         Named::Anything => pipelines.chain(deployments).chain(nodes).collect(),
-        Named::Key => Vec::new(),
+        Named::Key | Named::Token => Vec::new(),
     })
 }

@@ -2,23 +2,19 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use millstream_pipelines::Name;
 use millstream_proto::key::{self, KeyRequest, KeyStatus};
 use millstream_proto::v1;
-use rand::TryRngCore as _;
-use rand::rngs::OsRng;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::global::Global;
 use crate::output::{self, Output};
+use crate::secret::Secret;
 
 /// Flags of `cluster key`.
 #[derive(Debug, Args)]
@@ -93,9 +89,8 @@ async fn create(global: &Global, name: String, limits: &KeyLimits) -> Result<(),
     let mut faults = Vec::new();
     faults.extend(name.parse::<Name>().err().map(|error| error.to_string()));
     let settings = checked(limits, faults)?;
-    let secret = new_secret()?;
-    let sha256 = Sha256::digest(&secret).to_vec().into();
-    let request = v1::CreateKeyRequest { name, sha256, settings: Some(settings.into()) };
+    let Secret { text: secret, sha256 } = Secret::new("mk_")?;
+    let request = v1::CreateKeyRequest { name, sha256: sha256.into(), settings: Some(settings.into()) };
     let status = Client::connect(global).await?.create_key(request).await?;
     let mut answer = json!(status);
     answer["secret"] = secret.clone().into();
@@ -124,15 +119,6 @@ async fn list(global: &Global) -> Result<(), Failure> {
         [] => "there are no keys; `cluster key create NAME` makes one".to_owned(),
         keys => table(keys),
     })
-}
-
-/// 256 random bits, marked so that people and scanners know them for a key.
-fn new_secret() -> Result<String, Failure> {
-    let mut bits = [0; 32];
-    OsRng
-        .try_fill_bytes(&mut bits)
-        .map_err(|error| Failure::failed(format!("the system gives no random bits: {error}")))?;
-    Ok(format!("mk_{}", URL_SAFE_NO_PAD.encode(bits)))
 }
 
 /// The settings that the flags mean.
@@ -226,15 +212,6 @@ mod tests {
         let [rate, burst, concurrency, weight, priority] =
             [rate, burst, concurrency, weight, priority].map(given);
         KeyLimits { rate, burst, concurrency, weight, priority }
-    }
-
-    #[test]
-    fn secrets_are_marked_and_no_two_are_alike() {
-        let (one, other) = (new_secret().unwrap(), new_secret().unwrap());
-        assert_ne!(one, other);
-        let text = one.strip_prefix("mk_").unwrap();
-        assert_eq!(URL_SAFE_NO_PAD.decode(text).unwrap().len(), 32);
-        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
     }
 
     #[test]

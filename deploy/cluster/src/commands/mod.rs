@@ -16,5 +16,6 @@ pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod simulate;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod validate;
 mod watch;

@@ -73,13 +73,14 @@ mod tests {
     use millstream_proto::endpoint::Header;
 
     use super::*;
-    use crate::docs::{table, written};
+    use crate::docs::{table, written, written_whole};
 
     fn endpoints(endpoints: impl IntoIterator<Item = Endpoint>) -> String {
         let rows = endpoints.into_iter().map(|Endpoint { methods, path, access, help }| {
             let access = match access {
                 Access::Everybody => "everybody",
                 Access::ApiKey => "everybody; with `--require-api-key` only with an API key",
+                Access::Viewer => "with a token",
                 Access::AdminToken => "with the admin token",
             };
             [methods.to_owned(), format!("`{path}`"), access.to_owned(), help.to_owned()]
@@ -98,6 +99,12 @@ mod tests {
         written("http.md", "dashboard", &endpoints(millstream_head::dashboard_endpoints()));
         let admin = routes(Arc::new(String::new)).map(|(endpoint, _)| endpoint);
         written("http.md", "admin", &endpoints(admin));
+    }
+
+    #[test]
+    fn the_openapi_document_is_in_the_documentation() {
+        let document = millstream_head::openapi_document();
+        written_whole("openapi.json", &(serde_json::to_string_pretty(&document).unwrap() + "\n"));
     }
 
     #[test]

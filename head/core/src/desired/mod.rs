@@ -9,6 +9,7 @@ mod refusal;
 pub mod rollout;
 pub mod scale;
 mod stored_rollout;
+pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use keys::{ApiKey, Keys};
 pub use scale::ScaleOverride;
 pub use stored_rollout::{Mode, Outcome, StoredRollout, Verdict};
+pub use tokens::{Token, Tokens};
 
 /// Revisions kept of a pipeline.
 pub const MAX_REVISIONS: usize = 10;
@@ -36,6 +38,8 @@ pub struct Desired {
     pub scales: BTreeMap<FullName, ScaleOverride>,
     /// The API keys.
     pub keys: Keys,
+    /// The tokens for the dashboard and its API.
+    pub tokens: Tokens,
 }
 
 /// A pipeline that was deleted.

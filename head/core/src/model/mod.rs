@@ -17,4 +17,4 @@ pub use state::{
 };
 pub use table::{DeploymentRoute, PipelineRoute, ReplicaRoute, RouteTable, StartFailure, Variant};
 pub use table_version::TableVersion;
-pub use traffic::{LastMinute, Traffic};
+pub use traffic::{Lately, Traffic};

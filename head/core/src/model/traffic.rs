@@ -36,9 +36,9 @@ pub struct Requests {
     pub durations: Durations,
 }
 
-/// The requests of the last minute.
+/// The requests of the last while.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct LastMinute {
+pub struct Lately {
     /// The requests.
     pub requests: Requests,
     /// How long they were counted for.
@@ -67,9 +67,20 @@ impl Traffic {
 
     /// The last minute of a revision, or of all.
     #[must_use]
-    pub fn last_minute(&self, revision: Option<u64>, now: Duration) -> LastMinute {
+    pub fn last_minute(&self, revision: Option<u64>, now: Duration) -> Lately {
+        self.lately(KEPT, revision, now)
+    }
+
+    /// The last seconds of all revisions, for curves.
+    #[must_use]
+    pub fn last_seconds(&self, now: Duration) -> Lately {
+        self.lately(2 * WINDOW, None, now)
+    }
+
+    fn lately(&self, span: Duration, revision: Option<u64>, now: Duration) -> Lately {
         let mut requests = Requests::default();
-        for window in self.windows.iter().filter(|window| !is_over(window, now)) {
+        let is_within = |window: &&Window| now.saturating_sub(window.since) <= span;
+        for window in self.windows.iter().filter(is_within) {
             let wanted =
                 window.by_revision.iter().filter(|(number, _)| revision.is_none_or(|it| it == **number));
             for (_, more) in wanted {
@@ -78,8 +89,8 @@ impl Traffic {
             }
         }
         let span =
-            self.began.map_or(KEPT, |began| now.saturating_sub(began)).clamp(Duration::from_secs(1), KEPT);
-        LastMinute { requests, span }
+            self.began.map_or(span, |began| now.saturating_sub(began)).clamp(Duration::from_secs(1), span);
+        Lately { requests, span }
     }
 }
 
@@ -88,12 +99,25 @@ fn is_over(window: &Window, now: Duration) -> bool {
     now.saturating_sub(window.since) > KEPT
 }
 
-impl LastMinute {
+impl Lately {
     /// Requests a second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub fn per_second(&self) -> f64 {
-        self.requests.outcomes.total() as f64 / self.span.as_secs_f64()
+        self.requests.outcomes.total() as f64 / self.span.max(Duration::from_secs(1)).as_secs_f64()
+    }
+
+    /// What so many percent of those with an answer took at most, in milliseconds.
+    #[must_use]
+    pub fn quantile_ms(&self, percent: u8) -> Option<f64> {
+        self.requests.durations.quantile(percent).map(|took| took.as_secs_f64() * 1000.0)
+    }
+
+    /// Counts the requests of another pipeline too.
+    pub fn add(&mut self, other: &Self) {
+        self.requests.outcomes.add(other.requests.outcomes);
+        self.requests.durations.add(&other.requests.durations);
+        self.span = self.span.max(other.span);
     }
 
     /// The part of them that failed by a fault of ours, 0 to 1.
@@ -134,7 +158,7 @@ mod tests {
         assert!((10.0..12.0).contains(&all.per_second()), "{}", all.per_second());
         assert!((all.failed_ratio() - 1.0 / 11.0).abs() < 0.001 && new.failed_ratio() == 0.0);
         assert!((old.per_second() / new.per_second() - 10.0).abs() < 0.001);
-        let p95 = |it: &LastMinute| it.requests.durations.quantile(95).unwrap().as_millis();
+        let p95 = |it: &Lately| it.requests.durations.quantile(95).unwrap().as_millis();
         assert!((10..=13).contains(&p95(&old)) && (100..=126).contains(&p95(&new)));
         assert!(traffic.windows.len() <= 13, "{}", traffic.windows.len());
         let later = traffic.last_minute(None, now + Duration::from_secs(61));

@@ -11,7 +11,7 @@ use super::shown::{Scope, node_state, ratio, shown_phase, shown_state};
 use crate::Timing;
 use crate::autoscaler;
 use crate::desired::Desired;
-use crate::model::{Load, State};
+use crate::model::{Lately, Load, State};
 use crate::reconcile::context::target;
 use crate::reconcile::view::{View, free};
 use crate::scheduler::{MissingResource, WHOLE_DEVICE};
@@ -38,6 +38,8 @@ pub struct PipelineNumbers {
     pub phase: Option<RolloutPhase>,
     /// Requests that have ended since the head began to count.
     pub requests_ended: u64,
+    /// The requests of the last seconds.
+    pub lately: Lately,
 }
 
 /// A deployment in numbers.
@@ -95,6 +97,7 @@ pub fn numbers(desired: &Desired, state: &State, timing: &Timing, now: Duration)
             state: scope.pipeline_state(),
             phase: state.rollouts.get(name).map(|rollout| shown_phase(rollout.phase)),
             requests_ended: state.ended.get(name).map_or(0, |ended| ended.requests),
+            lately: state.ended.get(name).map(|ended| ended.traffic.last_seconds(now)).unwrap_or_default(),
         });
     }
     let nodes = state.nodes.iter().map(|(id, node)| NodeNumbers {

@@ -9,6 +9,7 @@ use millstream_status::status::{
 use super::shown::{Scope, ratio, shown_phase};
 use super::status::millis;
 use crate::desired::Mode;
+use crate::model::{Lately, State};
 use crate::rollout::{Judgement, NextStep, Outcomes, Phase, Rollout, Tally, judge};
 
 impl Scope<'_> {
@@ -48,15 +49,7 @@ impl Scope<'_> {
     /// The requests of the last minute, of a revision or of all.
     pub(super) fn traffic(&self, revision: Option<u64>) -> TrafficStatus {
         let Some(ended) = self.state.ended.get(self.name) else { return TrafficStatus::default() };
-        let minute = ended.traffic.last_minute(revision, self.now);
-        let quantile =
-            |percent| minute.requests.durations.quantile(percent).map(|it| it.as_secs_f64() * 1000.0);
-        TrafficStatus {
-            requests_per_second: minute.per_second(),
-            failed_ratio: minute.failed_ratio(),
-            p50_ms: quantile(50),
-            p95_ms: quantile(95),
-        }
+        traffic_status(&ended.traffic.last_minute(revision, self.now))
     }
 
     fn next_step(&self, rollout: &Rollout, mode: Mode) -> Option<NextStep> {
@@ -79,6 +72,25 @@ impl Scope<'_> {
             Judgement::Bad(excess) => excess.to_string(),
             Judgement::Slow(slowness) => slowness.to_string(),
         }
+    }
+}
+
+/// The last minute of all pipelines together.
+pub(super) fn cluster_traffic(state: &State, now: Duration) -> TrafficStatus {
+    let mut all = Lately::default();
+    for ended in state.ended.values() {
+        all.add(&ended.traffic.last_minute(None, now));
+    }
+    traffic_status(&all)
+}
+
+fn traffic_status(lately: &Lately) -> TrafficStatus {
+    TrafficStatus {
+        requests_per_second: lately.per_second(),
+        failed_ratio: lately.failed_ratio(),
+        p50_ms: lately.quantile_ms(50),
+        p95_ms: lately.quantile_ms(95),
+        p99_ms: lately.quantile_ms(99),
     }
 }
 

@@ -2,7 +2,7 @@
 //! lost when the head ends. Plain data; the time is an argument, in whole seconds.
 //!
 //! A ring has [`CAPACITY`] numbers of 4 bytes: 14.4 kB a series. At most [`MAX_SERIES`] series are kept, so at most 30 MB;
-//! a cluster of 10 deployments in 4 pipelines and 4 nodes with devices has 68 series and 1 MB.
+//! a cluster of 10 deployments in 4 pipelines and 4 nodes with devices has 80 series and 1 MB.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,6 +33,12 @@ pub enum Metric {
     Ready,
     /// Requests of a pipeline that end in a second, with an answer or by a fault of ours.
     RequestsPerSecond,
+    /// Those of them that failed by a fault of ours, over ten seconds.
+    FailedPerSecond,
+    /// What half of a pipeline's requests with an answer took at most over ten seconds, in milliseconds.
+    P50Ms,
+    /// The same of 99%.
+    P99Ms,
     /// Calls of a deployment that do.
     CallsPerSecond,
     /// Devices' worth of booked shares on a node: the sum over its devices.
@@ -41,13 +47,16 @@ pub enum Metric {
 
 impl Metric {
     /// All, with their names.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Ongoing, "ongoing"),
         (Self::Queued, "queued"),
         (Self::Target, "target"),
         (Self::Desired, "desired"),
         (Self::Ready, "ready"),
         (Self::RequestsPerSecond, "requests_per_second"),
+        (Self::FailedPerSecond, "failed_per_second"),
+        (Self::P50Ms, "p50_ms"),
+        (Self::P99Ms, "p99_ms"),
         (Self::CallsPerSecond, "calls_per_second"),
         (Self::GpuBooked, "gpu_booked"),
     ];
@@ -56,7 +65,7 @@ impl Metric {
     #[must_use]
     pub fn scope(self) -> Scope {
         match self {
-            Self::RequestsPerSecond => Scope::Pipeline,
+            Self::RequestsPerSecond | Self::FailedPerSecond | Self::P50Ms | Self::P99Ms => Scope::Pipeline,
             Self::GpuBooked => Scope::Node,
             _ => Scope::Deployment,
         }
@@ -216,7 +225,21 @@ pub fn samples(numbers: &Numbers) -> impl Iterator<Item = (Key, f32)> {
         let booked = booked as f32;
         (Key { metric: Metric::GpuBooked, subject: node.name.clone() }, booked)
     });
-    deployments.chain(nodes)
+    let pipelines = numbers.pipelines.iter().flat_map(|numbers| {
+        let subject = numbers.pipeline.to_string();
+        let lately = &numbers.lately;
+        let values = [
+            (Metric::FailedPerSecond, Some(lately.per_second() * lately.failed_ratio())),
+            (Metric::P50Ms, lately.quantile_ms(50)),
+            (Metric::P99Ms, lately.quantile_ms(99)),
+        ];
+        #[expect(clippy::cast_possible_truncation, reason = "drawn in pixels")]
+        let sample = |(metric, value): (Metric, Option<f64>)| {
+            Some((Key { metric, subject: subject.clone() }, value? as f32))
+        };
+        values.map(sample).into_iter().flatten().collect::<Vec<_>>()
+    });
+    deployments.chain(pipelines).chain(nodes)
 }
 
 /// What has ended in the cluster since the head began to count.

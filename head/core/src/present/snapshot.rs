@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_status::defrag::DefragPlan;
-use millstream_status::status::ClusterStatus;
+use millstream_status::status::{ClusterStatus, TrafficStatus};
 
 use super::numbers::{Numbers, numbers};
+use super::rollout::cluster_traffic;
 use super::{defrag, status};
 use crate::Timing;
 use crate::desired::Desired;
@@ -45,6 +46,12 @@ impl Snapshot {
     #[must_use]
     pub fn status(&self, leader: &str) -> ClusterStatus {
         status::status(leader, &self.desired, &self.state, &self.timing, self.taken_at)
+    }
+
+    /// The last minute's requests of all pipelines together.
+    #[must_use]
+    pub fn traffic(&self) -> TrafficStatus {
+        cluster_traffic(&self.state, self.taken_at)
     }
 
     /// The cluster in numbers. O(replicas).

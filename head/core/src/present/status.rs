@@ -5,8 +5,8 @@ use std::time::Duration;
 use millstream_pipelines::DeploymentSpec;
 use millstream_status::NodeId;
 use millstream_status::status::{
-    BoundsStatus, ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus, NodeStatus,
-    PipelineState, PipelineStatus, ReplicaStatus, VerdictStatus,
+    AutoscalingStatus, BoundsStatus, ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus,
+    NodeStatus, PipelineState, PipelineStatus, ReplicaCounts, ReplicaStatus, VerdictStatus,
 };
 
 use super::numbers::DeploymentNumbers;
@@ -59,7 +59,8 @@ fn node_status(id: &NodeId, node: &NodeEntry, timing: &Timing, now: Duration) ->
     let gpus = node.resources.gpus.iter().zip(&left.devices).map(|(gpu, left)| {
         let holders = node.replicas.iter().filter_map(|(id, replica)| {
             let share = replica.gpus.iter().find(|share| share.index == gpu.index)?;
-            Some(GpuHolder { replica: id.clone(), share: ratio(share.milli) })
+            let deployment = replica.deployment.to_string();
+            Some(GpuHolder { replica: id.clone(), deployment, share: ratio(share.milli), replicas: 1 })
         });
         GpuStatus {
             index: gpu.index,
@@ -193,11 +194,14 @@ impl Scope<'_> {
             name: full_name.deployment.to_string(),
             full_name: full_name.to_string(),
             target_replicas: numbers.target_replicas,
-            desired_replicas: numbers.desired_replicas,
-            target_ongoing_requests: numbers.target_ongoing_requests,
+            autoscaling: AutoscalingStatus {
+                desired_replicas: numbers.desired_replicas,
+                target_ongoing_requests: numbers.target_ongoing_requests,
+            },
             ready_replicas: numbers.ready_replicas,
             ongoing: numbers.ongoing,
             queued: numbers.queued,
+            replica_counts: ReplicaCounts::of(&replicas),
             replicas,
             pending: self.state.pending.get(full_name).cloned().unwrap_or_default(),
             bounds: BoundsStatus {

@@ -208,7 +208,7 @@ pub(super) fn rebound(state: &mut State, before: &Desired, after: &Desired) -> V
 }
 
 /// A deployment that may have no replicas keeps those that were loaded to check its revision, until they have been idle.
-pub(super) fn initial(deployment: FullName, spec: &DeploymentSpec, (from, to): (usize, usize)) -> Scale {
+pub(super) fn initial(deployment: FullName, spec: &DeploymentSpec, from: usize, to: usize) -> Scale {
     let inputs = Inputs { ready: count(to), unbounded: count(to), wanted: count(to), ..Inputs::default() };
     let (from, to, settings) = (count(from), count(to), spec.autoscaling.clone());
     Scale { deployment, from, to, rule: Rule::Initial, inputs, settings }

@@ -54,7 +54,7 @@ impl<'a> Context<'a> {
             let deployment = self.full_name(name);
             let (from, to) = (self.target(&deployment, spec), self.wanted_target(&deployment, spec));
             if from < to {
-                commands.push(Command::Scale(Box::new(scale::initial(deployment, spec, (from, to)))));
+                commands.push(Command::Scale(Box::new(scale::initial(deployment, spec, from, to))));
             }
         }
     }

@@ -7,15 +7,17 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use millstream_core::desired::Mode;
 use millstream_core::desired::scale::ScaleRequest as Bounds;
 use millstream_pipelines::{FullName, Name};
+use millstream_proto::token::Role;
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
-    CreateKeyRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse, DeployRequest,
-    DeployResponse, DeployedPipeline, ExplainRequest, ExplainResponse, GetRevisionRequest,
-    GetRevisionResponse, KeptRevision, KeyResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest,
-    ListPipelinesResponse, ListRevisionsRequest, ListRevisionsResponse, PipelineFile, PlanDefragRequest,
+    CreateKeyRequest, CreateTokenRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse,
+    DeleteTokenRequest, DeleteTokenResponse, DeployRequest, DeployResponse, DeployedPipeline, ExplainRequest,
+    ExplainResponse, GetRevisionRequest, GetRevisionResponse, KeptRevision, KeyResponse, ListKeysRequest,
+    ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse, ListRevisionsRequest,
+    ListRevisionsResponse, ListTokensRequest, ListTokensResponse, PipelineFile, PlanDefragRequest,
     PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest, RemoveNodeResponse, RolloutRequest,
     RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, SetRolloutRequest, ShutdownRequest,
-    ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, UndoRolloutRequest,
+    ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, TokenResponse, UndoRolloutRequest,
     deploy_request::Beside,
 };
 use serde::Serialize;
@@ -24,7 +26,7 @@ use tonic::{Request, Response, Status};
 use crate::catalog::Takeover;
 use crate::control::cluster::{self, StatusWatch};
 use crate::control::deploy::{self, Text};
-use crate::control::{Error, keys, rollout, scale};
+use crate::control::{Error, keys, rollout, scale, tokens};
 use crate::leadership::{Leadership, Term};
 use crate::snapshots::Shown;
 
@@ -166,6 +168,40 @@ impl ControlService for ControlServer {
     async fn list_keys(&self, _: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
         let json = to_json(&keys::list(&self.term()?.catalog.desired()))?;
         Ok(Response::new(ListKeysResponse { json }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<TokenResponse>, Status> {
+        let CreateTokenRequest { name, sha256, role, ttl_ms } = request.into_inner();
+        let role = match role.as_str() {
+            "viewer" => Role::Viewer,
+            other => {
+                return Err(
+                    Error::Invalid(format!("`{other}` is not the role of a token; give `viewer`")).into()
+                );
+            }
+        };
+        let ttl = ttl_ms.map(Duration::from_millis);
+        let token = tokens::create(&*self.term()?, &name, &sha256, role, ttl).await?;
+        Ok(Response::new(TokenResponse { json: to_json(&token)? }))
+    }
+
+    async fn delete_token(
+        &self,
+        request: Request<DeleteTokenRequest>,
+    ) -> Result<Response<DeleteTokenResponse>, Status> {
+        tokens::delete(&*self.term()?, &request.into_inner().name).await?;
+        Ok(Response::new(DeleteTokenResponse {}))
+    }
+
+    async fn list_tokens(
+        &self,
+        _: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensResponse>, Status> {
+        let json = to_json(&tokens::list(&self.term()?.catalog.desired()))?;
+        Ok(Response::new(ListTokensResponse { json }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

@@ -1,23 +1,29 @@
-//! The dashboard's address: status, history and metrics for programs, a sign of life. Pages of other sites are kept out.
+//! The dashboard's address: the dashboard for people, the REST API that it uses, metrics, a sign of life. Pages of other
+//! sites are kept out.
 
+mod access;
+mod api;
+mod operation;
 pub(crate) mod own_site;
+mod pages;
 mod series;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Query, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get};
-use millstream_proto::endpoint::{Access, Endpoint};
+use axum::routing::get;
+use millstream_proto::endpoint::Endpoint;
 use serde::Serialize;
 
-use self::own_site::{json_page, own_host_only, own_origin_only, problem, problem_with, text};
-use super::auth::{AdminToken, TOKEN_HINT};
-use crate::control::Error;
+use self::api::documents::Problem;
+use self::operation::Operation;
+use self::own_site::{json_page, own_host_only, own_origin_only, problem};
+use super::auth::AdminToken;
 use crate::host::Host;
 use crate::leadership::Leadership;
 use crate::metrics::MetricsPage;
@@ -32,67 +38,51 @@ pub(crate) struct Site {
     pub(crate) admin_token: AdminToken,
     /// What `/metrics` answers.
     pub(crate) metrics_page: Option<MetricsPage>,
+    /// Whether other machines reach the address.
+    pub(crate) is_public: bool,
 }
 
-/// What there is, who may ask for it, and what answers it.
-fn routes() -> [(Endpoint, MethodRouter<Arc<Site>>); 4] {
-    let page = |path, access, help, handler| (Endpoint { methods: "GET, HEAD", path, access, help }, handler);
-    [
-        page(
-            "/api/status",
-            Access::AdminToken,
-            "Nodes, pipelines, deployments and replicas: the same JSON as `cluster status --json`.",
-            get(status),
-        ),
-        page("/api/series", Access::AdminToken, "The last hour of the cluster's numbers.", get(history)),
-        page(
+/// What programs ask for without a token.
+fn open() -> Vec<Operation> {
+    vec![
+        Operation::page(
+            "GET, HEAD",
             "/metrics",
-            Access::Everybody,
-            "The metrics of this process in Prometheus's text form.",
+            "The metrics of this process in Prometheus's text form. On an address that other machines reach, with a token.",
             get(metrics),
         ),
-        page("/healthz", Access::Everybody, "`ok` as long as the process answers.", get(async || "ok")),
+        Operation::page("GET, HEAD", "/healthz", "`ok` as long as the process answers.", get(async || "ok")),
     ]
 }
 
 /// What the dashboard's address answers.
 #[must_use]
 pub fn dashboard_endpoints() -> Vec<Endpoint> {
-    routes().into_iter().map(|(endpoint, _)| endpoint).collect()
+    let all = [open(), pages::operations(), api::reading(), api::changing()];
+    all.into_iter().flatten().map(|operation| operation.endpoint).collect()
 }
 
-/// The routes, for a listener bound to `bound`. Each is open to those alone whom its [`Access`] names.
+/// The REST API as an OpenAPI 3.1 document.
+#[must_use]
+pub fn openapi_document() -> serde_json::Value {
+    let mut operations = api::reading();
+    operations.extend(api::changing());
+    operation::openapi(&operations, |schemas| schemas.subschema_for::<Problem>())
+}
+
+/// The routes, for a listener bound to `bound`. Each is open to those alone whom its declaration names.
 pub(crate) fn router(site: Arc<Site>, bound: SocketAddr) -> Router {
-    let add = |router: Router<_>, (endpoint, handler): (Endpoint, _)| router.route(endpoint.path, handler);
+    let mut guarded = pages::operations();
+    guarded.extend(api::reading());
+    guarded.extend(api::changing());
     // Prometheus and probes call by whatever name they were given.
-    let (open, guarded): (Vec<_>, Vec<_>) =
-        routes().into_iter().partition(|(endpoint, _)| endpoint.access == Access::Everybody);
-    let guarded = guarded.into_iter().fold(Router::new(), add);
-    let guarded = guarded.route_layer(middleware::from_fn_with_state(Arc::clone(&site), admin_only));
-    let router = open
-        .into_iter()
-        .fold(own_host_only(guarded, bound), add)
+    let router = own_host_only(operation::router(guarded, &site), bound)
+        .merge(operation::router(open(), &site))
         .fallback(async || {
-            let detail = "there is nothing at this address; try `/api/status`, `/api/series` or `/metrics`";
-            problem(StatusCode::NOT_FOUND, detail)
+            problem(StatusCode::NOT_FOUND, "there is nothing at this address; try `/` or `/api/status`")
         })
         .with_state(site);
-    own_origin_only(router)
-}
-
-/// Refuses whoever has not the admin token.
-async fn admin_only(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
-    if site.admin_token.admits(text(request.headers(), header::AUTHORIZATION)) {
-        return next.run(request).await;
-    }
-    problem(StatusCode::UNAUTHORIZED, TOKEN_HINT)
-}
-
-/// An error as a problem document.
-fn failed(error: &Error) -> Response {
-    let status =
-        StatusCode::from_u16(error.class().http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    problem(status, &error.to_string())
+    own_origin_only(router).layer(middleware::from_fn(pages::harden))
 }
 
 /// A page of JSON.
@@ -100,31 +90,12 @@ fn page(document: &impl Serialize) -> Response {
     json_page(StatusCode::OK, "application/json", document)
 }
 
-async fn status(State(site): State<Arc<Site>>) -> Response {
-    let shown = async { Ok::<_, Error>(site.leadership.term()?.snapshot().await?) };
-    match shown.await {
-        Ok(shown) => page(&shown.status()),
-        Err(error) => failed(&error),
+async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    if site.is_public && site.role(&headers).is_none() {
+        let detail = "other machines reach this address, so the metrics need a token as `authorization: Bearer TOKEN`; \
+                      `cluster token create --role viewer` makes one";
+        return problem(StatusCode::UNAUTHORIZED, detail);
     }
-}
-
-async fn history(
-    State(site): State<Arc<Site>>,
-    parameters: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let Ok(Query(parameters)) = parameters else {
-        return problem(StatusCode::BAD_REQUEST, "the query is not `name=value&name=value` in UTF-8");
-    };
-    let history = &site.host.history;
-    match series::Query::parse(&parameters) {
-        Ok(query) => page(&series::answer(&history.rings.lock(), &query, history.started_unix_ms)),
-        Err(faults) => {
-            problem_with(StatusCode::BAD_REQUEST, "parameters are at fault; see `errors`", &faults)
-        }
-    }
-}
-
-async fn metrics(State(site): State<Arc<Site>>) -> Response {
     match &site.metrics_page {
         Some(page) => ([(header::CONTENT_TYPE, METRICS_TYPE)], page()).into_response(),
         None => problem(StatusCode::NOT_FOUND, "this process records no metrics"),

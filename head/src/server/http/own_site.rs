@@ -11,7 +11,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use millstream_connect::{is_own_host, is_own_origin};
 use serde::Serialize;
-use serde_json::{Value, json};
+
+use super::api::documents::{Problem, ProblemFault};
 
 /// The router without requests to another host than the listener that is bound to `bound`: a page of another site may have
 /// made its own name resolve to this machine.
@@ -55,30 +56,19 @@ pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str
     headers.get(name)?.to_str().ok()
 }
 
-/// An error as `application/problem+json`, in the form that the ingress's have.
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: String,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Value>,
-}
-
-/// An error.
+/// An error, in the form that the ingress's have.
 pub fn problem(status: StatusCode, detail: &str) -> Response {
-    problem_with(status, detail, &[])
+    problem_with(status, detail, Vec::new())
 }
 
-/// An error with all faults of the request: the parameter and what is wrong with it.
-pub(super) fn problem_with(status: StatusCode, detail: &str, faults: &[(String, String)]) -> Response {
+/// An error with all faults of the request.
+pub(super) fn problem_with(status: StatusCode, detail: &str, errors: Vec<ProblemFault>) -> Response {
     let problem = Problem {
         r#type: format!("urn:millstream:problem:{}", kind_of(status)),
-        title: status.canonical_reason().unwrap_or("error"),
+        title: status.canonical_reason().unwrap_or("error").to_owned(),
         status: status.as_u16(),
-        detail,
-        errors: faults.iter().map(|(path, message)| json!({ "path": path, "message": message })).collect(),
+        detail: detail.to_owned(),
+        errors,
     };
     json_page(status, "application/problem+json", &problem)
 }

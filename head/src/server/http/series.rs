@@ -5,7 +5,20 @@ use std::ops::Range;
 
 use millstream_core::present::series::{CAPACITY, History, Key, Metric, Scope};
 use millstream_pipelines::parse_duration;
+use schemars::JsonSchema;
 use serde::Serialize;
+
+use super::api::documents::ProblemFault;
+
+/// The parameters, for the OpenAPI document.
+pub(super) const PARAMETERS_HELP: &[(&str, &str)] = &[
+    ("pipeline", "Only this pipeline and its deployments."),
+    ("deployment", "Only this deployment: PIPELINE/DEPLOYMENT, or with `pipeline` its name alone."),
+    ("node", "Only this node."),
+    ("metric", "Only this metric."),
+    ("since", "How far back, from `1s` to `1h`; `10m` by default."),
+    ("step", "Time for each value; `1s` by default."),
+];
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +38,7 @@ pub(crate) struct Query {
 }
 
 /// A parameter and what is wrong with it.
-pub(crate) type Fault = (String, String);
+pub(crate) type Fault = ProblemFault;
 
 const DEFAULT_SINCE_S: u64 = 600;
 const PARAMETERS: [&str; 6] = ["pipeline", "deployment", "node", "metric", "since", "step"];
@@ -40,10 +53,9 @@ impl Query {
         let mut given: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, value) in parameters {
             if !PARAMETERS.contains(&name.as_str()) {
-                faults
-                    .push((name.clone(), format!("is not a parameter; there are {}", PARAMETERS.join(", "))));
+                faults.push(fault(name, format!("is not a parameter; there are {}", PARAMETERS.join(", "))));
             } else if given.insert(name, value).is_some() {
-                faults.push((name.clone(), "is given twice; give it once".to_owned()));
+                faults.push(fault(name, "is given twice; give it once".to_owned()));
             }
         }
         let text = |name: &str| given.get(name).map(|value| (*value).to_owned());
@@ -51,7 +63,7 @@ impl Query {
             let metric = Metric::named(name);
             if metric.is_none() {
                 let names = Metric::ALL.map(|(_, name)| name).join(", ");
-                faults.push(("metric".to_owned(), format!("`{name}` is not a metric; there are {names}")));
+                faults.push(fault("metric", format!("`{name}` is not a metric; there are {names}")));
             }
             metric
         });
@@ -59,14 +71,14 @@ impl Query {
             None => default,
             Some(text) => parse_seconds(text).unwrap_or_else(|| {
                 let help = "write whole seconds from 1s to 1h, such as `30s`, `10m` or `1h`";
-                faults.push((name.to_owned(), format!("`{text}` is not a duration; {help}")));
+                faults.push(fault(name, format!("`{text}` is not a duration; {help}")));
                 default
             }),
         };
         let since_s = seconds("since", DEFAULT_SINCE_S);
         let step_s = seconds("step", 1);
-        if step_s > since_s && faults.iter().all(|(name, _)| name != "step" && name != "since") {
-            faults.push(("step".to_owned(), "is longer than `since`; make it shorter".to_owned()));
+        if step_s > since_s && faults.iter().all(|fault| fault.path != "step" && fault.path != "since") {
+            faults.push(fault("step", "is longer than `since`; make it shorter".to_owned()));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -104,6 +116,10 @@ impl Query {
     }
 }
 
+fn fault(parameter: &str, message: String) -> Fault {
+    ProblemFault { path: parameter.to_owned(), message, ..ProblemFault::default() }
+}
+
 /// Whole seconds within the history.
 fn parse_seconds(text: &str) -> Option<u64> {
     let duration = parse_duration(text).ok().filter(|duration| duration.subsec_nanos() == 0)?;
@@ -111,7 +127,8 @@ fn parse_seconds(text: &str) -> Option<u64> {
 }
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Series")]
 pub(crate) struct Answer {
     /// When the first value's step begins, in milliseconds since the Unix epoch.
     start_unix_ms: u64,
@@ -122,8 +139,10 @@ pub(crate) struct Answer {
 }
 
 /// One series of the answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "OneSeries")]
 struct Series {
+    #[schemars(with = "String")]
     metric: Metric,
     #[serde(skip_serializing_if = "Option::is_none")]
     pipeline: Option<String>,
@@ -178,7 +197,7 @@ mod tests {
             ("node", "b"),
         ];
         let faults = parse(&bad).unwrap_err();
-        let names: Vec<_> = faults.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
         assert_eq!(names, ["color", "node", "metric", "since", "step"]);
     }
 
@@ -201,7 +220,7 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(parse_seconds(text), expected, "{text}");
         }
-        assert_eq!(parse(&[("since", "10s"), ("step", "1m")]).unwrap_err()[0].0, "step");
+        assert_eq!(parse(&[("since", "10s"), ("step", "1m")]).unwrap_err()[0].path, "step");
     }
 
     #[test]

@@ -292,6 +292,7 @@ mod tests {
                         failed_ratio: 0.091,
                         p50_ms: Some(4.2),
                         p95_ms: Some(81.0),
+                        p99_ms: None,
                     },
                     ..counts(10, 1)
                 },

@@ -100,7 +100,7 @@ fn describe_pipeline(pipeline: &PipelineStatus, status: &ClusterStatus, width: O
 fn describe_deployment(deployment: &DeploymentStatus, width: Option<usize>) -> String {
     let scaling = format!(
         "{} ongoing requests a replica are aimed at; the requests of this moment ask for {}",
-        deployment.target_ongoing_requests, deployment.desired_replicas
+        deployment.autoscaling.target_ongoing_requests, deployment.autoscaling.desired_replicas
     );
     let restarts = restarts(deployment);
     let text = facts(

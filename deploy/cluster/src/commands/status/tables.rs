@@ -92,7 +92,7 @@ fn pipelines(pipelines: &[PipelineStatus], width: Option<usize>) -> String {
     ]);
     let now_ms = millstream_clock::unix_ms();
     for pipeline in pipelines {
-        let TrafficStatus { requests_per_second, failed_ratio, p50_ms, p95_ms } = pipeline.traffic;
+        let TrafficStatus { requests_per_second, failed_ratio, p50_ms, p95_ms, .. } = pipeline.traffic;
         let is_called = requests_per_second > 0.0;
         let errors = format!("{:.1}%", failed_ratio * 100.0);
         let errors = if failed_ratio > 0.0 { Cell::colored(errors, style::bad) } else { errors.into() };
@@ -166,7 +166,7 @@ pub(super) fn deployments<'a>(
                 range(deployment).into(),
                 deployment.ongoing.to_string().into(),
                 deployment.queued.to_string().into(),
-                deployment.desired_replicas.to_string().into(),
+                deployment.autoscaling.desired_replicas.to_string().into(),
                 if restarts > 0 { Cell::colored(restarts.to_string(), style::warn) } else { "-".into() },
                 deployment.model.as_deref().unwrap_or("-").into(),
             ],
@@ -279,7 +279,7 @@ pub(super) fn replica_state(state: ReplicaState) -> Cell {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use millstream_proto::status::{BoundsStatus, GpuHolder};
+    use millstream_proto::status::{AutoscalingStatus, BoundsStatus, GpuHolder, ReplicaCounts};
 
     use super::*;
 
@@ -315,7 +315,12 @@ pub(super) mod tests {
                 memory_bytes: 1 << 36,
                 free_share: 0.75,
                 booked_share: 0.25,
-                holders: vec![GpuHolder { replica: "rag-embedder-1".into(), share: 0.25 }],
+                holders: vec![GpuHolder {
+                    replica: "rag-embedder-1".into(),
+                    share: 0.25,
+                    deployment: "rag/embedder".into(),
+                    replicas: 1,
+                }],
             }],
             last_seen_ms_ago: 1250,
         };
@@ -338,6 +343,7 @@ pub(super) mod tests {
                     failed_ratio: 0.02,
                     p50_ms: Some(2.1),
                     p95_ms: Some(38.4),
+                    p99_ms: None,
                 },
                 deployed_at_ms: millstream_clock::unix_ms() - 7_300_000,
                 rollout: None,
@@ -346,12 +352,12 @@ pub(super) mod tests {
                     name: "embedder".into(),
                     full_name: "rag/embedder".into(),
                     target_replicas: 2,
-                    desired_replicas: 3,
-                    target_ongoing_requests: 2.0,
+                    autoscaling: AutoscalingStatus { desired_replicas: 3, target_ongoing_requests: 2.0 },
                     ready_replicas: 0,
                     ongoing: 0,
                     queued: 0,
                     replicas: vec![replica],
+                    replica_counts: ReplicaCounts::default(),
                     pending: vec!["node `a`: 1 GPU wanted, 0.75 free".into()],
                     bounds: BoundsStatus { min_replicas: 1, max_replicas: 8, bounds_by_hand: true },
                     model: Some("mini-embedder@production".into()),

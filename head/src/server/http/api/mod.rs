@@ -1,0 +1,135 @@
+//! The REST API: everything that the `cluster` command can do. The dashboard uses nothing else.
+
+pub(super) mod change;
+pub(super) mod documents;
+mod input;
+pub(super) mod live;
+pub(super) mod read;
+mod refused;
+
+use axum::routing::{delete, get, patch, post, put};
+use millstream_proto::defrag::DefragPlan;
+use millstream_proto::deploy_plan::DeployPlan;
+use millstream_proto::key::{KeyRequest, KeyStatus};
+use millstream_proto::status::ClusterStatus;
+use millstream_proto::summary::ClusterSummary;
+use millstream_proto::token::TokenStatus;
+
+use self::documents::{
+    BoundsBody, BoundsView, DeployBody, DeployedView, Done, Events, Graph, KeyBody, Me, PartBody,
+    PipelineEntry, PipelineSource, ReplicaPage, RevisionEntry, RolledView, ShutdownBody, TokenBody, UndoBody,
+};
+use super::operation::Operation;
+use super::series;
+
+/// What whoever has a token can read.
+pub(super) fn reading() -> Vec<Operation> {
+    vec![
+        Operation::read::<Me>("/api/me", get(read::me)).help("getMe", "Who asks, and of which cluster."),
+        Operation::read::<ClusterStatus>("/api/status", get(read::status)).help(
+            "getStatus",
+            "Nodes, pipelines, deployments and replicas: the same JSON as `cluster status --json`.",
+        ),
+        Operation::read::<ClusterSummary>("/api/summary", get(read::summary))
+            .help("getSummary", "The same without the single replicas, and whether all is well."),
+        Operation::events::<ClusterSummary>("/api/live", get(live::live)).help(
+            "getLive",
+            "Server-sent events: `summary` at once and at each change, at most once a second; `decision` for each \
+             decision.",
+        ),
+        Operation::read::<ReplicaPage>("/api/replicas", get(read::replicas))
+            .help("getReplicas", "The replicas, a page at a time.")
+            .query(&[
+                ("deployment", "Only those of this deployment: PIPELINE/DEPLOYMENT."),
+                ("node", "Only those on this node."),
+                ("state", "Only those in this state."),
+                ("offset", "How many to leave out; 0 by default."),
+                ("limit", "How many to list; 100 by default, at most 1000."),
+            ]),
+        Operation::read::<Events>("/api/events", get(read::events))
+            .help("getEvents", "What was decided, and why: the same as `cluster explain --json`.")
+            .query(&[
+                ("target", "Only what is about PIPELINE or PIPELINE/DEPLOYMENT."),
+                ("since_ms", "Only what came since then, in milliseconds since the Unix epoch."),
+                ("limit", "How many of the newest; 500 by default, at most 5000."),
+            ]),
+        Operation::read::<series::Answer>("/api/series", get(read::series))
+            .help("getSeries", "The last hour of the cluster's numbers.")
+            .query(series::PARAMETERS_HELP),
+        Operation::read::<Vec<PipelineEntry>>("/api/pipelines", get(read::pipelines))
+            .help("getPipelines", "The pipelines that are deployed."),
+        Operation::read::<PipelineSource>("/api/pipelines/{name}", get(read::pipeline))
+            .help("getPipeline", "A pipeline's file as it was deployed.")
+            .query(&[("revision", "Of this revision; the one that is to serve by default.")]),
+        Operation::read::<Vec<RevisionEntry>>("/api/pipelines/{name}/revisions", get(read::revisions))
+            .help("getRevisions", "The revisions that are kept, the oldest first."),
+        Operation::read::<Graph>("/api/pipelines/{name}/graph", get(read::graph))
+            .help("getGraph", "A pipeline's stages, and which waits for which."),
+        Operation::read::<Vec<KeyStatus>>("/api/keys", get(read::keys)).help("getKeys", "The API keys."),
+        Operation::read::<Vec<TokenStatus>>("/api/tokens", get(read::tokens))
+            .help("getTokens", "The tokens for the dashboard."),
+        Operation::read::<DefragPlan>("/api/defrag", get(read::defrag))
+            .help("getDefrag", "Which moves of replicas would make whole GPUs free."),
+        Operation::read::<serde_json::Value>("/api/openapi.json", get(read::openapi))
+            .help("getOpenapi", "This API as an OpenAPI 3.1 document."),
+    ]
+}
+
+/// What whoever has the admin token can change.
+pub(super) fn changing() -> Vec<Operation> {
+    vec![
+        Operation::change::<Vec<DeployPlan>>("POST", "/api/plan", post(change::plan))
+            .help("planDeploy", "What a deploy would do, without doing it.")
+            .takes::<DeployBody>(),
+        Operation::change::<Vec<DeployedView>>("POST", "/api/deploy", post(change::deploy))
+            .help("deploy", "Checks and stores pipelines, all or none.")
+            .takes::<DeployBody>(),
+        Operation::change::<Done>("DELETE", "/api/pipelines/{name}", delete(change::delete_pipeline))
+            .help("deletePipeline", "Removes a pipeline; an undo within an hour brings it back."),
+        Operation::change::<RolledView>(
+            "POST",
+            "/api/pipelines/{name}/rollout/promote",
+            post(change::promote),
+        )
+        .help("promoteRollout", "Lets a canary or a shadow take over."),
+        Operation::change::<RolledView>("POST", "/api/pipelines/{name}/rollout/abort", post(change::abort))
+            .help("abortRollout", "Takes back the revision that takes over."),
+        Operation::change::<RolledView>("POST", "/api/pipelines/{name}/rollout/undo", post(change::undo))
+            .help("undoRollout", "Goes back to an earlier revision.")
+            .takes::<UndoBody>(),
+        Operation::change::<RolledView>("PUT", "/api/pipelines/{name}/rollout", put(change::set_part))
+            .help("setRollout", "Gives a canary another part of the requests.")
+            .takes::<PartBody>(),
+        Operation::change::<BoundsView>(
+            "PUT",
+            "/api/pipelines/{name}/deployments/{deployment}/bounds",
+            put(change::set_bounds),
+        )
+        .help("setBounds", "Sets how many replicas there may be, in place of the file.")
+        .takes::<BoundsBody>(),
+        Operation::change::<BoundsView>(
+            "DELETE",
+            "/api/pipelines/{name}/deployments/{deployment}/bounds",
+            delete(change::reset_bounds),
+        )
+        .help("resetBounds", "Back to what the file says."),
+        Operation::change::<KeyStatus>("POST", "/api/keys", post(change::create_key))
+            .help("createKey", "Makes an API key.")
+            .takes::<KeyBody>(),
+        Operation::change::<KeyStatus>("PATCH", "/api/keys/{name}", patch(change::set_key))
+            .help("setKey", "Changes an API key's limits in place.")
+            .takes::<KeyRequest>(),
+        Operation::change::<Done>("DELETE", "/api/keys/{name}", delete(change::delete_key))
+            .help("deleteKey", "Deletes an API key."),
+        Operation::change::<TokenStatus>("POST", "/api/tokens", post(change::create_token))
+            .help("createToken", "Makes a token for the dashboard.")
+            .takes::<TokenBody>(),
+        Operation::change::<Done>("DELETE", "/api/tokens/{name}", delete(change::delete_token))
+            .help("deleteToken", "Deletes a token for the dashboard."),
+        Operation::change::<Done>("DELETE", "/api/nodes/{name}", delete(change::remove_node))
+            .help("removeNode", "Gives up a node that is gone for good."),
+        Operation::change::<Done>("POST", "/api/shutdown", post(change::shut_down))
+            .help("shutdown", "Drains and ends every process of the cluster.")
+            .takes::<ShutdownBody>(),
+    ]
+}
