@@ -488,7 +488,7 @@ fn the_numbers_are_those_of_the_status() {
         (deployment.target_replicas, deployment.desired_replicas, deployment.ready_replicas),
         (3, 3, 0)
     );
-    assert_eq!((shown.target_replicas, shown.desired_replicas, shown.ready_replicas), (3, 3, 0));
+    assert_eq!((shown.target_replicas, shown.autoscaling.desired_replicas, shown.ready_replicas), (3, 3, 0));
     assert_eq!(deployment.replicas, BTreeMap::from([(ReplicaState::Starting, 2)]));
     assert_eq!(
         deployment.unplaced,
