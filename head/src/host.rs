@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, unix_ms};
 use crate::presence::Presence;
+use crate::traces::TraceRing;
 
 /// See the module.
 pub(crate) struct Host {
@@ -26,6 +27,8 @@ pub(crate) struct Host {
     /// Ends everything when the head closes.
     pub(crate) closing: CancellationToken,
     pub(crate) history: Recorded,
+    /// Locked for microseconds, never across an await.
+    pub(crate) traces: Mutex<TraceRing>,
     last_session: AtomicU64,
 }
 
@@ -48,6 +51,7 @@ impl Host {
             stop: watch::Sender::new(None),
             closing: CancellationToken::new(),
             history: Recorded { rings: Mutex::default(), started_unix_ms: unix_ms() },
+            traces: Mutex::default(),
             last_session: AtomicU64::new(0),
         }
     }

@@ -26,6 +26,7 @@ mod server;
 mod snapshots;
 pub mod store;
 mod telemetry;
+mod traces;
 mod wire;
 
 pub use head::{Config, Head, StartError};

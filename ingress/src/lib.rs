@@ -17,6 +17,7 @@ mod model;
 mod protocol;
 mod random;
 mod routes;
+mod trace;
 mod transport;
 
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub use crate::limits::{HttpLimits, RequestLimits};
 use crate::metrics::RequestMeter;
 use crate::protocol::PROTOCOLS;
 use crate::routes::{Hello, Routes};
+use crate::trace::Traces;
+pub use crate::trace::{Exporter, TraceConfig};
 pub use crate::transport::LocalWorker;
 use crate::transport::Transports;
 
@@ -83,6 +86,8 @@ pub struct Config {
     pub limits: HttpLimits,
     /// Whether requests without an API key are refused.
     pub require_api_key: bool,
+    /// Which requests are traced, and where traces go.
+    pub traces: TraceConfig,
 }
 
 /// Why an ingress did not start.
@@ -120,9 +125,10 @@ impl Ingress {
         let secret = Secret::new(Authority::Member, &config.join_token);
         let routes = Arc::new(Routes::new(Transports::new(config.local, secret.clone(), config.socket_dir)));
         let (leave_sender, leave) = watch::channel(None);
+        let (traces, kept) = Traces::new(config.traces, config.name.clone());
         let hello = Hello { id: config.id, name: config.name, address };
-        let route_watch =
-            tokio::spawn(routes::watch(config.heads, secret, hello, routes.clone(), leave_sender));
+        let (heads, followed) = (config.heads, routes.clone());
+        let route_watch = tokio::spawn(routes::watch(heads, secret, hello, followed, kept, leave_sender));
         let max_cache_bytes = config.limits.request.max_cache_bytes as u64;
         let cache_tender = tokio::spawn(routes::tend_caches(routes.clone(), max_cache_bytes));
         let unrouted = RequestMeter::of_none();
@@ -142,6 +148,7 @@ impl Ingress {
             guards,
             shadows,
             log: http::RequestLog::new(millstream_clock::now()),
+            traces,
             unrouted,
         };
         let server = http::start(listener, Arc::new(edge));

@@ -18,6 +18,7 @@ use crate::commands::scale::ScaleArgs;
 use crate::commands::simulate::SimulateArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::token::TokenArgs;
+use crate::commands::trace::TraceArgs;
 use crate::commands::validate::ValidateArgs;
 use crate::exit;
 use crate::global::Global;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Rollout(RolloutArgs),
     /// Show every scaling, placement and rollout decision, with the figures that led to it.
     Explain(ExplainArgs),
+    /// Show where the time of a request went: those that failed or were slow, and some others.
+    Trace(TraceArgs),
     /// Set how many replicas a deployment has, or between which numbers it scales, in place of its file.
     Scale(ScaleArgs),
     /// Make, list, change and delete API keys, with limits for the requests of each.

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod tokens;
+pub(crate) mod traces;
 
 use millstream_core::desired::change::Refusal;
 use millstream_core::reconcile::NotRemovable;

@@ -1,15 +1,17 @@
 //! One stage's call on its way: what it has tried, and what every try of it asks for.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use millstream_pipelines::StageCall;
-use millstream_proto::call::{CallContext, CallRequest, PendingCall, ResponseMode, Timing};
+use millstream_proto::ErrorClass;
+use millstream_proto::call::{CallContext, CallRequest, PendingCall, ResponseMode, Timing, TraceContext};
 
 use super::Context;
 use super::budget::Retrying;
 use super::retry::{DEFAULT_RETRIES, Forwarded};
 use crate::cache::fingerprint::{Fingerprint, Subject};
 use crate::dispatch::{Deployment, Key, Permit, RoutingRequest, StandIns};
+use crate::trace::{Span, Trace, Work};
 
 /// See the module.
 pub(super) struct CallAttempt<'a> {
@@ -23,9 +25,9 @@ pub(super) struct CallAttempt<'a> {
     pub(super) trying: Trying,
     pub(super) tried: Tried<'a>,
     pub(super) forwarded: Forwarded,
-    /// How long it waited for places, where that is asked for.
-    pub(super) queued: Duration,
-    /// What the replica that answered says about its time.
+    /// Where its time goes, when somebody wants to know.
+    pub(super) traced: Option<Traced<'a>>,
+    /// What the replica that was tried last says about its time.
     pub(super) reported: Option<Timing>,
     /// The replica whose answer it is.
     pub(super) answered_by: Option<Key>,
@@ -40,6 +42,44 @@ pub(super) struct Trying {
     pub(super) is_silent: bool,
     /// The call, if a replica has crashed while it worked on it.
     pub(super) suspect: Option<Fingerprint>,
+}
+
+/// A call's part of its request's trace.
+pub(super) struct Traced<'a> {
+    trace: &'a Trace,
+    /// The number of the stage's span.
+    stage: u32,
+    /// The number of the span of the try under way.
+    current: u32,
+}
+
+impl<'a> Traced<'a> {
+    /// A stage's call that begins.
+    pub(super) fn begin(trace: &'a Trace) -> Self {
+        let stage = trace.next_id();
+        Self { trace, stage, current: stage }
+    }
+
+    /// Something begins that is a part of the call.
+    pub(super) fn begins(&mut self) -> Instant {
+        self.current = self.trace.next_id();
+        millstream_clock::now()
+    }
+
+    /// It has ended.
+    pub(super) fn ended(&self, start: Instant, work: Work, error: Option<ErrorClass>) {
+        let end = millstream_clock::now();
+        self.trace.add(Span { id: self.current, parent: self.stage, start, end, work, error });
+    }
+
+    /// The whole call has ended.
+    pub(super) fn all_ended(&self, start: Instant, end: Instant, work: Work, error: Option<ErrorClass>) {
+        self.trace.add(Span { id: self.stage, parent: 0, start, end, work, error });
+    }
+
+    fn context(&self) -> TraceContext {
+        self.trace.context_of(self.current)
+    }
 }
 
 /// Where a call has been tried in vain.
@@ -119,11 +159,12 @@ impl CallAttempt<'_> {
                 deadline: Some(self.deadline()),
                 attempt: self.tried.retries,
                 alone: self.trying.suspect.is_some(),
+                trace: self.traced.as_ref().map(Traced::context),
                 ..self.cx.call.clone()
             },
             inputs: self.call.inputs.clone(),
             answer: if self.streams() { ResponseMode::Stream } else { ResponseMode::Whole },
-            timed: self.cx.timings.is_some(),
+            timed: self.traced.is_some(),
         };
         let target = permit.target();
         target.client.call(&target.id, request)

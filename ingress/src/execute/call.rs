@@ -4,15 +4,15 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use millstream_pipelines::{FullName, StageCall};
-use millstream_proto::call::{CallEvent, Timing};
+use millstream_proto::call::CallEvent;
 use millstream_proto::{CallError, ErrorClass, Started, Value};
 use rand::Rng as _;
 use smallvec::smallvec;
 
-use super::attempt::{CallAttempt, Tried, Trying};
+use super::attempt::{CallAttempt, Traced, Tried, Trying};
 use super::hedge::{Tries, Try};
 use super::place::Place;
 use super::retry::{self, Attempt, Decision, Forwarded, Idempotent, WhenSpent};
@@ -25,6 +25,7 @@ use crate::metrics::RetryReason;
 use crate::model::{Outcome, StreamPart};
 use crate::random;
 use crate::routes::Pipeline;
+use crate::trace::Work;
 
 /// Carries out a call to its end.
 pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) -> CallEnd {
@@ -40,7 +41,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         trying: Trying::default(),
         tried: Tried::default(),
         forwarded: Forwarded::Nothing,
-        queued: Duration::ZERO,
+        traced: cx.trace.as_deref().map(Traced::begin),
         reported: None,
         answered_by: None,
     };
@@ -48,9 +49,13 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         None => performance.run().await,
         Some(place) => performance.run_through(place).await,
     };
-    let elapsed = millstream_clock::now().saturating_duration_since(began);
-    pipeline.stage_meters[call.stage_index].called(elapsed);
-    performance.tell_timing(elapsed);
+    let ended = millstream_clock::now();
+    pipeline.stage_meters[call.stage_index].called(ended.saturating_duration_since(began));
+    if let Some(traced) = &performance.traced {
+        let (stage, deployment) = (call.stage.clone(), deployment.name().clone());
+        let error = outcome.as_ref().err().map(|error| error.class);
+        traced.all_ended(began, ended, Work::Stage { stage, deployment }, error);
+    }
     let forwarded = performance.forwarded;
     drop(performance);
     CallEnd { id: call.id, stage: call.stage, outcome, forwarded }
@@ -66,13 +71,9 @@ impl CallAttempt<'_> {
                     Verdict::Suspect(suspect) => Some(suspect),
                     Verdict::Convicted => return Err(suspects::refusal()),
                 };
-            let asked = self.cx.timings.as_ref().map(|_| millstream_clock::now());
-            let permit = self.acquire(arrival).await?;
+            let permit = self.place(arrival).await?;
             arrival = Arrival::Again;
-            if let Some(asked) = asked {
-                self.queued += millstream_clock::now().saturating_duration_since(asked);
-            }
-            let (permit, outcome, result) = self.attempt(permit).await;
+            let (permit, outcome, result) = self.traced_attempt(permit).await;
             let key = permit.target().key;
             if result.is_err() {
                 let failed_at = (self.call.stage.clone(), permit.target().id.clone());
@@ -114,12 +115,27 @@ impl CallAttempt<'_> {
         }
     }
 
-    /// Says where the time of a call that took so long went; all of what a replica says nothing about counts as running.
-    fn tell_timing(&self, elapsed: Duration) {
-        let Some(timings) = &self.cx.timings else { return };
-        let rest = elapsed.saturating_sub(self.queued);
-        let reported = self.reported.unwrap_or(Timing { waited: Duration::ZERO, ran: rest });
-        timings.add(&self.call.stage, self.queued, reported);
+    /// A place in a replica, with the wait for it in the trace.
+    async fn place(&mut self, arrival: Arrival) -> Result<Permit, CallError> {
+        let began = self.traced.as_mut().map(Traced::begins);
+        let place = self.acquire(arrival).await;
+        if let Some((traced, began)) = self.traced.as_ref().zip(began) {
+            traced.ended(began, Work::Queue, place.as_ref().err().map(|error| error.class));
+        }
+        place
+    }
+
+    /// A try, which the trace has afterwards.
+    async fn traced_attempt(&mut self, permit: Permit) -> (Permit, Outcome, Result<Value, CallError>) {
+        let began = self.traced.as_mut().map(Traced::begins);
+        let (permit, outcome, result) = self.attempt(permit).await;
+        let reported = self.reported.take();
+        if let Some((traced, began)) = self.traced.as_ref().zip(began) {
+            let (replica, attempt) = (permit.target().id.clone(), self.tried.retries);
+            let error = result.as_ref().err().map(|error| error.class);
+            traced.ended(began, Work::Try { replica, attempt, reported }, error);
+        }
+        (permit, outcome, result)
     }
 
     /// The same, unless there is an answer already or soon. Waiting for that of an equal call is part of the timeout.

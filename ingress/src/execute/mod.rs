@@ -12,7 +12,6 @@ mod parts;
 mod place;
 pub(crate) mod retry;
 mod suspects;
-mod timing;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -31,11 +30,11 @@ use parking_lot::Mutex;
 use self::budget::RetryBudget;
 pub(crate) use self::parts::{PartReceiver, PartSender, channel as parts};
 use self::suspects::Suspects;
-pub(crate) use self::timing::Timings;
 use crate::deadline::within;
 use crate::dispatch::{QueueClass, Standing};
 use crate::model::{Failure, Origin, Tenant};
 use crate::routes::Pipeline;
+use crate::trace::Trace;
 
 /// What the execution of one request needs beside the plan.
 pub(crate) struct Context {
@@ -55,8 +54,8 @@ pub(crate) struct Context {
     pub caching: Caching,
     /// Where parts of the answer go, when the client asked for them.
     pub parts: Option<PartSender>,
-    /// Where the time goes, when the client wants to know.
-    pub timings: Option<Timings>,
+    /// Where the time goes, when somebody wants to know.
+    pub trace: Option<Arc<Trace>>,
     /// How far it has come.
     pub progress: Progress,
 }

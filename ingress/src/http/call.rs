@@ -21,7 +21,7 @@ use super::shadow::{Copy, Original};
 use super::state::Edge;
 use super::{headers, stream};
 use crate::dispatch::QueueClass;
-use crate::execute::{Caching, Context, PartSender, Progress, Timings, execute, parts};
+use crate::execute::{Caching, Context, PartSender, Progress, execute, parts};
 use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
 use crate::model::{Failure, Tenant};
@@ -64,13 +64,13 @@ pub(crate) async fn call(
         }
         Form::Whole => {
             // Made where it stays: it is most of this future, which is copied several times before it runs.
-            let (value, timings) = Box::pin(execution.run(pipeline)).await;
+            let value = Box::pin(execution.run(pipeline)).await;
             let response = exchange.answer(&value?);
             end.takes_for_answer(response.body().bytes.len());
             let mut response = EdgeBody::whole(response);
-            if let Some(timings) = timings {
+            if let Some(trace) = end.trace().filter(|_| headers::wants_timing(&head.headers)) {
                 let total = millstream_clock::now().saturating_duration_since(end.started());
-                response.headers_mut().insert(headers::SERVER_TIMING, timings.header(total));
+                response.headers_mut().insert(headers::SERVER_TIMING, trace.server_timing(total));
             }
             response
         }
@@ -117,6 +117,9 @@ async fn read(
     take(asked.num_values * VALUE_BYTES)?;
     let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), limits);
     let call = call_context(choice.pipeline(), end.request_id(), key.as_deref(), head);
+    if let Some(trace) = end.trace() {
+        trace.runs_on(choice.pipeline().revision);
+    }
     let context = Context {
         call: CallContext { priority: claim.priority, ..call },
         deadline: end.started() + time,
@@ -126,7 +129,7 @@ async fn read(
         tenant: Tenant(claim.tenant),
         caching: Caching::Allowed,
         parts: None,
-        timings: headers::wants_timing(&head.headers).then(Timings::default),
+        trace: end.trace().cloned(),
         progress: Progress::default(),
     };
     Ok(Read { exchange, asked, choice, context, by })
@@ -274,7 +277,7 @@ struct Execution {
 
 impl Execution {
     /// Executes the request, counts how it ended, and lets a copy compare.
-    async fn run(self, pipeline: &Pipeline) -> (Result<Value, Failure>, Option<Timings>) {
+    async fn run(self, pipeline: &Pipeline) -> Result<Value, Failure> {
         let result = execute(pipeline, &self.fields, &self.context).await;
         match &result {
             Ok(answer) => {
@@ -286,13 +289,13 @@ impl Execution {
             }
             Err(failure) => pipeline.counts.failed(failure.class, self.by),
         }
-        (result, self.context.timings)
+        result
     }
 
     /// The same, with parts of the answer on the way.
     async fn run_in(mut self, pipeline: Arc<Pipeline>, parts: PartSender) -> Result<Value, Failure> {
         self.context.parts = Some(parts);
-        self.run(&pipeline).await.0
+        self.run(&pipeline).await
     }
 }
 

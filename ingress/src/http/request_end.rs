@@ -7,12 +7,14 @@ use std::time::Instant;
 use http::request::Parts;
 use millstream_proto::RequestId;
 
+use super::headers;
 use super::request_log::{Ended, RequestLine};
 use super::state::Edge;
 use crate::keys::Slot;
 use crate::metrics::CLIENT_LEFT;
 use crate::protocol::Problem;
 use crate::routes::Pipeline;
+use crate::trace::{Finished, Trace};
 
 /// Counts a request's end and tells the log; a client that left before it did is 499. It goes with the answer: a stream
 /// ends with its last event. What the request holds of its key's concurrency is given back with it.
@@ -27,6 +29,8 @@ pub(crate) struct RequestEnd {
     slot: OnceLock<Slot>,
     /// Bytes that it has taken of the ingress's budget.
     num_bytes: AtomicUsize,
+    /// Where its time goes, when somebody wants to know.
+    trace: Option<Arc<Trace>>,
     edge: Arc<Edge>,
 }
 
@@ -45,12 +49,18 @@ impl RequestEnd {
         let (served, slot) = (OnceLock::new(), OnceLock::new());
         let num_bytes = AtomicUsize::new(0);
         let (line, status) = (RequestLine::from(head), CLIENT_LEFT);
-        Self { request_id, line, started, status, problem: None, served, slot, num_bytes, edge }
+        let trace = edge.traces.begin(headers::trace(&head.headers), headers::wants_timing(&head.headers));
+        Self { request_id, line, started, status, problem: None, served, slot, num_bytes, trace, edge }
     }
 
     /// The request's id.
     pub(crate) fn request_id(&self) -> &RequestId {
         &self.request_id
+    }
+
+    /// Where its time goes, when somebody wants to know.
+    pub(crate) fn trace(&self) -> Option<&Arc<Trace>> {
+        self.trace.as_ref()
     }
 
     /// When it came.
@@ -125,5 +135,10 @@ impl Drop for RequestEnd {
         let Self { request_id, line, status, problem, .. } = &*self;
         let ended = Ended { request_id, line, status: *status, elapsed, pipeline, problem: problem.as_ref() };
         self.edge.log.tell(&ended, now);
+        if let Some(trace) = &self.trace {
+            let (started, method) = (self.started, line.method());
+            let ended = Finished { request_id, started, elapsed, status: *status, method, pipeline };
+            self.edge.traces.end(trace, &ended);
+        }
     }
 }

@@ -49,6 +49,13 @@ pub(crate) struct Ended<'a> {
     pub problem: Option<&'a Problem>,
 }
 
+impl RequestLine {
+    /// The HTTP method.
+    pub(super) fn method(&self) -> &str {
+        self.method.as_str()
+    }
+}
+
 impl From<&Parts> for RequestLine {
     fn from(head: &Parts) -> Self {
         Self { method: head.method.clone(), uri: head.uri.clone() }

@@ -72,7 +72,7 @@ impl Shadows {
             tenant: Tenant::ANONYMOUS,
             caching: Caching::Bypassed,
             parts: None,
-            timings: None,
+            trace: None,
             progress: Progress::default(),
         };
         let (answer, original) = oneshot::channel();

@@ -11,6 +11,7 @@ use crate::limits::HttpLimits;
 use crate::metrics::RequestMeter;
 use crate::protocol::{PipelineProtocol, Protocol};
 use crate::routes::Routes;
+use crate::trace::Traces;
 
 /// See the module.
 pub(crate) struct Edge {
@@ -34,6 +35,8 @@ pub(crate) struct Edge {
     pub shadows: Shadows,
     /// Told how requests end.
     pub log: RequestLog,
+    /// Where the time of requests goes.
+    pub traces: Traces,
     /// Counts requests that no pipeline takes.
     pub unrouted: RequestMeter,
 }

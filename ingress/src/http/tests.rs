@@ -27,6 +27,7 @@ use crate::metrics::RequestMeter;
 use crate::model::StreamPart;
 use crate::protocol::{Asked, Exchange, Form, Last, PipelineProtocol, Problem, Protocol, Target};
 use crate::routes::{Revisions, Routes};
+use crate::trace::{TraceConfig, Traces};
 use crate::transport::{LocalWorker, Transports};
 
 /// Lines: the first is the name of what is called, `@` and a version after it; the others are fields, as `name=text`. The name
@@ -254,6 +255,7 @@ fn serve_routes(routes: Routes, require_key: bool) -> (SocketAddr, Server) {
         guards: Arc::default(),
         shadows: Shadows::default(),
         log: RequestLog::new(millstream_clock::now()),
+        traces: Traces::new(TraceConfig::default(), "test".to_owned()).0,
         unrouted: RequestMeter::of_none(),
     };
     let listener = millstream_listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -10,6 +10,7 @@ use crate::cache::StageCache;
 use crate::dispatch::Deployment;
 use crate::metrics::{RequestMeter, StageMeter};
 use crate::model::TrafficShare;
+use crate::trace::SlowThreshold;
 
 /// One revision of a pipeline, ready to take requests.
 pub(crate) struct Pipeline {
@@ -29,6 +30,8 @@ pub(crate) struct Pipeline {
     pub meter: RequestMeter,
     /// Count the calls and failures of its stages; in the order of [`Plan::stages`].
     pub stage_meters: Box<[StageMeter]>,
+    /// What nearly all of its requests take less than.
+    pub slow_threshold: SlowThreshold,
 }
 
 impl Pipeline {
@@ -45,7 +48,8 @@ impl Pipeline {
         let stage_meters = plan.stages().map(|(stage, on_error)| StageMeter::of(name, stage, on_error));
         let stage_meters = stage_meters.collect();
         let revision_header = HeaderValue::from(revision);
-        Self { plan, revision, revision_header, targets, caches, counts, meter, stage_meters }
+        let slow_threshold = SlowThreshold::default();
+        Self { plan, revision, revision_header, targets, caches, counts, meter, stage_meters, slow_threshold }
     }
 
     /// One of its deployments, called by itself. How its requests end counts as the pipeline's.

@@ -27,6 +27,7 @@ use super::load::{DeploymentLoads, report};
 use super::revisions::Revisions;
 use super::table::Routes;
 use crate::random;
+use crate::trace::KeptTraces;
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,6 +57,7 @@ pub(crate) async fn watch(
     secret: Secret,
     hello: Hello,
     routes: Arc<Routes>,
+    mut kept: KeptTraces,
     leave: cell::Sender<Option<Duration>>,
 ) {
     let mut retries = Retries::new(Backoff::REDIAL, GOOD_SESSION);
@@ -70,6 +72,7 @@ pub(crate) async fn watch(
             epoch: &mut epoch,
             cluster_id: &mut cluster_id,
             is_away: &mut is_away,
+            kept: &mut kept,
         };
         let head = heads.current().to_owned();
         let error = session.run(&head, &secret, &mut revisions).await.err();
@@ -106,6 +109,8 @@ struct Session<'a> {
     cluster_id: &'a mut Option<String>,
     /// Whether it was told that the head is away.
     is_away: &'a mut bool,
+    /// Traces that people are to see.
+    kept: &'a mut KeptTraces,
 }
 
 impl Session<'_> {
@@ -159,6 +164,10 @@ impl Session<'_> {
                 },
                 _ = tick.tick() => self.report(&mut reported, &outbound).await?,
                 () = self.routes.queue_formed().notified() => self.report(&mut reported, &outbound).await?,
+                Some(trace) = self.kept.recv() => {
+                    let json = serde_json::to_string(&*trace)?;
+                    outbound.send(ingress_message::Body::Trace(v1::KeptTrace { json })).await?;
+                }
             }
         }
     }

@@ -276,6 +276,7 @@ pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits:
         local,
         limits,
         require_api_key: false,
+        traces: millstream_ingress::TraceConfig::default(),
         socket_dir: None,
     };
     let ingress = Ingress::start(config).await.unwrap();

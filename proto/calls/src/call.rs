@@ -64,6 +64,8 @@ pub struct Timing {
     pub waited: Duration,
     /// From there to the answer.
     pub ran: Duration,
+    /// Inputs of all calls that ran together with its first; 0 where that is not known.
+    pub batch_size: u32,
 }
 
 /// Where calls to the replicas of one node go: in this process, or over the network.
@@ -153,10 +155,10 @@ impl CallRequest {
         self
     }
 
-    /// Whether more than the answer is asked for.
+    /// Whether parts of the answer are asked for.
     #[must_use]
     pub fn parts(&self) -> Parts {
-        if self.answer == ResponseMode::Stream || self.timed { Parts::Wanted } else { Parts::Unwanted }
+        if self.answer == ResponseMode::Stream { Parts::Wanted } else { Parts::Unwanted }
     }
 }
 
@@ -187,6 +189,10 @@ impl PendingCall {
                 }
                 Poll::Ready(None) | Poll::Pending => self.parts = None,
             }
+        }
+        ready!(self.cell.poll_ended(cx));
+        if let Some(timing) = self.cell.take_timing() {
+            return Poll::Ready(CallEvent::Timing(timing));
         }
         let outcome = ready!(self.cell.poll_take(cx));
         Poll::Ready(match outcome {
@@ -270,19 +276,15 @@ impl Reply {
 
     /// The same for a part that counts so many bytes of what the caller may leave unread.
     pub fn delta_of(&self, part: Value, num_bytes: usize) {
-        self.send(CallEvent::Delta(part), num_bytes);
-    }
-
-    /// Says where the time went.
-    pub fn timing(&self, timing: Timing) {
-        self.send(CallEvent::Timing(timing), 0);
-    }
-
-    fn send(&self, part: CallEvent, num_bytes: usize) {
         if let Some(Sent { sender, unread }) = &self.parts {
             unread.fetch_add(num_bytes, Ordering::AcqRel);
-            let _ = sender.send((part, num_bytes));
+            let _ = sender.send((CallEvent::Delta(part), num_bytes));
         }
+    }
+
+    /// Says where the time went; the caller hears it just before the answer.
+    pub fn timing(&self, timing: Timing) {
+        self.cell.note_timing(timing);
     }
 
     /// Whether the caller leaves so much unread that no more parts are to be made for now: back-pressure from a client that
@@ -470,14 +472,15 @@ mod tests {
     #[tokio::test]
     async fn parts_come_before_the_answer_and_only_where_they_are_wanted() {
         let part = || Value::from("part");
-        for (parts, expected) in [(Parts::Wanted, 2), (Parts::Unwanted, 0)] {
+        for (parts, expected) in [(Parts::Wanted, 1), (Parts::Unwanted, 0)] {
             let (reply, mut pending) = channel(parts);
             reply.delta(part());
             reply.timing(Timing::default());
             reply.finish(Ok(Value::None));
             for _ in 0..expected {
-                assert!(matches!(pending.next().await, CallEvent::Delta(_) | CallEvent::Timing(_)));
+                assert!(matches!(pending.next().await, CallEvent::Delta(_)));
             }
+            assert_eq!(pending.next().await, CallEvent::Timing(Timing::default()));
             assert_eq!(pending.next().await, CallEvent::Done(Value::None));
         }
     }

@@ -6,12 +6,21 @@ use std::task::{Context, Poll, Waker, ready};
 use millstream_values::{CallError, Value};
 use parking_lot::Mutex;
 
+use crate::call::Timing;
+
 /// How a call ended.
 pub(crate) type Outcome = Result<Value, CallError>;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct OutcomeCell(Mutex<State>);
+pub(crate) struct OutcomeCell(Mutex<Inside>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    state: State,
+    /// What the replica says of its time.
+    timing: Option<Timing>,
+}
 
 #[derive(Debug)]
 enum State {
@@ -31,11 +40,11 @@ impl Default for State {
 impl OutcomeCell {
     /// Sets the outcome, unless there is one or the caller has left.
     pub(crate) fn set(&self, outcome: Outcome) {
-        let mut state = self.0.lock();
-        let State::Open(waker) = &mut *state else { return };
+        let mut inside = self.0.lock();
+        let State::Open(waker) = &mut inside.state else { return };
         let waker = waker.take();
-        *state = State::Set(outcome);
-        drop(state);
+        inside.state = State::Set(outcome);
+        drop(inside);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -44,7 +53,7 @@ impl OutcomeCell {
     /// Takes the outcome once it is there.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         ready!(self.poll_ended(cx));
-        match std::mem::replace(&mut *self.0.lock(), State::Over) {
+        match std::mem::replace(&mut self.0.lock().state, State::Over) {
             State::Set(outcome) => Poll::Ready(Some(outcome)),
             State::Open(_) | State::Over => Poll::Ready(None),
         }
@@ -52,7 +61,7 @@ impl OutcomeCell {
 
     /// Waits for the outcome and leaves it there.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut *self.0.lock() {
+        match &mut self.0.lock().state {
             State::Open(waker) => {
                 match waker {
                     Some(there) => there.clone_from(cx.waker()),
@@ -66,23 +75,33 @@ impl OutcomeCell {
 
     /// Whether it has been set and not been taken.
     pub(crate) fn is_set(&self) -> bool {
-        matches!(*self.0.lock(), State::Set(_))
+        matches!(self.0.lock().state, State::Set(_))
     }
 
     /// Whether there is no outcome, and somebody to wait for it.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(*self.0.lock(), State::Open(_))
+        matches!(self.0.lock().state, State::Open(_))
     }
 
     /// The caller leaves.
     pub(crate) fn leave(&self) {
-        let left = std::mem::replace(&mut *self.0.lock(), State::Over);
+        let left = std::mem::replace(&mut self.0.lock().state, State::Over);
         drop(left);
     }
 
     /// Whether the caller has left.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(*self.0.lock(), State::Over)
+        matches!(self.0.lock().state, State::Over)
+    }
+
+    /// Keeps what the replica says of its time until it is asked for.
+    pub(crate) fn note_timing(&self, timing: Timing) {
+        self.0.lock().timing = Some(timing);
+    }
+
+    /// What the replica has said of its time, once.
+    pub(crate) fn take_timing(&self) -> Option<Timing> {
+        self.0.lock().timing.take()
     }
 }
 

@@ -27,6 +27,12 @@ pub fn system_time() -> SystemTime {
 /// Milliseconds since the Unix epoch; 0 before it.
 #[must_use]
 pub fn unix_ms() -> u64 {
+    unix_us() / 1000
+}
+
+/// Microseconds since the Unix epoch; 0 before it.
+#[must_use]
+pub fn unix_us() -> u64 {
     let elapsed = system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }

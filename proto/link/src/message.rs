@@ -48,6 +48,7 @@ mod failure {
 mod timing {
     pub(super) const WAITED_US: u8 = 1;
     pub(super) const RAN_US: u8 = 2;
+    pub(super) const BATCH_SIZE: u8 = 3;
 }
 
 const PRIORITIES: [(Priority, u64); 3] = [(Priority::Normal, 0), (Priority::High, 1), (Priority::Low, 2)];
@@ -246,6 +247,7 @@ pub(crate) fn read_failure(mut from: Decoder<'_>) -> Result<CallError, BadValue>
 pub(crate) fn put_timing(out: &mut Encoder, timing: Timing) {
     put_number(out, timing::WAITED_US, micros(timing.waited));
     put_number(out, timing::RAN_US, micros(timing.ran));
+    put_number(out, timing::BATCH_SIZE, timing.batch_size.into());
     out.put_u8(field::END);
 }
 
@@ -256,6 +258,7 @@ pub(crate) fn read_timing(mut from: Decoder<'_>) -> Result<Timing, BadValue> {
         match field {
             timing::WAITED_US => timing.waited = Duration::from_micros(number(bytes)?),
             timing::RAN_US => timing.ran = Duration::from_micros(number(bytes)?),
+            timing::BATCH_SIZE => timing.batch_size = u32::try_from(number(bytes)?).unwrap_or(u32::MAX),
             _ => {}
         }
         Ok(())
@@ -348,7 +351,8 @@ mod tests {
         let long = CallError::started(ErrorClass::Internal, "é".repeat(10_000));
         let bytes = bytes_of(|out| put_failure(out, &long));
         assert_eq!(read_failure(Decoder::copying(&bytes)).unwrap().message.len(), MAX_ERROR_BYTES);
-        let timing = Timing { waited: Duration::from_micros(u64::MAX / 2), ran: Duration::ZERO };
+        let timing =
+            Timing { waited: Duration::from_micros(u64::MAX / 2), ran: Duration::ZERO, batch_size: 7 };
         let bytes = bytes_of(|out| put_timing(out, timing));
         assert_eq!(read_timing(Decoder::copying(&bytes)).unwrap(), timing);
     }

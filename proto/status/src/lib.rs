@@ -14,6 +14,7 @@ mod priority;
 pub mod status;
 pub mod summary;
 pub mod token;
+pub mod trace;
 
 pub use ids::{IngressId, NodeId, ReplicaId, RequestId};
 pub use priority::Priority;

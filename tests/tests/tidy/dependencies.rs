@@ -41,6 +41,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("core", &["status", "pipelines"]),
     ("simulate", &["status", "pipelines", "core"]),
     ("dashboard", &[]),
+    ("otlp", &["status"]),
     ("head", &["clock", "values", "listen", "connect", "proto", "pipelines", "core", "dashboard"]),
     ("ingress", &["clock", "values", "listen", "connect", "link", "proto", "pipelines"]),
     (
@@ -62,7 +63,18 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     (
         "millstream",
-        &["clock", "listen", "connect", "proto", "pipelines", "simulate", "head", "ingress", "worker"],
+        &[
+            "clock",
+            "listen",
+            "connect",
+            "proto",
+            "pipelines",
+            "simulate",
+            "head",
+            "ingress",
+            "otlp",
+            "worker",
+        ],
     ),
     ("simulation", &["connect", "proto", "pipelines", "core", "ingress", "worker"]),
     ("test-support", &[]),

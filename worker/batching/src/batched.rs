@@ -72,7 +72,9 @@ impl<E: BatchEngine> Batched<E> {
                     (part, shape)
                 });
                 let (parts, started, left) = (parts.collect(), None, 0);
-                let open = Open { call, reply, deadline, priority, arrived, is_timed: timed, started, left };
+                let is_timed = timed;
+                let open =
+                    Open { call, reply, deadline, priority, arrived, is_timed, started, batch_size: 0, left };
                 calls.lock().add(open, parts, clock());
             }
         }
@@ -155,7 +157,8 @@ impl<E: BatchEngine> Shared<E> {
         if let Some(started) = open.started.filter(|_| open.is_timed) {
             let waited = started.saturating_duration_since(open.arrived);
             let ran = (self.clock)().saturating_duration_since(started);
-            open.reply.timing(Timing { waited, ran });
+            let batch_size = u32::try_from(open.batch_size).unwrap_or(u32::MAX);
+            open.reply.timing(Timing { waited, ran, batch_size });
         }
         open.reply.finish(self.engine.finish(open.call));
     }

@@ -26,6 +26,8 @@ pub(crate) struct Open<C> {
     pub(crate) is_timed: bool,
     /// When a part of it was first run.
     pub(crate) started: Option<Instant>,
+    /// Inputs that ran together with its first ones.
+    pub(crate) batch_size: usize,
     /// Parts not yet filled in.
     pub(crate) left: usize,
 }
@@ -171,9 +173,12 @@ impl<C, P> WaitingCalls<C, P> {
             .collect();
         let mut calls: Vec<usize> = taken.iter().map(|queued| queued.waiting.call).collect();
         calls.dedup();
+        let batch_size = taken.iter().map(|queued| queued.waiting.inputs).sum();
         for id in calls {
             let Some(open) = self.calls.get_mut(id) else { continue };
-            open.started.get_or_insert(now);
+            if open.started.is_none() {
+                (open.started, open.batch_size) = (Some(now), batch_size);
+            }
             let priority = open.priority;
             if taken.iter().filter(|queued| queued.waiting.call == id).count() >= open.left {
                 continue;

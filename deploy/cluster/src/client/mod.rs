@@ -16,6 +16,7 @@ use millstream_proto::event::Event;
 use millstream_proto::key::KeyStatus;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::token::TokenStatus;
+use millstream_proto::trace::{RequestTrace, TracedRequest};
 use millstream_proto::v1;
 use tonic::{Code, Request, Response, Status};
 
@@ -184,6 +185,24 @@ impl Client {
     pub(crate) async fn keys(&mut self) -> Result<Vec<KeyStatus>, Failure> {
         let request = v1::ListKeysRequest {};
         let answer = self.call(SHORT, request, async |service, request| service.list_keys(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// The trace of a request.
+    pub(crate) async fn trace(&mut self, id: &str) -> Result<RequestTrace, Failure> {
+        let request = v1::GetTraceRequest { id: id.to_owned() };
+        let answer = self.call(SHORT, request, async |service, request| service.get_trace(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// The requests whose traces were kept lately.
+    pub(crate) async fn traces(
+        &mut self,
+        pipeline: String,
+        limit: u32,
+    ) -> Result<Vec<TracedRequest>, Failure> {
+        let request = v1::ListTracesRequest { pipeline, limit };
+        let answer = self.call(SHORT, request, async |service, request| service.list_traces(request).await);
         parse(&answer.await?.json)
     }
 

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::up::traces::TraceArgs;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use millstream_connect::Heads;
@@ -51,6 +52,8 @@ pub(crate) struct UpArgs {
     /// Without it those that the server failed are logged.
     #[arg(long)]
     pub(crate) access_log: bool,
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
 }
 
 /// An address to listen on: HOST:PORT, where HOST may be a name of this machine, or a port alone, which means this machine and no

@@ -14,6 +14,7 @@ mod port_holder;
 mod process_metrics;
 mod signals;
 mod telemetry;
+mod traces;
 
 use std::time::Duration;
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use millstream_connect::Heads;
 use millstream_head::{Head, MetricsPage};
-use millstream_ingress::{HttpLimits, Ingress, LocalWorker};
+use millstream_ingress::{HttpLimits, Ingress, LocalWorker, TraceConfig};
+use millstream_otlp::Sending;
 use millstream_proto::IngressId;
 use millstream_worker::{DeclaredGpu, Worker};
 
@@ -19,6 +20,9 @@ use crate::{bundled, random};
 
 /// What bodies under way may take on a machine with little memory.
 const MIN_BYTES_UNDER_WAY: usize = 64 << 20;
+
+/// How long the last traces may take to the collector.
+const LAST_TRACES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a process is to be.
 pub(crate) struct Process<'a> {
@@ -52,6 +56,8 @@ pub(crate) struct Parts {
     ingress: Option<Ingress>,
     admin: Admin,
     heads: Heads,
+    /// Takes traces to a collector.
+    sending: Option<Sending>,
     /// The join token, for other processes of this user.
     _left: Option<LeftToken>,
 }
@@ -72,8 +78,9 @@ impl Parts {
         } else {
             None
         };
+        let (traces, sending) = process.args.traces.start(&process.node_name)?;
         let ingress = if process.has(Role::Ingress) {
-            Some(start_ingress(process, &heads, worker.as_ref()).await?)
+            Some(start_ingress(process, &heads, worker.as_ref(), traces).await?)
         } else {
             None
         };
@@ -81,7 +88,7 @@ impl Parts {
             let port = head.control_address().port();
             LeftToken::leave(&process.global.environment, port, &process.join_token)
         });
-        Ok(Self { head, worker, ingress, admin, heads, _left: left })
+        Ok(Self { head, worker, ingress, admin, heads, sending, _left: left })
     }
 
     /// Where this process listens.
@@ -131,6 +138,9 @@ impl Parts {
         }
         if let Some(ingress) = self.ingress {
             ingress.drain(timeout).await;
+        }
+        if let Some(sending) = self.sending {
+            sending.finish(LAST_TRACES_TIMEOUT).await;
         }
         if let Some(worker) = self.worker {
             worker.drain(timeout).await;
@@ -187,6 +197,7 @@ async fn start_ingress(
     process: &Process<'_>,
     heads: &Heads,
     worker: Option<&Worker>,
+    traces: TraceConfig,
 ) -> Result<Ingress, Failure> {
     let config = millstream_ingress::Config {
         name: process.node_name.clone(),
@@ -196,6 +207,7 @@ async fn start_ingress(
         join_token: process.join_token.clone(),
         limits: http_limits(),
         require_api_key: process.args.require_api_key,
+        traces,
         socket_dir: join_token::own_folder(&process.global.environment).ok(),
         local: worker
             .map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),

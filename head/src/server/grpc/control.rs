@@ -12,9 +12,10 @@ use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     CreateKeyRequest, CreateTokenRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse,
     DeleteTokenRequest, DeleteTokenResponse, DeployRequest, DeployResponse, DeployedPipeline, ExplainRequest,
-    ExplainResponse, GetRevisionRequest, GetRevisionResponse, KeptRevision, KeyResponse, ListKeysRequest,
-    ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse, ListRevisionsRequest,
-    ListRevisionsResponse, ListTokensRequest, ListTokensResponse, PipelineFile, PlanDefragRequest,
+    ExplainResponse, GetRevisionRequest, GetRevisionResponse, GetTraceRequest, GetTraceResponse,
+    KeptRevision, KeyResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest,
+    ListPipelinesResponse, ListRevisionsRequest, ListRevisionsResponse, ListTokensRequest,
+    ListTokensResponse, ListTracesRequest, ListTracesResponse, PipelineFile, PlanDefragRequest,
     PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest, RemoveNodeResponse, RolloutRequest,
     RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, SetRolloutRequest, ShutdownRequest,
     ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, TokenResponse, UndoRolloutRequest,
@@ -26,9 +27,10 @@ use tonic::{Request, Response, Status};
 use crate::catalog::Takeover;
 use crate::control::cluster::{self, StatusWatch};
 use crate::control::deploy::{self, Text};
-use crate::control::{Error, keys, rollout, scale, tokens};
+use crate::control::{Error, keys, rollout, scale, tokens, traces};
 use crate::leadership::{Leadership, Term};
 use crate::snapshots::Shown;
+use crate::traces::TraceFilter;
 
 /// Serves `millstream.v1.ControlService`.
 pub(crate) struct ControlServer {
@@ -202,6 +204,26 @@ impl ControlService for ControlServer {
     ) -> Result<Response<ListTokensResponse>, Status> {
         let json = to_json(&tokens::list(&self.term()?.catalog.desired()))?;
         Ok(Response::new(ListTokensResponse { json }))
+    }
+
+    async fn get_trace(
+        &self,
+        request: Request<GetTraceRequest>,
+    ) -> Result<Response<GetTraceResponse>, Status> {
+        let trace = traces::find(&self.term()?.host, &request.into_inner().id)?;
+        Ok(Response::new(GetTraceResponse { json: to_json(&*trace)? }))
+    }
+
+    async fn list_traces(
+        &self,
+        request: Request<ListTracesRequest>,
+    ) -> Result<Response<ListTracesResponse>, Status> {
+        let ListTracesRequest { pipeline, limit } = request.into_inner();
+        let pipeline = Some(pipeline).filter(|pipeline| !pipeline.is_empty());
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let filter = TraceFilter { pipeline, kept: None };
+        let json = to_json(&traces::list(&self.term()?.host, &filter, limit))?;
+        Ok(Response::new(ListTracesResponse { json }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

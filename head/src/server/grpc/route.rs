@@ -147,6 +147,13 @@ async fn read(mut inbound: Streaming<IngressMessage>, term: Arc<Term>, id: Ingre
         let Ok(Some(message)) = message else { break };
         let event = match message.body {
             Some(Body::Ack(ack)) => Observation::Acked(id.clone(), session, wire::version(ack)),
+            Some(Body::Trace(trace)) => {
+                match serde_json::from_str(&trace.json) {
+                    Ok(trace) => term.host.traces.lock().push(trace),
+                    Err(error) => tracing::debug!(%error, ingress_id = %id, "a trace is not understood"),
+                }
+                continue;
+            }
             Some(Body::Load(load)) => {
                 for (deployment, requests) in wire::shed(&load) {
                     term.events.note_shed(deployment, requests);

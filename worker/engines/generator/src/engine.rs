@@ -163,7 +163,7 @@ impl Sequence {
         };
         if let Some((waited, started)) = self.timing {
             let ran = millstream_clock::now().saturating_duration_since(started);
-            self.reply.timing(Timing { waited, ran });
+            self.reply.timing(Timing { waited, ran, batch_size: 0 });
         }
         self.reply.finish(Ok(Value::map([
             ("text", Value::from(self.text)),

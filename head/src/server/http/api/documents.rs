@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millstream_proto::event::Event;
 use millstream_proto::status::{ReplicaStatus, VerdictStatus};
 use millstream_proto::token::Role;
+use millstream_proto::trace::TracedRequest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +104,13 @@ pub(crate) struct ReplicaView {
     /// The replica.
     #[serde(flatten)]
     pub(crate) replica: ReplicaStatus,
+}
+
+/// Requests whose traces were kept, the newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TracedRequests {
+    /// Without their spans.
+    pub(crate) requests: Vec<TracedRequest>,
 }
 
 /// A pipeline in a list.

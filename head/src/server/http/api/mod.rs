@@ -14,10 +14,12 @@ use millstream_proto::key::{KeyRequest, KeyStatus};
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::summary::ClusterSummary;
 use millstream_proto::token::TokenStatus;
+use millstream_proto::trace::RequestTrace;
 
 use self::documents::{
     BoundsBody, BoundsView, DeployBody, DeployedView, Done, Events, Graph, KeyBody, Me, PartBody,
-    PipelineEntry, PipelineSource, ReplicaPage, RevisionEntry, RolledView, ShutdownBody, TokenBody, UndoBody,
+    PipelineEntry, PipelineSource, ReplicaPage, RevisionEntry, RolledView, ShutdownBody, TokenBody,
+    TracedRequests, UndoBody,
 };
 use super::operation::Operation;
 use super::series;
@@ -65,6 +67,15 @@ pub(super) fn reading() -> Vec<Operation> {
             .help("getRevisions", "The revisions that are kept, the oldest first."),
         Operation::read::<Graph>("/api/pipelines/{name}/graph", get(read::graph))
             .help("getGraph", "A pipeline's stages, and which waits for which."),
+        Operation::read::<TracedRequests>("/api/requests", get(read::requests))
+            .help("getRequests", "Requests that failed or were slow, and some others, of which there is a trace.")
+            .query(&[
+                ("pipeline", "Only of this pipeline."),
+                ("status", "Only `failed`, `slow` or `sample`."),
+                ("limit", "How many of the newest; 100 by default, at most 1000."),
+            ]),
+        Operation::read::<RequestTrace>("/api/requests/{id}", get(read::request))
+            .help("getRequest", "Where the time of a request went, by the request's id or the trace's."),
         Operation::read::<Vec<KeyStatus>>("/api/keys", get(read::keys)).help("getKeys", "The API keys."),
         Operation::read::<Vec<TokenStatus>>("/api/tokens", get(read::tokens))
             .help("getTokens", "The tokens for the dashboard."),

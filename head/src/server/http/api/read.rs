@@ -8,17 +8,19 @@ use axum::response::{IntoResponse as _, Response};
 use millstream_core::desired::Outcome;
 use millstream_pipelines::{Name, OnError, Plan};
 use millstream_proto::status::{ReplicaState, VerdictStatus};
+use millstream_proto::trace::TraceKept;
 use serde::Deserialize;
 
 use super::documents::{
     EventView, Events, Graph, GraphStage, GraphStageKind, Me, PipelineEntry, PipelineSource, ReplicaPage,
-    ReplicaView, RevisionEntry,
+    ReplicaView, RevisionEntry, TracedRequests,
 };
 use super::input::Parameters;
 use super::refused::Refused;
 use crate::control::{self, Error, cluster, deploy};
 use crate::server::http::own_site::{json_page, problem_with};
 use crate::server::http::{Site, openapi_document, page, series as recorded};
+use crate::traces::TraceFilter;
 
 type Answer = Result<Response, Refused>;
 
@@ -222,6 +224,30 @@ fn graph_of(plan: &Plan, revision: u64) -> Graph {
         stages: stages.collect(),
         response_after: named(plan.response_stages()),
     }
+}
+
+/// Which requests.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestQuery {
+    pipeline: Option<String>,
+    status: Option<TraceKept>,
+    limit: Option<usize>,
+}
+
+/// Requests whose traces were kept.
+pub(crate) async fn requests(
+    State(site): State<Arc<Site>>,
+    Parameters(query): Parameters<RequestQuery>,
+) -> Answer {
+    let filter = TraceFilter { pipeline: query.pipeline, kept: query.status };
+    let requests = control::traces::list(&site.host, &filter, query.limit.unwrap_or(100));
+    Ok(page(&TracedRequests { requests }))
+}
+
+/// The trace of a request.
+pub(crate) async fn request(State(site): State<Arc<Site>>, Path(id): Path<String>) -> Answer {
+    Ok(page(&*control::traces::find(&site.host, &id)?))
 }
 
 /// The API keys.

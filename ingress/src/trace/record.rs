@@ -1,0 +1,233 @@
+//! The trace of one request while it runs.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use millstream_pipelines::FullName;
+use millstream_proto::call::{Timing, TraceContext};
+use millstream_proto::{ErrorClass, ReplicaId};
+use parking_lot::Mutex;
+
+/// Something that was done for a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Span {
+    /// Its number in the trace.
+    pub id: u32,
+    /// The number of the span that it is a part of; 0 is the request itself.
+    pub parent: u32,
+    pub start: Instant,
+    pub end: Instant,
+    pub work: Work,
+    /// Class of the error that it ended with.
+    pub error: Option<ErrorClass>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Work {
+    /// A stage's call, with everything that was needed for it.
+    Stage { stage: Arc<str>, deployment: FullName },
+    /// Waiting for a place in a replica.
+    Queue,
+    /// A call to a replica.
+    Try {
+        replica: ReplicaId,
+        /// How many tries there had been before.
+        attempt: u32,
+        /// What the replica says of its time.
+        reported: Option<Timing>,
+    },
+}
+
+/// See the module.
+pub(crate) struct Trace {
+    /// The trace; random, or the client's.
+    pub(super) trace_id: [u8; 16],
+    /// The request's own span; those of its parts are numbered from it.
+    pub(super) root: u64,
+    /// What the client has sent.
+    pub(super) parent: Option<TraceContext>,
+    /// Whether it is kept whatever becomes of the request.
+    pub(super) is_sampled: bool,
+    /// The revision that it runs on; 0 before one is chosen.
+    revision: AtomicU64,
+    last_id: AtomicU32,
+    spans: Mutex<Vec<Span>>,
+}
+
+/// Most spans of a trace: a `for_each` may have tens of thousands of calls.
+const MAX_SPANS: usize = 512;
+
+impl Trace {
+    /// The trace of a request that begins. `random` is for its ids.
+    pub(super) fn new(parent: Option<TraceContext>, random: [u64; 3], is_sampled: bool) -> Self {
+        let [high, low, root] = random;
+        let own = (u128::from(high) << 64 | u128::from(low)).max(1).to_be_bytes();
+        Self {
+            trace_id: parent.as_ref().map_or(own, |parent| parent.trace_id),
+            root,
+            parent,
+            is_sampled,
+            revision: AtomicU64::new(0),
+            last_id: AtomicU32::new(0),
+            spans: Mutex::new(Vec::with_capacity(3)),
+        }
+    }
+
+    /// The request runs on this revision.
+    pub(crate) fn runs_on(&self, revision: u64) {
+        self.revision.store(revision, Ordering::Relaxed);
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
+    /// A number for a span that begins.
+    pub(crate) fn next_id(&self) -> u32 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Notes what has ended.
+    pub(crate) fn add(&self, span: Span) {
+        let mut spans = self.spans.lock();
+        if spans.len() < MAX_SPANS {
+            spans.push(span);
+        }
+    }
+
+    pub(super) fn take_spans(&self) -> Vec<Span> {
+        std::mem::take(&mut self.spans.lock())
+    }
+
+    /// What a call that is a part of that span tells its replica.
+    pub(crate) fn context_of(&self, span: u32) -> TraceContext {
+        let (flags, state) = match &self.parent {
+            Some(parent) => (parent.flags | u8::from(self.is_sampled), parent.state.clone()),
+            None => (u8::from(self.is_sampled), None),
+        };
+        TraceContext { trace_id: self.trace_id, parent_id: self.span_id(span).to_be_bytes(), flags, state }
+    }
+
+    /// The id of the span of that number: unlike those of other requests, and never 0.
+    pub(super) fn span_id(&self, span: u32) -> u64 {
+        // Splitmix64: spreads numbers that follow each other over all 64 bits.
+        let mut id = self.root.wrapping_add(u64::from(span).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        id = (id ^ id >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        id = (id ^ id >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (id ^ id >> 31).max(1)
+    }
+
+    /// Where the time went so far, in milliseconds, by stage: `embed-queue;dur=0.1, embed-batch;dur=2.0, embed-run;dur=9.1, …,
+    /// total;dur=12.4`. Calls that run at the same time add up. Source: the W3C's Server Timing.
+    pub(crate) fn server_timing(&self, total: Duration) -> HeaderValue {
+        let spans = self.spans.lock();
+        let mut stages: Vec<(&Arc<str>, Spent)> = Vec::new();
+        for span in spans.iter() {
+            let Work::Stage { stage, .. } = &span.work else { continue };
+            let index = stages.iter().position(|(name, _)| *name == stage).unwrap_or_else(|| {
+                stages.push((stage, Spent::default()));
+                stages.len() - 1
+            });
+            let spent = &mut stages[index].1;
+            spans.iter().filter(|part| part.parent == span.id).for_each(|part| spent.add(part));
+        }
+        let mut text = String::new();
+        for (stage, Spent { queue, batch, run }) in stages {
+            for (part, time) in [("queue", queue), ("batch", batch), ("run", run)] {
+                let _ = write!(text, "{stage}-{part};dur={:.3}, ", time.as_secs_f64() * 1e3);
+            }
+        }
+        let _ = write!(text, "total;dur={:.3}", total.as_secs_f64() * 1e3);
+        // Names of stages are harmless in headers.
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("total"))
+    }
+}
+
+/// What the calls of a stage have spent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spent {
+    queue: Duration,
+    batch: Duration,
+    run: Duration,
+}
+
+impl Spent {
+    /// Adds a part of a stage's call; all of a try that its replica says nothing about counts as running.
+    fn add(&mut self, part: &Span) {
+        let took = part.end.saturating_duration_since(part.start);
+        match part.work {
+            Work::Queue => self.queue += took,
+            Work::Try { reported: Some(timing), .. } => {
+                self.batch += timing.waited;
+                self.run += timing.ran;
+            }
+            Work::Try { reported: None, .. } => self.run += took,
+            Work::Stage { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A trace of two calls of `rerank` and one of `embed`, each queued for a millisecond.
+    pub(super) fn example(began: Instant) -> Trace {
+        let trace = Trace::new(None, [1, 2, 3], false);
+        let ms = |ms| began + Duration::from_millis(ms);
+        for (name, reported) in [("rerank", Some((2, 3))), ("embed", None), ("rerank", Some((0, 3)))] {
+            let stage = trace.next_id();
+            let span = |id, parent, (from, to), work| {
+                trace.add(Span { id, parent, start: ms(from), end: ms(to), work, error: None });
+            };
+            span(trace.next_id(), stage, (0, 1), Work::Queue);
+            let reported = reported.map(|(waited, ran)| Timing {
+                waited: Duration::from_millis(waited),
+                ran: Duration::from_millis(ran),
+                batch_size: 4,
+            });
+            span(trace.next_id(), stage, (1, 7), Work::Try { replica: "r".into(), attempt: 0, reported });
+            let deployment = format!("p/{name}").parse().unwrap();
+            span(stage, 0, (0, 8), Work::Stage { stage: name.into(), deployment });
+        }
+        trace
+    }
+
+    #[test]
+    fn calls_of_a_stage_add_up_and_stages_keep_their_order() {
+        let trace = example(millstream_clock::now());
+        assert_eq!(
+            trace.server_timing(Duration::from_micros(12_345)),
+            "rerank-queue;dur=2.000, rerank-batch;dur=2.000, rerank-run;dur=6.000, embed-queue;dur=1.000, \
+             embed-batch;dur=0.000, embed-run;dur=6.000, total;dur=12.345"
+        );
+    }
+
+    #[test]
+    fn ids_differ_and_the_clients_trace_goes_on() {
+        let trace = Trace::new(None, [0; 3], true);
+        let ids: std::collections::BTreeSet<_> = (0..10_000).map(|span| trace.span_id(span)).collect();
+        assert_eq!((ids.len(), ids.contains(&0)), (10_000, false));
+        assert_ne!(trace.trace_id, [0; 16]);
+        let parent = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").unwrap();
+        let trace = Trace::new(Some(parent), [1, 2, 3], true);
+        let context = trace.context_of(5);
+        assert_eq!((context.trace_id[0], context.flags), (0x4b, 1));
+        assert_eq!(context.parent_id, trace.span_id(5).to_be_bytes());
+    }
+
+    #[test]
+    fn a_trace_is_bounded() {
+        let trace = Trace::new(None, [1, 2, 3], false);
+        let now = millstream_clock::now();
+        for _ in 0..2 * MAX_SPANS {
+            let id = trace.next_id();
+            trace.add(Span { id, parent: 0, start: now, end: now, work: Work::Queue, error: None });
+        }
+        assert_eq!(trace.take_spans().len(), MAX_SPANS);
+    }
+}

@@ -1,0 +1,100 @@
+//! The traces of an ingress: which requests have one, and where those go that are kept.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_proto::call::TraceContext;
+use millstream_proto::trace::RequestTrace;
+use parking_lot::Mutex;
+use rand::Rng as _;
+use tokio::sync::mpsc;
+
+use super::keep::{self, End, Quotas};
+use super::record::Trace;
+use super::view::Finished;
+use crate::random;
+
+/// Takes traces to another system. Called on the path of requests that were slow, failed or sampled: it must not wait.
+pub type Exporter = Arc<dyn Fn(Arc<RequestTrace>) + Send + Sync>;
+
+/// Which requests are traced.
+#[derive(Clone)]
+pub struct TraceConfig {
+    /// Whether there are traces at all.
+    pub is_on: bool,
+    /// Part of the requests whose traces are exported whatever becomes of them, 0 to 1. A client that has sampled its own trace
+    /// (`traceparent`) decides for it.
+    pub sampled_ratio: f64,
+    /// Where traces go beside the head.
+    pub exporter: Option<Exporter>,
+}
+
+impl Default for TraceConfig {
+    fn default() -> Self {
+        Self { is_on: true, sampled_ratio: 0.0, exporter: None }
+    }
+}
+
+/// Traces on their way to the head.
+pub(crate) type KeptTraces = mpsc::Receiver<Arc<RequestTrace>>;
+
+/// Traces that wait for the head; while there are more, the next ones are not shown there.
+const MAX_WAITING: usize = 64;
+
+/// See the module.
+pub(crate) struct Traces {
+    config: TraceConfig,
+    /// Name of this ingress.
+    name: String,
+    quotas: Mutex<Quotas>,
+    to_head: mpsc::Sender<Arc<RequestTrace>>,
+    /// Instants are counted from here.
+    began: Instant,
+}
+
+impl Traces {
+    /// The traces of an ingress of that name, and those of them that go to the head.
+    pub(crate) fn new(config: TraceConfig, name: String) -> (Self, KeptTraces) {
+        let (to_head, kept) = mpsc::channel(MAX_WAITING);
+        let quotas = Mutex::new(Quotas::new(Duration::ZERO));
+        let began = millstream_clock::now();
+        (Self { config, name, quotas, to_head, began }, kept)
+    }
+
+    /// The trace of a request that begins; `None` where nobody wants it.
+    pub(crate) fn begin(&self, parent: Option<TraceContext>, is_timed: bool) -> Option<Arc<Trace>> {
+        if !self.config.is_on && !is_timed {
+            return None;
+        }
+        let mut rng = random::rng();
+        let is_sampled = self.config.exporter.is_some()
+            && match &parent {
+                Some(parent) => parent.flags & 1 == 1,
+                None => rng.random::<f64>() < self.config.sampled_ratio,
+            };
+        Some(Arc::new(Trace::new(parent, rng.random(), is_sampled)))
+    }
+
+    /// A request has ended: keeps its trace or forgets it.
+    pub(crate) fn end(&self, trace: &Trace, ended: &Finished<'_>) {
+        if !self.config.is_on {
+            return;
+        }
+        let is_slow = ended.status < 400
+            && ended.pipeline.is_some_and(|pipeline| pipeline.slow_threshold.is_slow(ended.elapsed));
+        let end =
+            End { status: ended.status, duration: ended.elapsed, is_sampled: trace.is_sampled, is_slow };
+        let now = (ended.started + ended.elapsed).saturating_duration_since(self.began);
+        let Some(kept) = keep::decide(end, &mut self.quotas.lock(), now) else { return };
+        #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 have 51 bits")]
+        let at_ms = millstream_clock::unix_us() as f64 / 1e3 - ended.elapsed.as_secs_f64() * 1e3;
+        let view = Arc::new(trace.view(ended, kept.why, at_ms, &self.name));
+        if let Some(export) = self.config.exporter.as_ref().filter(|_| kept.is_exported) {
+            export(view.clone());
+        }
+        if kept.is_shown {
+            // While the head is away the newest ones are not shown: people look at what is there now.
+            let _ = self.to_head.try_send(view);
+        }
+    }
+}

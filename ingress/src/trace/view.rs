@@ -1,0 +1,176 @@
+//! A trace as people and other systems see it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use millstream_pipelines::{DeploymentSpec, Task};
+use millstream_proto::RequestId;
+use millstream_proto::call::Timing;
+use millstream_proto::trace::{RequestTrace, SpanKind, TraceKept, TraceSpan, TracedRequest};
+use serde_json::{Value, json};
+
+use super::record::{Span, Trace, Work};
+use crate::routes::Pipeline;
+
+/// A request that has ended.
+pub(crate) struct Finished<'a> {
+    pub(crate) request_id: &'a RequestId,
+    pub(crate) started: Instant,
+    pub(crate) elapsed: Duration,
+    pub(crate) status: u16,
+    /// The HTTP method.
+    pub(crate) method: &'a str,
+    pub(crate) pipeline: Option<&'a Pipeline>,
+}
+
+/// Provider of the GenAI conventions.
+const PROVIDER: &str = "millstream";
+
+impl Trace {
+    /// The whole trace; `at_ms` is when the request came.
+    pub(super) fn view(
+        &self,
+        ended: &Finished<'_>,
+        why: TraceKept,
+        at_ms: f64,
+        ingress: &str,
+    ) -> RequestTrace {
+        let name = ended.pipeline.map_or("", |pipeline| pipeline.plan.name().as_str());
+        let mut spans = vec![self.root(ended)];
+        let mut all = self.take_spans();
+        all.sort_by_key(|span| (span.start, span.id));
+        for span in &all {
+            self.push(span, ended, &mut spans);
+        }
+        RequestTrace {
+            request: TracedRequest {
+                request_id: ended.request_id.to_string(),
+                trace_id: hex(&self.trace_id),
+                pipeline: name.to_owned(),
+                revision: self.revision(),
+                at_ms,
+                duration_ms: ended.elapsed.as_secs_f64() * 1e3,
+                status: ended.status,
+                ingress: ingress.to_owned(),
+                kept: why,
+            },
+            parent_id: self.parent.as_ref().map(|parent| hex(&parent.parent_id)),
+            spans,
+        }
+    }
+
+    fn root(&self, ended: &Finished<'_>) -> TraceSpan {
+        let route = ended.pipeline.and_then(|pipeline| pipeline.plan.route()).unwrap_or_default();
+        let mut attributes = BTreeMap::from([
+            ("http.request.method".to_owned(), json!(ended.method)),
+            ("http.response.status_code".to_owned(), json!(ended.status)),
+            ("millstream.request.id".to_owned(), json!(ended.request_id.as_str())),
+        ]);
+        if let Some(pipeline) = ended.pipeline {
+            attributes.extend([
+                ("http.route".to_owned(), json!(route)),
+                ("millstream.pipeline".to_owned(), json!(pipeline.plan.name().as_str())),
+                ("millstream.revision".to_owned(), json!(self.revision())),
+                ("gen_ai.operation.name".to_owned(), json!("invoke_workflow")),
+                ("gen_ai.provider.name".to_owned(), json!(PROVIDER)),
+            ]);
+        }
+        TraceSpan {
+            span_id: self.hex_id(0),
+            parent_id: self.parent.as_ref().map(|parent| hex(&parent.parent_id)),
+            name: format!("{} {route}", ended.method).trim_end().to_owned(),
+            kind: SpanKind::Request,
+            start_us: 0,
+            duration_us: micros(ended.elapsed),
+            attributes,
+            error: (ended.status >= 500).then(|| ended.status.to_string()),
+        }
+    }
+
+    fn push(&self, span: &Span, ended: &Finished<'_>, spans: &mut Vec<TraceSpan>) {
+        let start_us = micros(span.start.saturating_duration_since(ended.started));
+        let duration_us = micros(span.end.saturating_duration_since(span.start));
+        let of = |name: String, kind, attributes: Vec<(&str, Value)>| TraceSpan {
+            span_id: self.hex_id(span.id),
+            parent_id: Some(self.hex_id(span.parent)),
+            name,
+            kind,
+            start_us,
+            duration_us,
+            attributes: attributes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            error: span.error.map(|class| class.to_string()),
+        };
+        match &span.work {
+            Work::Stage { stage, deployment } => {
+                let mut attributes = vec![
+                    ("millstream.stage", json!(**stage)),
+                    ("millstream.deployment", json!(deployment.to_string())),
+                ];
+                let own = ended.pipeline.filter(|pipeline| *pipeline.plan.name() == deployment.pipeline);
+                let spec = own.and_then(|pipeline| pipeline.plan.deployments().get(&deployment.deployment));
+                attributes.extend(spec.into_iter().flat_map(|spec| gen_ai(spec)));
+                spans.push(of(stage.to_string(), SpanKind::Stage, attributes));
+            }
+            Work::Queue => spans.push(of("queue".to_owned(), SpanKind::Queue, Vec::new())),
+            Work::Try { replica, attempt, reported } => {
+                let attributes = vec![
+                    ("millstream.replica", json!(replica.as_str())),
+                    ("millstream.attempt", json!(attempt + 1)),
+                ];
+                let call = of(format!("call {replica}"), SpanKind::Try, attributes);
+                let in_replica = reported.map(|timing| self.in_replica(&call, timing));
+                spans.push(call);
+                spans.extend(in_replica.into_iter().flatten());
+            }
+        }
+    }
+
+    /// What a replica says of its time, within the call to it: it has no clock in common with the ingress, so that what it says
+    /// counts from the end of the call backwards, half of the rest on either side.
+    fn in_replica(&self, call: &TraceSpan, timing: Timing) -> [TraceSpan; 2] {
+        let (waited, ran) = (micros(timing.waited), micros(timing.ran));
+        let way = call.duration_us.saturating_sub(waited + ran) / 2;
+        let part = |name: &str, kind, start_us, duration_us, mark: u64| TraceSpan {
+            span_id: format!("{:016x}", u64::from_str_radix(&call.span_id, 16).unwrap_or(1) ^ mark),
+            parent_id: Some(call.span_id.clone()),
+            name: name.to_owned(),
+            kind,
+            start_us,
+            duration_us,
+            attributes: BTreeMap::from([("millstream.batch.size".to_owned(), json!(timing.batch_size))]),
+            error: None,
+        };
+        let start = call.start_us + way;
+        [
+            part("batch", SpanKind::Batch, start, waited, 1 << 63),
+            part("run", SpanKind::Run, start + waited, ran, 1 << 62),
+        ]
+    }
+
+    fn hex_id(&self, span: u32) -> String {
+        hex(&self.span_id(span).to_be_bytes())
+    }
+}
+
+/// What the GenAI conventions of OpenTelemetry ask for of a deployment. `rerank` is not among their operations, and is what
+/// other gateways write.
+fn gen_ai(spec: &DeploymentSpec) -> Vec<(&'static str, Value)> {
+    let operation = match spec.task {
+        Task::Embed => "embeddings",
+        Task::Rerank => "rerank",
+        Task::Generate => "text_completion",
+        _ => return Vec::new(),
+    };
+    let mut attributes =
+        vec![("gen_ai.operation.name", json!(operation)), ("gen_ai.provider.name", json!(PROVIDER))];
+    attributes.extend(spec.model.iter().map(|model| ("gen_ai.request.model", json!(model.to_string()))));
+    attributes
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
