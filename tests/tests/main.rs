@@ -29,3 +29,4 @@ mod signatures;
 mod silent_head;
 mod steps;
 mod terminal;
+mod traces;
