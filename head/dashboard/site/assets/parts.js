@@ -123,6 +123,9 @@ export function field(label, control) {
   return h("label", { class: "field" }, h("span", null, label), control);
 }
 
+/** More options than this are typed, not chosen: a list of a thousand is slow to draw and to read. */
+const MAX_OPTIONS = 200;
+
 /**
  * A choice among words; "" is all of them.
  * @param {string} label
@@ -132,8 +135,10 @@ export function field(label, control) {
  * @param {string} [all]
  */
 export function choice(label, value, options, choose, all = "all") {
+  const onchange = (/** @type {any} */ event) => choose(event.target.value.trim());
+  if (options.length > MAX_OPTIONS) return field(label, h("input", { value, placeholder: all, onchange }));
   const known = value && !options.includes(value) ? [...options, value] : options;
-  return field(label, h("select", { onchange: (/** @type {any} */ event) => choose(event.target.value), value },
+  return field(label, h("select", { onchange, value },
     h("option", { value: "" }, all), known.map((option) => h("option", { key: option, value: option }, option))));
 }
 

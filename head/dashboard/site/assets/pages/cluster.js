@@ -12,7 +12,7 @@ import { whatWouldFit } from "./cluster-fit.js";
 /** @import { Context, Page } from "../app.js" */
 
 /** More nodes than this are shown a part at a time. */
-const NODES_AT_ONCE = 24;
+const NODES_AT_ONCE = 12;
 
 /**
  * @param {Context} context
