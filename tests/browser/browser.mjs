@@ -10,6 +10,7 @@ import { chromium } from "playwright-core";
 
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const TIMEOUT_MS = 15_000;
 
 /** What a page may be shown as. */
 export const SHOWN = /** @type {const} */ ({
@@ -37,6 +38,7 @@ export function startBrowser() {
  */
 export async function openTab(browser, shown = "light") {
   const context = await browser.newContext({ ...SHOWN[shown], reducedMotion: "reduce" });
+  context.setDefaultTimeout(TIMEOUT_MS);
   const page = await context.newPage();
   /** @type {string[]} */
   const errors = [];

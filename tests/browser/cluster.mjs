@@ -31,7 +31,9 @@ const POLL_MS = 50;
 export async function startCluster() {
   const directory = await mkdtemp(join(tmpdir(), "millstream-browser-"));
   const [control, dashboard, ingress] = await freePorts(3);
-  const environment = { ...process.env, XDG_RUNTIME_DIR: directory, MILLSTREAM_DATA_DIR: directory, MILLSTREAM_CLUSTER: "" };
+  /** @type {NodeJS.ProcessEnv} */
+  const environment = { ...process.env, XDG_RUNTIME_DIR: directory, MILLSTREAM_DATA_DIR: directory };
+  delete environment.MILLSTREAM_CLUSTER;
   const flags = [
     "up", "--empty", "--node-name", "one", "--gpus", "2", "--gpu-memory", "24GiB", "--drain-timeout", "1s",
     "--control", control, "--dashboard", dashboard, "--ingress", ingress,
@@ -45,7 +47,7 @@ export async function startCluster() {
     await rm(directory, { recursive: true, force: true });
   };
   try {
-    const token = (await until("the admin token", () => readFile(join(directory, "admin.token"), "utf8"), START_MS)).trim();
+    const token = await startedToken(child, join(directory, "admin.token"));
     const headers = { authorization: `Bearer ${token}` };
     const get = async (/** @type {string} */ path) => {
       const answer = await fetch(url + path, { headers });
@@ -71,6 +73,20 @@ export async function startCluster() {
     await stop();
     throw new Error(`the cluster did not start: ${error}\n${log}`);
   }
+}
+
+/**
+ * The administrator's token, which the head writes when it starts.
+ * @param {import("node:child_process").ChildProcess} child
+ * @param {string} file
+ */
+async function startedToken(child, file) {
+  const found = await until("the admin token", async () => {
+    if (child.exitCode !== null) return { ended: child.exitCode };
+    return { token: (await readFile(file, "utf8")).trim() };
+  }, START_MS);
+  if (found.token === undefined) throw new Error(`it ended with exit code ${found.ended}`);
+  return found.token;
 }
 
 /** @param {import("node:child_process").ChildProcess} child */

@@ -13,7 +13,8 @@ describe("deploy", () => {
   let browser;
 
   before(async () => {
-    [cluster, browser] = await Promise.all([startCluster(), startBrowser()]);
+    cluster = await startCluster();
+    browser = await startBrowser();
   });
   after(async () => {
     await browser?.close();

@@ -39,7 +39,8 @@ describe("a large cluster", () => {
   let browser;
 
   before(async () => {
-    [cluster, browser] = await Promise.all([startCluster(), startBrowser()]);
+    cluster = await startCluster();
+    browser = await startBrowser();
     await cluster.deploy("hello", hello());
   });
   after(async () => {

@@ -15,7 +15,8 @@ describe("a newcomer finds out", () => {
   const senders = [];
 
   before(async () => {
-    [cluster, browser] = await Promise.all([startCluster(), startBrowser()]);
+    cluster = await startCluster();
+    browser = await startBrowser();
     await cluster.deploy("staged", STAGES);
     await cluster.deploy("hello", hello());
     await cluster.deploy("hello", hello({ extra: "fail_ratio = 1" }), "--canary", "50%");

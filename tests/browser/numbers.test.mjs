@@ -18,7 +18,8 @@ describe("numbers", () => {
   let stopTraffic;
 
   before(async () => {
-    [cluster, browser] = await Promise.all([startCluster(), startBrowser()]);
+    cluster = await startCluster();
+    browser = await startBrowser();
     await cluster.deploy("staged", STAGES);
     stopTraffic = traffic(cluster, "/staged", { text: "hi" });
     await until("traffic", async () => (await summary()).requests_per_second > 0);

@@ -30,7 +30,8 @@ describe("pages", () => {
   let stopTraffic;
 
   before(async () => {
-    [cluster, browser] = await Promise.all([startCluster(), startBrowser()]);
+    cluster = await startCluster();
+    browser = await startBrowser();
     await cluster.deploy("hello", hello());
     await cluster.deploy("staged", STAGES);
     await cluster.deploy("large", TOO_LARGE, "--no-wait");

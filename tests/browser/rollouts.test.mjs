@@ -15,7 +15,8 @@ describe("rollouts", () => {
   let browser;
 
   before(async () => {
-    [cluster, browser] = await Promise.all([startCluster(), startBrowser()]);
+    cluster = await startCluster();
+    browser = await startBrowser();
     await cluster.deploy("hello", hello());
     await cluster.deploy("hello", hello({ cpus: 0.02 }), "--canary", "10%");
   });
