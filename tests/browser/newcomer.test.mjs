@@ -54,11 +54,14 @@ describe("a newcomer finds out", () => {
     await page.getByText("0 more replicas of this size would fit").waitFor();
   });
 
-  test("which revision fails", async () => {
+  test("which revision fails, also where retries hide it", async () => {
     const { page } = await loggedIn(browser, cluster);
-    await until("the verdict of the head", async () => (await cluster.get("/api/summary")).pipelines.some((/** @type {any} */ one) => one.verdicts?.some((/** @type {any} */ verdict) => verdict.outcome === "rolled_back")));
     await page.getByRole("link", { name: "rollouts", exact: true }).click();
-    await page.getByText("revision 2 rolled back").waitFor();
+    const card = page.getByRole("article", { name: "Rollout of hello" });
+    await card.getByText("hidden errors").waitFor();
+    const [old, fresh] = [await row(page, "Outcomes since the trial began", "revision 1 (old)"), await row(page, "Outcomes since the trial began", "revision 2 (new)")];
+    assert.equal(old["calls failed"], "0");
+    assert.ok(Number(fresh["calls failed"]) > 0, JSON.stringify(fresh));
   });
 
   test("which stage is slow", async (t) => {

@@ -78,7 +78,7 @@ describe("numbers", () => {
     });
     await agree("the replicas", async () => {
       const { total, replicas } = await cluster.get("/api/replicas?limit=100");
-      const ids = await page.getByRole("table", { name: "Replicas" }).getByRole("row").locator("span:first-child").allInnerTexts();
+      const ids = await page.getByRole("table", { name: "Replicas" }).getByRole("row").locator("> span:first-child").allInnerTexts();
       return [[await page.locator(".fields .amount").innerText(), ids.slice(1)], [count(total, "replica"), replicas.map((/** @type {any} */ one) => one.id)]];
     });
   });

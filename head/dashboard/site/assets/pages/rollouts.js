@@ -52,6 +52,7 @@ function card(context, pipeline, rollout, typed) {
     rollout.judgement && h("p", null, `${rollout.judgement} ${next ?? ""}`),
     !rollout.judgement && next && h("p", null, next),
     outcomes(rollout),
+    hiddenErrors(rollout),
     rollout.mode === "shadow" && h("p", null, `${percent(rollout.shadow_ratio)} of the requests are copied: ${count(rollout.compared, "answer")} compared, ${number(rollout.different)} different, ${number(rollout.shadow_failed)} failed.`),
     context.isAdmin && buttons(context, pipeline.name, rollout, typed));
 }
@@ -84,6 +85,16 @@ function outcomes(rollout) {
     { name: "p50", isNumber: true, cell: ({ counts }) => duration(counts.traffic.p50_ms) },
     { name: "p95", isNumber: true, cell: ({ counts }) => duration(counts.traffic.p95_ms) },
   ], rows, ({ name }) => name);
+}
+
+/**
+ * Retries on other replicas can hide from clients, and from the numbers of requests, that a revision fails.
+ * @param {RolloutStatus} rollout
+ */
+function hiddenErrors({ revision, new: counts }) {
+  if (counts.calls_failed === 0 || counts.requests_failed > 0) return null;
+  const { calls_failed: failed, calls_answered: answered } = counts;
+  return h("p", null, state("failing", "hidden errors"), `: ${number(failed)} of ${count(failed + answered, "call")} to revision ${revision} failed. Retries hid it: no request failed.`);
 }
 
 /**
