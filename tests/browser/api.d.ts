@@ -193,7 +193,8 @@ export interface EventView {
   text: string;
   pipeline?: string;
   deployment?: string;
-  inputs?: [string, string][] | Record<string, unknown>;
+  /** What a decision to scale was made of. */
+  inputs?: Record<string, number | string | null>;
   from?: number;
   to?: number;
 }
@@ -258,7 +259,8 @@ export interface RevisionView {
   file_name: string;
   deployed_at_ms: number;
   by?: string | null;
-  lines?: number | string | null;
+  /** How long its file is. */
+  lines?: number | null;
   verdict?: { outcome: string; reason: string; at_ms: number } | null;
 }
 

@@ -54,9 +54,10 @@ export async function openTab(browser, shown = "light") {
  * @param {Page} page
  * @param {Cluster} cluster
  * @param {string} [token]
+ * @param {string} [path]  the page that is asked for
  */
-export async function logIn(page, cluster, token = cluster.token) {
-  await page.goto(`${cluster.url}/`);
+export async function logIn(page, cluster, token = cluster.token, path = "/") {
+  await page.goto(cluster.url + path);
   await page.getByLabel("Token").fill(token);
   await page.getByRole("button", { name: "Log in" }).click();
 }

@@ -30,9 +30,10 @@ describe("login", () => {
     const words = await page.locator("form").innerText();
     assert.match(words, /token/i);
     assert.notEqual(words, "");
-    await logIn(page, cluster);
+    await logIn(page, cluster, cluster.token, "/cluster?state=ready");
     await ready(page);
-    assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "Overview");
+    assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "Cluster");
+    assert.equal(new URL(page.url()).search, "?state=ready");
     await page.getByText("admin", { exact: true }).waitFor();
   });
 

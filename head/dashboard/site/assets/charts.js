@@ -76,7 +76,7 @@ export function chart(title, summary, data) {
         { name: "time", cell: (/** @type {number} */ index) => time(data.startMs + index * data.stepMs) },
         ...data.lines.map((line) => ({
           name: `${line.label} (${line.unit})`,
-          isNumber: true,
+          kind: /** @type {const} */ ("number"),
           cell: (/** @type {number} */ index) => number(line.values[index]),
         })),
       ], lastSteps(data), (index) => data.startMs + index * data.stepMs)));

@@ -1,6 +1,7 @@
 // The head's decisions as lists and as details: shared by the pages that show what was decided and why.
 
 import { h } from "./dom.js";
+import { count } from "./format.js";
 import { moment, pipelineLink, scalingLink } from "./parts.js";
 
 /** @import { EventView } from "api" */
@@ -48,12 +49,26 @@ export function decisionList(events) {
 }
 
 /**
+ * What each figure of a decision to scale is called, and its unit.
+ * @type {Record<string, [string, string]>}
+ */
+const INPUTS = {
+  ongoing: ["ongoing on average, with those that wait", "request"],
+  queued: ["waiting at that moment", "request"],
+  ready: ["ready", "replica"],
+  starting: ["starting", "replica"],
+  target_ongoing_requests: ["aimed at for each replica", "request"],
+  wanted: ["asked for by the load, within the range", "replica"],
+};
+
+/**
  * What a decision was made of, as name and value.
  * @param {EventView} event
  * @returns {[string, string][]}
  */
 export function inputsOf(event) {
-  const inputs = event.inputs ?? [];
-  const pairs = Array.isArray(inputs) ? inputs : Object.entries(inputs);
-  return pairs.map(([name, value]) => [String(name).replaceAll("_", " "), value === null ? "–" : String(value)]);
+  return Object.entries(event.inputs ?? {}).filter(([, value]) => value !== null).map(([key, value]) => {
+    const [name, unit] = INPUTS[key] ?? [key.replaceAll("_", " "), ""];
+    return [name, unit && typeof value === "number" ? count(value, unit) : String(value)];
+  });
 }

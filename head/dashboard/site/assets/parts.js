@@ -51,7 +51,7 @@ export function section(title, content, aside) {
  * @typedef {object} Column
  * @property {string} name
  * @property {(row: T) => Children} cell
- * @property {boolean} [isNumber]
+ * @property {"number" | "text"} [kind]  text is what people read as sentences
  */
 
 /**
@@ -63,15 +63,14 @@ export function section(title, content, aside) {
  * @param {(row: T) => string | number} key
  */
 export function table(caption, columns, rows, key) {
-  const kind = (/** @type {Column<T>} */ column) => (column.isNumber ? "number" : undefined);
   return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption },
     h("table", null,
       h("caption", { class: "unseen" }, caption),
-      h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col", class: kind(column) }, column.name)))),
+      h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col", class: column.kind }, column.name)))),
       h("tbody", null, rows.map((row) => h("tr", { key: key(row) },
         columns.map((column, index) => index === 0
-          ? h("th", { scope: "row", class: kind(column) }, column.cell(row))
-          : h("td", { class: kind(column) }, column.cell(row))))))));
+          ? h("th", { scope: "row", class: column.kind }, column.cell(row))
+          : h("td", { class: column.kind }, column.cell(row))))))));
 }
 
 /**
@@ -149,6 +148,11 @@ export function choice(label, value, options, choose, all = "all") {
  */
 export function button(label, onclick, attributes = {}) {
   return h("button", { type: "button", onclick, ...attributes }, label);
+}
+
+/** The name without the folders, which are those of the machine that deployed it. @param {string} path */
+export function fileName(path) {
+  return path.split("/").at(-1) ?? path;
 }
 
 /** @param {string} fullName  `pipeline/deployment` */

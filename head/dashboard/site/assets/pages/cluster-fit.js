@@ -30,7 +30,7 @@ export function whatWouldFit(context) {
       h("p", { role: "status" }, h("strong", null, `${count(total, "more replica")} of this size would fit`), `, on ${count(holding, "node")}. Labels, accelerators and max_replicas_per_node of a file can allow fewer.`),
       rows.length > 0 && table("Room by node", [
         { name: "node", cell: (row) => row.node },
-        { name: "room for", isNumber: true, cell: (row) => count(row.replicas, "replica") },
+        { name: "room for", kind: "number", cell: (row) => count(row.replicas, "replica") },
         { name: "runs out first", cell: (row) => row.limit },
       ], rows.slice(0, MAX_NODES), (row) => row.node),
     ];

@@ -127,8 +127,8 @@ function pending(summary) {
   if (waiting.length === 0) return h("p", { class: "faint" }, "Every wanted replica has a place.");
   return table("Deployments with replicas that fit nowhere", [
     { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
-    { name: "without a place", isNumber: true, cell: (one) => count(missing(one), "replica") },
-    { name: "why", cell: (one) => h("ul", { class: "plain" }, one.pending.map((reason) => h("li", { key: reason }, reason))) },
+    { name: "without a place", kind: "number", cell: (one) => count(missing(one), "replica") },
+    { name: "why", kind: "text", cell: (one) => h("ul", { class: "plain" }, one.pending.map((reason) => h("li", { key: reason }, reason))) },
   ], waiting, (one) => one.full_name);
 }
 
@@ -157,7 +157,7 @@ function defrag(context) {
       table("Moves, to be made in this order", [
         { name: "replica", cell: (move) => move.replica },
         { name: "deployment", cell: (move) => scalingLink(move.deployment) },
-        { name: "share", isNumber: true, cell: (move) => percent(move.share) },
+        { name: "share", kind: "number", cell: (move) => percent(move.share) },
         { name: "from", cell: (move) => `${move.from.node}, GPU ${move.from.index}` },
         { name: "to", cell: (move) => `${move.to.node}, GPU ${move.to.index}` },
       ], found.moves, (move) => move.replica),

@@ -20,7 +20,7 @@ export function planView(plans) {
       { name: "start", cell: (one) => byNode(one.starts) },
       { name: "stop", cell: (one) => byNode(one.stops) },
       { name: "go on", cell: (one) => byNode(one.updates) },
-      { name: "without a place", cell: (one) => one.pending.join("; ") || "–" },
+      { name: "without a place", kind: "text", cell: (one) => one.pending.join("; ") || "–" },
     ], plan.deployments, (one) => one.full_name),
     plan.is_cut_off && h("p", { class: "faint" }, "The cluster is too large for the whole plan: there is more than this shows.")));
 }

@@ -73,7 +73,7 @@ function list(events) {
     { name: "at", cell: (/** @type {EventView} */ event) => moment(event.at_ms) },
     { name: "about", cell: (event) => subjectLink(event) },
     { name: "kind", cell: (event) => event.kind.replaceAll("_", " ") },
-    { name: "what", cell: (event) => what(event) },
+    { name: "what", kind: "text", cell: (event) => what(event) },
   ], events, (event) => event.sequence);
 }
 

@@ -46,7 +46,7 @@ function tiles(summary) {
     tile("p50 latency", duration(summary.p50_ms)),
     tile("p99 latency", duration(summary.p99_ms)),
     tile("nodes ready", `${ready} of ${count(summary.nodes.length, "node")}`),
-    tile("command", summary.leader, `epoch ${summary.epoch}`));
+    tile("leading head", summary.leader, `epoch ${summary.epoch}`));
 }
 
 /** @param {ClusterSummary} summary */
@@ -60,11 +60,11 @@ function pipelines(summary) {
     { name: "revision", cell: (one) => one.rollout
       ? h("a", { href: "/rollouts" }, `${one.rollout.baseline} → ${one.rollout.revision} (${one.rollout.mode})`)
       : String(one.serving_revision ?? one.revision) },
-    { name: "requests", isNumber: true, cell: (one) => perSecond(one.traffic.requests_per_second) },
-    { name: "failed", isNumber: true, cell: (one) => percent(one.traffic.failed_ratio) },
-    { name: "p50", isNumber: true, cell: (one) => duration(one.traffic.p50_ms) },
-    { name: "p95", isNumber: true, cell: (one) => duration(one.traffic.p95_ms) },
-    { name: "ready replicas", isNumber: true, cell: (one) => `${replicas(one, "ready_replicas")} of ${replicas(one, "target_replicas")}` },
+    { name: "requests", kind: "number", cell: (one) => perSecond(one.traffic.requests_per_second) },
+    { name: "failed", kind: "number", cell: (one) => percent(one.traffic.failed_ratio) },
+    { name: "p50", kind: "number", cell: (one) => duration(one.traffic.p50_ms) },
+    { name: "p95", kind: "number", cell: (one) => duration(one.traffic.p95_ms) },
+    { name: "ready replicas", kind: "number", cell: (one) => `${replicas(one, "ready_replicas")} of ${replicas(one, "target_replicas")}` },
   ], summary.pipelines, (one) => one.name);
 }
 

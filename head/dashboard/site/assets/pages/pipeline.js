@@ -4,7 +4,7 @@ import { path, send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { count, duration, percent, perSecond } from "../format.js";
-import { button, empty, moment, scalingLink, section, state, table, whenLoaded } from "../parts.js";
+import { button, empty, fileName, moment, scalingLink, section, state, table, whenLoaded } from "../parts.js";
 import { drawing } from "./pipeline-drawing.js";
 
 /** @import { DeploymentSummary, Graph, GraphStage, PipelineSummary, PipelineText, StageTraffic } from "api" */
@@ -100,14 +100,14 @@ function stageTable(rows, failedRequests) {
       stage.deployment ? scalingLink(stage.deployment) : h("code", null, `op:${stage.operator ?? ""}`),
       stage.on_error && h("div", { class: "faint" }, onError(stage.on_error)),
     ] },
-    { name: "calls", isNumber: true, cell: ({ traffic }) => perSecond(traffic?.calls_per_second) },
-    { name: "p50", isNumber: true, cell: ({ traffic }) => duration(traffic?.p50_ms) },
-    { name: "p99", isNumber: true, cell: ({ traffic }) => duration(traffic?.p99_ms) },
-    { name: "at replicas", isNumber: true, cell: ({ deployment }) => deployment ? count(deployment.ongoing, "request") : "–" },
-    { name: "waiting", isNumber: true, cell: ({ deployment }) => deployment ? count(deployment.queued, "request") : "–" },
-    { name: "ready replicas", isNumber: true, cell: ({ deployment }) => deployment ? `${deployment.ready_replicas} of ${deployment.target_replicas}` : "–" },
-    { name: "failed calls", isNumber: true, cell: ({ traffic }) => perSecond(traffic?.failed_per_second) },
-    { name: "hidden errors", isNumber: true, cell: ({ traffic }) => traffic ? perSecond(Math.max(0, traffic.failed_per_second - failedRequests)) : "–" },
+    { name: "calls", kind: "number", cell: ({ traffic }) => perSecond(traffic?.calls_per_second) },
+    { name: "p50", kind: "number", cell: ({ traffic }) => duration(traffic?.p50_ms) },
+    { name: "p99", kind: "number", cell: ({ traffic }) => duration(traffic?.p99_ms) },
+    { name: "at replicas", kind: "number", cell: ({ deployment }) => deployment ? count(deployment.ongoing, "request") : "–" },
+    { name: "waiting", kind: "number", cell: ({ deployment }) => deployment ? count(deployment.queued, "request") : "–" },
+    { name: "ready replicas", kind: "number", cell: ({ deployment }) => deployment ? `${deployment.ready_replicas} of ${deployment.target_replicas}` : "–" },
+    { name: "failed calls", kind: "number", cell: ({ traffic }) => perSecond(traffic?.failed_per_second) },
+    { name: "hidden errors", kind: "number", cell: ({ traffic }) => traffic ? perSecond(Math.max(0, traffic.failed_per_second - failedRequests)) : "–" },
   ], rows, ({ stage }) => stage.name);
 }
 
@@ -122,7 +122,7 @@ function deployments(pipeline) {
   return table("Deployments", [
     { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
     { name: "model", cell: (one) => one.model ?? "none" },
-    { name: "ready replicas", isNumber: true, cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
+    { name: "ready replicas", kind: "number", cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
     { name: "range", cell: (one) => `${one.min_replicas} to ${count(one.max_replicas, "replica")}${one.bounds_by_hand ? ", set by hand" : ""}` },
     { name: "replicas by state", cell: (one) => Object.entries(one.replica_counts).filter(([, amount]) => amount > 0)
       .map(([word, amount]) => h("a", { key: word, class: "with-gap", href: path("/cluster", { deployment: one.full_name, state: word }) }, state(word, `${amount} ${word}`))) },
@@ -135,7 +135,7 @@ function deployments(pipeline) {
  */
 function text(context, base) {
   return whenLoaded(/** @type {Loaded<PipelineText>} */ (context.queries.get(base, 15_000)), "the pipeline's file", (found) =>
-    h("details", null, h("summary", null, `${found.file_name}, revision ${found.revision}`),
+    h("details", null, h("summary", { title: found.file_name }, `${fileName(found.file_name)}, revision ${found.revision}`),
       h("pre", { class: "source", tabindex: "0", role: "group", "aria-label": found.file_name }, found.source)));
 }
 

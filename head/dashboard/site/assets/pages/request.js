@@ -59,9 +59,9 @@ function waterfall(lines, allUs) {
   return h("div", { class: "waterfall" }, table("Spans", [
     { name: "span", cell: (/** @type {Line} */ { span, depth }) => h("span", { style: { "padding-left": `${depth * 14}px` } }, `${span.name} `, h("span", { class: "faint" }, span.kind)) },
     { name: "when", cell: ({ span }) => bar(span) },
-    { name: "began after", isNumber: true, cell: ({ span }) => duration(span.start_us / 1000) },
-    { name: "took", isNumber: true, cell: ({ span }) => duration(span.duration_us / 1000) },
-    { name: "more", cell: ({ span }) => [span.error && h("span", { class: "fault" }, `${span.error} `), more(span)] },
+    { name: "began after", kind: "number", cell: ({ span }) => duration(span.start_us / 1000) },
+    { name: "took", kind: "number", cell: ({ span }) => duration(span.duration_us / 1000) },
+    { name: "more", kind: "text", cell: ({ span }) => [span.error && h("span", { class: "fault" }, `${span.error} `), more(span)] },
   ], lines, ({ span }) => span.span_id));
 }
 

@@ -38,9 +38,9 @@ function list(requests) {
     { name: "request", cell: (/** @type {RequestSummary} */ one) => h("a", { href: `/requests/${encodeURIComponent(one.request_id)}` }, h("code", null, one.request_id)) },
     { name: "at", cell: (one) => moment(one.at_ms) },
     { name: "pipeline", cell: (one) => pipelineLink(one.pipeline) },
-    { name: "revision", isNumber: true, cell: (one) => String(one.revision) },
-    { name: "HTTP status", isNumber: true, cell: (one) => String(one.status) },
-    { name: "took", isNumber: true, cell: (one) => duration(one.duration_ms) },
+    { name: "revision", kind: "number", cell: (one) => String(one.revision) },
+    { name: "HTTP status", kind: "number", cell: (one) => String(one.status) },
+    { name: "took", kind: "number", cell: (one) => duration(one.duration_ms) },
     { name: "kept because", cell: (one) => state(one.kept) },
   ], requests, (one) => one.request_id);
 }

@@ -4,7 +4,7 @@ import { send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { count, duration, number, percent, perSecond } from "../format.js";
-import { button, empty, field, moment, pipelineLink, section, state, table, whenLoaded } from "../parts.js";
+import { button, empty, field, fileName, moment, pipelineLink, section, state, table, whenLoaded } from "../parts.js";
 
 /** @import { ClusterSummary, OutcomeCounts, PipelineSummary, RevisionView, RolloutStatus } from "api" */
 /** @import { Context, Page } from "../app.js" */
@@ -76,14 +76,14 @@ function outcomes(rollout) {
   ];
   return table("Outcomes since the trial began", [
     { name: "revision", cell: (/** @type {{ name: string, counts: OutcomeCounts }} */ { name }) => name },
-    { name: "requests answered", isNumber: true, cell: ({ counts }) => number(counts.requests_answered) },
-    { name: "requests failed", isNumber: true, cell: ({ counts }) => number(counts.requests_failed) },
-    { name: "calls answered", isNumber: true, cell: ({ counts }) => number(counts.calls_answered) },
-    { name: "calls failed", isNumber: true, cell: ({ counts }) => number(counts.calls_failed) },
-    { name: "requests now", isNumber: true, cell: ({ counts }) => perSecond(counts.traffic.requests_per_second) },
-    { name: "failed now", isNumber: true, cell: ({ counts }) => percent(counts.traffic.failed_ratio) },
-    { name: "p50", isNumber: true, cell: ({ counts }) => duration(counts.traffic.p50_ms) },
-    { name: "p95", isNumber: true, cell: ({ counts }) => duration(counts.traffic.p95_ms) },
+    { name: "requests answered", kind: "number", cell: ({ counts }) => number(counts.requests_answered) },
+    { name: "requests failed", kind: "number", cell: ({ counts }) => number(counts.requests_failed) },
+    { name: "calls answered", kind: "number", cell: ({ counts }) => number(counts.calls_answered) },
+    { name: "calls failed", kind: "number", cell: ({ counts }) => number(counts.calls_failed) },
+    { name: "requests now", kind: "number", cell: ({ counts }) => perSecond(counts.traffic.requests_per_second) },
+    { name: "failed now", kind: "number", cell: ({ counts }) => percent(counts.traffic.failed_ratio) },
+    { name: "p50", kind: "number", cell: ({ counts }) => duration(counts.traffic.p50_ms) },
+    { name: "p95", kind: "number", cell: ({ counts }) => duration(counts.traffic.p95_ms) },
   ], rows, ({ name }) => name);
 }
 
@@ -160,9 +160,9 @@ function history(context, pipeline) {
     { name: "revision", cell: (/** @type {RevisionView} */ one) => [String(one.revision), one.revision === pipeline.serving_revision && h("strong", { class: "tag" }, "serves")] },
     { name: "deployed", cell: (one) => moment(one.deployed_at_ms) },
     { name: "by", cell: (one) => one.by ?? "–" },
-    { name: "file", cell: (one) => one.file_name },
-    { name: "lines changed", cell: (one) => String(one.lines ?? "–") },
-    { name: "what became of it", cell: (one) => (one.verdict ? [state(one.verdict.outcome), `: ${one.verdict.reason}`] : "–") },
+    { name: "file", cell: (one) => h("span", { title: one.file_name }, fileName(one.file_name)) },
+    { name: "length", kind: "number", cell: (one) => (typeof one.lines === "number" ? count(one.lines, "line") : "–") },
+    { name: "what became of it", kind: "text", cell: (one) => (one.verdict ? [state(one.verdict.outcome), `: ${one.verdict.reason}`] : "–") },
     ...(context.isAdmin ? [{ name: "undo", cell: (/** @type {RevisionView} */ one) => one.revision !== pipeline.revision && button("Go back to it", () => void undo(one), { class: "quiet" }) }] : []),
   ], revisions.toSorted((a, b) => b.revision - a.revision), (one) => one.revision));
 }

@@ -66,7 +66,7 @@ function numbers(one) {
     tile("desired now", count(one.desired_replicas, "replica"), "what the load asks for"),
     tile("range", range(one)),
     tile("ongoing", count(one.ongoing + one.queued, "request"), `${number(one.queued)} of them wait`),
-    tile("aims at", `${number(one.target_ongoing_requests)} requests`, "a replica"));
+    tile("aims at", count(one.target_ongoing_requests, "request"), "a replica"));
 }
 
 /** @param {Context} context */

@@ -88,9 +88,9 @@ function result(outcome) {
   return [
     table("As it was, and as it would have been", [
       { name: "settings", cell: ([name]) => name },
-      { name: "cost", isNumber: true, cell: ([, cost]) => `${number(cost.replica_seconds)} replica-seconds` },
-      { name: "at most", isNumber: true, cell: ([, cost]) => count(cost.max_ready, "replica") },
-      { name: "requests that waited", isNumber: true, cell: ([, cost]) => percent(cost.waited_ratio) },
+      { name: "cost", kind: "number", cell: ([, cost]) => `${number(cost.replica_seconds)} replica-seconds` },
+      { name: "at most", kind: "number", cell: ([, cost]) => count(cost.max_ready, "replica") },
+      { name: "requests that waited", kind: "number", cell: ([, cost]) => percent(cost.waited_ratio) },
     ], rows, ([name]) => name),
     chart("Simulated requests that wait, and replicas", `at most ${count(simulated.max_ready, "replica")}`, outcome.data),
   ];

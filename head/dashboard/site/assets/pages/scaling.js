@@ -45,13 +45,13 @@ function lastScaled(fetched, live) {
 function list(deployments, last) {
   return table("Deployments and their numbers of replicas", [
     { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
-    { name: "ready", isNumber: true, cell: (one) => count(one.ready_replicas, "replica") },
-    { name: "target", isNumber: true, cell: (one) => count(one.target_replicas, "replica") },
-    { name: "desired now", isNumber: true, cell: (one) => count(one.desired_replicas, "replica") },
+    { name: "ready", kind: "number", cell: (one) => count(one.ready_replicas, "replica") },
+    { name: "target", kind: "number", cell: (one) => count(one.target_replicas, "replica") },
+    { name: "desired now", kind: "number", cell: (one) => count(one.desired_replicas, "replica") },
     { name: "range", cell: (one) => range(one) },
-    { name: "ongoing", isNumber: true, cell: (one) => count(one.ongoing + one.queued, "request") },
-    { name: "aims at", isNumber: true, cell: (one) => `${number(one.target_ongoing_requests)} a replica` },
-    { name: "why it changed last", cell: (one) => why(last.get(one.full_name)) },
+    { name: "ongoing", kind: "number", cell: (one) => count(one.ongoing + one.queued, "request") },
+    { name: "aims at", kind: "number", cell: (one) => `${number(one.target_ongoing_requests)} a replica` },
+    { name: "why it changed last", kind: "text", cell: (one) => why(last.get(one.full_name)) },
   ], deployments, (one) => one.full_name);
 }
 
