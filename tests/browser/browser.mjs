@@ -8,7 +8,15 @@ import { chromium } from "playwright-core";
 /** @import { Browser, Page } from "playwright-core" */
 /** @import { Cluster } from "./cluster.mjs" */
 
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const TIMEOUT_MS = 15_000;
 
@@ -43,7 +51,8 @@ export async function openTab(browser, shown = "light") {
   /** @type {string[]} */
   const errors = [];
   page.on("console", (message) => {
-    if (message.type() === "error" || message.type() === "warning") errors.push(`${message.text()} ${message.location().url}`);
+    if (message.type() === "error" || message.type() === "warning")
+      errors.push(`${message.text()} ${message.location().url}`);
   });
   page.on("pageerror", (error) => errors.push(String(error)));
   return { page, errors };
@@ -109,7 +118,10 @@ export async function findings(page) {
 
 /** The page itself does not scroll sideways; tables do so inside themselves. @param {Page} page */
 export async function assertNoSideScroll(page) {
-  const { content, window } = await page.evaluate(() => ({ content: document.documentElement.scrollWidth, window: innerWidth }));
+  const { content, window } = await page.evaluate(() => ({
+    content: document.documentElement.scrollWidth,
+    window: innerWidth,
+  }));
   assert.ok(content <= window, `${page.url()} is ${content} px wide in a window of ${window} px`);
 }
 

@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const BINARY = process.env.MILLSTREAM_CLUSTER_BIN ?? fileURLToPath(new URL("../../target/debug/cluster", import.meta.url));
+const BINARY =
+  process.env.MILLSTREAM_CLUSTER_BIN ?? fileURLToPath(new URL("../../target/debug/cluster", import.meta.url));
 const START_MS = 60_000;
 const STOP_MS = 20_000;
 const POLL_MS = 50;
@@ -35,12 +36,28 @@ export async function startCluster() {
   const environment = { ...process.env, XDG_RUNTIME_DIR: directory, MILLSTREAM_DATA_DIR: directory };
   delete environment.MILLSTREAM_CLUSTER;
   const flags = [
-    "up", "--empty", "--node-name", "one", "--gpus", "2", "--gpu-memory", "24GiB", "--drain-timeout", "1s",
-    "--control", control, "--dashboard", dashboard, "--ingress", ingress,
+    "up",
+    "--empty",
+    "--node-name",
+    "one",
+    "--gpus",
+    "2",
+    "--gpu-memory",
+    "24GiB",
+    "--drain-timeout",
+    "1s",
+    "--control",
+    control,
+    "--dashboard",
+    dashboard,
+    "--ingress",
+    ingress,
   ];
   const child = spawn(BINARY, flags, { env: environment, stdio: ["ignore", "ignore", "pipe"] });
   let log = "";
-  child.stderr.on("data", (data) => { log += data; });
+  child.stderr.on("data", (data) => {
+    log += data;
+  });
   const url = `http://${dashboard}`;
   const stop = async () => {
     await end(child);
@@ -54,17 +71,29 @@ export async function startCluster() {
       if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
       return answer.json();
     };
-    await until("a ready node", async () => (await get("/api/summary")).nodes.some((/** @type {any} */ node) => node.state === "ready"), START_MS);
+    await until(
+      "a ready node",
+      async () => (await get("/api/summary")).nodes.some((/** @type {any} */ node) => node.state === "ready"),
+      START_MS,
+    );
     const run = (/** @type {string[]} */ ...args) => runCommand([...args, "--cluster", control], environment);
     return {
-      url, token, get, stop, run,
+      url,
+      token,
+      get,
+      stop,
+      run,
       deploy: async (name, text, ...more) => {
         const file = join(directory, `${name}.toml`);
         await writeFile(file, text);
         await run("deploy", file, ...more);
       },
       call: async (route, body) => {
-        const answer = await fetch(`http://${ingress}${route}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+        const answer = await fetch(`http://${ingress}${route}`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify(body),
+        });
         await answer.arrayBuffer();
         return answer.status;
       },
@@ -81,10 +110,14 @@ export async function startCluster() {
  * @param {string} file
  */
 async function startedToken(child, file) {
-  const found = await until("the admin token", async () => {
-    if (child.exitCode !== null) return { ended: child.exitCode };
-    return { token: (await readFile(file, "utf8")).trim() };
-  }, START_MS);
+  const found = await until(
+    "the admin token",
+    async () => {
+      if (child.exitCode !== null) return { ended: child.exitCode };
+      return { token: (await readFile(file, "utf8")).trim() };
+    },
+    START_MS,
+  );
   if (found.token === undefined) throw new Error(`it ended with exit code ${found.ended}`);
   return found.token;
 }
@@ -107,8 +140,12 @@ async function end(child) {
 async function runCommand(args, env) {
   const child = spawn(BINARY, args, { env, stdio: ["ignore", "pipe", "pipe"] });
   let [out, said] = ["", ""];
-  child.stdout.on("data", (data) => { out += data; });
-  child.stderr.on("data", (data) => { said += data; });
+  child.stdout.on("data", (data) => {
+    out += data;
+  });
+  child.stderr.on("data", (data) => {
+    said += data;
+  });
   const [code] = await once(child, "close");
   if (code !== 0) throw new Error(`cluster ${args.join(" ")}: exit code ${code}\n${out}${said}`);
   return out;
@@ -118,7 +155,9 @@ async function runCommand(args, env) {
 async function freePorts(count) {
   const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
   await Promise.all(servers.map((server) => once(server, "listening")));
-  const addresses = servers.map((server) => `127.0.0.1:${/** @type {import("node:net").AddressInfo} */ (server.address()).port}`);
+  const addresses = servers.map(
+    (server) => `127.0.0.1:${/** @type {import("node:net").AddressInfo} */ (server.address()).port}`,
+  );
   await Promise.all(servers.map((server) => once(server.close(), "close")));
   return addresses;
 }

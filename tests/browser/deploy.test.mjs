@@ -29,8 +29,14 @@ describe("deploy", () => {
     await page.getByRole("button", { name: "Check and show the plan" }).click();
     await page.getByText(/faults?; nothing was deployed/).waitFor();
     const places = await page.locator(".excerpt button").allInnerTexts();
-    assert.ok(places.some((place) => place.startsWith("faulty.toml:10:")), places.join());
-    assert.ok(places.some((place) => place.startsWith("faulty.toml:17:")), places.join());
+    assert.ok(
+      places.some((place) => place.startsWith("faulty.toml:10:")),
+      places.join(),
+    );
+    assert.ok(
+      places.some((place) => place.startsWith("faulty.toml:17:")),
+      places.join(),
+    );
     const marked = await page.locator(".gutter .bad").allInnerTexts();
     assert.deepEqual(new Set(marked), new Set(places.map((place) => place.split(":")[1])));
     assert.equal(await page.getByRole("button", { name: /^Deploy/ }).count(), 0);

@@ -25,9 +25,19 @@ const TRIES = 4;
 function longestTask(trace, url) {
   /** @type {{ name: string, ph: string, pid: number, tid: number, tdur?: number, args?: any }[]} */
   const events = JSON.parse(trace.toString()).traceEvents;
-  const processes = new Set(events.filter((event) => JSON.stringify(event.args ?? {}).includes(url)).map((event) => event.pid));
-  const threads = new Set(events.filter((event) => event.name === "thread_name" && event.args.name === "CrRendererMain" && processes.has(event.pid)).map((event) => `${event.pid} ${event.tid}`));
-  const tasks = events.filter((event) => event.ph === "X" && event.name.endsWith("RunTask") && threads.has(`${event.pid} ${event.tid}`));
+  const processes = new Set(
+    events.filter((event) => JSON.stringify(event.args ?? {}).includes(url)).map((event) => event.pid),
+  );
+  const threads = new Set(
+    events
+      .filter(
+        (event) => event.name === "thread_name" && event.args.name === "CrRendererMain" && processes.has(event.pid),
+      )
+      .map((event) => `${event.pid} ${event.tid}`),
+  );
+  const tasks = events.filter(
+    (event) => event.ph === "X" && event.name.endsWith("RunTask") && threads.has(`${event.pid} ${event.tid}`),
+  );
   assert.ok(tasks.length > 100, `only ${tasks.length} tasks were recorded`);
   return Math.max(...tasks.map((event) => (event.tdur ?? 0) / 1000));
 }
@@ -51,14 +61,21 @@ describe("a large cluster", () => {
   /** @param {Page} page */
   async function pretend(page) {
     const summary = await cluster.get("/api/summary");
-    summary.nodes = Array.from({ length: NODES }, (_, index) => ({ ...summary.nodes[0], name: `node-${index}`, id: `${index}` }));
+    summary.nodes = Array.from({ length: NODES }, (_, index) => ({
+      ...summary.nodes[0],
+      name: `node-${index}`,
+      id: `${index}`,
+    }));
     const body = `event: summary\ndata: ${JSON.stringify(summary)}\n\n`;
     await page.route("**/api/live", (route) => route.fulfill({ contentType: "text/event-stream", body }));
     const [one] = (await cluster.get("/api/replicas?limit=1")).replicas;
     await page.route("**/api/replicas?*", (route) => {
       const query = new URL(route.request().url()).searchParams;
       const [offset, limit] = [Number(query.get("offset")), Number(query.get("limit"))];
-      const replicas = Array.from({ length: Math.min(limit, REPLICAS - offset) }, (_, index) => ({ ...one, id: `replica-${offset + index}` }));
+      const replicas = Array.from({ length: Math.min(limit, REPLICAS - offset) }, (_, index) => ({
+        ...one,
+        id: `replica-${offset + index}`,
+      }));
       return route.fulfill({ json: { total: REPLICAS, replicas } });
     });
   }
@@ -72,12 +89,17 @@ describe("a large cluster", () => {
       await page.goto(`${cluster.url}/cluster`);
       await page.getByText("10,000 replicas").waitFor();
       for (const row of [50, 5000, REPLICAS - 1]) {
-        await page.locator(".window").evaluate((list, top) => { list.scrollTop = top; }, row * 32 - 200);
+        await page.locator(".window").evaluate(
+          (list, top) => {
+            list.scrollTop = top;
+          },
+          row * 32 - 200,
+        );
         await page.getByText(`replica-${row}`, { exact: true }).waitFor();
       }
       longest = longestTask(await browser.stopTracing(), cluster.url);
-      assert.ok(await page.locator(".rows .row").count() < 60);
-      assert.ok(await page.locator(".node").count() < 60);
+      assert.ok((await page.locator(".rows .row").count()) < 60);
+      assert.ok((await page.locator(".node").count()) < 60);
       await page.context().close();
     }
     assert.ok(longest <= LONG_TASK_MS, `a task took ${longest} ms`);
@@ -88,7 +110,10 @@ describe("a large cluster", () => {
     let best = Infinity;
     for (let attempt = 0; attempt < TRIES && best > FIRST_PAINT_MS; attempt += 1) {
       await show(page, cluster, "/");
-      best = Math.min(best, await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? Infinity));
+      best = Math.min(
+        best,
+        await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? Infinity),
+      );
       await ready(page);
     }
     assert.ok(best <= FIRST_PAINT_MS, `the first paint came after ${best} ms`);

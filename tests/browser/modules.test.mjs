@@ -17,15 +17,24 @@ const SITE = fileURLToPath(new URL("../../head/dashboard/site", import.meta.url)
 const MAX_BYTES = 300_000;
 
 test("numbers have a unit and no more digits than one reads", () => {
-  assert.deepEqual([number(0), number(1234.5), number(12.345), number(1.2345), number(null)], ["0", "1,235", "12.3", "1.23", "–"]);
-  assert.deepEqual([duration(0.3), duration(999), duration(1500), duration(65_000), duration(7_200_000), duration(undefined)], ["0.3 ms", "999 ms", "1.5 s", "65 s", "2 h", "–"]);
+  assert.deepEqual(
+    [number(0), number(1234.5), number(12.345), number(1.2345), number(null)],
+    ["0", "1,235", "12.3", "1.23", "–"],
+  );
+  assert.deepEqual(
+    [duration(0.3), duration(999), duration(1500), duration(65_000), duration(7_200_000), duration(undefined)],
+    ["0.3 ms", "999 ms", "1.5 s", "65 s", "2 h", "–"],
+  );
   assert.deepEqual([bytes(512), bytes(1.5 * 2 ** 30), bytes(64 * 2 ** 30)], ["512 B", "1.5 GiB", "64 GiB"]);
   assert.deepEqual([cores(1000), cores(250), cores(16_000)], ["1 core", "0.25 cores", "16 cores"]);
   assert.deepEqual([count(1, "replica"), count(0, "replica"), perSecond(12.34)], ["1 replica", "0 replicas", "12.3/s"]);
 });
 
 test("what is not nothing never reads as 0%", () => {
-  assert.deepEqual([percent(0), percent(0.0001), percent(0.012), percent(0.5), percent(1)], ["0%", "<0.1%", "1.2%", "50%", "100%"]);
+  assert.deepEqual(
+    [percent(0), percent(0.0001), percent(0.012), percent(0.5), percent(1)],
+    ["0%", "<0.1%", "1.2%", "50%", "100%"],
+  );
 });
 
 test("events of a stream are found however it is cut", () => {
@@ -35,15 +44,33 @@ test("events of a stream are found however it is cut", () => {
     const found = [];
     const take = parser((event, data) => found.push([event, data]));
     for (let at = 0; at < text.length; at += size) take(text.slice(at, at + size));
-    assert.deepEqual(found, [["summary", '{"a":1}'], ["decision", "one\ntwo"]], `in pieces of ${size}`);
+    assert.deepEqual(
+      found,
+      [
+        ["summary", '{"a":1}'],
+        ["decision", "one\ntwo"],
+      ],
+      `in pieces of ${size}`,
+    );
   }
 });
 
 /** @param {Partial<NodeSummary>} change @returns {NodeSummary} */
 function node(change) {
   return {
-    name: "one", id: "1", state: "ready", address: "", pid: 1, cpu_milli: 8000, free_cpu_milli: 8000, memory_bytes: 2 ** 33, free_memory_bytes: 2 ** 33,
-    labels: {}, gpus: [], last_seen_ms_ago: 0, ...change,
+    name: "one",
+    id: "1",
+    state: "ready",
+    address: "",
+    pid: 1,
+    cpu_milli: 8000,
+    free_cpu_milli: 8000,
+    memory_bytes: 2 ** 33,
+    free_memory_bytes: 2 ** 33,
+    labels: {},
+    gpus: [],
+    last_seen_ms_ago: 0,
+    ...change,
   };
 }
 
@@ -69,7 +96,9 @@ test("a share of a GPU comes from one device, and whole GPUs from free ones", ()
 test("a stage stands right of all that it waits for, and no two boxes overlap", () => {
   /** @type {Graph} */
   const graph = {
-    pipeline: "p", revision: 1, response_after: ["d", "b"],
+    pipeline: "p",
+    revision: 1,
+    response_after: ["d", "b"],
     stages: [
       { name: "a", kind: "call", after: [] },
       { name: "b", kind: "call", after: ["a"] },
@@ -82,19 +111,38 @@ test("a stage stands right of all that it waits for, and no two boxes overlap", 
   assert.ok(x.request < x.a && x.a < x.b && x.b === x.c && x.c < x.d && x.d < x.response);
   for (const [index, one] of boxes.entries()) {
     for (const other of boxes.slice(index + 1)) {
-      const isApart = one.x + one.width <= other.x || other.x + other.width <= one.x || one.y + one.height <= other.y || other.y + other.height <= one.y;
+      const isApart =
+        one.x + one.width <= other.x ||
+        other.x + other.width <= one.x ||
+        one.y + one.height <= other.y ||
+        other.y + other.height <= one.y;
       assert.ok(isApart, `${one.name} and ${other.name}`);
     }
   }
   assert.deepEqual(edges.map((edge) => [edge.through[0].name, edge.through.at(-1)?.name]).toSorted(), [
-    ["a", "b"], ["a", "c"], ["a", "d"], ["b", "response"], ["c", "d"], ["d", "response"], ["request", "a"],
+    ["a", "b"],
+    ["a", "c"],
+    ["a", "d"],
+    ["b", "response"],
+    ["c", "d"],
+    ["d", "response"],
+    ["request", "a"],
   ]);
 });
 
 test("what is about a pipeline or the cluster concerns its parts", () => {
-  const event = (/** @type {string} */ subject, kind = "deployed") => /** @type {EventView} */ ({ sequence: 1, at_ms: 0, kind, subject, text: "" });
-  assert.ok(concerns(event("rag/embedder"), "rag/embedder") && concerns(event("rag"), "rag/embedder") && concerns(event("cluster"), "rag"));
-  assert.ok(!concerns(event("rag/reranker"), "rag/embedder") && !concerns(event("rag2"), "rag") && !concerns(event("cluster", "key"), "rag"));
+  const event = (/** @type {string} */ subject, kind = "deployed") =>
+    /** @type {EventView} */ ({ sequence: 1, at_ms: 0, kind, subject, text: "" });
+  assert.ok(
+    concerns(event("rag/embedder"), "rag/embedder") &&
+      concerns(event("rag"), "rag/embedder") &&
+      concerns(event("cluster"), "rag"),
+  );
+  assert.ok(
+    !concerns(event("rag/reranker"), "rag/embedder") &&
+      !concerns(event("rag2"), "rag") &&
+      !concerns(event("cluster", "key"), "rag"),
+  );
 });
 
 /** @param {string} folder @returns {Promise<string[]>} */
@@ -117,7 +165,11 @@ test("the whole site is small, needs nothing from elsewhere, and has no markup m
 });
 
 test("the chart library is the package's own file", async () => {
-  for (const [ours, theirs] of [["uPlot.iife.min.js", "dist/uPlot.iife.min.js"], ["uPlot.min.css", "dist/uPlot.min.css"], ["LICENSE", "LICENSE"]]) {
+  for (const [ours, theirs] of [
+    ["uPlot.iife.min.js", "dist/uPlot.iife.min.js"],
+    ["uPlot.min.css", "dist/uPlot.min.css"],
+    ["LICENSE", "LICENSE"],
+  ]) {
     const [a, b] = await Promise.all([
       readFile(join(SITE, "assets/vendor/uplot", ours), "utf8"),
       readFile(fileURLToPath(new URL(`node_modules/uplot/${theirs}`, import.meta.url)), "utf8"),
@@ -127,7 +179,9 @@ test("the chart library is the package's own file", async () => {
 });
 
 test("no function is longer than a screen", async () => {
-  for (const file of (await filesIn(join(SITE, "assets"))).filter((name) => name.endsWith(".js") && !name.includes("/vendor/"))) {
+  for (const file of (await filesIn(join(SITE, "assets"))).filter(
+    (name) => name.endsWith(".js") && !name.includes("/vendor/"),
+  )) {
     const lines = (await readFile(file, "utf8")).split("\n");
     assert.match(lines[0], /^\/\/ /, `${file} does not say why it exists`);
     let start = lines.length;

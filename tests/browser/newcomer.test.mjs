@@ -30,7 +30,11 @@ describe("a newcomer finds out", () => {
   });
 
   test("why there are that many replicas", async () => {
-    await until("a decision to scale", async () => (await cluster.get("/api/events?target=staged/slow")).events.some((/** @type {any} */ event) => event.kind === "scaled"));
+    await until("a decision to scale", async () =>
+      (await cluster.get("/api/events?target=staged/slow")).events.some(
+        (/** @type {any} */ event) => event.kind === "scaled",
+      ),
+    );
     const { page } = await loggedIn(browser, cluster);
     await page.getByRole("link", { name: "scaling", exact: true }).click();
     await page.getByRole("link", { name: "staged/slow" }).click();
@@ -48,7 +52,9 @@ describe("a newcomer finds out", () => {
     await ready(page);
     await page.getByText(/cores booked/).waitFor();
     const shown = await row(page, "Deployments with replicas that fit nowhere", "large/model");
-    const [reason] = (await cluster.get("/api/summary")).pipelines.find((/** @type {any} */ one) => one.name === "large").deployments[0].pending;
+    const [reason] = (await cluster.get("/api/summary")).pipelines.find(
+      (/** @type {any} */ one) => one.name === "large",
+    ).deployments[0].pending;
     assert.equal(shown.why, reason);
     await page.getByLabel("Cores").fill("900");
     await page.getByText("0 more replicas of this size would fit").waitFor();
@@ -59,7 +65,10 @@ describe("a newcomer finds out", () => {
     await page.getByRole("link", { name: "rollouts", exact: true }).click();
     const card = page.getByRole("article", { name: "Rollout of hello" });
     await card.getByText("hidden errors").waitFor();
-    const [old, fresh] = [await row(page, "Outcomes since the trial began", "revision 1 (old)"), await row(page, "Outcomes since the trial began", "revision 2 (new)")];
+    const [old, fresh] = [
+      await row(page, "Outcomes since the trial began", "revision 1 (old)"),
+      await row(page, "Outcomes since the trial began", "revision 2 (new)"),
+    ];
     assert.equal(old["calls failed"], "0");
     assert.ok(Number(fresh["calls failed"]) > 0, JSON.stringify(fresh));
   });
@@ -67,8 +76,13 @@ describe("a newcomer finds out", () => {
   test("which stage is slow", async (t) => {
     const { page } = await loggedIn(browser, cluster);
     await show(page, cluster, "/pipelines/staged");
-    await page.getByRole("img", { name: "first after the request; second after first; response after second" }).waitFor();
-    const isMeasured = await cluster.get("/api/pipelines/staged/stages").then(() => true, () => false);
+    await page
+      .getByRole("img", { name: "first after the request; second after first; response after second" })
+      .waitFor();
+    const isMeasured = await cluster.get("/api/pipelines/staged/stages").then(
+      () => true,
+      () => false,
+    );
     if (!isMeasured) {
       await page.getByText("This head does not measure stages").waitFor();
       return t.skip("this head does not measure stages yet");

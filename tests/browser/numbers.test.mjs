@@ -48,7 +48,14 @@ describe("numbers", () => {
 
   test("the overview", async () => {
     const { page } = await loggedIn(browser, cluster);
-    const tiles = async () => Object.fromEntries(await page.locator(".tile").evaluateAll((all) => all.map((tile) => [tile.querySelector("dt")?.textContent, tile.querySelector(".value")?.textContent])));
+    const tiles = async () =>
+      Object.fromEntries(
+        await page
+          .locator(".tile")
+          .evaluateAll((all) =>
+            all.map((tile) => [tile.querySelector("dt")?.textContent, tile.querySelector(".value")?.textContent]),
+          ),
+      );
     await agree("tiles", async () => {
       const now = await summary();
       const found = await tiles();
@@ -57,11 +64,17 @@ describe("numbers", () => {
         [perSecond(now.requests_per_second), percent(now.failed_ratio), duration(now.p50_ms), duration(now.p99_ms)],
       ];
     });
-    assert.equal((await page.locator(".health").innerText()).trim().endsWith((await summary()).health.sentence.trim()), true);
+    assert.equal(
+      (await page.locator(".health").innerText()).trim().endsWith((await summary()).health.sentence.trim()),
+      true,
+    );
     await agree("the row of the pipeline", async () => {
       const one = /** @type {PipelineSummary} */ ((await summary()).pipelines[0]);
       const shown = await row(page, "Pipelines and their requests of the last minute", "staged");
-      return [[shown.requests, shown.failed, shown.p95], [perSecond(one.traffic.requests_per_second), percent(one.traffic.failed_ratio), duration(one.traffic.p95_ms)]];
+      return [
+        [shown.requests, shown.failed, shown.p95],
+        [perSecond(one.traffic.requests_per_second), percent(one.traffic.failed_ratio), duration(one.traffic.p95_ms)],
+      ];
     });
   });
 
@@ -72,14 +85,28 @@ describe("numbers", () => {
       const [node] = (await summary()).nodes;
       const text = await page.locator(".node").innerText();
       const used = node.memory_bytes - node.free_memory_bytes;
-      const expected = [`${bytes(used)} of ${bytes(node.memory_bytes)}`, ...node.gpus.map((gpu) => `${percent(gpu.booked_share)} booked`),
-        ...node.gpus.flatMap((gpu) => gpu.holders.map((holder) => `${holder.deployment}: ${percent(holder.share)}, ${count(holder.replicas, "replica")}`))];
+      const expected = [
+        `${bytes(used)} of ${bytes(node.memory_bytes)}`,
+        ...node.gpus.map((gpu) => `${percent(gpu.booked_share)} booked`),
+        ...node.gpus.flatMap((gpu) =>
+          gpu.holders.map(
+            (holder) => `${holder.deployment}: ${percent(holder.share)}, ${count(holder.replicas, "replica")}`,
+          ),
+        ),
+      ];
       return [expected.filter((part) => !text.includes(part)), []];
     });
     await agree("the replicas", async () => {
       const { total, replicas } = await cluster.get("/api/replicas?limit=100");
-      const ids = await page.getByRole("table", { name: "Replicas" }).getByRole("row").locator("> span:first-child").allInnerTexts();
-      return [[await page.locator(".fields .amount").innerText(), ids.slice(1)], [count(total, "replica"), replicas.map((/** @type {any} */ one) => one.id)]];
+      const ids = await page
+        .getByRole("table", { name: "Replicas" })
+        .getByRole("row")
+        .locator("> span:first-child")
+        .allInnerTexts();
+      return [
+        [await page.locator(".fields .amount").innerText(), ids.slice(1)],
+        [count(total, "replica"), replicas.map((/** @type {any} */ one) => one.id)],
+      ];
     });
   });
 
@@ -87,11 +114,19 @@ describe("numbers", () => {
     const { page } = await loggedIn(browser, cluster);
     await show(page, cluster, "/scaling");
     await agree("the row of the deployment", async () => {
-      const one = /** @type {DeploymentSummary} */ ((await summary()).pipelines[0].deployments.find((each) => each.name === "slow"));
+      const one = /** @type {DeploymentSummary} */ (
+        (await summary()).pipelines[0].deployments.find((each) => each.name === "slow")
+      );
       const shown = await row(page, "Deployments and their numbers of replicas", "staged/slow");
       return [
         [shown.ready, shown.target, shown["desired now"], shown.range, shown["aims at"]],
-        [count(one.ready_replicas, "replica"), count(one.target_replicas, "replica"), count(one.desired_replicas, "replica"), `${one.min_replicas} to ${one.max_replicas}`, `${number(one.target_ongoing_requests)} a replica`],
+        [
+          count(one.ready_replicas, "replica"),
+          count(one.target_replicas, "replica"),
+          count(one.desired_replicas, "replica"),
+          `${one.min_replicas} to ${one.max_replicas}`,
+          `${number(one.target_ongoing_requests)} a replica`,
+        ],
       ];
     });
   });
@@ -107,7 +142,10 @@ describe("numbers", () => {
     await agree("events of a kind", async () => {
       const { events } = await cluster.get("/api/events?limit=500");
       const deployed = events.filter((/** @type {any} */ event) => event.kind === "deployed");
-      return [await page.locator("tbody tr td:last-child").allInnerTexts(), deployed.reverse().map((/** @type {any} */ event) => event.text)];
+      return [
+        await page.locator("tbody tr td:last-child").allInnerTexts(),
+        deployed.reverse().map((/** @type {any} */ event) => event.text),
+      ];
     });
   });
 });

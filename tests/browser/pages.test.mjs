@@ -3,7 +3,17 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { assertNoSideScroll, findings, loggedIn, openTab, ready, show, SHOWN, startBrowser, withoutAbsent } from "./browser.mjs";
+import {
+  assertNoSideScroll,
+  findings,
+  loggedIn,
+  openTab,
+  ready,
+  show,
+  SHOWN,
+  startBrowser,
+  withoutAbsent,
+} from "./browser.mjs";
 import { startCluster, traffic, until } from "./cluster.mjs";
 import { hello, STAGES, TOO_LARGE } from "./pipelines.mjs";
 
@@ -37,8 +47,16 @@ describe("pages", () => {
     await cluster.deploy("large", TOO_LARGE, "--no-wait");
     await cluster.deploy("hello", hello({ cpus: 0.02 }), "--canary", "10%");
     stopTraffic = traffic(cluster, "/staged", { text: "hi" }, 4);
-    await until("a pending demand", async () => (await cluster.get("/api/summary")).pipelines.some((/** @type {any} */ one) => one.name === "large" && one.deployments[0].pending.length > 0));
-    await until("a decision to scale", async () => (await cluster.get("/api/events?target=staged/slow")).events.some((/** @type {any} */ event) => event.kind === "scaled"));
+    await until("a pending demand", async () =>
+      (await cluster.get("/api/summary")).pipelines.some(
+        (/** @type {any} */ one) => one.name === "large" && one.deployments[0].pending.length > 0,
+      ),
+    );
+    await until("a decision to scale", async () =>
+      (await cluster.get("/api/events?target=staged/slow")).events.some(
+        (/** @type {any} */ event) => event.kind === "scaled",
+      ),
+    );
   });
   after(async () => {
     await stopTraffic?.();
@@ -65,10 +83,15 @@ describe("pages", () => {
 
   test("links change the page without loading it again, and back goes back", async () => {
     const { page } = await loggedIn(browser, cluster);
-    await page.evaluate(() => { Object.assign(globalThis, { isSame: true }); });
+    await page.evaluate(() => {
+      Object.assign(globalThis, { isSame: true });
+    });
     await page.getByRole("link", { name: "cluster", exact: true }).first().click();
     await page.getByRole("heading", { level: 1, name: "Cluster" }).waitFor();
-    assert.equal(await page.getByRole("link", { name: "cluster", exact: true }).first().getAttribute("aria-current"), "page");
+    assert.equal(
+      await page.getByRole("link", { name: "cluster", exact: true }).first().getAttribute("aria-current"),
+      "page",
+    );
     assert.equal(await page.evaluate(() => document.activeElement?.id), "main");
     await page.goBack();
     await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();

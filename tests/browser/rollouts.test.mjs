@@ -51,7 +51,11 @@ describe("rollouts", () => {
     await until("the abort", async () => (await pipeline()).revision === 1 && !(await pipeline()).rollout);
 
     await page.getByRole("button", { name: "hello: revision 1 of 2" }).click();
-    await page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "2" }) }).getByRole("button", { name: "Go back to it" }).click();
+    await page
+      .getByRole("row")
+      .filter({ has: page.getByRole("rowheader", { name: "2" }) })
+      .getByRole("button", { name: "Go back to it" })
+      .click();
     await page.getByRole("dialog").getByRole("button", { name: "Go back" }).click();
     await page.getByText("Revision 2 of hello was deployed again.").waitFor();
     await until("a third revision", async () => (await pipeline()).newest_revision === 3);

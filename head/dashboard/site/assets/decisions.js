@@ -44,8 +44,23 @@ export function subjectLink(event) {
  * @param {EventView[]} events  oldest first
  */
 export function decisionList(events) {
-  return h("ol", { class: "events" }, events.toReversed().map((event) => h("li", { key: event.sequence },
-    moment(event.at_ms), " ", subjectLink(event), " ", h("span", null, sentence(event)))));
+  return h(
+    "ol",
+    { class: "events" },
+    events
+      .toReversed()
+      .map((event) =>
+        h(
+          "li",
+          { key: event.sequence },
+          moment(event.at_ms),
+          " ",
+          subjectLink(event),
+          " ",
+          h("span", null, sentence(event)),
+        ),
+      ),
+  );
 }
 
 /**
@@ -67,8 +82,10 @@ const INPUTS = {
  * @returns {[string, string][]}
  */
 export function inputsOf(event) {
-  return Object.entries(event.inputs ?? {}).filter(([, value]) => value !== null).map(([key, value]) => {
-    const [name, unit] = INPUTS[key] ?? [key.replaceAll("_", " "), ""];
-    return [name, unit && typeof value === "number" ? count(value, unit) : String(value)];
-  });
+  return Object.entries(event.inputs ?? {})
+    .filter(([, value]) => value !== null)
+    .map(([key, value]) => {
+      const [name, unit] = INPUTS[key] ?? [key.replaceAll("_", " "), ""];
+      return [name, unit && typeof value === "number" ? count(value, unit) : String(value)];
+    });
 }
