@@ -82,7 +82,7 @@ const INPUTS = {
  * @returns {[string, string][]}
  */
 export function inputsOf(event) {
-  return Object.entries(event.inputs ?? {})
+  return Object.entries("inputs" in event ? event.inputs : {})
     .filter(([, value]) => value !== null)
     .map(([key, value]) => {
       const [name, unit] = INPUTS[key] ?? [key.replaceAll("_", " "), ""];

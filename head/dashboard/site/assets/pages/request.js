@@ -112,7 +112,7 @@ function waterfall(lines, allUs) {
 
 /** @param {Span} span */
 function more(span) {
-  return Object.entries(span.attributes)
+  return Object.entries(span.attributes ?? {})
     .map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
     .join(", ");
 }

@@ -134,7 +134,7 @@ function curves(found, scaled, chosen, choose) {
   const marks = scaled.map((event) => ({
     id: event.sequence,
     atMs: event.at_ms,
-    value: event.to ?? 0,
+    value: "to" in event ? event.to : 0,
     label: sentence(event),
   }));
   return { startMs: found.start_unix_ms, stepMs: found.step_ms, lines, marks, chosen, choose };
