@@ -184,18 +184,41 @@ export interface VerdictStatus {
   at_ms: number;
 }
 
-/** A decision of the head, with the sentence that says it. Further keys depend on `kind`. */
-export interface EventView {
+/** A decision of the head, with the sentence that says it. */
+export type EventView = EventFrame & (Scaled | OtherDecision);
+
+export interface EventFrame {
   sequence: number;
   at_ms: number;
-  kind: string;
   subject: string;
   text: string;
-  pipeline?: string;
-  deployment?: string;
-  inputs?: [string, string][] | Record<string, unknown>;
-  from?: number;
-  to?: number;
+  inputs_text?: string | null;
+  pipeline?: string | null;
+  deployment?: string | null;
+}
+
+export interface Scaled {
+  kind: "scaled";
+  from: number;
+  to: number;
+  rule: string;
+  inputs: ScaleInputs;
+}
+
+/** Its further keys depend on the kind. */
+export interface OtherDecision {
+  kind: string;
+}
+
+/** What a decision to scale was made of. */
+export interface ScaleInputs {
+  ongoing: number;
+  queued: number;
+  ready: number;
+  starting: number;
+  target_ongoing_requests: number;
+  wanted: number;
+  bounded_by?: string | null;
 }
 
 export interface EventPage {
@@ -258,7 +281,8 @@ export interface RevisionView {
   file_name: string;
   deployed_at_ms: number;
   by?: string | null;
-  lines?: number | string | null;
+  /** How long its file is. */
+  lines?: number | null;
   verdict?: { outcome: string; reason: string; at_ms: number } | null;
 }
 
@@ -288,7 +312,7 @@ export interface Span {
   kind: "request" | "stage" | "queue" | "try" | "batch" | "run";
   start_us: number;
   duration_us: number;
-  attributes: Record<string, unknown>;
+  attributes?: Record<string, unknown>;
   error?: string | null;
 }
 

@@ -102,7 +102,12 @@ function who() {
 /** @returns {Children} */
 function banner() {
   if (live.connection === "refused") {
-    return h("p", { class: "banner" }, "This head does not know you any more. ", h("a", { href: location.pathname, "data-reload": "" }, "Log in again"));
+    return h(
+      "p",
+      { class: "banner" },
+      "This head does not know you any more. ",
+      h("a", { href: location.pathname, "data-reload": "" }, "Log in again"),
+    );
   }
   if (live.connection !== "lost") return null;
   const age = live.receivedAtMs
@@ -118,8 +123,13 @@ function noticeView() {
     notice = null;
     redraw();
   };
-  return h("p", { class: notice.isError ? "notice bad" : "notice" },
-    notice.text, " ", h("button", { type: "button", class: "quiet", onclick: close }, "Close"));
+  return h(
+    "p",
+    { class: notice.isError ? "notice bad" : "notice" },
+    notice.text,
+    " ",
+    h("button", { type: "button", class: "quiet", onclick: close }, "Close"),
+  );
 }
 
 /** @type {Context["act"]} */
@@ -158,7 +168,10 @@ async function open(isFirst) {
   const found = ROUTES.map(([pattern, load]) => ({ parts: pattern.exec(path), load })).find(({ parts }) => parts);
   const page = found
     ? (await found.load()).page(context, ...(found.parts ?? []).slice(1).map(decodeURIComponent))
-    : { title: "Not found", view: () => [h("h1", null, "Not found"), h("p", null, "There is no page at this address.")] };
+    : {
+        title: "Not found",
+        view: () => [h("h1", null, "Not found"), h("p", null, "There is no page at this address.")],
+      };
   if (location.pathname !== path) return;
   shown = page;
   notice = null;
@@ -201,10 +214,13 @@ function start() {
   // The age of what is shown grows by itself; everything else changes only when something arrives.
   setInterval(() => live.connection === "lost" && redraw(), 1000);
   void open(true);
-  void get("/api/me").then((/** @type {Me} */ me) => {
-    live.me = me;
-    redraw();
-  }, () => {});
+  void get("/api/me").then(
+    (/** @type {Me} */ me) => {
+      live.me = me;
+      redraw();
+    },
+    () => {},
+  );
   void follow(live, redraw);
 }
 

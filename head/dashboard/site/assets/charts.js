@@ -68,18 +68,29 @@ function constructor() {
  * @param {ChartData} data
  */
 export function chart(title, summary, data) {
-  return h("figure", { class: "chart", "aria-label": title },
+  return h(
+    "figure",
+    { class: "chart", "aria-label": title },
     h("div", { widget: lines, data, class: "plot", role: "group", "aria-label": `${title}. ${summary}` }),
-    h("details", null,
+    h(
+      "details",
+      null,
       h("summary", null, "The last values as a table"),
-      table(`${title}: the last values`, [
-        { name: "time", cell: (/** @type {number} */ index) => time(data.startMs + index * data.stepMs) },
-        ...data.lines.map((line) => ({
-          name: `${line.label} (${line.unit})`,
-          isNumber: true,
-          cell: (/** @type {number} */ index) => number(line.values[index]),
-        })),
-      ], lastSteps(data), (index) => data.startMs + index * data.stepMs)));
+      table(
+        `${title}: the last values`,
+        [
+          { name: "time", cell: (/** @type {number} */ index) => time(data.startMs + index * data.stepMs) },
+          ...data.lines.map((line) => ({
+            name: `${line.label} (${line.unit})`,
+            kind: /** @type {const} */ ("number"),
+            cell: (/** @type {number} */ index) => number(line.values[index]),
+          })),
+        ],
+        lastSteps(data),
+        (index) => data.startMs + index * data.stepMs,
+      ),
+    ),
+  );
 }
 
 /** Twelve moments, evenly over what is shown, the newest first. @param {ChartData} data */
@@ -101,14 +112,21 @@ const lines = {
       if (plot && newShape === shape) return plot.setData(points(data));
       plot?.destroy();
       shape = newShape;
-      plot = new (constructor())(options(element, () => data), points(data), element);
+      plot = new (constructor())(
+        options(element, () => data),
+        points(data),
+        element,
+      );
     };
     const resized = new ResizeObserver(() => plot?.setSize({ width: element.clientWidth, height: HEIGHT }));
-    void loadLibrary().then(() => {
-      if (!element.isConnected) return;
-      draw();
-      resized.observe(element);
-    }, () => element.append("The chart could not be drawn. The table has its values."));
+    void loadLibrary().then(
+      () => {
+        if (!element.isConnected) return;
+        draw();
+        resized.observe(element);
+      },
+      () => element.append("The chart could not be drawn. The table has its values."),
+    );
     return {
       update(next) {
         const isSame = next.lines === data.lines && next.marks === data.marks && next.chosen === data.chosen;
@@ -146,8 +164,13 @@ function options(element, current) {
   const data = current();
   const color = colors(element);
   const has = (/** @type {Line["scale"]} */ scale) => data.lines.some((line) => line.scale === scale);
-  const axis = { stroke: color("--faint"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
-  const range = (/** @type {unknown} */ _, /** @type {number} */ __, /** @type {number} */ most) => /** @type {[number, number]} */ ([0, Math.max(1, most * 1.15 || 1)]);
+  const axis = {
+    stroke: color("--faint"),
+    grid: { stroke: color("--line"), width: 1 },
+    ticks: { stroke: color("--line"), width: 1 },
+  };
+  const range = (/** @type {unknown} */ _, /** @type {number} */ __, /** @type {number} */ most) =>
+    /** @type {[number, number]} */ ([0, Math.max(1, most * 1.15 || 1)]);
   return {
     width: element.clientWidth,
     height: HEIGHT,
@@ -155,8 +178,25 @@ function options(element, current) {
     scales: { x: { time: true }, requests: { range }, replicas: { range } },
     axes: [
       { ...axis, space: 80, values: (_, splits) => splits.map((at) => time(at * 1000)) },
-      { ...axis, scale: "requests", show: has("requests"), size: 56, label: data.lines.find((line) => line.scale === "requests")?.unit, labelSize: 18 },
-      { ...axis, scale: "replicas", show: has("replicas"), side: 1, size: 44, label: "replicas", labelSize: 18, grid: { show: !has("requests"), ...axis.grid }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
+      {
+        ...axis,
+        scale: "requests",
+        show: has("requests"),
+        size: 56,
+        label: data.lines.find((line) => line.scale === "requests")?.unit,
+        labelSize: 18,
+      },
+      {
+        ...axis,
+        scale: "replicas",
+        show: has("replicas"),
+        side: 1,
+        size: 44,
+        label: "replicas",
+        labelSize: 18,
+        grid: { show: !has("requests"), ...axis.grid },
+        incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000],
+      },
     ],
     series: [
       { label: "time", value: (_, at) => (at ? time(at * 1000) : "now") },
@@ -169,8 +209,12 @@ function options(element, current) {
         points: { show: false },
         paths: line.scale === "replicas" ? constructor().paths.stepped?.({ align: 1 }) : undefined,
         // Without a pointer over the chart, the legend has the last values.
-        value: (/** @type {uPlot} */ plot, /** @type {number | null} */ value, /** @type {number} */ at, /** @type {number | null} */ index) =>
-          `${number(index === null ? lastOf(plot.data[at]) : value)} ${line.unit}`,
+        value: (
+          /** @type {uPlot} */ plot,
+          /** @type {number | null} */ value,
+          /** @type {number} */ at,
+          /** @type {number | null} */ index,
+        ) => `${number(index === null ? lastOf(plot.data[at]) : value)} ${line.unit}`,
       })),
     ],
     hooks: { draw: [(plot) => placeMarks(plot, current())] },
@@ -221,7 +265,12 @@ function placeMarks(plot, data) {
  */
 function newMark(plot, mark, data) {
   const button = document.createElement("button");
-  Object.assign(button, { type: "button", className: "mark", title: mark.label, onclick: () => data.choose?.(mark.id) });
+  Object.assign(button, {
+    type: "button",
+    className: "mark",
+    title: mark.label,
+    onclick: () => data.choose?.(mark.id),
+  });
   button.dataset.mark = String(mark.id);
   button.setAttribute("aria-label", mark.label);
   button.addEventListener("mousedown", (event) => event.stopPropagation());

@@ -2,9 +2,11 @@
 
 import { h, render } from "./dom.js";
 
+/** @typedef {{ title: string, text: string, action: string }} Question */
+
 /**
  * Whether people said yes. The dialog is modal, so nothing else can be pressed meanwhile; Escape is no.
- * @param {{ title: string, text: string, action: string }} question
+ * @param {Question} question
  * @returns {Promise<boolean>}
  */
 export function confirm({ title, text, action }) {
@@ -20,9 +22,12 @@ export function confirm({ title, text, action }) {
     render(dialog, [
       h("h2", { id: "confirm-title" }, title),
       h("p", null, text),
-      h("div", { class: "buttons" },
+      h(
+        "div",
+        { class: "buttons" },
         h("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Cancel"),
-        h("button", { type: "button", class: "danger", onclick: () => close(true) }, action)),
+        h("button", { type: "button", class: "danger", onclick: () => close(true) }, action),
+      ),
     ]);
     dialog.addEventListener("cancel", () => close(false));
     dialog.showModal();

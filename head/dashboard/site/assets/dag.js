@@ -44,7 +44,10 @@ export function layout(graph) {
   const all = [...boxes.values()];
   return {
     boxes: [...after.keys()].map((name) => /** @type {Box} */ (boxes.get(name))),
-    edges: edges.map((path) => ({ name: path.join(">"), through: path.map((name) => /** @type {Box} */ (boxes.get(name))) })),
+    edges: edges.map((path) => ({
+      name: path.join(">"),
+      through: path.map((name) => /** @type {Box} */ (boxes.get(name))),
+    })),
     width: Math.max(...all.map((box) => box.x + box.width)),
     height: Math.max(...all.map((box) => box.y + box.height)),
   };
@@ -98,7 +101,8 @@ function place(columns, edges) {
   /** @type {Map<string, Box>} */
   const boxes = new Map();
   const lastColumn = Math.max(...columns.values());
-  const before = (/** @type {string} */ name) => edges.flatMap((path) => (path.indexOf(name) > 0 ? [path[path.indexOf(name) - 1]] : []));
+  const before = (/** @type {string} */ name) =>
+    edges.flatMap((path) => (path.indexOf(name) > 0 ? [path[path.indexOf(name) - 1]] : []));
   let x = 0;
   for (let column = 0; column <= lastColumn; column += 1) {
     const size = column === 0 || column === lastColumn ? END : STAGE;

@@ -1,6 +1,7 @@
 // The head's decisions as lists and as details: shared by the pages that show what was decided and why.
 
 import { h } from "./dom.js";
+import { count } from "./format.js";
 import { moment, pipelineLink, scalingLink } from "./parts.js";
 
 /** @import { EventView } from "api" */
@@ -43,9 +44,37 @@ export function subjectLink(event) {
  * @param {EventView[]} events  oldest first
  */
 export function decisionList(events) {
-  return h("ol", { class: "events" }, events.toReversed().map((event) => h("li", { key: event.sequence },
-    moment(event.at_ms), " ", subjectLink(event), " ", h("span", null, sentence(event)))));
+  return h(
+    "ol",
+    { class: "events" },
+    events
+      .toReversed()
+      .map((event) =>
+        h(
+          "li",
+          { key: event.sequence },
+          moment(event.at_ms),
+          " ",
+          subjectLink(event),
+          " ",
+          h("span", null, sentence(event)),
+        ),
+      ),
+  );
 }
+
+/**
+ * What each figure of a decision to scale is called, and its unit.
+ * @type {Record<string, [string, string]>}
+ */
+const INPUTS = {
+  ongoing: ["ongoing on average, with those that wait", "request"],
+  queued: ["waiting at that moment", "request"],
+  ready: ["ready", "replica"],
+  starting: ["starting", "replica"],
+  target_ongoing_requests: ["aimed at for each replica", "request"],
+  wanted: ["asked for by the load, within the range", "replica"],
+};
 
 /**
  * What a decision was made of, as name and value.
@@ -53,7 +82,10 @@ export function decisionList(events) {
  * @returns {[string, string][]}
  */
 export function inputsOf(event) {
-  const inputs = event.inputs ?? [];
-  const pairs = Array.isArray(inputs) ? inputs : Object.entries(inputs);
-  return pairs.map(([name, value]) => [String(name).replaceAll("_", " "), value === null ? "–" : String(value)]);
+  return Object.entries("inputs" in event ? event.inputs : {})
+    .filter(([, value]) => value !== null)
+    .map(([key, value]) => {
+      const [name, unit] = INPUTS[key] ?? [key.replaceAll("_", " "), ""];
+      return [name, unit && typeof value === "number" ? count(value, unit) : String(value)];
+    });
 }

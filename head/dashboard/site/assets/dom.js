@@ -61,7 +61,8 @@ function keyed(children, prefix = "", found = new Map()) {
   children.forEach((child, index) => {
     if (child === null || child === undefined || child === false) return;
     if (Array.isArray(child)) keyed(child, `${prefix}${index}.`, found);
-    else if (typeof child === "object") found.set(`${prefix}${child.key === undefined ? index : `=${child.key}`}`, child);
+    else if (typeof child === "object")
+      found.set(`${prefix}${child.key === undefined ? index : `=${child.key}`}`, child);
     else found.set(`${prefix}${index}`, String(child));
   });
   return found;
@@ -119,7 +120,7 @@ function mount(node, namespace) {
   if (typeof node === "string") {
     return { node, element: document.createTextNode(node), children: new Map() };
   }
-  const isSvg = node.tag === "svg" || (namespace === SVG);
+  const isSvg = node.tag === "svg" || namespace === SVG;
   const element = isSvg ? document.createElementNS(SVG, node.tag) : document.createElement(node.tag);
   /** @type {Mounted} */
   const mounted = { node, element, children: new Map() };

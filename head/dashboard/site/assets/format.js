@@ -12,7 +12,19 @@ export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
   const size = Math.abs(value);
   const digits = size >= 100 || Number.isInteger(value) ? 0 : size >= 10 ? 1 : 2;
-  return value.toLocaleString("en", { maximumFractionDigits: digits });
+  return rounded(value, digits);
+}
+
+/**
+ * With commas between thousands and without zeros at the end. By hand, because the first `Intl.NumberFormat` of a page takes
+ * longer than a frame.
+ * @param {number} value
+ * @param {number} digits  at most, after the point
+ */
+function rounded(value, digits) {
+  const [whole, part = ""] = value.toFixed(digits).split(".");
+  const rest = part.replace(/0+$/, "");
+  return whole.replace(/\B(?=(\d{3})+$)/g, ",") + (rest && `.${rest}`);
 }
 
 /**
@@ -38,7 +50,7 @@ export function percent(ratio) {
   if (ratio === null || ratio === undefined || !Number.isFinite(ratio)) return NONE;
   const value = ratio * 100;
   if (value > 0 && value < 0.1) return "<0.1%";
-  return `${value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 })}%`;
+  return `${rounded(value, value < 10 ? 1 : 0)}%`;
 }
 
 /**
@@ -49,7 +61,7 @@ export function duration(ms) {
   if (ms === null || ms === undefined || !Number.isFinite(ms)) return NONE;
   if (ms < 1000) return `${number(ms)} ms`;
   const seconds = ms / 1000;
-  if (seconds < 120) return `${seconds.toLocaleString("en", { maximumFractionDigits: seconds < 10 ? 1 : 0 })} s`;
+  if (seconds < 120) return `${rounded(seconds, seconds < 10 ? 1 : 0)} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   if (seconds < 172_800) return `${Math.round(seconds / 3600)} h`;
   return `${Math.round(seconds / 86_400)} d`;
@@ -65,7 +77,7 @@ export function bytes(value) {
     amount /= 1024;
     unit += 1;
   }
-  return `${amount.toLocaleString("en", { maximumFractionDigits: amount < 10 ? 1 : 0 })} ${units[unit]}`;
+  return `${rounded(amount, amount < 10 ? 1 : 0)} ${units[unit]}`;
 }
 
 /**
@@ -83,14 +95,14 @@ export function cores(milli) {
  */
 export function time(atMs) {
   const at = new Date(atMs);
-  const clock = at.toLocaleTimeString("en-GB", { hour12: false });
-  return at.toDateString() === new Date().toDateString() ? clock : `${day(at)} ${clock}`;
+  const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map(twoDigits).join(":");
+  if (at.toDateString() === new Date().toDateString()) return clock;
+  return `${at.getFullYear()}-${twoDigits(at.getMonth() + 1)}-${twoDigits(at.getDate())} ${clock}`;
 }
 
-/** @param {Date} at */
-function day(at) {
-  const two = (/** @type {number} */ part) => String(part).padStart(2, "0");
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+/** @param {number} part */
+function twoDigits(part) {
+  return String(part).padStart(2, "0");
 }
 
 /**

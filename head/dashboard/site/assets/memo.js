@@ -12,7 +12,11 @@ export function memo(compute) {
   let last = null;
   return (...inputs) => {
     const before = last;
-    if (before && inputs.length === before.inputs.length && inputs.every((input, index) => Object.is(input, before.inputs[index]))) {
+    if (
+      before &&
+      inputs.length === before.inputs.length &&
+      inputs.every((input, index) => Object.is(input, before.inputs[index]))
+    ) {
       return before.result;
     }
     const result = compute(...inputs);

@@ -16,9 +16,23 @@ const SHAPES = {
 
 /** @type {Record<string, keyof typeof SHAPES>} */
 const TONES = {
-  ok: "good", ready: "good", promoted: "good", new: "good", served: "good",
-  degraded: "warn", starting: "warn", trial: "warn", pending: "warn", slow: "warn", replaced: "warn", moving: "warn",
-  failing: "bad", failed: "bad", unreachable: "bad", rolled_back: "bad", removed: "bad",
+  ok: "good",
+  ready: "good",
+  promoted: "good",
+  new: "good",
+  served: "good",
+  degraded: "warn",
+  starting: "warn",
+  trial: "warn",
+  pending: "warn",
+  slow: "warn",
+  replaced: "warn",
+  moving: "warn",
+  failing: "bad",
+  failed: "bad",
+  unreachable: "bad",
+  rolled_back: "bad",
+  removed: "bad",
 };
 
 /**
@@ -28,9 +42,12 @@ const TONES = {
  */
 export function state(word, text = word.replaceAll("_", " ")) {
   const tone = TONES[word] ?? "calm";
-  return h("span", { class: `state ${tone}` },
+  return h(
+    "span",
+    { class: `state ${tone}` },
     h("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, h("path", { d: SHAPES[tone], "fill-rule": "evenodd" })),
-    text);
+    text,
+  );
 }
 
 /**
@@ -41,8 +58,12 @@ export function state(word, text = word.replaceAll("_", " ")) {
  */
 export function section(title, content, aside) {
   const id = `s-${title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}`;
-  return h("section", { key: id, "aria-labelledby": id },
-    h("div", { class: "heading" }, h("h2", { id }, title), aside), content);
+  return h(
+    "section",
+    { key: id, "aria-labelledby": id },
+    h("div", { class: "heading" }, h("h2", { id }, title), aside),
+    content,
+  );
 }
 
 /**
@@ -51,7 +72,7 @@ export function section(title, content, aside) {
  * @typedef {object} Column
  * @property {string} name
  * @property {(row: T) => Children} cell
- * @property {boolean} [isNumber]
+ * @property {"number" | "text"} [kind]  text is what people read as sentences
  */
 
 /**
@@ -63,15 +84,39 @@ export function section(title, content, aside) {
  * @param {(row: T) => string | number} key
  */
 export function table(caption, columns, rows, key) {
-  const kind = (/** @type {Column<T>} */ column) => (column.isNumber ? "number" : undefined);
-  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption },
-    h("table", null,
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "group", "aria-label": caption },
+    h(
+      "table",
+      null,
       h("caption", { class: "unseen" }, caption),
-      h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col", class: kind(column) }, column.name)))),
-      h("tbody", null, rows.map((row) => h("tr", { key: key(row) },
-        columns.map((column, index) => index === 0
-          ? h("th", { scope: "row", class: kind(column) }, column.cell(row))
-          : h("td", { class: kind(column) }, column.cell(row))))))));
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          columns.map((column) => h("th", { scope: "col", class: column.kind }, column.name)),
+        ),
+      ),
+      h(
+        "tbody",
+        null,
+        rows.map((row) =>
+          h(
+            "tr",
+            { key: key(row) },
+            columns.map((column, index) =>
+              index === 0
+                ? h("th", { scope: "row", class: column.kind }, column.cell(row))
+                : h("td", { class: column.kind }, column.cell(row)),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 /**
@@ -95,7 +140,12 @@ export function whenLoaded(loaded, what, view) {
  * @param {string} [command]  to paste
  */
 export function empty(text, command) {
-  return h("div", { class: "empty" }, h("p", null, text), command && h("pre", { class: "command" }, h("code", null, command)));
+  return h(
+    "div",
+    { class: "empty" },
+    h("p", null, text),
+    command && h("pre", { class: "command" }, h("code", null, command)),
+  );
 }
 
 /**
@@ -105,7 +155,12 @@ export function empty(text, command) {
  * @param {Child} [note]
  */
 export function tile(name, value, note) {
-  return h("div", { class: "tile" }, h("dt", null, name), h("dd", null, h("span", { class: "value" }, value), note && h("span", { class: "faint" }, note)));
+  return h(
+    "div",
+    { class: "tile" },
+    h("dt", null, name),
+    h("dd", null, h("span", { class: "value" }, value), note && h("span", { class: "faint" }, note)),
+  );
 }
 
 /** @param {number} atMs */
@@ -123,6 +178,9 @@ export function field(label, control) {
   return h("label", { class: "field" }, h("span", null, label), control);
 }
 
+/** More options than this are typed, not chosen: a list of a thousand is slow to draw and to read. */
+const MAX_OPTIONS = 200;
+
 /**
  * A choice among words; "" is all of them.
  * @param {string} label
@@ -132,9 +190,18 @@ export function field(label, control) {
  * @param {string} [all]
  */
 export function choice(label, value, options, choose, all = "all") {
+  const onchange = (/** @type {any} */ event) => choose(event.target.value.trim());
+  if (options.length > MAX_OPTIONS) return field(label, h("input", { value, placeholder: all, onchange }));
   const known = value && !options.includes(value) ? [...options, value] : options;
-  return field(label, h("select", { onchange: (/** @type {any} */ event) => choose(event.target.value), value },
-    h("option", { value: "" }, all), known.map((option) => h("option", { key: option, value: option }, option))));
+  return field(
+    label,
+    h(
+      "select",
+      { onchange, value },
+      h("option", { value: "" }, all),
+      known.map((option) => h("option", { key: option, value: option }, option)),
+    ),
+  );
 }
 
 /**
@@ -144,6 +211,11 @@ export function choice(label, value, options, choose, all = "all") {
  */
 export function button(label, onclick, attributes = {}) {
   return h("button", { type: "button", onclick, ...attributes }, label);
+}
+
+/** The name without the folders, which are those of the machine that deployed it. @param {string} path */
+export function fileName(path) {
+  return path.split("/").at(-1) ?? path;
 }
 
 /** @param {string} fullName  `pipeline/deployment` */

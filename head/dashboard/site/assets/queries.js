@@ -43,7 +43,12 @@ export class Queries {
     let query = this.#queries.get(path);
     if (!query) {
       query = {
-        loaded: { state: "loading" }, text: "", everyMs, abort: new AbortController(), timer: undefined, isWanted: true,
+        loaded: { state: "loading" },
+        text: "",
+        everyMs,
+        abort: new AbortController(),
+        timer: undefined,
+        isWanted: true,
       };
       this.#queries.set(path, query);
       void this.#fetch(path, query);

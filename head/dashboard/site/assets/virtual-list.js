@@ -63,11 +63,36 @@ export function virtualList({ label, total, columns, at, scroll, redraw }) {
   };
   const line = (/** @type {number} */ index) => {
     const row = at(index);
-    return h("div", { key: index, class: "row", role: "row", "aria-rowindex": index + 2, style: { transform: `translateY(${index * ROW_HEIGHT}px)` } },
-      columns.map((column) => h("span", { role: "cell" }, row === undefined ? "…" : column.cell(row))));
+    return h(
+      "div",
+      {
+        key: index,
+        class: "row",
+        role: "row",
+        "aria-rowindex": index + 2,
+        style: { transform: `translateY(${index * ROW_HEIGHT}px)` },
+      },
+      columns.map((column) => h("span", { role: "cell" }, row === undefined ? "…" : column.cell(row))),
+    );
   };
-  return h("div", { class: "list", role: "table", "aria-label": label, "aria-rowcount": total + 1 },
-    h("div", { class: "window", role: "rowgroup", tabindex: "0", onscroll, style: { height: `${(Math.min(total, VISIBLE_ROWS) + 1) * ROW_HEIGHT}px` } },
-      h("div", { class: "row head", role: "row", "aria-rowindex": 1 }, columns.map((column) => h("span", { role: "columnheader" }, column.name))),
-      h("div", { class: "rows", role: "presentation", style: { height: `${total * ROW_HEIGHT}px` } }, rows.map(line))));
+  return h(
+    "div",
+    { class: "list", role: "table", "aria-label": label, "aria-rowcount": total + 1 },
+    h(
+      "div",
+      {
+        class: "window",
+        role: "rowgroup",
+        tabindex: "0",
+        onscroll,
+        style: { height: `${(Math.min(total, VISIBLE_ROWS) + 1) * ROW_HEIGHT}px` },
+      },
+      h(
+        "div",
+        { class: "row head", role: "row", "aria-rowindex": 1 },
+        columns.map((column) => h("span", { role: "columnheader" }, column.name)),
+      ),
+      h("div", { class: "rows", role: "presentation", style: { height: `${total * ROW_HEIGHT}px` } }, rows.map(line)),
+    ),
+  );
 }

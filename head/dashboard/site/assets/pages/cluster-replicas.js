@@ -20,20 +20,47 @@ export function replicaSection(context) {
   const filter = (/** @type {string} */ name, /** @type {string[]} */ options) =>
     choice(name, context.param(name), options, (value) => context.setParam(name, value));
   return (/** @type {ClusterSummary} */ summary) => {
-    const query = { deployment: context.param("deployment"), node: context.param("node"), state: context.param("state") };
+    const query = {
+      deployment: context.param("deployment"),
+      node: context.param("node"),
+      state: context.param("state"),
+    };
     const { offsets, limit } = pagesNeeded(scroll, total);
-    const pages = new Map(offsets.map((offset) => [offset, /** @type {import("../queries.js").Loaded<ReplicaPage>} */ (
-      context.queries.get(path("/api/replicas", { ...query, offset, limit }), EVERY_MS))]));
+    const pages = new Map(
+      offsets.map((offset) => [
+        offset,
+        /** @type {import("../queries.js").Loaded<ReplicaPage>} */ (
+          context.queries.get(path("/api/replicas", { ...query, offset, limit }), EVERY_MS)
+        ),
+      ]),
+    );
     const first = pages.get(offsets[0]);
     total = [...pages.values()].find((one) => one.data)?.data?.total ?? total;
-    const at = (/** @type {number} */ index) => pages.get(Math.floor(index / limit) * limit)?.data?.replicas[index % limit];
+    const at = (/** @type {number} */ index) =>
+      pages.get(Math.floor(index / limit) * limit)?.data?.replicas[index % limit];
     const deployments = summary.pipelines.flatMap((pipeline) => pipeline.deployments.map((one) => one.full_name));
     return [
-      h("div", { class: "fields" },
-        filter("deployment", deployments), filter("node", summary.nodes.map((node) => node.name)), filter("state", STATES),
-        h("p", { class: "amount" }, count(total, "replica"))),
-      whenLoaded(total > 0 && first?.state === "loading" ? { state: "ready", data: /** @type {any} */ ({ total }) } : /** @type {any} */ (first), "a list of replicas",
-        () => total === 0 ? empty("No replica is like this.") : virtualList({ label: "Replicas", total, columns: COLUMNS, at, scroll, redraw: context.redraw })),
+      h(
+        "div",
+        { class: "fields" },
+        filter("deployment", deployments),
+        filter(
+          "node",
+          summary.nodes.map((node) => node.name),
+        ),
+        filter("state", STATES),
+        h("p", { class: "amount" }, count(total, "replica")),
+      ),
+      whenLoaded(
+        total > 0 && first?.state === "loading"
+          ? { state: "ready", data: /** @type {any} */ ({ total }) }
+          : /** @type {any} */ (first),
+        "a list of replicas",
+        () =>
+          total === 0
+            ? empty("No replica is like this.")
+            : virtualList({ label: "Replicas", total, columns: COLUMNS, at, scroll, redraw: context.redraw }),
+      ),
     ];
   };
 }

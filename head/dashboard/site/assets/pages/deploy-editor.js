@@ -21,15 +21,37 @@ export function editor({ id, label, source, faults, change }) {
   const lines = Math.max(12, source.split("\n").length + 1);
   const isFaulty = new Set(faults.map((fault) => fault.line));
   const height = { height: `${lines * LINE_HEIGHT}px` };
-  return h("div", { class: "editor" },
-    h("ol", { class: "gutter", "aria-hidden": "true" }, Array.from({ length: lines }, (_, index) =>
-      h("li", { key: index, class: isFaulty.has(index + 1) ? "bad" : undefined }, String(index + 1)))),
-    h("div", { class: "marks", "aria-hidden": "true" }, faults.filter((fault) => fault.line).map((fault, index) =>
-      h("span", { key: index, style: { top: `${((fault.line ?? 1) - 1) * LINE_HEIGHT}px` } }))),
+  return h(
+    "div",
+    { class: "editor" },
+    h(
+      "ol",
+      { class: "gutter", "aria-hidden": "true" },
+      Array.from({ length: lines }, (_, index) =>
+        h("li", { key: index, class: isFaulty.has(index + 1) ? "bad" : undefined }, String(index + 1)),
+      ),
+    ),
+    h(
+      "div",
+      { class: "marks", "aria-hidden": "true" },
+      faults
+        .filter((fault) => fault.line)
+        .map((fault, index) => h("span", { key: index, style: { top: `${((fault.line ?? 1) - 1) * LINE_HEIGHT}px` } })),
+    ),
     h("textarea", {
-      id, "aria-label": label, "aria-invalid": faults.length > 0, spellcheck: "false", autocapitalize: "off", autocomplete: "off", wrap: "off",
-      style: height, value: source, placeholder: "name = \"hello\"", oninput: (/** @type {any} */ event) => change(event.target.value),
-    }));
+      id,
+      "aria-label": label,
+      "aria-invalid": faults.length > 0,
+      spellcheck: "false",
+      autocapitalize: "off",
+      autocomplete: "off",
+      wrap: "off",
+      style: height,
+      value: source,
+      placeholder: 'name = "hello"',
+      oninput: (/** @type {any} */ event) => change(event.target.value),
+    }),
+  );
 }
 
 /**
@@ -42,12 +64,25 @@ export function excerpt(fault, files, key) {
   const index = files.findIndex((file) => file.file_name === fault.path);
   const text = fault.line ? files[index]?.source.split("\n")[fault.line - 1] : undefined;
   const place = fault.line ? `${fault.path}:${fault.line}:${fault.column ?? 1}` : fault.path;
-  return h("div", { key, class: "excerpt" },
-    h("p", null, fault.line && index >= 0
-      ? h("button", { type: "button", class: "quiet", onclick: () => goTo(`file-${index}`, fault) }, place)
-      : h("strong", null, place), ` ${fault.message}`),
-    text !== undefined && h("pre", { tabindex: "0", role: "group", "aria-label": `Line ${fault.line}` }, `${text}\n${" ".repeat(Math.max(0, (fault.column ?? 1) - 1))}^`),
-    fault.help && h("p", { class: "faint" }, fault.help));
+  return h(
+    "div",
+    { key, class: "excerpt" },
+    h(
+      "p",
+      null,
+      fault.line && index >= 0
+        ? h("button", { type: "button", class: "quiet", onclick: () => goTo(`file-${index}`, fault) }, place)
+        : h("strong", null, place),
+      ` ${fault.message}`,
+    ),
+    text !== undefined &&
+      h(
+        "pre",
+        { tabindex: "0", role: "group", "aria-label": `Line ${fault.line}` },
+        `${text}\n${" ".repeat(Math.max(0, (fault.column ?? 1) - 1))}^`,
+      ),
+    fault.help && h("p", { class: "faint" }, fault.help),
+  );
 }
 
 /**

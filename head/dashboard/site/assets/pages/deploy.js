@@ -31,21 +31,55 @@ const NEW_FILE = "pipeline.toml";
  */
 export function page(context) {
   /** @type {Draft} */
-  const draft = { files: [{ file_name: NEW_FILE, source: "" }], how: "all", percent: "10", faults: [], error: "", plans: null, deployed: null, isBusy: false };
+  const draft = {
+    files: [{ file_name: NEW_FILE, source: "" }],
+    how: "all",
+    percent: "10",
+    faults: [],
+    error: "",
+    plans: null,
+    deployed: null,
+    isBusy: false,
+  };
   const change = (/** @type {Partial<Draft>} */ part) => {
     Object.assign(draft, { faults: [], error: "", plans: null, deployed: null }, part);
     context.redraw();
   };
   const view = () => {
-    if (context.live.me && !context.isAdmin) return [h("h1", null, "Deploy"), empty("You are logged in as a viewer, who changes nothing. An administrator deploys here, or on a terminal:", "cluster deploy hello.toml")];
+    if (context.live.me && !context.isAdmin)
+      return [
+        h("h1", null, "Deploy"),
+        empty(
+          "You are logged in as a viewer, who changes nothing. An administrator deploys here, or on a terminal:",
+          "cluster deploy hello.toml",
+        ),
+      ];
     return [
       h("h1", null, "Deploy"),
-      h("div", { class: "drop", ondragover: allowDrop, ondrop: (/** @type {DragEvent} */ event) => void take(event, event.dataTransfer?.files, draft, change) },
+      h(
+        "div",
+        {
+          class: "drop",
+          ondragover: allowDrop,
+          ondrop: (/** @type {DragEvent} */ event) => void take(event, event.dataTransfer?.files, draft, change),
+        },
         h("p", null, "Paste a pipeline's TOML, drop files here, or ", chooser(draft, change)),
-        draft.files.map((file, index) => fileView(draft, file, index, change))),
+        draft.files.map((file, index) => fileView(draft, file, index, change)),
+      ),
       howView(draft, change),
-      h("div", { class: "fields" }, button("Check and show the plan", () => void plan(context, draft), { disabled: draft.isBusy, class: draft.plans ? "" : "primary" }),
-        draft.plans?.some((one) => one.changed) && button(deployLabel(draft.plans), () => void deploy(context, draft), { disabled: draft.isBusy, class: "primary" })),
+      h(
+        "div",
+        { class: "fields" },
+        button("Check and show the plan", () => void plan(context, draft), {
+          disabled: draft.isBusy,
+          class: draft.plans ? "" : "primary",
+        }),
+        draft.plans?.some((one) => one.changed) &&
+          button(deployLabel(draft.plans), () => void deploy(context, draft), {
+            disabled: draft.isBusy,
+            class: "primary",
+          }),
+      ),
       h("div", { role: "status", class: "stack" }, outcome(draft)),
     ];
   };
@@ -62,8 +96,17 @@ function allowDrop(event) {
  * @param {(part: Partial<Draft>) => void} change
  */
 function chooser(draft, change) {
-  return h("label", { class: "file" }, "choose files", h("input", { type: "file", multiple: true, accept: ".toml",
-    onchange: (/** @type {any} */ event) => void take(event, event.target.files, draft, change) }));
+  return h(
+    "label",
+    { class: "file" },
+    "choose files",
+    h("input", {
+      type: "file",
+      multiple: true,
+      accept: ".toml",
+      onchange: (/** @type {any} */ event) => void take(event, event.target.files, draft, change),
+    }),
+  );
 }
 
 /**
@@ -74,9 +117,13 @@ function chooser(draft, change) {
  */
 async function take(event, list, draft, change) {
   event.preventDefault();
-  const read = await Promise.all([...(list ?? [])].map(async (file) => ({ file_name: file.name, source: await file.text() })));
+  const read = await Promise.all(
+    [...(list ?? [])].map(async (file) => ({ file_name: file.name, source: await file.text() })),
+  );
   if (read.length === 0) return;
-  const others = draft.files.filter((file) => file.source.trim() !== "" && !read.some((one) => one.file_name === file.file_name));
+  const others = draft.files.filter(
+    (file) => file.source.trim() !== "" && !read.some((one) => one.file_name === file.file_name),
+  );
   change({ files: [...others, ...read] });
 }
 
@@ -87,14 +134,33 @@ async function take(event, list, draft, change) {
  * @param {(part: Partial<Draft>) => void} change
  */
 function fileView(draft, file, index, change) {
-  const put = (/** @type {Partial<typeof file>} */ part) => change({ files: draft.files.map((one, at) => (at === index ? { ...one, ...part } : one)) });
+  const put = (/** @type {Partial<typeof file>} */ part) =>
+    change({ files: draft.files.map((one, at) => (at === index ? { ...one, ...part } : one)) });
   const faults = draft.faults.filter((fault) => fault.path === file.file_name);
   const leave = () => change({ files: draft.files.filter((_, at) => at !== index) });
-  return h("div", { key: index, class: "card" },
-    h("div", { class: "fields" },
-      field("File name", h("input", { value: file.file_name, oninput: (/** @type {any} */ event) => put({ file_name: event.target.value }) })),
-      draft.files.length > 1 && button("Leave it out", leave, { class: "quiet" })),
-    editor({ id: `file-${index}`, label: `Text of ${file.file_name}`, source: file.source, faults, change: (source) => put({ source }) }));
+  return h(
+    "div",
+    { key: index, class: "card" },
+    h(
+      "div",
+      { class: "fields" },
+      field(
+        "File name",
+        h("input", {
+          value: file.file_name,
+          oninput: (/** @type {any} */ event) => put({ file_name: event.target.value }),
+        }),
+      ),
+      draft.files.length > 1 && button("Leave it out", leave, { class: "quiet" }),
+    ),
+    editor({
+      id: `file-${index}`,
+      label: `Text of ${file.file_name}`,
+      source: file.source,
+      faults,
+      change: (source) => put({ source }),
+    }),
+  );
 }
 
 /**
@@ -102,16 +168,41 @@ function fileView(draft, file, index, change) {
  * @param {(part: Partial<Draft>) => void} change
  */
 function howView(draft, change) {
-  const option = (/** @type {Draft["how"]} */ how, /** @type {string} */ label) => h("label", null,
-    h("input", { type: "radio", name: "how", checked: draft.how === how, onchange: () => change({ how }) }), ` ${label}`);
-  return h("fieldset", { class: "fields" }, h("legend", null, "How it takes over"),
-    option("all", "by itself, after a trial"), option("canary", "as a canary"), option("shadow", "as a shadow"),
-    draft.how !== "all" && field("Percent of the requests", h("input", { type: "number", min: "0.1", max: "100", step: "any", value: draft.percent, oninput: (/** @type {any} */ event) => change({ percent: event.target.value }) })));
+  const option = (/** @type {Draft["how"]} */ how, /** @type {string} */ label) =>
+    h(
+      "label",
+      null,
+      h("input", { type: "radio", name: "how", checked: draft.how === how, onchange: () => change({ how }) }),
+      ` ${label}`,
+    );
+  return h(
+    "fieldset",
+    { class: "fields" },
+    h("legend", null, "How it takes over"),
+    option("all", "by itself, after a trial"),
+    option("canary", "as a canary"),
+    option("shadow", "as a shadow"),
+    draft.how !== "all" &&
+      field(
+        "Percent of the requests",
+        h("input", {
+          type: "number",
+          min: "0.1",
+          max: "100",
+          step: "any",
+          value: draft.percent,
+          oninput: (/** @type {any} */ event) => change({ percent: event.target.value }),
+        }),
+      ),
+  );
 }
 
 /** @param {DeployPlan[]} plans */
 function deployLabel(plans) {
-  return `Deploy ${plans.filter((one) => one.changed).map((one) => `${one.pipeline}, revision ${one.revision}`).join(" and ")}`;
+  return `Deploy ${plans
+    .filter((one) => one.changed)
+    .map((one) => `${one.pipeline}, revision ${one.revision}`)
+    .join(" and ")}`;
 }
 
 /** @param {Draft} draft @returns {DeployRequest} */
@@ -167,11 +258,24 @@ async function attempt(context, draft, action) {
 /** @param {Draft} draft */
 function outcome(draft) {
   if (draft.isBusy) return h("p", null, "Asking the head …");
-  if (draft.deployed) return draft.deployed.map((one) => h("p", { key: one.name }, state(one.changed ? "ok" : "unchanged", one.changed ? "deployed" : "unchanged"), ` ${one.name}, revision ${one.revision}. `,
-    h("a", { href: "/rollouts" }, "See how it takes over")));
-  if (draft.error) return [
-    h("p", { class: "fault" }, draft.faults.length > 0 ? `${count(draft.faults.length, "fault")}; nothing was deployed.` : draft.error),
-    draft.faults.map((fault, index) => excerpt(fault, draft.files, index)),
-  ];
+  if (draft.deployed)
+    return draft.deployed.map((one) =>
+      h(
+        "p",
+        { key: one.name },
+        state(one.changed ? "ok" : "unchanged", one.changed ? "deployed" : "unchanged"),
+        ` ${one.name}, revision ${one.revision}. `,
+        h("a", { href: "/rollouts" }, "See how it takes over"),
+      ),
+    );
+  if (draft.error)
+    return [
+      h(
+        "p",
+        { class: "fault" },
+        draft.faults.length > 0 ? `${count(draft.faults.length, "fault")}; nothing was deployed.` : draft.error,
+      ),
+      draft.faults.map((fault, index) => excerpt(fault, draft.files, index)),
+    ];
   return draft.plans && planView(draft.plans);
 }

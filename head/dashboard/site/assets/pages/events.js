@@ -25,7 +25,9 @@ export function page(context) {
   const view = () => {
     const target = context.param("target");
     const kind = context.param("kind");
-    const found = /** @type {Loaded<EventPage>} */ (context.queries.get(path("/api/events", { target, limit: LIMIT }), 10_000));
+    const found = /** @type {Loaded<EventPage>} */ (
+      context.queries.get(path("/api/events", { target, limit: LIMIT }), 10_000)
+    );
     return [
       h("h1", null, "Events"),
       whenLoaded(found, "a record of its decisions", ({ events }) => {
@@ -36,12 +38,22 @@ export function page(context) {
           context.redraw();
         };
         return [
-          h("div", { class: "fields" },
+          h(
+            "div",
+            { class: "fields" },
             choice("about", target, targets(context), (value) => context.setParam("target", value)),
             choice("kind", kind, kinds, (value) => context.setParam("kind", value)),
-            h("p", { class: "amount" }, count(ofKind.length, "event"))),
-          ofKind.length === 0 ? empty("Nothing like this has been decided. The same on a terminal:", "cluster explain --since 1h") : list(ofKind.slice(0, shown)),
-          ofKind.length > shown && h("p", null, h("button", { type: "button", onclick: more }, `Show ${Math.min(AT_ONCE, ofKind.length - shown)} more`)),
+            h("p", { class: "amount" }, count(ofKind.length, "event")),
+          ),
+          ofKind.length === 0
+            ? empty("Nothing like this has been decided. The same on a terminal:", "cluster explain --since 1h")
+            : list(ofKind.slice(0, shown)),
+          ofKind.length > shown &&
+            h(
+              "p",
+              null,
+              h("button", { type: "button", onclick: more }, `Show ${Math.min(AT_ONCE, ofKind.length - shown)} more`),
+            ),
         ];
       }),
     ];
@@ -57,7 +69,9 @@ export function page(context) {
  * @param {string} kind
  */
 function select(fetched, live, target, kind) {
-  const ofTarget = merged(fetched, live).filter((event) => concerns(event, target)).reverse();
+  const ofTarget = merged(fetched, live)
+    .filter((event) => concerns(event, target))
+    .reverse();
   return { ofTarget, ofKind: ofTarget.filter((event) => kind === "" || event.kind === kind) };
 }
 
@@ -69,18 +83,31 @@ function targets(context) {
 
 /** @param {EventView[]} events */
 function list(events) {
-  return table("Events, the newest first", [
-    { name: "at", cell: (/** @type {EventView} */ event) => moment(event.at_ms) },
-    { name: "about", cell: (event) => subjectLink(event) },
-    { name: "kind", cell: (event) => event.kind.replaceAll("_", " ") },
-    { name: "what", cell: (event) => what(event) },
-  ], events, (event) => event.sequence);
+  return table(
+    "Events, the newest first",
+    [
+      { name: "at", cell: (/** @type {EventView} */ event) => moment(event.at_ms) },
+      { name: "about", cell: (event) => subjectLink(event) },
+      { name: "kind", cell: (event) => event.kind.replaceAll("_", " ") },
+      { name: "what", kind: "text", cell: (event) => what(event) },
+    ],
+    events,
+    (event) => event.sequence,
+  );
 }
 
 /** @param {EventView} event */
 function what(event) {
   const inputs = inputsOf(event);
   if (inputs.length === 0) return sentence(event);
-  return h("details", null, h("summary", null, sentence(event)),
-    h("dl", { class: "inputs" }, inputs.map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value)))));
+  return h(
+    "details",
+    null,
+    h("summary", null, sentence(event)),
+    h(
+      "dl",
+      { class: "inputs" },
+      inputs.map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value))),
+    ),
+  );
 }

@@ -30,7 +30,8 @@ export function page(context) {
       h("p", { class: "health" }, state(summary.health.state), " ", summary.health.sentence),
       tiles(summary),
       section("Pipelines", pipelines(summary)),
-      summary.pipelines.length > 0 && section("Requests a second", traffic(context, chartData), h("span", { class: "faint" }, "last 10 minutes")),
+      summary.pipelines.length > 0 &&
+        section("Requests a second", traffic(context, chartData), h("span", { class: "faint" }, "last 10 minutes")),
       section("What changed lately", changes(context), h("a", { href: "/events" }, "all events")),
     ];
   };
@@ -40,32 +41,49 @@ export function page(context) {
 /** @param {ClusterSummary} summary */
 function tiles(summary) {
   const ready = summary.nodes.filter((node) => node.state === "ready").length;
-  return h("dl", { class: "tiles" },
+  return h(
+    "dl",
+    { class: "tiles" },
     tile("requests a second", perSecond(summary.requests_per_second)),
     tile("failed requests", percent(summary.failed_ratio)),
     tile("p50 latency", duration(summary.p50_ms)),
     tile("p99 latency", duration(summary.p99_ms)),
     tile("nodes ready", `${ready} of ${count(summary.nodes.length, "node")}`),
-    tile("command", summary.leader, `epoch ${summary.epoch}`));
+    tile("leading head", summary.leader, `epoch ${summary.epoch}`),
+  );
 }
 
 /** @param {ClusterSummary} summary */
 function pipelines(summary) {
-  if (summary.pipelines.length === 0) return empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", FIRST_DEPLOY);
+  if (summary.pipelines.length === 0)
+    return empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", FIRST_DEPLOY);
   const replicas = (/** @type {PipelineSummary} */ pipeline, /** @type {"ready_replicas" | "target_replicas"} */ key) =>
     pipeline.deployments.reduce((sum, deployment) => sum + deployment[key], 0);
-  return table("Pipelines and their requests of the last minute", [
-    { name: "pipeline", cell: (/** @type {PipelineSummary} */ one) => pipelineLink(one.name) },
-    { name: "state", cell: (one) => state(one.state) },
-    { name: "revision", cell: (one) => one.rollout
-      ? h("a", { href: "/rollouts" }, `${one.rollout.baseline} → ${one.rollout.revision} (${one.rollout.mode})`)
-      : String(one.serving_revision ?? one.revision) },
-    { name: "requests", isNumber: true, cell: (one) => perSecond(one.traffic.requests_per_second) },
-    { name: "failed", isNumber: true, cell: (one) => percent(one.traffic.failed_ratio) },
-    { name: "p50", isNumber: true, cell: (one) => duration(one.traffic.p50_ms) },
-    { name: "p95", isNumber: true, cell: (one) => duration(one.traffic.p95_ms) },
-    { name: "ready replicas", isNumber: true, cell: (one) => `${replicas(one, "ready_replicas")} of ${replicas(one, "target_replicas")}` },
-  ], summary.pipelines, (one) => one.name);
+  return table(
+    "Pipelines and their requests of the last minute",
+    [
+      { name: "pipeline", cell: (/** @type {PipelineSummary} */ one) => pipelineLink(one.name) },
+      { name: "state", cell: (one) => state(one.state) },
+      {
+        name: "revision",
+        cell: (one) =>
+          one.rollout
+            ? h("a", { href: "/rollouts" }, `${one.rollout.baseline} → ${one.rollout.revision} (${one.rollout.mode})`)
+            : String(one.serving_revision ?? one.revision),
+      },
+      { name: "requests", kind: "number", cell: (one) => perSecond(one.traffic.requests_per_second) },
+      { name: "failed", kind: "number", cell: (one) => percent(one.traffic.failed_ratio) },
+      { name: "p50", kind: "number", cell: (one) => duration(one.traffic.p50_ms) },
+      { name: "p95", kind: "number", cell: (one) => duration(one.traffic.p95_ms) },
+      {
+        name: "ready replicas",
+        kind: "number",
+        cell: (one) => `${replicas(one, "ready_replicas")} of ${replicas(one, "target_replicas")}`,
+      },
+    ],
+    summary.pipelines,
+    (one) => one.name,
+  );
 }
 
 /**
@@ -73,7 +91,10 @@ function pipelines(summary) {
  * @param {(page: SeriesPage) => ChartData} chartData
  */
 function traffic(context, chartData) {
-  const series = context.queries.get(path("/api/series", { metric: "requests_per_second", since: "10m", step: "5s" }), 5000);
+  const series = context.queries.get(
+    path("/api/series", { metric: "requests_per_second", since: "10m", step: "5s" }),
+    5000,
+  );
   return whenLoaded(/** @type {any} */ (series), "series of requests", (/** @type {SeriesPage} */ found) => {
     const data = chartData(found);
     const summary = data.lines.map((line) => `${line.label}: ${perSecond(last(line))}`).join(", ");
@@ -89,9 +110,16 @@ function traffic(context, chartData) {
 function requestLines(found) {
   const busiest = found.series.toSorted((a, b) => (last(b) ?? 0) - (last(a) ?? 0)).slice(0, MAX_LINES);
   busiest.sort((a, b) => (a.pipeline ?? "").localeCompare(b.pipeline ?? ""));
-  const lines = busiest.map((series, index) => /** @type {Line} */ ({
-    label: series.pipeline ?? series.metric, unit: "requests/s", values: series.values, color: index + 1, scale: "requests",
-  }));
+  const lines = busiest.map(
+    (series, index) =>
+      /** @type {Line} */ ({
+        label: series.pipeline ?? series.metric,
+        unit: "requests/s",
+        values: series.values,
+        color: index + 1,
+        scale: "requests",
+      }),
+  );
   return { startMs: found.start_unix_ms, stepMs: found.step_ms, lines };
 }
 
@@ -99,7 +127,11 @@ function requestLines(found) {
 function changes(context) {
   const events = context.queries.get(path("/api/events", { limit: 50 }), 30_000);
   return whenLoaded(/** @type {any} */ (events), "a record of its decisions", (/** @type {EventPage} */ found) => {
-    const all = merged(found.events, context.live.decisions).filter((event) => event.kind !== "placed" && event.kind !== "retired");
-    return all.length > 0 ? decisionList(all.slice(-MAX_EVENTS)) : empty("Nothing has been decided since this head started.");
+    const all = merged(found.events, context.live.decisions).filter(
+      (event) => event.kind !== "placed" && event.kind !== "retired",
+    );
+    return all.length > 0
+      ? decisionList(all.slice(-MAX_EVENTS))
+      : empty("Nothing has been decided since this head started.");
   });
 }

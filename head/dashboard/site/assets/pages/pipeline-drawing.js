@@ -17,10 +17,22 @@ const MAX_LETTERS = 27;
 export function drawing(graph, rows) {
   const { boxes, edges, width, height } = layout(graph);
   const byName = new Map(rows.map((row) => [row.stage.name, row]));
-  return h("div", { class: "scroll dag", tabindex: "0", role: "group", "aria-label": "Drawing of the stages" },
-    h("svg", { width: width + 2, height: height + 2, viewBox: `-1 -1 ${width + 2} ${height + 2}`, role: "img", "aria-label": inWords(graph) },
+  return h(
+    "div",
+    { class: "scroll dag", tabindex: "0", role: "group", "aria-label": "Drawing of the stages" },
+    h(
+      "svg",
+      {
+        width: width + 2,
+        height: height + 2,
+        viewBox: `-1 -1 ${width + 2} ${height + 2}`,
+        role: "img",
+        "aria-label": inWords(graph),
+      },
       edges.map(({ name, through }) => h("path", { key: name, class: "edge", d: curve(through) })),
-      boxes.map((box) => boxView(box, byName.get(box.name)))));
+      boxes.map((box) => boxView(box, byName.get(box.name))),
+    ),
+  );
 }
 
 /** @param {Graph} graph */
@@ -31,14 +43,17 @@ function inWords(graph) {
 
 /** @param {Box[]} through  from box to box, straight across the waypoints between */
 function curve(through) {
-  return through.slice(1).map((to, index) => {
-    const from = through[index];
-    const start = { x: from.x + from.width, y: from.y + from.height / 2 };
-    const end = { x: to.x, y: to.y + to.height / 2 };
-    const bend = (start.x + end.x) / 2;
-    const isLast = index === through.length - 2;
-    return `${index === 0 ? "M" : "L"}${start.x} ${start.y}C${bend} ${start.y} ${bend} ${end.y} ${end.x} ${end.y}${isLast ? "" : `L${to.x + to.width} ${end.y}`}`;
-  }).join("");
+  return through
+    .slice(1)
+    .map((to, index) => {
+      const from = through[index];
+      const start = { x: from.x + from.width, y: from.y + from.height / 2 };
+      const end = { x: to.x, y: to.y + to.height / 2 };
+      const bend = (start.x + end.x) / 2;
+      const isLast = index === through.length - 2;
+      return `${index === 0 ? "M" : "L"}${start.x} ${start.y}C${bend} ${start.y} ${bend} ${end.y} ${end.x} ${end.y}${isLast ? "" : `L${to.x + to.width} ${end.y}`}`;
+    })
+    .join("");
 }
 
 /**
@@ -48,17 +63,29 @@ function curve(through) {
 function boxView(box, row) {
   const frame = h("rect", { x: box.x, y: box.y, width: box.width, height: box.height, rx: 6 });
   if (!row) {
-    return h("g", { key: box.name, class: "end" }, frame,
-      h("text", { x: box.x + box.width / 2, y: box.y + box.height / 2 + 4, "text-anchor": "middle" }, box.name));
+    return h(
+      "g",
+      { key: box.name, class: "end" },
+      frame,
+      h("text", { x: box.x + box.width / 2, y: box.y + box.height / 2 + 4, "text-anchor": "middle" }, box.name),
+    );
   }
   const { deployment, traffic, stage } = row;
   const line = (/** @type {number} */ number, /** @type {string} */ words, /** @type {string} */ kind = "") =>
-    h("text", { x: box.x + 10, y: box.y + 19 + number * 16, class: kind }, words.length > MAX_LETTERS ? `${words.slice(0, MAX_LETTERS - 1)}…` : words);
+    h(
+      "text",
+      { x: box.x + 10, y: box.y + 19 + number * 16, class: kind },
+      words.length > MAX_LETTERS ? `${words.slice(0, MAX_LETTERS - 1)}…` : words,
+    );
   const runs = stage.deployment?.split("/")[1] ?? `op:${stage.operator ?? ""}`;
-  return h("g", { key: box.name, class: `stage ${stage.kind} ${row.isSlowest ? "slowest" : ""}` }, frame,
+  return h(
+    "g",
+    { key: box.name, class: `stage ${stage.kind} ${row.isSlowest ? "slowest" : ""}` },
+    frame,
     line(0, box.name, "name"),
     line(1, [runs, stage.when && "when", stage.for_each && "for each"].filter(Boolean).join(" · "), "faint"),
     line(2, traffic ? `${perSecond(traffic.calls_per_second)} · p50 ${duration(traffic.p50_ms)}` : ""),
     deployment && line(3, `${deployment.ready_replicas} of ${deployment.target_replicas} replicas ready`),
-    deployment && line(4, `${deployment.ongoing} ongoing · ${deployment.queued} waiting`));
+    deployment && line(4, `${deployment.ongoing} ongoing · ${deployment.queued} waiting`),
+  );
 }

@@ -4,7 +4,7 @@ import { path, send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { count, duration, percent, perSecond } from "../format.js";
-import { button, empty, moment, scalingLink, section, state, table, whenLoaded } from "../parts.js";
+import { button, empty, fileName, moment, scalingLink, section, state, table, whenLoaded } from "../parts.js";
 import { drawing } from "./pipeline-drawing.js";
 
 /** @import { DeploymentSummary, Graph, GraphStage, PipelineSummary, PipelineText, StageTraffic } from "api" */
@@ -22,10 +22,22 @@ export function page(context, name) {
     const { summary } = context.live;
     if (!summary) return [h("h1", null, name), h("p", { class: "faint" }, "Loading …")];
     const pipeline = summary.pipelines.find((one) => one.name === name);
-    if (!pipeline) return [h("h1", null, name), empty("This pipeline is not deployed. To bring back one that was deleted within the last hour:", `cluster rollout undo ${name}`)];
+    if (!pipeline)
+      return [
+        h("h1", null, name),
+        empty(
+          "This pipeline is not deployed. To bring back one that was deleted within the last hour:",
+          `cluster rollout undo ${name}`,
+        ),
+      ];
     return [
-      h("div", { class: "heading" }, h("h1", null, name), state(pipeline.state),
-        context.isAdmin && button("Delete", () => void remove(context, name), { class: "danger quiet" })),
+      h(
+        "div",
+        { class: "heading" },
+        h("h1", null, name),
+        state(pipeline.state),
+        context.isAdmin && button("Delete", () => void remove(context, name), { class: "danger quiet" }),
+      ),
       facts(pipeline),
       pipeline.mismatch && h("pre", { class: "fault" }, pipeline.mismatch),
       section("Stages", stages(context, base, pipeline)),
@@ -38,11 +50,19 @@ export function page(context, name) {
 
 /** @param {PipelineSummary} one */
 function facts(one) {
-  return h("p", null,
+  return h(
+    "p",
+    null,
     one.route ? [h("code", null, `POST ${one.route}`), " · "] : "no route of its own · ",
-    `revision ${one.serving_revision ?? one.revision}, deployed `, moment(one.deployed_at_ms), " · ",
+    `revision ${one.serving_revision ?? one.revision}, deployed `,
+    moment(one.deployed_at_ms),
+    " · ",
     `${perSecond(one.traffic.requests_per_second)} requests, ${percent(one.traffic.failed_ratio)} failed, p50 ${duration(one.traffic.p50_ms)}, p95 ${duration(one.traffic.p95_ms)}`,
-    one.rollout && [" · ", h("a", { href: "/rollouts" }, `revision ${one.rollout.revision} takes over (${one.rollout.phase})`)]);
+    one.rollout && [
+      " · ",
+      h("a", { href: "/rollouts" }, `revision ${one.rollout.revision} takes over (${one.rollout.phase})`),
+    ],
+  );
 }
 
 /**
@@ -57,7 +77,12 @@ function stages(context, base, pipeline) {
     const rows = found.stages.map((stage) => row(stage, pipeline, traffic.data));
     return [
       drawing(found, rows),
-      traffic.state === "absent" && h("p", { class: "faint" }, "This head does not measure stages: rate, latency and hidden errors of a stage are not known."),
+      traffic.state === "absent" &&
+        h(
+          "p",
+          { class: "faint" },
+          "This head does not measure stages: rate, latency and hidden errors of a stage are not known.",
+        ),
       stageTable(rows, pipeline.traffic.failed_ratio * pipeline.traffic.requests_per_second),
     ];
   });
@@ -94,21 +119,51 @@ function row(stage, pipeline, traffic) {
  * @param {number} failedRequests  a second; what failed beyond that was hidden from clients
  */
 function stageTable(rows, failedRequests) {
-  return table("Stages: calls of the last minute", [
-    { name: "stage", cell: (/** @type {StageRow} */ { stage, isSlowest }) => [stage.name, isSlowest && h("strong", { class: "tag" }, "slowest")] },
-    { name: "runs", cell: ({ stage }) => [
-      stage.deployment ? scalingLink(stage.deployment) : h("code", null, `op:${stage.operator ?? ""}`),
-      stage.on_error && h("div", { class: "faint" }, onError(stage.on_error)),
-    ] },
-    { name: "calls", isNumber: true, cell: ({ traffic }) => perSecond(traffic?.calls_per_second) },
-    { name: "p50", isNumber: true, cell: ({ traffic }) => duration(traffic?.p50_ms) },
-    { name: "p99", isNumber: true, cell: ({ traffic }) => duration(traffic?.p99_ms) },
-    { name: "at replicas", isNumber: true, cell: ({ deployment }) => deployment ? count(deployment.ongoing, "request") : "–" },
-    { name: "waiting", isNumber: true, cell: ({ deployment }) => deployment ? count(deployment.queued, "request") : "–" },
-    { name: "ready replicas", isNumber: true, cell: ({ deployment }) => deployment ? `${deployment.ready_replicas} of ${deployment.target_replicas}` : "–" },
-    { name: "failed calls", isNumber: true, cell: ({ traffic }) => perSecond(traffic?.failed_per_second) },
-    { name: "hidden errors", isNumber: true, cell: ({ traffic }) => traffic ? perSecond(Math.max(0, traffic.failed_per_second - failedRequests)) : "–" },
-  ], rows, ({ stage }) => stage.name);
+  return table(
+    "Stages: calls of the last minute",
+    [
+      {
+        name: "stage",
+        cell: (/** @type {StageRow} */ { stage, isSlowest }) => [
+          stage.name,
+          isSlowest && h("strong", { class: "tag" }, "slowest"),
+        ],
+      },
+      {
+        name: "runs",
+        cell: ({ stage }) => [
+          stage.deployment ? scalingLink(stage.deployment) : h("code", null, `op:${stage.operator ?? ""}`),
+          stage.on_error && h("div", { class: "faint" }, onError(stage.on_error)),
+        ],
+      },
+      { name: "calls", kind: "number", cell: ({ traffic }) => perSecond(traffic?.calls_per_second) },
+      { name: "p50", kind: "number", cell: ({ traffic }) => duration(traffic?.p50_ms) },
+      { name: "p99", kind: "number", cell: ({ traffic }) => duration(traffic?.p99_ms) },
+      {
+        name: "at replicas",
+        kind: "number",
+        cell: ({ deployment }) => (deployment ? count(deployment.ongoing, "request") : "–"),
+      },
+      {
+        name: "waiting",
+        kind: "number",
+        cell: ({ deployment }) => (deployment ? count(deployment.queued, "request") : "–"),
+      },
+      {
+        name: "ready replicas",
+        kind: "number",
+        cell: ({ deployment }) => (deployment ? `${deployment.ready_replicas} of ${deployment.target_replicas}` : "–"),
+      },
+      { name: "failed calls", kind: "number", cell: ({ traffic }) => perSecond(traffic?.failed_per_second) },
+      {
+        name: "hidden errors",
+        kind: "number",
+        cell: ({ traffic }) => (traffic ? perSecond(Math.max(0, traffic.failed_per_second - failedRequests)) : "–"),
+      },
+    ],
+    rows,
+    ({ stage }) => stage.name,
+  );
 }
 
 /** @param {string} rule */
@@ -119,14 +174,34 @@ function onError(rule) {
 /** @param {PipelineSummary} pipeline */
 function deployments(pipeline) {
   if (pipeline.deployments.length === 0) return empty("This pipeline has no deployment of its own.");
-  return table("Deployments", [
-    { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
-    { name: "model", cell: (one) => one.model ?? "none" },
-    { name: "ready replicas", isNumber: true, cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
-    { name: "range", cell: (one) => `${one.min_replicas} to ${count(one.max_replicas, "replica")}${one.bounds_by_hand ? ", set by hand" : ""}` },
-    { name: "replicas by state", cell: (one) => Object.entries(one.replica_counts).filter(([, amount]) => amount > 0)
-      .map(([word, amount]) => h("a", { key: word, class: "with-gap", href: path("/cluster", { deployment: one.full_name, state: word }) }, state(word, `${amount} ${word}`))) },
-  ], pipeline.deployments, (one) => one.full_name);
+  return table(
+    "Deployments",
+    [
+      { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
+      { name: "model", cell: (one) => one.model ?? "none" },
+      { name: "ready replicas", kind: "number", cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
+      {
+        name: "range",
+        cell: (one) =>
+          `${one.min_replicas} to ${count(one.max_replicas, "replica")}${one.bounds_by_hand ? ", set by hand" : ""}`,
+      },
+      {
+        name: "replicas by state",
+        cell: (one) =>
+          Object.entries(one.replica_counts)
+            .filter(([, amount]) => amount > 0)
+            .map(([word, amount]) =>
+              h(
+                "a",
+                { key: word, class: "with-gap", href: path("/cluster", { deployment: one.full_name, state: word }) },
+                state(word, `${amount} ${word}`),
+              ),
+            ),
+      },
+    ],
+    pipeline.deployments,
+    (one) => one.full_name,
+  );
 }
 
 /**
@@ -134,9 +209,17 @@ function deployments(pipeline) {
  * @param {string} base
  */
 function text(context, base) {
-  return whenLoaded(/** @type {Loaded<PipelineText>} */ (context.queries.get(base, 15_000)), "the pipeline's file", (found) =>
-    h("details", null, h("summary", null, `${found.file_name}, revision ${found.revision}`),
-      h("pre", { class: "source", tabindex: "0", role: "group", "aria-label": found.file_name }, found.source)));
+  return whenLoaded(
+    /** @type {Loaded<PipelineText>} */ (context.queries.get(base, 15_000)),
+    "the pipeline's file",
+    (found) =>
+      h(
+        "details",
+        null,
+        h("summary", { title: found.file_name }, `${fileName(found.file_name)}, revision ${found.revision}`),
+        h("pre", { class: "source", tabindex: "0", role: "group", "aria-label": found.file_name }, found.source),
+      ),
+  );
 }
 
 /**
@@ -144,6 +227,13 @@ function text(context, base) {
  * @param {string} name
  */
 async function remove(context, name) {
-  const question = { title: `Delete pipeline ${name}?`, text: "Its replicas stop and its route ends. `cluster rollout undo` brings it back within an hour.", action: "Delete" };
-  if (await confirm(question)) await context.act(`Pipeline ${name} was deleted.`, () => send("DELETE", `/api/pipelines/${encodeURIComponent(name)}`));
+  const question = {
+    title: `Delete pipeline ${name}?`,
+    text: "Its replicas stop and its route ends. `cluster rollout undo` brings it back within an hour.",
+    action: "Delete",
+  };
+  if (await confirm(question))
+    await context.act(`Pipeline ${name} was deleted.`, () =>
+      send("DELETE", `/api/pipelines/${encodeURIComponent(name)}`),
+    );
 }

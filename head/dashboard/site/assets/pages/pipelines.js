@@ -21,19 +21,28 @@ export function page(context) {
 
 /** @param {PipelineSummary[]} pipelines */
 function list(pipelines) {
-  if (pipelines.length === 0) return empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", "cluster deploy hello.toml");
+  if (pipelines.length === 0)
+    return empty(
+      "Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:",
+      "cluster deploy hello.toml",
+    );
   const sum = (/** @type {PipelineSummary} */ one, /** @type {"ongoing" | "queued"} */ key) =>
     one.deployments.reduce((total, deployment) => total + deployment[key], 0);
-  return table("Pipelines", [
-    { name: "pipeline", cell: (/** @type {PipelineSummary} */ one) => pipelineLink(one.name) },
-    { name: "state", cell: (one) => state(one.state) },
-    { name: "route", cell: (one) => h("code", null, one.route ?? "–") },
-    { name: "revision", cell: (one) => String(one.serving_revision ?? one.revision) },
-    { name: "requests", isNumber: true, cell: (one) => perSecond(one.traffic.requests_per_second) },
-    { name: "failed", isNumber: true, cell: (one) => percent(one.traffic.failed_ratio) },
-    { name: "p50", isNumber: true, cell: (one) => duration(one.traffic.p50_ms) },
-    { name: "p95", isNumber: true, cell: (one) => duration(one.traffic.p95_ms) },
-    { name: "at replicas", isNumber: true, cell: (one) => count(sum(one, "ongoing"), "request") },
-    { name: "waiting", isNumber: true, cell: (one) => count(sum(one, "queued"), "request") },
-  ], pipelines, (one) => one.name);
+  return table(
+    "Pipelines",
+    [
+      { name: "pipeline", cell: (/** @type {PipelineSummary} */ one) => pipelineLink(one.name) },
+      { name: "state", cell: (one) => state(one.state) },
+      { name: "route", cell: (one) => h("code", null, one.route ?? "–") },
+      { name: "revision", cell: (one) => String(one.serving_revision ?? one.revision) },
+      { name: "requests", kind: "number", cell: (one) => perSecond(one.traffic.requests_per_second) },
+      { name: "failed", kind: "number", cell: (one) => percent(one.traffic.failed_ratio) },
+      { name: "p50", kind: "number", cell: (one) => duration(one.traffic.p50_ms) },
+      { name: "p95", kind: "number", cell: (one) => duration(one.traffic.p95_ms) },
+      { name: "at replicas", kind: "number", cell: (one) => count(sum(one, "ongoing"), "request") },
+      { name: "waiting", kind: "number", cell: (one) => count(sum(one, "queued"), "request") },
+    ],
+    pipelines,
+    (one) => one.name,
+  );
 }

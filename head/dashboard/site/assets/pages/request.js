@@ -18,7 +18,10 @@ import { moment, pipelineLink, section, state, table, whenLoaded } from "../part
 export function page(context, id) {
   const view = () => {
     const found = /** @type {Loaded<RequestDetail>} */ (context.queries.get(`/api/requests/${encodeURIComponent(id)}`));
-    return [h("h1", null, "Request ", h("code", null, id)), whenLoaded(found, "this request, or it was kept too long ago", detail)];
+    return [
+      h("h1", null, "Request ", h("code", null, id)),
+      whenLoaded(found, "this request, or it was kept too long ago", detail),
+    ];
   };
   return { title: `Request ${id}`, view };
 }
@@ -27,9 +30,21 @@ export function page(context, id) {
 function detail(request) {
   const lines = inOrder(request.spans);
   return [
-    h("p", null, moment(request.at_ms), " · ", pipelineLink(request.pipeline), ` · revision ${request.revision} · status ${request.status} · took ${duration(request.duration_ms)} · `,
-      state(request.kept), " · trace ", h("code", null, request.trace_id)),
-    section("Where its time went", waterfall(lines, Math.max(1, ...request.spans.map((span) => span.start_us + span.duration_us)))),
+    h(
+      "p",
+      null,
+      moment(request.at_ms),
+      " · ",
+      pipelineLink(request.pipeline),
+      ` · revision ${request.revision} · status ${request.status} · took ${duration(request.duration_ms)} · `,
+      state(request.kept),
+      " · trace ",
+      h("code", null, request.trace_id),
+    ),
+    section(
+      "Where its time went",
+      waterfall(lines, Math.max(1, ...request.spans.map((span) => span.start_us + span.duration_us))),
+    ),
   ];
 }
 
@@ -43,9 +58,10 @@ export function inOrder(spans) {
   const parent = (/** @type {Span} */ span) => (span.parent_id && known.has(span.parent_id) ? span.parent_id : "");
   const byParent = Map.groupBy(spans, parent);
   /** @type {(id: string, depth: number) => Line[]} */
-  const below = (id, depth) => (byParent.get(id) ?? [])
-    .toSorted((a, b) => a.start_us - b.start_us)
-    .flatMap((span) => [{ span, depth }, ...below(span.span_id, depth + 1)]);
+  const below = (id, depth) =>
+    (byParent.get(id) ?? [])
+      .toSorted((a, b) => a.start_us - b.start_us)
+      .flatMap((span) => [{ span, depth }, ...below(span.span_id, depth + 1)]);
   return below("", 0);
 }
 
@@ -54,18 +70,49 @@ export function inOrder(spans) {
  * @param {number} allUs
  */
 function waterfall(lines, allUs) {
-  const bar = (/** @type {Span} */ span) => h("div", { class: "track", "aria-hidden": "true" },
-    h("div", { class: `span ${span.kind} ${span.error ? "bad" : ""}`, style: { "margin-left": `${(span.start_us / allUs) * 100}%`, width: `${(span.duration_us / allUs) * 100}%` } }));
-  return h("div", { class: "waterfall" }, table("Spans", [
-    { name: "span", cell: (/** @type {Line} */ { span, depth }) => h("span", { style: { "padding-left": `${depth * 14}px` } }, `${span.name} `, h("span", { class: "faint" }, span.kind)) },
-    { name: "when", cell: ({ span }) => bar(span) },
-    { name: "began after", isNumber: true, cell: ({ span }) => duration(span.start_us / 1000) },
-    { name: "took", isNumber: true, cell: ({ span }) => duration(span.duration_us / 1000) },
-    { name: "more", cell: ({ span }) => [span.error && h("span", { class: "fault" }, `${span.error} `), more(span)] },
-  ], lines, ({ span }) => span.span_id));
+  const bar = (/** @type {Span} */ span) =>
+    h(
+      "div",
+      { class: "track", "aria-hidden": "true" },
+      h("div", {
+        class: `span ${span.kind} ${span.error ? "bad" : ""}`,
+        style: { "margin-left": `${(span.start_us / allUs) * 100}%`, width: `${(span.duration_us / allUs) * 100}%` },
+      }),
+    );
+  return h(
+    "div",
+    { class: "waterfall" },
+    table(
+      "Spans",
+      [
+        {
+          name: "span",
+          cell: (/** @type {Line} */ { span, depth }) =>
+            h(
+              "span",
+              { style: { "padding-left": `${depth * 14}px` } },
+              `${span.name} `,
+              h("span", { class: "faint" }, span.kind),
+            ),
+        },
+        { name: "when", cell: ({ span }) => bar(span) },
+        { name: "began after", kind: "number", cell: ({ span }) => duration(span.start_us / 1000) },
+        { name: "took", kind: "number", cell: ({ span }) => duration(span.duration_us / 1000) },
+        {
+          name: "more",
+          kind: "text",
+          cell: ({ span }) => [span.error && h("span", { class: "fault" }, `${span.error} `), more(span)],
+        },
+      ],
+      lines,
+      ({ span }) => span.span_id,
+    ),
+  );
 }
 
 /** @param {Span} span */
 function more(span) {
-  return Object.entries(span.attributes).map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
+  return Object.entries(span.attributes ?? {})
+    .map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    .join(", ");
 }

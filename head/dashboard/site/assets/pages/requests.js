@@ -22,9 +22,12 @@ export function page(context) {
     const pipelines = context.live.summary?.pipelines.map((one) => one.name) ?? [];
     return [
       h("h1", null, "Requests"),
-      h("div", { class: "fields" },
+      h(
+        "div",
+        { class: "fields" },
         choice("pipeline", query.pipeline, pipelines, (value) => context.setParam("pipeline", value)),
-        choice("kept because", query.status, KEPT, (value) => context.setParam("status", value))),
+        choice("kept because", query.status, KEPT, (value) => context.setParam("status", value)),
+      ),
       whenLoaded(found, "a record of single requests", ({ requests }) => list(requests)),
     ];
   };
@@ -33,14 +36,26 @@ export function page(context) {
 
 /** @param {RequestSummary[]} requests */
 function list(requests) {
-  if (requests.length === 0) return empty("No request was kept. Requests are kept when they fail, when they are slow, and now and then as a sample.");
-  return table("Requests that were kept", [
-    { name: "request", cell: (/** @type {RequestSummary} */ one) => h("a", { href: `/requests/${encodeURIComponent(one.request_id)}` }, h("code", null, one.request_id)) },
-    { name: "at", cell: (one) => moment(one.at_ms) },
-    { name: "pipeline", cell: (one) => pipelineLink(one.pipeline) },
-    { name: "revision", isNumber: true, cell: (one) => String(one.revision) },
-    { name: "HTTP status", isNumber: true, cell: (one) => String(one.status) },
-    { name: "took", isNumber: true, cell: (one) => duration(one.duration_ms) },
-    { name: "kept because", cell: (one) => state(one.kept) },
-  ], requests, (one) => one.request_id);
+  if (requests.length === 0)
+    return empty(
+      "No request was kept. Requests are kept when they fail, when they are slow, and now and then as a sample.",
+    );
+  return table(
+    "Requests that were kept",
+    [
+      {
+        name: "request",
+        cell: (/** @type {RequestSummary} */ one) =>
+          h("a", { href: `/requests/${encodeURIComponent(one.request_id)}` }, h("code", null, one.request_id)),
+      },
+      { name: "at", cell: (one) => moment(one.at_ms) },
+      { name: "pipeline", cell: (one) => pipelineLink(one.pipeline) },
+      { name: "revision", kind: "number", cell: (one) => String(one.revision) },
+      { name: "HTTP status", kind: "number", cell: (one) => String(one.status) },
+      { name: "took", kind: "number", cell: (one) => duration(one.duration_ms) },
+      { name: "kept because", cell: (one) => state(one.kept) },
+    ],
+    requests,
+    (one) => one.request_id,
+  );
 }

@@ -29,7 +29,8 @@ const STEPS = /** @type {Record<string, string>} */ ({ "10m": "1s", "30m": "3s",
 export function page(context, pipeline, deployment) {
   const name = `${pipeline}/${deployment}`;
   const scaledOf = memo((/** @type {EventView[] | undefined} */ fetched, /** @type {EventView[]} */ live) =>
-    merged(fetched ?? [], live).filter((event) => event.kind === "scaled" && event.subject === name));
+    merged(fetched ?? [], live).filter((event) => event.kind === "scaled" && event.subject === name),
+  );
   const dataOf = memo(curves);
   const simulation = whatIf(context, name);
   const bounds = boundsForm(context, pipeline, deployment);
@@ -40,16 +41,24 @@ export function page(context, pipeline, deployment) {
     context.redraw();
   };
   const view = () => {
-    const one = context.live.summary?.pipelines.flatMap((each) => each.deployments).find((each) => each.full_name === name);
+    const one = context.live.summary?.pipelines
+      .flatMap((each) => each.deployments)
+      .find((each) => each.full_name === name);
     const title = h("h1", null, "Scaling of ", pipelineLink(pipeline), `/${deployment}`);
     if (!context.live.summary) return [title, h("p", { class: "faint" }, "Loading …")];
     if (!one) return [title, empty("There is no such deployment. What is deployed, says", "cluster status")];
-    const events = /** @type {Loaded<EventPage>} */ (context.queries.get(path("/api/events", { target: name, limit: 500 }), 15_000));
+    const events = /** @type {Loaded<EventPage>} */ (
+      context.queries.get(path("/api/events", { target: name, limit: 500 }), 15_000)
+    );
     const scaled = scaledOf(events.data?.events, context.live.decisions);
     return [
       title,
       numbers(one),
-      section("Replicas over time", overTime(context, name, (found) => dataOf(found, scaled, chosen, choose)), spanChoice(context)),
+      section(
+        "Replicas over time",
+        overTime(context, name, (found) => dataOf(found, scaled, chosen, choose)),
+        spanChoice(context),
+      ),
       section("Decisions", decisions(scaled, chosen, choose)),
       section("What if", simulation(one)),
       context.isAdmin && section("Range", bounds(one)),
@@ -60,13 +69,20 @@ export function page(context, pipeline, deployment) {
 
 /** @param {DeploymentSummary} one */
 function numbers(one) {
-  return h("dl", { class: "tiles" },
-    tile("ready", count(one.ready_replicas, "replica"), one.replica_counts.starting > 0 && `${one.replica_counts.starting} starting`),
+  return h(
+    "dl",
+    { class: "tiles" },
+    tile(
+      "ready",
+      count(one.ready_replicas, "replica"),
+      one.replica_counts.starting > 0 && `${one.replica_counts.starting} starting`,
+    ),
     tile("target", count(one.target_replicas, "replica"), "as decided"),
     tile("desired now", count(one.desired_replicas, "replica"), "what the load asks for"),
     tile("range", range(one)),
     tile("ongoing", count(one.ongoing + one.queued, "request"), `${number(one.queued)} of them wait`),
-    tile("aims at", `${number(one.target_ongoing_requests)} requests`, "a replica"));
+    tile("aims at", count(one.target_ongoing_requests, "request"), "a replica"),
+  );
 }
 
 /** @param {Context} context */
@@ -83,12 +99,16 @@ function overTime(context, name, dataOf) {
   const since = SPANS.find((span) => span === context.param("since")) ?? SPANS[0];
   const [pipeline, deployment] = name.split("/");
   const query = path("/api/series", { pipeline, deployment, since, step: STEPS[since] });
-  return whenLoaded(/** @type {Loaded<SeriesPage>} */ (context.queries.get(query, 2000)), "series of deployments", (found) => {
-    const data = dataOf(found);
-    if (data.lines.length === 0) return empty("Nothing has been measured yet.");
-    const summary = data.lines.map((line) => `${line.label}: ${number(last(line))} ${line.unit}`).join(", ");
-    return chart(`Requests and replicas of ${name}`, summary, data);
-  });
+  return whenLoaded(
+    /** @type {Loaded<SeriesPage>} */ (context.queries.get(query, 2000)),
+    "series of deployments",
+    (found) => {
+      const data = dataOf(found);
+      if (data.lines.length === 0) return empty("Nothing has been measured yet.");
+      const summary = data.lines.map((line) => `${line.label}: ${number(last(line))} ${line.unit}`).join(", ");
+      return chart(`Requests and replicas of ${name}`, summary, data);
+    },
+  );
 }
 
 /** @type {Omit<Line, "values">[]} */
@@ -111,7 +131,12 @@ function curves(found, scaled, chosen, choose) {
     const series = found.series.find((one) => one.metric === line.label);
     return series ? [{ ...line, values: series.values }] : [];
   });
-  const marks = scaled.map((event) => ({ id: event.sequence, atMs: event.at_ms, value: event.to ?? 0, label: sentence(event) }));
+  const marks = scaled.map((event) => ({
+    id: event.sequence,
+    atMs: event.at_ms,
+    value: "to" in event ? event.to : 0,
+    label: sentence(event),
+  }));
   return { startMs: found.start_unix_ms, stepMs: found.step_ms, lines, marks, chosen, choose };
 }
 
@@ -122,12 +147,36 @@ function curves(found, scaled, chosen, choose) {
  * @param {(id: number) => void} choose
  */
 function decisions(scaled, chosen, choose) {
-  if (scaled.length === 0) return empty("The number of replicas has not changed. Requests change it; so does a range set by hand.");
-  return h("ol", { class: "decisions" }, scaled.toReversed().map((event) => h("li", { key: event.sequence },
-    h("button", { type: "button", class: "quiet", "aria-expanded": event.sequence === chosen, onclick: () => choose(event.sequence) },
-      moment(event.at_ms), " ", sentence(event)),
-    event.sequence === chosen && h("dl", { class: "inputs", role: "group", "aria-label": "What it was decided from" },
-      inputsOf(event).map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value)))))));
+  if (scaled.length === 0)
+    return empty("The number of replicas has not changed. Requests change it; so does a range set by hand.");
+  return h(
+    "ol",
+    { class: "decisions" },
+    scaled.toReversed().map((event) =>
+      h(
+        "li",
+        { key: event.sequence },
+        h(
+          "button",
+          {
+            type: "button",
+            class: "quiet",
+            "aria-expanded": event.sequence === chosen,
+            onclick: () => choose(event.sequence),
+          },
+          moment(event.at_ms),
+          " ",
+          sentence(event),
+        ),
+        event.sequence === chosen &&
+          h(
+            "dl",
+            { class: "inputs", role: "group", "aria-label": "What it was decided from" },
+            inputsOf(event).map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value))),
+          ),
+      ),
+    ),
+  );
 }
 
 /**
@@ -139,27 +188,49 @@ function boundsForm(context, pipeline, deployment) {
   const target = `/api/pipelines/${encodeURIComponent(pipeline)}/deployments/${encodeURIComponent(deployment)}/bounds`;
   /** @type {{ min?: string, max?: string }} */
   const typed = {};
-  const input = (/** @type {"min" | "max"} */ key, /** @type {string} */ label, /** @type {number} */ now) => field(label,
-    h("input", { type: "number", min: "0", max: "10000", required: true, value: typed[key] ?? String(now), oninput: (/** @type {any} */ event) => {
-      typed[key] = event.target.value;
-    } }));
+  const input = (/** @type {"min" | "max"} */ key, /** @type {string} */ label, /** @type {number} */ now) =>
+    field(
+      label,
+      h("input", {
+        type: "number",
+        min: "0",
+        max: "10000",
+        required: true,
+        value: typed[key] ?? String(now),
+        oninput: (/** @type {any} */ event) => {
+          typed[key] = event.target.value;
+        },
+      }),
+    );
   return (/** @type {DeploymentSummary} */ one) => {
     const set = async (/** @type {Event} */ event) => {
       event.preventDefault();
-      const body = { min_replicas: Number(typed.min ?? one.min_replicas), max_replicas: Number(typed.max ?? one.max_replicas) };
-      if (await context.act(`${one.full_name} now has ${body.min_replicas} to ${body.max_replicas} replicas.`, () => send("PUT", target, body))) forget();
+      const body = {
+        min_replicas: Number(typed.min ?? one.min_replicas),
+        max_replicas: Number(typed.max ?? one.max_replicas),
+      };
+      if (
+        await context.act(`${one.full_name} now has ${body.min_replicas} to ${body.max_replicas} replicas.`, () =>
+          send("PUT", target, body),
+        )
+      )
+        forget();
     };
     const forget = () => {
       delete typed.min;
       delete typed.max;
     };
     const reset = async () => {
-      if (await context.act(`${one.full_name} has the range of its file again.`, () => send("DELETE", target))) forget();
+      if (await context.act(`${one.full_name} has the range of its file again.`, () => send("DELETE", target)))
+        forget();
     };
-    return h("form", { class: "fields", onsubmit: set },
-      input("min", "Fewest replicas", one.min_replicas), input("max", "Most replicas", one.max_replicas),
+    return h(
+      "form",
+      { class: "fields", onsubmit: set },
+      input("min", "Fewest replicas", one.min_replicas),
+      input("max", "Most replicas", one.max_replicas),
       h("button", { class: "primary" }, "Set the range"),
-      one.bounds_by_hand && button("Back to the file's range", () => void reset()));
+      one.bounds_by_hand && button("Back to the file's range", () => void reset()),
+    );
   };
 }
-

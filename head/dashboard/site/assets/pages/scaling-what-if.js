@@ -24,10 +24,24 @@ export function whatIf(context, deployment) {
   const typed = { since: "1h" };
   /** @type {Outcome} */
   let outcome = { state: "none" };
-  const input = (/** @type {string} */ key, /** @type {string} */ label, /** @type {number} */ now, /** @type {string} */ step) => field(label,
-    h("input", { type: "number", min: "0", step, value: typed[key] ?? String(now), oninput: (/** @type {any} */ event) => {
-      typed[key] = event.target.value;
-    } }));
+  const input = (
+    /** @type {string} */ key,
+    /** @type {string} */ label,
+    /** @type {number} */ now,
+    /** @type {string} */ step,
+  ) =>
+    field(
+      label,
+      h("input", {
+        type: "number",
+        min: "0",
+        step,
+        value: typed[key] ?? String(now),
+        oninput: (/** @type {any} */ event) => {
+          typed[key] = event.target.value;
+        },
+      }),
+    );
   return (/** @type {DeploymentSummary} */ one) => {
     const run = async (/** @type {Event} */ event) => {
       event.preventDefault();
@@ -47,11 +61,15 @@ export function whatIf(context, deployment) {
       context.redraw();
     };
     return [
-      h("form", { class: "fields", onsubmit: run },
-        input("min", "Fewest replicas", one.min_replicas, "1"), input("max", "Most replicas", one.max_replicas, "1"),
+      h(
+        "form",
+        { class: "fields", onsubmit: run },
+        input("min", "Fewest replicas", one.min_replicas, "1"),
+        input("max", "Most replicas", one.max_replicas, "1"),
         input("target", "Ongoing requests a replica", one.target_ongoing_requests, "any"),
         choice("Requests of the last", typed.since === "1h" ? "" : typed.since, ["10m", "30m"], span, "1h"),
-        h("button", { disabled: outcome.state === "running" }, "Simulate")),
+        h("button", { disabled: outcome.state === "running" }, "Simulate"),
+      ),
       h("p", { class: "faint" }, "This replays the recorded requests and changes nothing."),
       h("div", { role: "status", class: "stack" }, result(outcome)),
     ];
@@ -66,12 +84,21 @@ async function simulate(request) {
   try {
     const answer = /** @type {SimulateAnswer} */ (await send("POST", "/api/simulate", request));
     const { start_unix_ms: startMs, step_ms: stepMs, ready, queued } = answer.simulated;
-    return { state: "done", answer, data: { startMs, stepMs, lines: [
-      { label: "waiting", unit: "requests", color: 1, scale: "requests", values: queued },
-      { label: "ready", unit: "replicas", color: 3, scale: "replicas", width: 2, values: ready },
-    ] } };
+    return {
+      state: "done",
+      answer,
+      data: {
+        startMs,
+        stepMs,
+        lines: [
+          { label: "waiting", unit: "requests", color: 1, scale: "requests", values: queued },
+          { label: "ready", unit: "replicas", color: 3, scale: "replicas", width: 2, values: ready },
+        ],
+      },
+    };
   } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return { state: "failed", text: "This head does not have simulation." };
+    if (error instanceof ApiError && error.status === 404)
+      return { state: "failed", text: "This head does not have simulation." };
     const faults = error instanceof ApiError ? error.faults.map((fault) => fault.message) : [];
     return { state: "failed", text: [error instanceof Error ? error.message : String(error), ...faults].join(" ") };
   }
@@ -84,14 +111,26 @@ function result(outcome) {
   if (outcome.state === "failed") return h("p", { class: "fault" }, outcome.text);
   const { actual, simulated } = outcome.answer;
   /** @type {[string, SimulatedCost][]} */
-  const rows = [["as it was", actual], ["with these settings", simulated]];
+  const rows = [
+    ["as it was", actual],
+    ["with these settings", simulated],
+  ];
   return [
-    table("As it was, and as it would have been", [
-      { name: "settings", cell: ([name]) => name },
-      { name: "cost", isNumber: true, cell: ([, cost]) => `${number(cost.replica_seconds)} replica-seconds` },
-      { name: "at most", isNumber: true, cell: ([, cost]) => count(cost.max_ready, "replica") },
-      { name: "requests that waited", isNumber: true, cell: ([, cost]) => percent(cost.waited_ratio) },
-    ], rows, ([name]) => name),
-    chart("Simulated requests that wait, and replicas", `at most ${count(simulated.max_ready, "replica")}`, outcome.data),
+    table(
+      "As it was, and as it would have been",
+      [
+        { name: "settings", cell: ([name]) => name },
+        { name: "cost", kind: "number", cell: ([, cost]) => `${number(cost.replica_seconds)} replica-seconds` },
+        { name: "at most", kind: "number", cell: ([, cost]) => count(cost.max_ready, "replica") },
+        { name: "requests that waited", kind: "number", cell: ([, cost]) => percent(cost.waited_ratio) },
+      ],
+      rows,
+      ([name]) => name,
+    ),
+    chart(
+      "Simulated requests that wait, and replicas",
+      `at most ${count(simulated.max_ready, "replica")}`,
+      outcome.data,
+    ),
   ];
 }

@@ -21,7 +21,11 @@ export function page(context) {
     const { summary, decisions } = context.live;
     if (!summary) return [h("h1", null, "Scaling"), h("p", { class: "faint" }, "Loading …")];
     const deployments = summary.pipelines.flatMap((pipeline) => pipeline.deployments);
-    if (deployments.length === 0) return [h("h1", null, "Scaling"), empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", "cluster deploy hello.toml")];
+    if (deployments.length === 0)
+      return [
+        h("h1", null, "Scaling"),
+        empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", "cluster deploy hello.toml"),
+      ];
     const events = /** @type {Loaded<EventPage>} */ (context.queries.get(path("/api/events", { limit: 500 }), 30_000));
     return [h("h1", null, "Scaling"), list(deployments, lastOf(events.data?.events, decisions))];
   };
@@ -43,22 +47,29 @@ function lastScaled(fetched, live) {
  * @param {Map<string, EventView>} last
  */
 function list(deployments, last) {
-  return table("Deployments and their numbers of replicas", [
-    { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
-    { name: "ready", isNumber: true, cell: (one) => count(one.ready_replicas, "replica") },
-    { name: "target", isNumber: true, cell: (one) => count(one.target_replicas, "replica") },
-    { name: "desired now", isNumber: true, cell: (one) => count(one.desired_replicas, "replica") },
-    { name: "range", cell: (one) => range(one) },
-    { name: "ongoing", isNumber: true, cell: (one) => count(one.ongoing + one.queued, "request") },
-    { name: "aims at", isNumber: true, cell: (one) => `${number(one.target_ongoing_requests)} a replica` },
-    { name: "why it changed last", cell: (one) => why(last.get(one.full_name)) },
-  ], deployments, (one) => one.full_name);
+  return table(
+    "Deployments and their numbers of replicas",
+    [
+      { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
+      { name: "ready", kind: "number", cell: (one) => count(one.ready_replicas, "replica") },
+      { name: "target", kind: "number", cell: (one) => count(one.target_replicas, "replica") },
+      { name: "desired now", kind: "number", cell: (one) => count(one.desired_replicas, "replica") },
+      { name: "range", cell: (one) => range(one) },
+      { name: "ongoing", kind: "number", cell: (one) => count(one.ongoing + one.queued, "request") },
+      { name: "aims at", kind: "number", cell: (one) => `${number(one.target_ongoing_requests)} a replica` },
+      { name: "why it changed last", kind: "text", cell: (one) => why(last.get(one.full_name)) },
+    ],
+    deployments,
+    (one) => one.full_name,
+  );
 }
 
 /** @param {DeploymentSummary} one */
 export function range(one) {
   const hand = one.bounds_by_hand ? ", set by hand" : "";
-  return one.min_replicas === one.max_replicas ? `${one.min_replicas} fixed${hand}` : `${one.min_replicas} to ${one.max_replicas}${hand}`;
+  return one.min_replicas === one.max_replicas
+    ? `${one.min_replicas} fixed${hand}`
+    : `${one.min_replicas} to ${one.max_replicas}${hand}`;
 }
 
 /** @param {EventView | undefined} event */

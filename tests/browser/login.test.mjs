@@ -1,0 +1,80 @@
+// Who gets in, what a viewer may do, and what is shown when the head is gone.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { logIn, loggedIn, openTab, ready, show, startBrowser } from "./browser.mjs";
+import { startCluster } from "./cluster.mjs";
+import { hello } from "./pipelines.mjs";
+
+describe("login", () => {
+  /** @type {import("./cluster.mjs").Cluster} */
+  let cluster;
+  /** @type {import("playwright-core").Browser} */
+  let browser;
+
+  before(async () => {
+    cluster = await startCluster();
+    browser = await startBrowser();
+    await cluster.deploy("hello", hello());
+    await cluster.deploy("hello", hello({ cpus: 0.02 }), "--canary", "10%");
+  });
+  after(async () => {
+    await browser?.close();
+    await cluster?.stop();
+  });
+
+  test("a wrong token is refused with a sentence, the right one opens the page that was asked for", async () => {
+    const { page } = await openTab(browser);
+    await logIn(page, cluster, "wrong");
+    await page.getByLabel("Token").waitFor();
+    const words = await page.locator("form").innerText();
+    assert.match(words, /token/i);
+    assert.notEqual(words, "");
+    await logIn(page, cluster, cluster.token, "/cluster?state=ready");
+    await ready(page);
+    assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "Cluster");
+    assert.equal(new URL(page.url()).search, "?state=ready");
+    await page.getByText("admin", { exact: true }).waitFor();
+  });
+
+  test("the form works without scripts", async () => {
+    const context = await browser.newContext({ javaScriptEnabled: false });
+    const page = await context.newPage();
+    await logIn(page, cluster);
+    await page.getByRole("link", { name: "rollouts" }).waitFor();
+  });
+
+  test("after logging out nothing is shown", async () => {
+    const { page } = await loggedIn(browser, cluster);
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByLabel("Token").waitFor();
+    await page.goto(`${cluster.url}/cluster`);
+    await page.getByLabel("Token").waitFor();
+  });
+
+  test("a viewer sees everything and no button that changes anything", async () => {
+    const printed = await cluster.run("token", "create", "--role", "viewer", "--json");
+    const token = JSON.parse(printed).token ?? JSON.parse(printed).secret;
+    const { page } = await openTab(browser);
+    await logIn(page, cluster, token);
+    await ready(page);
+    await page.getByText("viewer", { exact: true }).waitFor();
+    for (const path of ["/rollouts", "/pipelines/hello", "/scaling/hello/model", "/cluster", "/deploy"]) {
+      await show(page, cluster, path);
+      const names = await page.getByRole("main").getByRole("button").allInnerTexts();
+      const forbidden = names.filter((name) => /promote|abort|delete|remove|set the|deploy|go back|check/i.test(name));
+      assert.deepEqual(forbidden, [], path);
+    }
+  });
+
+  test("when the head is gone one banner says how old the data is", async () => {
+    const { page } = await loggedIn(browser, cluster);
+    await page.context().setOffline(true);
+    await page.route("**/api/**", (route) => route.abort());
+    await cluster.stop();
+    const banner = page.getByText("No connection to the head.");
+    await banner.waitFor();
+    assert.match(await page.locator(".banner").innerText(), /What you see is of \d\d:\d\d:\d\d, .*Trying again/);
+    assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "Overview");
+  });
+});

@@ -1,0 +1,92 @@
+// The questions of docs/dashboard.md, answered by the steps that it gives.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { loggedIn, ready, row, show, startBrowser } from "./browser.mjs";
+import { startCluster, traffic, until } from "./cluster.mjs";
+import { hello, STAGES, TOO_LARGE } from "./pipelines.mjs";
+
+describe("a newcomer finds out", () => {
+  /** @type {import("./cluster.mjs").Cluster} */
+  let cluster;
+  /** @type {import("playwright-core").Browser} */
+  let browser;
+  /** @type {(() => Promise<void>)[]} */
+  const senders = [];
+
+  before(async () => {
+    cluster = await startCluster();
+    browser = await startBrowser();
+    await cluster.deploy("staged", STAGES);
+    await cluster.deploy("hello", hello());
+    await cluster.deploy("hello", hello({ extra: "fail_ratio = 1" }), "--canary", "50%");
+    await cluster.deploy("large", TOO_LARGE, "--no-wait");
+    senders.push(traffic(cluster, "/staged", { text: "hi" }, 6), traffic(cluster, "/hello", { text: "hi" }, 2));
+  });
+  after(async () => {
+    await Promise.all(senders.map((stop) => stop()));
+    await browser?.close();
+    await cluster?.stop();
+  });
+
+  test("why there are that many replicas", async () => {
+    await until("a decision to scale", async () =>
+      (await cluster.get("/api/events?target=staged/slow")).events.some(
+        (/** @type {any} */ event) => event.kind === "scaled",
+      ),
+    );
+    const { page } = await loggedIn(browser, cluster);
+    await page.getByRole("link", { name: "scaling", exact: true }).click();
+    await page.getByRole("link", { name: "staged/slow" }).click();
+    const mark = page.getByRole("button", { name: /^scaled up from 1 to/ }).first();
+    await mark.waitFor();
+    await page.locator(".mark").last().click();
+    const inputs = page.getByRole("group", { name: "What it was decided from" });
+    await inputs.waitFor();
+    assert.match(await inputs.innerText(), /ongoing/);
+  });
+
+  test("which node is full, and what finds no place", async () => {
+    const { page } = await loggedIn(browser, cluster);
+    await page.getByRole("link", { name: "cluster", exact: true }).first().click();
+    await ready(page);
+    await page.getByText(/cores booked/).waitFor();
+    const shown = await row(page, "Deployments with replicas that fit nowhere", "large/model");
+    const [reason] = (await cluster.get("/api/summary")).pipelines.find(
+      (/** @type {any} */ one) => one.name === "large",
+    ).deployments[0].pending;
+    assert.equal(shown.why, reason);
+    await page.getByLabel("Cores").fill("900");
+    await page.getByText("0 more replicas of this size would fit").waitFor();
+  });
+
+  test("which revision fails, also where retries hide it", async () => {
+    const { page } = await loggedIn(browser, cluster);
+    await page.getByRole("link", { name: "rollouts", exact: true }).click();
+    const card = page.getByRole("article", { name: "Rollout of hello" });
+    await card.getByText("hidden errors").waitFor();
+    const [old, fresh] = [
+      await row(page, "Outcomes since the trial began", "revision 1 (old)"),
+      await row(page, "Outcomes since the trial began", "revision 2 (new)"),
+    ];
+    assert.equal(old["calls failed"], "0");
+    assert.ok(Number(fresh["calls failed"]) > 0, JSON.stringify(fresh));
+  });
+
+  test("which stage is slow", async (t) => {
+    const { page } = await loggedIn(browser, cluster);
+    await show(page, cluster, "/pipelines/staged");
+    await page
+      .getByRole("img", { name: "first after the request; second after first; response after second" })
+      .waitFor();
+    const isMeasured = await cluster.get("/api/pipelines/staged/stages").then(
+      () => true,
+      () => false,
+    );
+    if (!isMeasured) {
+      await page.getByText("This head does not measure stages").waitFor();
+      return t.skip("this head does not measure stages yet");
+    }
+    await page.getByRole("row").filter({ hasText: "slowest" }).getByText("second").waitFor();
+  });
+});

@@ -1,0 +1,64 @@
+// A canary from the rollouts page: another percent, abort, and going back.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { loggedIn, show, startBrowser } from "./browser.mjs";
+import { startCluster, until } from "./cluster.mjs";
+import { hello } from "./pipelines.mjs";
+
+/** @import { PipelineSummary } from "api" */
+
+describe("rollouts", () => {
+  /** @type {import("./cluster.mjs").Cluster} */
+  let cluster;
+  /** @type {import("playwright-core").Browser} */
+  let browser;
+
+  before(async () => {
+    cluster = await startCluster();
+    browser = await startBrowser();
+    await cluster.deploy("hello", hello());
+    await cluster.deploy("hello", hello({ cpus: 0.02 }), "--canary", "10%");
+  });
+  after(async () => {
+    await browser?.close();
+    await cluster?.stop();
+  });
+
+  /** @returns {Promise<PipelineSummary>} */
+  const pipeline = async () => (await cluster.get("/api/summary")).pipelines[0];
+
+  test("another percent, then abort, which asks first, then back to the aborted text, then promote", async () => {
+    const { page, errors } = await loggedIn(browser, cluster);
+    await show(page, cluster, "/rollouts");
+    const card = page.getByRole("article", { name: "Rollout of hello" });
+    await card.getByText("Revision 2 answers 10% of the requests, revision 1 90%.").waitFor();
+
+    await card.getByLabel("Percent of the requests").fill("40");
+    await card.getByRole("button", { name: "Set the percent" }).click();
+    await card.getByText("Revision 2 answers 40% of the requests, revision 1 60%.").waitFor();
+    assert.equal((await pipeline()).rollout?.traffic_ratio, 0.4);
+
+    await card.getByRole("button", { name: "Abort" }).click();
+    await page.getByRole("dialog", { name: "Abort revision 2 of hello?" }).waitFor();
+    await page.keyboard.press("Escape");
+    assert.equal((await pipeline()).rollout?.revision, 2, "Escape is no");
+
+    await card.getByRole("button", { name: "Abort" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Abort" }).click();
+    await page.getByText("Revision 2 of hello was aborted.").waitFor();
+    await page.getByText("revision 2 aborted").waitFor();
+    await until("the abort", async () => (await pipeline()).revision === 1 && !(await pipeline()).rollout);
+
+    await page.getByRole("button", { name: "hello: revision 1 of 2" }).click();
+    await page
+      .getByRole("row")
+      .filter({ has: page.getByRole("rowheader", { name: "2" }) })
+      .getByRole("button", { name: "Go back to it" })
+      .click();
+    await page.getByRole("dialog").getByRole("button", { name: "Go back" }).click();
+    await page.getByText("Revision 2 of hello was deployed again.").waitFor();
+    await until("a third revision", async () => (await pipeline()).newest_revision === 3);
+    assert.deepEqual(errors, []);
+  });
+});
