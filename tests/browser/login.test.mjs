@@ -67,6 +67,16 @@ describe("login", () => {
     }
   });
 
+  test("the banner goes when the head is back", async () => {
+    const { page } = await openTab(browser);
+    await page.route("**/api/live", (route) => route.abort());
+    await logIn(page, cluster);
+    await page.getByText("Nothing has been received yet.").waitFor();
+    await page.unroute("**/api/live");
+    await page.locator(".health").waitFor();
+    await page.locator(".banner").waitFor({ state: "detached" });
+  });
+
   test("when the head is gone one banner says how old the data is", async () => {
     const { page } = await loggedIn(browser, cluster);
     await page.context().setOffline(true);

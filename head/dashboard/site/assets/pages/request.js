@@ -8,6 +8,9 @@ import { moment, pipelineLink, section, state, table, whenLoaded } from "../part
 /** @import { Context, Page } from "../app.js" */
 /** @import { Loaded } from "../queries.js" */
 
+/** More than these are folded away. */
+const MAX_ATTRIBUTES = 3;
+
 /** @typedef {{ span: Span, depth: number }} Line */
 
 /**
@@ -110,9 +113,15 @@ function waterfall(lines, allUs) {
   );
 }
 
-/** @param {Span} span */
+/** Attributes of our own without their prefix; many of them only when asked for. @param {Span} span */
 function more(span) {
-  return Object.entries(span.attributes ?? {})
-    .map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
+  const attributes = Object.entries(span.attributes ?? {});
+  const text = attributes
+    .map(
+      ([name, value]) =>
+        `${name.replace(/^millstream\./, "")}: ${typeof value === "object" ? JSON.stringify(value) : value}`,
+    )
     .join(", ");
+  if (attributes.length <= MAX_ATTRIBUTES) return text;
+  return h("details", null, h("summary", null, `${attributes.length} attributes`), text);
 }

@@ -114,9 +114,10 @@ function overTime(context, name, dataOf) {
 /** @type {Omit<Line, "values">[]} */
 const LINES = [
   { label: "ongoing", unit: "requests", color: 1, scale: "requests" },
+  // Broken lines lie on the whole one, so that both are seen where they are equal.
+  { label: "ready", unit: "replicas", color: 3, scale: "replicas", width: 3 },
   { label: "desired", unit: "replicas", color: 4, scale: "replicas", dash: [3, 3] },
-  { label: "target", unit: "replicas", color: 2, scale: "replicas", dash: [8, 3], width: 2 },
-  { label: "ready", unit: "replicas", color: 3, scale: "replicas", width: 2 },
+  { label: "target", unit: "replicas", color: 2, scale: "replicas", dash: [8, 5], width: 2 },
 ];
 
 /**
