@@ -6,6 +6,7 @@ use std::time::Duration;
 use millstream_core::Timing;
 use millstream_core::model::SessionId;
 use millstream_core::present::series::History;
+use millstream_core::present::stages::StageCalls;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) history: Recorded,
     /// Locked for microseconds, never across an await.
     pub(crate) traces: Mutex<TraceRing>,
+    /// The same.
+    pub(crate) stages: Mutex<StageCalls>,
     last_session: AtomicU64,
 }
 
@@ -52,6 +55,7 @@ impl Host {
             closing: CancellationToken::new(),
             history: Recorded { rings: Mutex::default(), started_unix_ms: unix_ms() },
             traces: Mutex::default(),
+            stages: Mutex::default(),
             last_session: AtomicU64::new(0),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::model::{Counted, Device, Load, Order, Registration, Report, Resources, TableVersion};
-use millstream_core::rollout::{Outcomes, Shadowed};
+use millstream_core::rollout::{Outcomes, Shadowed, Tally};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{FullName, Name, NameError, TensorType};
@@ -218,6 +218,22 @@ pub(crate) fn counted(report: &v1::LoadReport) -> Counted {
         }
     }
     counted
+}
+
+/// How the calls of stages ended at an ingress since its last report: pipeline, stage, how many and how long they took.
+pub(crate) fn stages(report: &v1::LoadReport) -> impl Iterator<Item = (Name, &str, Tally)> {
+    report.pipelines.iter().flat_map(|pipeline| {
+        let name = pipeline.pipeline.parse::<Name>().ok();
+        pipeline.stages.iter().filter_map(move |stage| {
+            let mut tally = Tally::default();
+            for &v1::DurationCount { bucket, count } in &stage.durations {
+                tally.durations.count(usize::try_from(bucket).unwrap_or(usize::MAX), count);
+            }
+            let failed = stage.failed;
+            tally.requests = Outcomes { answered: tally.durations.total().saturating_sub(failed), failed };
+            Some((name.clone()?, stage.stage.as_str(), tally))
+        })
+    })
 }
 
 /// The table that an ingress confirms; one without a version confirms none.

@@ -9,7 +9,9 @@ pub mod metric;
 mod wire;
 
 pub use millstream_calls::{IngressId, NodeId, ReplicaId, RequestId, call};
-pub use millstream_status::{defrag, deploy_plan, durations, event, key, status, summary, token, trace};
+pub use millstream_status::{
+    defrag, deploy_plan, durations, event, key, stage, status, summary, token, trace,
+};
 pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};
 pub use wire::{WireError, grpc_code, status_of};
 

@@ -50,7 +50,9 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         Some(place) => performance.run_through(place).await,
     };
     let ended = millstream_clock::now();
-    pipeline.stage_meters[call.stage_index].called(ended.saturating_duration_since(began));
+    let took = ended.saturating_duration_since(began);
+    pipeline.stage_meters[call.stage_index].called(took);
+    pipeline.stage_counts[call.stage_index].called(took);
     if let Some(traced) = &performance.traced {
         let (stage, deployment) = (call.stage.clone(), deployment.name().clone());
         let error = outcome.as_ref().err().map(|error| error.class);

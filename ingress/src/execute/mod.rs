@@ -184,6 +184,7 @@ async fn run(pipeline: &Pipeline, fields: &Value, cx: &Context) -> Result<Value,
 /// A stage has failed, and the answer may not show it.
 fn tell(pipeline: &Pipeline, failure: &StageFailure, cx: &Context) {
     pipeline.stage_meters[failure.stage].failed();
+    pipeline.stage_counts[failure.stage].failed();
     tracing::debug!(
         request_id = %cx.call.request_id, pipeline = %pipeline.plan.name(), error = %failure.error, "a stage failed"
     );

@@ -16,12 +16,15 @@ pub(crate) enum DeadlineOf {
     Client,
 }
 
+/// How often something took so long, by bucket.
+type Durations = [AtomicU32; NUM_BUCKETS];
+
 /// Counts of one revision; they outlive route tables.
 #[derive(Debug)]
 pub(crate) struct RequestCounts {
     answered: AtomicU64,
     /// How long those took, by bucket.
-    durations: [AtomicU32; NUM_BUCKETS],
+    durations: Durations,
     failed: AtomicU64,
     compared: AtomicU64,
     different: AtomicU64,
@@ -34,6 +37,13 @@ impl Default for RequestCounts {
         let durations = [const { AtomicU32::new(0) }; NUM_BUCKETS];
         Self { answered, durations, failed, compared, different, copies_failed }
     }
+}
+
+fn take_durations(durations: &Durations) -> Vec<v1::DurationCount> {
+    let buckets = durations.iter().zip(0..).filter(|(count, _)| count.load(Ordering::Relaxed) > 0);
+    let taken = buckets
+        .map(|(count, bucket)| v1::DurationCount { bucket, count: count.swap(0, Ordering::Relaxed).into() });
+    taken.collect()
 }
 
 impl RequestCounts {
@@ -77,17 +87,8 @@ impl RequestCounts {
             revision,
             answered,
             failed,
-            durations: self.take_durations(),
+            durations: take_durations(&self.durations),
         })
-    }
-
-    fn take_durations(&self) -> Vec<v1::DurationCount> {
-        let buckets = self.durations.iter().zip(0..).filter(|(count, _)| count.load(Ordering::Relaxed) > 0);
-        let taken = buckets.map(|(count, bucket)| v1::DurationCount {
-            bucket,
-            count: count.swap(0, Ordering::Relaxed).into(),
-        });
-        taken.collect()
     }
 
     /// What was counted of copies since this was last asked.
@@ -97,6 +98,40 @@ impl RequestCounts {
             (take(&self.compared), take(&self.different), take(&self.copies_failed));
         let any = compared + failed > 0;
         any.then_some(v1::ShadowOutcomes { revision, compared, different, failed })
+    }
+}
+
+/// Counts of one stage; they go with the revision.
+#[derive(Debug)]
+pub(crate) struct StageCounts {
+    /// How long its calls took, by bucket.
+    durations: Durations,
+    failed: AtomicU64,
+}
+
+impl Default for StageCounts {
+    fn default() -> Self {
+        Self { durations: [const { AtomicU32::new(0) }; NUM_BUCKETS], failed: AtomicU64::new(0) }
+    }
+}
+
+impl StageCounts {
+    /// A call has ended after that time.
+    pub(crate) fn called(&self, took: Duration) {
+        self.durations[bucket(took)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has failed, whether or not the request does.
+    pub(crate) fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted since this was last asked.
+    pub(crate) fn take(&self, stage: &str) -> Option<v1::StageOutcomes> {
+        let failed = self.failed.swap(0, Ordering::Relaxed);
+        let durations = take_durations(&self.durations);
+        let any = failed > 0 || !durations.is_empty();
+        any.then(|| v1::StageOutcomes { stage: stage.to_owned(), failed, durations })
     }
 }
 

@@ -40,8 +40,12 @@ impl Endings {
             let outcomes: Vec<_> =
                 variants().filter_map(|variant| variant.counts.take_outcomes(variant.revision)).collect();
             let shadow = variants().filter_map(|variant| variant.counts.take_shadow(variant.revision)).next();
-            let any = !outcomes.is_empty() || shadow.is_some();
-            any.then(|| v1::PipelineReport { pipeline: name.to_string(), outcomes, shadow })
+            let stages: Vec<_> = variants()
+                .flat_map(|variant| variant.stage_counts.iter().zip(variant.plan.stages()))
+                .filter_map(|(counts, (stage, _))| counts.take(stage))
+                .collect();
+            let any = !outcomes.is_empty() || shadow.is_some() || !stages.is_empty();
+            any.then(|| v1::PipelineReport { pipeline: name.to_string(), outcomes, shadow, stages })
         });
         Self { calls: calls.collect(), requests: requests.collect() }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use millstream_pipelines::Plan;
 
-use super::counts::RequestCounts;
+use super::counts::{RequestCounts, StageCounts};
 use crate::cache::StageCache;
 use crate::dispatch::Deployment;
 use crate::metrics::{RequestMeter, StageMeter};
@@ -30,6 +30,8 @@ pub(crate) struct Pipeline {
     pub meter: RequestMeter,
     /// Count the calls and failures of its stages; in the order of [`Plan::stages`].
     pub stage_meters: Box<[StageMeter]>,
+    /// The same for the head.
+    pub stage_counts: Box<[StageCounts]>,
     /// What nearly all of its requests take less than.
     pub slow_threshold: SlowThreshold,
 }
@@ -48,8 +50,20 @@ impl Pipeline {
         let stage_meters = plan.stages().map(|(stage, on_error)| StageMeter::of(name, stage, on_error));
         let stage_meters = stage_meters.collect();
         let revision_header = HeaderValue::from(revision);
+        let stage_counts = plan.stages().map(|_| StageCounts::default()).collect();
         let slow_threshold = SlowThreshold::default();
-        Self { plan, revision, revision_header, targets, caches, counts, meter, stage_meters, slow_threshold }
+        Self {
+            plan,
+            revision,
+            revision_header,
+            targets,
+            caches,
+            counts,
+            meter,
+            stage_meters,
+            stage_counts,
+            slow_threshold,
+        }
     }
 
     /// One of its deployments, called by itself. How its requests end counts as the pipeline's.

@@ -11,6 +11,7 @@ pub mod event;
 mod ids;
 pub mod key;
 mod priority;
+pub mod stage;
 pub mod status;
 pub mod summary;
 pub mod token;

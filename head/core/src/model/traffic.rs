@@ -71,6 +71,12 @@ impl Traffic {
         self.lately(KEPT, revision, now)
     }
 
+    /// Whether nothing that counts is left.
+    #[must_use]
+    pub fn is_over(&self, now: Duration) -> bool {
+        self.windows.back().is_none_or(|last| is_over(last, now))
+    }
+
     /// The last seconds of all revisions, for curves.
     #[must_use]
     pub fn last_seconds(&self, now: Duration) -> Lately {

@@ -7,4 +7,5 @@ mod rollout;
 pub mod series;
 mod shown;
 pub mod snapshot;
+pub mod stages;
 pub mod status;

@@ -158,6 +158,10 @@ async fn read(mut inbound: Streaming<IngressMessage>, term: Arc<Term>, id: Ingre
                 for (deployment, requests) in wire::shed(&load) {
                     term.events.note_shed(deployment, requests);
                 }
+                let now = term.host.clock.now();
+                for (pipeline, stage, tally) in wire::stages(&load) {
+                    term.host.stages.lock().count(&pipeline, stage, &tally, now);
+                }
                 let counted = wire::counted(&load);
                 if !counted.is_empty() && !observe(Observation::Counted(id.clone(), session, counted)) {
                     break;

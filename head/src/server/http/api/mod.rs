@@ -11,6 +11,7 @@ use axum::routing::{delete, get, patch, post, put};
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::deploy_plan::DeployPlan;
 use millstream_proto::key::{KeyRequest, KeyStatus};
+use millstream_proto::stage::StageTraffic;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::summary::ClusterSummary;
 use millstream_proto::token::TokenStatus;
@@ -67,6 +68,8 @@ pub(super) fn reading() -> Vec<Operation> {
             .help("getRevisions", "The revisions that are kept, the oldest first."),
         Operation::read::<Graph>("/api/pipelines/{name}/graph", get(read::graph))
             .help("getGraph", "A pipeline's stages, and which waits for which."),
+        Operation::read::<Vec<StageTraffic>>("/api/pipelines/{name}/stages", get(read::stages))
+            .help("getStages", "The calls of a pipeline's stages in the last minute."),
         Operation::read::<TracedRequests>("/api/requests", get(read::requests))
             .help("getRequests", "Requests that failed or were slow, and some others, of which there is a trace.")
             .query(&[

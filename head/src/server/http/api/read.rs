@@ -226,6 +226,14 @@ fn graph_of(plan: &Plan, revision: u64) -> Graph {
     }
 }
 
+/// How a pipeline's stages do.
+pub(crate) async fn stages(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Answer {
+    let name = parse_name(&name)?;
+    let desired = site.leadership.term()?.catalog.desired();
+    deploy::get(&desired, &name, None)?;
+    Ok(page(&site.host.stages.lock().of(&name, site.host.clock.now())))
+}
+
 /// Which requests.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
