@@ -77,6 +77,19 @@ fn a_pipeline_is_planned_deployed_scaled_rolled_out_and_deleted() -> Result<()> 
     assert_eq!(graph["stages"][0]["deployment"], "p/model", "{graph}");
     assert_eq!(graph["response_after"], json!([graph["stages"][0]["name"]]));
 
+    let stages = millstream_tests::eventually("its stage is counted", || {
+        admin.get("/api/pipelines/p/stages").ok().filter(|stages| stages[0]["stage"] == "out")
+    });
+    assert!(stages[0]["p50_ms"].is_number() && stages[0]["failed_per_second"] == 0.0, "{stages}");
+    let what_if = millstream_tests::eventually("something is recorded", || {
+        let asked = json!({"deployment": "p/model", "max_replicas": 3});
+        admin.send(Method::POST, "/api/simulate", &asked).ok().filter(|(status, _)| *status == 200)
+    });
+    let simulated = &what_if.1["simulated"];
+    assert_eq!((&simulated["max_ready"], &simulated["ready"][0]), (&json!(1), &json!(1.0)), "{what_if:?}");
+    let wrong = json!({"deployment": "p/model", "min_replicas": 5, "max_replicas": 3});
+    assert_eq!(admin.send(Method::POST, "/api/simulate", &wrong)?.0, 422);
+
     let bounds = "/api/pipelines/p/deployments/model/bounds";
     let (_, scaled) = admin.send(Method::PUT, bounds, &json!({"min_replicas": 2, "max_replicas": 2}))?;
     assert_eq!(scaled, json!({"min_replicas": 2, "max_replicas": 2, "changed": true}));

@@ -16,6 +16,7 @@ pub mod status;
 pub mod summary;
 pub mod token;
 pub mod trace;
+pub mod what_if;
 
 pub use ids::{IngressId, NodeId, ReplicaId, RequestId};
 pub use priority::Priority;

@@ -44,7 +44,10 @@ fn walk(folder: &Path, suffix: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') || ["target", "node_modules"].contains(&name.as_str()) || name == "data" && folder == root() {
+        if name.starts_with('.')
+            || ["target", "node_modules"].contains(&name.as_str())
+            || name == "data" && folder == root()
+        {
             continue;
         }
         if path.is_dir() {

@@ -6,6 +6,7 @@
 
 mod decide;
 mod history;
+pub mod replay;
 mod scaler;
 
 use millstream_pipelines::Autoscaling;

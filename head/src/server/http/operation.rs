@@ -66,6 +66,13 @@ impl Operation {
         read
     }
 
+    /// A question with a body, by whoever has a token.
+    pub(super) fn ask<T: JsonSchema>(path: &'static str, handler: MethodRouter<Arc<Site>>) -> Self {
+        let mut ask = Self::new("POST", path, Access::Viewer, handler);
+        ask.answers = Answers::Json(|schemas| schemas.subschema_for::<T>());
+        ask
+    }
+
     /// A stream of server-sent events with that data.
     pub(super) fn events<T: JsonSchema>(path: &'static str, handler: MethodRouter<Arc<Site>>) -> Self {
         let mut events = Self::new("GET", path, Access::Viewer, handler);

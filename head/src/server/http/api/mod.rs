@@ -16,6 +16,7 @@ use millstream_proto::status::ClusterStatus;
 use millstream_proto::summary::ClusterSummary;
 use millstream_proto::token::TokenStatus;
 use millstream_proto::trace::RequestTrace;
+use millstream_proto::what_if::{WhatIf, WhatIfRequest};
 
 use self::documents::{
     BoundsBody, BoundsView, DeployBody, DeployedView, Done, Events, Graph, KeyBody, Me, PartBody,
@@ -79,6 +80,9 @@ pub(super) fn reading() -> Vec<Operation> {
             ]),
         Operation::read::<RequestTrace>("/api/requests/{id}", get(read::request))
             .help("getRequest", "Where the time of a request went, by the request's id or the trace's."),
+        Operation::ask::<WhatIf>("/api/simulate", post(read::simulate))
+            .help("simulate", "What the last hour of a deployment would have come to with other bounds; changes nothing.")
+            .takes::<WhatIfRequest>(),
         Operation::read::<Vec<KeyStatus>>("/api/keys", get(read::keys)).help("getKeys", "The API keys."),
         Operation::read::<Vec<TokenStatus>>("/api/tokens", get(read::tokens))
             .help("getTokens", "The tokens for the dashboard."),

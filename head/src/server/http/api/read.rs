@@ -9,13 +9,14 @@ use millstream_core::desired::Outcome;
 use millstream_pipelines::{Name, OnError, Plan};
 use millstream_proto::status::{ReplicaState, VerdictStatus};
 use millstream_proto::trace::TraceKept;
+use millstream_proto::what_if::WhatIfRequest;
 use serde::Deserialize;
 
 use super::documents::{
     EventView, Events, Graph, GraphStage, GraphStageKind, Me, PipelineEntry, PipelineSource, ReplicaPage,
     ReplicaView, RevisionEntry, TracedRequests,
 };
-use super::input::Parameters;
+use super::input::{Body, Parameters};
 use super::refused::Refused;
 use crate::control::{self, Error, cluster, deploy};
 use crate::server::http::own_site::{json_page, problem_with};
@@ -256,6 +257,14 @@ pub(crate) async fn requests(
 /// The trace of a request.
 pub(crate) async fn request(State(site): State<Arc<Site>>, Path(id): Path<String>) -> Answer {
     Ok(page(&*control::traces::find(&site.host, &id)?))
+}
+
+/// What the last hour would have come to with other bounds.
+pub(crate) async fn simulate(State(site): State<Arc<Site>>, Body(request): Body<WhatIfRequest>) -> Answer {
+    let term = site.leadership.term()?;
+    let replayed = tokio::task::spawn_blocking(move || control::what_if::what_if(&term, &request));
+    let replayed = replayed.await.map_err(|_| Error::Internal("the replay failed"))?;
+    Ok(page(&replayed?))
 }
 
 /// The API keys.
