@@ -133,6 +133,7 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
         local: None,
         limits: HttpLimits::default(),
         require_api_key: false,
+        traces: millstream_ingress::TraceConfig::default(),
         socket_dir: None,
     };
     let ingress = millstream_ingress::Ingress::start(config).await.unwrap();
@@ -156,6 +157,7 @@ async fn routes_come_from_the_head_that_leads() {
         local: None,
         limits: HttpLimits::default(),
         require_api_key: false,
+        traces: millstream_ingress::TraceConfig::default(),
         socket_dir: None,
     };
     let _ingress = millstream_ingress::Ingress::start(config).await.unwrap();
