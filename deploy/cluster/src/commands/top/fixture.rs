@@ -92,7 +92,8 @@ pub(super) fn scaled(from: u32, to: u32) -> Decision {
     Decision::Scaled { from, to, rule: "more replicas were wanted during upscale_delay".into(), inputs }
 }
 
-fn placed(replica: &str) -> Decision {
+/// A replica gets a place.
+pub(super) fn placed(replica: &str) -> Decision {
     Decision::Placed { replica: replica.into(), node: "a".into(), revision: 2, gpus: vec![(0, 333)] }
 }
 

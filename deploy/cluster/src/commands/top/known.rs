@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_proto::event::Event;
+use millstream_proto::event::{Decision, Event};
 use millstream_proto::status::{ClusterStatus, DeploymentStatus, NodeState, PipelineStatus};
 use millstream_proto::summary::Health;
 
@@ -10,6 +10,8 @@ use super::history::History;
 
 /// Decisions that are kept: as many as a head keeps.
 const MAX_DECISIONS: usize = 2_000;
+/// A replica that comes or goes this soon after another decision does so because of it.
+const CONSEQUENCE_MS: u64 = 5_000;
 
 /// What is known of the cluster.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -86,7 +88,10 @@ impl Known {
             if newer.any(|known| known.sequence == event.sequence) {
                 continue;
             }
-            self.newest.insert(event.subject(), event.clone());
+            let subject = event.subject();
+            if !self.newest.get(&subject).is_some_and(|decision| follows_from(&event, decision)) {
+                self.newest.insert(subject, event.clone());
+            }
             self.decisions.push(event);
         }
         let surplus = self.decisions.len().saturating_sub(MAX_DECISIONS);
@@ -129,7 +134,7 @@ impl Known {
         self.histories.get(full_name)
     }
 
-    /// What was decided last about a deployment (`rag/embedder`), else about its pipeline; of a pipeline (`rag`), about it or
+    /// What was decided last about a deployment (`rag/embedder`), rather than which replicas come or go because of it; else about its pipeline; of a pipeline (`rag`), about it or
     /// one of its deployments.
     pub(super) fn last_decision(&self, target: &str) -> Option<&Event> {
         let Some((pipeline, _)) = target.split_once('/') else {
@@ -186,9 +191,7 @@ fn deployments(status: Option<&ClusterStatus>) -> impl Iterator<Item = (&Pipelin
 
 #[cfg(test)]
 mod tests {
-    use millstream_proto::event::Decision;
-
-    use super::super::fixture::{cluster, event, scaled};
+    use super::super::fixture::{cluster, event, placed, scaled};
     use super::*;
 
     fn decisions(events: Vec<Event>, extent: Extent) -> Decisions {
@@ -212,6 +215,27 @@ mod tests {
         );
         let concerning: Vec<_> = known.decisions("rag/embedder").map(|event| event.sequence).collect();
         assert_eq!(concerning, [4, 2, 1]);
+    }
+
+    #[test]
+    fn a_replica_that_comes_because_of_a_decision_does_not_take_its_place() {
+        let table = [
+            (vec![scaled(1, 2), placed("r")], 100, 1),
+            (vec![scaled(1, 2), placed("r")], 5_001, 2),
+            (vec![placed("r"), placed("s")], 100, 2),
+            (vec![placed("r"), scaled(1, 2), placed("s"), placed("t")], 100, 2),
+        ];
+        for (taken, apart_ms, last) in table {
+            let mut known = Known::default();
+            let events =
+                (1..).zip(taken).map(|(at, decision)| event(at, at * apart_ms, "rag/embedder", decision));
+            known.learn(decisions(events.collect(), Extent::All), 0);
+            assert_eq!(
+                known.last_decision("rag/embedder").map(|event| event.sequence),
+                Some(last),
+                "{known:?}"
+            );
+        }
     }
 
     #[test]

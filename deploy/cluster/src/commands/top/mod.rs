@@ -21,7 +21,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use self::state::{Flow, Input, State};
 use self::terminal::{Keys, Screen};
@@ -121,8 +121,10 @@ async fn screen(waiting: mpsc::Receiver<Input>, sender: mpsc::Sender<Input>) -> 
     }
 }
 
-fn seconds() -> tokio::time::Interval {
+/// Seconds from now on; the first is over in one.
+fn seconds() -> Interval {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    seconds.reset();
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
     seconds
 }

@@ -23,7 +23,7 @@ const WORDS: [(&str, &str); 18] = [
     ("GPUS", "parts of GPUs that the replicas hold together"),
     ("LAST MINUTE", "ongoing requests; the highest bar is the most there were"),
     ("LAST DECISION", "how long ago, and what; the sentence is below the table"),
-    ("", "A wide terminal has all columns, a narrow one those that say most."),
+    ("", "A narrow terminal has fewer columns."),
 ];
 
 /// The lines of the help.

@@ -25,7 +25,7 @@ use crate::words::{age, percent};
 const HEADER: u16 = 4;
 /// Lines below it for the last decision, on a terminal that has room for them.
 const LAST_DECISION: u16 = 4;
-const MIN_HEIGHT_FOR_DECISION: u16 = 18;
+const MIN_HEIGHT_FOR_DECISION: u16 = 14;
 
 /// Draws the screen.
 pub(super) fn draw(frame: &mut Frame, state: &State, look: Look, now_ms: u64) {
@@ -69,12 +69,9 @@ fn header_lines(state: &State, look: Look, width: usize, now_ms: u64) -> Vec<Lin
         || Line::from("waiting for the status of the cluster"),
         |health| {
             let (word, tone) = of_health(health.state);
-            let sentence = cut(&health.sentence, width.saturating_sub(word.len() + "cluster : ".len()));
-            Line::from(vec![
-                Span::from("cluster "),
-                look.span(word, tone),
-                Span::from(format!(": {sentence}")),
-            ])
+            let lead = if known.lost().is_some() { "cluster was " } else { "cluster " };
+            let sentence = cut(&health.sentence, width.saturating_sub(lead.len() + word.len() + 2));
+            Line::from(vec![Span::from(lead), look.span(word, tone), Span::from(format!(": {sentence}"))])
         },
     );
     let counts = known.status().map(|status| counts(known, status)).unwrap_or_default();
