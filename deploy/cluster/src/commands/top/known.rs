@@ -184,6 +184,14 @@ pub(super) struct NumNodes {
     pub(super) all: usize,
 }
 
+/// Whether a replica comes or goes because of that decision, as after `scaled up`. The decision then says more.
+fn follows_from(event: &Event, decision: &Event) -> bool {
+    let comes_or_goes =
+        |event: &Event| matches!(event.decision, Decision::Placed { .. } | Decision::Retired { .. });
+    let is_soon = event.at_ms.saturating_sub(decision.at_ms) <= CONSEQUENCE_MS;
+    is_soon && comes_or_goes(event) && !comes_or_goes(decision)
+}
+
 fn deployments(status: Option<&ClusterStatus>) -> impl Iterator<Item = (&PipelineStatus, &DeploymentStatus)> {
     let pipelines = status.into_iter().flat_map(|status| &status.pipelines);
     pipelines.flat_map(|pipeline| pipeline.deployments.iter().map(move |deployment| (pipeline, deployment)))
