@@ -51,7 +51,7 @@ fn deployments_are_watched_filtered_and_explained_on_a_small_terminal() -> Resul
     });
     assert!(screen.contains("Esc back"), "{screen}");
     top.types("\x1b")?;
-    top.shows("the table again", |screen| screen.contains("row 2 of 2"));
+    top.shows("the table again", |screen| screen.contains("? help") && screen.contains("row 2 of 2"));
     top.types("\x1b")?;
     top.shows("all rows again", |screen| line(screen, "busy").is_some() && line(screen, "idle").is_some());
     top.types("q")?;
