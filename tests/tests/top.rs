@@ -57,7 +57,7 @@ fn deployments_are_watched_filtered_and_explained_on_a_small_terminal() -> Resul
     top.types("q")?;
     let left = top.end();
     assert_eq!((left.code, left.is_as_before, left.text.as_str()), (Some(0), true, ""));
-    callers.stop();
+    drop(callers.stop());
     Ok(())
 }
 
