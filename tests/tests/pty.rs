@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
@@ -25,7 +26,9 @@ pub(crate) struct Size {
 /// A command on a terminal of its own; killed when dropped.
 pub(crate) struct Terminal {
     child: Child,
-    controller: File,
+    controller: Option<File>,
+    /// Whether nobody looks at the terminal any more.
+    is_over: Arc<AtomicBool>,
     screen: Arc<Mutex<vt100::Parser>>,
     reader: Option<std::thread::JoinHandle<()>>,
 }
@@ -44,7 +47,7 @@ impl Terminal {
     /// Starts `cluster` with these arguments.
     pub(crate) fn start(folder: &Path, size: Size, args: &[&str]) -> Result<Self> {
         let Size { columns, rows } = size;
-        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&controller)?;
         unlockpt(&controller)?;
         tcsetwinsize(&controller, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
@@ -70,14 +73,19 @@ impl Terminal {
         let controller = File::from(controller);
         let mut output = controller.try_clone()?;
         let shown = Arc::clone(&screen);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_over);
         let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             // It fails once nobody has the terminal open any more.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 shown.lock().unwrap().process(&bytes[..count]);
+                if told.load(Ordering::Relaxed) {
+                    return;
+                }
             }
         });
-        Ok(Self { child, controller, screen, reader: Some(reader) })
+        Ok(Self { child, controller: Some(controller), is_over, screen, reader: Some(reader) })
     }
 
     /// What is on the screen.
@@ -96,12 +104,19 @@ impl Terminal {
 
     /// Types these bytes.
     pub(crate) fn types(&mut self, keys: &str) -> Result<()> {
-        Ok(self.controller.write_all(keys.as_bytes())?)
+        Ok(self.controller.as_mut().expect("it is there until the end").write_all(keys.as_bytes())?)
     }
 
     /// Sends a signal to the command.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Closes the terminal, as a connection that breaks does; the command's exit code. It writes something now and then.
+    pub(crate) fn hang_up(mut self) -> Option<i32> {
+        self.controller = None;
+        self.is_over.store(true, Ordering::Relaxed);
+        eventually("the command has ended", || self.child.try_wait().unwrap()).code()
     }
 
     /// How the terminal is left once the command has ended by itself.
@@ -111,7 +126,8 @@ impl Terminal {
             reader.join().unwrap();
         }
         let usual = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
-        let is_usual = tcgetattr(&self.controller).unwrap().local_modes.contains(usual);
+        let controller = self.controller.as_ref().expect("it is there until the end");
+        let is_usual = tcgetattr(controller).unwrap().local_modes.contains(usual);
         let is_seen = {
             let parser = self.screen.lock().unwrap();
             !parser.screen().alternate_screen() && !parser.screen().hide_cursor()

@@ -81,6 +81,15 @@ fn a_lost_head_is_told_and_found_again_and_a_signal_leaves_the_terminal_as_it_wa
 }
 
 #[test]
+fn a_terminal_that_hangs_up_ends_the_command() -> Result<()> {
+    let cluster = Cluster::serving(&Echo::new("p"))?;
+    let top = top(&cluster)?;
+    top.shows("the deployment", |screen| line(screen, "model").is_some());
+    assert_eq!(top.hang_up(), Some(0));
+    Ok(())
+}
+
+#[test]
 fn scripts_get_a_line_each_second_and_pipes_without_json_are_refused() -> Result<()> {
     let cluster = Cluster::serving(&Echo::new("p"))?;
     let mut child = Command::new(cluster_binary())

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use self::state::{Flow, Input, State};
-use self::terminal::{Keys, Screen};
+use self::terminal::{Screen, read_keys};
 use self::view::Look;
 use crate::exit::Failure;
 use crate::global::Global;
@@ -95,13 +95,11 @@ async fn lines(output: Output, mut inputs: mpsc::Receiver<Input>) -> Result<(), 
 }
 
 /// Draws the screen at each change and each second, until somebody leaves.
-async fn screen(waiting: mpsc::Receiver<Input>, sender: mpsc::Sender<Input>) -> Result<(), Failure> {
+async fn screen(mut inputs: mpsc::Receiver<Input>, sender: mpsc::Sender<Input>) -> Result<(), Failure> {
     let look = Look { has_colors: style::stdout_has_color(), local_time };
     let mut state = State::default();
     let mut screen = Screen::enter()?;
-    let _keys = Keys::read(sender);
-    // Dropped before the keys: see there.
-    let mut inputs = waiting;
+    read_keys(sender);
     let mut seconds = seconds();
     loop {
         let now_ms = millstream_clock::unix_ms();

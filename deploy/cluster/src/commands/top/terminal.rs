@@ -3,9 +3,6 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
@@ -16,7 +13,7 @@ use tokio::sync::mpsc::Sender;
 use super::state::Input;
 use crate::exit::Failure;
 
-/// How long the thread that reads keys takes to see that no more are wanted.
+/// How often the thread that reads keys looks whether more are wanted.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A screen of its own, until it is dropped.
@@ -50,45 +47,29 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         let _ = self.terminal.show_cursor();
-        let _ = ratatui::try_restore();
-    }
-}
-
-/// A thread that reads keys, until it is dropped.
-pub(super) struct Keys {
-    is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Keys {
-    /// Sends each key and each change of the terminal's size. The receiver is dropped before this is, so that no send is waited for.
-    pub(super) fn read(inputs: Sender<Input>) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&is_over);
-        let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                let input = match next() {
-                    Ok(None) => continue,
-                    Ok(Some(input)) => input,
-                    Err(_) => Input::Gone,
-                };
-                let is_last = matches!(input, Input::Gone);
-                if inputs.blocking_send(input).is_err() || is_last {
-                    return;
-                }
-            }
-        });
-        Self { is_over, thread: Some(thread) }
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // After a panic the screen has been left already, and leaving it again would put the cursor above what the panic told.
+        if !std::thread::panicking() {
+            let _ = ratatui::try_restore();
         }
     }
+}
+
+/// Sends each key and each change of the terminal's size, from a thread of its own, until nobody receives them. Nobody waits for
+/// its end: where the terminal has gone, the one who reads from it looks for more for ever.
+pub(super) fn read_keys(inputs: Sender<Input>) {
+    std::thread::spawn(move || {
+        while !inputs.is_closed() {
+            let input = match next() {
+                Ok(None) => continue,
+                Ok(Some(input)) => input,
+                Err(_) => Input::Gone,
+            };
+            let is_last = matches!(input, Input::Gone);
+            if inputs.blocking_send(input).is_err() || is_last {
+                return;
+            }
+        }
+    });
 }
 
 /// What has come from the terminal within a moment.
