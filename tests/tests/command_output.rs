@@ -23,10 +23,11 @@ fn a_reader_that_has_left_ends_the_command_without_a_word() -> Result<()> {
     let cluster = Cluster::serving(&Echo::new("p"))?;
     let data_dir = cluster.leader.data_dir().display().to_string();
     let example = root().join("pipelines/examples/echo.toml").display().to_string();
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
         &["status"],
         &["status", "--json"],
         &["status", "--watch"],
+        &["top", "--json"],
         &["rollout", "status"],
         &["explain"],
         &["validate", &example],

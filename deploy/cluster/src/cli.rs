@@ -18,6 +18,7 @@ use crate::commands::scale::ScaleArgs;
 use crate::commands::simulate::SimulateArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::token::TokenArgs;
+use crate::commands::top::TopArgs;
 use crate::commands::trace::TraceArgs;
 use crate::commands::validate::ValidateArgs;
 use crate::exit;
@@ -61,6 +62,9 @@ pub(crate) enum Command {
     /// Show pipelines, replicas and nodes, or one of them.
     #[command(visible_aliases = ["list", "ps", "describe"])]
     Status(StatusArgs),
+    /// Watch deployments live on a terminal: load, replicas, GPU shares and decisions; with --json a line each second.
+    #[command(after_help = examples::TOP)]
+    Top(TopArgs),
     /// List the nodes, and remove those that are gone for good.
     Node(NodeArgs),
     /// See, promote, abort or undo how a new revision takes over.

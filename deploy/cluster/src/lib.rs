@@ -111,6 +111,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Delete(args) => commands::delete::run(&global, &args).await,
             Command::Node(args) => commands::node::run(&global, &args).await,
             Command::Status(args) => commands::status::run(&global, &args).await,
+            Command::Top(args) => commands::top::run(&global, &args).await,
             Command::Rollout(args) => commands::rollout::run(&global, &args).await,
             Command::Explain(args) => commands::explain::run(&global, &args).await,
             Command::Scale(args) => commands::scale::run(&global, &args).await,

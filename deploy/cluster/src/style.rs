@@ -22,6 +22,12 @@ pub(crate) fn stderr_has_color() -> bool {
     colored != "x"
 }
 
+/// Whether stdout takes colours.
+pub(crate) fn stdout_has_color() -> bool {
+    let colored = "x".if_supports_color(Stream::Stdout, |text| text.red()).to_string();
+    colored != "x"
+}
+
 /// Whether a person watches stderr, so that progress bars make sense.
 pub(crate) fn stderr_is_terminal() -> bool {
     std::io::stderr().is_terminal()

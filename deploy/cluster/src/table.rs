@@ -136,7 +136,7 @@ fn line(text: &mut String, cells: &[Cell], shown: &[usize], widths: &[usize]) {
 }
 
 /// The lines of a text, broken between words where they are longer than there is room.
-fn wrap(text: &str, room: Option<usize>) -> Vec<String> {
+pub(crate) fn wrap(text: &str, room: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     for long in text.lines() {
         let mut line = String::new();

@@ -11,6 +11,10 @@ pub(super) const DEPLOY: &str = "Examples:
   cluster deploy rag.toml                # the next revision of the pipeline in the file
   cluster deploy rag.toml --dry-run      # what would start, stop and change
   cluster deploy rag.toml --canary 10%   # a tenth of the requests, until it is promoted";
+/// Of `cluster top`.
+pub(super) const TOP: &str = "Examples:
+  cluster top                      # ? shows the keys, q leaves
+  cluster top --json | head -n 3   # the next three seconds, a JSON object each";
 /// Of `cluster rollout`.
 pub(super) const ROLLOUT: &str = "Examples:
   cluster rollout status rag --watch

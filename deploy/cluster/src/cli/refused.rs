@@ -17,7 +17,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
     ),
     (&["events", "why"], "`cluster explain NAME` shows each decision and its reason"),
     (&["init", "new"], "a pipeline is one TOML file: begin with an example of `pipelines/examples`"),
-    (&["top"], "`cluster status --watch` shows it again at each change"),
+    (&["htop", "monitor", "watch"], "`cluster top` shows deployments live"),
     (&["nodes"], "`cluster node list` lists the nodes"),
     (&["lint", "check"], "`cluster validate FILE` checks pipeline files"),
 ];

@@ -132,7 +132,16 @@ impl Client {
         &mut self,
         target: &str,
     ) -> Result<(Vec<Event>, Option<SystemTime>), Failure> {
-        let request = v1::ExplainRequest { target: target.to_owned(), since_ms: 0 };
+        self.explain_since(target, 0).await
+    }
+
+    /// What was decided about a target since then (milliseconds since the Unix epoch, by the head's clock), and when the head said so.
+    pub(crate) async fn explain_since(
+        &mut self,
+        target: &str,
+        since_ms: u64,
+    ) -> Result<(Vec<Event>, Option<SystemTime>), Failure> {
+        let request = v1::ExplainRequest { target: target.to_owned(), since_ms };
         let answer = self.answer(SHORT, request, async |service, request| service.explain(request).await);
         let answer = answer.await.map_err(|status| self.target.failure(&status))?;
         let date = answer.metadata().get("date").and_then(|date| date.to_str().ok());

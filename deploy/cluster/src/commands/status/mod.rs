@@ -12,7 +12,7 @@ use crate::global::Global;
 use crate::output::Output;
 use crate::table::terminal;
 
-pub(super) use tables::nodes;
+pub(super) use tables::{nodes, num_ready};
 
 /// Flags of `cluster status`.
 #[derive(Debug, Args)]

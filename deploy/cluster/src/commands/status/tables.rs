@@ -177,7 +177,7 @@ pub(super) fn deployments<'a>(
 }
 
 /// Its replicas that answer, whatever their revision.
-pub(super) fn num_ready(deployment: &DeploymentStatus) -> u32 {
+pub(crate) fn num_ready(deployment: &DeploymentStatus) -> u32 {
     let ready =
         deployment.replicas.iter().filter(|it| it.state == ReplicaState::Ready && it.doing.is_empty());
     u32::try_from(ready.count()).unwrap_or(u32::MAX)
