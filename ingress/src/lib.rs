@@ -128,7 +128,8 @@ impl Ingress {
         let (traces, kept) = Traces::new(config.traces, config.name.clone());
         let hello = Hello { id: config.id, name: config.name, address };
         let (heads, followed) = (config.heads, routes.clone());
-        let route_watch = tokio::spawn(routes::watch(heads, secret, hello, followed, kept, leave_sender));
+        let outbox = routes::Outbox { kept, leave: leave_sender };
+        let route_watch = tokio::spawn(routes::watch(heads, secret, hello, followed, outbox));
         let max_cache_bytes = config.limits.request.max_cache_bytes as u64;
         let cache_tender = tokio::spawn(routes::tend_caches(routes.clone(), max_cache_bytes));
         let unrouted = RequestMeter::of_none();

@@ -50,14 +50,9 @@ pub(crate) fn what_if(term: &Term, request: &WhatIfRequest) -> Result<WhatIf, Er
             "nothing of `{name}` has been recorded yet; ask again in a few seconds"
         )));
     }
-    let calls: f64 = observed.iter().map(|second| second.calls).sum();
-    let waited = seconds.clone().filter(|&second| at(Metric::Queued, second) >= 1.0);
-    let waited: f64 = waited.map(|second| at(Metric::CallsPerSecond, second)).sum();
-    let actual = Replicas {
-        replica_seconds: seconds.clone().map(|second| at(Metric::Ready, second)).sum(),
-        max_ready: most(seconds.clone().map(|second| at(Metric::Ready, second))),
-        waited_ratio: if calls > 0.0 { waited / calls } else { 0.0 },
-    };
+    let actual = actual(seconds.map(|second| {
+        [Metric::Ready, Metric::Queued, Metric::CallsPerSecond].map(|metric| at(metric, second))
+    }));
     let replayed = replay(&observed, &Settings { replicas: whole(at(Metric::Ready, first)), ..settings });
     let begins = range.start + u64::try_from(first).unwrap_or(0);
     Ok(WhatIf {
@@ -75,6 +70,20 @@ pub(crate) fn what_if(term: &Term, request: &WhatIfRequest) -> Result<WhatIf, Er
             queued: replayed.queued,
         },
     })
+}
+
+/// What was, of each second's ready replicas, waiting calls and calls that ended.
+fn actual(seconds: impl Iterator<Item = [f64; 3]>) -> Replicas {
+    let (mut actual, mut waited, mut all) =
+        (Replicas { replica_seconds: 0.0, max_ready: 0, waited_ratio: 0.0 }, 0.0, 0.0);
+    for [ready, queued, calls] in seconds {
+        actual.replica_seconds += ready;
+        actual.max_ready = actual.max_ready.max(whole(ready));
+        all += calls;
+        waited += if queued >= 1.0 { calls } else { 0.0 };
+    }
+    actual.waited_ratio = if all > 0.0 { waited / all } else { 0.0 };
+    actual
 }
 
 /// The deployment and the settings that it is replayed with.

@@ -49,7 +49,11 @@ impl RequestEnd {
         let (served, slot) = (OnceLock::new(), OnceLock::new());
         let num_bytes = AtomicUsize::new(0);
         let (line, status) = (RequestLine::from(head), CLIENT_LEFT);
-        let trace = edge.traces.begin(headers::trace(&head.headers), headers::wants_timing(&head.headers));
+        let parent = headers::trace(&head.headers);
+        let trace = match headers::wants_timing(&head.headers) {
+            true => Some(edge.traces.begin_for_client(parent)),
+            false => edge.traces.begin(parent),
+        };
         Self { request_id, line, started, status, problem: None, served, slot, num_bytes, trace, edge }
     }
 

@@ -17,4 +17,4 @@ pub(crate) use pipeline::{Pipeline, Route};
 #[cfg(test)]
 pub(crate) use revisions::Revisions;
 pub(crate) use table::{RouteTable, Routes};
-pub(crate) use watch::{Hello, watch};
+pub(crate) use watch::{Hello, Outbox, watch};

@@ -51,14 +51,21 @@ pub(crate) struct Hello {
     pub address: SocketAddr,
 }
 
+/// What passes between the head and other parts of this process.
+pub(crate) struct Outbox {
+    /// Traces that people are to see.
+    pub kept: KeptTraces,
+    /// Told when the head asks this ingress to leave.
+    pub leave: cell::Sender<Option<Duration>>,
+}
+
 /// See the module. Never returns.
 pub(crate) async fn watch(
     mut heads: Heads,
     secret: Secret,
     hello: Hello,
     routes: Arc<Routes>,
-    mut kept: KeptTraces,
-    leave: cell::Sender<Option<Duration>>,
+    Outbox { mut kept, leave }: Outbox,
 ) {
     let mut retries = Retries::new(Backoff::REDIAL, GOOD_SESSION);
     let (mut epoch, mut cluster_id, mut is_away) = (0, None, false);

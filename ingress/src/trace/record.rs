@@ -42,6 +42,15 @@ pub(crate) enum Work {
     },
 }
 
+/// When a trace is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sampling {
+    /// Whatever becomes of the request.
+    Always,
+    /// As its end decides.
+    ByItsEnd,
+}
+
 /// See the module.
 pub(crate) struct Trace {
     /// The trace; random, or the client's.
@@ -50,8 +59,8 @@ pub(crate) struct Trace {
     pub(super) root: u64,
     /// What the client has sent.
     pub(super) parent: Option<TraceContext>,
-    /// Whether it is kept whatever becomes of the request.
-    pub(super) is_sampled: bool,
+    /// When it is kept.
+    pub(super) sampling: Sampling,
     /// The revision that it runs on; 0 before one is chosen.
     revision: AtomicU64,
     last_id: AtomicU32,
@@ -63,14 +72,14 @@ const MAX_SPANS: usize = 512;
 
 impl Trace {
     /// The trace of a request that begins. `random` is for its ids.
-    pub(super) fn new(parent: Option<TraceContext>, random: [u64; 3], is_sampled: bool) -> Self {
+    pub(super) fn new(parent: Option<TraceContext>, random: [u64; 3], sampling: Sampling) -> Self {
         let [high, low, root] = random;
         let own = (u128::from(high) << 64 | u128::from(low)).max(1).to_be_bytes();
         Self {
             trace_id: parent.as_ref().map_or(own, |parent| parent.trace_id),
             root,
             parent,
-            is_sampled,
+            sampling,
             revision: AtomicU64::new(0),
             last_id: AtomicU32::new(0),
             spans: Mutex::new(Vec::with_capacity(3)),
@@ -105,9 +114,10 @@ impl Trace {
 
     /// What a call that is a part of that span tells its replica.
     pub(crate) fn context_of(&self, span: u32) -> TraceContext {
+        let sampled = u8::from(self.sampling == Sampling::Always);
         let (flags, state) = match &self.parent {
-            Some(parent) => (parent.flags | u8::from(self.is_sampled), parent.state.clone()),
-            None => (u8::from(self.is_sampled), None),
+            Some(parent) => (parent.flags | sampled, parent.state.clone()),
+            None => (sampled, None),
         };
         TraceContext { trace_id: self.trace_id, parent_id: self.span_id(span).to_be_bytes(), flags, state }
     }
@@ -177,7 +187,7 @@ mod tests {
 
     /// A trace of two calls of `rerank` and one of `embed`, each queued for a millisecond.
     pub(super) fn example(began: Instant) -> Trace {
-        let trace = Trace::new(None, [1, 2, 3], false);
+        let trace = Trace::new(None, [1, 2, 3], Sampling::ByItsEnd);
         let ms = |ms| began + Duration::from_millis(ms);
         for (name, reported) in [("rerank", Some((2, 3))), ("embed", None), ("rerank", Some((0, 3)))] {
             let stage = trace.next_id();
@@ -209,12 +219,12 @@ mod tests {
 
     #[test]
     fn ids_differ_and_the_clients_trace_goes_on() {
-        let trace = Trace::new(None, [0; 3], true);
+        let trace = Trace::new(None, [0; 3], Sampling::Always);
         let ids: std::collections::BTreeSet<_> = (0..10_000).map(|span| trace.span_id(span)).collect();
         assert_eq!((ids.len(), ids.contains(&0)), (10_000, false));
         assert_ne!(trace.trace_id, [0; 16]);
         let parent = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").unwrap();
-        let trace = Trace::new(Some(parent), [1, 2, 3], true);
+        let trace = Trace::new(Some(parent), [1, 2, 3], Sampling::Always);
         let context = trace.context_of(5);
         assert_eq!((context.trace_id[0], context.flags), (0x4b, 1));
         assert_eq!(context.parent_id, trace.span_id(5).to_be_bytes());
@@ -222,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_trace_is_bounded() {
-        let trace = Trace::new(None, [1, 2, 3], false);
+        let trace = Trace::new(None, [1, 2, 3], Sampling::ByItsEnd);
         let now = millstream_clock::now();
         for _ in 0..2 * MAX_SPANS {
             let id = trace.next_id();

@@ -10,7 +10,7 @@ use rand::Rng as _;
 use tokio::sync::mpsc;
 
 use super::keep::{self, End, Quotas};
-use super::record::Trace;
+use super::record::{Sampling, Trace};
 use super::view::Finished;
 use crate::random;
 
@@ -61,18 +61,22 @@ impl Traces {
         (Self { config, name, quotas, to_head, began }, kept)
     }
 
-    /// The trace of a request that begins; `None` where nobody wants it.
-    pub(crate) fn begin(&self, parent: Option<TraceContext>, is_timed: bool) -> Option<Arc<Trace>> {
-        if !self.config.is_on && !is_timed {
-            return None;
-        }
+    /// The trace of a request that begins; `None` where there are none. A request whose client wants to know where the time goes
+    /// has one all the same: [`Traces::begin_for_client`].
+    pub(crate) fn begin(&self, parent: Option<TraceContext>) -> Option<Arc<Trace>> {
+        self.config.is_on.then(|| self.begin_for_client(parent))
+    }
+
+    /// The trace of a request whose client wants to know where the time goes.
+    pub(crate) fn begin_for_client(&self, parent: Option<TraceContext>) -> Arc<Trace> {
         let mut rng = random::rng();
         let is_sampled = self.config.exporter.is_some()
             && match &parent {
                 Some(parent) => parent.flags & 1 == 1,
                 None => rng.random::<f64>() < self.config.sampled_ratio,
             };
-        Some(Arc::new(Trace::new(parent, rng.random(), is_sampled)))
+        let sampling = if is_sampled { Sampling::Always } else { Sampling::ByItsEnd };
+        Arc::new(Trace::new(parent, rng.random(), sampling))
     }
 
     /// A request has ended: keeps its trace or forgets it.
@@ -82,8 +86,12 @@ impl Traces {
         }
         let is_slow = ended.status < 400
             && ended.pipeline.is_some_and(|pipeline| pipeline.slow_threshold.is_slow(ended.elapsed));
-        let end =
-            End { status: ended.status, duration: ended.elapsed, is_sampled: trace.is_sampled, is_slow };
+        let end = End {
+            status: ended.status,
+            duration: ended.elapsed,
+            is_sampled: trace.sampling == Sampling::Always,
+            is_slow,
+        };
         let now = (ended.started + ended.elapsed).saturating_duration_since(self.began);
         let Some(kept) = keep::decide(end, &mut self.quotas.lock(), now) else { return };
         #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 have 51 bits")]

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use millstream_status::Priority;
 use millstream_values::{CallError, ErrorClass, Started, Value};
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 pub use crate::context::{CallContext, TraceContext};
 pub use crate::outcome::Ender;
 use crate::outcome::{Outcome, OutcomeCell};
+pub use crate::timing::Timing;
 use crate::{ReplicaId, RequestId};
 
 /// Bytes of parts that a caller may leave unread before the replica is to stop making more: [`Reply::is_behind`].
@@ -55,17 +56,6 @@ pub enum CallEvent {
     Done(Value),
     /// The call ended without an answer.
     Failed(CallError),
-}
-
-/// Where a call's time in its replica went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Timing {
-    /// From its arrival until it began to run: behind others, or for company.
-    pub waited: Duration,
-    /// From there to the answer.
-    pub ran: Duration,
-    /// Inputs of all calls that ran together with its first; 0 where that is not known.
-    pub batch_size: u32,
 }
 
 /// Where calls to the replicas of one node go: in this process, or over the network.

@@ -6,6 +6,7 @@
 pub mod call;
 mod context;
 mod outcome;
+mod timing;
 
 pub use millstream_status::{IngressId, NodeId, ReplicaId, RequestId};
 pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker, ready};
 use millstream_values::{CallError, Value};
 use parking_lot::Mutex;
 
-use crate::call::Timing;
+use crate::timing::Timing;
 
 /// How a call ended.
 pub(crate) type Outcome = Result<Value, CallError>;

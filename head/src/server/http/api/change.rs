@@ -147,25 +147,26 @@ fn rolled(revision: u64) -> Response {
 /// Sets a deployment's bounds.
 pub(crate) async fn set_bounds(
     State(site): State<Arc<Site>>,
-    Path(names): Path<(String, String)>,
+    Path(names): Path<Vec<String>>,
     Body(body): Body<BoundsBody>,
 ) -> Answer {
     let BoundsBody { min_replicas, max_replicas } = body;
-    scaled(&site, names, ScaleRequest::Bounds(min_replicas, max_replicas)).await
+    let name = full_name(&names)?;
+    scaled(&site, &name, ScaleRequest::Bounds(min_replicas, max_replicas)).await
 }
 
 /// Back to the file's bounds.
-pub(crate) async fn reset_bounds(
-    State(site): State<Arc<Site>>,
-    Path(names): Path<(String, String)>,
-) -> Answer {
-    scaled(&site, names, ScaleRequest::Reset).await
+pub(crate) async fn reset_bounds(State(site): State<Arc<Site>>, Path(names): Path<Vec<String>>) -> Answer {
+    scaled(&site, &full_name(&names)?, ScaleRequest::Reset).await
 }
 
-async fn scaled(site: &Site, names: (String, String), request: ScaleRequest) -> Answer {
-    let (pipeline, deployment) = names;
-    let name = FullName { pipeline: parse_name(&pipeline)?, deployment: parse_name(&deployment)? };
-    let scaled = scale::scale(&*site.leadership.term()?, &name, request).await?;
+fn full_name(names: &[String]) -> Result<FullName, Refused> {
+    let part = |index: usize| parse_name(names.get(index).map_or("", String::as_str));
+    Ok(FullName { pipeline: part(0)?, deployment: part(1)? })
+}
+
+async fn scaled(site: &Site, name: &FullName, request: ScaleRequest) -> Answer {
+    let scaled = scale::scale(&*site.leadership.term()?, name, request).await?;
     let scale::Scaled { min_replicas, max_replicas, changed } = scaled;
     Ok(page(&BoundsView { min_replicas, max_replicas, changed }))
 }

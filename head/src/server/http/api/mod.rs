@@ -28,6 +28,11 @@ use super::series;
 
 /// What whoever has a token can read.
 pub(super) fn reading() -> Vec<Operation> {
+    [reading_cluster(), reading_pipelines(), reading_requests()].into_iter().flatten().collect()
+}
+
+/// The cluster as a whole.
+fn reading_cluster() -> Vec<Operation> {
     vec![
         Operation::read::<Me>("/api/me", get(read::me)).help("getMe", "Who asks, and of which cluster."),
         Operation::read::<ClusterStatus>("/api/status", get(read::status)).help(
@@ -60,6 +65,12 @@ pub(super) fn reading() -> Vec<Operation> {
         Operation::read::<series::Answer>("/api/series", get(read::series))
             .help("getSeries", "The last hour of the cluster's numbers.")
             .query(series::PARAMETERS_HELP),
+    ]
+}
+
+/// What is deployed.
+fn reading_pipelines() -> Vec<Operation> {
+    vec![
         Operation::read::<Vec<PipelineEntry>>("/api/pipelines", get(read::pipelines))
             .help("getPipelines", "The pipelines that are deployed."),
         Operation::read::<PipelineSource>("/api/pipelines/{name}", get(read::pipeline))
@@ -71,8 +82,17 @@ pub(super) fn reading() -> Vec<Operation> {
             .help("getGraph", "A pipeline's stages, and which waits for which."),
         Operation::read::<Vec<StageTraffic>>("/api/pipelines/{name}/stages", get(read::stages))
             .help("getStages", "The calls of a pipeline's stages in the last minute."),
+    ]
+}
+
+/// Requests, keys, and what could be otherwise.
+fn reading_requests() -> Vec<Operation> {
+    vec![
         Operation::read::<TracedRequests>("/api/requests", get(read::requests))
-            .help("getRequests", "Requests that failed or were slow, and some others, of which there is a trace.")
+            .help(
+                "getRequests",
+                "Requests that failed or were slow, and some others, of which there is a trace.",
+            )
             .query(&[
                 ("pipeline", "Only of this pipeline."),
                 ("status", "Only `failed`, `slow` or `sample`."),
@@ -81,7 +101,10 @@ pub(super) fn reading() -> Vec<Operation> {
         Operation::read::<RequestTrace>("/api/requests/{id}", get(read::request))
             .help("getRequest", "Where the time of a request went, by the request's id or the trace's."),
         Operation::ask::<WhatIf>("/api/simulate", post(read::simulate))
-            .help("simulate", "What the last hour of a deployment would have come to with other bounds; changes nothing.")
+            .help(
+                "simulate",
+                "What the last hour of a deployment would have come to with other bounds; changes nothing.",
+            )
             .takes::<WhatIfRequest>(),
         Operation::read::<Vec<KeyStatus>>("/api/keys", get(read::keys)).help("getKeys", "The API keys."),
         Operation::read::<Vec<TokenStatus>>("/api/tokens", get(read::tokens))
