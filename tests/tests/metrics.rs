@@ -299,8 +299,7 @@ impl Prometheus {
 /// Whether Prometheus is there. Where all tests must run, it has to be.
 pub(crate) fn is_installed() -> bool {
     let is_there = ["prometheus", "promtool"].into_iter().all(|program| {
-        let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-        found.status().is_ok()
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     });
     assert!(is_there || std::env::var_os("CI").is_none(), "`prometheus` and `promtool` are missing");
     if !is_there {
