@@ -23,16 +23,11 @@ from panels import (
 )
 
 
-def overview():
-    """How requests do."""
+def numbers_of_requests():
+    """How requests do, in a line."""
     requests, errors = "millstream_requests_total", f'{PIPELINE}, class="5xx"'
     duration, good = "millstream_request_duration_seconds", f'{PIPELINE}, class="2xx"'
     failed = f"{rate(requests, errors)} / {rate(requests, PIPELINE)}"
-    of_pipelines = f"{rate(requests, errors, 'pipeline')} / {rate(requests, PIPELINE, 'pipeline')}"
-    cached = rate("millstream_cache_requests_total", f'{PIPELINE}, result=~"hit|joined"', "pipeline, stage")
-    calls = rate("millstream_cache_requests_total", PIPELINE, "pipeline, stage")
-    not_over = largest("millstream_rollout_phase", f'{PIPELINE}, phase!="none"', "pipeline, phase")
-    not_ready = largest("millstream_rollout_state", f'{PIPELINE}, state!="ready"', "pipeline, state")
     return [
         stat("Requests", "Requests that ended, a second.", "reqps", rate(requests, PIPELINE)),
         stat(
@@ -50,6 +45,15 @@ def overview():
             "Alerts", "Alerts that fire. What to do: docs/alerts.md.", "short",
             'count(ALERTS{alertname=~"Millstream.*", alertstate="firing"}) or vector(0)', **GOOD_IS_ZERO,
         ),
+    ]
+
+
+def requests_over_time():
+    """How requests do, over time."""
+    requests, errors = "millstream_requests_total", f'{PIPELINE}, class="5xx"'
+    duration, good = "millstream_request_duration_seconds", f'{PIPELINE}, class="2xx"'
+    of_pipelines = f"{rate(requests, errors, 'pipeline')} / {rate(requests, PIPELINE, 'pipeline')}"
+    return [
         panel(
             "Requests by class", "Requests that ended, a second. 499: the client left before its answer.", "reqps",
             (rate(requests, PIPELINE, "class"), "{{class}}"),
@@ -66,6 +70,16 @@ def overview():
             "p95 by pipeline", "95% of a pipeline's good answers took at most this long.", "s",
             (quantile(0.95, duration, good, "pipeline"), "{{pipeline}}"),
         ),
+    ]
+
+
+def stages_and_rollouts():
+    """Where requests fail or wait, and what takes over."""
+    cached = rate("millstream_cache_requests_total", f'{PIPELINE}, result=~"hit|joined"', "pipeline, stage")
+    calls = rate("millstream_cache_requests_total", PIPELINE, "pipeline, stage")
+    not_over = largest("millstream_rollout_phase", f'{PIPELINE}, phase!="none"', "pipeline, phase")
+    not_ready = largest("millstream_rollout_state", f'{PIPELINE}, state!="ready"', "pipeline, state")
+    return [
         panel(
             "p95 by stage", "95% of a stage's calls took at most this long, with waiting and every try. The highest "
             "curve is the stage to look at first.", "s",
@@ -183,7 +197,7 @@ def calls():
 
 
 def nodes():
-    """Nodes, devices and processes."""
+    """Nodes and devices."""
     booked, free = "millstream_gpu_share_booked_ratio", "millstream_gpu_share_free_ratio"
     of_nodes = "millstream_nodes"
     pending = "sum(max by (deployment, reason) (millstream_pending_placements))"
@@ -212,6 +226,12 @@ def nodes():
             "Last heartbeat", "Time since the head heard from a node. Normal is about a second.", "s",
             (largest("millstream_node_heartbeat_age_seconds", by="node"), "{{node}}"),
         ),
+    ]
+
+
+def processes():
+    """Processes, and the head's own work."""
+    return [
         panel(
             "CPU of processes", "Cores that a process uses.", "short",
             ('rate(millstream_process_cpu_seconds_total[$__rate_interval])', "{{instance}}"),
@@ -239,12 +259,15 @@ def nodes():
 def boards():
     """Each board by the name of its file."""
     made = [
-        board("overview", "overview", "How requests do, by pipeline and stage.", [PIPELINES], overview()),
+        board(
+            "overview", "overview", "How requests do, by pipeline and stage.", [PIPELINES],
+            numbers_of_requests() + requests_over_time() + stages_and_rollouts(),
+        ),
         board(
             "deployment", "deployments", "How many replicas each deployment has and why, where calls wait, and batches.",
             [PIPELINES, DEPLOYMENTS], counts_of_replicas() + calls(),
         ),
-        board("nodes", "nodes", "Nodes, shares of GPUs, processes, and the head's own work.", [], nodes()),
+        board("nodes", "nodes", "Nodes, shares of GPUs, processes, and the head's own work.", [], nodes() + processes()),
     ]
     return {f"{each['uid']}.json": json.dumps(each, indent=2) + "\n" for each in made}
 
