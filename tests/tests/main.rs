@@ -8,6 +8,7 @@ mod autoscaling;
 mod bad_input;
 mod batching;
 mod bench;
+mod boards;
 mod cache;
 mod command_line;
 mod command_output;
