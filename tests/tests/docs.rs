@@ -39,6 +39,7 @@ pages_that_run! {
     readme: "README.md",
     contributing: "CONTRIBUTING.md",
     models_readme: "pipelines/models/README.md",
+    alerts: "docs/alerts.md",
     autoscaling: "docs/autoscaling.md",
     batching: "docs/batching.md",
     benchmarks: "docs/benchmarks.md",
@@ -46,6 +47,7 @@ pages_that_run! {
     cli: "docs/cli.md",
     cluster: "docs/cluster.md",
     concepts: "docs/concepts.md",
+    dashboard: "docs/dashboard.md",
     http: "docs/http.md",
     keys: "docs/keys.md",
     metrics: "docs/metrics.md",
@@ -55,6 +57,7 @@ pages_that_run! {
     requests: "docs/requests.md",
     rollouts: "docs/rollouts.md",
     simulation: "docs/simulation.md",
+    traces: "docs/traces.md",
 }
 
 /// Fails with all faults of all blocks.

@@ -4,7 +4,7 @@
 use millstream_simulation::{Mutation, Rule, run};
 
 /// Seeds within which a fault must be found.
-const NUM_SEEDS: u64 = 200;
+const NUM_SEEDS: u64 = 400;
 
 /// The first seeds break one of the rules.
 fn is_caught(mutation: Mutation, rules: &[Rule]) {
