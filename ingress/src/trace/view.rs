@@ -137,7 +137,10 @@ impl Trace {
             kind,
             start_us,
             duration_us,
-            attributes: BTreeMap::from([("millstream.batch.size".to_owned(), json!(timing.batch_size))]),
+            attributes: (timing.batch_size > 0)
+                .then(|| ("millstream.batch.size".to_owned(), json!(timing.batch_size)))
+                .into_iter()
+                .collect(),
             error: None,
         };
         let start = call.start_us + way;

@@ -10,7 +10,7 @@ use super::shown::{Scope, ratio, shown_phase};
 use super::status::millis;
 use crate::desired::Mode;
 use crate::model::{Lately, State};
-use crate::rollout::{Judgement, NextStep, Outcomes, Phase, Rollout, Tally, judge};
+use crate::rollout::{Judgement, NextStep, Outcomes, Phase, Recent, Rollout, Tally, judge};
 
 impl Scope<'_> {
     pub(super) fn rollout_status(&self) -> Option<RolloutStatus> {
@@ -66,12 +66,21 @@ impl Scope<'_> {
         let revision = self.pipeline.revisions.get(&rollout.revision);
         let compiled = revision.and_then(|revision| revision.compiled.as_ref().ok());
         let max_p95: Option<Duration> = compiled.and_then(|compiled| compiled.rollout.max_p95);
-        match judge(&rollout.recent, max_p95) {
-            Judgement::TooFew => "too few requests to judge by".to_owned(),
-            Judgement::Good => "as good as the one before".to_owned(),
-            Judgement::Bad(excess) => excess.to_string(),
-            Judgement::Slow(slowness) => slowness.to_string(),
+        in_words(&rollout.recent, max_p95)
+    }
+}
+
+/// What the latest requests say.
+fn in_words(recent: &Recent, max_p95: Option<Duration>) -> String {
+    match judge(recent, max_p95) {
+        // Tries elsewhere may have hidden it from the clients.
+        Judgement::TooFew | Judgement::Good if recent.all_failed() => {
+            "all of its latest calls failed, too few to judge by".to_owned()
         }
+        Judgement::TooFew => "too few requests to judge by".to_owned(),
+        Judgement::Good => "as good as the one before".to_owned(),
+        Judgement::Bad(excess) => excess.to_string(),
+        Judgement::Slow(slowness) => slowness.to_string(),
     }
 }
 
@@ -102,5 +111,23 @@ fn outcome_counts(tally: &Tally, traffic: TrafficStatus) -> OutcomeCounts {
         calls_answered: sum(|outcomes| outcomes.answered),
         calls_failed: sum(|outcomes| outcomes.failed),
         traffic,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::Side;
+
+    #[test]
+    fn calls_that_all_fail_are_not_called_good_because_others_answer_for_them() {
+        let mut recent = Recent::default();
+        let mut tally = Tally { requests: Outcomes { answered: 30, failed: 0 }, ..Tally::default() };
+        recent.count(Side::New, &tally, Duration::ZERO);
+        assert_eq!(in_words(&recent, None), "as good as the one before");
+        tally.requests = Outcomes::default();
+        tally.deployments.insert("model".parse().unwrap(), Outcomes { answered: 0, failed: 8 });
+        recent.count(Side::New, &tally, Duration::ZERO);
+        assert_eq!(in_words(&recent, None), "all of its latest calls failed, too few to judge by");
     }
 }

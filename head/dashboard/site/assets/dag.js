@@ -24,9 +24,9 @@ export const REQUEST = "request";
 export const RESPONSE = "response";
 
 const STAGE = { width: 172, height: 92 };
-const END = { width: 80, height: 36 };
+const END = { width: 72, height: 36 };
 const WAYPOINT_HEIGHT = 4;
-const GAP_X = 36;
+const GAP_X = 28;
 const GAP_Y = 20;
 
 /**

@@ -95,7 +95,7 @@ function waterfall(lines, allUs) {
               "span",
               { style: { "padding-left": `${depth * 14}px` } },
               `${span.name} `,
-              h("span", { class: "faint" }, span.kind),
+              span.name === span.kind ? null : h("span", { class: "faint" }, span.kind),
             ),
         },
         { name: "when", cell: ({ span }) => bar(span) },
