@@ -118,7 +118,7 @@ impl Node {
                 "--dashboard",
                 "127.0.0.1:0",
             ])
-            .args(["--log", "info"])
+            .args(if options.args.iter().any(|arg| arg == "--log") { &[][..] } else { &["--log", "info"] })
             .args(&options.args)
             .args(&files)
             // Where a head leaves its join token: processes of one test share a folder, and tests share none.

@@ -23,6 +23,7 @@ fn a_failed_request_has_one_line_with_its_id_stage_and_replica() -> Result<()> {
         "class=\"internal\"",
         "stage=",
         "replica=\"bad-model-1",
+        "trace_id=",
     ] {
         assert!(log.contains(part), "`{part}` in {log}");
     }

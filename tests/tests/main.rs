@@ -26,6 +26,7 @@ mod quality;
 mod refusals;
 mod rest;
 mod rollouts;
+mod secrets;
 mod serve;
 mod signatures;
 mod silent_head;

@@ -137,7 +137,15 @@ impl Drop for RequestEnd {
             }
         };
         let Self { request_id, line, status, problem, .. } = &*self;
-        let ended = Ended { request_id, line, status: *status, elapsed, pipeline, problem: problem.as_ref() };
+        let ended = Ended {
+            request_id,
+            line,
+            status: *status,
+            elapsed,
+            pipeline,
+            problem: problem.as_ref(),
+            trace: self.trace.as_deref(),
+        };
         self.edge.log.tell(&ended, now);
         if let Some(trace) = &self.trace {
             let (started, method) = (self.started, line.method());

@@ -12,6 +12,7 @@ use tracing::Level;
 use crate::keys::bucket::{Bucket, Rate};
 use crate::protocol::Problem;
 use crate::routes::Pipeline;
+use crate::trace::Trace;
 
 /// The target of the lines for all requests, as log filters name it.
 pub const ACCESS_LOG: &str = "access";
@@ -47,6 +48,8 @@ pub(crate) struct Ended<'a> {
     pub pipeline: Option<&'a Pipeline>,
     /// Why it has no answer.
     pub problem: Option<&'a Problem>,
+    /// Its trace, if it has one.
+    pub trace: Option<&'a Trace>,
 }
 
 impl RequestLine {
@@ -72,7 +75,7 @@ impl RequestLog {
     pub(crate) fn tell(&self, ended: &Ended<'_>, now: Instant) {
         macro_rules! tell {
             ($level:expr, $target:expr, $not_told:expr, $text:literal) => {{
-                let Ended { request_id, line, status, elapsed, pipeline, problem } = ended;
+                let Ended { request_id, line, status, elapsed, pipeline, problem, trace } = ended;
                 let origin = problem.and_then(Problem::origin);
                 let path: String = line.uri.path().chars().take(MAX_PATH_CHARS).collect();
                 tracing::event!(
@@ -84,6 +87,7 @@ impl RequestLog {
                     stage = origin.map(|it| &*it.stage),
                     replica = origin.and_then(|it| it.replica.as_ref()).map(|it| it.as_str()),
                     detail = problem.map(Problem::detail),
+                    trace_id = trace.map(Trace::trace_id),
                     not_told = $not_told,
                     $text
                 );

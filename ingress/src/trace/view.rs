@@ -27,6 +27,11 @@ pub(crate) struct Finished<'a> {
 const PROVIDER: &str = "millstream";
 
 impl Trace {
+    /// The trace's id as other systems write it.
+    pub(crate) fn trace_id(&self) -> String {
+        hex(&self.trace_id)
+    }
+
     /// The whole trace; `at_ms` is when the request came.
     pub(super) fn view(
         &self,
@@ -45,7 +50,7 @@ impl Trace {
         RequestTrace {
             request: TracedRequest {
                 request_id: ended.request_id.to_string(),
-                trace_id: hex(&self.trace_id),
+                trace_id: self.trace_id(),
                 pipeline: name.to_owned(),
                 revision: self.revision(),
                 at_ms,
