@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq as _;
 use super::Error;
 use crate::clock;
 use crate::leadership::Term;
+use crate::wire::millis;
 
 /// Makes a token whose SHA-256 is given. It ends after `ttl`.
 pub(crate) async fn create(
@@ -25,8 +26,7 @@ pub(crate) async fn create(
         return Err(Error::Invalid(format!("a token with the role {role} cannot be made; `viewer` can")));
     }
     let created_at_ms = clock::unix_ms();
-    let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-    let expires_at_ms = ttl_ms.map(|ttl| created_at_ms.saturating_add(ttl));
+    let expires_at_ms = ttl.map(|ttl| created_at_ms.saturating_add(millis(ttl)));
     let token = Token { sha256: [0; 32], role, created_at_ms, expires_at_ms };
     let create = |tokens: &Tokens| tokens::create(tokens, name, sha256, &token);
     let name =

@@ -11,7 +11,6 @@ use millstream_proto::trace::TraceKept;
 pub(super) struct End {
     /// Its HTTP status.
     pub(super) status: u16,
-    pub(super) duration: Duration,
     /// Whether it was chosen when it began, here or by the client.
     pub(super) is_sampled: bool,
     /// Whether it took longer than nearly all others of its pipeline.
@@ -132,7 +131,7 @@ mod tests {
     use super::*;
 
     fn end(status: u16, is_sampled: bool, is_slow: bool) -> End {
-        End { status, duration: Duration::from_millis(5), is_sampled, is_slow }
+        End { status, is_sampled, is_slow }
     }
 
     #[test]

@@ -86,12 +86,7 @@ impl Traces {
         }
         let is_slow = ended.status < 400
             && ended.pipeline.is_some_and(|pipeline| pipeline.slow_threshold.is_slow(ended.elapsed));
-        let end = End {
-            status: ended.status,
-            duration: ended.elapsed,
-            is_sampled: trace.sampling == Sampling::Always,
-            is_slow,
-        };
+        let end = End { status: ended.status, is_sampled: trace.sampling == Sampling::Always, is_slow };
         let now = (ended.started + ended.elapsed).saturating_duration_since(self.began);
         let Some(kept) = keep::decide(end, &mut self.quotas.lock(), now) else { return };
         #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 have 51 bits")]

@@ -1,5 +1,6 @@
 //! What is stored of rollouts: which one is under way, and why revisions that were deployed do not serve.
 
+use millstream_status::status::VerdictStatus;
 use serde::{Deserialize, Serialize};
 
 /// A takeover that is not over.
@@ -82,6 +83,19 @@ pub struct Verdict {
     pub reason: String,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
+}
+
+impl Verdict {
+    /// What people may see of it.
+    #[must_use]
+    pub fn status(&self, revision: u64) -> VerdictStatus {
+        let outcome = match self.outcome {
+            Outcome::RolledBack => "rolled_back",
+            Outcome::Aborted => "aborted",
+        };
+        let (outcome, reason) = (outcome.to_owned(), self.reason.clone());
+        VerdictStatus { revision, outcome, reason, at_ms: self.at_ms }
+    }
 }
 
 /// What became of a revision that does not serve.

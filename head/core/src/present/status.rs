@@ -12,7 +12,7 @@ use millstream_status::status::{
 use super::numbers::DeploymentNumbers;
 use super::shown::{Scope, node_state, ratio, shown_state};
 use crate::Timing;
-use crate::desired::{Desired, Outcome, Verdict};
+use crate::desired::Desired;
 use crate::model::{NodeEntry, Serving, State};
 use crate::reconcile::context::target;
 use crate::reconcile::view::{Health, ReplicaView, View, free};
@@ -162,16 +162,7 @@ impl Scope<'_> {
     }
 
     fn verdicts(&self) -> Vec<VerdictStatus> {
-        let verdict = |(&revision, verdict): (&u64, &Verdict)| VerdictStatus {
-            revision,
-            outcome: match verdict.outcome {
-                Outcome::RolledBack => "rolled_back".into(),
-                Outcome::Aborted => "aborted".into(),
-            },
-            reason: verdict.reason.clone(),
-            at_ms: verdict.at_ms,
-        };
-        self.pipeline.verdicts.iter().rev().map(verdict).collect()
+        self.pipeline.verdicts.iter().rev().map(|(&revision, verdict)| verdict.status(revision)).collect()
     }
 
     /// All replicas of the pipeline, those on their way out included.

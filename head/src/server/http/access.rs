@@ -21,6 +21,7 @@ use super::own_site::{problem, text};
 use crate::clock::unix_ms;
 use crate::control::tokens;
 use crate::server::auth::{AdminToken, TOKEN_HINT, bearer};
+use crate::wire::millis;
 
 /// Name of the cookie.
 const COOKIE: &str = "millstream_session";
@@ -84,10 +85,6 @@ fn digest_of_session(admin: &AdminToken, session: &str, now_ms: u64) -> Option<[
         return None;
     }
     URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Refuses whoever has no token at all.

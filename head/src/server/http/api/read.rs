@@ -5,9 +5,8 @@ use std::sync::{Arc, LazyLock};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use millstream_core::desired::Outcome;
-use millstream_pipelines::{Name, OnError, Plan};
-use millstream_proto::status::{ReplicaState, VerdictStatus};
+use millstream_pipelines::{Faults, Name, OnError, Plan};
+use millstream_proto::status::ReplicaState;
 use millstream_proto::trace::TraceKept;
 use millstream_proto::what_if::WhatIfRequest;
 use serde::Deserialize;
@@ -163,15 +162,7 @@ pub(crate) async fn revisions(State(site): State<Arc<Site>>, Path(name): Path<St
     let verdicts = desired.pipelines.get(&name).map(|pipeline| &pipeline.verdicts);
     let entries = deploy::history(&desired, &name)?.map(|stored| {
         let verdict = verdicts.and_then(|verdicts| verdicts.get(&stored.number));
-        let verdict = verdict.map(|verdict| VerdictStatus {
-            revision: stored.number,
-            outcome: match verdict.outcome {
-                Outcome::RolledBack => "rolled_back".into(),
-                Outcome::Aborted => "aborted".into(),
-            },
-            reason: verdict.reason.clone(),
-            at_ms: verdict.at_ms,
-        });
+        let verdict = verdict.map(|verdict| verdict.status(stored.number));
         RevisionEntry {
             revision: stored.number,
             file_name: stored.file_name.clone(),
@@ -194,9 +185,14 @@ pub(crate) async fn graph(
     let desired = site.leadership.term()?.catalog.desired();
     let name = parse_name(&name)?;
     let stored = deploy::get(&desired, &name, query.revision)?;
-    let plan =
-        Plan::compile(&stored.file_name, &stored.source).map_err(|faults| Refused::files(&[faults]))?;
-    Ok(page(&graph_of(&plan, stored.number)))
+    let (file_name, source, revision) = (stored.file_name.clone(), stored.source.clone(), stored.number);
+    // It may be long, as for a deploy.
+    let drawn = tokio::task::spawn_blocking(move || {
+        let plan = Plan::compile(&file_name, &source)?;
+        Ok(graph_of(&plan, revision))
+    });
+    let drawn = drawn.await.map_err(|_| Error::Internal("compiling this file made the compiler fail"))?;
+    Ok(page(&drawn.map_err(|faults: Faults| Refused::files(&[faults]))?))
 }
 
 fn graph_of(plan: &Plan, revision: u64) -> Graph {
