@@ -17,8 +17,8 @@ use millstream_proto::event::{Decision, Event};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
 use crate::store::{Error, Fenced, Store};
+use crate::{clock, metrics};
 use ring::Ring;
 
 /// How often what is new is stored.
@@ -45,6 +45,9 @@ impl EventLog {
 
     /// Notes a decision.
     pub(crate) fn note(&self, subject: Subject, decision: Decision) {
+        if let Subject::Pipeline(pipeline) = &subject {
+            metrics::count_rollout(pipeline, &decision);
+        }
         self.ring.lock().note(subject, decision, clock::unix_ms());
     }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, unix_ms};
 use crate::presence::Presence;
+use crate::targets::Targets;
 use crate::traces::TraceRing;
 
 /// See the module.
@@ -32,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) traces: Mutex<TraceRing>,
     /// The same.
     pub(crate) stages: Mutex<StageCalls>,
+    /// Where processes have their metrics.
+    pub(crate) targets: Targets,
     last_session: AtomicU64,
 }
 
@@ -56,6 +59,7 @@ impl Host {
             history: Recorded { rings: Mutex::default(), started_unix_ms: unix_ms() },
             traces: Mutex::default(),
             stages: Mutex::default(),
+            targets: Targets::default(),
             last_session: AtomicU64::new(0),
         }
     }

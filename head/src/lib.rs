@@ -25,13 +25,14 @@ mod route_feed;
 mod server;
 mod snapshots;
 pub mod store;
+mod targets;
 mod telemetry;
 mod traces;
 mod wire;
 
 pub use head::{Config, Head, StartError};
 pub use lock::{DataDirLock, LockError};
-pub use metrics::MetricsPage;
+pub use metrics::{MetricsPage, MetricsText};
 pub use millstream_core::Timing;
 pub use server::http::own_site::{own_origin_only, problem};
 pub use server::http::{dashboard_endpoints, openapi_document};

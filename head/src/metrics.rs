@@ -4,15 +4,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::metrics::{counter, gauge, histogram};
+use ::metrics::{Counter, counter, gauge, histogram};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use millstream_core::model::Command;
 use millstream_core::present::numbers::{DeploymentNumbers, NodeNumbers, Numbers, PipelineNumbers};
 use millstream_core::scheduler::MissingResource;
+use millstream_pipelines::Name;
+use millstream_proto::event::{Decision, RolloutStep};
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 use millstream_proto::status::{NodeState, PipelineState, ReplicaState, RolloutPhase};
 
-/// Renders the metrics of this process in Prometheus's text form.
-pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
+/// Renders the metrics of this process, in the form that a header `accept` asks for.
+pub type MetricsPage = Arc<dyn Fn(&str) -> MetricsText + Send + Sync>;
+
+/// Metrics as collectors read them.
+pub struct MetricsText {
+    /// The form.
+    pub content_type: &'static str,
+    /// All of them.
+    pub text: String,
+}
+
+impl IntoResponse for MetricsText {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, self.content_type)], self.text).into_response()
+    }
+}
 
 /// A gauge of deployments.
 const fn of_deployments(name: &'static str, help: &'static str) -> Definition {
@@ -39,6 +57,10 @@ const DESIRED: Definition = of_deployments(
 );
 const READY: Definition =
     of_deployments("millstream_ready_replicas", "Replicas of the newest revision that take calls.");
+const MIN: Definition =
+    of_deployments("millstream_min_replicas", "Fewest replicas that the autoscaler may decide on.");
+const MAX: Definition =
+    of_deployments("millstream_max_replicas", "Most replicas that the autoscaler may decide on.");
 const REPLICAS: Definition = Definition {
     name: "millstream_replicas",
     kind: Kind::Gauge,
@@ -69,11 +91,23 @@ const ROLLOUT_PHASE: Definition = Definition {
     help: "1 for the phase that the pipeline's rollout is in, 0 for the others; `none` while no revision takes over.",
     labels: &["pipeline", "phase"],
 };
+const ROLLOUTS_ENDED: Definition = Definition {
+    name: "millstream_rollouts_ended_total",
+    kind: Kind::Counter,
+    help: "Rollouts that ended: completed, rolled_back (by the head) or aborted (by people).",
+    labels: &["pipeline", "outcome"],
+};
 const NODES: Definition = Definition {
     name: "millstream_nodes",
     kind: Kind::Gauge,
     help: "Nodes that are or were connected, by state.",
     labels: &["state"],
+};
+const NODE_STATE: Definition = Definition {
+    name: "millstream_node_state",
+    kind: Kind::Gauge,
+    help: "1 for the state that the node is in, 0 for the others.",
+    labels: &["node", "state"],
 };
 const HEARTBEAT_AGE: Definition = Definition {
     name: "millstream_node_heartbeat_age_seconds",
@@ -105,6 +139,18 @@ const STORE_DURATION: Definition = Definition {
     help: "Time that the store took, by operation; failed ones included.",
     labels: &["operation"],
 };
+const STORE_FAILURES: Definition = Definition {
+    name: "millstream_store_failures_total",
+    kind: Kind::Counter,
+    help: "Operations that the store did not answer, or whose outcome is unknown, by operation.",
+    labels: &["operation"],
+};
+const LEADS: Definition = Definition {
+    name: "millstream_head_leads",
+    kind: Kind::Gauge,
+    help: "1 while this head leads, 0 while another one does or none.",
+    labels: &[],
+};
 const RECONCILER_LAG: Definition = Definition {
     name: "millstream_reconciler_lag_seconds",
     kind: Kind::Histogram(SECONDS),
@@ -126,17 +172,23 @@ pub const ALL: &[Definition] = &[
     TARGET,
     DESIRED,
     READY,
+    MIN,
+    MAX,
     REPLICAS,
     PENDING,
     SCALE_DECISIONS,
     ROLLOUT,
     ROLLOUT_PHASE,
+    ROLLOUTS_ENDED,
     NODES,
+    NODE_STATE,
     HEARTBEAT_AGE,
     GPU_BOOKED,
     GPU_FREE,
     COMMANDS,
     STORE_DURATION,
+    STORE_FAILURES,
+    LEADS,
     RECONCILER_LAG,
     RECONCILER_EVENT,
 ];
@@ -184,6 +236,10 @@ pub(crate) fn set(numbers: &Numbers) {
             let value = f64::from(u8::from(*phase == of));
             gauge!(ROLLOUT_PHASE.name, "pipeline" => pipeline.to_string(), "phase" => word).set(value);
         }
+        // There before the first one, so that it is an increase.
+        for outcome in RolloutOutcome::ALL {
+            rollouts_ended(pipeline, outcome).increment(0);
+        }
     }
     for (state, word) in NODE_STATES {
         let count = numbers.nodes.iter().filter(|node| node.state == state).count();
@@ -202,6 +258,8 @@ fn set_deployment(numbers: &DeploymentNumbers) {
         (TARGET, numbers.target_replicas.into()),
         (DESIRED, numbers.desired_replicas.into()),
         (READY, numbers.ready_replicas.into()),
+        (MIN, numbers.min_replicas.into()),
+        (MAX, numbers.max_replicas.into()),
     ];
     for (definition, value) in values {
         gauge!(definition.name, "deployment" => name.clone()).set(value);
@@ -218,6 +276,10 @@ fn set_deployment(numbers: &DeploymentNumbers) {
 
 fn set_node(node: &NodeNumbers) {
     gauge!(HEARTBEAT_AGE.name, "node" => node.name.clone()).set(node.silence.as_secs_f64());
+    for (state, word) in NODE_STATES {
+        let value = f64::from(u8::from(node.state == state));
+        gauge!(NODE_STATE.name, "node" => node.name.clone(), "state" => word).set(value);
+    }
     for (index, booked) in &node.devices {
         let labels = [("node", node.name.clone()), ("gpu", index.to_string())];
         gauge!(GPU_BOOKED.name, &labels).set(*booked);
@@ -233,6 +295,60 @@ pub(crate) fn count_command(command: &Command) {
             [("deployment", scale.deployment.to_string()), ("reason", scale.rule.as_str().to_owned())];
         counter!(SCALE_DECISIONS.name, &labels).increment(1);
     }
+}
+
+/// How a rollout ends.
+#[derive(Debug, Clone, Copy)]
+enum RolloutOutcome {
+    Completed,
+    RolledBack,
+    Aborted,
+}
+
+impl RolloutOutcome {
+    const ALL: [Self; 3] = [Self::Completed, Self::RolledBack, Self::Aborted];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::RolledBack => "rolled_back",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+fn rollouts_ended(pipeline: &Name, outcome: RolloutOutcome) -> Counter {
+    counter!(ROLLOUTS_ENDED.name, "pipeline" => pipeline.to_string(), "outcome" => outcome.as_str())
+}
+
+/// Counts a decision about a pipeline that ends a rollout.
+pub(crate) fn count_rollout(pipeline: &Name, decision: &Decision) {
+    let outcome = match decision {
+        Decision::Rollout { step: RolloutStep::Over, .. } => RolloutOutcome::Completed,
+        Decision::RolledBack { .. } => RolloutOutcome::RolledBack,
+        Decision::Aborted { .. } => RolloutOutcome::Aborted,
+        _ => return,
+    };
+    rollouts_ended(pipeline, outcome).increment(1);
+}
+
+/// Whether this head leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leads {
+    /// It does.
+    Yes,
+    /// Another one does, or none.
+    No,
+}
+
+/// Tells whether this head leads.
+pub(crate) fn leads(leads: Leads) {
+    gauge!(LEADS.name).set(f64::from(u8::from(leads == Leads::Yes)));
+}
+
+/// The store did not do what it was asked, or did not say so.
+pub(crate) fn store_failed(operation: &'static str) {
+    counter!(STORE_FAILURES.name, "operation" => operation).increment(1);
 }
 
 /// The store has done something.

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::host::Host;
 use crate::leadership::Leadership;
-use crate::metrics;
+use crate::metrics::{self, Leads};
 
 /// A second of the history.
 const STEP: Duration = Duration::from_secs(1);
@@ -24,7 +24,9 @@ pub(crate) async fn observe(host: Arc<Host>, leadership: Leadership) {
             _ = tick.tick() => {}
         }
         // Who does not lead has nothing to tell, nor has a reconciler that has just died.
-        let Ok(term) = leadership.term() else { continue };
+        let term = leadership.term();
+        metrics::leads(if term.is_ok() { Leads::Yes } else { Leads::No });
+        let Ok(term) = term else { continue };
         if let Ok(shown) = term.snapshot().await {
             let numbers = shown.snapshot().numbers();
             metrics::set(&numbers);

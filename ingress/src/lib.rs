@@ -74,6 +74,8 @@ pub struct Config {
     pub id: IngressId,
     /// Address of the HTTP listener; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Where this process has its metrics, if anywhere.
+    pub admin: Option<SocketAddr>,
     /// Control addresses of the cluster's heads.
     pub heads: Heads,
     /// The cluster's join token: heads and workers must prove to know it.
@@ -126,7 +128,7 @@ impl Ingress {
         let routes = Arc::new(Routes::new(Transports::new(config.local, secret.clone(), config.socket_dir)));
         let (leave_sender, leave) = watch::channel(None);
         let (traces, kept) = Traces::new(config.traces, config.name.clone());
-        let hello = Hello { id: config.id, name: config.name, address };
+        let hello = Hello { id: config.id, name: config.name, address, admin: config.admin };
         let (heads, followed) = (config.heads, routes.clone());
         let outbox = routes::Outbox { kept, leave: leave_sender };
         let route_watch = tokio::spawn(routes::watch(heads, secret, hello, followed, outbox));

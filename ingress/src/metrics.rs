@@ -1,13 +1,19 @@
 //! What an ingress counts: names, meanings, labels, and the handles that the request path holds. Handles are made when a
 //! route table is put in force, so that a request looks nothing up and allocates nothing for being counted.
 
+mod exemplars;
+
 use std::time::Duration;
 
 use ::metrics::{Counter, Histogram, counter, gauge, histogram};
 use millstream_pipelines::{FullName, OnError};
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 
+pub use self::exemplars::{Bucket, Exemplar, exemplars};
 use crate::model::Outcome;
+
+/// Buckets of the histogram whose exemplars there are.
+pub const REQUEST_BUCKETS: &str = "millstream_request_duration_seconds_bucket";
 
 const REQUESTS: Definition = Definition {
     name: "millstream_requests_total",
@@ -86,6 +92,13 @@ const KEY_REQUESTS: Definition = Definition {
     labels: &["key", "result"],
 };
 
+const HEARS_HEAD: Definition = Definition {
+    name: "millstream_ingress_hears_head",
+    kind: Kind::Gauge,
+    help: "1 while this ingress has a session with the head that leads; 0 while it serves on from its last routes.",
+    labels: &[],
+};
+
 /// Everything that an ingress counts.
 pub const ALL: &[Definition] = &[
     REQUESTS,
@@ -100,6 +113,7 @@ pub const ALL: &[Definition] = &[
     STAGE_FAILURES,
     STAGE_DURATION,
     KEY_REQUESTS,
+    HEARS_HEAD,
 ];
 
 /// Classes of statuses, as they stand in labels.
@@ -135,6 +149,11 @@ impl RequestMeter {
     /// For requests that no pipeline takes.
     pub(crate) fn of_none() -> Self {
         Self::of("")
+    }
+
+    /// A request ended of which there is a trace.
+    pub(crate) fn traced(pipeline: &str, status: u16, elapsed: Duration, trace_id: String) {
+        exemplars::note(pipeline, CLASSES[class_of(status)], elapsed, trace_id);
     }
 
     /// A request ended.
@@ -310,6 +329,11 @@ impl KeyMeter {
     pub(crate) fn count(&self, result: KeyResult) {
         self.results[result as usize].increment(1);
     }
+}
+
+/// Tells whether there is a session with the head.
+pub(crate) fn hears_head(hears: bool) {
+    gauge!(HEARS_HEAD.name).set(f64::from(u8::from(hears)));
 }
 
 /// Tells what a stage's kept answers take.

@@ -21,6 +21,7 @@ mod language;
 mod messages;
 mod metrics;
 mod overload;
+mod prometheus;
 mod pty;
 mod quality;
 mod refusals;

@@ -1,29 +1,30 @@
-//! What a cluster tells of itself: /metrics of every process, read strictly and by a real Prometheus, the history, and the
-//! status, against what was done to it.
+//! What a cluster tells of itself: /metrics of every process, read strictly, the history, and the status, against what was done to
+//! it.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use millstream_tests::prometheus::Page;
-use millstream_tests::{Cluster, Echo, Node, UpOptions, eventually, root};
-use reqwest::Url;
+use millstream_tests::{Cluster, Echo, Node, UpOptions, eventually};
 use serde_json::{Value, json};
 
 /// Label keys of all metrics, `le` of histograms included.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 25] = [
+    "block_size",
     "class",
     "deployment",
+    "finish_reason",
+    "finished_reason",
     "gpu",
     "key",
     "kind",
     "le",
+    "max_lora",
+    "model_name",
     "node",
+    "num_gpu_blocks",
     "on_error",
     "operation",
     "outcome",
@@ -31,9 +32,11 @@ const KEYS: [&str; 17] = [
     "pipeline",
     "reason",
     "result",
+    "running_lora_adapters",
     "stage",
     "state",
     "version",
+    "waiting_lora_adapters",
 ];
 
 /// Where a process listens.
@@ -41,7 +44,7 @@ pub(crate) fn address(node: &mut Node, what: &str) -> String {
     node.endpoints()[what].as_str().unwrap_or_default().to_owned()
 }
 
-fn text_of(address: &str) -> String {
+pub(crate) fn text_of(address: &str) -> String {
     let answer = reqwest::blocking::get(format!("http://{address}/metrics")).expect("the address answers");
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     answer.text().expect("text")
@@ -54,15 +57,15 @@ fn scrape(address: &str) -> Page {
     let keys: BTreeSet<_> =
         samples.clone().flat_map(|sample| sample.labels.keys().map(String::as_str)).collect();
     assert!(keys.iter().all(|key| KEYS.contains(key)), "{keys:?}");
-    assert!(
-        page.families.iter().all(|(name, family)| name.starts_with("millstream_") && family.help.len() > 20)
-    );
+    assert!(page.families.iter().all(|(name, family)| {
+        (name.starts_with("millstream_") || name.starts_with("vllm:")) && family.help.len() > 20
+    }));
     assert!(samples.count() < 2000, "the number of series is bounded");
     page
 }
 
 /// A cluster of two nodes with three declared devices: `alpha` has a quarter of one on each node.
-fn two_nodes() -> Result<Cluster> {
+pub(crate) fn two_nodes() -> Result<Cluster> {
     let gpus = ["--gpu-memory", "80GiB", "--gpu-model", "H100"];
     let shares = Echo::new("alpha").deployment("gpus = 0.25\nmax_replicas_per_node = 1").replicas(2);
     let options = UpOptions::new().args(&["--node-name", "one", "--gpus", "2"]).args(&gpus);
@@ -257,119 +260,64 @@ fn what_was_deleted_leaves_and_what_crashed_is_counted() -> Result<()> {
     Ok(())
 }
 
-/// A Prometheus with the shipped configuration; killed when dropped.
-pub(crate) struct Prometheus {
-    process: Child,
-    address: String,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Prometheus {
-    /// Scrapes these processes of the cluster.
-    pub(crate) fn start(cluster: &Cluster, targets: &[String]) -> Result<Self> {
-        let config = configuration(cluster.folder(), targets)?;
-        promtool(&["check", "config", &config], "")?;
-        // Free a moment ago; Prometheus does not tell which port it picked.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let data = cluster.folder().join("prometheus");
-        let log = fs::File::create(cluster.folder().join("prometheus.log"))?;
-        let process = Command::new("prometheus")
-            .arg(format!("--config.file={config}"))
-            .arg(format!("--storage.tsdb.path={}", data.display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        Ok(Self { process, address })
-    }
-
-    /// What its API answers, whatever the status; nothing before it listens.
-    pub(crate) fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Option<Value> {
-        let url = Url::parse_with_params(&format!("http://{}/api/v1/{path}", self.address), parameters);
-        reqwest::blocking::get(url.ok()?).ok()?.json().ok()
-    }
-}
-
-/// Whether Prometheus is there. Where all tests must run, it has to be.
-pub(crate) fn is_installed() -> bool {
-    let is_there = ["prometheus", "promtool"].into_iter().all(|program| {
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    });
-    assert!(is_there || std::env::var_os("CI").is_none(), "`prometheus` and `promtool` are missing");
-    if !is_there {
-        eprintln!(
-            "skipped: `prometheus` and `promtool` are not installed (Debian: apt-get install prometheus)"
-        );
-    }
-    is_there
-}
-
-/// The shipped configuration in a folder, for these targets, in a hurry.
-fn configuration(folder: &Path, targets: &[String]) -> Result<String> {
-    let shipped = root().join("deploy/prometheus");
-    let text = fs::read_to_string(shipped.join("prometheus.yml"))?;
-    let with_targets = text.replace(r#"["127.0.0.1:9464"]"#, &format!("{targets:?}"));
-    ensure!(with_targets != text, "the shipped file has another target by now");
-    let path = folder.join("prometheus.yml");
-    fs::write(&path, with_targets.replace(": 5s", ": 1s"))?;
-    for rules in ["rules.yml", "alerts.yml"] {
-        let text = fs::read_to_string(shipped.join(rules))?;
-        fs::write(folder.join(rules), text.replace("interval: 1m", "interval: 1s"))?;
-    }
-    Ok(path.display().to_string())
-}
-
-/// Fails when promtool finds anything at all.
-pub(crate) fn promtool(args: &[&str], input: &str) -> Result<()> {
-    let mut child = Command::new("promtool")
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    let said = [output.stdout, output.stderr].concat();
-    ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&said));
-    Ok(())
-}
+/// A pipeline that generates.
+const GENERATES: &str = r#"
+name = "writer"
+route = "/writer"
+[request]
+prompt = "text"
+[deployments.model]
+task  = "generate"
+model = "mini-generator"
+[stages.answer]
+use = "model"
+inputs = { prompt = "request.prompt", max_tokens = "5", temperature = "0.0" }
+[response]
+text = "answer"
+"#;
 
 #[test]
-fn a_real_prometheus_scrapes_the_cluster() -> Result<()> {
-    if !is_installed() {
-        return Ok(());
+fn a_generator_tells_of_its_tokens_under_our_names_and_those_of_vllm() -> Result<()> {
+    let mut cluster = Cluster::up(&UpOptions::new().args(&["--empty"]))?;
+    cluster.deploy(GENERATES, &[])?;
+    send(&cluster, "/writer", &json!({"prompt": "once upon a time"}), 3, 200)?;
+    let admin = address(&mut cluster.leader, "admin");
+    let (ours, theirs) = (("deployment", "writer/model"), ("model_name", "writer/model"));
+    let page = eventually("the gauges are set", || {
+        let page = scrape(&admin);
+        (page.one("vllm:num_requests_running", &[theirs]) == Some(0.0)).then_some(page)
+    });
+    let sum = |name: &str| page.sum(name, &[]);
+    let prompts = sum("millstream_prompt_tokens_total");
+    let tokens = sum("millstream_generated_tokens_total");
+    assert!(prompts >= 9.0 && tokens > 0.0 && tokens <= 15.0, "{prompts} and {tokens}");
+    assert_eq!(page.one("millstream_time_to_first_token_seconds_count", &[ours]), Some(3.0));
+    assert_eq!(page.one("millstream_inter_token_seconds_count", &[ours]), Some(tokens - 3.0));
+    assert_eq!(sum("millstream_generated_sequences_total"), 3.0);
+    for (name, expected) in [
+        ("vllm:time_to_first_token_seconds_count", 3.0),
+        ("vllm:inter_token_latency_seconds_count", tokens - 3.0),
+        ("vllm:e2e_request_latency_seconds_count", 3.0),
+        ("vllm:request_queue_time_seconds_count", 3.0),
+        ("vllm:request_prefill_time_seconds_count", 3.0),
+        ("vllm:request_decode_time_seconds_count", 3.0),
+        ("vllm:request_inference_time_seconds_count", 3.0),
+        ("vllm:request_prompt_tokens_sum", prompts),
+        ("vllm:request_generation_tokens_sum", tokens),
+        ("vllm:request_max_num_generation_tokens_sum", 15.0),
+        ("vllm:prompt_tokens_total", prompts),
+        ("vllm:generation_tokens_total", tokens),
+        ("vllm:prefix_cache_queries_total", 0.0),
+        ("vllm:prefix_cache_hits_total", 0.0),
+        ("vllm:num_preemptions_total", 0.0),
+        ("vllm:num_requests_waiting", 0.0),
+        ("vllm:kv_cache_usage_perc", 0.0),
+        ("vllm:lora_requests_info", 1.0),
+    ] {
+        assert_eq!(page.one(name, &[theirs]), Some(expected), "{name}");
     }
-    let mut cluster = two_nodes()?;
-    send(&cluster, "/alpha", &json!({"text": "x"}), 5, 200)?;
-    let targets = [address(&mut cluster.leader, "admin"), address(&mut cluster.joined[0], "admin")];
-    for target in &targets {
-        promtool(&["check", "metrics"], &text_of(target))?;
-    }
-    let prometheus = Prometheus::start(&cluster, &targets)?;
-    let query = |query: &str| -> Option<f64> {
-        let answer = prometheus.ask("query", &[("query", query)])?;
-        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
-    };
-    let is = |what: &str, text: &str, expected: f64| {
-        eventually(what, || (query(text) == Some(expected)).then_some(()));
-    };
-    is("both processes are up", r#"sum(up{job="millstream"})"#, 2.0);
-    is("requests were scraped", r#"sum(millstream_requests_total{pipeline="alpha",class="2xx"})"#, 5.0);
-    is(
-        "ongoing requests were recorded",
-        r#"deployment:millstream_ongoing_requests:max{deployment="alpha/model"}"#,
-        0.0,
-    );
-    is(
-        "ready replicas were recorded",
-        r#"deployment:millstream_ready_replicas:max{deployment="alpha/model"}"#,
-        2.0,
-    );
+    assert_eq!(page.sum("vllm:request_success_total", &[theirs]), 3.0);
+    let blocks = page.sum("vllm:cache_config_info", &[theirs, ("block_size", "16")]);
+    assert_eq!(blocks, 1.0);
     Ok(())
 }

@@ -200,6 +200,62 @@ fn a_collector_gets_one_whole_trace_a_request_across_two_processes() -> Result<(
     Ok(())
 }
 
+/// A model whose calls wait for company.
+const COMPANY: &str = r#"name = "company"
+route = "/company"
+[request]
+text = "text"
+[deployments.embedder]
+task = "embed"
+model = "mini-embedder@production"
+batch = { max_size = 3, max_wait = "5s" }
+[stages.vectors]
+use = "embedder"
+inputs = { texts = "[request.text]" }
+[response]
+n = "vectors|length"
+"#;
+
+#[test]
+fn the_run_of_a_batch_names_the_calls_of_other_requests() -> Result<()> {
+    let collector = Collector::default();
+    let endpoint = format!("http://{}", collector.over_grpc()?);
+    let flags = ["--roles", "head,ingress", "--otlp-endpoint", &endpoint, "--empty"];
+    let mut cluster = Cluster::up(&UpOptions::new().args(&flags))?;
+    cluster.join("other", &[])?;
+    cluster.deploy(COMPANY, &[])?;
+    let trace = |number: usize| TRACE.replacen('4', &number.to_string(), 1);
+    std::thread::scope(|scope| {
+        for number in 1..=3 {
+            let parent = format!("00-{}-00f067aa0ba902b7-01", trace(number));
+            let asked = cluster.http().post(cluster.url("/company")).header("traceparent", parent);
+            scope.spawn(move || asked.json(&json!({"text": "x"})).send().unwrap());
+        }
+    });
+    let spans = eventually("all traces have come", || {
+        let spans = collector.spans();
+        (spans.iter().filter(|span| span.name == "run").count() == 3).then_some(spans)
+    });
+    let tries: BTreeMap<_, _> = spans
+        .iter()
+        .filter(|span| attribute(span, "millstream.span").as_deref() == Some("try"))
+        .map(|span| (span.span_id.clone(), hex(&span.trace_id)))
+        .collect();
+    for number in 1..=3 {
+        let own = trace(number);
+        let is_run = |span: &&Span| span.name == "run" && hex(&span.trace_id) == own;
+        let run = spans.iter().find(is_run).context("a run")?;
+        assert_eq!(attribute(run, "millstream.batch.size").as_deref(), Some("3"));
+        let linked: Vec<_> = run.links.iter().map(|link| tries.get(&link.span_id)).collect();
+        let mut others: Vec<_> = (1..=3).filter(|&other| other != number).map(trace).collect();
+        others.sort();
+        let mut found: Vec<_> = linked.into_iter().map(|trace| trace.cloned().unwrap_or_default()).collect();
+        found.sort();
+        assert_eq!(found, others);
+    }
+    Ok(())
+}
+
 #[test]
 fn what_failed_is_kept_and_the_rest_in_samples_without_any_collector() -> Result<()> {
     let failing = Echo::new("p").deployment("fail_ratio = 0.5").to_string();

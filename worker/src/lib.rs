@@ -88,8 +88,8 @@ pub struct Config {
     /// The id of the cluster of this process's own head. Without one the worker belongs to the cluster that it joins
     /// first, and no other can have it until `cluster_id` is deleted from the data directory.
     pub cluster_id: Option<String>,
-    /// Address for replica traffic; port 0 picks a free one.
-    pub listen: SocketAddr,
+    /// Addresses of this process.
+    pub listen: Listen,
     /// Folder that is this worker's own: node id, cluster id, highest epoch.
     pub data_dir: PathBuf,
     /// Labels that demands may ask for.
@@ -104,6 +104,15 @@ pub struct Config {
     pub environment: Environment,
     /// The folder of this user's processes: a Unix socket for calls of ingresses of this machine goes there.
     pub socket_dir: Option<PathBuf>,
+}
+
+/// Addresses of a worker's process.
+#[derive(Debug, Clone, Copy)]
+pub struct Listen {
+    /// For replica traffic; port 0 picks a free one.
+    pub calls: SocketAddr,
+    /// Where it has its metrics, if anywhere.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Variables of the environment by name, as `main` read them.
@@ -161,8 +170,8 @@ impl Worker {
     /// [`StartError`] when the address or the data directory cannot be used.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let found = find_out(&config).await?;
-        let bind_error = |source| StartError::Bind { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(bind_error)?;
+        let bind_error = |source| StartError::Bind { address: config.listen.calls, source };
+        let listener = TcpListener::bind(config.listen.calls).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
 
         let table = Arc::new(ReplicaTable::default());
@@ -179,6 +188,7 @@ impl Worker {
             id: found.node_id.clone(),
             name: config.node_name,
             listen: address,
+            admin: config.listen.admin,
             labels: config.labels,
             resources: found.resources,
             secret: secret.clone(),

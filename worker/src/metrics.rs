@@ -1,10 +1,16 @@
 //! What a worker counts: names, meanings, labels. Gauges are set each second from its replicas and held nowhere, so that
 //! what has gone is no longer set, and leaves the recorder when it has been idle for a while.
 
+mod generation;
+
 use std::collections::BTreeMap;
 
 use ::metrics::{Histogram, counter, gauge, histogram};
+use millstream_engine::SequenceLoad;
 use millstream_proto::metric::{Definition, INPUTS, Kind};
+
+pub use self::generation::ALL as TOKENS;
+pub(crate) use self::generation::ReplicaMeter;
 
 const ONGOING: Definition = Definition {
     name: "millstream_replica_ongoing_requests",
@@ -31,7 +37,7 @@ const BATCH_SIZE: Definition = Definition {
     labels: &["deployment"],
 };
 
-/// Everything that a worker counts.
+/// Everything that a worker counts beside [tokens](TOKENS).
 pub const ALL: &[Definition] = &[ONGOING, MODEL_MEMORY, RESTARTS, BATCH_SIZE];
 
 /// A deployment's replicas on this worker, in numbers.
@@ -41,6 +47,18 @@ pub(crate) struct DeploymentNumbers {
     pub(crate) ongoing: u64,
     /// What their models hold.
     pub(crate) memory_bytes: u64,
+    /// What the sequences of a generator's replicas hold.
+    pub(crate) sequences: Option<SequenceLoad>,
+}
+
+impl DeploymentNumbers {
+    /// One more of its replicas has such sequences under way.
+    pub(crate) fn add(&mut self, load: SequenceLoad) {
+        let sum = self.sequences.get_or_insert_default();
+        sum.sequences += load.sequences;
+        sum.cached_tokens += load.cached_tokens;
+        sum.max_cached_tokens = sum.max_cached_tokens.saturating_add(load.max_cached_tokens);
+    }
 }
 
 /// Sets every gauge of the worker; by full name.
@@ -52,6 +70,9 @@ pub(crate) fn set(numbers: &BTreeMap<String, DeploymentNumbers>) {
         if numbers.memory_bytes > 0 {
             gauge!(MODEL_MEMORY.name, "deployment" => deployment.clone()).set(numbers.memory_bytes as f64);
         }
+        if let Some(load) = numbers.sequences {
+            generation::set(deployment, load, numbers.ongoing);
+        }
     }
 }
 
@@ -61,6 +82,6 @@ pub(crate) fn restarted(deployment: String) {
 }
 
 /// Counts the sizes of a replica's batches.
-pub(crate) fn batch_sizes(deployment: String) -> Histogram {
+fn batch_sizes(deployment: String) -> Histogram {
     histogram!(BATCH_SIZE.name, "deployment" => deployment)
 }

@@ -19,9 +19,10 @@ use tokio::task::JoinHandle;
 
 use crate::lifecycle::{Event, Incarnation};
 use crate::messages::WorkerMsg;
+use crate::metrics::ReplicaMeter;
 use crate::node::Node;
 use crate::order::Order;
-use crate::{metrics, models, resources};
+use crate::{models, resources};
 
 /// How long an engine that was told to stop may take to give its memory back before the replica counts as gone.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -39,6 +40,8 @@ pub(crate) struct ReplicaArgs {
     pub(crate) node: Arc<Node>,
     /// Replicas of the same deployment and revision on the node, this one included.
     pub(crate) num_like: usize,
+    /// Counts what it does.
+    pub(crate) meter: Arc<ReplicaMeter>,
     /// Whom to tell.
     pub(crate) worker: ActorRef<WorkerMsg>,
 }
@@ -217,8 +220,7 @@ fn load(myself: &ActorRef<ReplicaMsg>, args: &ReplicaArgs) -> Result<Host, Failu
     let myself = myself.clone();
     // An actor that is gone has given the engine up; what it says no longer matters.
     let tell = move |event| drop(myself.cast(ReplicaMsg::Host(event)));
-    let sizes = metrics::batch_sizes(args.order.full_name());
-    Host::start(&settings(&args.order), load, sizes, tell).map_err(Failure::Thread)
+    Host::start(&settings(&args.order), load, args.meter.clone(), tell).map_err(Failure::Thread)
 }
 
 fn host_event(

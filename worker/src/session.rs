@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connect::{NotLeading, Secret, chain, connect, refusal};
+use millstream_connect::{NotLeading, Secret, advertised, chain, connect, refusal};
 use millstream_proto::NodeId;
 use millstream_proto::v1::node_service_client::NodeServiceClient;
 use millstream_proto::v1::{self, head_message, node_message};
@@ -42,6 +42,8 @@ pub(crate) struct NodeFacts {
     pub(crate) name: String,
     /// Where its replica traffic goes.
     pub(crate) listen: SocketAddr,
+    /// Where its process has its metrics.
+    pub(crate) admin: Option<SocketAddr>,
     /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
     /// What it has.
@@ -69,6 +71,7 @@ impl NodeFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch,
             cluster_id: cluster_id.unwrap_or_default().to_owned(),
+            admin: String::new(),
         }
     }
 }
@@ -125,7 +128,9 @@ pub(crate) async fn run(mut session: Session) -> End {
 async fn open(session: &mut Session) -> Result<Streaming<v1::HeadMessage>, End> {
     let channel = dial(&session.head, &session.facts.secret).await?;
     let mut register = session.register.clone();
-    register.address = advertised(session.facts.listen, &session.head).to_string();
+    let reached = |listen| advertised(listen, &session.head).to_string();
+    register.address = reached(session.facts.listen);
+    register.admin = session.facts.admin.map(reached).unwrap_or_default();
     let first = v1::NodeMessage { body: Some(node_message::Body::Register(register)) };
     let (_, empty) = mpsc::channel(1);
     let unsent = std::mem::replace(&mut session.unsent, empty);
@@ -220,33 +225,9 @@ fn end_of(status: &tonic::Status) -> End {
     }
 }
 
-/// Where others reach this node: its listener's address; one that listens on every address gives the one that its
-/// packets to the head come from.
-fn advertised(listen: SocketAddr, head: &str) -> SocketAddr {
-    if !listen.ip().is_unspecified() {
-        return listen;
-    }
-    let source = || -> std::io::Result<IpAddr> {
-        let any: IpAddr = if listen.is_ipv4() { [0, 0, 0, 0].into() } else { listen.ip() };
-        let socket = UdpSocket::bind((any, 0))?;
-        // Sends nothing: it only asks the system for the route.
-        socket.connect(head)?;
-        Ok(socket.local_addr()?.ip())
-    };
-    SocketAddr::new(source().unwrap_or([127, 0, 0, 1].into()), listen.port())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_listener_on_every_address_gives_one_that_can_be_dialled() {
-        let given = "127.0.0.5:7000".parse().unwrap();
-        assert_eq!(advertised(given, "127.0.0.1:7400"), given);
-        let any = "0.0.0.0:7000".parse().unwrap();
-        assert_eq!(advertised(any, "127.0.0.1:7400"), "127.0.0.1:7000".parse().unwrap());
-    }
 
     #[test]
     fn refusals_are_told_from_breaks() {

@@ -20,7 +20,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPo
 use crate::head_link::{HeadLink, HeadLinkArgs, HeadLinkMsg};
 use crate::lifecycle::{Action, Event, Incarnation, Lifecycle};
 use crate::messages::WorkerMsg;
-use crate::metrics::{self, DeploymentNumbers};
+use crate::metrics::{self, DeploymentNumbers, ReplicaMeter};
 use crate::node::Node;
 use crate::order::{self, Order, Report};
 use crate::random;
@@ -43,11 +43,18 @@ pub(crate) struct WorkerArgs {
     pub(crate) link: Option<HeadLinkArgs>,
 }
 
+/// A replica that runs.
+struct Running {
+    incarnation: Incarnation,
+    actor: ActorRef<ReplicaMsg>,
+    meter: Arc<ReplicaMeter>,
+}
+
 /// A worker's state.
 pub(crate) struct WorkerState {
     node: Arc<Node>,
     lifecycle: Lifecycle,
-    running: BTreeMap<ReplicaId, (Incarnation, ActorRef<ReplicaMsg>)>,
+    running: BTreeMap<ReplicaId, Running>,
     by_actor: BTreeMap<ActorId, (ReplicaId, Incarnation)>,
     link_args: Option<HeadLinkArgs>,
     link: Option<ActorRef<HeadLinkMsg>>,
@@ -134,6 +141,9 @@ impl WorkerState {
             let of_deployment = numbers.entry(report.order.full_name()).or_default();
             of_deployment.ongoing += ongoing.get(&report.order.id).map_or(0, |count| *count as u64);
             of_deployment.memory_bytes += report.model.memory_bytes;
+            let running = self.running.get(&report.order.id);
+            let load = running.and_then(|running| running.meter.load());
+            load.into_iter().for_each(|load| of_deployment.add(load));
         }
         numbers
     }
@@ -196,10 +206,8 @@ impl WorkerState {
 
     fn tell_replica(&self, id: &ReplicaId, incarnation: Incarnation, message: ReplicaMsg) {
         // An actor that has just ended is found by its supervision event.
-        if let Some((running, actor)) = self.running.get(id)
-            && *running == incarnation
-        {
-            let _ = actor.cast(message);
+        if let Some(running) = self.running.get(id).filter(|running| running.incarnation == incarnation) {
+            let _ = running.actor.cast(message);
         }
     }
 
@@ -213,12 +221,13 @@ impl WorkerState {
         // Names are registered for the whole process, which may hold several workers.
         let name = format!("replica-{}-{id}-{incarnation}", self.node.id);
         let num_like = self.lifecycle.num_like(&order);
-        let args =
-            ReplicaArgs { order, incarnation, node: self.node.clone(), num_like, worker: myself.clone() };
+        let meter = Arc::new(ReplicaMeter::of(&order.full_name(), order.spec.task));
+        let (node, worker) = (self.node.clone(), myself.clone());
+        let args = ReplicaArgs { order, incarnation, node, num_like, meter: meter.clone(), worker };
         match ReplicaActor::spawn_linked(Some(name), ReplicaActor, args, myself.get_cell()).await {
             Ok((actor, _)) => {
                 self.by_actor.insert(actor.get_id(), (id.clone(), incarnation));
-                self.running.insert(id, (incarnation, actor));
+                self.running.insert(id, Running { incarnation, actor, meter });
                 None
             }
             Err(error) => Some(Event::Ended(id, incarnation, Some(error.to_string()))),
@@ -241,7 +250,7 @@ impl WorkerState {
             self.link_ended(myself, child, failure);
             return;
         };
-        if self.running.get(&id).is_some_and(|(running, _)| *running == incarnation) {
+        if self.running.get(&id).is_some_and(|running| running.incarnation == incarnation) {
             self.running.remove(&id);
         }
         self.react(myself, Event::Ended(id, incarnation, failure)).await;

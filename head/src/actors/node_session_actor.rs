@@ -14,6 +14,7 @@ use tonic::{Status, Streaming};
 use super::messages::{NodeSessionMsg, ReconcilerMsg};
 use crate::clock::Clock;
 use crate::leadership::context::TermContext;
+use crate::targets::Listed;
 use crate::wire;
 
 /// Orders that may wait on the way to a worker; further ones wait in the session's mailbox.
@@ -38,12 +39,15 @@ pub(crate) struct NodeSessionArgs {
     pub(crate) inbound: Streaming<v1::NodeMessage>,
     /// What it is told.
     pub(crate) outbound: mpsc::Sender<Result<v1::HeadMessage, Status>>,
+    /// Its place among those whose metrics are collected.
+    pub(crate) listed: Option<Listed>,
 }
 
 /// What a session holds; dropping it ends both directions.
 pub(crate) struct NodeSessionState {
     outbound: mpsc::Sender<Result<v1::HeadMessage, Status>>,
     _reader: AbortOnDropHandle<()>,
+    _listed: Option<Listed>,
 }
 
 impl Actor for NodeSessionActor {
@@ -56,9 +60,9 @@ impl Actor for NodeSessionActor {
         myself: ActorRef<NodeSessionMsg>,
         args: NodeSessionArgs,
     ) -> Result<NodeSessionState, ActorProcessingErr> {
-        let NodeSessionArgs { inbound, outbound } = args;
+        let NodeSessionArgs { inbound, outbound, listed } = args;
         let reader = tokio::spawn(read(inbound, myself, outbound.clone(), self.context.host.clock));
-        Ok(NodeSessionState { outbound, _reader: AbortOnDropHandle::new(reader) })
+        Ok(NodeSessionState { outbound, _reader: AbortOnDropHandle::new(reader), _listed: listed })
     }
 
     async fn handle(

@@ -34,7 +34,12 @@ impl Timed {
             let start = clock::instant();
             let result = tokio::time::timeout(limit, work).await;
             metrics::store_took(operation, clock::since(start));
-            result.unwrap_or_else(|_| Err(late(format!("it did not answer within {} ms", limit.as_millis()))))
+            let late = |_| Err(late(format!("it did not answer within {} ms", limit.as_millis())));
+            let result = result.unwrap_or_else(late);
+            if matches!(result, Err(Error::Unavailable(_) | Error::Unknown(_))) {
+                metrics::store_failed(operation);
+            }
+            result
         })
     }
 }

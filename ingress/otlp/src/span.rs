@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millstream_status::trace::{RequestTrace, SpanKind, TraceSpan};
+use millstream_status::trace::{RequestTrace, SpanKind, SpanLink, TraceSpan};
 use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind as OtelKind, Status, TraceFlags, TraceId, TraceState,
+    Link, SpanContext, SpanId, SpanKind as OtelKind, Status, TraceFlags, TraceId, TraceState,
 };
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
-use opentelemetry_sdk::trace::SpanData;
+use opentelemetry_sdk::trace::{SpanData, SpanLinks};
 
 /// The spans of a trace.
 pub(crate) fn spans_of(trace: &RequestTrace) -> impl Iterator<Item = SpanData> {
@@ -45,7 +45,7 @@ fn span_of(span: &TraceSpan, trace_id: TraceId, began: SystemTime) -> SpanData {
         attributes,
         dropped_attributes_count: 0,
         events: Default::default(),
-        links: Default::default(),
+        links: links_of(span),
         status: match &span.error {
             Some(class) => Status::error(class.clone()),
             None => Status::Unset,
@@ -54,6 +54,19 @@ fn span_of(span: &TraceSpan, trace_id: TraceId, began: SystemTime) -> SpanData {
             .with_version(env!("CARGO_PKG_VERSION"))
             .build(),
     }
+}
+
+/// The calls that a batch was run for beside this one.
+fn links_of(span: &TraceSpan) -> SpanLinks {
+    let link = |SpanLink { trace_id, span_id }: &SpanLink| {
+        let trace_id = TraceId::from_hex(trace_id).ok()?;
+        let span_id = SpanId::from_hex(span_id).ok()?;
+        let context = SpanContext::new(trace_id, span_id, TraceFlags::default(), true, TraceState::default());
+        Some(Link::with_context(context))
+    };
+    let mut links = SpanLinks::default();
+    links.links = span.links.iter().filter_map(link).collect();
+    links
 }
 
 fn kind_name(kind: SpanKind) -> &'static str {

@@ -1,5 +1,5 @@
 //! Looks after kept answers while this ingress lives: shares its memory among them, reports how many bytes they take, and frees
-//! what is over.
+//! what is over. Reports as well whether the head is heard.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ const REPORTS_PER_SWEEP: u32 = 10;
 pub(crate) async fn tend_caches(routes: Arc<Routes>, max_bytes: u64) {
     for round in 1_u32.. {
         tokio::time::sleep(REPORT_INTERVAL).await;
+        metrics::hears_head(routes.hears_head());
         let Some(table) = routes.current().clone() else { continue };
         let asked = caches_of(&table).map(|(_, cache)| cache.max_bytes()).fold(0, u64::saturating_add);
         let mut bytes: BTreeMap<(&str, &str), u64> = BTreeMap::new();

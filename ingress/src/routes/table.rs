@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use millstream_pipelines::{FullName, Name, Plan};
@@ -85,17 +86,38 @@ pub(crate) struct Routes {
     current: ArcSwapOption<RouteTable>,
     transports: Transports,
     queue_formed: Arc<Notify>,
+    hears_head: AtomicBool,
 }
 
 impl Routes {
     /// No table yet.
     pub(crate) fn new(transports: Transports) -> Self {
-        Self { current: ArcSwapOption::empty(), transports, queue_formed: Arc::new(Notify::new()) }
+        Self {
+            current: ArcSwapOption::empty(),
+            transports,
+            queue_formed: Arc::new(Notify::new()),
+            hears_head: AtomicBool::new(false),
+        }
     }
 
     /// The table in force; `None` until the head has been heard once.
     pub(crate) fn current(&self) -> arc_swap::Guard<Option<Arc<RouteTable>>> {
         self.current.load()
+    }
+
+    /// Whether there is a session with the head that leads.
+    pub(crate) fn hears_head(&self) -> bool {
+        self.hears_head.load(Ordering::Relaxed)
+    }
+
+    /// The head has welcomed this ingress.
+    pub(super) fn head_is_heard(&self) {
+        self.hears_head.store(true, Ordering::Relaxed);
+    }
+
+    /// The session with the head is over.
+    pub(super) fn head_is_lost(&self) {
+        self.hears_head.store(false, Ordering::Relaxed);
     }
 
     /// Told when a queue starts to form.

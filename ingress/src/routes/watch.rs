@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_connect::{Backoff, Heads, NotLeading, Retries, Secret, chain, connect};
+use millstream_connect::{Backoff, Heads, NotLeading, Retries, Secret, advertised, chain, connect};
 use millstream_proto::IngressId;
 use millstream_proto::v1;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
@@ -49,6 +49,8 @@ pub(crate) struct Hello {
     pub name: String,
     /// Where it serves HTTP.
     pub address: SocketAddr,
+    /// Where this process has its metrics.
+    pub admin: Option<SocketAddr>,
 }
 
 /// What passes between the head and other parts of this process.
@@ -83,6 +85,7 @@ pub(crate) async fn watch(
         };
         let head = heads.current().to_owned();
         let error = session.run(&head, &secret, &mut revisions).await.err();
+        routes.head_is_lost();
         let wait = retries.next_wait(millstream_clock::now().duration_since(dialled), &mut random::rng());
         if retries.is_first() {
             let error = error
@@ -131,7 +134,7 @@ impl Session<'_> {
         let channel = connect(&endpoint, secret).await?;
         let mut client = RouteServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outbound, messages) = mpsc::channel(16);
-        outbound.send(ingress_message::Body::Hello(self.hello_message())).await?;
+        outbound.send(ingress_message::Body::Hello(self.hello_message(head))).await?;
         let messages = tokio_stream::StreamExt::map(ReceiverStream::new(messages), |body| {
             v1::IngressMessage { body: Some(body) }
         });
@@ -144,13 +147,14 @@ impl Session<'_> {
         }
     }
 
-    fn hello_message(&self) -> v1::Hello {
+    fn hello_message(&self, head: &str) -> v1::Hello {
         v1::Hello {
             ingress_id: self.hello.id.to_string(),
             name: self.hello.name.clone(),
             address: self.hello.address.to_string(),
             pid: std::process::id(),
             cluster_id: self.cluster_id.clone().unwrap_or_default(),
+            admin: self.hello.admin.map(|admin| advertised(admin, head).to_string()).unwrap_or_default(),
         }
     }
 
@@ -215,6 +219,7 @@ impl Session<'_> {
                 self.leave.send_replace(Some(Duration::from_millis(leave.drain_ms)));
             }
             Some(route_message::Body::Welcome(_)) => {
+                self.routes.head_is_heard();
                 if std::mem::take(self.is_away) {
                     tracing::warn!("the head is back");
                 }

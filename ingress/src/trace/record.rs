@@ -169,7 +169,7 @@ impl Spent {
     /// Adds a part of a stage's call; all of a try that its replica says nothing about counts as running.
     fn add(&mut self, part: &Span) {
         let took = part.end.saturating_duration_since(part.start);
-        match part.work {
+        match &part.work {
             Work::Queue => self.queue += took,
             Work::Try { reported: Some(timing), .. } => {
                 self.batch += timing.waited;
@@ -199,6 +199,7 @@ mod tests {
                 waited: Duration::from_millis(waited),
                 ran: Duration::from_millis(ran),
                 batch_size: 4,
+                mates: None,
             });
             span(trace.next_id(), stage, (1, 7), Work::Try { replica: "r".into(), attempt: 0, reported });
             let deployment = format!("p/{name}").parse().unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_proto::call::TraceContext;
-use millstream_proto::trace::RequestTrace;
+use millstream_proto::trace::{RequestTrace, TracedRequest};
 use parking_lot::Mutex;
 use rand::Rng as _;
 use tokio::sync::mpsc;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::keep::{self, End, Quotas};
 use super::record::{Sampling, Trace};
 use super::view::Finished;
+use crate::metrics::RequestMeter;
 use crate::random;
 
 /// Takes traces to another system. Called on the path of requests that were slow, failed or sampled: it must not wait.
@@ -92,6 +93,8 @@ impl Traces {
         #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 have 51 bits")]
         let at_ms = millstream_clock::unix_us() as f64 / 1e3 - ended.elapsed.as_secs_f64() * 1e3;
         let view = Arc::new(trace.view(ended, kept.why, at_ms, &self.name));
+        let TracedRequest { pipeline, trace_id, .. } = &view.request;
+        RequestMeter::traced(pipeline, ended.status, ended.elapsed, trace_id.clone());
         if let Some(export) = self.config.exporter.as_ref().filter(|_| kept.is_exported) {
             export(view.clone());
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use millstream_pipelines::{DeploymentSpec, Task};
 use millstream_proto::RequestId;
 use millstream_proto::call::Timing;
-use millstream_proto::trace::{RequestTrace, SpanKind, TraceKept, TraceSpan, TracedRequest};
+use millstream_proto::trace::{RequestTrace, SpanKind, SpanLink, TraceKept, TraceSpan, TracedRequest};
 use serde_json::{Value, json};
 
 use super::record::{Span, Trace, Work};
@@ -88,6 +88,7 @@ impl Trace {
             start_us: 0,
             duration_us: micros(ended.elapsed),
             attributes,
+            links: Vec::new(),
             error: (ended.status >= 500).then(|| ended.status.to_string()),
         }
     }
@@ -103,6 +104,7 @@ impl Trace {
             start_us,
             duration_us,
             attributes: attributes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            links: Vec::new(),
             error: span.error.map(|class| class.to_string()),
         };
         match &span.work {
@@ -123,7 +125,7 @@ impl Trace {
                     ("millstream.attempt", json!(attempt + 1)),
                 ];
                 let call = of(format!("call {replica}"), SpanKind::Try, attributes);
-                let in_replica = reported.map(|timing| self.in_replica(&call, timing));
+                let in_replica = reported.as_ref().map(|timing| self.in_replica(&call, timing));
                 spans.push(call);
                 spans.extend(in_replica.into_iter().flatten());
             }
@@ -132,7 +134,7 @@ impl Trace {
 
     /// What a replica says of its time, within the call to it: it has no clock in common with the ingress, so that what it says
     /// counts from the end of the call backwards, half of the rest on either side.
-    fn in_replica(&self, call: &TraceSpan, timing: Timing) -> [TraceSpan; 2] {
+    fn in_replica(&self, call: &TraceSpan, timing: &Timing) -> [TraceSpan; 2] {
         let (waited, ran) = (micros(timing.waited), micros(timing.ran));
         let way = call.duration_us.saturating_sub(waited + ran) / 2;
         let part = |name: &str, kind, start_us, duration_us, mark: u64| TraceSpan {
@@ -146,12 +148,16 @@ impl Trace {
                 .then(|| ("millstream.batch.size".to_owned(), json!(timing.batch_size)))
                 .into_iter()
                 .collect(),
+            links: Vec::new(),
             error: None,
         };
         let start = call.start_us + way;
+        let mates = timing.mates.iter().flat_map(|mates| mates.iter());
+        let links = mates.map(|mate| SpanLink { trace_id: hex(&mate.trace_id), span_id: hex(&mate.span_id) });
+        let run = part("run", SpanKind::Run, start + waited, ran, 1 << 62);
         [
             part("batch", SpanKind::Batch, start, waited, 1 << 63),
-            part("run", SpanKind::Run, start + waited, ran, 1 << 62),
+            TraceSpan { links: links.filter(|link| link.span_id != call.span_id).collect(), ..run },
         ]
     }
 

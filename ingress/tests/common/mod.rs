@@ -271,6 +271,7 @@ pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits:
         name: "test".to_owned(),
         id: IngressId::new("ingress-1"),
         listen: "127.0.0.1:0".parse().unwrap(),
+        admin: None,
         heads: head.address.to_string().parse().unwrap(),
         join_token: JOIN_TOKEN.to_owned(),
         local,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 pub use crate::context::{CallContext, TraceContext};
 pub use crate::outcome::Ender;
 use crate::outcome::{Outcome, OutcomeCell};
-pub use crate::timing::Timing;
+pub use crate::timing::{MAX_MATES, SpanRef, Timing};
 use crate::{ReplicaId, RequestId};
 
 /// Bytes of parts that a caller may leave unread before the replica is to stop making more: [`Reply::is_behind`].

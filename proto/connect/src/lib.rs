@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod accept;
+mod advertised;
 mod backoff;
 mod dial;
 pub mod handshake;
@@ -19,6 +20,7 @@ mod random;
 mod secret;
 
 pub use accept::{Peer, demand, serve, serve_grpc};
+pub use advertised::advertised;
 pub use backoff::{Backoff, Retries};
 pub use dial::{chain, connect, dial, refusal};
 pub use handshake::Refusal;

@@ -126,6 +126,10 @@ impl Encoder {
         self.written.put_slice(text.as_bytes());
     }
 
+    pub(crate) fn put_slice(&mut self, bytes: &[u8]) {
+        self.written.put_slice(bytes);
+    }
+
     fn put_bytes(&mut self, bytes: &Bytes) -> Result<(), TooMuch> {
         if self.len() + bytes.len() > MAX_MESSAGE_BYTES {
             return Err(TooMuch::Large);

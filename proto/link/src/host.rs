@@ -284,7 +284,7 @@ fn encode(event: CallEvent, encoder: &mut Encoder) -> Kind {
         CallEvent::Delta(part) => put(encoder, Kind::Part, &part),
         CallEvent::Done(value) => put(encoder, Kind::Done, &value),
         CallEvent::Timing(timing) => {
-            put_timing(encoder, timing);
+            put_timing(encoder, &timing);
             Kind::Timing
         }
         CallEvent::Failed(error) => {

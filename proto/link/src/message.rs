@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_calls::call::{CallContext, CallRequest, Priority, ResponseMode, Timing, TraceContext};
+use millstream_calls::call::{
+    CallContext, CallRequest, MAX_MATES, Priority, ResponseMode, SpanRef, Timing, TraceContext,
+};
 use millstream_calls::{ReplicaId, RequestId};
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
@@ -12,6 +14,8 @@ use crate::codec::{BadValue, Decoder, Encoder, TooMuch};
 
 /// Longest text of an error that travels.
 const MAX_ERROR_BYTES: usize = 4 << 10;
+/// Bytes of the ids of a trace and a span.
+const SPAN_BYTES: usize = 24;
 
 /// A call as it travels: its deadline is the time that is left.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +53,7 @@ mod timing {
     pub(super) const WAITED_US: u8 = 1;
     pub(super) const RAN_US: u8 = 2;
     pub(super) const BATCH_SIZE: u8 = 3;
+    pub(super) const MATES: u8 = 4;
 }
 
 const PRIORITIES: [(Priority, u64); 3] = [(Priority::Normal, 0), (Priority::High, 1), (Priority::Low, 2)];
@@ -244,10 +249,18 @@ pub(crate) fn read_failure(mut from: Decoder<'_>) -> Result<CallError, BadValue>
 }
 
 /// Writes where a call's time went.
-pub(crate) fn put_timing(out: &mut Encoder, timing: Timing) {
+pub(crate) fn put_timing(out: &mut Encoder, timing: &Timing) {
     put_number(out, timing::WAITED_US, micros(timing.waited));
     put_number(out, timing::RAN_US, micros(timing.ran));
     put_number(out, timing::BATCH_SIZE, timing.batch_size.into());
+    if let Some(mates) = &timing.mates {
+        out.put_u8(timing::MATES);
+        out.put_number((mates.len() * SPAN_BYTES) as u64);
+        for SpanRef { trace_id, span_id } in mates.iter() {
+            out.put_slice(trace_id);
+            out.put_slice(span_id);
+        }
+    }
     out.put_u8(field::END);
 }
 
@@ -259,11 +272,24 @@ pub(crate) fn read_timing(mut from: Decoder<'_>) -> Result<Timing, BadValue> {
             timing::WAITED_US => timing.waited = Duration::from_micros(number(bytes)?),
             timing::RAN_US => timing.ran = Duration::from_micros(number(bytes)?),
             timing::BATCH_SIZE => timing.batch_size = u32::try_from(number(bytes)?).unwrap_or(u32::MAX),
+            timing::MATES => timing.mates = Some(spans(bytes)),
             _ => {}
         }
         Ok(())
     })?;
     Ok(timing)
+}
+
+/// Trace and span ids, one after the other.
+fn spans(bytes: &[u8]) -> Arc<[SpanRef]> {
+    let (spans, _) = bytes.as_chunks::<SPAN_BYTES>();
+    let span = |bytes: &[u8; SPAN_BYTES]| {
+        let mut span = SpanRef { trace_id: [0; 16], span_id: [0; 8] };
+        span.trace_id.copy_from_slice(&bytes[..16]);
+        span.span_id.copy_from_slice(&bytes[16..]);
+        span
+    };
+    spans.iter().take(MAX_MATES).map(span).collect()
 }
 
 #[cfg(test)]
@@ -351,10 +377,13 @@ mod tests {
         let long = CallError::started(ErrorClass::Internal, "é".repeat(10_000));
         let bytes = bytes_of(|out| put_failure(out, &long));
         assert_eq!(read_failure(Decoder::copying(&bytes)).unwrap().message.len(), MAX_ERROR_BYTES);
-        let timing =
-            Timing { waited: Duration::from_micros(u64::MAX / 2), ran: Duration::ZERO, batch_size: 7 };
-        let bytes = bytes_of(|out| put_timing(out, timing));
-        assert_eq!(read_timing(Decoder::copying(&bytes)).unwrap(), timing);
+        let mate = |byte| SpanRef { trace_id: [byte; 16], span_id: [byte; 8] };
+        for mates in [None, Some([mate(1), mate(2)].into())] {
+            let waited = Duration::from_micros(u64::MAX / 2);
+            let timing = Timing { waited, ran: Duration::ZERO, batch_size: 7, mates };
+            let bytes = bytes_of(|out| put_timing(out, &timing));
+            assert_eq!(read_timing(Decoder::copying(&bytes)).unwrap(), timing);
+        }
     }
 
     proptest! {

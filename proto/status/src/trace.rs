@@ -73,9 +73,21 @@ pub struct TraceSpan {
     /// What else is known of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, serde_json::Value>,
+    /// Calls of other requests that it was shared with, at most 16: the run of a batch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<SpanLink>,
     /// Class of the error that it ended with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A span of another trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SpanLink {
+    /// The trace.
+    pub trace_id: String,
+    /// The span.
+    pub span_id: String,
 }
 
 /// What kind of work a span is.

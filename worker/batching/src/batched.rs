@@ -8,20 +8,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_engine::{Call, LoadError, Progress, StepWatch, Stepped, SteppingEngine, Timing};
+use millstream_engine::{
+    Call, EngineMeter, LoadError, Progress, StepWatch, Stepped, SteppingEngine, Timing, Uncounted,
+};
 use millstream_pipelines::Batch;
 use millstream_pipelines::types::ModelSignature;
 use millstream_values::{CallError, ErrorClass};
 use parking_lot::Mutex;
 
 use crate::engine::{BatchEngine, Company, Preparing};
-use crate::waiting_calls::{Open, Queued, WaitingCalls, Work};
+use crate::waiting_calls::{FirstBatch, Open, Queued, WaitingCalls, Work};
 
 /// One lane of a batching engine, made to take calls.
 pub struct Batched<E: BatchEngine> {
     shared: Arc<Shared<E>>,
     lane: E::Lane,
     watch: Option<Arc<dyn StepWatch>>,
+    meter: Arc<dyn EngineMeter>,
 }
 
 /// What the lanes of an engine share.
@@ -48,7 +51,10 @@ impl<E: BatchEngine> Batched<E> {
     ) -> Vec<Self> {
         let calls = Mutex::new(WaitingCalls::new(batch, E::DEFAULT_MAX_TOKENS));
         let shared = Arc::new(Shared { engine, calls, clock: Box::new(clock) });
-        lanes.into_iter().map(|lane| Self { shared: shared.clone(), lane, watch: None }).collect()
+        lanes
+            .into_iter()
+            .map(|lane| Self { shared: shared.clone(), lane, watch: None, meter: Arc::new(Uncounted) })
+            .collect()
     }
 
     /// What runs the batches.
@@ -60,7 +66,7 @@ impl<E: BatchEngine> Batched<E> {
     /// Checks a call, takes it apart and queues its parts.
     fn prepare(&self, call: Call, max_size: usize) {
         let Shared { engine, calls, clock } = &*self.shared;
-        let Call { inputs, arrived, deadline, priority, timed, reply, .. } = call;
+        let Call { inputs, arrived, deadline, priority, timed, span, reply, .. } = call;
         let is_wanted = || !reply.is_cancelled() && deadline.is_none_or(|deadline| deadline > clock());
         let preparing = Preparing { max_size, is_wanted: &is_wanted };
         match engine.prepare(inputs, preparing) {
@@ -71,11 +77,19 @@ impl<E: BatchEngine> Batched<E> {
                     let shape = engine.shape(&part);
                     (part, shape)
                 });
-                let (parts, started, left) = (parts.collect(), None, 0);
-                let is_timed = timed;
-                let open =
-                    Open { call, reply, deadline, priority, arrived, is_timed, started, batch_size: 0, left };
-                calls.lock().add(open, parts, clock());
+                let open = Open {
+                    call,
+                    reply,
+                    deadline,
+                    priority,
+                    arrived,
+                    is_timed: timed,
+                    span,
+                    started: None,
+                    first_batch: FirstBatch::default(),
+                    left: 0,
+                };
+                calls.lock().add(open, parts.collect(), clock());
             }
         }
     }
@@ -90,6 +104,8 @@ impl<E: BatchEngine> Batched<E> {
                 parts.iter().map(|part| part.waiting.inputs.saturating_mul(part.waiting.tokens.max(1)));
             watch.computes(units.fold(0, usize::saturating_add));
         }
+        let tokens = parts.iter().map(|part| part.waiting.inputs.saturating_mul(part.waiting.tokens));
+        self.meter.reads(tokens.fold(0, usize::saturating_add));
         let outcome = self.run_parts(&parts, company);
         let took = (shared.clock)().saturating_duration_since(start);
         match outcome {
@@ -157,8 +173,9 @@ impl<E: BatchEngine> Shared<E> {
         if let Some(started) = open.started.filter(|_| open.is_timed) {
             let waited = started.saturating_duration_since(open.arrived);
             let ran = (self.clock)().saturating_duration_since(started);
-            let batch_size = u32::try_from(open.batch_size).unwrap_or(u32::MAX);
-            open.reply.timing(Timing { waited, ran, batch_size });
+            let FirstBatch { size, mates } = open.first_batch;
+            let batch_size = u32::try_from(size).unwrap_or(u32::MAX);
+            open.reply.timing(Timing { waited, ran, batch_size, mates });
         }
         open.reply.finish(self.engine.finish(open.call));
     }
@@ -222,6 +239,10 @@ impl<E: BatchEngine> SteppingEngine for Batched<E> {
 
     fn set_watch(&mut self, watch: Arc<dyn StepWatch>) {
         self.watch = Some(watch);
+    }
+
+    fn set_meter(&mut self, meter: Arc<dyn EngineMeter>) {
+        self.meter = meter;
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -4,9 +4,10 @@
 //! Calls take turns within a priority: one whose parts have had a batch goes behind the others with the rest of them, so that
 //! nobody waits for the whole of a large call (deficit round robin, Shreedhar and Varghese, 1995, with a batch as the quantum).
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_engine::{Priority, Reply};
+use millstream_engine::{MAX_MATES, Priority, Reply, SpanRef};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass};
 use slab::Slab;
@@ -24,12 +25,23 @@ pub(crate) struct Open<C> {
     pub(crate) arrived: Instant,
     /// Whether its caller wants to know where the time went.
     pub(crate) is_timed: bool,
+    /// Its span, where it is traced.
+    pub(crate) span: Option<SpanRef>,
     /// When a part of it was first run.
     pub(crate) started: Option<Instant>,
-    /// Inputs that ran together with its first ones.
-    pub(crate) batch_size: usize,
+    /// What its first parts ran in.
+    pub(crate) first_batch: FirstBatch,
     /// Parts not yet filled in.
     pub(crate) left: usize,
+}
+
+/// What ran together with the first parts of a call.
+#[derive(Default)]
+pub(crate) struct FirstBatch {
+    /// Its inputs.
+    pub(crate) size: usize,
+    /// Its calls, where there are several: [`Timing::mates`](millstream_engine::Timing::mates).
+    pub(crate) mates: Option<Arc<[SpanRef]>>,
 }
 
 /// A part that waits or runs.
@@ -173,11 +185,13 @@ impl<C, P> WaitingCalls<C, P> {
             .collect();
         let mut calls: Vec<usize> = taken.iter().map(|queued| queued.waiting.call).collect();
         calls.dedup();
-        let batch_size = taken.iter().map(|queued| queued.waiting.inputs).sum();
+        let size = taken.iter().map(|queued| queued.waiting.inputs).sum();
+        let mates = self.mates(&calls);
         for id in calls {
             let Some(open) = self.calls.get_mut(id) else { continue };
             if open.started.is_none() {
-                (open.started, open.batch_size) = (Some(now), batch_size);
+                open.started = Some(now);
+                open.first_batch = FirstBatch { size, mates: mates.clone() };
             }
             let priority = open.priority;
             if taken.iter().filter(|queued| queued.waiting.call == id).count() >= open.left {
@@ -194,6 +208,16 @@ impl<C, P> WaitingCalls<C, P> {
             self.queue.splice(end..end, rest).for_each(drop);
         }
         taken
+    }
+
+    /// The spans of calls that run together, for those that are timed.
+    fn mates(&self, calls: &[usize]) -> Option<Arc<[SpanRef]>> {
+        let opens = || calls.iter().filter_map(|&id| self.calls.get(id));
+        if calls.len() < 2 || !opens().any(|open| open.is_timed) {
+            return None;
+        }
+        let spans: Vec<_> = opens().filter_map(|open| open.span).take(MAX_MATES).collect();
+        (!spans.is_empty()).then(|| spans.into())
     }
 
     /// A lane's run is over, whatever came of it.

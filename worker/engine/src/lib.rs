@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
+mod meter;
 mod models;
 
 use std::future::Future;
@@ -14,8 +15,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use crate::meter::{EngineMeter, FinishReason, Generated, SequenceLoad, Uncounted};
 pub use crate::models::ModelStore;
-pub use millstream_calls::call::{CallContext, CallRequest, Priority, Reply, ResponseMode, Timing};
+pub use millstream_calls::call::{
+    CallContext, CallRequest, MAX_MATES, Priority, Reply, ResponseMode, SpanRef, Timing,
+};
 use millstream_calls::{CallError, ErrorClass, Value};
 use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{Batch, DeploymentSpec};
@@ -145,6 +149,11 @@ pub trait SteppingEngine: Send {
         let _ = watch;
     }
 
+    /// Where it is to count tokens. Engines of tensors have none.
+    fn set_meter(&mut self, meter: Arc<dyn EngineMeter>) {
+        let _ = meter;
+    }
+
     /// Bytes of memory that the model holds, as far as the engine knows.
     fn memory_bytes(&self) -> u64;
 
@@ -226,6 +235,8 @@ pub struct Call {
     pub alone: bool,
     /// Whether the caller wants to know where the time went: [`Reply::timing`].
     pub timed: bool,
+    /// Its span, where it is traced.
+    pub span: Option<SpanRef>,
     /// Where the answer goes; also tells whether the caller has left.
     pub reply: Reply,
 }
@@ -235,15 +246,17 @@ impl Call {
     #[must_use]
     pub fn new(inputs: Value, reply: Reply, arrived: Instant) -> Self {
         let (answer, priority) = (ResponseMode::Whole, Priority::default());
-        Self { inputs, arrived, deadline: None, answer, priority, alone: false, timed: false, reply }
+        let (alone, timed) = (false, false);
+        Self { inputs, arrived, deadline: None, answer, priority, alone, timed, span: None, reply }
     }
 
     /// The call that was asked for.
     #[must_use]
     pub fn of(request: CallRequest, reply: Reply, arrived: Instant) -> Self {
         let CallRequest { context, inputs, answer, timed } = request;
-        let CallContext { deadline, priority, alone, .. } = context;
-        Self { inputs, arrived, deadline, answer, priority, alone, timed, reply }
+        let CallContext { deadline, priority, alone, trace, .. } = context;
+        let span = trace.as_ref().map(SpanRef::from);
+        Self { inputs, arrived, deadline, answer, priority, alone, timed, span, reply }
     }
 
     /// Whether nobody waits for the answer any more.

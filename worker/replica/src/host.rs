@@ -4,9 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Histogram;
 use millstream_calls::call::{self, CallRequest, PendingCall};
-use millstream_engine::Call;
+use millstream_engine::{Call, EngineMeter};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass};
 
@@ -44,10 +43,10 @@ impl Host {
     pub fn start(
         settings: &Settings,
         load: Load,
-        batch_sizes: Histogram,
+        meter: Arc<dyn EngineMeter>,
         tell: impl Fn(Event) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(settings.max_ongoing, batch_sizes, tell));
+        let shared = Arc::new(Shared::new(settings.max_ongoing, meter, tell));
         let host = Self { replica: Replica(shared.clone()) };
         host.apply(settings);
         thread::spawn(&settings.name, shared, load)?;

@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use metrics::Histogram;
 use millstream_calls::call::Ender;
-use millstream_engine::{Call, ConcurrentEngine, Engine, LoadError, LoadedModel};
+use millstream_engine::{Call, ConcurrentEngine, Engine, EngineMeter, LoadError, LoadedModel};
 use millstream_values::{CallError, ErrorClass};
 use parking_lot::Mutex;
 use tokio::runtime;
@@ -43,7 +42,7 @@ pub(crate) struct Shared {
     /// Cancelled when the replica ends: drops the futures of a concurrent engine.
     pub(crate) stop: CancellationToken,
     pub(crate) runtime: runtime::Handle,
-    pub(crate) batch_sizes: Histogram,
+    pub(crate) meter: Arc<dyn EngineMeter>,
     tell: Box<dyn Fn(Event) + Send + Sync>,
 }
 
@@ -60,7 +59,7 @@ impl Shared {
     /// runs.
     pub(crate) fn new(
         max_ongoing: u32,
-        batch_sizes: Histogram,
+        meter: Arc<dyn EngineMeter>,
         tell: impl Fn(Event) + Send + Sync + 'static,
     ) -> Self {
         Self {
@@ -71,7 +70,7 @@ impl Shared {
             running: Mutex::default(),
             stop: CancellationToken::new(),
             runtime: runtime::Handle::current(),
-            batch_sizes,
+            meter,
             tell: Box::new(tell),
         }
     }

@@ -1,9 +1,9 @@
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use millstream_calls::RequestId;
 use millstream_calls::call::{CallEvent, CallRequest, PendingCall, ResponseMode};
-use millstream_engine::{ConcurrentEngine, Engine, EngineFuture, LoadError, LoadedModel, Reply};
+use millstream_engine::{ConcurrentEngine, Engine, EngineFuture, LoadError, LoadedModel, Reply, Uncounted};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
@@ -34,7 +34,7 @@ impl Bench {
     fn load(settings: &Settings, probe: Probe, load: Load) -> Self {
         let (sender, events) = mpsc::channel();
         let tell = move |event| drop(sender.send(event));
-        let host = Host::start(settings, load, metrics::Histogram::noop(), tell).unwrap();
+        let host = Host::start(settings, load, Arc::new(Uncounted), tell).unwrap();
         Self { host, probe, events }
     }
 

@@ -75,6 +75,7 @@ fn start(shared: &Arc<Shared>, load: Load) -> Result<Option<Vec<Lane>>, LoadErro
             for (number, lane) in lanes.iter_mut().enumerate() {
                 lane.warm_up()?;
                 lane.set_watch(Arc::new(Watch { shared: shared.clone(), lane: number }));
+                lane.set_meter(shared.meter.clone());
             }
             let model = lanes.first().map_or_else(LoadedModel::default, |lane| LoadedModel {
                 memory_bytes: lane.memory_bytes(),
@@ -156,8 +157,8 @@ fn serve(number: usize, lane: &mut dyn SteppingEngine, shared: &Shared) {
         let stepped = lane.step(calls);
         shared.watchdog.end(number, stepped.num_inputs, millstream_clock::now());
         progress = stepped.progress;
-        if let Ok(size @ 1..) = u32::try_from(stepped.num_inputs) {
-            shared.batch_sizes.record(size);
+        if stepped.num_inputs > 0 {
+            shared.meter.ran(stepped.num_inputs);
         }
     }
 }

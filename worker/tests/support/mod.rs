@@ -17,7 +17,7 @@ use millstream_proto::v1::node_service_server::{NodeService, NodeServiceServer};
 use millstream_proto::v1::{self, head_message, node_message};
 use millstream_test_support::{JOIN_TOKEN, LIMIT};
 use millstream_values::Value;
-use millstream_worker::{Config, DeclaredGpu, Worker};
+use millstream_worker::{Config, DeclaredGpu, Listen, Worker};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -172,7 +172,7 @@ impl Head {
             heads: self.address.to_string().parse().unwrap(),
             join_token: JOIN_TOKEN.into(),
             cluster_id: None,
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: Listen { calls: "127.0.0.1:0".parse().unwrap(), admin: None },
             data_dir: data_dir.to_owned(),
             labels: BTreeMap::from([("zone".into(), "a".into())]),
             gpus: Some(vec![DeclaredGpu { model: "declared".into(), memory_bytes: 1 << 30 }]),

@@ -101,7 +101,12 @@ fn waterfall(trace: &RequestTrace) -> String {
         let start = format!("+{}", time(micros(span.start_us)));
         let took = time(micros(span.duration_us));
         let bar = bar(span, total_us);
-        lines.push(format!("{name:width$}  {start:>10}  {took:>9}  {bar}{error}"));
+        let company = match span.links.len() {
+            0 => String::new(),
+            1 => "  with 1 other call".to_owned(),
+            others => format!("  with {others} other calls"),
+        };
+        lines.push(format!("{name:width$}  {start:>10}  {took:>9}  {bar}{company}{error}"));
     }
     lines.join("\n")
 }
@@ -163,6 +168,7 @@ mod tests {
             start_us,
             duration_us,
             attributes: BTreeMap::new(),
+            links: Vec::new(),
             error: (id == "e").then(|| "unavailable".to_owned()),
         }
     }

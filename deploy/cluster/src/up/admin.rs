@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{MethodRouter, get};
 use millstream_head::{MetricsPage, own_origin_only, problem};
 use millstream_listen::{ConnectionLimits, Server};
@@ -42,15 +42,19 @@ impl Admin {
 
 /// What there is, and what answers it.
 fn routes(metrics: MetricsPage) -> [(Endpoint, MethodRouter); 2] {
-    let metrics = async move || {
-        let kind = "text/plain; version=0.0.4; charset=utf-8";
-        ([(header::CONTENT_TYPE, kind)], metrics())
+    let metrics = async move |headers: HeaderMap| {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        metrics(accept.unwrap_or_default())
     };
     let page = |path, help, handler| {
         (Endpoint { methods: "GET, HEAD", path, access: Access::Everybody, help }, handler)
     };
     [
-        page("/metrics", "The metrics of this process in Prometheus's text form.", get(metrics)),
+        page(
+            "/metrics",
+            "The metrics of this process in Prometheus's text form, or in that of OpenMetrics for whoever asks for it.",
+            get(metrics),
+        ),
         page("/healthz", "`ok` as long as the process answers.", get(async || "ok")),
     ]
 }
@@ -97,7 +101,7 @@ mod tests {
     fn the_documentation_lists_what_every_address_answers() {
         written("http.md", "ingress", &endpoints(reference::endpoints()));
         written("http.md", "dashboard", &endpoints(millstream_head::dashboard_endpoints()));
-        let admin = routes(Arc::new(String::new)).map(|(endpoint, _)| endpoint);
+        let admin = routes(Arc::new(|_| unreachable!("nobody asks"))).map(|(endpoint, _)| endpoint);
         written("http.md", "admin", &endpoints(admin));
     }
 

@@ -9,6 +9,7 @@ mod addresses;
 mod admin;
 pub(crate) mod args;
 mod banner;
+mod openmetrics;
 mod parts;
 mod port_holder;
 mod process_metrics;

@@ -1,5 +1,6 @@
 //! The parts of this process: started in the order in which they need one another, stopped in the reverse.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use millstream_connect::Heads;
@@ -7,7 +8,7 @@ use millstream_head::{Head, MetricsPage};
 use millstream_ingress::{HttpLimits, Ingress, LocalWorker, TraceConfig};
 use millstream_otlp::Sending;
 use millstream_proto::IngressId;
-use millstream_worker::{DeclaredGpu, Worker};
+use millstream_worker::{DeclaredGpu, Listen, Worker};
 
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
@@ -74,13 +75,13 @@ impl Parts {
             (None, None) => return Err(Failure::usage("name a head with --join HOST:PORT")),
         };
         let worker = if process.has(Role::Worker) {
-            Some(start_worker(process, &heads, head.as_ref()).await?)
+            Some(start_worker(process, &heads, head.as_ref(), admin.address()).await?)
         } else {
             None
         };
         let (traces, sending) = process.args.traces.start(&process.node_name)?;
         let ingress = if process.has(Role::Ingress) {
-            Some(start_ingress(process, &heads, worker.as_ref(), traces).await?)
+            Some(start_ingress(process, &heads, worker.as_ref(), traces, admin.address()).await?)
         } else {
             None
         };
@@ -173,6 +174,7 @@ async fn start_worker(
     process: &Process<'_>,
     heads: &Heads,
     own_head: Option<&Head>,
+    admin: SocketAddr,
 ) -> Result<Worker, Failure> {
     let node = &process.args.node;
     let gpu = DeclaredGpu { model: node.gpu_model.clone(), memory_bytes: node.gpu_memory.as_u64() };
@@ -181,7 +183,7 @@ async fn start_worker(
         heads: heads.clone(),
         join_token: process.join_token.clone(),
         cluster_id: own_head.and_then(Head::cluster_id),
-        listen: process.args.listen.worker,
+        listen: Listen { calls: process.args.listen.worker, admin: Some(admin) },
         data_dir: process.data_dir.path().to_owned(),
         labels: node.labels(),
         gpus: node.gpus.map(|count| vec![gpu; count as usize]),
@@ -198,11 +200,13 @@ async fn start_ingress(
     heads: &Heads,
     worker: Option<&Worker>,
     traces: TraceConfig,
+    admin: SocketAddr,
 ) -> Result<Ingress, Failure> {
     let config = millstream_ingress::Config {
         name: process.node_name.clone(),
         id: IngressId::new(random::uuid().to_string()),
         listen: process.args.listen.ingress,
+        admin: Some(admin),
         heads: heads.clone(),
         join_token: process.join_token.clone(),
         limits: http_limits(),

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_util::MetricKindMask;
-use millstream_head::MetricsPage;
+use millstream_head::{MetricsPage, MetricsText};
 use millstream_proto::metric::{Definition, Kind};
 
-use super::process_metrics;
+use super::{openmetrics, process_metrics};
 use crate::exit::Failure;
 
 /// Gauges are set each second; one that is not for this long is gone.
@@ -28,6 +28,7 @@ pub(super) fn definitions() -> impl Iterator<Item = &'static Definition> {
         millstream_ingress::metrics::ALL,
         millstream_head::metrics::ALL,
         millstream_worker::metrics::ALL,
+        millstream_worker::metrics::TOKENS,
         process_metrics::ALL,
     ];
     parts.into_iter().flatten()
@@ -45,7 +46,8 @@ pub(crate) fn start() -> Result<MetricsPage, Failure> {
     metrics::set_global_recorder(recorder).map_err(|error| failed(error.to_string()))?;
     describe();
     tokio::spawn(keep(handle.clone()));
-    Ok(Arc::new(move || page(&handle)))
+    tokio::spawn(process_metrics::watch_lag());
+    Ok(Arc::new(move |accept| page(&handle, accept)))
 }
 
 /// A recorder with every histogram's bounds.
@@ -71,10 +73,16 @@ fn describe() {
     }
 }
 
-fn page(handle: &PrometheusHandle) -> String {
-    let mut page = handle.render();
-    page.push_str(&process_metrics::render());
-    page
+fn page(handle: &PrometheusHandle, accept: &str) -> MetricsText {
+    let mut text = handle.render();
+    text.push_str(&process_metrics::render());
+    match openmetrics::is_accepted(accept) {
+        true => MetricsText {
+            content_type: openmetrics::CONTENT_TYPE,
+            text: openmetrics::render(&text, &millstream_ingress::metrics::exemplars()),
+        },
+        false => MetricsText { content_type: "text/plain; version=0.0.4; charset=utf-8", text },
+    }
 }
 
 async fn keep(handle: PrometheusHandle) {
@@ -98,8 +106,13 @@ mod tests {
         for definition in definitions() {
             let name = definition.name;
             assert!(seen.insert(name), "`{name}` is declared twice");
-            assert!(name.starts_with("millstream_"), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            // vLLM's own names stand beside ours.
+            let own = name.strip_prefix("vllm:").or(name.strip_prefix("millstream_")).unwrap_or_default();
+            assert!(
+                !own.is_empty()
+                    && own.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase() || b == b'_'),
+                "{name}"
+            );
             assert_eq!(name.ends_with("_total"), definition.kind == Kind::Counter, "{name}");
             for suffix in ["_sum", "_count", "_bucket", "_ms", "_millis", "_mb"] {
                 assert!(!name.ends_with(suffix), "{name}");

@@ -39,6 +39,7 @@ impl NodeService for NodeServer {
         let term = self.leadership.term()?;
         check_cluster(&term, &register)?;
         check_epoch(&term, register.epoch)?;
+        let listed = term.host.targets.list(&register.name, &register.admin);
         let registration = wire::registration(register)?;
         let (outbound, orders) = mpsc::channel(MAX_WAITING_ORDERS);
         let registered = v1::Registered {
@@ -48,7 +49,7 @@ impl NodeService for NodeServer {
         let body = Some(v1::head_message::Body::Registered(registered));
         // The first message, whatever the reconciler orders at once.
         let _ = outbound.try_send(Ok(HeadMessage { epoch: term.epoch, body }));
-        join(&term, registration, NodeSessionArgs { inbound, outbound }).await?;
+        join(&term, registration, NodeSessionArgs { inbound, outbound, listed }).await?;
         Ok(Response::new(ReceiverStream::new(orders)))
     }
 }

@@ -45,13 +45,17 @@ impl RouteService for RouteServer {
         }
         let feed = term.feed.subscribe();
         let session = term.host.next_session();
+        let listed = term.host.targets.list(&name, &hello.admin);
         let joined = Observation::IngressJoined { id: id.clone(), session, name, address, pid: hello.pid };
         // One that the term does not know would not be waited for.
         let joined = ReconcilerMsg::Observe(joined, term.host.clock.now());
         term.reconciler.cast(joined).map_err(|_| Status::unavailable(Restarting.to_string()))?;
         tracing::info!(ingress_id = %id, "ingress joined");
         let outbound = tables(feed, Arc::clone(&term));
-        tokio::spawn(read(inbound, term, id, session));
+        tokio::spawn(async move {
+            read(inbound, term, id, session).await;
+            drop(listed);
+        });
         Ok(Response::new(outbound))
     }
 

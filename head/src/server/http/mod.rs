@@ -29,7 +29,6 @@ use crate::leadership::Leadership;
 use crate::metrics::MetricsPage;
 
 /// The content type of Prometheus's text form.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the routes answer from.
 pub(crate) struct Site {
@@ -97,7 +96,10 @@ async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response 
         return problem(StatusCode::UNAUTHORIZED, detail);
     }
     match &site.metrics_page {
-        Some(page) => ([(header::CONTENT_TYPE, METRICS_TYPE)], page()).into_response(),
+        Some(page) => {
+            let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+            page(accept.unwrap_or_default()).into_response()
+        }
         None => problem(StatusCode::NOT_FOUND, "this process records no metrics"),
     }
 }

@@ -8,16 +8,20 @@
 mod config;
 mod decoder;
 mod engine;
+mod failures;
 mod request;
 mod rope;
 mod sampler;
+mod sequence;
 mod stream;
 mod template;
+mod text_side;
 mod unsupported;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
+use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError, Uncounted};
 use millstream_engine_tensors::Weights;
 use millstream_model_files::tokenizer_file;
 use millstream_pipelines::{Device, Task};
@@ -25,8 +29,9 @@ use rayon::ThreadPoolBuilder;
 
 use crate::config::DecoderConfig;
 use crate::decoder::Decoder;
-use crate::engine::{GeneratorEngine, TextSide};
+use crate::engine::GeneratorEngine;
 use crate::template::ChatTemplate;
+use crate::text_side::TextSide;
 
 pub use crate::request::{DEFAULT_NEW_TOKENS, MAX_NEW_TOKENS, MAX_STOP_STRINGS};
 
@@ -97,6 +102,7 @@ fn load(dir: &Path, args: &LoadArgs<'_>) -> Result<GeneratorEngine, LoadError> {
     })?;
     Ok(GeneratorEngine {
         watch: None,
+        meter: Arc::new(Uncounted),
         decoder,
         text: TextSide { tokenizer, template },
         threads: args.threads,

@@ -25,6 +25,7 @@ use self::documents::{
 };
 use super::operation::Operation;
 use super::series;
+use crate::targets::TargetGroup;
 
 /// What whoever has a token can read.
 pub(super) fn reading() -> Vec<Operation> {
@@ -111,6 +112,10 @@ fn reading_requests() -> Vec<Operation> {
             .help("getTokens", "The tokens for the dashboard."),
         Operation::read::<DefragPlan>("/api/defrag", get(read::defrag))
             .help("getDefrag", "Which moves of replicas would make whole GPUs free."),
+        Operation::read::<Vec<TargetGroup>>("/-/targets", get(read::targets)).help(
+            "getTargets",
+            "The admin addresses of all processes, for Prometheus's `http_sd_configs`. One that is gone stays for ten minutes.",
+        ),
         Operation::read::<serde_json::Value>("/api/openapi.json", get(read::openapi))
             .help("getOpenapi", "This API as an OpenAPI 3.1 document."),
     ]

@@ -289,3 +289,8 @@ pub(crate) async fn openapi() -> Response {
 pub(super) fn parse_name(text: &str) -> Result<Name, Refused> {
     text.parse().map_err(|error| Error::Invalid(format!("{error}")).into())
 }
+
+/// Where processes have their metrics.
+pub(crate) async fn targets(State(site): State<Arc<Site>>) -> Answer {
+    Ok(page(&site.leadership.term()?.host.targets.groups()))
+}
