@@ -331,9 +331,9 @@ impl KeyMeter {
     }
 }
 
-/// Tells whether there is a session with the head.
-pub(crate) fn hears_head(hears: bool) {
-    gauge!(HEARS_HEAD.name).set(f64::from(u8::from(hears)));
+/// Tells how many sessions there are with the head: one or none.
+pub(crate) fn hears_head(sessions: u8) {
+    gauge!(HEARS_HEAD.name).set(f64::from(sessions));
 }
 
 /// Tells what a stage's kept answers take.

@@ -165,8 +165,10 @@ fn a_real_prometheus_asks_the_head_for_its_targets_and_gets_traces_with_the_buck
 
     let file = cluster.folder().join("viewer.token");
     fs::write(&file, &token)?;
-    let discovery =
-        format!("http_sd_configs: [{{url: '{url}', authorization: {{credentials_file: '{}'}}}}]", file.display());
+    let discovery = format!(
+        "http_sd_configs: [{{url: '{url}', authorization: {{type: Bearer, credentials_file: '{}'}}}}]",
+        file.display()
+    );
     let prometheus = Prometheus::discovering(&cluster, &discovery)?;
     eventually("both processes are found and up", || {
         let answer = prometheus.ask("query", &[("query", r#"sum(up{job="millstream"})"#)])?;

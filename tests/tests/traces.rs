@@ -246,6 +246,9 @@ fn the_run_of_a_batch_names_the_calls_of_other_requests() -> Result<()> {
         let is_run = |span: &&Span| span.name == "run" && hex(&span.trace_id) == own;
         let run = spans.iter().find(is_run).context("a run")?;
         assert_eq!(attribute(run, "millstream.batch.size").as_deref(), Some("3"));
+        let tokens =
+            attribute(run, "gen_ai.usage.input_tokens").and_then(|tokens| tokens.parse::<u32>().ok());
+        assert!(tokens.is_some_and(|tokens| tokens > 0), "{run:?}");
         let linked: Vec<_> = run.links.iter().map(|link| tries.get(&link.span_id)).collect();
         let mut others: Vec<_> = (1..=3).filter(|&other| other != number).map(trace).collect();
         others.sort();

@@ -128,9 +128,9 @@ pub(crate) async fn run(mut session: Session) -> End {
 async fn open(session: &mut Session) -> Result<Streaming<v1::HeadMessage>, End> {
     let channel = dial(&session.head, &session.facts.secret).await?;
     let mut register = session.register.clone();
-    let reached = |listen| advertised(listen, &session.head).to_string();
-    register.address = reached(session.facts.listen);
-    register.admin = session.facts.admin.map(reached).unwrap_or_default();
+    register.address = advertised(session.facts.listen, &session.head).to_string();
+    let admin = session.facts.admin.map(|admin| advertised(admin, &session.head).to_string());
+    register.admin = admin.unwrap_or_default();
     let first = v1::NodeMessage { body: Some(node_message::Body::Register(register)) };
     let (_, empty) = mpsc::channel(1);
     let unsent = std::mem::replace(&mut session.unsent, empty);

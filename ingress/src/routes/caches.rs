@@ -19,7 +19,7 @@ const REPORTS_PER_SWEEP: u32 = 10;
 pub(crate) async fn tend_caches(routes: Arc<Routes>, max_bytes: u64) {
     for round in 1_u32.. {
         tokio::time::sleep(REPORT_INTERVAL).await;
-        metrics::hears_head(routes.hears_head());
+        metrics::hears_head(u8::from(routes.hears_head()));
         let Some(table) = routes.current().clone() else { continue };
         let asked = caches_of(&table).map(|(_, cache)| cache.max_bytes()).fold(0, u64::saturating_add);
         let mut bytes: BTreeMap<(&str, &str), u64> = BTreeMap::new();

@@ -199,7 +199,7 @@ mod tests {
                 waited: Duration::from_millis(waited),
                 ran: Duration::from_millis(ran),
                 batch_size: 4,
-                mates: None,
+                ..Timing::default()
             });
             span(trace.next_id(), stage, (1, 7), Work::Try { replica: "r".into(), attempt: 0, reported });
             let deployment = format!("p/{name}").parse().unwrap();

@@ -154,7 +154,12 @@ impl Trace {
         let start = call.start_us + way;
         let mates = timing.mates.iter().flat_map(|mates| mates.iter());
         let links = mates.map(|mate| SpanLink { trace_id: hex(&mate.trace_id), span_id: hex(&mate.span_id) });
-        let run = part("run", SpanKind::Run, start + waited, ran, 1 << 62);
+        let mut run = part("run", SpanKind::Run, start + waited, ran, 1 << 62);
+        for (key, tokens) in [("input", timing.input_tokens), ("output", timing.output_tokens)] {
+            if tokens > 0 {
+                run.attributes.insert(format!("gen_ai.usage.{key}_tokens"), json!(tokens));
+            }
+        }
         [
             part("batch", SpanKind::Batch, start, waited, 1 << 63),
             TraceSpan { links: links.filter(|link| link.span_id != call.span_id).collect(), ..run },

@@ -17,6 +17,10 @@ pub struct Timing {
     pub ran: Duration,
     /// Inputs of all calls that ran together with its first; 0 where that is not known.
     pub batch_size: u32,
+    /// Tokens of its inputs; 0 for what has none.
+    pub input_tokens: u32,
+    /// Tokens that were made for it; 0 for what makes none.
+    pub output_tokens: u32,
     /// The calls that ran together with its first input, itself included: at most [`MAX_MATES`] of those that have a trace. `None`
     /// where there was no other.
     pub mates: Option<Arc<[SpanRef]>>,

@@ -54,6 +54,8 @@ mod timing {
     pub(super) const RAN_US: u8 = 2;
     pub(super) const BATCH_SIZE: u8 = 3;
     pub(super) const MATES: u8 = 4;
+    pub(super) const INPUT_TOKENS: u8 = 5;
+    pub(super) const OUTPUT_TOKENS: u8 = 6;
 }
 
 const PRIORITIES: [(Priority, u64); 3] = [(Priority::Normal, 0), (Priority::High, 1), (Priority::Low, 2)];
@@ -151,6 +153,11 @@ fn number(bytes: &[u8]) -> Result<u64, BadValue> {
     Decoder::copying(bytes).number()
 }
 
+/// The largest one for what is larger.
+fn small_number(bytes: &[u8]) -> Result<u32, BadValue> {
+    Ok(u32::try_from(number(bytes)?).unwrap_or(u32::MAX))
+}
+
 fn text(bytes: &[u8]) -> Result<&str, BadValue> {
     std::str::from_utf8(bytes).map_err(|_| BadValue::Text)
 }
@@ -184,7 +191,7 @@ impl Start {
                     context.priority = known.map_or(Priority::Normal, |(priority, _)| *priority);
                 }
                 field::TIMED => request.timed = number(bytes)? == 1,
-                field::ATTEMPT => context.attempt = u32::try_from(number(bytes)?).unwrap_or(u32::MAX),
+                field::ATTEMPT => context.attempt = small_number(bytes)?,
                 field::ALONE => context.alone = number(bytes)? == 1,
                 field::TRACE => context.trace = TraceContext::parse(text(bytes)?),
                 field::TRACE_STATE => trace_state = Some(Arc::from(text(bytes)?)),
@@ -253,6 +260,13 @@ pub(crate) fn put_timing(out: &mut Encoder, timing: &Timing) {
     put_number(out, timing::WAITED_US, micros(timing.waited));
     put_number(out, timing::RAN_US, micros(timing.ran));
     put_number(out, timing::BATCH_SIZE, timing.batch_size.into());
+    for (field, tokens) in
+        [(timing::INPUT_TOKENS, timing.input_tokens), (timing::OUTPUT_TOKENS, timing.output_tokens)]
+    {
+        if tokens > 0 {
+            put_number(out, field, tokens.into());
+        }
+    }
     if let Some(mates) = &timing.mates {
         out.put_u8(timing::MATES);
         out.put_number((mates.len() * SPAN_BYTES) as u64);
@@ -271,7 +285,9 @@ pub(crate) fn read_timing(mut from: Decoder<'_>) -> Result<Timing, BadValue> {
         match field {
             timing::WAITED_US => timing.waited = Duration::from_micros(number(bytes)?),
             timing::RAN_US => timing.ran = Duration::from_micros(number(bytes)?),
-            timing::BATCH_SIZE => timing.batch_size = u32::try_from(number(bytes)?).unwrap_or(u32::MAX),
+            timing::BATCH_SIZE => timing.batch_size = small_number(bytes)?,
+            timing::INPUT_TOKENS => timing.input_tokens = small_number(bytes)?,
+            timing::OUTPUT_TOKENS => timing.output_tokens = small_number(bytes)?,
             timing::MATES => timing.mates = Some(spans(bytes)),
             _ => {}
         }
@@ -380,7 +396,8 @@ mod tests {
         let mate = |byte| SpanRef { trace_id: [byte; 16], span_id: [byte; 8] };
         for mates in [None, Some([mate(1), mate(2)].into())] {
             let waited = Duration::from_micros(u64::MAX / 2);
-            let timing = Timing { waited, ran: Duration::ZERO, batch_size: 7, mates };
+            let (ran, batch_size) = (Duration::ZERO, 7);
+            let timing = Timing { waited, ran, batch_size, input_tokens: 300, output_tokens: 0, mates };
             let bytes = bytes_of(|out| put_timing(out, &timing));
             assert_eq!(read_timing(Decoder::copying(&bytes)).unwrap(), timing);
         }

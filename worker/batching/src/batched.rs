@@ -87,6 +87,7 @@ impl<E: BatchEngine> Batched<E> {
                     span,
                     started: None,
                     first_batch: FirstBatch::default(),
+                    num_tokens: 0,
                     left: 0,
                 };
                 calls.lock().add(open, parts.collect(), clock());
@@ -174,8 +175,9 @@ impl<E: BatchEngine> Shared<E> {
             let waited = started.saturating_duration_since(open.arrived);
             let ran = (self.clock)().saturating_duration_since(started);
             let FirstBatch { size, mates } = open.first_batch;
-            let batch_size = u32::try_from(size).unwrap_or(u32::MAX);
-            open.reply.timing(Timing { waited, ran, batch_size, mates });
+            let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+            let (batch_size, input_tokens) = (small(size), small(open.num_tokens));
+            open.reply.timing(Timing { waited, ran, batch_size, input_tokens, output_tokens: 0, mates });
         }
         open.reply.finish(self.engine.finish(open.call));
     }

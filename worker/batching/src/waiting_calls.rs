@@ -31,6 +31,8 @@ pub(crate) struct Open<C> {
     pub(crate) started: Option<Instant>,
     /// What its first parts ran in.
     pub(crate) first_batch: FirstBatch,
+    /// Tokens of its inputs.
+    pub(crate) num_tokens: usize,
     /// Parts not yet filled in.
     pub(crate) left: usize,
 }
@@ -97,7 +99,9 @@ impl<C, P> WaitingCalls<C, P> {
     /// Adds a call with its parts, at least one.
     pub(crate) fn add(&mut self, open: Open<C>, parts: Vec<(P, Shape)>, now: Instant) {
         let (priority, since) = (open.priority, open.arrived.min(now));
-        let call = self.calls.insert(Open { left: parts.len(), ..open });
+        let num_tokens = parts.iter().map(|(_, shape)| shape.inputs.saturating_mul(shape.tokens));
+        let num_tokens = num_tokens.fold(0, usize::saturating_add);
+        let call = self.calls.insert(Open { left: parts.len(), num_tokens, ..open });
         let place = self.queue.partition_point(|queued| queued.priority <= priority);
         let mut num_inputs = 0;
         let parts = parts.into_iter().map(|(part, Shape { inputs, tokens, group })| {

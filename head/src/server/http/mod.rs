@@ -28,8 +28,6 @@ use crate::host::Host;
 use crate::leadership::Leadership;
 use crate::metrics::MetricsPage;
 
-/// The content type of Prometheus's text form.
-
 /// What the routes answer from.
 pub(crate) struct Site {
     pub(crate) host: Arc<Host>,

@@ -146,7 +146,14 @@ impl Sequence {
         self.text.show(&held, &self.reply);
         if self.is_timed {
             let ran = millstream_clock::now().saturating_duration_since(self.times.started);
-            self.reply.timing(Timing { waited: self.waited(), ran, ..Timing::default() });
+            let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+            self.reply.timing(Timing {
+                waited: self.waited(),
+                ran,
+                input_tokens: small(self.length.prompt),
+                output_tokens: small(self.length.tokens),
+                ..Timing::default()
+            });
         }
         self.count(finish, meter);
         self.reply.finish(Ok(Value::map([
