@@ -24,7 +24,7 @@ pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
 pub use plan::{CachedStage, OnError, Plan, Request, StageOutline};
 pub use raw::{closest, format_bytes, parse_duration};
-pub use request::MAX_VALUES;
+pub use request::{MAX_ITEMS, MAX_VALUES};
 pub use request_error::{FieldFault, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall, StageFailure};
 pub use spec::{

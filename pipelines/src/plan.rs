@@ -27,6 +27,8 @@ use graph::Graph;
 pub struct Plan {
     pub(crate) parts: PlanParts,
     pub(crate) graph: Graph,
+    /// See [`Plan::task`].
+    task: Option<Task>,
 }
 
 /// What a plan is made of.
@@ -166,7 +168,13 @@ impl Plan {
     /// Makes a plan of checked parts.
     pub(crate) fn new(parts: PlanParts) -> Self {
         let graph = Graph::of(&parts);
-        Self { parts, graph }
+        Self { parts, graph, task: None }
+    }
+
+    /// What it does, where it is a deployment called by itself; `None` for a pipeline.
+    #[must_use]
+    pub fn task(&self) -> Option<Task> {
+        self.task
     }
 
     /// The pipeline's name.

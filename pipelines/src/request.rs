@@ -27,7 +27,7 @@ pub(crate) use bounds::Bounds;
 pub(crate) use millstream_values::MAX_DEPTH;
 
 /// Most items of one array, and entries of one object.
-pub(crate) const MAX_ITEMS: usize = 65_536;
+pub const MAX_ITEMS: usize = 65_536;
 /// Most values of one body; the numbers of a tensor are one.
 pub const MAX_VALUES: usize = 262_144;
 /// Most faults of a body that are told.

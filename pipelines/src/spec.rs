@@ -73,6 +73,21 @@ pub enum Task {
     Custom,
 }
 
+impl Task {
+    /// As it stands in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embed => "embed",
+            Self::Rerank => "rerank",
+            Self::Generate => "generate",
+            Self::Classify => "classify",
+            Self::Tensor => "tensor",
+            Self::Custom => "custom",
+        }
+    }
+}
+
 /// What runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -20,6 +20,7 @@ mod keys;
 mod language;
 mod messages;
 mod metrics;
+mod openai;
 mod overload;
 mod prometheus;
 mod pty;

@@ -25,7 +25,7 @@ use crate::execute::{Caching, Context, PartSender, Progress, execute, parts};
 use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
 use crate::model::{Failure, Tenant};
-use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target};
+use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target, Told};
 use crate::random;
 use crate::routes::{DeadlineOf, Pipeline, Route, RouteTable, split};
 
@@ -59,13 +59,15 @@ pub(crate) async fn call(
             let (parts, receiver) = parts();
             let task = AbortOnDropHandle::new(tokio::spawn(execution.run_in(pipeline.clone(), parts)));
             let (request_id, keep_alive) = (request_id.clone(), edge.limits.request.stream_keep_alive);
-            stream::respond(stream::Running { parts: receiver, task, exchange, request_id, keep_alive })
-                .await?
+            let trace = end.trace().cloned();
+            let running = stream::Running { parts: receiver, task, exchange, request_id, trace, keep_alive };
+            stream::respond(running).await?
         }
         Form::Whole => {
             // Made where it stays: it is most of this future, which is copied several times before it runs.
             let value = Box::pin(execution.run(pipeline)).await;
-            let response = exchange.answer(&value?);
+            let told = Told { request_id, spent: end.spent() };
+            let response = exchange.answer(&value?, told);
             end.takes_for_answer(response.body().bytes.len());
             let mut response = EdgeBody::whole(response);
             if let Some(trace) = end.trace().filter(|_| headers::wants_timing(&head.headers)) {

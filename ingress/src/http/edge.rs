@@ -13,12 +13,12 @@ use millstream_proto::{ErrorClass, RequestId};
 
 use super::answer::EdgeBody;
 use super::read_body::discard_body;
-use super::request_end::RequestEnd;
+use super::request_end::{RequestEnd, Tracing};
 use super::state::Edge;
 use super::{call, grpc, headers, own_pages, own_site};
 use crate::limits::RequestLimits;
 use crate::model::Failure;
-use crate::protocol::{PROTOCOLS, PipelineProtocol, Problem, Protocol};
+use crate::protocol::{PROTOCOLS, Problem, Protocol};
 
 /// What an ingress answers.
 #[must_use]
@@ -50,11 +50,23 @@ impl<'e> Speaks<'e> {
         }
     }
 
+    /// Whether answers need a trace.
+    fn tracing(self, head: &Parts) -> Tracing {
+        let tells_usage = matches!(self, Self::Protocol(protocol) if protocol.tells_usage());
+        if tells_usage || headers::wants_timing(&head.headers) { Tracing::Needed } else { Tracing::Optional }
+    }
+
     /// The answer to a request that has none.
-    fn refuse(self, head: &Parts, problem: &Problem, request_id: &RequestId) -> Response<EdgeBody> {
+    fn refuse(
+        self,
+        edge: &'e Edge,
+        head: &Parts,
+        problem: &Problem,
+        request_id: &RequestId,
+    ) -> Response<EdgeBody> {
         let protocol = match self {
             Self::Grpc => return grpc::refuse(problem),
-            Self::OwnPages => &PipelineProtocol,
+            Self::OwnPages => edge.protocol_of(head.uri.path()),
             Self::Protocol(protocol) => protocol,
         };
         let mut response = EdgeBody::whole(protocol.problem(problem, request_id));
@@ -69,8 +81,9 @@ pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     let mut body = Some(body);
     let request_id = headers::request_id(&head.headers);
     // It goes from hand to hand with the body.
-    let mut end = Box::new(RequestEnd::new(request_id.clone(), &head, edge.clone()));
     let speaks = Speaks::of(&edge, &head);
+    let tracing = speaks.tracing(&head);
+    let mut end = Box::new(RequestEnd::new(request_id.clone(), &head, edge.clone(), tracing));
     let result = {
         // It stays where it is: taken by value it would have its place twice in this future, which is copied for each request.
         let work = pin!(respond(&edge, speaks, &head, &mut body, &end));
@@ -83,7 +96,7 @@ pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
             response
         }
         Err(problem) => {
-            let response = speaks.refuse(&head, &problem, &request_id);
+            let response = speaks.refuse(&edge, &head, &problem, &request_id);
             end.failed(problem);
             response
         }

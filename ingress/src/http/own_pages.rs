@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::access::{key_of, table_of};
 use super::state::Edge;
 use crate::model::Failure;
+use crate::protocol::openai::{MODEL, MODELS, Models};
 use crate::protocol::{Last, Problem, json};
 use crate::routes::{Route, RouteTable};
 
@@ -20,12 +21,14 @@ enum Page {
     Ready,
     PipelineReady,
     Routes,
+    Models,
+    Model,
 }
 
 /// What comes before a pipeline's name in the path that says whether it is ready.
 const READY_PREFIX: &str = "/-/readyz/";
 
-const PAGES: [(Page, Endpoint); 4] = [
+const PAGES: [(Page, Endpoint); 6] = [
     (
         Page::Health,
         Endpoint {
@@ -62,6 +65,8 @@ const PAGES: [(Page, Endpoint); 4] = [
             help: "The pipelines that this ingress routes to, with their revisions, deployments and numbers of replicas.",
         },
     ),
+    (Page::Models, MODELS),
+    (Page::Model, MODEL),
 ];
 
 /// What they answer.
@@ -71,7 +76,7 @@ pub(crate) fn endpoints() -> impl Iterator<Item = Endpoint> {
 
 /// Whether a path is one of them.
 pub(crate) fn takes(path: &str) -> bool {
-    path.starts_with("/-/")
+    path.starts_with("/-/") || path == MODELS.path || Models::named(path).is_some()
 }
 
 /// Answers a request for one of them.
@@ -83,6 +88,7 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
     let name = path.strip_prefix(READY_PREFIX).filter(|name| !name.is_empty());
     let is_asked = |page: &Page, endpoint: &Endpoint| match page {
         Page::PipelineReady => name.is_some(),
+        Page::Model => Models::named(path).is_some(),
         _ => endpoint.path == path,
     };
     let (page, endpoint) =
@@ -95,6 +101,7 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
         Page::Ready => table_of(edge).map(|_| json(&Status { status: "ready" })),
         Page::PipelineReady => pipeline_ready(edge, head, name.unwrap_or_default()),
         Page::Routes => routes_page(edge, head),
+        Page::Models | Page::Model => models_page(edge, head),
     }
 }
 
@@ -131,6 +138,30 @@ fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let table = table_of(edge)?;
     key_of(edge, &table.keys, &head.headers)?;
     Ok(json(&RoutesPage::of(&table)))
+}
+
+fn models_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
+    let table = table_of(edge)?;
+    key_of(edge, &table.keys, &head.headers)?;
+    let task = |route: &Route| route.variants[0].plan.task();
+    match Models::named(head.uri.path()) {
+        None => {
+            let models = table.callable.iter().filter_map(|(name, route)| Some((&**name, task(route)?)));
+            Ok(Models::list(models))
+        }
+        Some(asked) => {
+            // Clients write the slash of a full name as `%2F`, or as it is.
+            let name = asked.replace("%2F", "/").replace("%2f", "/");
+            let found = table.callable.get(&*name).and_then(|route| task(route));
+            let task = found.ok_or_else(|| {
+                Problem::not_found(format!(
+                    "there is no model `{}`; `GET /v1/models` lists all",
+                    shown(&name)
+                ))
+            })?;
+            Ok(Models::one(&name, task))
+        }
+    }
 }
 
 #[derive(Serialize)]

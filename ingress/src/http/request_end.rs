@@ -12,7 +12,7 @@ use super::request_log::{Ended, RequestLine};
 use super::state::Edge;
 use crate::keys::Slot;
 use crate::metrics::CLIENT_LEFT;
-use crate::protocol::Problem;
+use crate::protocol::{Problem, Spent};
 use crate::routes::Pipeline;
 use crate::trace::{Finished, Trace};
 
@@ -34,6 +34,15 @@ pub(crate) struct RequestEnd {
     edge: Arc<Edge>,
 }
 
+/// Whether a request's answer needs its trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tracing {
+    /// It tells what the trace knows.
+    Needed,
+    /// It does not.
+    Optional,
+}
+
 /// What a request turned out to be for.
 enum Served {
     /// A pipeline.
@@ -44,15 +53,15 @@ enum Served {
 
 impl RequestEnd {
     /// A request that starts now.
-    pub(crate) fn new(request_id: RequestId, head: &Parts, edge: Arc<Edge>) -> Self {
+    pub(crate) fn new(request_id: RequestId, head: &Parts, edge: Arc<Edge>, tracing: Tracing) -> Self {
         let started = millstream_clock::now();
         let (served, slot) = (OnceLock::new(), OnceLock::new());
         let num_bytes = AtomicUsize::new(0);
         let (line, status) = (RequestLine::from(head), CLIENT_LEFT);
         let parent = headers::trace(&head.headers);
-        let trace = match headers::wants_timing(&head.headers) {
-            true => Some(edge.traces.begin_for_client(parent)),
-            false => edge.traces.begin(parent),
+        let trace = match tracing {
+            Tracing::Needed => Some(edge.traces.begin_for_client(parent)),
+            Tracing::Optional => edge.traces.begin(parent),
         };
         Self { request_id, line, started, status, problem: None, served, slot, num_bytes, trace, edge }
     }
@@ -65,6 +74,11 @@ impl RequestEnd {
     /// Where its time goes, when somebody wants to know.
     pub(crate) fn trace(&self) -> Option<&Arc<Trace>> {
         self.trace.as_ref()
+    }
+
+    /// What it has spent.
+    pub(crate) fn spent(&self) -> Spent {
+        self.trace.as_deref().map(Spent::of).unwrap_or_default()
     }
 
     /// When it came.

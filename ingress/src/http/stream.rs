@@ -2,6 +2,7 @@
 //! keeps its deadline even when the client does not read, and which ends with the stream: a client that leaves stops the work.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use super::answer::{EdgeBody, Stream};
 use super::request_end::RequestEnd;
 use crate::execute::PartReceiver;
 use crate::model::{Failure, StreamPart};
-use crate::protocol::{Exchange, Last, Problem};
+use crate::protocol::{Exchange, Last, Problem, Spent, Told};
+use crate::trace::Trace;
 
 /// Most bytes put into one frame while more parts are waiting.
 const MAX_FRAME_BYTES: usize = 16 << 10;
@@ -32,6 +34,8 @@ pub(crate) struct Running {
     pub exchange: Box<dyn Exchange>,
     /// For errors.
     pub request_id: RequestId,
+    /// Knows what the request has spent.
+    pub trace: Option<Arc<Trace>>,
     /// Silence after which the client is told that the connection lives.
     pub keep_alive: Duration,
 }
@@ -68,7 +72,7 @@ pub(crate) async fn respond(mut running: Running) -> Result<Response<EdgeBody>, 
         Ok(Some(part)) => Next::First(running.frame_of(&part)),
         Ok(None) => {
             let value = joined((&mut running.task).await)?;
-            Next::Last(running.exchange.end(Ok(&value), &running.request_id))
+            Next::Last(running.end(Ok(&value)))
         }
         Err(_) => Next::First(running.exchange.keep_alive()),
     };
@@ -134,7 +138,7 @@ impl PartStream {
 
     fn last(&mut self, result: Result<Value, Failure>) -> Last {
         let result = result.map_err(Problem::from);
-        let last = self.running.exchange.end(result.as_ref(), &self.running.request_id);
+        let last = self.running.end(result.as_ref());
         if let Some(end) = &mut self.end {
             match result {
                 Ok(_) => end.answered(StatusCode::OK),
@@ -146,6 +150,12 @@ impl PartStream {
 }
 
 impl Running {
+    /// The end of the answer.
+    fn end(&mut self, outcome: Result<&Value, &Problem>) -> Last {
+        let spent = self.trace.as_deref().map(Spent::of).unwrap_or_default();
+        self.exchange.end(outcome, Told { request_id: &self.request_id, spent })
+    }
+
     /// A part and those that wait behind it.
     fn frame_of(&mut self, part: &StreamPart) -> Bytes {
         let mut bytes = Vec::new();

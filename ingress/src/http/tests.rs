@@ -25,7 +25,7 @@ use super::*;
 use crate::limits::HttpLimits;
 use crate::metrics::RequestMeter;
 use crate::model::StreamPart;
-use crate::protocol::{Asked, Exchange, Form, Last, PipelineProtocol, Problem, Protocol, Target};
+use crate::protocol::{Asked, Exchange, Form, Last, PipelineProtocol, Problem, Protocol, Target, Told};
 use crate::routes::{Revisions, Routes};
 use crate::trace::{TraceConfig, Traces};
 use crate::transport::{LocalWorker, Transports};
@@ -99,7 +99,7 @@ impl Exchange for LineExchange {
         Ok(Asked { fields: request.fields, num_values: request.num_values, form: self.form })
     }
 
-    fn answer(&mut self, value: &Value) -> Response<Last> {
+    fn answer(&mut self, value: &Value, _: Told<'_>) -> Response<Last> {
         Response::new(self.last(&serde_json::to_string(value).unwrap()))
     }
 
@@ -115,7 +115,7 @@ impl Exchange for LineExchange {
         Bytes::from_static(b"\n")
     }
 
-    fn end(&mut self, outcome: Result<&Value, &Problem>, _: &RequestId) -> Last {
+    fn end(&mut self, outcome: Result<&Value, &Problem>, _: Told<'_>) -> Last {
         self.last(outcome.map_or("no", |_| "yes"))
     }
 }

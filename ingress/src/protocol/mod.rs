@@ -2,6 +2,7 @@
 //! look like in it. One file for each API. All the rest is done for all of them alike, by `http`: connections, keys, limits, deadlines,
 //! revisions, admission, execution.
 
+pub(crate) mod openai;
 mod pipeline;
 pub(crate) mod problem;
 pub(crate) mod sse;
@@ -16,9 +17,11 @@ use millstream_proto::{RequestId, Value};
 pub(crate) use self::pipeline::{PipelineProtocol, json};
 pub(crate) use self::problem::Problem;
 use crate::model::StreamPart;
+use crate::trace::Trace;
 
 /// The APIs of an ingress.
-pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[&PipelineProtocol];
+pub(crate) const PROTOCOLS: &[&dyn Protocol] =
+    &[&openai::Chat, &openai::Completions, &openai::Embeddings, &openai::Models, &PipelineProtocol];
 
 /// A public API over HTTP.
 pub(crate) trait Protocol: Send + Sync {
@@ -33,6 +36,11 @@ pub(crate) trait Protocol: Send + Sync {
 
     /// What a request calls; `None` where its body says it.
     fn target<'r>(&self, head: &'r Parts) -> Option<Target<'r>>;
+
+    /// Whether its answers say what a request has spent.
+    fn tells_usage(&self) -> bool {
+        false
+    }
 
     /// Whether it reads a body such as the head announces. The request has been let in; its body has not been read.
     ///
@@ -67,7 +75,7 @@ pub(crate) trait Exchange: Send + Sync {
     fn asked(&mut self) {}
 
     /// The whole answer.
-    fn answer(&mut self, value: &Value) -> Response<Last>;
+    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last>;
 
     /// The headers of an answer in parts.
     fn stream_headers(&self) -> HeaderMap;
@@ -79,7 +87,7 @@ pub(crate) trait Exchange: Send + Sync {
     fn keep_alive(&self) -> Bytes;
 
     /// The end of an answer in parts: with the whole answer, or with an error.
-    fn end(&mut self, outcome: Result<&Value, &Problem>, request_id: &RequestId) -> Last;
+    fn end(&mut self, outcome: Result<&Value, &Problem>, told: Told<'_>) -> Last;
 }
 
 /// What a request calls.
@@ -88,13 +96,38 @@ pub(crate) enum Target<'r> {
     /// The pipeline with this route.
     Route(&'r str),
     /// The pipeline of this name, or the deployment of this full name.
-    #[cfg_attr(not(test), expect(dead_code, reason = "APIs that call by name build on it"))]
     Named {
         /// `rag`, or `rag/embedder`.
         name: &'r str,
         /// One of its revisions; `None` leaves it to the weights.
         version: Option<u64>,
     },
+}
+
+/// What an answer may tell of its request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'r> {
+    /// The request's id.
+    pub request_id: &'r RequestId,
+    /// What it has spent, where its API tells that.
+    pub spent: Spent,
+}
+
+/// The tokens of all calls that were made for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Spent {
+    /// Those that went into models.
+    pub input_tokens: u64,
+    /// Those that models made.
+    pub output_tokens: u64,
+}
+
+impl Spent {
+    /// By the calls that a trace has.
+    pub(crate) fn of(trace: &Trace) -> Self {
+        let [input_tokens, output_tokens] = trace.tokens();
+        Self { input_tokens, output_tokens }
+    }
 }
 
 /// What a request asks for.

@@ -21,7 +21,7 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::Serialize;
 
-use super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, sse};
+use super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, sse};
 use crate::model::StreamPart;
 
 const ENDPOINT: Endpoint = Endpoint {
@@ -87,7 +87,7 @@ impl Exchange for PipelineExchange {
         self.body = Bytes::new();
     }
 
-    fn answer(&mut self, value: &Value) -> Response<Last> {
+    fn answer(&mut self, value: &Value, _: Told<'_>) -> Response<Last> {
         json(value)
     }
 
@@ -103,10 +103,10 @@ impl Exchange for PipelineExchange {
         sse::COMMENT
     }
 
-    fn end(&mut self, outcome: Result<&Value, &Problem>, request_id: &RequestId) -> Last {
+    fn end(&mut self, outcome: Result<&Value, &Problem>, told: Told<'_>) -> Last {
         let (name, data) = match outcome {
             Ok(value) => ("done", to_json(value)),
-            Err(problem) => ("error", problem.to_json(request_id)),
+            Err(problem) => ("error", problem.to_json(told.request_id)),
         };
         let mut bytes = Vec::new();
         sse::event(name, &data, &mut bytes);
@@ -145,7 +145,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// A problem (415) for another type or none, and for compressed bodies.
-fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
     let encoding = headers.get(CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Problem::unsupported_media(
@@ -171,6 +171,7 @@ fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Spent;
     use super::*;
 
     fn with(name: http::HeaderName, value: &str) -> HeaderMap {
@@ -184,9 +185,11 @@ mod tests {
         exchange.part(&StreamPart { field: "answer".into(), text: "two\nlines".into() }, &mut bytes);
         let expected = "event: delta\ndata: {\"field\":\"answer\",\"text\":\"two\\nlines\"}\n\n";
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
-        let whole = exchange.end(Ok(&Value::map([("answer", Value::from("x"))])), &RequestId::new("r-1"));
+        let request_id = RequestId::new("r-1");
+        let told = Told { request_id: &request_id, spent: Spent::default() };
+        let whole = exchange.end(Ok(&Value::map([("answer", Value::from("x"))])), told);
         assert_eq!(&whole.bytes[..], b"event: done\ndata: {\"answer\":\"x\"}\n\n");
-        let error = exchange.end(Err(&Problem::malformed("why")), &RequestId::new("r-1"));
+        let error = exchange.end(Err(&Problem::malformed("why")), told);
         assert!(error.bytes.starts_with(b"event: error\ndata: {\"type\":"), "{error:?}");
     }
 

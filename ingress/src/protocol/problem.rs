@@ -115,6 +115,18 @@ impl Problem {
         Self::new(&MALFORMED, detail)
     }
 
+    /// 400 for a field, by its JSON pointer.
+    pub(crate) fn bad_field(path: impl Into<String>, message: impl Into<String>) -> Self {
+        let fault = FieldFault { path: path.into(), message: message.into() };
+        let detail = "the fields of the request do not fit; see `errors`";
+        Self { errors: vec![fault], ..Self::new(&MALFORMED, detail) }
+    }
+
+    /// 500.
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(&INTERNAL, detail)
+    }
+
     /// 401.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self { challenges: true, ..Self::new(&UNAUTHORIZED, detail) }
@@ -191,6 +203,11 @@ impl Problem {
     /// What is wrong, for the client.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// Its faults, by field.
+    pub(crate) fn errors(&self) -> &[FieldFault] {
+        &self.errors
     }
 
     /// The document, as JSON.

@@ -20,6 +20,14 @@ pub(crate) fn headers() -> HeaderMap {
     ])
 }
 
+/// Appends an event without a name. `data` has no line breaks.
+pub(crate) fn data(data: &[u8], bytes: &mut Vec<u8>) {
+    bytes.reserve(data.len() + 8);
+    for piece in [b"data: ", data, b"\n\n"] {
+        bytes.extend_from_slice(piece);
+    }
+}
+
 /// Appends an event. `data` is JSON and so has no line breaks.
 pub(crate) fn event(name: &str, data: &[u8], bytes: &mut Vec<u8>) {
     bytes.reserve(name.len() + data.len() + 16);

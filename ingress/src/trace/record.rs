@@ -64,6 +64,8 @@ pub(crate) struct Trace {
     /// The revision that it runs on; 0 before one is chosen.
     revision: AtomicU64,
     last_id: AtomicU32,
+    /// Tokens that went into models, and that models made.
+    tokens: [AtomicU64; 2],
     spans: Mutex<Vec<Span>>,
 }
 
@@ -82,6 +84,7 @@ impl Trace {
             sampling,
             revision: AtomicU64::new(0),
             last_id: AtomicU32::new(0),
+            tokens: Default::default(),
             spans: Mutex::new(Vec::with_capacity(3)),
         }
     }
@@ -102,10 +105,20 @@ impl Trace {
 
     /// Notes what has ended.
     pub(crate) fn add(&self, span: Span) {
+        if let Work::Try { reported: Some(Timing { input_tokens, output_tokens, .. }), .. } = &span.work {
+            for (sum, tokens) in self.tokens.iter().zip([input_tokens, output_tokens]) {
+                sum.fetch_add(u64::from(*tokens), Ordering::Relaxed);
+            }
+        }
         let mut spans = self.spans.lock();
         if spans.len() < MAX_SPANS {
             spans.push(span);
         }
+    }
+
+    /// The tokens of all calls so far: those that went into models, and those that models made.
+    pub(crate) fn tokens(&self) -> [u64; 2] {
+        self.tokens.each_ref().map(|sum| sum.load(Ordering::Relaxed))
     }
 
     pub(super) fn take_spans(&self) -> Vec<Span> {

@@ -22,7 +22,7 @@ impl Plan {
             rules: CallRules::default(),
             on_error: OnError::Fail,
         };
-        Self::new(PlanParts {
+        let plan = Self::new(PlanParts {
             name: pipeline.clone(),
             route: None,
             request: Schema::of(&task_inputs(spec)),
@@ -34,7 +34,8 @@ impl Plan {
             rollout: Rollout::default(),
             stages: vec![stage],
             response: Response::Stage(0),
-        })
+        });
+        Self { task: Some(spec.task), ..plan }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::draft::{Draft, DraftInput, Fallback, ForEach, Form, task_name};
+use super::draft::{Draft, DraftInput, Fallback, ForEach, Form};
 use super::target::Target;
 use super::{Deployments, Stages};
 use crate::check::value;
@@ -129,7 +129,7 @@ impl<'a> Compiler<'a> {
                     model: known.map(|(_, model)| model),
                     what: match (known, spec) {
                         (Some(_), _) => "the model".to_owned(),
-                        (None, Some(spec)) => format!("task `{}`", task_name(spec.task)),
+                        (None, Some(spec)) => format!("task `{}`", spec.task.as_str()),
                         (None, None) => String::new(),
                     },
                 }

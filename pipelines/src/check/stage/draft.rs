@@ -8,7 +8,7 @@ use crate::fault::FaultSink;
 use crate::ops::Operator;
 use crate::plan::CallRules;
 use crate::raw::{Key, Raw, Reader, Span, closest, did_you_mean, parse_duration};
-use crate::{FullName, Hedge, Name, Task};
+use crate::{FullName, Hedge, Name};
 
 /// Names that mean something else in expressions, or in a body.
 const RESERVED: [&str; 14] = [
@@ -339,17 +339,5 @@ fn on_error<'a>(table: &mut Reader<'a>, faults: &mut FaultSink<'_>) -> Fallback<
                 Fallback::Fail
             }
         },
-    }
-}
-
-/// The task's name, for messages.
-pub(super) fn task_name(task: Task) -> &'static str {
-    match task {
-        Task::Embed => "embed",
-        Task::Rerank => "rerank",
-        Task::Generate => "generate",
-        Task::Classify => "classify",
-        Task::Tensor => "tensor",
-        Task::Custom => "custom",
     }
 }

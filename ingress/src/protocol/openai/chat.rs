@@ -1,0 +1,263 @@
+//! `POST /v1/chat/completions`.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use millstream_pipelines::Plan;
+use millstream_proto::endpoint::{Access, Endpoint};
+use millstream_proto::{RequestId, Value};
+use serde::{Deserialize, Serialize};
+
+use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json, sse};
+use super::fields::{Items, read, refuse};
+use super::text::{Answer, DONE, Settings, Teller, TextRequest, UNSUPPORTED};
+use super::{check_json, error, is_path};
+use crate::model::StreamPart;
+
+const ENDPOINT: Endpoint = Endpoint {
+    methods: "POST",
+    path: "/v1/chat/completions",
+    access: Access::ApiKey,
+    help: "OpenAI's chat completions: the next message of a conversation, by the deployment that `model` names.",
+};
+
+/// See the module.
+pub(crate) struct Chat;
+
+impl Protocol for Chat {
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &[ENDPOINT]
+    }
+
+    fn takes(&self, path: &str) -> bool {
+        is_path(path, ENDPOINT.path)
+    }
+
+    fn methods(&self, _: &str) -> &'static str {
+        ENDPOINT.methods
+    }
+
+    fn target<'r>(&self, _: &'r Parts) -> Option<Target<'r>> {
+        None
+    }
+
+    fn tells_usage(&self) -> bool {
+        true
+    }
+
+    fn check_content(&self, head: &Parts) -> Result<(), Problem> {
+        check_json(head)
+    }
+
+    fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
+        let settings: Settings = read(&body)?;
+        refuse(&body, UNSUPPORTED)?;
+        let messages = read::<Messages>(&body)?.messages.0;
+        if messages.is_empty() {
+            return Err(Problem::bad_field("/messages", "there are none; give at least one"));
+        }
+        let messages = messages.into_iter().enumerate().map(|(index, message)| message.into_value(index));
+        let messages = messages.collect::<Result<Vec<_>, _>>()?;
+        let request = TextRequest::new(settings, ("messages", Value::list(messages)))?;
+        Ok(Box::new(ChatExchange { request, teller: Teller::new("chatcmpl-", OBJECT), has_begun: false }))
+    }
+
+    fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
+        error::document(problem, request_id)
+    }
+}
+
+const OBJECT: &str = "chat.completion";
+const CHUNK: &str = "chat.completion.chunk";
+
+#[derive(Deserialize)]
+struct Messages {
+    messages: Items<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    role: String,
+    content: Option<Content>,
+}
+
+/// What a message says: a text, or parts.
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    r#type: String,
+    text: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> serde::de::Visitor<'de> for Reader {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text or a list of parts")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<Content, A::Error> {
+                let parts = serde::de::value::SeqAccessDeserializer::new(seq);
+                Items::deserialize(parts).map(|Items(parts)| Content::Parts(parts))
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+impl Message {
+    /// The message as generators take it.
+    fn into_value(self, index: usize) -> Result<Value, Problem> {
+        let at = |rest: &str| format!("/messages/{index}/{rest}");
+        let role = match &*self.role {
+            "system" | "developer" => "system",
+            "user" => "user",
+            "assistant" => "assistant",
+            "tool" | "function" => "tool",
+            other => {
+                let text =
+                    format!("`{}` is no role; give `system`, `user`, `assistant` or `tool`", shown(other));
+                return Err(Problem::bad_field(at("role"), text));
+            }
+        };
+        let content = match self.content {
+            None => String::new(),
+            Some(Content::Text(text)) => text,
+            Some(Content::Parts(parts)) => {
+                let mut text = String::new();
+                for (part_index, part) in parts.into_iter().enumerate() {
+                    match (&*part.r#type, part.text) {
+                        ("text", Some(part)) => text.push_str(&part),
+                        (kind, _) => {
+                            let message =
+                                format!("no model here takes parts of type `{}`; give `text`", shown(kind));
+                            return Err(Problem::bad_field(
+                                at(&format!("content/{part_index}/type")),
+                                message,
+                            ));
+                        }
+                    }
+                }
+                text
+            }
+        };
+        Ok(Value::map([("role", Value::from(role)), ("content", Value::from(content))]))
+    }
+}
+
+/// As much of a client's text as belongs in an answer.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+struct ChatExchange {
+    request: TextRequest,
+    teller: Teller,
+    /// Whether the first chunk has been told, which names the role.
+    has_begun: bool,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u32,
+    message: Said<'a>,
+    logprobs: Option<()>,
+    finish_reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Said<'a> {
+    role: &'static str,
+    content: &'a str,
+    refusal: Option<()>,
+}
+
+#[derive(Serialize)]
+struct ChunkChoice<'a> {
+    index: u32,
+    delta: Delta<'a>,
+    logprobs: Option<()>,
+    finish_reason: Option<&'a str>,
+}
+
+#[derive(Default, Serialize)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+}
+
+impl ChatExchange {
+    fn chunk(&mut self, delta: Delta<'_>, finish_reason: Option<&str>, bytes: &mut Vec<u8>) {
+        self.teller.object = CHUNK;
+        let mut tell = |delta, finish_reason| {
+            let choice = ChunkChoice { index: 0, delta, logprobs: None, finish_reason };
+            self.teller.chunk(&self.request.model, &[choice], None, bytes);
+        };
+        if !std::mem::replace(&mut self.has_begun, true) {
+            tell(Delta { role: Some("assistant"), content: Some("") }, None);
+        }
+        tell(delta, finish_reason);
+    }
+}
+
+impl Exchange for ChatExchange {
+    fn target(&self) -> Option<Target<'_>> {
+        Some(Target::Named { name: &self.request.model, version: None })
+    }
+
+    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
+        self.request.ask(plan)
+    }
+
+    fn asked(&mut self) {
+        self.request.asked();
+    }
+
+    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
+        let Answer { text, finish_reason } = Answer::of(value);
+        let message = Said { role: "assistant", content: text, refusal: None };
+        let choice = Choice { index: 0, message, logprobs: None, finish_reason };
+        json(&self.teller.envelope(&self.request.model, &[choice], Some(told.spent)))
+    }
+
+    fn stream_headers(&self) -> HeaderMap {
+        sse::headers()
+    }
+
+    fn part(&mut self, part: &StreamPart, bytes: &mut Vec<u8>) {
+        self.chunk(Delta { role: None, content: Some(&part.text) }, None, bytes);
+    }
+
+    fn keep_alive(&self) -> Bytes {
+        sse::COMMENT
+    }
+
+    fn end(&mut self, outcome: Result<&Value, &Problem>, told: Told<'_>) -> Last {
+        let mut bytes = Vec::new();
+        match outcome {
+            Ok(value) => {
+                let finish_reason = Answer::of(value).finish_reason;
+                self.chunk(Delta::default(), Some(finish_reason), &mut bytes);
+                if self.request.tells_usage {
+                    self.teller.chunk::<()>(&self.request.model, &[], Some(told.spent), &mut bytes);
+                }
+                sse::data(DONE, &mut bytes);
+            }
+            Err(problem) => sse::data(&error::json(problem, told.request_id), &mut bytes),
+        }
+        bytes.into()
+    }
+}

@@ -1,0 +1,89 @@
+//! OpenAI's API: chat completions, completions and embeddings of deployments, which a request names in `model`. What an engine here
+//! cannot do is an error that names the field; fields that the API does not have are ignored, as its own server does.
+//!
+//! Source: openai-openapi, `openapi.yaml` of August 2026; where the official client reads something else, the client is right.
+
+mod chat;
+mod completions;
+mod embeddings;
+mod error;
+mod fields;
+mod models;
+mod text;
+
+pub(crate) use self::chat::Chat;
+pub(crate) use self::completions::Completions;
+pub(crate) use self::embeddings::Embeddings;
+pub(crate) use self::models::{MODEL, MODELS, Models};
+
+use http::request::Parts;
+use millstream_pipelines::{Plan, Task};
+use serde::Serialize;
+
+use super::{Problem, Spent};
+
+/// Whether the path is that of a request in this API: what comes before `/v1` is nobody's.
+fn is_path(head: &str, endpoint: &str) -> bool {
+    head == endpoint || head.strip_suffix('/') == Some(endpoint)
+}
+
+/// The tokens of a request, as the API tells them.
+#[derive(Debug, Serialize)]
+struct Usage {
+    prompt_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens: Option<u64>,
+    total_tokens: u64,
+}
+
+impl Usage {
+    /// Of what generates.
+    fn of_text(spent: Spent) -> Self {
+        let Spent { input_tokens, output_tokens } = spent;
+        let total_tokens = input_tokens + output_tokens;
+        Self { prompt_tokens: input_tokens, completion_tokens: Some(output_tokens), total_tokens }
+    }
+
+    /// Of what only reads.
+    fn of_input(spent: Spent) -> Self {
+        let prompt_tokens = spent.input_tokens;
+        Self { prompt_tokens, completion_tokens: None, total_tokens: prompt_tokens }
+    }
+}
+
+/// Refuses what does not do the task.
+fn check_task(plan: &Plan, wanted: Task, model: &str) -> Result<(), Problem> {
+    match plan.task() {
+        Some(task) if task == wanted => Ok(()),
+        Some(task) => Err(Problem::bad_field(
+            "/model",
+            format!(
+                "the model `{model}` does `{}`, and this route asks for `{}`; `GET /v1/models` lists all models",
+                task.as_str(),
+                wanted.as_str()
+            ),
+        )),
+        None => Err(Problem::bad_field(
+            "/model",
+            format!(
+                "`{model}` is a pipeline; call it at its own route, or name one of its deployments as `{model}/DEPLOYMENT`"
+            ),
+        )),
+    }
+}
+
+/// Seconds since the Unix epoch.
+fn unix_seconds() -> u64 {
+    millstream_clock::unix_us() / 1_000_000
+}
+
+/// An id as the API has them: a prefix and 32 digits.
+fn new_id(prefix: &str) -> String {
+    let id = millstream_proto::RequestId::random();
+    format!("{prefix}{}", id.as_str().replace('-', ""))
+}
+
+/// Whether a request's head has the method and content that a body of JSON needs.
+fn check_json(head: &Parts) -> Result<(), Problem> {
+    super::pipeline::check_json(&head.headers)
+}

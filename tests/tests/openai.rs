@@ -1,0 +1,226 @@
+//! OpenAI's API at the ingress: its official client in Python, and bodies that it never sends.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use millstream_tests::{Cluster, UpOptions, root};
+use serde_json::{Value, json};
+
+/// A generator, an embedder, and a pipeline around both.
+const MODELS: &str = r#"
+name = "ai"
+route = "/ai"
+[request]
+prompt = "text"
+[deployments.writer]
+task  = "generate"
+model = "mini-generator"
+[deployments.embedder]
+task  = "embed"
+model = "mini-embedder@production"
+[stages.answer]
+use = "writer"
+inputs = { prompt = "request.prompt", max_tokens = "8", temperature = "0.0" }
+[stages.vectors]
+use = "embedder"
+inputs = { texts = "[request.prompt]" }
+[response]
+text = "answer.text"
+vectors = "vectors"
+"#;
+
+fn cluster(flags: &[&str]) -> Result<Cluster> {
+    let cluster = Cluster::up(&UpOptions::new().args(&["--empty"]).args(flags))?;
+    cluster.deploy(MODELS, &[])?;
+    Ok(cluster)
+}
+
+/// What the API says of a body that it does not take: status, type, param and code.
+fn refusal(cluster: &Cluster, path: &str, body: &Value) -> Result<(u16, String, String)> {
+    let (status, answer) = cluster.post(path, body)?;
+    let error = &answer["error"];
+    ensure!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
+    Ok((
+        status,
+        error["type"].as_str().context("a type")?.to_owned(),
+        error["param"].as_str().unwrap_or_default().to_owned(),
+    ))
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_in_the_apis_own_form() -> Result<()> {
+    let cluster = cluster(&[])?;
+    let said = json!([{"role": "user", "content": "hi"}]);
+    let chat = |more: Value| {
+        let mut body = json!({"model": "ai/writer", "messages": said, "max_tokens": 3});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let tools = json!({"tools": [{"type": "function", "function": {"name": "f"}}]});
+    let table = [
+        ("/v1/chat/completions", chat(json!({"model": "nobody"})), 404, ""),
+        ("/v1/chat/completions", chat(json!({"model": "ai/embedder"})), 400, "model"),
+        ("/v1/chat/completions", chat(json!({"model": "ai"})), 400, "model"),
+        ("/v1/chat/completions", chat(json!({"messages": []})), 400, "messages"),
+        (
+            "/v1/chat/completions",
+            chat(json!({"messages": [{"role": "king", "content": "x"}]})),
+            400,
+            "messages[0].role",
+        ),
+        (
+            "/v1/chat/completions",
+            chat(json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})),
+            400,
+            "messages[0].content[0].type",
+        ),
+        (
+            "/v1/chat/completions",
+            chat(json!({"messages": [{"role": "user", "content": 1}]})),
+            400,
+            "messages[0].content",
+        ),
+        ("/v1/chat/completions", chat(json!({"temperature": "hot"})), 400, "temperature"),
+        ("/v1/chat/completions", chat(json!({"stop": ["a", "b", "c", "d", "e"]})), 400, "stop"),
+        ("/v1/chat/completions", chat(json!({"n": 2})), 400, "n"),
+        ("/v1/chat/completions", chat(json!({"logprobs": true})), 400, "logprobs"),
+        (
+            "/v1/chat/completions",
+            chat(json!({"response_format": {"type": "json_object"}})),
+            400,
+            "response_format",
+        ),
+        ("/v1/chat/completions", chat(tools), 400, "tools"),
+        ("/v1/chat/completions", json!({"messages": said}), 400, ""),
+        ("/v1/completions", json!({"model": "ai/writer", "prompt": ["a", "b"]}), 400, "prompt"),
+        ("/v1/completions", json!({"model": "ai/writer", "prompt": [1, 2]}), 400, "prompt[0]"),
+        ("/v1/completions", json!({"model": "ai/writer", "prompt": "x", "suffix": "y"}), 400, "suffix"),
+        ("/v1/embeddings", json!({"model": "ai/writer", "input": "x"}), 400, "model"),
+        ("/v1/embeddings", json!({"model": "ai/embedder", "input": []}), 400, "input"),
+        (
+            "/v1/embeddings",
+            json!({"model": "ai/embedder", "input": "x", "encoding_format": "hex"}),
+            400,
+            "encoding_format",
+        ),
+        (
+            "/v1/embeddings",
+            json!({"model": "ai/embedder", "input": "x", "dimensions": 100_000}),
+            400,
+            "dimensions",
+        ),
+        ("/v1/batches", json!({}), 404, ""),
+    ];
+    for (path, body, status, param) in table {
+        let (found, kind, found_param) = refusal(&cluster, path, &body).with_context(|| body.to_string())?;
+        assert_eq!((found, &*found_param), (status, param), "{path} {body}");
+        assert_eq!(kind, "invalid_request_error");
+    }
+    // What asks for nothing is taken, and what nobody knows is ignored.
+    let neutral = json!({
+        "n": 1, "logprobs": false, "tools": [], "stop": null, "response_format": {"type": "text"},
+        "user": "somebody", "presence_penalty": 0, "whatever": {"deep": [1]},
+    });
+    let (status, answer) = cluster.post("/v1/chat/completions", &chat(neutral))?;
+    assert_eq!(status, 200, "{answer}");
+    Ok(())
+}
+
+#[test]
+fn hostile_bodies_are_answered_and_cost_little() -> Result<()> {
+    let cluster = cluster(&["--require-api-key"])?;
+    let send = |path: &str, body: String, kind: &str, key: Option<&str>| -> Result<(u16, Value)> {
+        let mut request = cluster.http().post(cluster.url(path)).header("content-type", kind).body(body);
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        let answer = request.send()?;
+        Ok((answer.status().as_u16(), answer.json()?))
+    };
+    let made = cluster.command(&["key", "create", "client"]);
+    ensure!(made.status.success(), "{made:?}");
+    let key = String::from_utf8(made.stdout)?.trim().to_owned();
+    let json_type = "application/json";
+    for (path, body, kind, key, status) in [
+        ("/v1/chat/completions", "{}".to_owned(), json_type, None, 401),
+        ("/v1/models/x", "{}".to_owned(), json_type, Some(&*key), 405),
+        ("/v1/chat/completions", "{}".to_owned(), "text/plain", Some(&*key), 415),
+        ("/v1/chat/completions", "{".to_owned(), json_type, Some(&*key), 400),
+        ("/v1/chat/completions", "[".repeat(100_000), json_type, Some(&*key), 400),
+        (
+            "/v1/chat/completions",
+            format!("{{\"x\": {}1{}}}", "[".repeat(500), "]".repeat(500)),
+            json_type,
+            Some(&*key),
+            400,
+        ),
+        (
+            "/v1/chat/completions",
+            format!(
+                "{{\"model\": \"ai/writer\", \"messages\": [{}{{}}]}}",
+                "{\"role\":\"user\"},".repeat(70_000)
+            ),
+            json_type,
+            Some(&*key),
+            400,
+        ),
+        (
+            "/v1/embeddings",
+            format!("{{\"model\": \"ai/embedder\", \"input\": [{}\"\"]}}", "\"\",".repeat(70_000)),
+            json_type,
+            Some(&*key),
+            400,
+        ),
+        (
+            "/v1/embeddings",
+            "{\"model\": \"ai/embedder\", \"model\": \"x\", \"input\": \"y\"}".to_owned(),
+            json_type,
+            Some(&*key),
+            400,
+        ),
+    ] {
+        let shown: String = body.chars().take(60).collect();
+        let (found, answer) = send(path, body, kind, key).with_context(|| shown.clone())?;
+        assert_eq!(found, status, "{path} {shown}: {answer}");
+        assert!(answer["error"]["message"].is_string(), "{answer}");
+    }
+    let (status, answer) = send(
+        "/v1/embeddings",
+        r#"{"model": "ai/embedder", "input": "x"}"#.to_owned(),
+        json_type,
+        Some(&*key),
+    )?;
+    assert_eq!(status, 200, "{answer}");
+    Ok(())
+}
+
+#[test]
+fn the_official_client_works_unchanged() -> Result<()> {
+    let Some(python) = python_with("openai")? else { return Ok(()) };
+    let mut cluster = cluster(&[])?;
+    let script = root().join("tests/clients/openai_client.py");
+    let url = cluster.url("/v1");
+    let run = Command::new(python).arg(script).arg(url).output()?;
+    let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
+    ensure!(run.status.success(), "{said}");
+    // The client that left in the middle of a stream has freed its replica.
+    let admin = crate::metrics::address(&mut cluster.leader, "admin");
+    millstream_tests::eventually("the stream that was left has ended", || {
+        let page = reqwest::blocking::get(format!("http://{admin}/metrics")).ok()?.text().ok()?;
+        page.contains("vllm:num_requests_running{model_name=\"ai/writer\"} 0").then_some(())
+    });
+    Ok(())
+}
+
+/// The Python that has that package; `None` where there is none. Where all tests must run, there has to be one.
+fn python_with(package: &str) -> Result<Option<PathBuf>> {
+    let python = root().join("target/tools/bin/python");
+    let has_it = Command::new(&python).args(["-c", &format!("import {package}")]).output();
+    if has_it.is_ok_and(|output| output.status.success()) {
+        return Ok(Some(python));
+    }
+    ensure!(std::env::var_os("CI").is_none(), "the Python package `{package}` is missing: run .ci/setup");
+    eprintln!("skipped: the Python package `{package}` is not installed; .ci/setup installs it");
+    Ok(None)
+}
