@@ -124,7 +124,7 @@ describe("what comes later", () => {
       min_replicas: 1,
       max_replicas: 2,
       target_ongoing_requests: 1,
-      since: "1h",
+      since_s: 3600,
     });
     assert.deepEqual(await findings(page), []);
     assert.deepEqual(errors, []);

@@ -33,6 +33,17 @@ describe("a newcomer finds out", () => {
     assert.match(await inputs.innerText(), /ongoing/);
   });
 
+  test("what other settings would have done", async () => {
+    const { page } = await loggedIn(on);
+    await show(page, "/scaling/staged/slow");
+    const whatIf = page.getByRole("region", { name: "What if" });
+    await whatIf.getByLabel("Most replicas").fill("1");
+    await whatIf.getByRole("button", { name: "Simulate" }).click();
+    await whatIf.getByRole("table", { name: "As it was, and as it would have been" }).waitFor();
+    const shown = await row(page, "As it was, and as it would have been", "with these settings");
+    assert.equal(shown["at most"], "1 replica");
+  });
+
   test("which node is full, and what finds no place", async () => {
     const { page } = await loggedIn(on);
     await page.getByRole("link", { name: "cluster", exact: true }).first().click();
@@ -45,6 +56,8 @@ describe("a newcomer finds out", () => {
     assert.equal(shown.why, reason);
     await page.getByLabel("Cores").fill("900");
     await page.getByText("0 more replicas of this size would fit").waitFor();
+    await show(page, "/pipelines/large");
+    await page.getByRole("link", { name: "1 without a place" }).waitFor();
   });
 
   test("which revision fails, also where retries hide it", async () => {

@@ -4,13 +4,12 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { loggedIn, show, startBrowser } from "./browser.mjs";
+import { loggedIn, show, SHOWN, startBrowser } from "./browser.mjs";
 import { startCluster, traffic, until } from "./cluster.mjs";
 import { FAULTY, hello, oneStage, STAGES } from "./pipelines.mjs";
 
 /** @import { Page } from "playwright-core" */
 /** @import { Cluster } from "./cluster.mjs" */
-/** @import { SHOWN } from "./browser.mjs" */
 
 const ROOT = new URL("../../", import.meta.url);
 const FOLDER = process.argv[2] ?? fileURLToPath(new URL("docs/images", ROOT));
@@ -77,7 +76,7 @@ async function fill(cluster) {
   for (const name of ["rag", "embedder"]) await cluster.deploy(name, await example(name));
   await cluster.deploy("staged", STAGES);
   await cluster.deploy("hello", hello());
-  await cluster.deploy("hello", hello({ extra: "fail_ratio = 0.1" }), "--canary", "20%");
+  await cluster.deploy("hello", hello({ cpus: 0.02 }), "--canary", "20%");
   await cluster.deploy("large", oneStage("large", "gpus = 4\nreplicas = 2"), "--no-wait");
   await until("a pending demand", async () =>
     (await cluster.get("/api/summary")).pipelines.some(
@@ -93,7 +92,7 @@ async function load(cluster) {
     documents: ["The ingress answers HTTP calls.", "Bread needs flour, water, salt and yeast."],
     top_k: 1,
   };
-  traffic(cluster, "/rag", question, { pauseMs: 400 });
+  traffic(cluster, "/rag", question, { atOnce: 2, pauseMs: 200 });
   traffic(cluster, "/embed-texts", { texts: ["hello", "good morning"] }, { pauseMs: 150 });
   traffic(cluster, "/hello", { text: "hi" }, { atOnce: 2, pauseMs: 100 });
   traffic(cluster, "/staged", { text: "hi" });
@@ -112,12 +111,13 @@ function pause(ms) {
  * @param {Page} page
  * @param {Shot} shot
  */
-async function take(page, { name, path, height, prepare }) {
+async function take(page, { name, path, shown = "light", height, prepare }) {
+  await page.setViewportSize(SHOWN[shown].viewport);
   await show(page, path);
   await prepare?.(page);
   // Curves are drawn when their library is there.
   await pause(1500);
-  const { width } = /** @type {{ width: number, height: number }} */ (page.viewportSize());
+  const { width } = SHOWN[shown].viewport;
   const full = await page.evaluate(() => document.documentElement.scrollHeight);
   await page.setViewportSize({ width, height: Math.min(height ?? full, full) });
   const session = await page.context().newCDPSession(page);
@@ -127,17 +127,18 @@ async function take(page, { name, path, height, prepare }) {
   console.log(`${name}.webp: ${Math.ceil(bytes.length / 1000)} kB`);
 }
 
-const cluster = await startCluster(DEVICES, "a");
 const browser = await startBrowser();
+const cluster = await startCluster(DEVICES, "a");
 try {
   await mkdir(FOLDER, { recursive: true });
   await fill(cluster);
+  // Before the load: a browser that starts takes so much of the machine that the curves would show it.
+  const [light, dark, phone] = await Promise.all(
+    /** @type {const} */ (["light", "dark", "phone"]).map((shown) => loggedIn({ cluster, browser }, shown)),
+  );
+  const tabs = { light, dark, phone };
   await load(cluster);
-  for (const shot of SHOTS) {
-    const { page } = await loggedIn({ cluster, browser }, shot.shown);
-    await take(page, shot);
-    await page.context().close();
-  }
+  for (const shot of SHOTS) await take(tabs[shot.shown ?? "light"].page, shot);
 } finally {
   await browser.close();
   await cluster.stop();

@@ -4,8 +4,9 @@ import { path, send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { count, duration, percent, perSecond } from "../format.js";
-import { button, empty, fileName, moment, scalingLink, section, state, table, whenLoaded } from "../parts.js";
+import { button, empty, fileName, missing, moment, scalingLink, section, state, table, whenLoaded } from "../parts.js";
 import { drawing } from "./pipeline-drawing.js";
+import { range } from "./scaling.js";
 
 /** @import { DeploymentSummary, Graph, GraphStage, PipelineSummary, PipelineText, StageTraffic } from "api" */
 /** @import { Context, Page } from "../app.js" */
@@ -57,7 +58,7 @@ function facts(one) {
     `revision ${one.serving_revision ?? one.revision}, deployed `,
     moment(one.deployed_at_ms),
     " · ",
-    `${perSecond(one.traffic.requests_per_second)} requests, ${percent(one.traffic.failed_ratio)} failed, p50 ${duration(one.traffic.p50_ms)}, p95 ${duration(one.traffic.p95_ms)}`,
+    `requests ${perSecond(one.traffic.requests_per_second)}, failed ${percent(one.traffic.failed_ratio)}, p50 ${duration(one.traffic.p50_ms)}, p95 ${duration(one.traffic.p95_ms)}`,
     one.rollout && [
       " · ",
       h("a", { href: "/rollouts" }, `revision ${one.rollout.revision} takes over (${one.rollout.phase})`),
@@ -180,28 +181,26 @@ function deployments(pipeline) {
       { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
       { name: "model", cell: (one) => one.model ?? "none" },
       { name: "ready replicas", kind: "number", cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
-      {
-        name: "range",
-        cell: (one) =>
-          `${one.min_replicas} to ${count(one.max_replicas, "replica")}${one.bounds_by_hand ? ", set by hand" : ""}`,
-      },
-      {
-        name: "replicas by state",
-        cell: (one) =>
-          Object.entries(one.replica_counts)
-            .filter(([, amount]) => amount > 0)
-            .map(([word, amount]) =>
-              h(
-                "a",
-                { key: word, class: "with-gap", href: path("/cluster", { deployment: one.full_name, state: word }) },
-                state(word, `${amount} ${word}`),
-              ),
-            ),
-      },
+      { name: "range", cell: (one) => range(one) },
+      { name: "replicas by state", cell: byState },
     ],
     pipeline.deployments,
     (one) => one.full_name,
   );
+}
+
+/** @param {DeploymentSummary} one */
+function byState(one) {
+  const link = (/** @type {string} */ word, /** @type {string} */ text, /** @type {string} */ href) =>
+    h("a", { key: word, class: "with-gap", href }, state(word, text));
+  const counts = Object.entries(one.replica_counts).filter(([, amount]) => amount > 0);
+  return [
+    counts.map(([word, amount]) =>
+      link(word, `${amount} ${word}`, path("/cluster", { deployment: one.full_name, state: word })),
+    ),
+    one.pending.length > 0 && link("pending", `${missing(one)} without a place`, "/cluster"),
+    counts.length === 0 && one.pending.length === 0 && "–",
+  ];
 }
 
 /**

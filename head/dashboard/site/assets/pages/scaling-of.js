@@ -7,7 +7,7 @@ import { inputsOf, merged, sentence } from "../decisions.js";
 import { h } from "../dom.js";
 import { count, number } from "../format.js";
 import { memo } from "../memo.js";
-import { button, choice, empty, field, moment, pipelineLink, section, tile, whenLoaded } from "../parts.js";
+import { button, choice, empty, field, moment, pipelineLink, prose, section, tile, whenLoaded } from "../parts.js";
 import { range } from "./scaling.js";
 import { whatIf } from "./scaling-what-if.js";
 
@@ -167,7 +167,7 @@ function decisions(scaled, chosen, choose) {
           },
           moment(event.at_ms),
           " ",
-          sentence(event),
+          prose(sentence(event)),
         ),
         event.sequence === chosen &&
           h(

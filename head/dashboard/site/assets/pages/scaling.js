@@ -5,7 +5,7 @@ import { merged, sentence } from "../decisions.js";
 import { h } from "../dom.js";
 import { count, number } from "../format.js";
 import { memo } from "../memo.js";
-import { empty, moment, scalingLink, table } from "../parts.js";
+import { empty, moment, prose, scalingLink, table } from "../parts.js";
 
 /** @import { DeploymentSummary, EventPage, EventView } from "api" */
 /** @import { Context, Page } from "../app.js" */
@@ -68,11 +68,11 @@ function list(deployments, last) {
 export function range(one) {
   const hand = one.bounds_by_hand ? ", set by hand" : "";
   return one.min_replicas === one.max_replicas
-    ? `${one.min_replicas} fixed${hand}`
+    ? `fixed at ${one.min_replicas}${hand}`
     : `${one.min_replicas} to ${one.max_replicas}${hand}`;
 }
 
 /** @param {EventView | undefined} event */
 function why(event) {
-  return event ? [moment(event.at_ms), " ", sentence(event)] : "It has not changed.";
+  return event ? [moment(event.at_ms), " ", prose(sentence(event))] : "It has not changed.";
 }
