@@ -78,6 +78,7 @@ function openDashboard(pageOf) {
   const page = pageOf(context, ...parts);
   redraw();
   void follow(live, redraw);
+  return live;
 }
 
 /** CPU time of a process so far. @param {number} pid */
@@ -111,14 +112,18 @@ try {
   console.log(
     `dashboards at ${path} | CPU seconds of the head in ${MEASURED_MS / 1000} s | of a core | more than none`,
   );
-  let [open, none] = [0, 0];
+  /** @type {ReturnType<typeof openDashboard>[]} */
+  const open = [];
+  let none = 0;
   for (const count of COUNTS) {
-    for (; open < count; open += 1) openDashboard(page);
+    while (open.length < count) open.push(openDashboard(page));
     await pause(SETTLE_MS);
     const before = await cpuSeconds(cluster.pid);
     const start = performance.now();
     await pause(MEASURED_MS);
     const seconds = (await cpuSeconds(cluster.pid)) - before;
+    const silent = open.filter((live) => Date.now() - live.receivedAtMs > SETTLE_MS);
+    if (silent.length > 0) throw new Error(`${silent.length} dashboards hear nothing`);
     const part = (seconds * 1000) / (performance.now() - start);
     if (count === 0) none = part;
     const cells = [
