@@ -40,6 +40,8 @@ import { table } from "./parts.js";
  */
 
 const HEIGHT = 260;
+/** Between the marks of an axis that counts things: there is no half a replica. */
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 const FOLDER = "/assets/vendor/uplot/";
 /** @type {Promise<void> | null} */
 let library = null;
@@ -163,6 +165,7 @@ function points(data) {
 function options(element, current) {
   const data = current();
   const color = colors(element);
+  const unit = data.lines.find((line) => line.scale === "requests")?.unit;
   const has = (/** @type {Line["scale"]} */ scale) => data.lines.some((line) => line.scale === scale);
   const axis = {
     stroke: color("--faint"),
@@ -183,8 +186,9 @@ function options(element, current) {
         scale: "requests",
         show: has("requests"),
         size: 56,
-        label: data.lines.find((line) => line.scale === "requests")?.unit,
+        label: unit,
         labelSize: 18,
+        ...(unit === "requests" ? { incrs: WHOLE } : {}),
       },
       {
         ...axis,
@@ -195,7 +199,7 @@ function options(element, current) {
         label: "replicas",
         labelSize: 18,
         grid: { show: !has("requests"), ...axis.grid },
-        incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000],
+        incrs: WHOLE,
       },
     ],
     series: [

@@ -43,7 +43,7 @@ export function page(context, name) {
       pipeline.mismatch && h("pre", { class: "fault" }, pipeline.mismatch),
       section("Stages", stages(context, base, pipeline)),
       section("Deployments", deployments(pipeline)),
-      section("File", text(context, base)),
+      section("File", text(context, base, pipeline)),
     ];
   };
   return { title: name, view };
@@ -105,13 +105,15 @@ function stages(context, base, pipeline) {
  * @returns {StageRow}
  */
 function row(stage, pipeline, traffic) {
-  const slowest = Math.max(...(traffic ?? []).map((one) => one.p50_ms ?? 0));
+  const measured = (traffic ?? []).map((one) => one.p50_ms ?? 0);
+  const slowest = Math.max(0, ...measured);
   const own = traffic?.find((one) => one.stage === stage.name);
   return {
     stage,
     deployment: pipeline.deployments.find((one) => one.full_name === stage.deployment),
     traffic: own,
-    isSlowest: slowest > 0 && own?.p50_ms === slowest,
+    // Of one stage there is nothing to say.
+    isSlowest: measured.length > 1 && slowest > 0 && own?.p50_ms === slowest,
   };
 }
 
@@ -182,22 +184,31 @@ function deployments(pipeline) {
       { name: "model", cell: (one) => one.model ?? "none" },
       { name: "ready replicas", kind: "number", cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
       { name: "range", cell: (one) => range(one) },
-      { name: "replicas by state", cell: byState },
+      { name: "replicas by state", cell: (one) => byState(one, pipeline) },
     ],
     pipeline.deployments,
     (one) => one.full_name,
   );
 }
 
-/** @param {DeploymentSummary} one */
-function byState(one) {
+/**
+ * @param {DeploymentSummary} one
+ * @param {PipelineSummary} pipeline
+ */
+function byState(one, pipeline) {
   const link = (/** @type {string} */ word, /** @type {string} */ text, /** @type {string} */ href) =>
     h("a", { key: word, class: "with-gap", href }, state(word, text));
   const counts = Object.entries(one.replica_counts).filter(([, amount]) => amount > 0);
   return [
-    counts.map(([word, amount]) =>
-      link(word, `${amount} ${word}`, path("/cluster", { deployment: one.full_name, state: word })),
-    ),
+    counts.map(([word, amount]) => {
+      // "Ready of target" counts the new revision alone.
+      const isOfBoth = word === "ready" && pipeline.rollout && one.ready_replicas > 0 && amount > one.ready_replicas;
+      return link(
+        word,
+        `${amount} ${word}${isOfBoth ? ", of both revisions" : ""}`,
+        path("/cluster", { deployment: one.full_name, state: word }),
+      );
+    }),
     one.pending.length > 0 && link("pending", `${missing(one)} without a place`, "/cluster"),
     counts.length === 0 && one.pending.length === 0 && "–",
   ];
@@ -206,8 +217,9 @@ function byState(one) {
 /**
  * @param {Context} context
  * @param {string} base
+ * @param {PipelineSummary} pipeline
  */
-function text(context, base) {
+function text(context, base, pipeline) {
   return whenLoaded(
     /** @type {Loaded<PipelineText>} */ (context.queries.get(base, 15_000)),
     "the pipeline's file",
@@ -215,7 +227,12 @@ function text(context, base) {
       h(
         "details",
         null,
-        h("summary", { title: found.file_name }, `${fileName(found.file_name)}, revision ${found.revision}`),
+        h(
+          "summary",
+          { title: found.file_name },
+          `${fileName(found.file_name)}, revision ${found.revision}`,
+          found.revision === pipeline.rollout?.revision && ", which takes over",
+        ),
         h("pre", { class: "source", tabindex: "0", role: "group", "aria-label": found.file_name }, found.source),
       ),
   );

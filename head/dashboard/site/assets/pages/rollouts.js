@@ -66,7 +66,7 @@ function card(context, pipeline, rollout, typed) {
       h("span", { class: "faint" }, `${rollout.mode}, for ${duration(rollout.phase_ms)}`),
     ),
     parts(rollout),
-    rollout.judgement && h("p", null, prose(rollout.judgement), next && ` ${next}`),
+    rollout.judgement && h("p", null, "So far: ", prose(rollout.judgement), ".", next && ` ${next}`),
     !rollout.judgement && next && h("p", null, next),
     outcomes(rollout),
     hiddenErrors(rollout),
