@@ -31,7 +31,8 @@ test("numbers have a unit and no more digits than one reads", () => {
   assert.deepEqual([count(1, "replica"), count(0, "replica"), perSecond(12.34)], ["1 replica", "0 replicas", "12.3/s"]);
 });
 
-test("what is not nothing never reads as 0%", () => {
+test("what is not nothing never reads as 0", () => {
+  assert.deepEqual([duration(0), duration(0.003), duration(0.006)], ["0 ms", "<0.01 ms", "0.01 ms"]);
   assert.deepEqual(
     [percent(0), percent(0.0001), percent(0.012), percent(0.5), percent(1)],
     ["0%", "<0.1%", "1.2%", "50%", "100%"],

@@ -1,4 +1,4 @@
-// Makes the pictures of docs/dashboard.md from a real cluster: three nodes, five pipelines under load, a canary under way and
+// Makes the pictures of docs/dashboard.md and README.md from a real cluster: three nodes, five pipelines under load, a canary under way and
 // a demand that fits nowhere. `npm run screenshots`, about two minutes.
 
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -28,19 +28,20 @@ const QUALITY = 80;
 
 /** @type {Shot[]} */
 const SHOTS = [
-  { name: "overview", path: "/", height: 980 },
-  { name: "overview-dark", path: "/", shown: "dark", height: 980 },
+  { name: "overview", path: "/", height: 868 },
+  { name: "overview-dark", path: "/", shown: "dark", height: 868 },
   { name: "overview-phone", path: "/", shown: "phone", height: 844 },
-  { name: "cluster", path: "/cluster", height: 980 },
-  { name: "pipelines", path: "/pipelines", height: 320 },
+  { name: "cluster", path: "/cluster", height: 908 },
+  { name: "pipelines", path: "/pipelines", height: 288 },
   { name: "pipeline", path: "/pipelines/rag", height: 780 },
+  { name: "stages", path: "/pipelines/rag", height: 498 },
   { name: "scaling", path: "/scaling", height: 420 },
-  { name: "scaling-of", path: "/scaling/staged/slow", height: 860, prepare: openDecision },
-  { name: "requests", path: "/requests?status=slow", height: 420 },
-  { name: "request", path: "/requests", height: 620, prepare: openRequest },
-  { name: "rollouts", path: "/rollouts", height: 640 },
-  { name: "events", path: "/events", height: 560 },
-  { name: "deploy", path: "/deploy", height: 800, prepare: checkFaulty },
+  { name: "scaling-of", path: "/scaling/staged/slow", height: 800, prepare: openDecision },
+  { name: "requests", path: "/requests?status=slow", height: 404 },
+  { name: "request", path: "/requests", height: 790, prepare: openRequest },
+  { name: "rollouts", path: "/rollouts", height: 648 },
+  { name: "events", path: "/events", height: 554 },
+  { name: "deploy", path: "/deploy", height: 980, prepare: checkFaulty },
 ];
 
 /** @param {Page} page */
@@ -115,6 +116,8 @@ async function take(page, { name, path, shown = "light", height, prepare }) {
   await page.setViewportSize(SHOWN[shown].viewport);
   await show(page, path);
   await prepare?.(page);
+  // Nothing looks as if a pointer were over it.
+  await page.mouse.move(0, 0);
   // Curves are drawn when their library is there.
   await pause(1500);
   const { width } = SHOWN[shown].viewport;
