@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const BINARY =
+export const BINARY =
   process.env.MILLSTREAM_CLUSTER_BIN ?? fileURLToPath(new URL("../../target/debug/cluster", import.meta.url));
 const START_MS = 60_000;
 const STOP_MS = 20_000;
