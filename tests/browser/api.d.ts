@@ -381,7 +381,7 @@ export interface SimulateRequest {
   min_replicas?: number;
   max_replicas?: number;
   target_ongoing_requests?: number;
-  since?: string;
+  since_s?: number;
 }
 
 export interface SimulateAnswer {

@@ -3,7 +3,10 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { after, before } from "node:test";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { startCluster } from "./cluster.mjs";
 
 /** @import { Browser, Page } from "playwright-core" */
 /** @import { Cluster } from "./cluster.mjs" */
@@ -17,6 +20,7 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
+const SITE = fileURLToPath(new URL("../../head/dashboard/site", import.meta.url));
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const TIMEOUT_MS = 15_000;
 
@@ -32,6 +36,26 @@ export function startBrowser() {
   return chromium.launch({ executablePath: process.env.CHROMIUM_BIN ?? "/usr/bin/chromium", args: FLAGS });
 }
 
+/** @typedef {{ cluster: Cluster, browser: Browser }} Started */
+
+/**
+ * A cluster and a browser for the tests of a `describe`: there before the first one, gone after the last one.
+ * @param {(cluster: Cluster) => Promise<void>} [prepare]  what the tests find there
+ */
+export function withCluster(prepare) {
+  const started = /** @type {Started} */ ({});
+  before(async () => {
+    started.browser = await startBrowser();
+    started.cluster = await startCluster();
+    await prepare?.(started.cluster);
+  });
+  after(async () => {
+    await started.browser?.close();
+    await started.cluster?.stop();
+  });
+  return started;
+}
+
 /**
  * @typedef {object} Tab
  * @property {Page} page
@@ -40,13 +64,24 @@ export function startBrowser() {
 
 /**
  * A tab of its own, without cookies.
- * @param {Browser} browser
+ * @param {Started} on
  * @param {keyof typeof SHOWN} [shown]
+ * @param {import("playwright-core").BrowserContextOptions} [options]
  * @returns {Promise<Tab>}
  */
-export async function openTab(browser, shown = "light") {
-  const context = await browser.newContext({ ...SHOWN[shown], reducedMotion: "reduce" });
+export async function openTab({ browser, cluster }, shown = "light", options = {}) {
+  const context = await browser.newContext({
+    ...SHOWN[shown],
+    baseURL: cluster.url,
+    reducedMotion: "reduce",
+    ...options,
+  });
   context.setDefaultTimeout(TIMEOUT_MS);
+  // The files as they stand, in the place of those that the last build put into the binary.
+  if (process.env.MILLSTREAM_SITE === "files")
+    await context.route("**/assets/**", (route) =>
+      route.fulfill({ path: SITE + new URL(route.request().url()).pathname }),
+    );
   const page = await context.newPage();
   /** @type {string[]} */
   const errors = [];
@@ -61,24 +96,22 @@ export async function openTab(browser, shown = "light") {
 /**
  * Logs in by the form, as a person does.
  * @param {Page} page
- * @param {Cluster} cluster
- * @param {string} [token]
+ * @param {string} token
  * @param {string} [path]  the page that is asked for
  */
-export async function logIn(page, cluster, token = cluster.token, path = "/") {
-  await page.goto(cluster.url + path);
+export async function logIn(page, token, path = "/") {
+  await page.goto(path);
   await page.getByLabel("Token").fill(token);
   await page.getByRole("button", { name: "Log in" }).click();
 }
 
 /**
- * @param {Browser} browser
- * @param {Cluster} cluster
+ * @param {Started} on
  * @param {keyof typeof SHOWN} [shown]
  */
-export async function loggedIn(browser, cluster, shown) {
-  const tab = await openTab(browser, shown);
-  await logIn(tab.page, cluster);
+export async function loggedIn(on, shown) {
+  const tab = await openTab(on, shown);
+  await logIn(tab.page, on.cluster.token);
   await ready(tab.page);
   return tab;
 }
@@ -90,11 +123,10 @@ export async function ready(page) {
 
 /**
  * @param {Page} page
- * @param {Cluster} cluster
  * @param {string} path
  */
-export async function show(page, cluster, path) {
-  await page.goto(cluster.url + path);
+export async function show(page, path) {
+  await page.goto(path);
   await ready(page);
 }
 

@@ -1,4 +1,4 @@
-// A real cluster for tests: one process of the `cluster` command on free ports, with a data directory that goes with it.
+// A real cluster for tests: processes of the `cluster` command on free ports, with a data directory that goes with them.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const BINARY =
+export const BINARY =
   process.env.MILLSTREAM_CLUSTER_BIN ?? fileURLToPath(new URL("../../target/debug/cluster", import.meta.url));
 const START_MS = 60_000;
 const STOP_MS = 20_000;
@@ -18,68 +18,61 @@ const POLL_MS = 50;
  * @typedef {object} Cluster
  * @property {string} url  of the dashboard
  * @property {string} token  the administrator's
+ * @property {number} pid  of the process with the head
+ * @property {AbortSignal} closing  aborted when the cluster begins to stop
  * @property {(...args: string[]) => Promise<string>} run  a `cluster` command; its stdout
  * @property {(name: string, text: string, ...flags: string[]) => Promise<void>} deploy
  * @property {(path: string) => Promise<any>} get  JSON of the REST API
  * @property {(route: string, body: unknown) => Promise<number>} call  a request to a pipeline; its status
+ * @property {(name: string, ...flags: string[]) => Promise<void>} join  one more process, with a worker
  * @property {() => Promise<void>} stop
  */
 
 /**
- * Starts a cluster with two declared GPUs and nothing deployed.
+ * Starts a cluster with two declared GPUs and nothing deployed: one process, which has all parts.
+ * @param {string[]} [flags]  of its `cluster up`
+ * @param {string} [name]  of its node
  * @returns {Promise<Cluster>}
  */
-export async function startCluster() {
+export async function startCluster(flags = ["--gpus", "2", "--gpu-memory", "24GiB"], name = "one") {
   const directory = await mkdtemp(join(tmpdir(), "millstream-browser-"));
   const [control, dashboard, ingress] = await freePorts(3);
   /** @type {NodeJS.ProcessEnv} */
   const environment = { ...process.env, XDG_RUNTIME_DIR: directory, MILLSTREAM_DATA_DIR: directory };
   delete environment.MILLSTREAM_CLUSTER;
-  const flags = [
-    "up",
-    "--empty",
-    "--node-name",
-    "one",
-    "--gpus",
-    "2",
-    "--gpu-memory",
-    "24GiB",
-    "--drain-timeout",
-    "1s",
-    "--control",
-    control,
-    "--dashboard",
-    dashboard,
-    "--ingress",
-    ingress,
-  ];
-  const child = spawn(BINARY, flags, { env: environment, stdio: ["ignore", "ignore", "pipe"] });
-  let log = "";
-  child.stderr.on("data", (data) => {
-    log += data;
-  });
+  const closing = new AbortController();
+  /** @type {ReturnType<typeof startProcess>[]} */
+  const processes = [];
+  const start = (/** @type {string} */ node, /** @type {string[]} */ ...more) => {
+    const started = startProcess(["up", "--node-name", node, "--drain-timeout", "1s", ...more], environment);
+    processes.push(started);
+    return started;
+  };
+  const addresses = ["--control", control, "--dashboard", dashboard, "--ingress", ingress];
+  const head = start(name, "--empty", ...addresses, ...flags);
   const url = `http://${dashboard}`;
   const stop = async () => {
-    await end(child);
+    closing.abort();
+    await Promise.all(processes.map(({ child }) => end(child)));
     await rm(directory, { recursive: true, force: true });
   };
   try {
-    const token = await startedToken(child, join(directory, "admin.token"));
+    const token = await startedToken(head.child, join(directory, "admin.token"));
     const headers = { authorization: `Bearer ${token}` };
     const get = async (/** @type {string} */ path) => {
       const answer = await fetch(url + path, { headers });
       if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
       return answer.json();
     };
-    await until(
-      "a ready node",
-      async () => (await get("/api/summary")).nodes.some((/** @type {any} */ node) => node.state === "ready"),
-      START_MS,
-    );
+    const isReady = (/** @type {string} */ node) => async () =>
+      (await get("/api/summary")).nodes.some((/** @type {any} */ one) => one.name === node && one.state === "ready");
+    await until("a ready node", isReady(name), START_MS);
     const run = (/** @type {string[]} */ ...args) => runCommand([...args, "--cluster", control], environment);
     return {
       url,
       token,
+      pid: /** @type {number} */ (head.child.pid),
+      closing: closing.signal,
       get,
       stop,
       run,
@@ -97,11 +90,28 @@ export async function startCluster() {
         await answer.arrayBuffer();
         return answer.status;
       },
+      join: async (node, ...more) => {
+        start(node, "--join", control, "--data-dir", join(directory, node), ...more);
+        await until(`node ${node}`, isReady(node), START_MS);
+      },
     };
   } catch (error) {
     await stop();
-    throw new Error(`the cluster did not start: ${error}\n${log}`);
+    throw new Error(`the cluster did not start: ${error}\n${head.log()}`);
   }
+}
+
+/**
+ * @param {string[]} args
+ * @param {NodeJS.ProcessEnv} env
+ */
+function startProcess(args, env) {
+  const child = spawn(BINARY, args, { env, stdio: ["ignore", "ignore", "pipe"] });
+  let log = "";
+  child.stderr.on("data", (data) => {
+    log += data;
+  });
+  return { child, log: () => log };
 }
 
 /**
@@ -186,23 +196,18 @@ export async function until(what, check, timeoutMs = 20_000) {
 }
 
 /**
- * Keeps sending requests until the function that it returns is called.
+ * Keeps sending requests until the cluster stops.
  * @param {Cluster} cluster
  * @param {string} route
  * @param {unknown} body
- * @param {number} [atOnce]
+ * @param {{ atOnce?: number, pauseMs?: number }} [how]  as so many clients, which rest after each answer
  */
-export function traffic(cluster, route, body, atOnce = 1) {
-  let isOn = true;
+export function traffic(cluster, route, body, { atOnce = 1, pauseMs = 20 } = {}) {
   const sender = async () => {
-    while (isOn) {
+    while (!cluster.closing.aborted) {
       await cluster.call(route, body).catch(() => {});
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   };
-  const senders = Array.from({ length: atOnce }, sender);
-  return async () => {
-    isOn = false;
-    await Promise.all(senders);
-  };
+  for (let client = 0; client < atOnce; client += 1) void sender();
 }

@@ -1,29 +1,17 @@
 // A file is pasted or dropped: its faults are shown where they are, its plan before the button, and then it serves.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { loggedIn, show, startBrowser } from "./browser.mjs";
-import { startCluster, until } from "./cluster.mjs";
+import { describe, test } from "node:test";
+import { loggedIn, show, withCluster } from "./browser.mjs";
+import { until } from "./cluster.mjs";
 import { FAULTY, hello } from "./pipelines.mjs";
 
 describe("deploy", () => {
-  /** @type {import("./cluster.mjs").Cluster} */
-  let cluster;
-  /** @type {import("playwright-core").Browser} */
-  let browser;
-
-  before(async () => {
-    cluster = await startCluster();
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await cluster?.stop();
-  });
+  const on = withCluster();
 
   test("a faulty file: all faults in place, and no button to deploy", async () => {
-    const { page } = await loggedIn(browser, cluster);
-    await show(page, cluster, "/deploy");
+    const { page } = await loggedIn(on);
+    await show(page, "/deploy");
     await page.getByLabel("File name").fill("faulty.toml");
     await page.getByRole("textbox", { name: "Text of faulty.toml" }).fill(FAULTY);
     await page.getByRole("button", { name: "Check and show the plan" }).click();
@@ -50,8 +38,8 @@ describe("deploy", () => {
   });
 
   test("a good file: the plan comes before the button, a change of the text takes it away, and then it serves", async () => {
-    const { page, errors } = await loggedIn(browser, cluster);
-    await show(page, cluster, "/deploy");
+    const { page, errors } = await loggedIn(on);
+    await show(page, "/deploy");
     await page.getByLabel("File name").fill("hello.toml");
     const text = page.getByRole("textbox", { name: "Text of hello.toml" });
     const check = page.getByRole("button", { name: "Check and show the plan" });
@@ -65,13 +53,13 @@ describe("deploy", () => {
     await check.click();
     await page.getByRole("button", { name: "Deploy hello, revision 1" }).click();
     await page.getByText("hello, revision 1.").waitFor();
-    await until("the pipeline to serve", async () => (await cluster.call("/hello", { text: "hi" })) === 200);
+    await until("the pipeline to serve", async () => (await on.cluster.call("/hello", { text: "hi" })) === 200);
     assert.deepEqual(errors, []);
   });
 
   test("a file that is dropped is read", async () => {
-    const { page } = await loggedIn(browser, cluster);
-    await show(page, cluster, "/deploy");
+    const { page } = await loggedIn(on);
+    await show(page, "/deploy");
     const transfer = await page.evaluateHandle((source) => {
       const found = new DataTransfer();
       found.items.add(new File([source], "dropped.toml"));

@@ -2,9 +2,8 @@
 // page must stay quick. Also how soon a page is there at all.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { loggedIn, ready, show, startBrowser } from "./browser.mjs";
-import { startCluster } from "./cluster.mjs";
+import { describe, test } from "node:test";
+import { loggedIn, ready, show, withCluster } from "./browser.mjs";
 import { hello } from "./pipelines.mjs";
 
 /** @import { Page } from "playwright-core" */
@@ -43,24 +42,13 @@ function longestTask(trace, url) {
 }
 
 describe("a large cluster", () => {
-  /** @type {import("./cluster.mjs").Cluster} */
-  let cluster;
-  /** @type {import("playwright-core").Browser} */
-  let browser;
-
-  before(async () => {
-    cluster = await startCluster();
-    browser = await startBrowser();
+  const on = withCluster(async (cluster) => {
     await cluster.deploy("hello", hello());
-  });
-  after(async () => {
-    await browser?.close();
-    await cluster?.stop();
   });
 
   /** @param {Page} page */
   async function pretend(page) {
-    const summary = await cluster.get("/api/summary");
+    const summary = await on.cluster.get("/api/summary");
     summary.nodes = Array.from({ length: NODES }, (_, index) => ({
       ...summary.nodes[0],
       name: `node-${index}`,
@@ -68,7 +56,7 @@ describe("a large cluster", () => {
     }));
     const body = `event: summary\ndata: ${JSON.stringify(summary)}\n\n`;
     await page.route("**/api/live", (route) => route.fulfill({ contentType: "text/event-stream", body }));
-    const [one] = (await cluster.get("/api/replicas?limit=1")).replicas;
+    const [one] = (await on.cluster.get("/api/replicas?limit=1")).replicas;
     await page.route("**/api/replicas?*", (route) => {
       const query = new URL(route.request().url()).searchParams;
       const [offset, limit] = [Number(query.get("offset")), Number(query.get("limit"))];
@@ -83,10 +71,10 @@ describe("a large cluster", () => {
   test("no task is long, and only the rows in view are in the document", async () => {
     let longest = Infinity;
     for (let attempt = 0; attempt < TRIES && longest > LONG_TASK_MS; attempt += 1) {
-      const { page } = await loggedIn(browser, cluster);
+      const { page } = await loggedIn(on);
       await pretend(page);
-      await browser.startTracing(page, { categories: ["toplevel", "devtools.timeline"] });
-      await page.goto(`${cluster.url}/cluster`);
+      await on.browser.startTracing(page, { categories: ["toplevel", "devtools.timeline"] });
+      await page.goto("/cluster");
       await page.getByText("10,000 replicas").waitFor();
       for (const row of [50, 5000, REPLICAS - 1]) {
         await page.locator(".window").evaluate(
@@ -97,7 +85,7 @@ describe("a large cluster", () => {
         );
         await page.getByText(`replica-${row}`, { exact: true }).waitFor();
       }
-      longest = longestTask(await browser.stopTracing(), cluster.url);
+      longest = longestTask(await on.browser.stopTracing(), on.cluster.url);
       assert.ok((await page.locator(".rows .row").count()) < 60);
       assert.ok((await page.locator(".node").count()) < 60);
       await page.context().close();
@@ -106,10 +94,10 @@ describe("a large cluster", () => {
   });
 
   test("the first paint comes soon", async () => {
-    const { page } = await loggedIn(browser, cluster);
+    const { page } = await loggedIn(on);
     let best = Infinity;
     for (let attempt = 0; attempt < TRIES && best > FIRST_PAINT_MS; attempt += 1) {
-      await show(page, cluster, "/");
+      await show(page, "/");
       best = Math.min(
         best,
         await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? Infinity),

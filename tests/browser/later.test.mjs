@@ -1,9 +1,8 @@
 // Parts of pages whose answers a head may not have yet: what it would say is put in the place of its answers.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { findings, loggedIn, openTab, logIn, ready, show, startBrowser } from "./browser.mjs";
-import { startCluster } from "./cluster.mjs";
+import { describe, test } from "node:test";
+import { findings, loggedIn, openTab, logIn, ready, show, withCluster } from "./browser.mjs";
 import { STAGES } from "./pipelines.mjs";
 
 /** @import { RequestDetail, SimulateAnswer, StageTraffic } from "api" */
@@ -64,35 +63,24 @@ const SIMULATED = {
 };
 
 describe("what comes later", () => {
-  /** @type {import("./cluster.mjs").Cluster} */
-  let cluster;
-  /** @type {import("playwright-core").Browser} */
-  let browser;
-
-  before(async () => {
-    cluster = await startCluster();
-    browser = await startBrowser();
+  const on = withCluster(async (cluster) => {
     await cluster.deploy("staged", STAGES);
-  });
-  after(async () => {
-    await browser?.close();
-    await cluster?.stop();
   });
 
   test("the slowest stage is marked, and calls that failed without a failed request are hidden errors", async () => {
-    const { page } = await loggedIn(browser, cluster);
+    const { page } = await loggedIn(on);
     await page.route("**/api/pipelines/staged/stages", (route) => route.fulfill({ json: TRAFFIC }));
-    await show(page, cluster, "/pipelines/staged");
+    await show(page, "/pipelines/staged");
     assert.match(await page.getByRole("row").filter({ hasText: "slowest" }).innerText(), /^second/);
     const first = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "first" }) });
     assert.equal(await first.locator("td").last().innerText(), "2/s");
   });
 
   test("a request is a waterfall: each span below the one that it is a part of, and its error beside it", async () => {
-    const { page, errors } = await loggedIn(browser, cluster);
+    const { page, errors } = await loggedIn(on);
     await page.route("**/api/requests?*", (route) => route.fulfill({ json: { requests: [REQUEST] } }));
     await page.route("**/api/requests/7f3a", (route) => route.fulfill({ json: REQUEST }));
-    await show(page, cluster, "/requests");
+    await show(page, "/requests");
     assert.deepEqual(await findings(page), []);
     await page.getByRole("link", { name: "7f3a" }).click();
     const spans = page.getByRole("table", { name: "Spans" });
@@ -120,14 +108,14 @@ describe("what comes later", () => {
   });
 
   test("what if: what it cost and what it would have cost, side by side", async () => {
-    const { page, errors } = await loggedIn(browser, cluster);
+    const { page, errors } = await loggedIn(on);
     /** @type {unknown} */
     let asked;
     await page.route("**/api/simulate", (route) => {
       asked = route.request().postDataJSON();
       return route.fulfill({ json: SIMULATED });
     });
-    await show(page, cluster, "/scaling/staged/slow");
+    await show(page, "/scaling/staged/slow");
     await page.getByRole("region", { name: "What if" }).getByLabel("Most replicas").fill("2");
     await page.getByRole("button", { name: "Simulate" }).click();
     await page.getByRole("row").filter({ hasText: "with these settings" }).getByText("1,800 replica-seconds").waitFor();
@@ -136,25 +124,25 @@ describe("what comes later", () => {
       min_replicas: 1,
       max_replicas: 2,
       target_ongoing_requests: 1,
-      since: "1h",
+      since_s: 3600,
     });
     assert.deepEqual(await findings(page), []);
     assert.deepEqual(errors, []);
   });
 
   test("a head without an answer is told in a sentence", async () => {
-    const { page } = await openTab(browser);
+    const { page } = await openTab(on);
     await page.route(/\/api\/(requests|defrag|series|simulate)/, (route) =>
       route.fulfill({ status: 404, json: { title: "Not Found", status: 404 } }),
     );
-    await logIn(page, cluster);
+    await logIn(page, on.cluster.token);
     await ready(page);
     await page.getByText("This head does not have series of requests.").waitFor();
-    await show(page, cluster, "/requests");
+    await show(page, "/requests");
     await page.getByText("This head does not have a record of single requests.").waitFor();
-    await show(page, cluster, "/cluster");
+    await show(page, "/cluster");
     await page.getByText("This head does not have a plan of such moves.").waitFor();
-    await show(page, cluster, "/scaling/staged/slow");
+    await show(page, "/scaling/staged/slow");
     await page.getByRole("button", { name: "Simulate" }).click();
     await page.getByText("This head does not have simulation.").waitFor();
   });

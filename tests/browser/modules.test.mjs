@@ -10,6 +10,7 @@ import { layout } from "../../head/dashboard/site/assets/dag.js";
 import { concerns } from "../../head/dashboard/site/assets/decisions.js";
 import { bytes, cores, count, duration, number, percent, perSecond } from "../../head/dashboard/site/assets/format.js";
 import { parser } from "../../head/dashboard/site/assets/live.js";
+import { prose } from "../../head/dashboard/site/assets/parts.js";
 
 /** @import { EventView, Graph, NodeSummary } from "api" */
 
@@ -30,11 +31,21 @@ test("numbers have a unit and no more digits than one reads", () => {
   assert.deepEqual([count(1, "replica"), count(0, "replica"), perSecond(12.34)], ["1 replica", "0 replicas", "12.3/s"]);
 });
 
-test("what is not nothing never reads as 0%", () => {
+test("what is not nothing never reads as 0", () => {
+  assert.deepEqual([duration(0), duration(0.003), duration(0.006)], ["0 ms", "<0.01 ms", "0.01 ms"]);
   assert.deepEqual(
     [percent(0), percent(0.0001), percent(0.012), percent(0.5), percent(1)],
     ["0%", "<0.1%", "1.2%", "50%", "100%"],
   );
+});
+
+test("names in a sentence look like names, and a lone backtick is left as it is", () => {
+  const parts = /** @type {any[]} */ (prose("`rag` does not serve"));
+  assert.deepEqual(
+    [parts[0], parts[1].tag, [...parts[1].children.values()], parts[2]],
+    ["", "code", ["rag"], " does not serve"],
+  );
+  assert.equal(prose("a ` alone"), "a ` alone");
 });
 
 test("events of a stream are found however it is cut", () => {

@@ -1,37 +1,23 @@
 // What the pages say is what the API says.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { bytes, count, duration, number, percent, perSecond } from "../../head/dashboard/site/assets/format.js";
-import { loggedIn, row, show, startBrowser } from "./browser.mjs";
-import { startCluster, traffic, until } from "./cluster.mjs";
+import { loggedIn, row, show, withCluster } from "./browser.mjs";
+import { traffic, until } from "./cluster.mjs";
 import { STAGES } from "./pipelines.mjs";
 
 /** @import { ClusterSummary, DeploymentSummary, PipelineSummary } from "api" */
 
 describe("numbers", () => {
-  /** @type {import("./cluster.mjs").Cluster} */
-  let cluster;
-  /** @type {import("playwright-core").Browser} */
-  let browser;
-  /** @type {() => Promise<void>} */
-  let stopTraffic;
-
-  before(async () => {
-    cluster = await startCluster();
-    browser = await startBrowser();
+  const on = withCluster(async (cluster) => {
     await cluster.deploy("staged", STAGES);
-    stopTraffic = traffic(cluster, "/staged", { text: "hi" });
-    await until("traffic", async () => (await summary()).requests_per_second > 0);
-  });
-  after(async () => {
-    await stopTraffic?.();
-    await browser?.close();
-    await cluster?.stop();
+    traffic(cluster, "/staged", { text: "hi" });
+    await until("traffic", async () => (await cluster.get("/api/summary")).requests_per_second > 0);
   });
 
   /** @returns {Promise<ClusterSummary>} */
-  const summary = () => cluster.get("/api/summary");
+  const summary = () => on.cluster.get("/api/summary");
 
   /**
    * Numbers move while they are read, so what is shown and what the API says must be equal at some moment.
@@ -47,7 +33,7 @@ describe("numbers", () => {
   }
 
   test("the overview", async () => {
-    const { page } = await loggedIn(browser, cluster);
+    const { page } = await loggedIn(on);
     const tiles = async () =>
       Object.fromEntries(
         await page
@@ -79,8 +65,8 @@ describe("numbers", () => {
   });
 
   test("the node, its devices and its replicas", async () => {
-    const { page } = await loggedIn(browser, cluster);
-    await show(page, cluster, "/cluster");
+    const { page } = await loggedIn(on);
+    await show(page, "/cluster");
     await agree("the node", async () => {
       const [node] = (await summary()).nodes;
       const text = await page.locator(".node").innerText();
@@ -97,7 +83,7 @@ describe("numbers", () => {
       return [expected.filter((part) => !text.includes(part)), []];
     });
     await agree("the replicas", async () => {
-      const { total, replicas } = await cluster.get("/api/replicas?limit=100");
+      const { total, replicas } = await on.cluster.get("/api/replicas?limit=100");
       const ids = await page
         .getByRole("table", { name: "Replicas" })
         .getByRole("row")
@@ -111,8 +97,8 @@ describe("numbers", () => {
   });
 
   test("a deployment", async () => {
-    const { page } = await loggedIn(browser, cluster);
-    await show(page, cluster, "/scaling");
+    const { page } = await loggedIn(on);
+    await show(page, "/scaling");
     await agree("the row of the deployment", async () => {
       const one = /** @type {DeploymentSummary} */ (
         (await summary()).pipelines[0].deployments.find((each) => each.name === "slow")
@@ -132,15 +118,15 @@ describe("numbers", () => {
   });
 
   test("events, all of them and those of a kind", async () => {
-    const { page } = await loggedIn(browser, cluster);
-    await show(page, cluster, "/events");
+    const { page } = await loggedIn(on);
+    await show(page, "/events");
     await agree("the number of events", async () => {
-      const { events } = await cluster.get("/api/events?limit=500");
+      const { events } = await on.cluster.get("/api/events?limit=500");
       return [await page.locator(".fields .amount").innerText(), count(events.length, "event")];
     });
     await page.getByLabel("kind").selectOption("deployed");
     await agree("events of a kind", async () => {
-      const { events } = await cluster.get("/api/events?limit=500");
+      const { events } = await on.cluster.get("/api/events?limit=500");
       const deployed = events.filter((/** @type {any} */ event) => event.kind === "deployed");
       return [
         await page.locator("tbody tr td:last-child").allInnerTexts(),

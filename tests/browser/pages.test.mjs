@@ -2,7 +2,7 @@
 // people out, and does not scroll sideways.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import {
   assertNoSideScroll,
   findings,
@@ -11,10 +11,10 @@ import {
   ready,
   show,
   SHOWN,
-  startBrowser,
+  withCluster,
   withoutAbsent,
 } from "./browser.mjs";
-import { startCluster, traffic, until } from "./cluster.mjs";
+import { traffic, until } from "./cluster.mjs";
 import { hello, STAGES, TOO_LARGE } from "./pipelines.mjs";
 
 /** Each page's address, and what must be on it. */
@@ -32,21 +32,12 @@ const PAGES = /** @type {const} */ ([
 ]);
 
 describe("pages", () => {
-  /** @type {import("./cluster.mjs").Cluster} */
-  let cluster;
-  /** @type {import("playwright-core").Browser} */
-  let browser;
-  /** @type {() => Promise<void>} */
-  let stopTraffic;
-
-  before(async () => {
-    cluster = await startCluster();
-    browser = await startBrowser();
+  const on = withCluster(async (cluster) => {
     await cluster.deploy("hello", hello());
     await cluster.deploy("staged", STAGES);
     await cluster.deploy("large", TOO_LARGE, "--no-wait");
     await cluster.deploy("hello", hello({ cpus: 0.02 }), "--canary", "10%");
-    stopTraffic = traffic(cluster, "/staged", { text: "hi" }, 4);
+    traffic(cluster, "/staged", { text: "hi" }, { atOnce: 4 });
     await until("a pending demand", async () =>
       (await cluster.get("/api/summary")).pipelines.some(
         (/** @type {any} */ one) => one.name === "large" && one.deployments[0].pending.length > 0,
@@ -58,19 +49,14 @@ describe("pages", () => {
       ),
     );
   });
-  after(async () => {
-    await stopTraffic?.();
-    await browser?.close();
-    await cluster?.stop();
-  });
 
   for (const shown of /** @type {(keyof typeof SHOWN)[]} */ (Object.keys(SHOWN))) {
     test(`all pages: ${shown}`, async (t) => {
-      const { page, errors } = await loggedIn(browser, cluster, shown);
+      const { page, errors } = await loggedIn(on, shown);
       for (const [path, title, sections] of PAGES) {
         await t.test(path, async () => {
           errors.length = 0;
-          await show(page, cluster, path);
+          await show(page, path);
           assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), title);
           for (const section of sections) await page.getByRole("region", { name: section, exact: true }).waitFor();
           await assertNoSideScroll(page);
@@ -82,7 +68,7 @@ describe("pages", () => {
   }
 
   test("links change the page without loading it again, and back goes back", async () => {
-    const { page } = await loggedIn(browser, cluster);
+    const { page } = await loggedIn(on);
     await page.evaluate(() => {
       Object.assign(globalThis, { isSame: true });
     });
@@ -99,7 +85,7 @@ describe("pages", () => {
   });
 
   test("by keyboard: the skip link comes first, and every control can be reached and seen", async () => {
-    const { page } = await loggedIn(browser, cluster);
+    const { page } = await loggedIn(on);
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => document.activeElement?.textContent), "Skip to the content");
     await page.keyboard.press("Enter");
@@ -114,7 +100,7 @@ describe("pages", () => {
   });
 
   test("the colours that people choose stay", async () => {
-    const { page } = await loggedIn(browser, cluster);
+    const { page } = await loggedIn(on);
     const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     const light = await background();
     const button = page.getByRole("button", { name: /^Colors/ });
@@ -129,14 +115,14 @@ describe("pages", () => {
   });
 
   test("an address without a page says so", async () => {
-    const { page } = await loggedIn(browser, cluster);
-    await show(page, cluster, "/pipelines/nothing");
+    const { page } = await loggedIn(on);
+    await show(page, "/pipelines/nothing");
     await page.getByText("This pipeline is not deployed.").waitFor();
   });
 
   test("the login page has nothing that keeps people out", async () => {
-    const { page, errors } = await openTab(browser, "phone");
-    await page.goto(cluster.url);
+    const { page, errors } = await openTab(on, "phone");
+    await page.goto("/");
     await page.getByLabel("Token").waitFor();
     await assertNoSideScroll(page);
     assert.deepEqual(await findings(page), []);

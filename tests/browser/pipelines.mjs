@@ -1,17 +1,20 @@
 // The pipelines that tests deploy. `echo` answers what it gets, so none of them needs a model.
 
-/** One stage. @param {{ cpus?: number, extra?: string }} [change] */
-export function hello({ cpus = 0.01, extra = "" } = {}) {
-  return `name = "hello"
-route = "/hello"
+/**
+ * One stage, which answers its text.
+ * @param {string} name
+ * @param {string} keys  of its deployment
+ */
+export function oneStage(name, keys) {
+  return `name = "${name}"
+route = "/${name}"
 
 [request]
 text = "text"
 
 [deployments.model]
 engine = "echo"
-cpus = ${cpus}
-${extra}
+${keys}
 
 [stages.out]
 use = "model"
@@ -20,6 +23,11 @@ inputs = { text = "request.text" }
 [response]
 text = "out.text"
 `;
+}
+
+/** @param {{ cpus?: number, extra?: string }} [change] */
+export function hello({ cpus = 0.01, extra = "" } = {}) {
+  return oneStage("hello", `cpus = ${cpus}\n${extra}`);
 }
 
 /** Two stages, of which the second takes long. */
@@ -51,23 +59,7 @@ text = "second.text"
 `;
 
 /** Asks for more than any node has. */
-export const TOO_LARGE = `name = "large"
-route = "/large"
-
-[request]
-text = "text"
-
-[deployments.model]
-engine = "echo"
-cpus = 900
-
-[stages.out]
-use = "model"
-inputs = { text = "request.text" }
-
-[response]
-text = "out.text"
-`;
+export const TOO_LARGE = oneStage("large", "cpus = 900");
 
 /** Three faults: an unknown key, a value of the wrong kind, a stage that is not there. */
 export const FAULTY = `name = "faulty"

@@ -1,36 +1,25 @@
 // A canary from the rollouts page: another percent, abort, and going back.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { loggedIn, show, startBrowser } from "./browser.mjs";
-import { startCluster, until } from "./cluster.mjs";
+import { describe, test } from "node:test";
+import { loggedIn, show, withCluster } from "./browser.mjs";
+import { until } from "./cluster.mjs";
 import { hello } from "./pipelines.mjs";
 
 /** @import { PipelineSummary } from "api" */
 
 describe("rollouts", () => {
-  /** @type {import("./cluster.mjs").Cluster} */
-  let cluster;
-  /** @type {import("playwright-core").Browser} */
-  let browser;
-
-  before(async () => {
-    cluster = await startCluster();
-    browser = await startBrowser();
+  const on = withCluster(async (cluster) => {
     await cluster.deploy("hello", hello());
     await cluster.deploy("hello", hello({ cpus: 0.02 }), "--canary", "10%");
   });
-  after(async () => {
-    await browser?.close();
-    await cluster?.stop();
-  });
 
   /** @returns {Promise<PipelineSummary>} */
-  const pipeline = async () => (await cluster.get("/api/summary")).pipelines[0];
+  const pipeline = async () => (await on.cluster.get("/api/summary")).pipelines[0];
 
   test("another percent, then abort, which asks first, then back to the aborted text, then promote", async () => {
-    const { page, errors } = await loggedIn(browser, cluster);
-    await show(page, cluster, "/rollouts");
+    const { page, errors } = await loggedIn(on);
+    await show(page, "/rollouts");
     const card = page.getByRole("article", { name: "Rollout of hello" });
     await card.getByText("Revision 2 answers 10% of the requests, revision 1 90%.").waitFor();
 

@@ -40,6 +40,8 @@ import { table } from "./parts.js";
  */
 
 const HEIGHT = 260;
+/** Between the marks of an axis that counts things: there is no half a replica. */
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 const FOLDER = "/assets/vendor/uplot/";
 /** @type {Promise<void> | null} */
 let library = null;
@@ -163,12 +165,6 @@ function points(data) {
 function options(element, current) {
   const data = current();
   const color = colors(element);
-  const has = (/** @type {Line["scale"]} */ scale) => data.lines.some((line) => line.scale === scale);
-  const axis = {
-    stroke: color("--faint"),
-    grid: { stroke: color("--line"), width: 1 },
-    ticks: { stroke: color("--line"), width: 1 },
-  };
   const range = (/** @type {unknown} */ _, /** @type {number} */ __, /** @type {number} */ most) =>
     /** @type {[number, number]} */ ([0, Math.max(1, most * 1.15 || 1)]);
   return {
@@ -176,28 +172,7 @@ function options(element, current) {
     height: HEIGHT,
     cursor: { drag: { x: false, y: false } },
     scales: { x: { time: true }, requests: { range }, replicas: { range } },
-    axes: [
-      { ...axis, space: 80, values: (_, splits) => splits.map((at) => time(at * 1000)) },
-      {
-        ...axis,
-        scale: "requests",
-        show: has("requests"),
-        size: 56,
-        label: data.lines.find((line) => line.scale === "requests")?.unit,
-        labelSize: 18,
-      },
-      {
-        ...axis,
-        scale: "replicas",
-        show: has("replicas"),
-        side: 1,
-        size: 44,
-        label: "replicas",
-        labelSize: 18,
-        grid: { show: !has("requests"), ...axis.grid },
-        incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000],
-      },
-    ],
+    axes: axes(data, color),
     series: [
       { label: "time", value: (_, at) => (at ? time(at * 1000) : "now") },
       ...data.lines.map((line) => ({
@@ -219,6 +194,45 @@ function options(element, current) {
     ],
     hooks: { draw: [(plot) => placeMarks(plot, current())] },
   };
+}
+
+/**
+ * Time below, requests on the left, replicas on the right.
+ * @param {ChartData} data
+ * @param {(name: string) => string} color
+ * @returns {uPlot.Axis[]}
+ */
+function axes(data, color) {
+  const unit = data.lines.find((line) => line.scale === "requests")?.unit;
+  const has = (/** @type {Line["scale"]} */ scale) => data.lines.some((line) => line.scale === scale);
+  const axis = {
+    stroke: color("--faint"),
+    grid: { stroke: color("--line"), width: 1 },
+    ticks: { stroke: color("--line"), width: 1 },
+  };
+  return [
+    { ...axis, space: 80, values: (_, splits) => splits.map((at) => time(at * 1000)) },
+    {
+      ...axis,
+      scale: "requests",
+      show: has("requests"),
+      size: 56,
+      label: unit,
+      labelSize: 18,
+      ...(unit === "requests" ? { incrs: WHOLE } : {}),
+    },
+    {
+      ...axis,
+      scale: "replicas",
+      show: has("replicas"),
+      side: 1,
+      size: 44,
+      label: "replicas",
+      labelSize: 18,
+      grid: { show: !has("requests"), ...axis.grid },
+      incrs: WHOLE,
+    },
+  ];
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { count } from "./format.js";
-import { moment, pipelineLink, scalingLink } from "./parts.js";
+import { moment, pipelineLink, prose, scalingLink } from "./parts.js";
 
 /** @import { EventView } from "api" */
 
@@ -57,7 +57,7 @@ export function decisionList(events) {
           " ",
           subjectLink(event),
           " ",
-          h("span", null, sentence(event)),
+          h("span", null, prose(sentence(event))),
         ),
       ),
   );

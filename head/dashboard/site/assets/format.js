@@ -54,11 +54,12 @@ export function percent(ratio) {
 }
 
 /**
- * A duration.
+ * A duration. What is not nothing never reads as 0 ms.
  * @param {Maybe} ms
  */
 export function duration(ms) {
   if (ms === null || ms === undefined || !Number.isFinite(ms)) return NONE;
+  if (ms > 0 && ms < 0.005) return "<0.01 ms";
   if (ms < 1000) return `${number(ms)} ms`;
   const seconds = ms / 1000;
   if (seconds < 120) return `${rounded(seconds, seconds < 10 ? 1 : 0)} s`;

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { time } from "./format.js";
 
 /** @import { Child, Children, VNode } from "./dom.js" */
+/** @import { DeploymentSummary } from "api" */
 /** @import { Loaded } from "./queries.js" */
 
 /** Shapes besides colours, for those who cannot tell colours apart: 12 by 12. */
@@ -48,6 +49,17 @@ export function state(word, text = word.replaceAll("_", " ")) {
     h("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, h("path", { d: SHAPES[tone], "fill-rule": "evenodd" })),
     text,
   );
+}
+
+/**
+ * A sentence of the head: what stands between backticks is a name, and looks like one.
+ * @param {string} text
+ * @returns {Children}
+ */
+export function prose(text) {
+  const parts = text.split("`");
+  if (parts.length % 2 === 0) return text;
+  return parts.map((part, index) => (index % 2 === 1 ? h("code", { key: index }, part) : part));
 }
 
 /**
@@ -216,6 +228,16 @@ export function button(label, onclick, attributes = {}) {
 /** The name without the folders, which are those of the machine that deployed it. @param {string} path */
 export function fileName(path) {
   return path.split("/").at(-1) ?? path;
+}
+
+/**
+ * How many replicas of a deployment have no place.
+ * @param {DeploymentSummary} one
+ */
+export function missing(one) {
+  if (one.pending.length === 0) return 0;
+  const { ready, starting, failed } = one.replica_counts;
+  return Math.max(1, one.target_replicas - ready - starting - failed);
 }
 
 /** @param {string} fullName  `pipeline/deployment` */

@@ -4,7 +4,7 @@ import { path, send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { ago, bytes, cores, count, percent } from "../format.js";
-import { button, empty, section, state, table, whenLoaded, scalingLink } from "../parts.js";
+import { button, empty, missing, prose, section, state, table, whenLoaded, scalingLink } from "../parts.js";
 import { replicaSection } from "./cluster-replicas.js";
 import { whatWouldFit } from "./cluster-fit.js";
 
@@ -213,20 +213,12 @@ function pending(summary) {
           h(
             "ul",
             { class: "plain" },
-            one.pending.map((reason) => h("li", { key: reason }, reason)),
+            one.pending.map((reason) => h("li", { key: reason }, prose(reason))),
           ),
       },
     ],
     waiting,
     (one) => one.full_name,
-  );
-}
-
-/** @param {DeploymentSummary} one */
-function missing(one) {
-  return Math.max(
-    1,
-    one.target_replicas - one.replica_counts.ready - one.replica_counts.starting - one.replica_counts.failed,
   );
 }
 

@@ -1,6 +1,7 @@
 // A text field that shows faults where they are: numbered lines, faulty ones marked, and each fault with its line below.
 
 import { h } from "../dom.js";
+import { prose } from "../parts.js";
 
 /** @import { Fault } from "api" */
 
@@ -73,7 +74,8 @@ export function excerpt(fault, files, key) {
       fault.line && index >= 0
         ? h("button", { type: "button", class: "quiet", onclick: () => goTo(`file-${index}`, fault) }, place)
         : h("strong", null, place),
-      ` ${fault.message}`,
+      " ",
+      prose(fault.message),
     ),
     text !== undefined &&
       h(
@@ -81,7 +83,7 @@ export function excerpt(fault, files, key) {
         { tabindex: "0", role: "group", "aria-label": `Line ${fault.line}` },
         `${text}\n${" ".repeat(Math.max(0, (fault.column ?? 1) - 1))}^`,
       ),
-    fault.help && h("p", { class: "faint" }, fault.help),
+    fault.help && h("p", { class: "faint" }, prose(fault.help)),
   );
 }
 

@@ -20,7 +20,7 @@ export function planView(plans) {
   return plans.map((plan) =>
     h(
       "article",
-      { key: plan.pipeline, class: "card", "aria-label": `Plan for ${plan.pipeline}` },
+      { key: plan.pipeline, class: "card plan", "aria-label": `Plan for ${plan.pipeline}` },
       h(
         "h2",
         null,

@@ -5,7 +5,7 @@ import { concerns, inputsOf, merged, sentence, subjectLink } from "../decisions.
 import { h } from "../dom.js";
 import { count } from "../format.js";
 import { memo } from "../memo.js";
-import { choice, empty, moment, table, whenLoaded } from "../parts.js";
+import { choice, empty, moment, prose, table, whenLoaded } from "../parts.js";
 
 /** @import { EventPage, EventView } from "api" */
 /** @import { Context, Page } from "../app.js" */
@@ -99,11 +99,11 @@ function list(events) {
 /** @param {EventView} event */
 function what(event) {
   const inputs = inputsOf(event);
-  if (inputs.length === 0) return sentence(event);
+  if (inputs.length === 0) return prose(sentence(event));
   return h(
     "details",
     null,
-    h("summary", null, sentence(event)),
+    h("summary", null, prose(sentence(event))),
     h(
       "dl",
       { class: "inputs" },

@@ -6,7 +6,7 @@ import { decisionList, merged } from "../decisions.js";
 import { h } from "../dom.js";
 import { count, duration, percent, perSecond } from "../format.js";
 import { memo } from "../memo.js";
-import { empty, pipelineLink, section, state, table, tile, whenLoaded } from "../parts.js";
+import { empty, pipelineLink, prose, section, state, table, tile, whenLoaded } from "../parts.js";
 
 /** @import { ClusterSummary, EventPage, PipelineSummary, SeriesPage } from "api" */
 /** @import { Context, Page } from "../app.js" */
@@ -27,7 +27,7 @@ export function page(context) {
     if (!summary) return [h("h1", null, "Overview"), h("p", { class: "faint" }, "Loading …")];
     return [
       h("h1", null, "Overview"),
-      h("p", { class: "health" }, state(summary.health.state), " ", summary.health.sentence),
+      h("p", { class: "health" }, state(summary.health.state), " ", prose(summary.health.sentence)),
       tiles(summary),
       section("Pipelines", pipelines(summary)),
       summary.pipelines.length > 0 &&

@@ -84,8 +84,12 @@ function boxView(box, row) {
     frame,
     line(0, box.name, "name"),
     line(1, [runs, stage.when && "when", stage.for_each && "for each"].filter(Boolean).join(" · "), "faint"),
-    line(2, traffic ? `${perSecond(traffic.calls_per_second)} · p50 ${duration(traffic.p50_ms)}` : ""),
-    deployment && line(3, `${deployment.ready_replicas} of ${deployment.target_replicas} replicas ready`),
-    deployment && line(4, `${deployment.ongoing} ongoing · ${deployment.queued} waiting`),
+    [
+      traffic && `${perSecond(traffic.calls_per_second)} · p50 ${duration(traffic.p50_ms)}`,
+      deployment && `${deployment.ready_replicas} of ${deployment.target_replicas} replicas ready`,
+      deployment && `${deployment.ongoing} ongoing · ${deployment.queued} waiting`,
+    ]
+      .filter((words) => words !== undefined)
+      .map((words, index) => line(index + 2, words)),
   );
 }

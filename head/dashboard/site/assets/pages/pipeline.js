@@ -4,8 +4,9 @@ import { path, send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { count, duration, percent, perSecond } from "../format.js";
-import { button, empty, fileName, moment, scalingLink, section, state, table, whenLoaded } from "../parts.js";
+import { button, empty, fileName, missing, moment, scalingLink, section, state, table, whenLoaded } from "../parts.js";
 import { drawing } from "./pipeline-drawing.js";
+import { range } from "./scaling.js";
 
 /** @import { DeploymentSummary, Graph, GraphStage, PipelineSummary, PipelineText, StageTraffic } from "api" */
 /** @import { Context, Page } from "../app.js" */
@@ -42,7 +43,7 @@ export function page(context, name) {
       pipeline.mismatch && h("pre", { class: "fault" }, pipeline.mismatch),
       section("Stages", stages(context, base, pipeline)),
       section("Deployments", deployments(pipeline)),
-      section("File", text(context, base)),
+      section("File", text(context, base, pipeline)),
     ];
   };
   return { title: name, view };
@@ -57,7 +58,7 @@ function facts(one) {
     `revision ${one.serving_revision ?? one.revision}, deployed `,
     moment(one.deployed_at_ms),
     " · ",
-    `${perSecond(one.traffic.requests_per_second)} requests, ${percent(one.traffic.failed_ratio)} failed, p50 ${duration(one.traffic.p50_ms)}, p95 ${duration(one.traffic.p95_ms)}`,
+    `requests ${perSecond(one.traffic.requests_per_second)}, failed ${percent(one.traffic.failed_ratio)}, p50 ${duration(one.traffic.p50_ms)}, p95 ${duration(one.traffic.p95_ms)}`,
     one.rollout && [
       " · ",
       h("a", { href: "/rollouts" }, `revision ${one.rollout.revision} takes over (${one.rollout.phase})`),
@@ -104,13 +105,15 @@ function stages(context, base, pipeline) {
  * @returns {StageRow}
  */
 function row(stage, pipeline, traffic) {
-  const slowest = Math.max(...(traffic ?? []).map((one) => one.p50_ms ?? 0));
+  const measured = (traffic ?? []).map((one) => one.p50_ms ?? 0);
+  const slowest = Math.max(0, ...measured);
   const own = traffic?.find((one) => one.stage === stage.name);
   return {
     stage,
     deployment: pipeline.deployments.find((one) => one.full_name === stage.deployment),
     traffic: own,
-    isSlowest: slowest > 0 && own?.p50_ms === slowest,
+    // Of one stage there is nothing to say.
+    isSlowest: measured.length > 1 && slowest > 0 && own?.p50_ms === slowest,
   };
 }
 
@@ -180,24 +183,8 @@ function deployments(pipeline) {
       { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
       { name: "model", cell: (one) => one.model ?? "none" },
       { name: "ready replicas", kind: "number", cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
-      {
-        name: "range",
-        cell: (one) =>
-          `${one.min_replicas} to ${count(one.max_replicas, "replica")}${one.bounds_by_hand ? ", set by hand" : ""}`,
-      },
-      {
-        name: "replicas by state",
-        cell: (one) =>
-          Object.entries(one.replica_counts)
-            .filter(([, amount]) => amount > 0)
-            .map(([word, amount]) =>
-              h(
-                "a",
-                { key: word, class: "with-gap", href: path("/cluster", { deployment: one.full_name, state: word }) },
-                state(word, `${amount} ${word}`),
-              ),
-            ),
-      },
+      { name: "range", cell: (one) => range(one) },
+      { name: "replicas by state", cell: (one) => byState(one, pipeline) },
     ],
     pipeline.deployments,
     (one) => one.full_name,
@@ -205,10 +192,34 @@ function deployments(pipeline) {
 }
 
 /**
+ * @param {DeploymentSummary} one
+ * @param {PipelineSummary} pipeline
+ */
+function byState(one, pipeline) {
+  const link = (/** @type {string} */ word, /** @type {string} */ text, /** @type {string} */ href) =>
+    h("a", { key: word, class: "with-gap", href }, state(word, text));
+  const counts = Object.entries(one.replica_counts).filter(([, amount]) => amount > 0);
+  return [
+    counts.map(([word, amount]) => {
+      // "Ready of target" counts the new revision alone.
+      const isOfBoth = word === "ready" && pipeline.rollout && one.ready_replicas > 0 && amount > one.ready_replicas;
+      return link(
+        word,
+        `${amount} ${word}${isOfBoth ? ", of both revisions" : ""}`,
+        path("/cluster", { deployment: one.full_name, state: word }),
+      );
+    }),
+    one.pending.length > 0 && link("pending", `${missing(one)} without a place`, "/cluster"),
+    counts.length === 0 && one.pending.length === 0 && "–",
+  ];
+}
+
+/**
  * @param {Context} context
  * @param {string} base
+ * @param {PipelineSummary} pipeline
  */
-function text(context, base) {
+function text(context, base, pipeline) {
   return whenLoaded(
     /** @type {Loaded<PipelineText>} */ (context.queries.get(base, 15_000)),
     "the pipeline's file",
@@ -216,7 +227,12 @@ function text(context, base) {
       h(
         "details",
         null,
-        h("summary", { title: found.file_name }, `${fileName(found.file_name)}, revision ${found.revision}`),
+        h(
+          "summary",
+          { title: found.file_name },
+          `${fileName(found.file_name)}, revision ${found.revision}`,
+          found.revision === pipeline.rollout?.revision && ", which takes over",
+        ),
         h("pre", { class: "source", tabindex: "0", role: "group", "aria-label": found.file_name }, found.source),
       ),
   );

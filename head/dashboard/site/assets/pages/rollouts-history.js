@@ -4,7 +4,7 @@ import { send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { count } from "../format.js";
-import { button, empty, fileName, moment, state, table, whenLoaded } from "../parts.js";
+import { button, empty, fileName, moment, prose, state, table, whenLoaded } from "../parts.js";
 
 /** @import { ClusterSummary, PipelineSummary, RevisionView } from "api" */
 /** @import { Context } from "../app.js" */
@@ -46,7 +46,8 @@ export function histories(context, summary, opened) {
               "p",
               { key: verdict.revision, class: "verdict" },
               state(verdict.outcome, `revision ${verdict.revision} ${verdict.outcome.replaceAll("_", " ")}`),
-              `: ${verdict.reason}`,
+              ": ",
+              prose(verdict.reason),
             ),
           ),
         isOpen && history(context, pipeline),
@@ -95,7 +96,7 @@ function history(context, pipeline) {
         {
           name: "what became of it",
           kind: "text",
-          cell: (one) => (one.verdict ? [state(one.verdict.outcome), `: ${one.verdict.reason}`] : "–"),
+          cell: (one) => (one.verdict ? [state(one.verdict.outcome), ": ", prose(one.verdict.reason)] : "–"),
         },
         ...(context.isAdmin
           ? [

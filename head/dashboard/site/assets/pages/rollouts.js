@@ -4,7 +4,7 @@ import { send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { count, duration, number, percent, perSecond } from "../format.js";
-import { button, empty, field, pipelineLink, section, state, table } from "../parts.js";
+import { button, empty, field, pipelineLink, prose, section, state, table } from "../parts.js";
 import { histories } from "./rollouts-history.js";
 
 /** @import { ClusterSummary, OutcomeCounts, PipelineSummary, RolloutStatus } from "api" */
@@ -66,7 +66,7 @@ function card(context, pipeline, rollout, typed) {
       h("span", { class: "faint" }, `${rollout.mode}, for ${duration(rollout.phase_ms)}`),
     ),
     parts(rollout),
-    rollout.judgement && h("p", null, `${rollout.judgement} ${next ?? ""}`),
+    rollout.judgement && h("p", null, "So far: ", prose(rollout.judgement), ".", next && ` ${next}`),
     !rollout.judgement && next && h("p", null, next),
     outcomes(rollout),
     hiddenErrors(rollout),

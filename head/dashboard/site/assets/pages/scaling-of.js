@@ -7,7 +7,19 @@ import { inputsOf, merged, sentence } from "../decisions.js";
 import { h } from "../dom.js";
 import { count, number } from "../format.js";
 import { memo } from "../memo.js";
-import { button, choice, empty, field, moment, pipelineLink, section, tile, whenLoaded } from "../parts.js";
+import {
+  button,
+  choice,
+  empty,
+  field,
+  missing,
+  moment,
+  pipelineLink,
+  prose,
+  section,
+  tile,
+  whenLoaded,
+} from "../parts.js";
 import { range } from "./scaling.js";
 import { whatIf } from "./scaling-what-if.js";
 
@@ -75,7 +87,12 @@ function numbers(one) {
     tile(
       "ready",
       count(one.ready_replicas, "replica"),
-      one.replica_counts.starting > 0 && `${one.replica_counts.starting} starting`,
+      [
+        one.replica_counts.starting > 0 && `${one.replica_counts.starting} starting`,
+        missing(one) > 0 && `${missing(one)} without a place`,
+      ]
+        .filter(Boolean)
+        .join(", "),
     ),
     tile("target", count(one.target_replicas, "replica"), "as decided"),
     tile("desired now", count(one.desired_replicas, "replica"), "what the load asks for"),
@@ -167,7 +184,7 @@ function decisions(scaled, chosen, choose) {
           },
           moment(event.at_ms),
           " ",
-          sentence(event),
+          prose(sentence(event)),
         ),
         event.sequence === chosen &&
           h(

@@ -10,6 +10,9 @@ import { choice, field, table } from "../parts.js";
 /** @import { Context } from "../app.js" */
 /** @import { ChartData } from "../charts.js" */
 
+/** How far back requests can be replayed, in seconds. @type {Record<string, number>} */
+const SPANS = { "10m": 600, "30m": 1800, "1h": 3600 };
+
 /**
  * @typedef {{ state: "none" } | { state: "running" } | { state: "failed", text: string }
  *   | { state: "done", answer: SimulateAnswer, data: ChartData }} Outcome
@@ -52,7 +55,7 @@ export function whatIf(context, deployment) {
         min_replicas: Number(typed.min ?? one.min_replicas),
         max_replicas: Number(typed.max ?? one.max_replicas),
         target_ongoing_requests: Number(typed.target ?? one.target_ongoing_requests),
-        since: typed.since,
+        since_s: SPANS[typed.since],
       });
       context.redraw();
     };

@@ -5,7 +5,7 @@ import { merged, sentence } from "../decisions.js";
 import { h } from "../dom.js";
 import { count, number } from "../format.js";
 import { memo } from "../memo.js";
-import { empty, moment, scalingLink, table } from "../parts.js";
+import { empty, missing, moment, prose, scalingLink, state, table } from "../parts.js";
 
 /** @import { DeploymentSummary, EventPage, EventView } from "api" */
 /** @import { Context, Page } from "../app.js" */
@@ -57,7 +57,7 @@ function list(deployments, last) {
       { name: "range", cell: (one) => range(one) },
       { name: "ongoing", kind: "number", cell: (one) => count(one.ongoing + one.queued, "request") },
       { name: "aims at", kind: "number", cell: (one) => `${number(one.target_ongoing_requests)} a replica` },
-      { name: "why it changed last", kind: "text", cell: (one) => why(last.get(one.full_name)) },
+      { name: "why it changed last", kind: "text", cell: (one) => [waiting(one), why(last.get(one.full_name))] },
     ],
     deployments,
     (one) => one.full_name,
@@ -68,11 +68,17 @@ function list(deployments, last) {
 export function range(one) {
   const hand = one.bounds_by_hand ? ", set by hand" : "";
   return one.min_replicas === one.max_replicas
-    ? `${one.min_replicas} fixed${hand}`
+    ? `fixed at ${one.min_replicas}${hand}`
     : `${one.min_replicas} to ${one.max_replicas}${hand}`;
+}
+
+/** Why there are fewer than the target. @param {DeploymentSummary} one */
+function waiting(one) {
+  if (one.pending.length === 0) return null;
+  return h("div", null, h("a", { href: "/cluster" }, state("pending", `${missing(one)} without a place`)));
 }
 
 /** @param {EventView | undefined} event */
 function why(event) {
-  return event ? [moment(event.at_ms), " ", sentence(event)] : "It has not changed.";
+  return event ? [moment(event.at_ms), " ", prose(sentence(event))] : "It has not changed.";
 }
