@@ -74,5 +74,10 @@ async fn an_unknown_key_is_401_also_where_a_route_is_unknown() {
     assert_eq!((status, &document["detail"]), (401, &json!("there is no such API key")));
     assert_eq!(setup.post_echo().header("x-api-key", "mk_a").send().await.unwrap().status(), 200);
     assert_eq!(setup.post_echo().send().await.unwrap().status(), 200);
-    assert_eq!(worker.seen().started.len(), 2);
+    assert_eq!(
+        setup.post_echo().bearer_auth("sk-whatever").send().await.unwrap().status(),
+        200,
+        "not of ours"
+    );
+    assert_eq!(worker.seen().started.len(), 3);
 }

@@ -1,4 +1,4 @@
-"""OpenAI's official client against an ingress. Run by tests/tests/openai.rs: openai_client.py http://HOST:PORT/v1"""
+"""OpenAI's official client against an ingress. Run by tests/tests/clients.rs: openai_client.py http://HOST:PORT"""
 
 import asyncio
 import math
@@ -6,7 +6,7 @@ import sys
 
 import openai
 
-URL = sys.argv[1]
+URL = sys.argv[1] + "/v1"
 client = openai.OpenAI(base_url=URL, api_key="unused", max_retries=0)
 MESSAGES = [
     {"role": "system", "content": "You are terse."},
@@ -16,7 +16,7 @@ MESSAGES = [
 
 def models():
     listed = [model.id for model in client.models.list()]
-    assert listed == ["ai/embedder", "ai/writer"], listed
+    assert listed == ["ai/embedder", "ai/reranker", "ai/writer"], listed
     assert client.models.retrieve("ai/writer").id == "ai/writer"
     try:
         client.models.retrieve("nobody")

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
+use millstream_pipelines::Task;
 use millstream_proto::call::CallContext;
 use millstream_proto::{RequestId, Value};
 use rand::Rng as _;
@@ -173,10 +174,30 @@ fn called(table: &RouteTable, target: Target<'_>, end: &RequestEnd) -> Result<Ca
             (table.by_path.get(path).or_else(plain), None)
         }
         Target::Named { name, version } => (table.callable.get(name), version),
+        Target::Only(task) => (Some(only(table, task)?), None),
     };
     let route = route.ok_or_else(|| nothing_there(target))?.clone();
     end.is_for(route.variants[0].clone());
     Ok(Called { route, version })
+}
+
+/// The only deployment of that task.
+fn only(table: &RouteTable, task: Task) -> Result<&Arc<Route>, Problem> {
+    let does = |route: &Route| route.variants[0].plan.task() == Some(task);
+    let mut found: Vec<_> = table.callable.iter().filter(|(_, route)| does(route)).collect();
+    match &found[..] {
+        [(_, route)] => Ok(route),
+        [] => Err(Problem::not_found(format!("there is no deployment that does `{}`", task.as_str()))),
+        _ => {
+            found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            let names: Vec<_> = found.iter().take(20).map(|(name, _)| format!("`{name}`")).collect();
+            let text = format!(
+                "is missing, and there are several models that could be meant; give one of {}",
+                names.join(", ")
+            );
+            Err(Problem::bad_field("/model", text))
+        }
+    }
 }
 
 fn nothing_there(target: Target<'_>) -> Problem {
@@ -189,6 +210,7 @@ fn nothing_there(target: Target<'_>) -> Problem {
             "no pipeline or deployment has the name `{}`; `GET /-/routes` lists those there are",
             shown(name)
         ),
+        Target::Only(task) => format!("there is no deployment that does `{}`", task.as_str()),
     })
 }
 

@@ -2,15 +2,18 @@
 //! look like in it. One file for each API. All the rest is done for all of them alike, by `http`: connections, keys, limits, deadlines,
 //! revisions, admission, execution.
 
+mod fields;
 pub(crate) mod openai;
 mod pipeline;
 pub(crate) mod problem;
+mod rerank;
 pub(crate) mod sse;
+mod task;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Response};
-use millstream_pipelines::Plan;
+use millstream_pipelines::{Plan, Task};
 use millstream_proto::endpoint::Endpoint;
 use millstream_proto::{RequestId, Value};
 
@@ -20,8 +23,14 @@ use crate::model::StreamPart;
 use crate::trace::Trace;
 
 /// The APIs of an ingress.
-pub(crate) const PROTOCOLS: &[&dyn Protocol] =
-    &[&openai::Chat, &openai::Completions, &openai::Embeddings, &openai::Models, &PipelineProtocol];
+pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
+    &openai::Chat,
+    &openai::Completions,
+    &openai::Embeddings,
+    &rerank::Rerank,
+    &openai::Models,
+    &PipelineProtocol,
+];
 
 /// A public API over HTTP.
 pub(crate) trait Protocol: Send + Sync {
@@ -102,6 +111,8 @@ pub(crate) enum Target<'r> {
         /// One of its revisions; `None` leaves it to the weights.
         version: Option<u64>,
     },
+    /// The only deployment of this task.
+    Only(Task),
 }
 
 /// What an answer may tell of its request.

@@ -8,8 +8,8 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 
+use super::super::fields::{Items, read, refuse};
 use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json, sse};
-use super::fields::{Items, read, refuse};
 use super::text::{Answer, DONE, Settings, Teller, TextRequest, UNSUPPORTED};
 use super::{check_json, error, is_path};
 use crate::model::StreamPart;

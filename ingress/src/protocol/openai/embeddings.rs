@@ -11,9 +11,10 @@ use millstream_proto::{RequestId, Value};
 use millstream_values::{DType, Map, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::super::fields::{Texts, read};
+use super::super::task::check_task;
 use super::super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, json};
-use super::fields::{Texts, read};
-use super::{Usage, check_json, check_task, error, is_path};
+use super::{Usage, check_json, error, is_path};
 use crate::model::StreamPart;
 
 const ENDPOINT: Endpoint = Endpoint {

@@ -7,7 +7,6 @@ mod chat;
 mod completions;
 mod embeddings;
 mod error;
-mod fields;
 mod models;
 mod text;
 
@@ -17,7 +16,6 @@ pub(crate) use self::embeddings::Embeddings;
 pub(crate) use self::models::{MODEL, MODELS, Models};
 
 use http::request::Parts;
-use millstream_pipelines::{Plan, Task};
 use serde::Serialize;
 
 use super::{Problem, Spent};
@@ -48,27 +46,6 @@ impl Usage {
     fn of_input(spent: Spent) -> Self {
         let prompt_tokens = spent.input_tokens;
         Self { prompt_tokens, completion_tokens: None, total_tokens: prompt_tokens }
-    }
-}
-
-/// Refuses what does not do the task.
-fn check_task(plan: &Plan, wanted: Task, model: &str) -> Result<(), Problem> {
-    match plan.task() {
-        Some(task) if task == wanted => Ok(()),
-        Some(task) => Err(Problem::bad_field(
-            "/model",
-            format!(
-                "the model `{model}` does `{}`, and this route asks for `{}`; `GET /v1/models` lists all models",
-                task.as_str(),
-                wanted.as_str()
-            ),
-        )),
-        None => Err(Problem::bad_field(
-            "/model",
-            format!(
-                "`{model}` is a pipeline; call it at its own route, or name one of its deployments as `{model}/DEPLOYMENT`"
-            ),
-        )),
     }
 }
 

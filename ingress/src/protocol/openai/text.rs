@@ -4,8 +4,9 @@ use millstream_pipelines::{Plan, Task};
 use millstream_values::{Map, Value};
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Neutral, Texts, Unsupported};
-use super::{Usage, check_task, unix_seconds};
+use super::super::fields::{Neutral, Texts, Unsupported};
+use super::{Usage, unix_seconds};
+use crate::protocol::task::check_task;
 use crate::protocol::{Asked, Form, Problem, Spent, sse};
 
 /// Most stop texts of a request.

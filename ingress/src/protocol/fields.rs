@@ -1,4 +1,4 @@
-//! Bodies of this API, read straight into what is needed of them: fields that nobody reads cost no memory, lists have a bound, and a
+//! Bodies of the APIs that people bring their clients for, read straight into what is needed of them: fields that nobody reads cost no memory, lists have a bound, and a
 //! fault names its field.
 
 use std::fmt;
@@ -8,13 +8,13 @@ use millstream_pipelines::MAX_ITEMS;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::super::Problem;
+use super::Problem;
 
 /// Reads a body.
 ///
 /// # Errors
 /// A problem (400) with the path of the field that does not fit.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let read: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = pointer(error.path());
@@ -52,7 +52,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 
 /// A list with as many items as a body may have.
 #[derive(Debug)]
-pub(super) struct Items<T>(pub(super) Vec<T>);
+pub(crate) struct Items<T>(pub(crate) Vec<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -81,14 +81,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
 
 /// A text, or a list of texts.
 #[derive(Debug, PartialEq)]
-pub(super) enum Texts {
+pub(crate) enum Texts {
     One(String),
     Many(Vec<String>),
 }
 
 impl Texts {
     /// All of them.
-    pub(super) fn all(self) -> Vec<String> {
+    pub(crate) fn all(self) -> Vec<String> {
         match self {
             Self::One(text) => vec![text],
             Self::Many(texts) => texts,
@@ -126,15 +126,15 @@ impl<'de> Deserialize<'de> for Texts {
 }
 
 /// A field of the API that no engine here can honour, and the values that ask for nothing.
-pub(super) struct Unsupported {
-    pub(super) name: &'static str,
+pub(crate) struct Unsupported {
+    pub(crate) name: &'static str,
     /// What may be said all the same.
-    pub(super) neutral: &'static [Neutral],
+    pub(crate) neutral: &'static [Neutral],
 }
 
 /// A value that asks for nothing beyond what is done anyway. Null, `false`, `0` and what is empty always do.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Neutral {
+pub(crate) enum Neutral {
     /// The number 1.
     One,
     /// This text, or an object whose `type` is this text.
@@ -145,7 +145,7 @@ pub(super) enum Neutral {
 ///
 /// # Errors
 /// A problem (400) that names the field.
-pub(super) fn refuse(body: &[u8], fields: &'static [Unsupported]) -> Result<(), Problem> {
+pub(crate) fn refuse(body: &[u8], fields: &'static [Unsupported]) -> Result<(), Problem> {
     struct Reader(&'static [Unsupported]);
     impl<'de> Visitor<'de> for Reader {
         type Value = Option<&'static str>;

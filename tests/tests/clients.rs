@@ -1,4 +1,4 @@
-//! OpenAI's API at the ingress: its official client in Python, and bodies that it never sends.
+//! Public APIs at the ingress: the official clients of OpenAI and Cohere in Python, and bodies that they never send.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use millstream_tests::{Cluster, UpOptions, root};
 use serde_json::{Value, json};
 
-/// A generator, an embedder, and a pipeline around both.
+/// A generator, an embedder, a reranker, and a pipeline around two of them.
 const MODELS: &str = r#"
 name = "ai"
 route = "/ai"
@@ -19,6 +19,9 @@ model = "mini-generator"
 [deployments.embedder]
 task  = "embed"
 model = "mini-embedder@production"
+[deployments.reranker]
+task  = "rerank"
+model = "mini-reranker@production"
 [stages.answer]
 use = "writer"
 inputs = { prompt = "request.prompt", max_tokens = "8", temperature = "0.0" }
@@ -128,6 +131,63 @@ fn what_cannot_be_done_is_refused_in_the_apis_own_form() -> Result<()> {
 }
 
 #[test]
+fn rerank_speaks_to_clients_of_cohere_jina_and_voyage() -> Result<()> {
+    let cluster = cluster(&[])?;
+    let documents = json!(["Cats purr.", "Bread needs flour.", {"text": "Flour is milled."}]);
+    let ask = |path: &str, more: Value| -> Result<(u16, Value)> {
+        let mut body = json!({"query": "What needs flour?", "documents": documents});
+        body.as_object_mut().context("an object")?.extend(more.as_object().context("an object")?.clone());
+        cluster.post(path, &body)
+    };
+    // The only deployment that reranks need not be named.
+    let (status, all) = ask("/v2/rerank", json!({}))?;
+    assert_eq!(status, 200, "{all}");
+    let scores: Vec<_> = all["results"]
+        .as_array()
+        .context("results")?
+        .iter()
+        .map(|it| it["relevance_score"].as_f64())
+        .collect();
+    assert!(scores.len() == 3 && scores.is_sorted_by(|a, b| a >= b), "{all}");
+    let (status, jina) =
+        ask("/v1/rerank", json!({"model": "ai/reranker", "top_n": 1, "return_documents": true}))?;
+    assert_eq!(status, 200, "{jina}");
+    assert_eq!(jina["results"][0]["index"], all["results"][0]["index"]);
+    assert!(
+        jina["results"][0]["document"]["text"].is_string()
+            && jina["results"].as_array().map(Vec::len) == Some(1),
+        "{jina}"
+    );
+    assert!(jina["usage"]["total_tokens"].as_u64() > Some(3), "{jina}");
+    let (status, voyage) =
+        ask("/v1/rerank", json!({"model": "ai/reranker", "top_k": 2, "return_documents": true}))?;
+    assert_eq!((status, voyage["data"].as_array().map(Vec::len)), (200, Some(2)), "{voyage}");
+    assert!(voyage["data"][0]["document"].is_string(), "{voyage}");
+    for (more, expected) in [
+        (json!({"model": "nobody"}), 404),
+        (json!({"model": "ai/embedder"}), 400),
+        (json!({"documents": []}), 400),
+        (json!({"documents": [1]}), 400),
+        (json!({"documents": [{"title": "x"}]}), 400),
+        (json!({"top_n": 0}), 400),
+    ] {
+        let (status, answer) = ask("/v2/rerank", more.clone())?;
+        assert_eq!(status, expected, "{more}: {answer}");
+        assert!(answer["message"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
+    }
+    // With a second one it has to be named.
+    let other = MODELS.replace("\"ai\"", "\"more\"").replace("\"/ai\"", "\"/more\"");
+    cluster.deploy(&other, &[])?;
+    let (status, answer) = ask("/v2/rerank", json!({}))?;
+    assert_eq!(status, 400, "{answer}");
+    assert!(
+        answer["message"].as_str().is_some_and(|text| text.contains("`ai/reranker`, `more/reranker`")),
+        "{answer}"
+    );
+    Ok(())
+}
+
+#[test]
 fn hostile_bodies_are_answered_and_cost_little() -> Result<()> {
     let cluster = cluster(&["--require-api-key"])?;
     let send = |path: &str, body: String, kind: &str, key: Option<&str>| -> Result<(u16, Value)> {
@@ -196,14 +256,15 @@ fn hostile_bodies_are_answered_and_cost_little() -> Result<()> {
 }
 
 #[test]
-fn the_official_client_works_unchanged() -> Result<()> {
-    let Some(python) = python_with("openai")? else { return Ok(()) };
+fn the_official_clients_work_unchanged() -> Result<()> {
+    let Some(python) = python_with(&["openai", "cohere"])? else { return Ok(()) };
     let mut cluster = cluster(&[])?;
-    let script = root().join("tests/clients/openai_client.py");
-    let url = cluster.url("/v1");
-    let run = Command::new(python).arg(script).arg(url).output()?;
-    let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
-    ensure!(run.status.success(), "{said}");
+    for client in ["openai", "cohere"] {
+        let script = root().join(format!("tests/clients/{client}_client.py"));
+        let run = Command::new(&python).arg(script).arg(cluster.url("")).output()?;
+        let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
+        ensure!(run.status.success(), "{client}: {said}");
+    }
     // The client that left in the middle of a stream has freed its replica.
     let admin = crate::metrics::address(&mut cluster.leader, "admin");
     millstream_tests::eventually("the stream that was left has ended", || {
@@ -213,14 +274,14 @@ fn the_official_client_works_unchanged() -> Result<()> {
     Ok(())
 }
 
-/// The Python that has that package; `None` where there is none. Where all tests must run, there has to be one.
-fn python_with(package: &str) -> Result<Option<PathBuf>> {
+/// The Python that has these packages; `None` where there is none. Where all tests must run, there has to be one.
+fn python_with(packages: &[&str]) -> Result<Option<PathBuf>> {
     let python = root().join("target/tools/bin/python");
-    let has_it = Command::new(&python).args(["-c", &format!("import {package}")]).output();
+    let has_it = Command::new(&python).args(["-c", &format!("import {}", packages.join(", "))]).output();
     if has_it.is_ok_and(|output| output.status.success()) {
         return Ok(Some(python));
     }
-    ensure!(std::env::var_os("CI").is_none(), "the Python package `{package}` is missing: run .ci/setup");
-    eprintln!("skipped: the Python package `{package}` is not installed; .ci/setup installs it");
+    ensure!(std::env::var_os("CI").is_none(), "the Python packages {packages:?} are missing: run .ci/setup");
+    eprintln!("skipped: the Python packages {packages:?} are not installed; .ci/setup installs them");
     Ok(None)
 }

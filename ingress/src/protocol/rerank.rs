@@ -1,0 +1,235 @@
+//! Reranking as Cohere, Jina and Voyage have it: `POST /v2/rerank` and `/v1/rerank`. The bodies are nearly the same; one with
+//! `top_k` is Voyage's, and is answered as Voyage does.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response};
+use millstream_pipelines::{Plan, Task};
+use millstream_proto::endpoint::{Access, Endpoint};
+use millstream_proto::{RequestId, Value};
+use millstream_values::Map;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
+
+use super::fields::{Items, read};
+use super::task::check_task;
+use super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, pipeline};
+use crate::model::StreamPart;
+
+const ENDPOINTS: [Endpoint; 2] = [
+    Endpoint {
+        methods: "POST",
+        path: "/v2/rerank",
+        access: Access::ApiKey,
+        help: "Cohere's reranking: which documents answer a query best, by the deployment that `model` names, or by the only one that reranks.",
+    },
+    Endpoint {
+        methods: "POST",
+        path: "/v1/rerank",
+        access: Access::ApiKey,
+        help: "The same for clients of Jina and, with `top_k`, of Voyage.",
+    },
+];
+
+/// See the module.
+pub(crate) struct Rerank;
+
+impl Protocol for Rerank {
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &ENDPOINTS
+    }
+
+    fn takes(&self, path: &str) -> bool {
+        ENDPOINTS.iter().any(|endpoint| path == endpoint.path)
+    }
+
+    fn methods(&self, _: &str) -> &'static str {
+        ENDPOINTS[0].methods
+    }
+
+    fn target<'r>(&self, _: &'r Parts) -> Option<Target<'r>> {
+        None
+    }
+
+    fn tells_usage(&self) -> bool {
+        true
+    }
+
+    fn check_content(&self, head: &Parts) -> Result<(), Problem> {
+        pipeline::check_json(&head.headers)
+    }
+
+    fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
+        let RerankBody { model, query, documents, top_n, top_k, return_documents } = read(&body)?;
+        let documents: Vec<_> = documents.0.into_iter().map(|Document(text)| text).collect();
+        if documents.is_empty() {
+            return Err(Problem::bad_field("/documents", "there are none; give at least one"));
+        }
+        let shape = if top_k.is_some() { Shape::Voyage } else { Shape::Cohere };
+        let keep = match (top_n.or(top_k), shape) {
+            (None, _) => documents.len() as u64,
+            (Some(0), Shape::Cohere) => return Err(Problem::bad_field("/top_n", "is 0; give at least 1")),
+            (Some(0), Shape::Voyage) => return Err(Problem::bad_field("/top_k", "is 0; give at least 1")),
+            (Some(keep), _) => keep.min(documents.len() as u64),
+        };
+        let fields = Map::from_iter([
+            ("query".into(), Value::from(query)),
+            ("documents".into(), Value::list(documents.into_iter().map(Value::from))),
+            ("keep".into(), Value::Int(i64::try_from(keep).unwrap_or(i64::MAX))),
+        ]);
+        let tells_documents = return_documents == Some(true);
+        Ok(Box::new(RerankExchange { model, fields, shape, tells_documents }))
+    }
+
+    fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
+        let faults =
+            problem.errors().iter().map(|fault| format!("`{}`: {}", &fault.path[1..], fault.message));
+        let faults: Vec<_> = faults.collect();
+        let message = if faults.is_empty() { problem.detail().to_owned() } else { faults.join("; ") };
+        let document = json!({ "message": message, "detail": message, "request_id": request_id.as_str() });
+        let mut response = Response::new(Last::from(document.to_string().into_bytes()));
+        *response.status_mut() = problem.status();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+#[derive(Deserialize)]
+struct RerankBody {
+    model: Option<String>,
+    query: String,
+    documents: Items<Document>,
+    top_n: Option<u64>,
+    top_k: Option<u64>,
+    return_documents: Option<bool>,
+}
+
+/// A document: a text, or an object with one.
+struct Document(String);
+
+#[derive(Deserialize)]
+struct Object {
+    text: String,
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Document;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an object with `text`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Document, E> {
+                Ok(Document(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Document, A::Error> {
+                Object::deserialize(MapAccessDeserializer::new(map)).map(|Object { text }| Document(text))
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// Whose answer it is to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Cohere's and Jina's.
+    Cohere,
+    Voyage,
+}
+
+struct RerankExchange {
+    model: Option<String>,
+    fields: Map,
+    shape: Shape,
+    tells_documents: bool,
+}
+
+#[derive(Serialize)]
+struct Ranked {
+    index: i64,
+    relevance_score: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<serde_json::Value>,
+}
+
+impl Exchange for RerankExchange {
+    fn target(&self) -> Option<Target<'_>> {
+        Some(match &self.model {
+            Some(name) => Target::Named { name, version: None },
+            None => Target::Only(Task::Rerank),
+        })
+    }
+
+    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
+        check_task(plan, Task::Rerank, self.model.as_deref().unwrap_or_default())?;
+        let request = plan.check_request(self.fields.clone())?;
+        Ok(Asked { fields: request.fields, num_values: request.num_values, form: Form::Whole })
+    }
+
+    fn asked(&mut self) {
+        self.fields = Map::new();
+    }
+
+    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
+        let list = |name: &str| value.get(name).and_then(Value::as_list).unwrap_or_default();
+        let ranked = list("indices").iter().zip(list("scores")).zip(list("items"));
+        let results: Vec<_> = ranked
+            .map(|((index, score), text)| Ranked {
+                index: index.as_int().unwrap_or_default(),
+                relevance_score: score.as_f64().unwrap_or_default(),
+                document: self.document(text),
+            })
+            .collect();
+        let tokens = told.spent.input_tokens;
+        let model = self.model.as_deref().unwrap_or_default();
+        pipeline::json(&match self.shape {
+            Shape::Cohere => json!({
+                "id": told.request_id.as_str(),
+                "model": model,
+                "results": results,
+                "usage": { "total_tokens": tokens },
+                "meta": { "api_version": { "version": "2" }, "billed_units": { "search_units": 1 }, "tokens": { "input_tokens": tokens } },
+            }),
+            Shape::Voyage => json!({
+                "object": "list",
+                "data": results,
+                "model": model,
+                "usage": { "total_tokens": tokens },
+            }),
+        })
+    }
+
+    fn stream_headers(&self) -> HeaderMap {
+        HeaderMap::new()
+    }
+
+    fn part(&mut self, _: &StreamPart, _: &mut Vec<u8>) {}
+
+    fn keep_alive(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn end(&mut self, _: Result<&Value, &Problem>, _: Told<'_>) -> Last {
+        Last::default()
+    }
+}
+
+impl RerankExchange {
+    fn document(&self, text: &Value) -> Option<serde_json::Value> {
+        let text = text.as_text().filter(|_| self.tells_documents)?;
+        Some(match self.shape {
+            Shape::Cohere => json!({ "text": text }),
+            Shape::Voyage => json!(text),
+        })
+    }
+}
