@@ -9,6 +9,8 @@ mod cache;
 mod deadline;
 mod dispatch;
 mod execute;
+#[cfg(test)]
+mod fuzz;
 mod http;
 mod keys;
 mod limits;

@@ -45,6 +45,7 @@ pages_that_run! {
     benchmarks: "docs/benchmarks.md",
     caching: "docs/caching.md",
     cli: "docs/cli.md",
+    clients: "docs/clients.md",
     cluster: "docs/cluster.md",
     concepts: "docs/concepts.md",
     dashboard: "docs/dashboard.md",

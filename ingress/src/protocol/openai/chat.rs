@@ -58,7 +58,7 @@ impl Protocol for Chat {
         }
         let messages = messages.into_iter().enumerate().map(|(index, message)| message.into_value(index));
         let messages = messages.collect::<Result<Vec<_>, _>>()?;
-        let request = TextRequest::new(settings, ("messages", Value::list(messages)))?;
+        let request = TextRequest::new(settings, "messages", Value::list(messages))?;
         Ok(Box::new(ChatExchange { request, teller: Teller::new("chatcmpl-", OBJECT), has_begun: false }))
     }
 

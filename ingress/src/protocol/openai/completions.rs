@@ -60,7 +60,7 @@ impl Protocol for Completions {
                 return Err(Problem::bad_field("/prompt", text));
             }
         };
-        let request = TextRequest::new(settings, ("prompt", Value::from(prompt)))?;
+        let request = TextRequest::new(settings, "prompt", Value::from(prompt))?;
         Ok(Box::new(CompletionExchange { request, teller: Teller::new("cmpl-", "text_completion") }))
     }
 

@@ -70,11 +70,10 @@ impl TextRequest {
     ///
     /// # Errors
     /// A problem (400) that names the field.
-    pub(super) fn new(settings: Settings, input: (&str, Value)) -> Result<Self, Problem> {
+    pub(super) fn new(settings: Settings, name: &str, input: Value) -> Result<Self, Problem> {
         let Settings { model, temperature, top_p, seed, stop, max_tokens, max_completion_tokens, .. } =
             settings;
-        let (name, value) = input;
-        let mut fields = Map::from_iter([(name.into(), value)]);
+        let mut fields = Map::from_iter([(name.into(), input)]);
         let mut set = |name: &str, value: Option<Value>| {
             value.into_iter().for_each(|value| drop(fields.insert(name.into(), value)));
         };
