@@ -86,6 +86,13 @@ const KEY_REQUESTS: Definition = Definition {
     labels: &["key", "result"],
 };
 
+const CAPTURED_REQUESTS: Definition = Definition {
+    name: "millstream_captured_requests_total",
+    kind: Kind::Counter,
+    help: "Requests drawn to be captured (`[capture]`): kept (on disk, or taken by the sink) or dropped (too many waited, it is larger than an eighth of `max_size`, the disk or the sink did not take it).",
+    labels: &["pipeline", "result"],
+};
+
 /// Everything that an ingress counts.
 pub const ALL: &[Definition] = &[
     REQUESTS,
@@ -100,6 +107,7 @@ pub const ALL: &[Definition] = &[
     STAGE_FAILURES,
     STAGE_DURATION,
     KEY_REQUESTS,
+    CAPTURED_REQUESTS,
 ];
 
 /// Classes of statuses, as they stand in labels.
@@ -309,6 +317,30 @@ impl KeyMeter {
     /// A request came.
     pub(crate) fn count(&self, result: KeyResult) {
         self.results[result as usize].increment(1);
+    }
+}
+
+/// Counts the captures of one pipeline.
+pub(crate) struct CaptureMeter {
+    kept: Counter,
+    dropped: Counter,
+}
+
+impl CaptureMeter {
+    /// For the requests of that pipeline.
+    pub(crate) fn of(pipeline: &str) -> Self {
+        let count = |result: &'static str| counter!(CAPTURED_REQUESTS.name, "pipeline" => pipeline.to_owned(), "result" => result);
+        Self { kept: count("kept"), dropped: count("dropped") }
+    }
+
+    /// One is on disk, or its sink has it.
+    pub(crate) fn kept(&self) {
+        self.kept.increment(1);
+    }
+
+    /// One is nowhere.
+    pub(crate) fn dropped(&self) {
+        self.dropped.increment(1);
     }
 }
 

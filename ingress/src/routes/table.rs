@@ -15,6 +15,7 @@ use super::load::{DeploymentLoads, Endings, loads_of};
 use super::pipeline::{Pipeline, Route};
 use super::revisions::{RevisionId, Revisions};
 use crate::cache::StageCache;
+use crate::capture::Captures;
 use crate::dispatch::{Deployment, DeploymentSettings, NewRoute, NewTarget, StartFailure};
 use crate::keys::Keys;
 use crate::model::TrafficShare;
@@ -84,13 +85,15 @@ impl RouteTable {
 pub(crate) struct Routes {
     current: ArcSwapOption<RouteTable>,
     transports: Transports,
+    captures: Captures,
     queue_formed: Arc<Notify>,
 }
 
 impl Routes {
     /// No table yet.
-    pub(crate) fn new(transports: Transports) -> Self {
-        Self { current: ArcSwapOption::empty(), transports, queue_formed: Arc::new(Notify::new()) }
+    pub(crate) fn new(transports: Transports, captures: Captures) -> Self {
+        let (current, queue_formed) = (ArcSwapOption::empty(), Arc::new(Notify::new()));
+        Self { current, transports, captures, queue_formed }
     }
 
     /// The table in force; `None` until the head has been heard once.
@@ -202,7 +205,8 @@ impl Routes {
         let known = old.and_then(|old| old.find(plan.name(), revision));
         let counts = known.map(|known| known.counts.clone()).unwrap_or_default();
         let caches = known.map_or_else(|| StageCache::of(&plan), |known| known.caches.clone());
-        let pipeline = Arc::new(Pipeline::new(plan, revision, targets, caches, counts));
+        let pipeline = Pipeline::new(plan, revision, targets, caches, counts).captured_by(&self.captures);
+        let pipeline = Arc::new(pipeline);
         Variant { pipeline, permille, shadow_permille }
     }
 
