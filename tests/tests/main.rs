@@ -10,6 +10,7 @@ mod batching;
 mod bench;
 mod boards;
 mod cache;
+mod captures;
 mod command_line;
 mod command_output;
 mod docs;
