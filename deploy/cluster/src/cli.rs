@@ -90,8 +90,7 @@ pub(crate) enum Command {
     /// Send HTTP requests at a rate and measure how long the answers take. Works with any HTTP server.
     #[command(after_help = examples::BENCH)]
     Bench(BenchArgs),
-    /// Send captured requests to a revision and compare its answers with those that were captured; exits with 1 when one is
-    /// different.
+    /// Send captured requests to a revision and compare its answers with those of then.
     #[command(after_help = examples::REPLAY)]
     Replay(Box<ReplayArgs>),
     /// Print a completion script for a shell.

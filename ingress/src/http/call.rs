@@ -307,7 +307,10 @@ impl Execution {
         }
         if let Some(capture) = self.capture {
             let elapsed = millstream_clock::now().saturating_duration_since(self.started);
-            let outcome = result.as_ref().map(Value::clone).map_err(|failure| kind_of(failure.class));
+            let outcome = match &result {
+                Ok(answer) => Ok(answer.clone()),
+                Err(failure) => Err(kind_of(failure.class)),
+            };
             capture.capture(self.context.call.request_id, self.fields, outcome, elapsed);
         }
         result

@@ -33,7 +33,8 @@ pub(super) const BENCH: &str = "Examples:
 pub(super) const REPLAY: &str = "Examples:
   cluster deploy rag.toml --shadow     # revision 4 beside the one that serves
   cluster replay --to rag@4            # the captures of `rag` in the data directory
-  cluster replay yesterday.jsonl --to rag@4 --speed 1 --tolerance 1e-4";
+  cluster replay yesterday.jsonl --to rag@4 --speed 1 --tolerance 1e-4
+It exits with 1 when an answer is different or a request failed.";
 
 /// Of `cluster completions`: where its script goes.
 pub(super) const COMPLETIONS: &str = "Where it goes:

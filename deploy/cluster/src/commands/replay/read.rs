@@ -224,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    fn line(kind: &str, id: &str, more: serde_json::Value) -> String {
+    fn line(kind: &str, id: &str, more: &serde_json::Value) -> String {
         let mut event = json!({"specversion": "1.0", "type": format!("org.kubeflow.serving.inference.{kind}"),
             "source": "/p/revisions/1", "id": id, "time": "2025-11-24T16:00:00.000001Z"});
         event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -232,8 +232,8 @@ mod tests {
     }
 
     fn pair(id: &str, text: &str) -> String {
-        line("request", id, json!({"data": {"text": text}}))
-            + &line("response", id, json!({"data": {"text": text}, "status": 200, "latencyus": 1500}))
+        line("request", id, &json!({"data": {"text": text}}))
+            + &line("response", id, &json!({"data": {"text": text}, "status": 200, "latencyus": 1500}))
     }
 
     fn read_text(text: &str) -> Result<Captures, String> {
@@ -259,11 +259,11 @@ mod tests {
 
     #[test]
     fn halves_and_what_is_redacted_whole_are_left_out_and_counted() {
-        let whole =
-            line("request", "c", json!({"data": REDACTED})) + &line("response", "c", json!({"status": 503}));
+        let whole = line("request", "c", &json!({"data": REDACTED}))
+            + &line("response", "c", &json!({"status": 503}));
         let text = pair("a", "[redacted]")
-            + &line("request", "b", json!({"data": {}}))
-            + &line("response", "x", json!({}))
+            + &line("request", "b", &json!({"data": {}}))
+            + &line("response", "x", &json!({}))
             + &whole;
         let captures = read_text(&text).unwrap();
         assert_eq!((captures.requests.len(), captures.unpaired, captures.unsendable), (1, 2, 1));
@@ -275,10 +275,10 @@ mod tests {
         let good = pair("a", "1");
         let bad = format!(
             "{good}{{\"a\": \n{}{}{}{}",
-            line("request", "b", json!({})),
-            line("other", "c", json!({"data": {}})),
-            line("request", "d", json!({"data": {}, "time": "yesterday"})),
-            line("request", "e", json!({"data": {}, "specversion": "2.0"})),
+            line("request", "b", &json!({})),
+            line("other", "c", &json!({"data": {}})),
+            line("request", "d", &json!({"data": {}, "time": "yesterday"})),
+            line("request", "e", &json!({"data": {}, "specversion": "2.0"})),
         );
         let told = read_text(&bad).unwrap_err();
         for part in [
