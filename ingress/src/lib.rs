@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
 mod cache;
+mod capture;
 mod deadline;
 mod dispatch;
 mod execute;
@@ -34,6 +35,7 @@ use millstream_proto::IngressId;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::capture::Captures;
 pub use crate::http::ACCESS_LOG;
 use crate::http::Edge;
 pub use crate::limits::{HttpLimits, RequestLimits};
@@ -68,6 +70,9 @@ pub mod reference {
     pub use crate::protocol::problem::{KINDS, Kind, kind_of};
 }
 
+/// How long the last captures may take to their disk or sink.
+const LAST_CAPTURES_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// What an ingress is started with.
 pub struct Config {
     /// Name of the node, for people.
@@ -92,6 +97,8 @@ pub struct Config {
     pub require_api_key: bool,
     /// Which requests are traced, and where traces go.
     pub traces: TraceConfig,
+    /// The folder for captures; made when a pipeline has some.
+    pub capture_dir: PathBuf,
 }
 
 /// Why an ingress did not start.
@@ -112,6 +119,7 @@ pub struct Ingress {
     address: SocketAddr,
     server: Server,
     leave: watch::Receiver<Option<Duration>>,
+    captures: Captures,
     _route_watch: AbortOnDropHandle<()>,
     _cache_tender: AbortOnDropHandle<()>,
 }
@@ -127,7 +135,9 @@ impl Ingress {
         let listener = millstream_listen::bind(config.listen).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let secret = Secret::new(Authority::Member, &config.join_token);
-        let routes = Arc::new(Routes::new(Transports::new(config.local, secret.clone(), config.socket_dir)));
+        let transports = Transports::new(config.local, secret.clone(), config.socket_dir);
+        let captures = Captures::new(config.capture_dir);
+        let routes = Arc::new(Routes::new(transports, captures.clone()));
         let (leave_sender, leave) = watch::channel(None);
         let (traces, kept) = Traces::new(config.traces, config.name.clone());
         let hello = Hello { id: config.id, name: config.name, address, admin: config.admin };
@@ -161,6 +171,7 @@ impl Ingress {
             address,
             server,
             leave,
+            captures,
             _route_watch: AbortOnDropHandle::new(route_watch),
             _cache_tender: AbortOnDropHandle::new(cache_tender),
         })
@@ -186,5 +197,6 @@ impl Ingress {
     /// Stops accepting, finishes what is under way for at most `timeout`, then stops. Routes are followed meanwhile.
     pub async fn drain(self, timeout: Duration) {
         self.server.drain(timeout).await;
+        self.captures.flush(LAST_CAPTURES_TIMEOUT).await;
     }
 }

@@ -99,6 +99,13 @@ const HEARS_HEAD: Definition = Definition {
     labels: &[],
 };
 
+const CAPTURED_REQUESTS: Definition = Definition {
+    name: "millstream_captured_requests_total",
+    kind: Kind::Counter,
+    help: "Requests drawn to be captured (`[capture]`): kept (on disk, or taken by the sink) or dropped (too many waited, it is larger than an eighth of `max_size`, the disk or the sink did not take it).",
+    labels: &["pipeline", "result"],
+};
+
 /// Everything that an ingress counts.
 pub const ALL: &[Definition] = &[
     REQUESTS,
@@ -114,6 +121,7 @@ pub const ALL: &[Definition] = &[
     STAGE_DURATION,
     KEY_REQUESTS,
     HEARS_HEAD,
+    CAPTURED_REQUESTS,
 ];
 
 /// Classes of statuses, as they stand in labels.
@@ -334,6 +342,30 @@ impl KeyMeter {
 /// Tells how many sessions there are with the head: one or none.
 pub(crate) fn hears_head(sessions: u8) {
     gauge!(HEARS_HEAD.name).set(f64::from(sessions));
+}
+
+/// Counts the captures of one pipeline.
+pub(crate) struct CaptureMeter {
+    kept: Counter,
+    dropped: Counter,
+}
+
+impl CaptureMeter {
+    /// For the requests of that pipeline.
+    pub(crate) fn of(pipeline: &str) -> Self {
+        let count = |result: &'static str| counter!(CAPTURED_REQUESTS.name, "pipeline" => pipeline.to_owned(), "result" => result);
+        Self { kept: count("kept"), dropped: count("dropped") }
+    }
+
+    /// One is on disk, or its sink has it.
+    pub(crate) fn kept(&self) {
+        self.kept.increment(1);
+    }
+
+    /// One is nowhere.
+    pub(crate) fn dropped(&self) {
+        self.dropped.increment(1);
+    }
 }
 
 /// Tells what a stage's kept answers take.

@@ -135,6 +135,7 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
         limits: HttpLimits::default(),
         require_api_key: false,
         traces: millstream_ingress::TraceConfig::default(),
+        capture_dir: "captures".into(),
         socket_dir: None,
     };
     let ingress = millstream_ingress::Ingress::start(config).await.unwrap();
@@ -160,6 +161,7 @@ async fn routes_come_from_the_head_that_leads() {
         limits: HttpLimits::default(),
         require_api_key: false,
         traces: millstream_ingress::TraceConfig::default(),
+        capture_dir: "captures".into(),
         socket_dir: None,
     };
     let _ingress = millstream_ingress::Ingress::start(config).await.unwrap();

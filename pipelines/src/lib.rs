@@ -13,6 +13,7 @@ mod name;
 mod ops;
 mod plan;
 mod raw;
+mod redact;
 mod request;
 mod request_error;
 mod run;
@@ -24,10 +25,11 @@ pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
 pub use plan::{CachedStage, OnError, Plan, Request, StageOutline};
 pub use raw::{closest, format_bytes, parse_duration};
+pub use redact::{REDACTED, RedactedPath, redact_answer, redact_request};
 pub use request::{MAX_ITEMS, MAX_VALUES};
 pub use request_error::{FieldFault, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall, StageFailure};
 pub use spec::{
-    Autoscaling, Batch, Cache, CacheScope, Demand, DeploymentSpec, Device, Echo, EngineKind, GpuDemand,
-    Hedge, Limits, ModelRef, Placement, Rollout, Task, TensorType, TrafficStep,
+    Autoscaling, Batch, Cache, CacheScope, Capture, Demand, DeploymentSpec, Device, Echo, EngineKind,
+    GpuDemand, Hedge, Limits, ModelRef, Placement, Rollout, Task, TensorType, TrafficStep,
 };

@@ -9,7 +9,7 @@ use millstream_values::{Map, Value};
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
 use crate::request::Schema;
-use crate::{Cache, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError, Rollout, Task};
+use crate::{Cache, Capture, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError, Rollout, Task};
 
 mod breaking;
 mod deployment;
@@ -45,6 +45,7 @@ pub(crate) struct PlanParts {
     pub(crate) max_body: Option<u64>,
     pub(crate) placement: Placement,
     pub(crate) rollout: Rollout,
+    pub(crate) capture: Option<Capture>,
     /// A stage's place in this list is its index everywhere.
     pub(crate) stages: Vec<StagePlan>,
     pub(crate) response: Response,
@@ -253,6 +254,12 @@ impl Plan {
     #[must_use]
     pub fn rollout(&self) -> &Rollout {
         &self.parts.rollout
+    }
+
+    /// Which requests are captured (`[capture]`); `None` for none.
+    #[must_use]
+    pub fn capture(&self) -> Option<&Capture> {
+        self.parts.capture.as_ref()
     }
 
     /// The stages whose answers are kept for later requests; [`crate::StageCall::cache`] indexes it.

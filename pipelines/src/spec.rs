@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_values::DType;
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::{Name, RedactedPath};
 
 /// A deployment's settings, all ranges checked and all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -216,6 +216,34 @@ pub struct TrafficStep {
     pub permille: u16,
     /// How long, unless it is all of them.
     pub hold: Duration,
+}
+
+/// Which requests of a pipeline are kept with their answers, to be looked at and sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// Thousandths of the requests, 1 to 1000.
+    pub permille: u16,
+    /// Bytes that they may take on disk, at each ingress.
+    pub max_bytes: u64,
+    /// What is left out of them.
+    pub redact: Vec<RedactedPath>,
+    /// URL of a receiver of CloudEvents that gets them; `None` keeps them on disk.
+    pub sink: Option<String>,
+}
+
+/// In words, for whoever deploys it.
+impl fmt::Display for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}% of the requests", f64::from(self.permille) / 10.0)?;
+        match &self.sink {
+            Some(url) => write!(f, ", sent to `{url}`")?,
+            None => write!(f, ", at most {} on disk at each ingress", crate::format_bytes(self.max_bytes))?,
+        }
+        for (index, path) in self.redact.iter().enumerate() {
+            write!(f, "{} `{path}`", if index == 0 { ", without" } else { "," })?;
+        }
+        Ok(())
+    }
 }
 
 /// How calls run together.

@@ -345,6 +345,7 @@ export interface DeployPlan {
   revision: number;
   changed: boolean;
   breaking: string[];
+  captures?: string;
   deployments: DeploymentPlan[];
   is_cut_off: boolean;
 }

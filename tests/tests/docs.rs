@@ -44,6 +44,7 @@ pages_that_run! {
     batching: "docs/batching.md",
     benchmarks: "docs/benchmarks.md",
     caching: "docs/caching.md",
+    captures: "docs/captures.md",
     cli: "docs/cli.md",
     clients: "docs/clients.md",
     cluster: "docs/cluster.md",

@@ -10,6 +10,7 @@ mod batching;
 mod bench;
 mod boards;
 mod cache;
+mod captures;
 mod clients;
 mod command_line;
 mod command_output;

@@ -40,11 +40,14 @@ fn prompts_keys_and_tokens_are_found_nowhere() -> Result<()> {
     let cluster = Cluster::up(&UpOptions::new().args(&flags).args(&["--empty"]))?;
     cluster.deploy(&echo, &[])?;
     cluster.deploy(&failing, &[])?;
+    // All of its requests are captured, without what people say.
+    let redact = "[capture]\npercent = \"100%\"\nredact = [\"request.text\", \"answer.text\"]";
+    cluster.deploy(&Echo::new("kept").more(redact).to_string(), &[])?;
     let key = secret_of(&cluster, &["key", "create", "alice"])?;
     let token = secret_of(&cluster, &["token", "create", "board", "--role", "viewer"])?;
     let admin = std::fs::read_to_string(cluster.leader.data_dir().join("admin.token"))?.trim().to_owned();
     let mut errors = String::new();
-    for path in ["/good", "/bad", "/nothing"] {
+    for path in ["/good", "/bad", "/kept", "/nothing"] {
         for body in [json!({ "text": PROMPT }), json!({ "text": [PROMPT] }), json!({ PROMPT: 1 })] {
             let asked = cluster.http().post(cluster.url(path)).bearer_auth(&key).json(&body);
             let answer =
@@ -81,6 +84,10 @@ fn prompts_keys_and_tokens_are_found_nowhere() -> Result<()> {
             ensure!(!text.contains(secret), "the {whose} stands in {what}: {text}");
         }
     }
+    millstream_tests::eventually("the request is captured", || {
+        let captured = cluster.leader.data_dir().join("captures/kept/00000001.jsonl");
+        (std::fs::read_to_string(captured).ok()?.lines().count() == 2).then_some(())
+    });
     for secret in [PROMPT, &key, &token] {
         let files = files_with(cluster.leader.data_dir(), secret)?;
         ensure!(files.is_empty(), "a secret stands in {files:?}");

@@ -13,6 +13,7 @@ use crate::commands::explain::ExplainArgs;
 use crate::commands::get::GetArgs;
 use crate::commands::key::KeyArgs;
 use crate::commands::node::NodeArgs;
+use crate::commands::replay::ReplayArgs;
 use crate::commands::rollout::RolloutArgs;
 use crate::commands::scale::ScaleArgs;
 use crate::commands::simulate::SimulateArgs;
@@ -89,6 +90,9 @@ pub(crate) enum Command {
     /// Send HTTP requests at a rate and measure how long the answers take. Works with any HTTP server.
     #[command(after_help = examples::BENCH)]
     Bench(BenchArgs),
+    /// Send captured requests to a revision and compare its answers with those of then.
+    #[command(after_help = examples::REPLAY)]
+    Replay(Box<ReplayArgs>),
     /// Print a completion script for a shell.
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),

@@ -93,6 +93,11 @@ impl DataDir {
         self.0.join("join.token")
     }
 
+    /// Where the captures of this process's ingress are, a folder for each pipeline.
+    pub(crate) fn captures(&self) -> PathBuf {
+        self.0.join("captures")
+    }
+
     /// Tells other commands where this process listens.
     pub(crate) fn write_endpoints(&self, endpoints: &Endpoints) -> Result<()> {
         write_private(&self.0.join("endpoints.json"), &serde_json::to_string_pretty(endpoints)?)

@@ -16,7 +16,7 @@ pub(crate) struct Global {
     /// The control addresses of the cluster's heads; without it those in the data directory, else 127.0.0.1:7400.
     #[arg(long, global = true, value_name = "HOST:PORT,…", env = "MILLSTREAM_CLUSTER")]
     pub(crate) cluster: Option<Heads>,
-    /// Folder for the store, models, tokens and endpoints.json [default: ~/.local/share/millstream].
+    /// Folder for the store, models, tokens, captures and endpoints.json [default: ~/.local/share/millstream].
     #[arg(long, global = true, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// File that holds the admin token; without it `admin.token` in the data directory. With `up --join`: the file that

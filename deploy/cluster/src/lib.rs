@@ -121,6 +121,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Defrag(args) => commands::defrag::run(&global, &args).await,
             Command::Simulate(args) => commands::simulate::run(&global, &args),
             Command::Bench(args) => commands::bench::run(&global, &args).await,
+            Command::Replay(args) => commands::replay::run(&global, &args).await,
             Command::Completions(args) => commands::completions::run(&global, &args),
         }
     });

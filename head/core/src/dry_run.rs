@@ -38,17 +38,21 @@ pub fn plan(reconciler: &Reconciler, desired: &Desired, name: &Name, now: Durati
     let deployments = deployments.collect();
     let revision = new.map_or(0, |pipeline| pipeline.wanted);
     let changed = old.map(|pipeline| pipeline.wanted) != new.map(|pipeline| pipeline.wanted);
-    let (breaking, is_cut_off) = (breaking(old, new), done.is_cut_off);
-    DeployPlan { pipeline: name.to_string(), revision, changed, breaking, deployments, is_cut_off }
-}
-
-/// What callers lose by the change.
-fn breaking(old: Option<&Pipeline>, new: Option<&Pipeline>) -> Vec<String> {
-    let plan = |pipeline: Option<&Pipeline>| {
+    let compiled = |pipeline: Option<&Pipeline>| {
         let stored = &pipeline?.wanted()?.stored;
         Plan::compile(&stored.file_name, &stored.source).ok()
     };
-    plan(old).zip(plan(new)).map(|(old, new)| new.breaks(&old)).unwrap_or_default()
+    let (old, new) = (compiled(old), compiled(new));
+    DeployPlan {
+        pipeline: name.to_string(),
+        revision,
+        changed,
+        // What callers lose by the change.
+        breaking: old.zip(new.as_ref()).map(|(old, new)| new.breaks(&old)).unwrap_or_default(),
+        captures: new.and_then(|new| new.capture().map(ToString::to_string)),
+        deployments,
+        is_cut_off: done.is_cut_off,
+    }
 }
 
 fn change_of(old: Option<&Pipeline>, new: Option<&Pipeline>, deployment: &Name) -> DeploymentChange {

@@ -21,6 +21,7 @@ use rand::Rng as _;
 
 use self::fingerprint::{Fingerprint, Secret, Subject};
 use self::flights::SingleFlight;
+pub(crate) use self::size::size;
 use self::store::Store;
 use crate::metrics::{CacheMeter, CacheResult};
 use crate::model::Tenant;

@@ -21,11 +21,13 @@ use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
 use super::state::Edge;
 use super::{headers, stream};
+use crate::capture::PipelineCapture;
 use crate::dispatch::QueueClass;
 use crate::execute::{Caching, Context, PartSender, Progress, execute, parts};
 use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
 use crate::model::{Failure, Tenant};
+use crate::protocol::problem::kind_of;
 use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target, Told};
 use crate::random;
 use crate::routes::{DeadlineOf, Pipeline, Route, RouteTable, split};
@@ -48,12 +50,13 @@ pub(crate) async fn call(
     body: &mut Option<Incoming>,
     end: &RequestEnd,
 ) -> Result<Response<EdgeBody>, Problem> {
-    let Read { mut exchange, asked, choice, context, by } = read(edge, protocol, head, body, end).await?;
+    let Read { mut exchange, asked, choice, context, by, capture } =
+        read(edge, protocol, head, body, end).await?;
     let (request_id, deadline, draw) = (end.request_id(), context.deadline, context.draw);
     let copy = copied(edge, &choice.route, &*exchange, &Original { request_id, deadline, draw });
     exchange.asked();
     let started = end.started();
-    let execution = Execution { fields: asked.fields, context, by, started, copy };
+    let execution = Execution { fields: asked.fields, context, by, started, copy, capture };
     let pipeline = choice.pipeline();
     let mut response = match asked.form {
         Form::Parts => {
@@ -89,6 +92,7 @@ struct Read {
     choice: Choice,
     context: Context,
     by: DeadlineOf,
+    capture: Option<Arc<PipelineCapture>>,
 }
 
 async fn read(
@@ -135,7 +139,8 @@ async fn read(
         trace: end.trace().cloned(),
         progress: Progress::default(),
     };
-    Ok(Read { exchange, asked, choice, context, by })
+    let capture = captured(choice.pipeline(), &head.headers)?;
+    Ok(Read { exchange, asked, choice, context, by, capture })
 }
 
 /// Whether a request may come in, by its head: what it calls, where that is said there, and whose it is.
@@ -252,6 +257,16 @@ impl Choice {
     }
 }
 
+/// What captures the request, where its pipeline captures and this request is one of them.
+///
+/// # Errors
+/// 400 when the client says what it must not about it.
+fn captured(pipeline: &Pipeline, headers: &HeaderMap) -> Result<Option<Arc<PipelineCapture>>, Problem> {
+    let Some(capture) = &pipeline.capture else { return Ok(None) };
+    let is_one = headers::may_be_captured(headers)? && capture.takes(random::rng().random_range(0..1000));
+    Ok(is_one.then(|| capture.clone()))
+}
+
 /// Begins a copy of the request, where a revision gets copies and this request is one of them.
 fn copied(edge: &Edge, route: &Route, exchange: &dyn Exchange, original: &Original<'_>) -> Option<Copy> {
     let (index, permille) = route.shadow?;
@@ -297,6 +312,7 @@ struct Execution {
     /// When it came.
     started: Instant,
     copy: Option<Copy>,
+    capture: Option<Arc<PipelineCapture>>,
 }
 
 impl Execution {
@@ -312,6 +328,14 @@ impl Execution {
                 }
             }
             Err(failure) => pipeline.counts.failed(failure.class, self.by),
+        }
+        if let Some(capture) = self.capture {
+            let elapsed = millstream_clock::now().saturating_duration_since(self.started);
+            let outcome = match &result {
+                Ok(answer) => Ok(answer.clone()),
+                Err(failure) => Err(kind_of(failure.class)),
+            };
+            capture.capture(self.context.call.request_id, self.fields, outcome, elapsed);
         }
         result
     }

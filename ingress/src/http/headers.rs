@@ -36,6 +36,8 @@ const MAX_TRACE_STATE_BYTES: usize = 512;
 const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 /// Where the time of a request went.
 pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// `off` keeps a request out of captures.
+const CAPTURE: HeaderName = HeaderName::from_static("x-capture");
 /// An API key, as an alternative to `authorization: Bearer …`; of both, this one counts.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -63,6 +65,7 @@ pub fn request_headers() -> Vec<Header> {
             "The trace that the request belongs to (W3C Trace Context); goes along with its calls, as `tracestate` does.",
         ),
         (WANTS_TIMING, "`1` asks for `server-timing` in the response."),
+        (CAPTURE, "`off` keeps the request out of captures (`[capture]`)."),
     ];
     rows.map(|(name, help)| Header { name: name.to_string(), help }).into()
 }
@@ -163,6 +166,19 @@ pub(crate) fn wants_timing(headers: &HeaderMap) -> bool {
     headers.get(WANTS_TIMING).is_some_and(|value| !off(value))
 }
 
+/// Whether the client lets the request be captured.
+///
+/// # Errors
+/// A problem (400) when the header says something else than `on` or `off`: who wants to be left out is told.
+pub(crate) fn may_be_captured(headers: &HeaderMap) -> Result<bool, Problem> {
+    let word = |text: &str| match text.trim() {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    };
+    Ok(parsed(headers, &CAPTURE, word, "`on` or `off`")?.unwrap_or(true))
+}
+
 /// The API key that the client shows. Other schemes of `authorization` are not ours and not looked at.
 pub(crate) fn secret(headers: &HeaderMap) -> Option<&[u8]> {
     if let Some(key) = headers.get(API_KEY) {
@@ -214,6 +230,16 @@ mod tests {
             assert_eq!(problem.status().as_u16(), 400, "{bad}");
         }
         assert_eq!(timeout(&HeaderMap::new()).ok(), Some(None));
+    }
+
+    #[test]
+    fn a_client_may_keep_out_of_captures() {
+        for (text, expected) in
+            [("off", Some(false)), (" off ", Some(false)), ("on", Some(true)), ("no", None)]
+        {
+            assert_eq!(may_be_captured(&with(CAPTURE, text)).ok(), expected, "{text}");
+        }
+        assert_eq!(may_be_captured(&HeaderMap::new()).ok(), Some(true));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
+use crate::capture::Captures;
 use crate::limits::HttpLimits;
 use crate::metrics::RequestMeter;
 use crate::model::StreamPart;
@@ -209,7 +210,8 @@ fn node() -> NodeId {
 /// The routes of an edge that has not heard of any.
 fn no_routes() -> Routes {
     let local = LocalWorker { node_id: node(), client: Arc::new(EchoReplicas) };
-    Routes::new(Transports::new(Some(local), Secret::new(Authority::Member, "token"), None))
+    let transports = Transports::new(Some(local), Secret::new(Authority::Member, "token"), None);
+    Routes::new(transports, Captures::new("captures".into()))
 }
 
 /// An edge with both APIs and a service; requests need a key where `require_key`.

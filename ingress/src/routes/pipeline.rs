@@ -7,6 +7,7 @@ use millstream_pipelines::Plan;
 
 use super::counts::{RequestCounts, StageCounts};
 use crate::cache::StageCache;
+use crate::capture::{Captures, PipelineCapture};
 use crate::dispatch::Deployment;
 use crate::metrics::{RequestMeter, StageMeter};
 use crate::model::TrafficShare;
@@ -34,6 +35,8 @@ pub(crate) struct Pipeline {
     pub stage_counts: Box<[StageCounts]>,
     /// What nearly all of its requests take less than.
     pub slow_threshold: SlowThreshold,
+    /// Captures a part of them, where its file says so.
+    pub capture: Option<Arc<PipelineCapture>>,
 }
 
 impl Pipeline {
@@ -63,7 +66,13 @@ impl Pipeline {
             stage_meters,
             stage_counts,
             slow_threshold,
+            capture: None,
         }
+    }
+
+    /// The same, whose requests are captured where its file says so.
+    pub(super) fn captured_by(self, captures: &Captures) -> Self {
+        Self { capture: captures.of(&self.plan, self.revision), ..self }
     }
 
     /// One of its deployments, called by itself. How its requests end counts as the pipeline's.

@@ -16,6 +16,7 @@ use super::load::{DeploymentLoads, Endings, loads_of};
 use super::pipeline::{Pipeline, Route};
 use super::revisions::{RevisionId, Revisions};
 use crate::cache::StageCache;
+use crate::capture::Captures;
 use crate::dispatch::{Deployment, DeploymentSettings, NewRoute, NewTarget, StartFailure};
 use crate::keys::Keys;
 use crate::model::TrafficShare;
@@ -85,16 +86,18 @@ impl RouteTable {
 pub(crate) struct Routes {
     current: ArcSwapOption<RouteTable>,
     transports: Transports,
+    captures: Captures,
     queue_formed: Arc<Notify>,
     hears_head: AtomicBool,
 }
 
 impl Routes {
     /// No table yet.
-    pub(crate) fn new(transports: Transports) -> Self {
+    pub(crate) fn new(transports: Transports, captures: Captures) -> Self {
         Self {
             current: ArcSwapOption::empty(),
             transports,
+            captures,
             queue_formed: Arc::new(Notify::new()),
             hears_head: AtomicBool::new(false),
         }
@@ -224,7 +227,8 @@ impl Routes {
         let known = old.and_then(|old| old.find(plan.name(), revision));
         let counts = known.map(|known| known.counts.clone()).unwrap_or_default();
         let caches = known.map_or_else(|| StageCache::of(&plan), |known| known.caches.clone());
-        let pipeline = Arc::new(Pipeline::new(plan, revision, targets, caches, counts));
+        let pipeline = Pipeline::new(plan, revision, targets, caches, counts).captured_by(&self.captures);
+        let pipeline = Arc::new(pipeline);
         Variant { pipeline, permille, shadow_permille }
     }
 

@@ -278,6 +278,7 @@ pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits:
         limits,
         require_api_key: false,
         traces: millstream_ingress::TraceConfig::default(),
+        capture_dir: "captures".into(),
         socket_dir: None,
     };
     let ingress = Ingress::start(config).await.unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::capture::{self, Types};
 use super::limits::{MAX_BODY_BOUNDS, MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use super::stage::{self, Deployments};
 use super::{MAX_ENTRIES, deployment, request, rollout, value};
@@ -10,7 +11,7 @@ use crate::expr::{Expression, Scope};
 use crate::fault::FaultSink;
 use crate::plan::{PlanParts, Response};
 use crate::raw::{Raw, RawTable, Reader};
-use crate::types::Signatures;
+use crate::types::{Signatures, Type};
 use crate::{DeploymentSpec, Name, Placement};
 
 /// Checks a file. What it gives is whole only when no fault was recorded.
@@ -25,6 +26,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
         Deployments { signatures: signatures.clone(), ..deployments(&mut table, &name, faults) };
     let placement = placement(&mut table, faults);
     let rollout = rollout::rollout(&mut table, faults);
+    let capture = table.table("capture", faults);
     let stage_table = section(&mut table, "stages", faults);
     let response_table = section(&mut table, "response", faults);
     table.finish(faults);
@@ -33,6 +35,8 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
         response_table.iter().flat_map(|t| &t.entries).map(|(_, raw)| raw).collect();
     let stages = stage::check(stage_table, &request.ty(), &deployments, &response_raws, faults);
     let response = response(response_table, &stages.scope, faults);
+    let types = Types { request: request.ty(), answer: answer_type(response_table, &response) };
+    let capture = capture::capture(capture, &types, faults);
     let has_stages = stage_table.is_some_and(|stages| !stages.entries.is_empty());
     belong_together(file, has_stages, faults);
     PlanParts {
@@ -45,6 +49,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
         max_body,
         placement,
         rollout,
+        capture,
         stages: stages.plans,
         response: Response::Fields(response),
     }
@@ -165,6 +170,14 @@ fn response(
     found
 }
 
+/// The type of the answer. Where a field of it has a fault, it is not known.
+fn answer_type(table: Option<&RawTable>, response: &[(Arc<str>, Expression)]) -> Type {
+    if table.is_some_and(|table| table.entries.len() != response.len()) {
+        return Type::Any;
+    }
+    Type::map(response.iter().map(|(name, value)| (Arc::clone(name), value.ty().clone())))
+}
+
 /// Route, stages and response come together; a file without them holds deployments.
 fn belong_together(file: &RawTable, has_stages: bool, faults: &mut FaultSink<'_>) {
     let place = |key: &str| file.get(key).map(|(key, _)| key.span.clone());
@@ -192,12 +205,11 @@ fn belong_together(file: &RawTable, has_stages: bool, faults: &mut FaultSink<'_>
         }
         _ => {}
     }
-    if let Some(request) = place("request").filter(|_| place("route").is_none()) {
-        faults.push(
-            request,
-            "the pipeline has a `[request]` but no `route`",
-            "add `route = \"/…\"` at the top",
-        );
+    for table in ["request", "capture"] {
+        if let Some(span) = place(table).filter(|_| place("route").is_none()) {
+            let message = format!("the pipeline has a `[{table}]` but no `route`");
+            faults.push(span, message, "add `route = \"/…\"` at the top");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::limits::{MAX_TIMEOUT, MIN_TIMEOUT};
 use crate::fault::FaultSink;
-use crate::raw::{Raw, RawValue, Reader, parse_quoted_duration};
+use crate::raw::{Raw, RawValue, Reader, parse_percent, parse_quoted_duration};
 use crate::{Rollout, TrafficStep};
 
 /// Most steps.
@@ -71,18 +71,12 @@ fn step(raw: &Raw, label: &str, faults: &mut FaultSink<'_>) -> Option<TrafficSte
 /// `5% 10m`, or a part alone.
 fn parse_step(text: &str) -> Option<TrafficStep> {
     let mut words = text.split_whitespace();
-    let percent: f64 = words.next()?.strip_suffix('%')?.parse().ok()?;
-    let permille = (percent * 10.0).round();
+    let permille = parse_percent(words.next()?)?;
     let hold = match words.next() {
         Some(time) => parse_quoted_duration(time).ok()?,
         None => Duration::ZERO,
     };
-    if words.next().is_some() || !(1.0..=1000.0).contains(&permille) {
-        return None;
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 1 to 1000")]
-    let permille = permille as u16;
-    Some(TrafficStep { permille, hold })
+    words.next().is_none().then_some(TrafficStep { permille, hold })
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ impl Plan {
             max_body: None,
             placement: Placement::default(),
             rollout: Rollout::default(),
+            capture: None,
             stages: vec![stage],
             response: Response::Stage(0),
         });

@@ -17,7 +17,7 @@ pub use suggest::closest;
 pub(crate) use suggest::did_you_mean;
 pub(crate) use table::Reader;
 pub use units::{format_bytes, parse_duration};
-pub(crate) use units::{format_duration, parse_bytes, parse_quoted_duration};
+pub(crate) use units::{format_duration, parse_bytes, parse_percent, parse_quoted_duration};
 
 /// Largest pipeline file, in bytes.
 pub(crate) const MAX_FILE_BYTES: usize = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! Durations and sizes with their unit in the value: `"250ms"`, `"2GiB"`.
+//! Durations, sizes and parts with their unit in the value: `"250ms"`, `"2GiB"`, `"5%"`.
 
 use std::time::Duration;
 
@@ -55,6 +55,14 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, &'static str> {
     let bytes = scaled(text, &SIZE_UNITS).filter(|&bytes| bytes <= MAX_BYTES).ok_or(HELP)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 2^60")]
     Ok(bytes.round() as u64)
+}
+
+/// A part of the requests such as `5%` or `0.1%`, in thousandths: 1 to 1000.
+pub(crate) fn parse_percent(text: &str) -> Option<u16> {
+    let percent: f64 = text.strip_suffix('%')?.parse().ok()?;
+    let permille = (percent * 10.0).round();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 1 to 1000")]
+    (1.0..=1000.0).contains(&permille).then_some(permille as u16)
 }
 
 /// `NUMBER UNIT`, with or without a space, in the smallest unit.

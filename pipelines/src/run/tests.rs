@@ -92,6 +92,7 @@ fn plan(stages: Vec<StagePlan>, response: Vec<(Arc<str>, Expression)>) -> Plan {
         max_body: None,
         placement: crate::Placement::default(),
         rollout: crate::Rollout::default(),
+        capture: None,
         request: crate::request::Schema::default(),
         stages,
         response: Response::Fields(response),

@@ -16,6 +16,9 @@ pub struct DeployPlan {
     /// What its callers lose by it (a route, fields of the request or the response), a sentence each.
     #[serde(default)]
     pub breaking: Vec<String>,
+    /// What of its requests would be captured, in words; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captures: Option<String>,
     /// Its deployments, by name.
     pub deployments: Vec<DeploymentPlan>,
     /// Whether there is more than was looked at: the cluster is too large for the whole plan.

@@ -37,7 +37,7 @@ fn completion(fragment: &Table) -> (String, String) {
         before += "name = \"fragment\"\n";
     }
     // A file of deployments alone needs neither route nor response.
-    let answers = ["stages", "request", "response"].iter().any(|key| fragment.contains_key(*key));
+    let answers = ["stages", "request", "response", "capture"].iter().any(|key| fragment.contains_key(*key));
     if answers && !fragment.contains_key("route") {
         before += "route = \"/fragment\"\n";
     }

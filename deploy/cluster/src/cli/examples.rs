@@ -29,6 +29,12 @@ pub(super) const SIMULATE: &str = "Examples:
 pub(super) const BENCH: &str = "Examples:
   cluster bench http://127.0.0.1:8000/rag --body question.json --rate 100 --fail
   cluster bench http://127.0.0.1:8000/rag --body bodies.jsonl --concurrency 16 --duration 1m";
+/// Of `cluster replay`.
+pub(super) const REPLAY: &str = "Examples:
+  cluster deploy rag.toml --shadow     # revision 4 beside the one that serves
+  cluster replay --to rag@4            # the captures of `rag` in the data directory
+  cluster replay yesterday.jsonl --to rag@4 --speed 1 --tolerance 1e-4
+It exits with 1 when an answer is different or a request failed.";
 
 /// Of `cluster completions`: where its script goes.
 pub(super) const COMPLETIONS: &str = "Where it goes:

@@ -71,7 +71,7 @@ impl Named {
     /// What an argument with that name names.
     fn by(command: &str, argument: &str) -> Option<Self> {
         match (command, argument) {
-            (_, "PIPELINE") => Some(Self::Pipeline),
+            (_, "PIPELINE" | "PIPELINE[@REVISION]") => Some(Self::Pipeline),
             (_, "PIPELINE/DEPLOYMENT") => Some(Self::Deployment),
             (_, "NODE") => Some(Self::Node),
             ("status", "NAME") | ("explain", "TARGET") => Some(Self::Anything),
@@ -88,9 +88,11 @@ fn with_names(command: clap::Command, global: &Option<Global>) -> clap::Command 
     let command = command.mut_args(|argument| {
         let value = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
         match value.as_deref() {
-            Some("FILE") => argument.add(clap_complete::ArgValueCompleter::new(|current: &OsStr| {
-                PathCompleter::file().stdio().complete(current)
-            })),
+            Some("FILE" | "CAPTURE") => {
+                argument.add(clap_complete::ArgValueCompleter::new(|current: &OsStr| {
+                    PathCompleter::file().stdio().complete(current)
+                }))
+            }
             Some(value) => match Named::by(&name, value) {
                 Some(named) => {
                     let global = global.clone();

@@ -29,6 +29,9 @@ pub(super) fn render(plan: &DeployPlan) -> String {
     for broken in &plan.breaking {
         let _ = writeln!(text, "  {} {broken}", style::bad("breaks callers:"));
     }
+    if let Some(captures) = &plan.captures {
+        let _ = writeln!(text, "  {} {captures}", style::warn("captures"));
+    }
     for deployment in &plan.deployments {
         deployment_lines(&mut text, deployment);
     }
@@ -84,6 +87,7 @@ mod tests {
             revision: 4,
             changed: true,
             breaking: vec!["the response field `x` goes".into()],
+            captures: Some("5% of the requests, sent to `http://a/`".into()),
             deployments: vec![DeploymentPlan {
                 full_name: "rag/embedder".into(),
                 change: DeploymentChange::Replaced,
@@ -98,6 +102,7 @@ mod tests {
         insta::assert_snapshot!(render(&plan), @r"
         rag would become revision 4; nothing is changed yet
           breaks callers: the response field `x` goes
+          captures 5% of the requests, sent to `http://a/`
           rag/embedder needs new replicas
             start on a, 0.250 of GPU 0
             stop rag-embedder-1-1 on b

@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod key;
 pub(crate) mod node;
+pub(crate) mod replay;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod simulate;

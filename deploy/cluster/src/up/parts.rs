@@ -212,6 +212,7 @@ async fn start_ingress(
         limits: http_limits(),
         require_api_key: process.args.require_api_key,
         traces,
+        capture_dir: process.data_dir.captures(),
         socket_dir: join_token::own_folder(&process.global.environment).ok(),
         local: worker
             .map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use hyper::HeaderMap;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::drive::Run;
@@ -95,6 +96,13 @@ pub(crate) async fn run(global: &Global, args: &BenchArgs) -> Result<(), Failure
     Ok(())
 }
 
+/// Headers as they are given on a command line.
+pub(crate) fn parse_headers(lines: &[String]) -> Result<HeaderMap, Failure> {
+    let mut faults = Vec::new();
+    let headers = settings::given_headers(lines, &mut faults);
+    if faults.is_empty() { Ok(headers) } else { Err(usage(&faults)) }
+}
+
 fn usage(faults: &[String]) -> Failure {
     match faults {
         [fault] => Failure::usage(fault),
@@ -132,7 +140,7 @@ async fn show_progress(run: Arc<Run>) {
 }
 
 /// Takes the bar off the screen, however the task ends.
-struct ClearOnDrop(ProgressBar);
+pub(crate) struct ClearOnDrop(pub(crate) ProgressBar);
 
 impl Drop for ClearOnDrop {
     fn drop(&mut self) {

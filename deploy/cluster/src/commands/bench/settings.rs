@@ -183,6 +183,15 @@ fn parse_method(name: &str) -> Result<Method, String> {
 }
 
 fn headers(lines: &[String], has_body: bool, faults: &mut Faults) -> HeaderMap {
+    let mut headers = given_headers(lines, faults);
+    if has_body && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers
+}
+
+/// Headers as they are given.
+pub(super) fn given_headers(lines: &[String], faults: &mut Faults) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in lines {
         let parsed = line.split_once(':').and_then(|(name, value)| {
@@ -201,9 +210,6 @@ fn headers(lines: &[String], has_body: bool, faults: &mut Faults) -> HeaderMap {
             }
             None => faults.push(format!("--header `{line}` is not a header; write it as 'name: value'")),
         }
-    }
-    if has_body && !headers.contains_key(CONTENT_TYPE) {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     headers
 }

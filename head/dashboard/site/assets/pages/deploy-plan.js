@@ -39,6 +39,7 @@ export function planView(plans) {
             plan.breaking.map((text) => h("li", { key: text }, text)),
           ),
         ),
+      plan.captures != null && h("p", null, `Captures ${plan.captures}.`),
       plan.deployments.length > 0 &&
         table(
           `Deployments of ${plan.pipeline}`,
