@@ -25,6 +25,7 @@ mod route_feed;
 mod server;
 mod snapshots;
 pub mod store;
+pub mod stored;
 mod telemetry;
 mod traces;
 mod wire;
