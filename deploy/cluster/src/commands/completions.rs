@@ -88,9 +88,11 @@ fn with_names(command: clap::Command, global: &Option<Global>) -> clap::Command 
     let command = command.mut_args(|argument| {
         let value = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
         match value.as_deref() {
-            Some("FILE") => argument.add(clap_complete::ArgValueCompleter::new(|current: &OsStr| {
-                PathCompleter::file().stdio().complete(current)
-            })),
+            Some("FILE" | "BUNDLE") => {
+                argument.add(clap_complete::ArgValueCompleter::new(|current: &OsStr| {
+                    PathCompleter::file().stdio().complete(current)
+                }))
+            }
             Some(value) => match Named::by(&name, value) {
                 Some(named) => {
                     let global = global.clone();
