@@ -12,6 +12,7 @@ mod boards;
 mod cache;
 mod command_line;
 mod command_output;
+mod debug;
 mod docs;
 mod edge;
 mod failure;
