@@ -6,6 +6,9 @@
 
 mod stored;
 
+pub use stored::StoredText;
+pub(crate) use stored::{REVISIONS, texts};
+
 use std::sync::Arc;
 use std::time::Duration;
 

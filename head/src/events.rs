@@ -17,7 +17,7 @@ use millstream_proto::event::{Decision, Event};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Error, Fenced, Store};
+use crate::store::{Error, Fenced, Listing, Store};
 use crate::{clock, metrics};
 use ring::Ring;
 
@@ -37,6 +37,14 @@ pub(crate) struct EventLog {
 }
 
 impl EventLog {
+    /// What the keys of all events begin with.
+    pub(crate) const PREFIX: &str = ring::PREFIX;
+
+    /// The events of a store that nobody writes.
+    pub(crate) fn of(listing: &Listing) -> Self {
+        Self { ring: Mutex::new(Ring::read(listing, 0)), ..Self::default() }
+    }
+
     /// The events that the store has. New ones are stored under `epoch`, a term of this head alone.
     pub(crate) async fn load(store: &Fenced, epoch: u64) -> Result<Self, Error> {
         let listing = store.list(&[ring::PREFIX]).await?;
@@ -120,7 +128,7 @@ mod tests {
     use crate::leadership::election::testing::lead;
     use crate::store::embedded::EmbeddedStore;
     use crate::store::faulty::{Fault, Faulty};
-    use crate::store::{Expected, Listing, Write};
+    use crate::store::{Expected, Write};
     use ring::MAX_EVENTS;
 
     async fn open() -> (Arc<Faulty>, Fenced, tempfile::TempDir) {

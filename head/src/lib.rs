@@ -25,6 +25,7 @@ mod route_feed;
 mod server;
 mod snapshots;
 pub mod store;
+pub mod stored;
 mod targets;
 mod telemetry;
 mod traces;

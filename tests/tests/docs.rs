@@ -50,6 +50,7 @@ pages_that_run! {
     cluster: "docs/cluster.md",
     concepts: "docs/concepts.md",
     dashboard: "docs/dashboard.md",
+    debugging: "docs/debugging.md",
     http: "docs/http.md",
     keys: "docs/keys.md",
     metrics: "docs/metrics.md",

@@ -14,6 +14,7 @@ mod captures;
 mod clients;
 mod command_line;
 mod command_output;
+mod debug;
 mod docs;
 mod edge;
 mod failure;

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use millstream_tests::{Cluster, Echo, UpOptions};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 /// A word that nobody else says.
 const PROMPT: &str = "kestrel-over-the-heath-7731";
@@ -70,17 +71,41 @@ fn prompts_keys_and_tokens_are_found_nowhere() -> Result<()> {
     let mut said = vec![("errors".to_owned(), errors), ("log".to_owned(), cluster.leader.log())];
     let ids = traced.iter().filter_map(|request| request["request_id"].as_str());
     let paths = ids.map(|id| format!("/api/requests/{id}"));
-    let fixed =
-        ["/metrics", "/api/status", "/api/events?limit=5000", "/api/keys", "/api/tokens", "/api/series"];
+    let fixed = [
+        "/metrics",
+        "/api/status",
+        "/api/events?limit=5000",
+        "/api/keys",
+        "/api/tokens",
+        "/api/series",
+        "/api/head",
+    ];
     for path in paths.chain(fixed.map(str::to_owned)) {
         let page = dashboard(&path, &token)?;
         said.push((path, page));
     }
+    // With a log in which somebody has written what should stand nowhere.
+    let careless = format!("curl -H 'authorization: Bearer {key}' # {token} {admin}\n");
+    std::fs::write(cluster.leader.data_dir().join("careless.log"), careless)?;
+    let bundle = cluster.folder().join("bundle.tar.gz");
+    crate::debug::bundle(&cluster, &bundle)?;
+    let hashes = [&key, &token].map(|secret| format!("{:x}", Sha256::digest(secret)));
+    for (path, bytes) in crate::debug::files_of(&bundle)? {
+        let text = String::from_utf8_lossy(&bytes);
+        ensure!(hashes.iter().all(|hash| !text.contains(hash)), "a hash stands in {path} of the bundle");
+        said.push((format!("{path} of the bundle"), String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    std::fs::remove_file(cluster.leader.data_dir().join("careless.log"))?;
+    let join = std::fs::read_to_string(cluster.leader.data_dir().join("join.token"))?.trim().to_owned();
     for (what, text) in &said {
         ensure!(!text.is_empty() || what == "errors", "{what} says nothing");
-        for (whose, secret) in
-            [("prompt", PROMPT), ("key", &key), ("viewer token", &token), ("admin token", &admin)]
-        {
+        for (whose, secret) in [
+            ("prompt", PROMPT),
+            ("key", &key),
+            ("viewer token", &token),
+            ("admin token", &admin),
+            ("join token", &join),
+        ] {
             ensure!(!text.contains(secret), "the {whose} stands in {what}: {text}");
         }
     }

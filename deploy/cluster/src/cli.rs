@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::completions::CompletionsArgs;
+use crate::commands::debug::DebugArgs;
 use crate::commands::defrag::DefragArgs;
 use crate::commands::delete::DeleteArgs;
 use crate::commands::deploy::DeployArgs;
@@ -84,9 +85,12 @@ pub(crate) enum Command {
     /// Show which moves of replicas would make whole GPUs free.
     #[command(hide = true)] // until moves can be made too
     Defrag(DefragArgs),
-    /// Ask the decision code what would happen, on a virtual clock or a recorded workload; needs no cluster.
+    /// Ask the decision code what would happen, on a virtual clock, a recorded workload or a debug bundle; needs no cluster.
     #[command(after_help = examples::SIMULATE)]
     Simulate(SimulateArgs),
+    /// Collect what is known of a cluster in one file, to look at later or to send to somebody.
+    #[command(after_help = examples::DEBUG)]
+    Debug(DebugArgs),
     /// Send HTTP requests at a rate and measure how long the answers take. Works with any HTTP server.
     #[command(after_help = examples::BENCH)]
     Bench(BenchArgs),

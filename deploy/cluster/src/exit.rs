@@ -85,13 +85,21 @@ impl Failure {
         self
     }
 
-    /// The failure as one JSON object; `None` when there is nothing to say.
-    pub(crate) fn to_json(&self) -> Option<Value> {
-        let message = match &self.cause {
-            Cause::Nothing => return None,
+    /// What it says, in one text; empty when there is nothing to say.
+    pub(crate) fn message(&self) -> String {
+        match &self.cause {
+            Cause::Nothing => String::new(),
             Cause::Text(text) => text.clone(),
             Cause::Faults(files) => count_of(files),
-        };
+        }
+    }
+
+    /// The failure as one JSON object; `None` when there is nothing to say.
+    pub(crate) fn to_json(&self) -> Option<Value> {
+        if matches!(self.cause, Cause::Nothing) {
+            return None;
+        }
+        let message = self.message();
         let code = CODES.iter().find(|(code, ..)| *code == self.code).map(|(_, name, _)| *name);
         let mut error = self.details.clone();
         error.insert("code".to_owned(), code.into());

@@ -11,6 +11,7 @@ mod cli;
 mod client;
 mod commands;
 mod data_dir;
+mod debug_bundle;
 #[cfg(test)]
 mod docs;
 mod exit;
@@ -120,6 +121,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Token(args) => commands::token::run(&global, args).await,
             Command::Defrag(args) => commands::defrag::run(&global, &args).await,
             Command::Simulate(args) => commands::simulate::run(&global, &args),
+            Command::Debug(args) => commands::debug::run(&global, args).await,
             Command::Bench(args) => commands::bench::run(&global, &args).await,
             Command::Replay(args) => commands::replay::run(&global, &args).await,
             Command::Completions(args) => commands::completions::run(&global, &args),

@@ -48,6 +48,13 @@ impl Output {
         written.map_err(|_| Failure::nobody_reads())
     }
 
+    /// Writes bytes as they stand.
+    #[expect(clippy::unused_self, reason = "whoever writes to stdout needs an output")]
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| unwritten(&error))
+    }
+
     /// Tells why the command failed; returns the process's exit code.
     pub(crate) fn report(self, failure: Failure) -> ExitCode {
         let code = failure.code();
@@ -91,10 +98,14 @@ fn write(to: &mut impl Write, text: &str) -> Result<(), Failure> {
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let written =
         to.write_all(text.as_bytes()).and_then(|()| to.write_all(end.as_bytes())).and_then(|()| to.flush());
-    written.map_err(|error| match error.kind() {
+    written.map_err(|error| unwritten(&error))
+}
+
+fn unwritten(error: &io::Error) -> Failure {
+    match error.kind() {
         ErrorKind::BrokenPipe => Failure::nobody_reads(),
         _ => Failure::failed(format!("cannot write to stdout: {error}")),
-    })
+    }
 }
 
 #[cfg(test)]

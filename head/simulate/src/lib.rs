@@ -3,6 +3,7 @@
 
 pub mod autoscaling;
 pub mod placement;
+pub mod recorded;
 mod table;
 
 pub use table::CsvFault;

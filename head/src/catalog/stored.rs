@@ -20,7 +20,7 @@ pub(super) const GENERATION: &str = "generation";
 /// Keys of pipelines' heads: `pipelines/NAME`.
 const PIPELINES: &str = "pipelines/";
 /// Keys of revisions: `revisions/NAME/NUMBER`.
-pub(super) const REVISIONS: &str = "revisions/";
+pub(crate) const REVISIONS: &str = "revisions/";
 /// Keys of bounds that people have set: `scales/PIPELINE/DEPLOYMENT`.
 const SCALES: &str = "scales/";
 /// Keys of API keys: `keys/NAME`.
@@ -80,6 +80,30 @@ impl StoredHead {
         let wanted = wanted.unwrap_or(newest);
         Pipeline { newest, wanted, rollout, watched: None, verdicts, revisions: BTreeMap::new() }
     }
+}
+
+/// A revision's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredText {
+    /// Its pipeline.
+    pub pipeline: String,
+    /// Its number.
+    pub revision: u64,
+    /// The file's name.
+    pub file_name: String,
+    /// The text.
+    pub source: String,
+}
+
+/// The texts of the revisions that a store has, by pipeline and number. What cannot be read is left out.
+pub(crate) fn texts(listing: &Listing) -> Vec<StoredText> {
+    let found = listing.under(REVISIONS).filter_map(|(rest, entry)| {
+        let stored: StoredRevision = serde_json::from_slice(&entry.value).ok()?;
+        let (pipeline, _) = rest.split_once('/')?;
+        let StoredRevision { number: revision, file_name, source, .. } = stored;
+        Some(StoredText { pipeline: pipeline.to_owned(), revision, file_name, source })
+    });
+    found.collect()
 }
 
 /// Makes of entries what people asked for. Compiles all texts: not for an async thread.

@@ -3,6 +3,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod deploy;
+pub(crate) mod inspect;
 pub(crate) mod keys;
 pub(crate) mod rollout;
 pub(crate) mod scale;

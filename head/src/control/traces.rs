@@ -17,6 +17,11 @@ pub(crate) fn list(host: &Host, filter: &TraceFilter, limit: usize) -> Vec<Trace
     found.iter().map(|trace| trace.request.clone()).collect()
 }
 
+/// The same, whole.
+pub(crate) fn whole(host: &Host, filter: &TraceFilter, limit: usize) -> Vec<Arc<RequestTrace>> {
+    host.traces.lock().newest(filter, limit.min(MAX_LISTED))
+}
+
 /// The trace of a request.
 pub(crate) fn find(host: &Host, id: &str) -> Result<Arc<RequestTrace>, Error> {
     let found = host.traces.lock().find(id);

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::KeyRequest;
 
+mod mentions;
+
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {

@@ -24,7 +24,14 @@ pub(super) const ROLLOUT: &str = "Examples:
 pub(super) const SIMULATE: &str = "Examples:
   cluster simulate autoscaling --trace requests.csv --service-time '0.05 + 0.02 * generated' \\
     --start-time 30s --autoscaling '{ min_replicas = 1, max_replicas = 20 }'
-  cluster simulate placement --nodes nodes.csv --tasks tasks.csv";
+  cluster simulate placement --nodes nodes.csv --tasks tasks.csv
+  cluster simulate --from bundle.tar.gz      # what was decided, decided again
+  cluster simulate --from bundle.tar.gz --deployment rag/embedder --max 4";
+/// Of `cluster debug`.
+pub(super) const DEBUG: &str = "Examples:
+  cluster debug bundle                          # millstream-debug-TIME.tar.gz in this folder
+  cluster debug bundle --no-files -o - > bundle.tar.gz
+  cluster simulate --from bundle.tar.gz         # decide again, anywhere, without the cluster";
 /// Of `cluster bench`.
 pub(super) const BENCH: &str = "Examples:
   cluster bench http://127.0.0.1:8000/rag --body question.json --rate 100 --fail

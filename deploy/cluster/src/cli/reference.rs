@@ -6,10 +6,10 @@ use super::Cli;
 use crate::docs::{table, written};
 use crate::exit::CODES;
 
-/// The commands, in the order of `--help`: those that do something, with all words of their names.
+/// The commands, in the order of `--help`: those that do something by themselves, with all words of their names.
 fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
     let subcommands: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
-    if subcommands.is_empty() {
+    if subcommands.is_empty() || command.get_arguments().any(is_own) {
         found.push((path.to_owned(), command.clone()));
     }
     for sub in subcommands {

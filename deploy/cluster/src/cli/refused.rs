@@ -16,6 +16,10 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "a process logs on its own stderr; `cluster up --log info` and `--access-log` log more",
     ),
     (&["events", "why"], "`cluster explain NAME` shows each decision and its reason"),
+    (
+        &["support", "diagnose", "dump", "bundle"],
+        "`cluster debug bundle` writes all that is known into one file",
+    ),
     (&["init", "new"], "a pipeline is one TOML file: begin with an example of `pipelines/examples`"),
     (&["htop", "monitor", "watch"], "`cluster top` shows deployments live"),
     (&["nodes"], "`cluster node list` lists the nodes"),

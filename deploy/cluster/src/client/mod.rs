@@ -5,6 +5,7 @@
 
 mod address;
 mod connection;
+mod record;
 mod watch;
 
 use std::time::{Duration, SystemTime};
@@ -210,7 +211,7 @@ impl Client {
         pipeline: String,
         limit: u32,
     ) -> Result<Vec<TracedRequest>, Failure> {
-        let request = v1::ListTracesRequest { pipeline, limit };
+        let request = v1::ListTracesRequest { pipeline, limit, with_spans: false };
         let answer = self.call(SHORT, request, async |service, request| service.list_traces(request).await);
         parse(&answer.await?.json)
     }

@@ -88,7 +88,7 @@ fn with_names(command: clap::Command, global: &Option<Global>) -> clap::Command 
     let command = command.mut_args(|argument| {
         let value = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
         match value.as_deref() {
-            Some("FILE" | "CAPTURE") => {
+            Some("FILE" | "CAPTURE" | "BUNDLE") => {
                 argument.add(clap_complete::ArgValueCompleter::new(|current: &OsStr| {
                     PathCompleter::file().stdio().complete(current)
                 }))

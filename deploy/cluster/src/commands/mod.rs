@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod debug;
 pub(crate) mod defrag;
 pub(crate) mod delete;
 pub(crate) mod deploy;

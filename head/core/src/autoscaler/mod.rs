@@ -4,6 +4,7 @@
 //! and observation; [`Scaler`] is both for one deployment, with the time at which the passing of time alone can change
 //! the outcome. The head and `cluster simulate` run the same code; who carries a decision out is left to them.
 
+pub mod again;
 mod decide;
 mod history;
 pub mod replay;

@@ -9,3 +9,4 @@ mod shown;
 pub mod snapshot;
 pub mod stages;
 pub mod status;
+pub mod what_if;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use millstream_status::series::{OneSeries, Series};
 use serde::Serialize;
 
 use crate::present::numbers::Numbers;
@@ -69,6 +70,12 @@ impl Metric {
             Self::GpuBooked => Scope::Node,
             _ => Scope::Deployment,
         }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.into_iter().find(|(metric, _)| *metric == self).map_or("", |(_, name)| name)
     }
 
     /// The one of that name.
@@ -183,6 +190,32 @@ impl History {
             (key, values.chunks(step).map(mean).collect::<Vec<_>>())
         });
         series.filter(|(_, values)| values.iter().any(Option::is_some)).collect()
+    }
+}
+
+impl History {
+    /// The same as [`Self::read`], as programs are shown it. `zero_unix_ms` is when second 0 began.
+    pub fn shown(
+        &self,
+        range: Range<u64>,
+        step: u64,
+        zero_unix_ms: u64,
+        wanted: impl Fn(&Key) -> bool,
+    ) -> Series {
+        let start_unix_ms = zero_unix_ms + range.start * 1000;
+        let series = self.read(range, step, wanted).into_iter().map(|(key, values)| {
+            let scope = key.metric.scope();
+            let pipeline = key.subject.split('/').next().map(str::to_owned);
+            let subject_of = |wanted: Scope| (scope == wanted).then(|| key.subject.clone());
+            OneSeries {
+                metric: key.metric.as_str().to_owned(),
+                pipeline: pipeline.filter(|_| scope != Scope::Node),
+                deployment: subject_of(Scope::Deployment),
+                node: subject_of(Scope::Node),
+                values,
+            }
+        });
+        Series { start_unix_ms, step_ms: step * 1000, series: series.collect() }
     }
 }
 

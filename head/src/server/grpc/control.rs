@@ -12,7 +12,8 @@ use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     CreateKeyRequest, CreateTokenRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse,
     DeleteTokenRequest, DeleteTokenResponse, DeployRequest, DeployResponse, DeployedPipeline, ExplainRequest,
-    ExplainResponse, GetRevisionRequest, GetRevisionResponse, GetTraceRequest, GetTraceResponse,
+    ExplainResponse, GetRevisionRequest, GetRevisionResponse, GetSeriesRequest, GetSeriesResponse,
+    GetStagesRequest, GetStagesResponse, GetTraceRequest, GetTraceResponse, InspectRequest, InspectResponse,
     KeptRevision, KeyResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest,
     ListPipelinesResponse, ListRevisionsRequest, ListRevisionsResponse, ListTokensRequest,
     ListTokensResponse, ListTracesRequest, ListTracesResponse, PipelineFile, PlanDefragRequest,
@@ -27,7 +28,7 @@ use tonic::{Request, Response, Status};
 use crate::catalog::Takeover;
 use crate::control::cluster::{self, StatusWatch};
 use crate::control::deploy::{self, Text};
-use crate::control::{Error, keys, rollout, scale, tokens, traces};
+use crate::control::{Error, inspect, keys, rollout, scale, tokens, traces};
 use crate::leadership::{Leadership, Term};
 use crate::snapshots::Shown;
 use crate::traces::TraceFilter;
@@ -218,12 +219,41 @@ impl ControlService for ControlServer {
         &self,
         request: Request<ListTracesRequest>,
     ) -> Result<Response<ListTracesResponse>, Status> {
-        let ListTracesRequest { pipeline, limit } = request.into_inner();
+        let ListTracesRequest { pipeline, limit, with_spans } = request.into_inner();
         let pipeline = Some(pipeline).filter(|pipeline| !pipeline.is_empty());
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let filter = TraceFilter { pipeline, kept: None };
-        let json = to_json(&traces::list(&self.term()?.host, &filter, limit))?;
+        let host = &self.term()?.host;
+        let json = match with_spans {
+            true => to_json(&traces::whole(host, &filter, limit).iter().map(|it| &**it).collect::<Vec<_>>())?,
+            false => to_json(&traces::list(host, &filter, limit))?,
+        };
         Ok(Response::new(ListTracesResponse { json }))
+    }
+
+    async fn get_series(
+        &self,
+        request: Request<GetSeriesRequest>,
+    ) -> Result<Response<GetSeriesResponse>, Status> {
+        let GetSeriesRequest { since_s, step_s } = request.into_inner();
+        let term = self.term()?;
+        // Millions of numbers, where there are many deployments.
+        let json = tokio::task::spawn_blocking(move || to_json(&inspect::series(&term, since_s, step_s)));
+        let json = json.await.map_err(|_| Error::Internal("reading the series failed"))??;
+        Ok(Response::new(GetSeriesResponse { json }))
+    }
+
+    async fn get_stages(
+        &self,
+        request: Request<GetStagesRequest>,
+    ) -> Result<Response<GetStagesResponse>, Status> {
+        let stages = inspect::stages(&*self.term()?, &name(&request.into_inner().pipeline)?)?;
+        Ok(Response::new(GetStagesResponse { json: to_json(&stages)? }))
+    }
+
+    async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
+        let inspection = inspect::inspect(&*self.term()?).await?;
+        Ok(Response::new(InspectResponse { json: to_json(&inspection)? }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

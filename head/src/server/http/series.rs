@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use millstream_core::present::series::{CAPACITY, History, Key, Metric, Scope};
 use millstream_pipelines::parse_duration;
-use schemars::JsonSchema;
-use serde::Serialize;
+use millstream_proto::series::Series;
 
 use super::api::documents::ProblemFault;
 
@@ -126,55 +125,10 @@ fn parse_seconds(text: &str) -> Option<u64> {
     Some(duration.as_secs()).filter(|seconds| (1..=CAPACITY).contains(seconds))
 }
 
-/// The answer.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(rename = "Series")]
-pub(crate) struct Answer {
-    /// When the first value's step begins, in milliseconds since the Unix epoch.
-    start_unix_ms: u64,
-    /// Milliseconds per value.
-    step_ms: u64,
-    /// The series, by metric and name.
-    series: Vec<Series>,
-}
-
-/// One series of the answer.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(rename = "OneSeries")]
-struct Series {
-    #[schemars(with = "String")]
-    metric: Metric,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pipeline: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deployment: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<String>,
-    /// Means over each step, the oldest first; null where nothing was observed.
-    values: Vec<Option<f32>>,
-}
-
 /// Reads the history. `zero_unix_ms` is when its second 0 began.
-pub(crate) fn answer(history: &History, query: &Query, zero_unix_ms: u64) -> Answer {
+pub(crate) fn answer(history: &History, query: &Query, zero_unix_ms: u64) -> Series {
     let range: Range<u64> = history.range(query.since_s, query.step_s);
-    let found = history.read(range.clone(), query.step_s, |key| query.wants(key));
-    let series = found.into_iter().map(|(key, values)| {
-        let scope = key.metric.scope();
-        let pipeline = key.subject.split('/').next().map(str::to_owned);
-        let subject_of = |wanted: Scope| (scope == wanted).then(|| key.subject.clone());
-        Series {
-            metric: key.metric,
-            pipeline: pipeline.filter(|_| scope != Scope::Node),
-            deployment: subject_of(Scope::Deployment),
-            node: subject_of(Scope::Node),
-            values,
-        }
-    });
-    Answer {
-        start_unix_ms: zero_unix_ms + range.start * 1000,
-        step_ms: query.step_s * 1000,
-        series: series.collect(),
-    }
+    history.shown(range, query.step_s, zero_unix_ms, |key| query.wants(key))
 }
 
 #[cfg(test)]

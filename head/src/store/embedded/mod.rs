@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use super::{Entry, Error, Lease, LeaseId, Listing, Store, Txn, Version, Watch};
 use fanout::Fanout;
 use lease::Leases;
-pub use open::OpenError;
+pub use open::{FILE_NAME, OpenError};
 use table::{Failed, Written};
 
 /// Operations that may occupy a thread at a time: the others wait without one when the disk hangs.

@@ -15,7 +15,7 @@ use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 use super::table::{ENTRIES, META};
 
 /// Name of the store's file in its folder.
-pub(super) const FILE_NAME: &str = "head.redb";
+pub const FILE_NAME: &str = "head.redb";
 
 /// The format that this program writes.
 const FORMAT: u64 = 1;

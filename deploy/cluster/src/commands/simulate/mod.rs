@@ -1,6 +1,7 @@
-//! `cluster simulate`: the head's decision code on a virtual clock or a recorded workload. Needs no cluster.
+//! `cluster simulate`: the head's decision code on a virtual clock, a recorded workload or a debug bundle. Needs no cluster.
 
 mod autoscaling;
+mod from_bundle;
 mod placement;
 
 use std::path::Path;
@@ -15,9 +16,12 @@ use crate::input;
 
 /// Flags of `cluster simulate`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub(crate) struct SimulateArgs {
     #[command(subcommand)]
-    what: Simulate,
+    what: Option<Simulate>,
+    #[command(flatten)]
+    from: Option<from_bundle::FromArgs>,
 }
 
 /// What can be simulated.
@@ -31,9 +35,13 @@ pub(crate) enum Simulate {
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, args: &SimulateArgs) -> Result<(), Failure> {
-    match &args.what {
-        Simulate::Autoscaling(args) => autoscaling::run(global, args),
-        Simulate::Placement(args) => placement::run(global, args),
+    match (&args.what, &args.from) {
+        (Some(Simulate::Autoscaling(args)), _) => autoscaling::run(global, args),
+        (Some(Simulate::Placement(args)), _) => placement::run(global, args),
+        (None, Some(from)) => from_bundle::run(global, from),
+        (None, None) => {
+            Err(Failure::usage("name what to simulate: `--from BUNDLE`, `autoscaling` or `placement`"))
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::global::Global;
 use crate::output::Output;
 use crate::table::terminal;
 
+#[cfg(test)]
+pub(super) use tables::tests::cluster as example_cluster;
 pub(super) use tables::{nodes, num_ready};
 
 /// Flags of `cluster status`.

@@ -284,7 +284,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A cluster with something in every table.
-    pub(in super::super) fn cluster() -> ClusterStatus {
+    pub(in crate::commands) fn cluster() -> ClusterStatus {
         let replica = ReplicaStatus {
             id: "rag-embedder-1".into(),
             node: "a".into(),

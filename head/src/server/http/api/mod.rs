@@ -10,7 +10,9 @@ mod refused;
 use axum::routing::{delete, get, patch, post, put};
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::deploy_plan::DeployPlan;
+use millstream_proto::inspection::Inspection;
 use millstream_proto::key::{KeyRequest, KeyStatus};
+use millstream_proto::series::Series;
 use millstream_proto::stage::StageTraffic;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::summary::ClusterSummary;
@@ -42,6 +44,8 @@ fn reading_cluster() -> Vec<Operation> {
         ),
         Operation::read::<ClusterSummary>("/api/summary", get(read::summary))
             .help("getSummary", "The same without the single replicas, and whether all is well."),
+        Operation::read::<Inspection>("/api/head", get(read::head))
+            .help("getHead", "The head from inside: versions, alarm, routes."),
         Operation::events::<ClusterSummary>("/api/live", get(live::live)).help(
             "getLive",
             "Server-sent events: `summary` at once and at each change, at most once a second; `decision` for each \
@@ -63,7 +67,7 @@ fn reading_cluster() -> Vec<Operation> {
                 ("since_ms", "Only what came since then, in milliseconds since the Unix epoch."),
                 ("limit", "How many of the newest; 500 by default, at most 5000."),
             ]),
-        Operation::read::<series::Answer>("/api/series", get(read::series))
+        Operation::read::<Series>("/api/series", get(read::series))
             .help("getSeries", "The last hour of the cluster's numbers.")
             .query(series::PARAMETERS_HELP),
     ]

@@ -41,6 +41,11 @@ pub(crate) async fn summary(State(site): State<Arc<Site>>) -> Answer {
     Ok(ready_json(&site.leadership.term()?.snapshot().await?.summary_json()))
 }
 
+/// The head from inside.
+pub(crate) async fn head(State(site): State<Arc<Site>>) -> Answer {
+    Ok(page(&control::inspect::inspect(&*site.leadership.term()?).await?))
+}
+
 fn ready_json(json: &str) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{json}\n")).into_response()
 }
@@ -225,10 +230,7 @@ fn graph_of(plan: &Plan, revision: u64) -> Graph {
 
 /// How a pipeline's stages do.
 pub(crate) async fn stages(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Answer {
-    let name = parse_name(&name)?;
-    let desired = site.leadership.term()?.catalog.desired();
-    deploy::get(&desired, &name, None)?;
-    Ok(page(&site.host.stages.lock().of(&name, site.host.clock.now())))
+    Ok(page(&control::inspect::stages(&*site.leadership.term()?, &parse_name(&name)?)?))
 }
 
 /// Which requests.
