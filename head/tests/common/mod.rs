@@ -261,6 +261,7 @@ impl Ingress {
             address: "127.0.0.1:8000".into(),
             pid: 7,
             cluster_id: cluster_id.into(),
+            ..Default::default()
         };
         said.send(v1::IngressMessage { body: Some(v1::ingress_message::Body::Hello(hello)) }).await.unwrap();
         let messages = client.session(ReceiverStream::new(messages)).await?.into_inner();

@@ -194,7 +194,7 @@ fn only(table: &RouteTable, task: Task) -> Result<&Arc<Route>, Problem> {
         [(_, route)] => Ok(route),
         [] => Err(Problem::not_found(format!("there is no deployment that does `{}`", task.as_str()))),
         _ => {
-            found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            found.sort_unstable_by_key(|(name, _)| *name);
             let names: Vec<_> = found.iter().take(20).map(|(name, _)| format!("`{name}`")).collect();
             let text = format!(
                 "is missing, and there are several models that could be meant; give one of {}",
