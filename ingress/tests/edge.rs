@@ -90,12 +90,15 @@ async fn the_reference_lists_what_is_answered() {
     };
     for endpoint in reference::endpoints() {
         let path = endpoint.path.replace("{route}", "/echo").replace("{pipeline}", "echo");
+        let path = path.replace("{model}", "echo%2Fmodel");
+        // The body is none of other APIs'.
+        let good = if endpoint.methods == "POST" && path != "/echo" { 400 } else { 200 };
         for method in ["GET", "HEAD", "POST", "DELETE"] {
             let request = setup.client.request(method.parse().unwrap(), setup.url(&path));
             let request = request.header("content-type", "application/json");
             let response = request.body(r#"{"text": "hello"}"#).send().await.unwrap();
             let is_listed = endpoint.methods.split(", ").any(|listed| listed == method);
-            assert_eq!(response.status(), if is_listed { 200 } else { 405 }, "{method} {path}");
+            assert_eq!(response.status(), if is_listed { good } else { 405 }, "{method} {path}");
             for name in response.headers().keys() {
                 assert!(is_known(name.as_str()), "{method} {path}: {name}");
             }
