@@ -1,13 +1,13 @@
 // The only place that talks to the head: JSON in, JSON out, and one kind of error that says what went wrong in words.
 
-/** @import { Fault, Problem } from "api" */
+/** @import { Problem, ProblemFault } from "api" */
 
 /** An answer that is not what was asked for. */
 export class ApiError extends Error {
   /**
    * @param {number} status  0 when there was no answer
    * @param {string} message
-   * @param {Fault[]} [faults]
+   * @param {ProblemFault[]} [faults]
    */
   constructor(status, message, faults = []) {
     super(message);

@@ -8,7 +8,7 @@ import { button, empty, missing, prose, section, state, table, whenLoaded, scali
 import { replicaSection } from "./cluster-replicas.js";
 import { whatWouldFit } from "./cluster-fit.js";
 
-/** @import { ClusterSummary, DefragPlan, DeploymentSummary, GpuSummary, IngressStatus, NodeSummary } from "api" */
+/** @import { ClusterSummary, DefragPlan, DeploymentStatus, GpuStatus, IngressStatus, NodeStatus } from "api" */
 /** @import { Context, Page } from "../app.js" */
 
 /** More nodes than this are shown a part at a time. */
@@ -83,7 +83,7 @@ function pager(context, from, total) {
 
 /**
  * @param {Context} context
- * @param {NodeSummary} node
+ * @param {NodeStatus} node
  * @param {number} largest
  */
 function nodeCard(context, node, largest) {
@@ -141,7 +141,7 @@ function meter(name, used, all, format) {
 
 /**
  * A device, as wide as its memory is, with the parts that are held.
- * @param {GpuSummary} gpu
+ * @param {GpuStatus} gpu
  * @param {number} largest
  */
 function device(gpu, largest) {
@@ -204,7 +204,7 @@ function pending(summary) {
   return table(
     "Deployments with replicas that fit nowhere",
     [
-      { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
+      { name: "deployment", cell: (/** @type {DeploymentStatus} */ one) => scalingLink(one.full_name) },
       { name: "without a place", kind: "number", cell: (one) => count(missing(one), "replica") },
       {
         name: "why",

@@ -7,7 +7,7 @@ import { count } from "../format.js";
 import { memo } from "../memo.js";
 import { choice, empty, moment, prose, table, whenLoaded } from "../parts.js";
 
-/** @import { EventPage, EventView } from "api" */
+/** @import { Events, EventView } from "api" */
 /** @import { Context, Page } from "../app.js" */
 /** @import { Loaded } from "../queries.js" */
 
@@ -25,7 +25,7 @@ export function page(context) {
   const view = () => {
     const target = context.param("target");
     const kind = context.param("kind");
-    const found = /** @type {Loaded<EventPage>} */ (
+    const found = /** @type {Loaded<Events>} */ (
       context.queries.get(path("/api/events", { target, limit: LIMIT }), 10_000)
     );
     return [

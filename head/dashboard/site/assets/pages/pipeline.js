@@ -8,7 +8,7 @@ import { button, empty, fileName, missing, moment, scalingLink, section, state, 
 import { drawing } from "./pipeline-drawing.js";
 import { range } from "./scaling.js";
 
-/** @import { DeploymentSummary, Graph, GraphStage, PipelineSummary, PipelineText, StageTraffic } from "api" */
+/** @import { DeploymentStatus, Graph, GraphStage, PipelineSource, PipelineStatus, StageTraffic } from "api" */
 /** @import { Context, Page } from "../app.js" */
 /** @import { Loaded } from "../queries.js" */
 
@@ -49,7 +49,7 @@ export function page(context, name) {
   return { title: name, view };
 }
 
-/** @param {PipelineSummary} one */
+/** @param {PipelineStatus} one */
 function facts(one) {
   return h(
     "p",
@@ -69,7 +69,7 @@ function facts(one) {
 /**
  * @param {Context} context
  * @param {string} base
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  */
 function stages(context, base, pipeline) {
   const graph = /** @type {Loaded<Graph>} */ (context.queries.get(`${base}/graph`, 15_000));
@@ -93,14 +93,14 @@ function stages(context, base, pipeline) {
  * A stage with all that is known of it now.
  * @typedef {object} StageRow
  * @property {GraphStage} stage
- * @property {DeploymentSummary | undefined} deployment
+ * @property {DeploymentStatus | undefined} deployment
  * @property {StageTraffic | undefined} traffic
  * @property {boolean} isSlowest
  */
 
 /**
  * @param {GraphStage} stage
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  * @param {StageTraffic[] | undefined} traffic
  * @returns {StageRow}
  */
@@ -174,13 +174,13 @@ function onError(rule) {
   return rule === "skip" ? "if it fails, goes on without it" : `if it fails, uses ${rule.replace("use:", "")}`;
 }
 
-/** @param {PipelineSummary} pipeline */
+/** @param {PipelineStatus} pipeline */
 function deployments(pipeline) {
   if (pipeline.deployments.length === 0) return empty("This pipeline has no deployment of its own.");
   return table(
     "Deployments",
     [
-      { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
+      { name: "deployment", cell: (/** @type {DeploymentStatus} */ one) => scalingLink(one.full_name) },
       { name: "model", cell: (one) => one.model ?? "none" },
       { name: "ready replicas", kind: "number", cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
       { name: "range", cell: (one) => range(one) },
@@ -192,8 +192,8 @@ function deployments(pipeline) {
 }
 
 /**
- * @param {DeploymentSummary} one
- * @param {PipelineSummary} pipeline
+ * @param {DeploymentStatus} one
+ * @param {PipelineStatus} pipeline
  */
 function byState(one, pipeline) {
   const link = (/** @type {string} */ word, /** @type {string} */ text, /** @type {string} */ href) =>
@@ -217,11 +217,11 @@ function byState(one, pipeline) {
 /**
  * @param {Context} context
  * @param {string} base
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  */
 function text(context, base, pipeline) {
   return whenLoaded(
-    /** @type {Loaded<PipelineText>} */ (context.queries.get(base, 15_000)),
+    /** @type {Loaded<PipelineSource>} */ (context.queries.get(base, 15_000)),
     "the pipeline's file",
     (found) =>
       h(

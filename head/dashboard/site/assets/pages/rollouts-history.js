@@ -6,7 +6,7 @@ import { h } from "../dom.js";
 import { count } from "../format.js";
 import { button, empty, fileName, moment, prose, state, table, whenLoaded } from "../parts.js";
 
-/** @import { ClusterSummary, PipelineSummary, RevisionView } from "api" */
+/** @import { ClusterSummary, PipelineStatus, RevisionEntry } from "api" */
 /** @import { Context } from "../app.js" */
 /** @import { Loaded } from "../queries.js" */
 
@@ -58,12 +58,12 @@ export function histories(context, summary, opened) {
 
 /**
  * @param {Context} context
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  */
 function history(context, pipeline) {
   const base = `/api/pipelines/${encodeURIComponent(pipeline.name)}`;
-  const found = /** @type {Loaded<RevisionView[]>} */ (context.queries.get(`${base}/revisions`, 10_000));
-  const undo = async (/** @type {RevisionView} */ one) => {
+  const found = /** @type {Loaded<RevisionEntry[]>} */ (context.queries.get(`${base}/revisions`, 10_000));
+  const undo = async (/** @type {RevisionEntry} */ one) => {
     const question = {
       title: `Go back to revision ${one.revision} of ${pipeline.name}?`,
       text: "Its text is deployed again as a new revision, with a rollout of its own.",
@@ -80,18 +80,18 @@ function history(context, pipeline) {
       [
         {
           name: "revision",
-          cell: (/** @type {RevisionView} */ one) => [
+          cell: (/** @type {RevisionEntry} */ one) => [
             String(one.revision),
             one.revision === pipeline.serving_revision && h("strong", { class: "tag" }, "serves"),
           ],
         },
         { name: "deployed", cell: (one) => moment(one.deployed_at_ms) },
-        { name: "by", cell: (one) => one.by ?? "–" },
+        { name: "by", cell: (one) => one.by },
         { name: "file", cell: (one) => h("span", { title: one.file_name }, fileName(one.file_name)) },
         {
           name: "length",
           kind: "number",
-          cell: (one) => (typeof one.lines === "number" ? count(one.lines, "line") : "–"),
+          cell: (one) => count(one.lines, "line"),
         },
         {
           name: "what became of it",
@@ -102,7 +102,7 @@ function history(context, pipeline) {
           ? [
               {
                 name: "undo",
-                cell: (/** @type {RevisionView} */ one) =>
+                cell: (/** @type {RevisionEntry} */ one) =>
                   one.revision !== pipeline.revision &&
                   button("Go back to it", () => void undo(one), { class: "quiet" }),
               },

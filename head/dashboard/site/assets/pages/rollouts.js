@@ -7,7 +7,7 @@ import { count, duration, number, percent, perSecond } from "../format.js";
 import { button, empty, field, pipelineLink, prose, section, state, table } from "../parts.js";
 import { histories } from "./rollouts-history.js";
 
-/** @import { ClusterSummary, OutcomeCounts, PipelineSummary, RolloutStatus } from "api" */
+/** @import { ClusterSummary, OutcomeCounts, PipelineStatus, RolloutStatus } from "api" */
 /** @import { Context, Page } from "../app.js" */
 
 /**
@@ -48,7 +48,7 @@ function underWay(context, summary, typed) {
 
 /**
  * @param {Context} context
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  * @param {RolloutStatus} rollout
  * @param {Map<string, string>} typed
  */

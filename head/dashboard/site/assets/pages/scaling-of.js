@@ -23,10 +23,12 @@ import {
 import { range } from "./scaling.js";
 import { whatIf } from "./scaling-what-if.js";
 
-/** @import { DeploymentSummary, EventPage, EventView, SeriesPage } from "api" */
+/** @import { DeploymentStatus, Events, EventView, Series } from "api" */
 /** @import { Context, Page } from "../app.js" */
 /** @import { ChartData, Line } from "../charts.js" */
 /** @import { Loaded } from "../queries.js" */
+
+/** @typedef {Extract<EventView, { kind: "scaled" }>} Scaled */
 
 const SPANS = ["10m", "30m", "60m"];
 /** About 600 points whatever the span: as many as a screen can show. */
@@ -41,7 +43,9 @@ const STEPS = /** @type {Record<string, string>} */ ({ "10m": "1s", "30m": "3s",
 export function page(context, pipeline, deployment) {
   const name = `${pipeline}/${deployment}`;
   const scaledOf = memo((/** @type {EventView[] | undefined} */ fetched, /** @type {EventView[]} */ live) =>
-    merged(fetched ?? [], live).filter((event) => event.kind === "scaled" && event.subject === name),
+    merged(fetched ?? [], live)
+      .filter((event) => event.subject === name)
+      .filter((event) => event.kind === "scaled"),
   );
   const dataOf = memo(curves);
   const simulation = whatIf(context, name);
@@ -59,7 +63,7 @@ export function page(context, pipeline, deployment) {
     const title = h("h1", null, "Scaling of ", pipelineLink(pipeline), `/${deployment}`);
     if (!context.live.summary) return [title, h("p", { class: "faint" }, "Loading …")];
     if (!one) return [title, empty("There is no such deployment. What is deployed, says", "cluster status")];
-    const events = /** @type {Loaded<EventPage>} */ (
+    const events = /** @type {Loaded<Events>} */ (
       context.queries.get(path("/api/events", { target: name, limit: 500 }), 15_000)
     );
     const scaled = scaledOf(events.data?.events, context.live.decisions);
@@ -79,7 +83,7 @@ export function page(context, pipeline, deployment) {
   return { title: `Scaling of ${name}`, view };
 }
 
-/** @param {DeploymentSummary} one */
+/** @param {DeploymentStatus} one */
 function numbers(one) {
   return h(
     "dl",
@@ -110,14 +114,14 @@ function spanChoice(context) {
 /**
  * @param {Context} context
  * @param {string} name
- * @param {(found: SeriesPage) => ChartData} dataOf
+ * @param {(found: Series) => ChartData} dataOf
  */
 function overTime(context, name, dataOf) {
   const since = SPANS.find((span) => span === context.param("since")) ?? SPANS[0];
   const [pipeline, deployment] = name.split("/");
   const query = path("/api/series", { pipeline, deployment, since, step: STEPS[since] });
   return whenLoaded(
-    /** @type {Loaded<SeriesPage>} */ (context.queries.get(query, 2000)),
+    /** @type {Loaded<Series>} */ (context.queries.get(query, 2000)),
     "series of deployments",
     (found) => {
       const data = dataOf(found);
@@ -138,8 +142,8 @@ const LINES = [
 ];
 
 /**
- * @param {SeriesPage} found
- * @param {EventView[]} scaled
+ * @param {Series} found
+ * @param {Scaled[]} scaled
  * @param {string | number | null} chosen
  * @param {(id: string | number) => void} choose
  * @returns {ChartData}
@@ -152,7 +156,7 @@ function curves(found, scaled, chosen, choose) {
   const marks = scaled.map((event) => ({
     id: event.sequence,
     atMs: event.at_ms,
-    value: "to" in event ? event.to : 0,
+    value: event.to,
     label: sentence(event),
   }));
   return { startMs: found.start_unix_ms, stepMs: found.step_ms, lines, marks, chosen, choose };
@@ -160,7 +164,7 @@ function curves(found, scaled, chosen, choose) {
 
 /**
  * Each decision opens its figures, from here or from its mark on the curve.
- * @param {EventView[]} scaled
+ * @param {Scaled[]} scaled
  * @param {string | number | null} chosen
  * @param {(id: number) => void} choose
  */
@@ -220,7 +224,7 @@ function boundsForm(context, pipeline, deployment) {
         },
       }),
     );
-  return (/** @type {DeploymentSummary} */ one) => {
+  return (/** @type {DeploymentStatus} */ one) => {
     const set = async (/** @type {Event} */ event) => {
       event.preventDefault();
       const body = {
