@@ -1159,3 +1159,104 @@ export type WouldBe = {
   /** The part of the calls that came while others waited, 0 to 1. */
   waited_ratio: number;
 };
+
+/** What stands in the query of a path; nothing and null are left out. */
+export type Value = string | number | null | undefined;
+
+/** What each path takes, by name in the path or its query and as its body, and answers. */
+export type Calls = {
+  /** The admin addresses of all processes, for Prometheus's `http_sd_configs`. One that is gone stays for ten minutes. */
+  "GET /-/targets": { values: Record<string, never>; body: undefined; answer: TargetGroup[] };
+  /** Which moves of replicas would make whole GPUs free. */
+  "GET /api/defrag": { values: Record<string, never>; body: undefined; answer: DefragPlan };
+  /** Checks and stores pipelines, all or none. */
+  "POST /api/deploy": { values: Record<string, never>; body: DeployBody; answer: DeployedView[] };
+  /** What was decided, and why: the same as `cluster explain --json`. */
+  "GET /api/events": { values: { target?: Value; since_ms?: Value; limit?: Value }; body: undefined; answer: Events };
+  /** The head from inside: versions, alarm, routes. */
+  "GET /api/head": { values: Record<string, never>; body: undefined; answer: Inspection };
+  /** The API keys. */
+  "GET /api/keys": { values: Record<string, never>; body: undefined; answer: KeyStatus[] };
+  /** Makes an API key. */
+  "POST /api/keys": { values: Record<string, never>; body: KeyBody; answer: KeyStatus };
+  /** Deletes an API key. */
+  "DELETE /api/keys/{name}": { values: { name: string }; body: undefined; answer: Done };
+  /** Changes an API key's limits in place. */
+  "PATCH /api/keys/{name}": { values: { name: string }; body: KeyRequest; answer: KeyStatus };
+  /** Server-sent events: `summary` at once and at each change, at most once a second; `decision` for each decision. */
+  "GET /api/live": { values: Record<string, never>; body: undefined; answer: unknown };
+  /** Who asks, and of which cluster. */
+  "GET /api/me": { values: Record<string, never>; body: undefined; answer: Me };
+  /** Gives up a node that is gone for good. */
+  "DELETE /api/nodes/{name}": { values: { name: string }; body: undefined; answer: Done };
+  /** This API as an OpenAPI 3.1 document. */
+  "GET /api/openapi.json": { values: Record<string, never>; body: undefined; answer: unknown };
+  /** The pipelines that are deployed. */
+  "GET /api/pipelines": { values: Record<string, never>; body: undefined; answer: PipelineEntry[] };
+  /** Removes a pipeline; an undo within an hour brings it back. */
+  "DELETE /api/pipelines/{name}": { values: { name: string }; body: undefined; answer: Done };
+  /** A pipeline's file as it was deployed. */
+  "GET /api/pipelines/{name}": { values: { name: string; revision?: Value }; body: undefined; answer: PipelineSource };
+  /** Back to what the file says. */
+  "DELETE /api/pipelines/{name}/deployments/{deployment}/bounds": {
+    values: { name: string; deployment: string };
+    body: undefined;
+    answer: BoundsView;
+  };
+  /** Sets how many replicas there may be, in place of the file. */
+  "PUT /api/pipelines/{name}/deployments/{deployment}/bounds": {
+    values: { name: string; deployment: string };
+    body: BoundsBody;
+    answer: BoundsView;
+  };
+  /** A pipeline's stages, and which waits for which. */
+  "GET /api/pipelines/{name}/graph": { values: { name: string }; body: undefined; answer: Graph };
+  /** The revisions that are kept, the oldest first. */
+  "GET /api/pipelines/{name}/revisions": { values: { name: string }; body: undefined; answer: RevisionEntry[] };
+  /** Gives a canary another part of the requests. */
+  "PUT /api/pipelines/{name}/rollout": { values: { name: string }; body: PartBody; answer: RolledView };
+  /** Takes back the revision that takes over. */
+  "POST /api/pipelines/{name}/rollout/abort": { values: { name: string }; body: undefined; answer: RolledView };
+  /** Lets a canary or a shadow take over. */
+  "POST /api/pipelines/{name}/rollout/promote": { values: { name: string }; body: undefined; answer: RolledView };
+  /** Goes back to an earlier revision. */
+  "POST /api/pipelines/{name}/rollout/undo": { values: { name: string }; body: UndoBody; answer: RolledView };
+  /** The calls of a pipeline's stages in the last minute. */
+  "GET /api/pipelines/{name}/stages": { values: { name: string }; body: undefined; answer: StageTraffic[] };
+  /** What a deploy would do, without doing it. */
+  "POST /api/plan": { values: Record<string, never>; body: DeployBody; answer: DeployPlan[] };
+  /** The replicas, a page at a time. */
+  "GET /api/replicas": {
+    values: { deployment?: Value; node?: Value; state?: Value; offset?: Value; limit?: Value };
+    body: undefined;
+    answer: ReplicaPage;
+  };
+  /** Requests that failed or were slow, and some others, of which there is a trace. */
+  "GET /api/requests": {
+    values: { pipeline?: Value; status?: Value; limit?: Value };
+    body: undefined;
+    answer: TracedRequests;
+  };
+  /** Where the time of a request went, by the request's id or the trace's. */
+  "GET /api/requests/{id}": { values: { id: string }; body: undefined; answer: RequestTrace };
+  /** The last hour of the cluster's numbers. */
+  "GET /api/series": {
+    values: { pipeline?: Value; deployment?: Value; node?: Value; metric?: Value; since?: Value; step?: Value };
+    body: undefined;
+    answer: Series;
+  };
+  /** Drains and ends every process of the cluster. */
+  "POST /api/shutdown": { values: Record<string, never>; body: ShutdownBody; answer: Done };
+  /** What the last hour of a deployment would have come to with other bounds; changes nothing. */
+  "POST /api/simulate": { values: Record<string, never>; body: WhatIfRequest; answer: WhatIf };
+  /** Nodes, pipelines, deployments and replicas: the same JSON as `cluster status --json`. */
+  "GET /api/status": { values: Record<string, never>; body: undefined; answer: ClusterStatus };
+  /** The same without the single replicas, and whether all is well. */
+  "GET /api/summary": { values: Record<string, never>; body: undefined; answer: ClusterSummary };
+  /** The tokens for the dashboard. */
+  "GET /api/tokens": { values: Record<string, never>; body: undefined; answer: TokenStatus[] };
+  /** Makes a token for the dashboard. */
+  "POST /api/tokens": { values: Record<string, never>; body: TokenBody; answer: TokenStatus };
+  /** Deletes a token for the dashboard. */
+  "DELETE /api/tokens/{name}": { values: { name: string }; body: undefined; answer: Done };
+};

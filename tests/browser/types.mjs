@@ -1,8 +1,9 @@
-// Writes api.d.ts from docs/openapi.json: one type for each schema, under its name there, with its words. `npm run types` writes
-// it, `npm run check` tells when it is not what the document says. Knows the parts of JSON Schema that the document uses and
-// stops at any other.
+// Writes api.d.ts from docs/openapi.json: one type for each schema, under its name there, with its words, and what each path
+// takes and answers. `npm run types` writes it, `npm run check` tells when it is not what the document says. Knows the parts of
+// JSON Schema that the document uses and stops at any other.
 
 import { readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { format, resolveConfig } from "prettier";
 
 /**
@@ -19,6 +20,16 @@ import { format, resolveConfig } from "prettier";
  * @property {boolean | Schema} [additionalProperties]
  * @property {unknown} [default]
  * @property {string} [description]
+ */
+
+/** @typedef {{ content?: Record<string, { schema: Schema }> }} Content */
+
+/**
+ * @typedef {object} Operation
+ * @property {string} summary
+ * @property {{ name: string, required?: boolean }[]} parameters
+ * @property {Content} [requestBody]
+ * @property {Record<string, Content>} responses
  */
 
 /** What narrows a value and no type of TypeScript says. */
@@ -78,20 +89,38 @@ function words({ description }) {
     : `/** ${description} */\n`;
 }
 
+/**
+ * @param {string} key
+ * @param {Operation} operation
+ */
+function callOf(key, { summary, parameters, requestBody, responses }) {
+  const values = parameters.map(({ name, required }) => `${name}${required ? ": string" : "?: Value"};`).join(" ");
+  const [body, answer] = [requestBody, responses[200]].map((one) => one?.content?.["application/json"]?.schema);
+  const types = `body: ${body ? typeOf(body) : "undefined"}; answer: ${answer ? typeOf(answer) : "unknown"};`;
+  return `${words({ description: summary })}${JSON.stringify(key)}: { values: ${values ? `{ ${values} }` : "Record<string, never>"}; ${types} };`;
+}
+
 /** @param {string} document @param {string} target */
 async function typesOf(document, target) {
-  /** @type {Record<string, Schema>} */
-  const schemas = JSON.parse(document).components.schemas;
-  const types = Object.entries(schemas).map(
+  /** @type {{ paths: Record<string, Record<string, Operation>>, components: { schemas: Record<string, Schema> } }} */
+  const { paths, components } = JSON.parse(document);
+  const calls = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => callOf(`${method.toUpperCase()} ${path}`, operation)),
+  );
+  const types = Object.entries(components.schemas).map(
     ([name, schema]) => `${words(schema)}export type ${name} = ${typeOf(schema)};`,
   );
   const head = "// The JSON of the head's REST API: made from docs/openapi.json by `npm run types`, not to be edited.";
+  const value = "/** What stands in the query of a path; nothing and null are left out. */";
+  types.push(`${value}\nexport type Value = string | number | null | undefined;`);
+  const what = "/** What each path takes, by name in the path or its query and as its body, and answers. */";
+  types.push(`${what}\nexport type Calls = {\n${calls.join("\n")}\n};`);
   return format([head, ...types].join("\n\n"), { ...(await resolveConfig(target)), filepath: target });
 }
 
 const source = new URL("../../docs/openapi.json", import.meta.url);
-const target = new URL("api.d.ts", import.meta.url);
-const types = await typesOf(await readFile(source, "utf8"), target.pathname);
+const target = fileURLToPath(new URL("api.d.ts", import.meta.url));
+const types = await typesOf(await readFile(source, "utf8"), target);
 if (!process.argv.includes("--check")) {
   await writeFile(target, types);
 } else if (types !== (await readFile(target, "utf8"))) {

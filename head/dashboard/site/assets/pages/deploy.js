@@ -221,7 +221,7 @@ function body(draft) {
  */
 async function plan(context, draft) {
   await attempt(context, draft, async () => {
-    draft.plans = await send("POST", "/api/plan", body(draft));
+    draft.plans = await send("POST /api/plan", {}, body(draft));
   });
 }
 
@@ -231,7 +231,7 @@ async function plan(context, draft) {
  */
 async function deploy(context, draft) {
   await attempt(context, draft, async () => {
-    draft.deployed = await send("POST", "/api/deploy", body(draft));
+    draft.deployed = await send("POST /api/deploy", {}, body(draft));
     draft.plans = null;
   });
 }

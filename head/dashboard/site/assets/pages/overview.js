@@ -1,6 +1,5 @@
 // The first page: whether the cluster is well, in one line, what its traffic is, and what changed lately.
 
-import { path } from "../api.js";
 import { chart, last } from "../charts.js";
 import { decisionList, merged } from "../decisions.js";
 import { h } from "../dom.js";
@@ -8,7 +7,7 @@ import { count, duration, percent, perSecond } from "../format.js";
 import { memo } from "../memo.js";
 import { empty, pipelineLink, prose, section, state, table, tile, whenLoaded } from "../parts.js";
 
-/** @import { ClusterSummary, Events, PipelineStatus, Series } from "api" */
+/** @import { ClusterSummary, PipelineStatus, Series } from "api" */
 /** @import { Context, Page } from "../app.js" */
 /** @import { ChartData, Line } from "../charts.js" */
 
@@ -91,11 +90,8 @@ function pipelines(summary) {
  * @param {(page: Series) => ChartData} chartData
  */
 function traffic(context, chartData) {
-  const series = context.queries.get(
-    path("/api/series", { metric: "requests_per_second", since: "10m", step: "5s" }),
-    5000,
-  );
-  return whenLoaded(/** @type {any} */ (series), "series of requests", (/** @type {Series} */ found) => {
+  const values = { metric: "requests_per_second", since: "10m", step: "5s" };
+  return whenLoaded(context.queries.get("/api/series", values, 5000), "series of requests", (found) => {
     const data = chartData(found);
     const summary = data.lines.map((line) => `${line.label}: ${perSecond(last(line))}`).join(", ");
     return chart("Requests a second, by pipeline", summary, data);
@@ -125,8 +121,8 @@ function requestLines(found) {
 
 /** @param {Context} context */
 function changes(context) {
-  const events = context.queries.get(path("/api/events", { limit: 50 }), 30_000);
-  return whenLoaded(/** @type {any} */ (events), "a record of its decisions", (/** @type {Events} */ found) => {
+  const events = context.queries.get("/api/events", { limit: 50 }, 30_000);
+  return whenLoaded(events, "a record of its decisions", (found) => {
     const all = merged(found.events, context.live.decisions).filter(
       (event) => event.kind !== "placed" && event.kind !== "retired",
     );

@@ -8,9 +8,8 @@ import { button, empty, fileName, missing, moment, scalingLink, section, state, 
 import { drawing } from "./pipeline-drawing.js";
 import { range } from "./scaling.js";
 
-/** @import { DeploymentStatus, Graph, GraphStage, PipelineSource, PipelineStatus, StageTraffic } from "api" */
+/** @import { DeploymentStatus, GraphStage, PipelineStatus, StageTraffic } from "api" */
 /** @import { Context, Page } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /**
  * @param {Context} context
@@ -18,7 +17,6 @@ import { range } from "./scaling.js";
  * @returns {Page}
  */
 export function page(context, name) {
-  const base = `/api/pipelines/${encodeURIComponent(name)}`;
   const view = () => {
     const { summary } = context.live;
     if (!summary) return [h("h1", null, name), h("p", { class: "faint" }, "Loading …")];
@@ -41,9 +39,9 @@ export function page(context, name) {
       ),
       facts(pipeline),
       pipeline.mismatch && h("pre", { class: "fault" }, pipeline.mismatch),
-      section("Stages", stages(context, base, pipeline)),
+      section("Stages", stages(context, pipeline)),
       section("Deployments", deployments(pipeline)),
-      section("File", text(context, base, pipeline)),
+      section("File", text(context, pipeline)),
     ];
   };
   return { title: name, view };
@@ -68,12 +66,12 @@ function facts(one) {
 
 /**
  * @param {Context} context
- * @param {string} base
  * @param {PipelineStatus} pipeline
  */
-function stages(context, base, pipeline) {
-  const graph = /** @type {Loaded<Graph>} */ (context.queries.get(`${base}/graph`, 15_000));
-  const traffic = /** @type {Loaded<StageTraffic[]>} */ (context.queries.get(`${base}/stages`, 2000));
+function stages(context, pipeline) {
+  const { name } = pipeline;
+  const graph = context.queries.get("/api/pipelines/{name}/graph", { name }, 15_000);
+  const traffic = context.queries.get("/api/pipelines/{name}/stages", { name }, 2000);
   return whenLoaded(graph, "a drawing of the stages", (found) => {
     const rows = found.stages.map((stage) => row(stage, pipeline, traffic.data));
     return [
@@ -216,12 +214,11 @@ function byState(one, pipeline) {
 
 /**
  * @param {Context} context
- * @param {string} base
  * @param {PipelineStatus} pipeline
  */
-function text(context, base, pipeline) {
+function text(context, pipeline) {
   return whenLoaded(
-    /** @type {Loaded<PipelineSource>} */ (context.queries.get(base, 15_000)),
+    context.queries.get("/api/pipelines/{name}", { name: pipeline.name }, 15_000),
     "the pipeline's file",
     (found) =>
       h(
@@ -249,7 +246,5 @@ async function remove(context, name) {
     action: "Delete",
   };
   if (await confirm(question))
-    await context.act(`Pipeline ${name} was deleted.`, () =>
-      send("DELETE", `/api/pipelines/${encodeURIComponent(name)}`),
-    );
+    await context.act(`Pipeline ${name} was deleted.`, () => send("DELETE /api/pipelines/{name}", { name }));
 }

@@ -6,7 +6,6 @@ import { moment, pipelineLink, section, state, table, whenLoaded } from "../part
 
 /** @import { RequestTrace, TraceSpan } from "api" */
 /** @import { Context, Page } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /** More than these are folded away. */
 const MAX_ATTRIBUTES = 3;
@@ -20,7 +19,7 @@ const MAX_ATTRIBUTES = 3;
  */
 export function page(context, id) {
   const view = () => {
-    const found = /** @type {Loaded<RequestTrace>} */ (context.queries.get(`/api/requests/${encodeURIComponent(id)}`));
+    const found = context.queries.get("/api/requests/{id}", { id });
     return [
       h("h1", null, "Request ", h("code", null, id)),
       whenLoaded(found, "this request, or it was kept too long ago", detail),

@@ -8,7 +8,6 @@ import { button, empty, fileName, moment, prose, state, table, whenLoaded } from
 
 /** @import { ClusterSummary, PipelineStatus, RevisionEntry } from "api" */
 /** @import { Context } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /**
  * @param {Context} context
@@ -61,8 +60,8 @@ export function histories(context, summary, opened) {
  * @param {PipelineStatus} pipeline
  */
 function history(context, pipeline) {
-  const base = `/api/pipelines/${encodeURIComponent(pipeline.name)}`;
-  const found = /** @type {Loaded<RevisionEntry[]>} */ (context.queries.get(`${base}/revisions`, 10_000));
+  const { name } = pipeline;
+  const found = context.queries.get("/api/pipelines/{name}/revisions", { name }, 10_000);
   const undo = async (/** @type {RevisionEntry} */ one) => {
     const question = {
       title: `Go back to revision ${one.revision} of ${pipeline.name}?`,
@@ -71,7 +70,7 @@ function history(context, pipeline) {
     };
     if (await confirm(question))
       await context.act(`Revision ${one.revision} of ${pipeline.name} was deployed again.`, () =>
-        send("POST", `${base}/rollout/undo`, { to_revision: one.revision }),
+        send("POST /api/pipelines/{name}/rollout/undo", { name }, { to_revision: one.revision }),
       );
   };
   return whenLoaded(found, "a history of revisions", (revisions) =>

@@ -1,7 +1,7 @@
 // Why one deployment has as many replicas as it has: its curves, each decision as a mark on them, and what other settings
 // would have done.
 
-import { path, send } from "../api.js";
+import { send } from "../api.js";
 import { chart, last } from "../charts.js";
 import { inputsOf, merged, sentence } from "../decisions.js";
 import { h } from "../dom.js";
@@ -23,10 +23,9 @@ import {
 import { range } from "./scaling.js";
 import { whatIf } from "./scaling-what-if.js";
 
-/** @import { DeploymentStatus, Events, EventView, Series } from "api" */
+/** @import { DeploymentStatus, EventView, Series } from "api" */
 /** @import { Context, Page } from "../app.js" */
 /** @import { ChartData, Line } from "../charts.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /** @typedef {Extract<EventView, { kind: "scaled" }>} Scaled */
 
@@ -63,9 +62,7 @@ export function page(context, pipeline, deployment) {
     const title = h("h1", null, "Scaling of ", pipelineLink(pipeline), `/${deployment}`);
     if (!context.live.summary) return [title, h("p", { class: "faint" }, "Loading …")];
     if (!one) return [title, empty("There is no such deployment. What is deployed, says", "cluster status")];
-    const events = /** @type {Loaded<Events>} */ (
-      context.queries.get(path("/api/events", { target: name, limit: 500 }), 15_000)
-    );
+    const events = context.queries.get("/api/events", { target: name, limit: 500 }, 15_000);
     const scaled = scaledOf(events.data?.events, context.live.decisions);
     return [
       title,
@@ -119,17 +116,13 @@ function spanChoice(context) {
 function overTime(context, name, dataOf) {
   const since = SPANS.find((span) => span === context.param("since")) ?? SPANS[0];
   const [pipeline, deployment] = name.split("/");
-  const query = path("/api/series", { pipeline, deployment, since, step: STEPS[since] });
-  return whenLoaded(
-    /** @type {Loaded<Series>} */ (context.queries.get(query, 2000)),
-    "series of deployments",
-    (found) => {
-      const data = dataOf(found);
-      if (data.lines.length === 0) return empty("Nothing has been measured yet.");
-      const summary = data.lines.map((line) => `${line.label}: ${number(last(line))} ${line.unit}`).join(", ");
-      return chart(`Requests and replicas of ${name}`, summary, data);
-    },
-  );
+  const values = { pipeline, deployment, since, step: STEPS[since] };
+  return whenLoaded(context.queries.get("/api/series", values, 2000), "series of deployments", (found) => {
+    const data = dataOf(found);
+    if (data.lines.length === 0) return empty("Nothing has been measured yet.");
+    const summary = data.lines.map((line) => `${line.label}: ${number(last(line))} ${line.unit}`).join(", ");
+    return chart(`Requests and replicas of ${name}`, summary, data);
+  });
 }
 
 /** @type {Omit<Line, "values">[]} */
@@ -207,7 +200,7 @@ function decisions(scaled, chosen, choose) {
  * @param {string} deployment
  */
 function boundsForm(context, pipeline, deployment) {
-  const target = `/api/pipelines/${encodeURIComponent(pipeline)}/deployments/${encodeURIComponent(deployment)}/bounds`;
+  const values = { name: pipeline, deployment };
   /** @type {{ min?: string, max?: string }} */
   const typed = {};
   const input = (/** @type {"min" | "max"} */ key, /** @type {string} */ label, /** @type {number} */ now) =>
@@ -233,7 +226,7 @@ function boundsForm(context, pipeline, deployment) {
       };
       if (
         await context.act(`${one.full_name} now has ${body.min_replicas} to ${body.max_replicas} replicas.`, () =>
-          send("PUT", target, body),
+          send("PUT /api/pipelines/{name}/deployments/{deployment}/bounds", values, body),
         )
       )
         forget();
@@ -243,7 +236,11 @@ function boundsForm(context, pipeline, deployment) {
       delete typed.max;
     };
     const reset = async () => {
-      if (await context.act(`${one.full_name} has the range of its file again.`, () => send("DELETE", target)))
+      if (
+        await context.act(`${one.full_name} has the range of its file again.`, () =>
+          send("DELETE /api/pipelines/{name}/deployments/{deployment}/bounds", values),
+        )
+      )
         forget();
     };
     return h(

@@ -85,7 +85,7 @@ export function whatIf(context, deployment) {
  */
 async function simulate(request) {
   try {
-    const answer = /** @type {WhatIf} */ (await send("POST", "/api/simulate", request));
+    const answer = await send("POST /api/simulate", {}, request);
     const { start_unix_ms: startMs, step_ms: stepMs, ready, queued } = answer.simulated;
     return {
       state: "done",

@@ -1,15 +1,13 @@
 // All deployments: how many replicas each has, wants and may have, and why the number changed last.
 
-import { path } from "../api.js";
 import { merged, sentence } from "../decisions.js";
 import { h } from "../dom.js";
 import { count, number } from "../format.js";
 import { memo } from "../memo.js";
 import { empty, missing, moment, prose, scalingLink, state, table } from "../parts.js";
 
-/** @import { DeploymentStatus, Events, EventView } from "api" */
+/** @import { DeploymentStatus, EventView } from "api" */
 /** @import { Context, Page } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /**
  * @param {Context} context
@@ -26,7 +24,7 @@ export function page(context) {
         h("h1", null, "Scaling"),
         empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", "cluster deploy hello.toml"),
       ];
-    const events = /** @type {Loaded<Events>} */ (context.queries.get(path("/api/events", { limit: 500 }), 30_000));
+    const events = context.queries.get("/api/events", { limit: 500 }, 30_000);
     return [h("h1", null, "Scaling"), list(deployments, lastOf(events.data?.events, decisions))];
   };
   return { title: "Scaling", view };
