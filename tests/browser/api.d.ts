@@ -689,7 +689,7 @@ export type Problem = {
   /** What is wrong, and the fix. */
   detail: string;
   /** Every fault by itself, where there are several. */
-  errors: ProblemFault[];
+  errors?: ProblemFault[];
   /** The HTTP status. */
   status: number;
   /** The status in words. */
