@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { findings, loggedIn, openTab, logIn, ready, show, withCluster } from "./browser.mjs";
 import { STAGES } from "./pipelines.mjs";
 
-/** @import { RequestDetail, SimulateAnswer, StageTraffic } from "api" */
+/** @import { RequestTrace, StageTraffic, WhatIf } from "api" */
 
 /** @type {StageTraffic[]} */
 const TRAFFIC = [
@@ -13,7 +13,7 @@ const TRAFFIC = [
   { stage: "second", calls_per_second: 10, failed_per_second: 0, p50_ms: 152, p99_ms: 180 },
 ];
 
-/** @type {RequestDetail} */
+/** @type {RequestTrace} */
 const REQUEST = {
   request_id: "7f3a",
   trace_id: "4bf9",
@@ -22,6 +22,7 @@ const REQUEST = {
   at_ms: Date.now(),
   duration_ms: 200,
   status: 502,
+  ingress: "ingress-0",
   kept: "failed",
   spans: [
     { span_id: "b", parent_id: "a", name: "first", kind: "stage", start_us: 1000, duration_us: 9000, attributes: {} },
@@ -48,8 +49,9 @@ const REQUEST = {
   ],
 };
 
-/** @type {SimulateAnswer} */
+/** @type {WhatIf} */
 const SIMULATED = {
+  deployment: "staged/slow",
   actual: { replica_seconds: 3600, max_ready: 3, waited_ratio: 0.02 },
   simulated: {
     replica_seconds: 1800,

@@ -12,7 +12,7 @@ import { bytes, cores, count, duration, number, percent, perSecond } from "../..
 import { parser } from "../../head/dashboard/site/assets/live.js";
 import { prose } from "../../head/dashboard/site/assets/parts.js";
 
-/** @import { EventView, Graph, NodeSummary } from "api" */
+/** @import { EventView, Graph, NodeStatus } from "api" */
 
 const SITE = fileURLToPath(new URL("../../head/dashboard/site", import.meta.url));
 const MAX_BYTES = 300_000;
@@ -66,7 +66,7 @@ test("events of a stream are found however it is cut", () => {
   }
 });
 
-/** @param {Partial<NodeSummary>} change @returns {NodeSummary} */
+/** @param {Partial<NodeStatus>} change @returns {NodeStatus} */
 function node(change) {
   return {
     name: "one",
@@ -105,16 +105,17 @@ test("a share of a GPU comes from one device, and whole GPUs from free ones", ()
 });
 
 test("a stage stands right of all that it waits for, and no two boxes overlap", () => {
+  const isPlain = { when: false, for_each: false };
   /** @type {Graph} */
   const graph = {
     pipeline: "p",
     revision: 1,
     response_after: ["d", "b"],
     stages: [
-      { name: "a", kind: "call", after: [] },
-      { name: "b", kind: "call", after: ["a"] },
-      { name: "c", kind: "operator", after: ["a"] },
-      { name: "d", kind: "call", after: ["c", "a"] },
+      { name: "a", kind: "call", after: [], ...isPlain },
+      { name: "b", kind: "call", after: ["a"], ...isPlain },
+      { name: "c", kind: "operator", after: ["a"], ...isPlain },
+      { name: "d", kind: "call", after: ["c", "a"], ...isPlain },
     ],
   };
   const { boxes, edges } = layout(graph);
@@ -152,7 +153,8 @@ test("what is about a pipeline or the cluster concerns its parts", () => {
   assert.ok(
     !concerns(event("rag/reranker"), "rag/embedder") &&
       !concerns(event("rag2"), "rag") &&
-      !concerns(event("cluster", "key"), "rag"),
+      !concerns(event("cluster", "key"), "rag") &&
+      !concerns(event("cluster", "token"), "rag"),
   );
 });
 

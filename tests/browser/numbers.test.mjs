@@ -7,7 +7,7 @@ import { loggedIn, row, show, withCluster } from "./browser.mjs";
 import { traffic, until } from "./cluster.mjs";
 import { STAGES } from "./pipelines.mjs";
 
-/** @import { ClusterSummary, DeploymentSummary, PipelineSummary } from "api" */
+/** @import { ClusterSummary, DeploymentStatus, PipelineStatus } from "api" */
 
 describe("numbers", () => {
   const on = withCluster(async (cluster) => {
@@ -55,7 +55,7 @@ describe("numbers", () => {
       true,
     );
     await agree("the row of the pipeline", async () => {
-      const one = /** @type {PipelineSummary} */ ((await summary()).pipelines[0]);
+      const one = /** @type {PipelineStatus} */ ((await summary()).pipelines[0]);
       const shown = await row(page, "Pipelines and their requests of the last minute", "staged");
       return [
         [shown.requests, shown.failed, shown.p95],
@@ -100,7 +100,7 @@ describe("numbers", () => {
     const { page } = await loggedIn(on);
     await show(page, "/scaling");
     await agree("the row of the deployment", async () => {
-      const one = /** @type {DeploymentSummary} */ (
+      const one = /** @type {DeploymentStatus} */ (
         (await summary()).pipelines[0].deployments.find((each) => each.name === "slow")
       );
       const shown = await row(page, "Deployments and their numbers of replicas", "staged/slow");

@@ -6,7 +6,7 @@ import { loggedIn, show, withCluster } from "./browser.mjs";
 import { until } from "./cluster.mjs";
 import { hello } from "./pipelines.mjs";
 
-/** @import { PipelineSummary } from "api" */
+/** @import { PipelineStatus } from "api" */
 
 describe("rollouts", () => {
   const on = withCluster(async (cluster) => {
@@ -14,7 +14,7 @@ describe("rollouts", () => {
     await cluster.deploy("hello", hello({ cpus: 0.02 }), "--canary", "10%");
   });
 
-  /** @returns {Promise<PipelineSummary>} */
+  /** @returns {Promise<PipelineStatus>} */
   const pipeline = async () => (await on.cluster.get("/api/summary")).pipelines[0];
 
   test("another percent, then abort, which asks first, then back to the aborted text, then promote", async () => {

@@ -1,13 +1,14 @@
 // The only place that talks to the head: JSON in, JSON out, and one kind of error that says what went wrong in words.
 
-/** @import { Fault, Problem } from "api" */
+/** @import { Calls, Problem, ProblemFault, Value } from "api" */
+/** @typedef {keyof Calls extends infer C ? (C extends `GET ${infer P}` ? P : never) : never} Readable  a path that GET reads */
 
 /** An answer that is not what was asked for. */
 export class ApiError extends Error {
   /**
    * @param {number} status  0 when there was no answer
    * @param {string} message
-   * @param {Fault[]} [faults]
+   * @param {ProblemFault[]} [faults]
    */
   constructor(status, message, faults = []) {
     super(message);
@@ -18,35 +19,39 @@ export class ApiError extends Error {
 }
 
 /**
- * @template T
  * @param {string} path
  * @param {AbortSignal} [signal]
- * @returns {Promise<T>}
+ * @returns {Promise<unknown>}
  */
 export function get(path, signal) {
   return call("GET", path, undefined, signal);
 }
 
 /**
- * @template T
- * @param {"POST" | "PUT" | "PATCH" | "DELETE"} method
- * @param {string} path
- * @param {unknown} [body]
- * @returns {Promise<T>}
+ * @template {keyof Calls} C
+ * @param {C} what  the method and the path, such as `DELETE /api/nodes/{name}`
+ * @param {Calls[C]["values"]} values
+ * @param {Calls[C]["body"] extends undefined ? [] : [Calls[C]["body"]]} body
+ * @returns {Promise<Calls[C]["answer"]>}
  */
-export function send(method, path, body) {
-  return call(method, path, body);
+export function send(what, values, ...body) {
+  const [method, template] = what.split(" ");
+  return call(method, path(template, values), body[0]);
 }
 
 /**
- * A path with its query; what is empty is left out.
- * @param {string} base
- * @param {Record<string, string | number | null | undefined>} query
+ * A path with its values: each `{name}` becomes its value, and the rest is the query; what is empty is left out.
+ * @param {string} template
+ * @param {Record<string, Value>} values
  */
-export function path(base, query) {
-  const set = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  const text = new URLSearchParams(set.map(([key, value]) => [key, String(value)])).toString();
-  return text ? `${base}?${text}` : base;
+export function path(template, values) {
+  const query = new URLSearchParams();
+  let filled = template;
+  for (const [name, value] of Object.entries(values)) {
+    if (template.includes(`{${name}}`)) filled = filled.replace(`{${name}}`, () => encodeURIComponent(String(value)));
+    else if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
+  }
+  return query.size > 0 ? `${filled}?${query}` : filled;
 }
 
 /**

@@ -2,13 +2,12 @@
 // `pages/`, each a function that gives what it looks like now.
 
 import { h, render } from "./dom.js";
-import { ApiError, get } from "./api.js";
+import { ApiError, send } from "./api.js";
 import { ago, time } from "./format.js";
 import { emptyLive, follow } from "./live.js";
 import { Queries } from "./queries.js";
 import { startTheme } from "./theme-button.js";
 
-/** @import { Me } from "api" */
 /** @import { Children } from "./dom.js" */
 /** @import { Live } from "./live.js" */
 
@@ -21,7 +20,7 @@ import { startTheme } from "./theme-button.js";
  * @property {() => void} redraw  draws the page in the next frame
  * @property {(name: string) => string} param  a value of the address's query, or ""
  * @property {(name: string, value: string) => void} setParam
- * @property {(done: string, action: () => Promise<unknown>) => Promise<boolean>} act  does something and says what came of it
+ * @property {(done: string, action: () => Promise<object>) => Promise<boolean>} act  does something and says what came of it
  */
 
 /**
@@ -136,8 +135,9 @@ function noticeView() {
 async function act(done, action) {
   let isDone = true;
   try {
-    const answer = /** @type {any} */ (await action());
-    notice = { text: answer?.warning ? `${done} ${answer.warning}` : done, isError: false };
+    const answer = await action();
+    const warning = "warning" in answer && answer.warning;
+    notice = { text: warning ? `${done} ${warning}` : done, isError: false };
   } catch (error) {
     isDone = false;
     const faults = error instanceof ApiError ? error.faults.map((fault) => fault.message) : [];
@@ -214,8 +214,8 @@ function start() {
   // The age of what is shown grows by itself; everything else changes only when something arrives.
   setInterval(() => live.connection === "lost" && redraw(), 1000);
   void open(true);
-  void get("/api/me").then(
-    (/** @type {Me} */ me) => {
+  void send("GET /api/me", {}).then(
+    (me) => {
       live.me = me;
       redraw();
     },

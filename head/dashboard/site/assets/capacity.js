@@ -1,6 +1,6 @@
 // How many replicas of a given size would find room now, from what nodes have free. Plain functions on plain data.
 
-/** @import { NodeSummary } from "api" */
+/** @import { NodeStatus } from "api" */
 
 /**
  * What one replica needs.
@@ -22,7 +22,7 @@ const UNITS = 1000;
 
 /**
  * Room on each node that takes replicas, most room first.
- * @param {NodeSummary[]} nodes
+ * @param {NodeStatus[]} nodes
  * @param {Demand} demand
  * @returns {Fit[]}
  */
@@ -34,7 +34,7 @@ export function fits(nodes, demand) {
 }
 
 /**
- * @param {NodeSummary} node
+ * @param {NodeStatus} node
  * @param {Demand} demand
  * @returns {Fit}
  */
@@ -50,7 +50,7 @@ function fitOn(node, demand) {
 }
 
 /**
- * @param {NodeSummary} node
+ * @param {NodeStatus} node
  * @param {number} units
  */
 function onGpus(node, units) {

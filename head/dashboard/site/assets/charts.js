@@ -6,7 +6,7 @@ import { number, time } from "./format.js";
 import { table } from "./parts.js";
 
 /** @import uPlot from "uplot" */
-/** @import { Series } from "api" */
+/** @import { OneSeries } from "api" */
 /** @import { Widget } from "./dom.js" */
 
 /**
@@ -294,7 +294,7 @@ function newMark(plot, mark, data) {
 
 /**
  * The last value that is known.
- * @param {Pick<Series, "values"> | undefined} series
+ * @param {Pick<OneSeries, "values"> | undefined} series
  */
 export function last(series) {
   return lastOf(series?.values ?? []);

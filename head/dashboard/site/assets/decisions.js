@@ -24,7 +24,7 @@ export function merged(fetched, live) {
  */
 export function concerns(event, target) {
   if (target === "" || event.subject === target) return true;
-  if (event.subject === "cluster") return event.kind !== "key";
+  if (event.subject === "cluster") return event.kind !== "key" && event.kind !== "token";
   return target.startsWith(`${event.subject}/`) || event.subject.startsWith(`${target}/`);
 }
 

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { time } from "./format.js";
 
 /** @import { Child, Children, VNode } from "./dom.js" */
-/** @import { DeploymentSummary } from "api" */
+/** @import { DeploymentStatus } from "api" */
 /** @import { Loaded } from "./queries.js" */
 
 /** Shapes besides colours, for those who cannot tell colours apart: 12 by 12. */
@@ -232,7 +232,7 @@ export function fileName(path) {
 
 /**
  * How many replicas of a deployment have no place.
- * @param {DeploymentSummary} one
+ * @param {DeploymentStatus} one
  */
 export function missing(one) {
   if (one.pending.length === 0) return 0;

@@ -1,7 +1,10 @@
 // What a page has asked the head for. A page names the paths that it needs each time it is drawn; this fetches them,
 // repeats them while they are wanted and forgets them when they are not, so that no page has to start or stop anything.
 
-import { ApiError, get } from "./api.js";
+import { ApiError, get, path } from "./api.js";
+
+/** @import { Calls } from "api" */
+/** @import { Readable } from "./api.js" */
 
 /**
  * An answer, or why there is none: `absent` is a head that does not have this path.
@@ -33,14 +36,16 @@ export class Queries {
   }
 
   /**
-   * The answer of `path` so far. Fetched again every `everyMs`; 0 is once.
-   * @template T
-   * @param {string} path
+   * The answer of a path so far. Fetched again every `everyMs`; 0 is once.
+   * @template {Readable} P
+   * @param {P} template
+   * @param {Calls[`GET ${P}`]["values"]} values
    * @param {number} [everyMs]
-   * @returns {Loaded<T>}
+   * @returns {Loaded<Calls[`GET ${P}`]["answer"]>}
    */
-  get(path, everyMs = 0) {
-    let query = this.#queries.get(path);
+  get(template, values, everyMs = 0) {
+    const target = path(template, values);
+    let query = this.#queries.get(target);
     if (!query) {
       query = {
         loaded: { state: "loading" },
@@ -50,8 +55,8 @@ export class Queries {
         timer: undefined,
         isWanted: true,
       };
-      this.#queries.set(path, query);
-      void this.#fetch(path, query);
+      this.#queries.set(target, query);
+      void this.#fetch(target, query);
     }
     query.isWanted = true;
     return query.loaded;
@@ -59,8 +64,8 @@ export class Queries {
 
   /** Fetches at once what begins with `prefix`, after something was changed. @param {string} prefix */
   refresh(prefix) {
-    for (const [path, query] of this.#queries) {
-      if (path.startsWith(prefix)) void this.#fetch(path, query);
+    for (const [target, query] of this.#queries) {
+      if (target.startsWith(prefix)) void this.#fetch(target, query);
     }
   }
 
@@ -68,11 +73,11 @@ export class Queries {
   during(draw) {
     for (const query of this.#queries.values()) query.isWanted = false;
     draw();
-    for (const [path, query] of this.#queries) {
+    for (const [target, query] of this.#queries) {
       if (query.isWanted) continue;
       clearTimeout(query.timer);
       query.abort.abort();
-      this.#queries.delete(path);
+      this.#queries.delete(target);
     }
   }
 
@@ -81,13 +86,13 @@ export class Queries {
   }
 
   /**
-   * @param {string} path
+   * @param {string} target
    * @param {Query} query
    */
-  async #fetch(path, query) {
+  async #fetch(target, query) {
     clearTimeout(query.timer);
     if (!document.hidden || query.loaded.state === "loading") {
-      const loaded = await load(path, query);
+      const loaded = await load(target, query);
       if (query.abort.signal.aborted) return;
       const text = JSON.stringify(loaded);
       if (text !== query.text) {
@@ -98,19 +103,19 @@ export class Queries {
     }
     clearTimeout(query.timer);
     if (query.everyMs > 0 && query.loaded.state !== "absent") {
-      query.timer = setTimeout(() => void this.#fetch(path, query), query.everyMs);
+      query.timer = setTimeout(() => void this.#fetch(target, query), query.everyMs);
     }
   }
 }
 
 /**
- * @param {string} path
+ * @param {string} target
  * @param {Query} query
  * @returns {Promise<Loaded<any>>}
  */
-async function load(path, query) {
+async function load(target, query) {
   try {
-    return { state: "ready", data: await get(path, query.abort.signal) };
+    return { state: "ready", data: await get(target, query.abort.signal) };
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return { state: "absent", error: error.message };
     // What was there stays, as a lost connection has its banner.

@@ -1,13 +1,13 @@
 // The replicas of the cluster, any number of them: only those in view are fetched and drawn.
 
-import { path } from "../api.js";
 import { h } from "../dom.js";
 import { count, duration } from "../format.js";
 import { choice, empty, state, whenLoaded } from "../parts.js";
 import { pagesNeeded, virtualList } from "../virtual-list.js";
 
-/** @import { ClusterSummary, ReplicaPage, ReplicaView } from "api" */
+/** @import { ClusterSummary, ReplicaView } from "api" */
 /** @import { Context } from "../app.js" */
+/** @import { Loaded } from "../queries.js" */
 
 const STATES = ["starting", "ready", "draining", "failed", "stopped"];
 const EVERY_MS = 2000;
@@ -27,13 +27,9 @@ export function replicaSection(context) {
     };
     const { offsets, limit } = pagesNeeded(scroll, total);
     const pages = new Map(
-      offsets.map((offset) => [
-        offset,
-        /** @type {import("../queries.js").Loaded<ReplicaPage>} */ (
-          context.queries.get(path("/api/replicas", { ...query, offset, limit }), EVERY_MS)
-        ),
-      ]),
+      offsets.map((offset) => [offset, context.queries.get("/api/replicas", { ...query, offset, limit }, EVERY_MS)]),
     );
+    /** @type {Loaded<unknown> | undefined} */
     const first = pages.get(offsets[0]);
     total = [...pages.values()].find((one) => one.data)?.data?.total ?? total;
     const at = (/** @type {number} */ index) =>
@@ -52,9 +48,7 @@ export function replicaSection(context) {
         h("p", { class: "amount" }, count(total, "replica")),
       ),
       whenLoaded(
-        total > 0 && first?.state === "loading"
-          ? { state: "ready", data: /** @type {any} */ ({ total }) }
-          : /** @type {any} */ (first),
+        first && !(total > 0 && first.state === "loading") ? first : { state: "ready", data: total },
         "a list of replicas",
         () =>
           total === 0

@@ -1,6 +1,6 @@
 // Machines: what each node and device has, who holds which part, what finds no room, and what would.
 
-import { path, send } from "../api.js";
+import { send } from "../api.js";
 import { confirm } from "../confirm.js";
 import { h } from "../dom.js";
 import { ago, bytes, cores, count, percent } from "../format.js";
@@ -8,7 +8,7 @@ import { button, empty, missing, prose, section, state, table, whenLoaded, scali
 import { replicaSection } from "./cluster-replicas.js";
 import { whatWouldFit } from "./cluster-fit.js";
 
-/** @import { ClusterSummary, DefragPlan, DeploymentSummary, GpuSummary, IngressStatus, NodeSummary } from "api" */
+/** @import { ClusterSummary, DeploymentStatus, GpuStatus, IngressStatus, NodeStatus } from "api" */
 /** @import { Context, Page } from "../app.js" */
 
 /** More nodes than this are shown a part at a time. */
@@ -83,7 +83,7 @@ function pager(context, from, total) {
 
 /**
  * @param {Context} context
- * @param {NodeSummary} node
+ * @param {NodeStatus} node
  * @param {number} largest
  */
 function nodeCard(context, node, largest) {
@@ -141,7 +141,7 @@ function meter(name, used, all, format) {
 
 /**
  * A device, as wide as its memory is, with the parts that are held.
- * @param {GpuSummary} gpu
+ * @param {GpuStatus} gpu
  * @param {number} largest
  */
 function device(gpu, largest) {
@@ -204,7 +204,7 @@ function pending(summary) {
   return table(
     "Deployments with replicas that fit nowhere",
     [
-      { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
+      { name: "deployment", cell: (/** @type {DeploymentStatus} */ one) => scalingLink(one.full_name) },
       { name: "without a place", kind: "number", cell: (one) => count(missing(one), "replica") },
       {
         name: "why",
@@ -246,8 +246,7 @@ function ingresses(summary) {
 
 /** @param {Context} context */
 function defrag(context) {
-  const plan = context.queries.get("/api/defrag", 30_000);
-  return whenLoaded(/** @type {any} */ (plan), "a plan of such moves", (/** @type {DefragPlan} */ found) => {
+  return whenLoaded(context.queries.get("/api/defrag", {}, 30_000), "a plan of such moves", (found) => {
     if (found.moves.length === 0) return h("p", { class: "faint" }, "No move would free a whole GPU.");
     return [
       h(
@@ -282,7 +281,5 @@ async function remove(context, name) {
     action: "Remove",
   };
   if (await confirm(question))
-    await context.act(`Node ${name} was removed.`, () =>
-      send("DELETE", path(`/api/nodes/${encodeURIComponent(name)}`, {})),
-    );
+    await context.act(`Node ${name} was removed.`, () => send("DELETE /api/nodes/{name}", { name }));
 }

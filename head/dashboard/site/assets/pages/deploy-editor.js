@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { prose } from "../parts.js";
 
-/** @import { Fault } from "api" */
+/** @import { ProblemFault } from "api" */
 
 /** Must be the height of a line of `.editor` in the style sheet. */
 const LINE_HEIGHT = 20;
@@ -13,7 +13,7 @@ const LINE_HEIGHT = 20;
  * @property {string} id
  * @property {string} label
  * @property {string} source
- * @property {Fault[]} faults
+ * @property {ProblemFault[]} faults
  * @property {(source: string) => void} change
  */
 
@@ -57,7 +57,7 @@ export function editor({ id, label, source, faults, change }) {
 
 /**
  * A fault with the line that it is in and a caret below its column, as a compiler prints it. Its button goes there.
- * @param {Fault} fault
+ * @param {ProblemFault} fault
  * @param {{ file_name: string, source: string }[]} files
  * @param {number} key
  */
@@ -90,7 +90,7 @@ export function excerpt(fault, files, key) {
 /**
  * Puts the caret where the fault is.
  * @param {string} id
- * @param {Fault} fault
+ * @param {ProblemFault} fault
  */
 function goTo(id, fault) {
   const field = /** @type {HTMLTextAreaElement | null} */ (document.getElementById(id));

@@ -7,7 +7,7 @@ import { button, empty, field, state } from "../parts.js";
 import { editor, excerpt } from "./deploy-editor.js";
 import { planView } from "./deploy-plan.js";
 
-/** @import { Deployed, DeployPlan, DeployRequest, Fault } from "api" */
+/** @import { DeployBody, DeployedView, DeployPlan, ProblemFault } from "api" */
 /** @import { Context, Page } from "../app.js" */
 
 /**
@@ -16,10 +16,10 @@ import { planView } from "./deploy-plan.js";
  * @property {{ file_name: string, source: string }[]} files
  * @property {"all" | "canary" | "shadow"} how
  * @property {string} percent
- * @property {Fault[]} faults
+ * @property {ProblemFault[]} faults
  * @property {string} error
  * @property {DeployPlan[] | null} plans
- * @property {Deployed[] | null} deployed
+ * @property {DeployedView[] | null} deployed
  * @property {boolean} isBusy
  */
 
@@ -205,7 +205,7 @@ function deployLabel(plans) {
     .join(" and ")}`;
 }
 
-/** @param {Draft} draft @returns {DeployRequest} */
+/** @param {Draft} draft @returns {DeployBody} */
 function body(draft) {
   const percent = Number(draft.percent);
   return {
@@ -221,7 +221,7 @@ function body(draft) {
  */
 async function plan(context, draft) {
   await attempt(context, draft, async () => {
-    draft.plans = await send("POST", "/api/plan", body(draft));
+    draft.plans = await send("POST /api/plan", {}, body(draft));
   });
 }
 
@@ -231,7 +231,7 @@ async function plan(context, draft) {
  */
 async function deploy(context, draft) {
   await attempt(context, draft, async () => {
-    draft.deployed = await send("POST", "/api/deploy", body(draft));
+    draft.deployed = await send("POST /api/deploy", {}, body(draft));
     draft.plans = null;
   });
 }

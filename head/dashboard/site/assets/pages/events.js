@@ -1,15 +1,13 @@
 // Every decision that the head remembers, by whom it is about and of which kind.
 
-import { path } from "../api.js";
 import { concerns, inputsOf, merged, sentence, subjectLink } from "../decisions.js";
 import { h } from "../dom.js";
 import { count } from "../format.js";
 import { memo } from "../memo.js";
 import { choice, empty, moment, prose, table, whenLoaded } from "../parts.js";
 
-/** @import { EventPage, EventView } from "api" */
+/** @import { EventView } from "api" */
 /** @import { Context, Page } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 const LIMIT = 500;
 /** Rows drawn at first: more at once take longer than a frame. */
@@ -25,9 +23,7 @@ export function page(context) {
   const view = () => {
     const target = context.param("target");
     const kind = context.param("kind");
-    const found = /** @type {Loaded<EventPage>} */ (
-      context.queries.get(path("/api/events", { target, limit: LIMIT }), 10_000)
-    );
+    const found = context.queries.get("/api/events", { target, limit: LIMIT }, 10_000);
     return [
       h("h1", null, "Events"),
       whenLoaded(found, "a record of its decisions", ({ events }) => {

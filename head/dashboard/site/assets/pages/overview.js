@@ -1,6 +1,5 @@
 // The first page: whether the cluster is well, in one line, what its traffic is, and what changed lately.
 
-import { path } from "../api.js";
 import { chart, last } from "../charts.js";
 import { decisionList, merged } from "../decisions.js";
 import { h } from "../dom.js";
@@ -8,7 +7,7 @@ import { count, duration, percent, perSecond } from "../format.js";
 import { memo } from "../memo.js";
 import { empty, pipelineLink, prose, section, state, table, tile, whenLoaded } from "../parts.js";
 
-/** @import { ClusterSummary, EventPage, PipelineSummary, SeriesPage } from "api" */
+/** @import { ClusterSummary, PipelineStatus, Series } from "api" */
 /** @import { Context, Page } from "../app.js" */
 /** @import { ChartData, Line } from "../charts.js" */
 
@@ -57,12 +56,12 @@ function tiles(summary) {
 function pipelines(summary) {
   if (summary.pipelines.length === 0)
     return empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", FIRST_DEPLOY);
-  const replicas = (/** @type {PipelineSummary} */ pipeline, /** @type {"ready_replicas" | "target_replicas"} */ key) =>
+  const replicas = (/** @type {PipelineStatus} */ pipeline, /** @type {"ready_replicas" | "target_replicas"} */ key) =>
     pipeline.deployments.reduce((sum, deployment) => sum + deployment[key], 0);
   return table(
     "Pipelines and their requests of the last minute",
     [
-      { name: "pipeline", cell: (/** @type {PipelineSummary} */ one) => pipelineLink(one.name) },
+      { name: "pipeline", cell: (/** @type {PipelineStatus} */ one) => pipelineLink(one.name) },
       { name: "state", cell: (one) => state(one.state) },
       {
         name: "revision",
@@ -88,14 +87,11 @@ function pipelines(summary) {
 
 /**
  * @param {Context} context
- * @param {(page: SeriesPage) => ChartData} chartData
+ * @param {(page: Series) => ChartData} chartData
  */
 function traffic(context, chartData) {
-  const series = context.queries.get(
-    path("/api/series", { metric: "requests_per_second", since: "10m", step: "5s" }),
-    5000,
-  );
-  return whenLoaded(/** @type {any} */ (series), "series of requests", (/** @type {SeriesPage} */ found) => {
+  const values = { metric: "requests_per_second", since: "10m", step: "5s" };
+  return whenLoaded(context.queries.get("/api/series", values, 5000), "series of requests", (found) => {
     const data = chartData(found);
     const summary = data.lines.map((line) => `${line.label}: ${perSecond(last(line))}`).join(", ");
     return chart("Requests a second, by pipeline", summary, data);
@@ -104,7 +100,7 @@ function traffic(context, chartData) {
 
 /**
  * The busiest pipelines; the rest are in the table.
- * @param {SeriesPage} found
+ * @param {Series} found
  * @returns {ChartData}
  */
 function requestLines(found) {
@@ -125,8 +121,8 @@ function requestLines(found) {
 
 /** @param {Context} context */
 function changes(context) {
-  const events = context.queries.get(path("/api/events", { limit: 50 }), 30_000);
-  return whenLoaded(/** @type {any} */ (events), "a record of its decisions", (/** @type {EventPage} */ found) => {
+  const events = context.queries.get("/api/events", { limit: 50 }, 30_000);
+  return whenLoaded(events, "a record of its decisions", (found) => {
     const all = merged(found.events, context.live.decisions).filter(
       (event) => event.kind !== "placed" && event.kind !== "retired",
     );

@@ -8,9 +8,8 @@ import { button, empty, fileName, missing, moment, scalingLink, section, state, 
 import { drawing } from "./pipeline-drawing.js";
 import { range } from "./scaling.js";
 
-/** @import { DeploymentSummary, Graph, GraphStage, PipelineSummary, PipelineText, StageTraffic } from "api" */
+/** @import { DeploymentStatus, GraphStage, PipelineStatus, StageTraffic } from "api" */
 /** @import { Context, Page } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /**
  * @param {Context} context
@@ -18,7 +17,6 @@ import { range } from "./scaling.js";
  * @returns {Page}
  */
 export function page(context, name) {
-  const base = `/api/pipelines/${encodeURIComponent(name)}`;
   const view = () => {
     const { summary } = context.live;
     if (!summary) return [h("h1", null, name), h("p", { class: "faint" }, "Loading …")];
@@ -41,15 +39,15 @@ export function page(context, name) {
       ),
       facts(pipeline),
       pipeline.mismatch && h("pre", { class: "fault" }, pipeline.mismatch),
-      section("Stages", stages(context, base, pipeline)),
+      section("Stages", stages(context, pipeline)),
       section("Deployments", deployments(pipeline)),
-      section("File", text(context, base, pipeline)),
+      section("File", text(context, pipeline)),
     ];
   };
   return { title: name, view };
 }
 
-/** @param {PipelineSummary} one */
+/** @param {PipelineStatus} one */
 function facts(one) {
   return h(
     "p",
@@ -68,12 +66,12 @@ function facts(one) {
 
 /**
  * @param {Context} context
- * @param {string} base
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  */
-function stages(context, base, pipeline) {
-  const graph = /** @type {Loaded<Graph>} */ (context.queries.get(`${base}/graph`, 15_000));
-  const traffic = /** @type {Loaded<StageTraffic[]>} */ (context.queries.get(`${base}/stages`, 2000));
+function stages(context, pipeline) {
+  const { name } = pipeline;
+  const graph = context.queries.get("/api/pipelines/{name}/graph", { name }, 15_000);
+  const traffic = context.queries.get("/api/pipelines/{name}/stages", { name }, 2000);
   return whenLoaded(graph, "a drawing of the stages", (found) => {
     const rows = found.stages.map((stage) => row(stage, pipeline, traffic.data));
     return [
@@ -93,14 +91,14 @@ function stages(context, base, pipeline) {
  * A stage with all that is known of it now.
  * @typedef {object} StageRow
  * @property {GraphStage} stage
- * @property {DeploymentSummary | undefined} deployment
+ * @property {DeploymentStatus | undefined} deployment
  * @property {StageTraffic | undefined} traffic
  * @property {boolean} isSlowest
  */
 
 /**
  * @param {GraphStage} stage
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  * @param {StageTraffic[] | undefined} traffic
  * @returns {StageRow}
  */
@@ -174,13 +172,13 @@ function onError(rule) {
   return rule === "skip" ? "if it fails, goes on without it" : `if it fails, uses ${rule.replace("use:", "")}`;
 }
 
-/** @param {PipelineSummary} pipeline */
+/** @param {PipelineStatus} pipeline */
 function deployments(pipeline) {
   if (pipeline.deployments.length === 0) return empty("This pipeline has no deployment of its own.");
   return table(
     "Deployments",
     [
-      { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
+      { name: "deployment", cell: (/** @type {DeploymentStatus} */ one) => scalingLink(one.full_name) },
       { name: "model", cell: (one) => one.model ?? "none" },
       { name: "ready replicas", kind: "number", cell: (one) => `${one.ready_replicas} of ${one.target_replicas}` },
       { name: "range", cell: (one) => range(one) },
@@ -192,8 +190,8 @@ function deployments(pipeline) {
 }
 
 /**
- * @param {DeploymentSummary} one
- * @param {PipelineSummary} pipeline
+ * @param {DeploymentStatus} one
+ * @param {PipelineStatus} pipeline
  */
 function byState(one, pipeline) {
   const link = (/** @type {string} */ word, /** @type {string} */ text, /** @type {string} */ href) =>
@@ -216,12 +214,11 @@ function byState(one, pipeline) {
 
 /**
  * @param {Context} context
- * @param {string} base
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  */
-function text(context, base, pipeline) {
+function text(context, pipeline) {
   return whenLoaded(
-    /** @type {Loaded<PipelineText>} */ (context.queries.get(base, 15_000)),
+    context.queries.get("/api/pipelines/{name}", { name: pipeline.name }, 15_000),
     "the pipeline's file",
     (found) =>
       h(
@@ -249,7 +246,5 @@ async function remove(context, name) {
     action: "Delete",
   };
   if (await confirm(question))
-    await context.act(`Pipeline ${name} was deleted.`, () =>
-      send("DELETE", `/api/pipelines/${encodeURIComponent(name)}`),
-    );
+    await context.act(`Pipeline ${name} was deleted.`, () => send("DELETE /api/pipelines/{name}", { name }));
 }

@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { count, duration, percent, perSecond } from "../format.js";
 import { empty, pipelineLink, state, table } from "../parts.js";
 
-/** @import { PipelineSummary } from "api" */
+/** @import { PipelineStatus } from "api" */
 /** @import { Context, Page } from "../app.js" */
 
 /**
@@ -19,19 +19,19 @@ export function page(context) {
   return { title: "Pipelines", view };
 }
 
-/** @param {PipelineSummary[]} pipelines */
+/** @param {PipelineStatus[]} pipelines */
 function list(pipelines) {
   if (pipelines.length === 0)
     return empty(
       "Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:",
       "cluster deploy hello.toml",
     );
-  const sum = (/** @type {PipelineSummary} */ one, /** @type {"ongoing" | "queued"} */ key) =>
+  const sum = (/** @type {PipelineStatus} */ one, /** @type {"ongoing" | "queued"} */ key) =>
     one.deployments.reduce((total, deployment) => total + deployment[key], 0);
   return table(
     "Pipelines",
     [
-      { name: "pipeline", cell: (/** @type {PipelineSummary} */ one) => pipelineLink(one.name) },
+      { name: "pipeline", cell: (/** @type {PipelineStatus} */ one) => pipelineLink(one.name) },
       { name: "state", cell: (one) => state(one.state) },
       { name: "route", cell: (one) => h("code", null, one.route ?? "–") },
       { name: "revision", cell: (one) => String(one.serving_revision ?? one.revision) },

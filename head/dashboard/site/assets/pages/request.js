@@ -4,14 +4,13 @@ import { h } from "../dom.js";
 import { duration } from "../format.js";
 import { moment, pipelineLink, section, state, table, whenLoaded } from "../parts.js";
 
-/** @import { RequestDetail, Span } from "api" */
+/** @import { RequestTrace, TraceSpan } from "api" */
 /** @import { Context, Page } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /** More than these are folded away. */
 const MAX_ATTRIBUTES = 3;
 
-/** @typedef {{ span: Span, depth: number }} Line */
+/** @typedef {{ span: TraceSpan, depth: number }} Line */
 
 /**
  * @param {Context} context
@@ -20,7 +19,7 @@ const MAX_ATTRIBUTES = 3;
  */
 export function page(context, id) {
   const view = () => {
-    const found = /** @type {Loaded<RequestDetail>} */ (context.queries.get(`/api/requests/${encodeURIComponent(id)}`));
+    const found = context.queries.get("/api/requests/{id}", { id });
     return [
       h("h1", null, "Request ", h("code", null, id)),
       whenLoaded(found, "this request, or it was kept too long ago", detail),
@@ -29,7 +28,7 @@ export function page(context, id) {
   return { title: `Request ${id}`, view };
 }
 
-/** @param {RequestDetail} request */
+/** @param {RequestTrace} request */
 function detail(request) {
   const lines = inOrder(request.spans);
   return [
@@ -53,12 +52,12 @@ function detail(request) {
 
 /**
  * Each span below the one that it is a part of, by when it began.
- * @param {Span[]} spans
+ * @param {TraceSpan[]} spans
  * @returns {Line[]}
  */
 export function inOrder(spans) {
   const known = new Set(spans.map((span) => span.span_id));
-  const parent = (/** @type {Span} */ span) => (span.parent_id && known.has(span.parent_id) ? span.parent_id : "");
+  const parent = (/** @type {TraceSpan} */ span) => (span.parent_id && known.has(span.parent_id) ? span.parent_id : "");
   const byParent = Map.groupBy(spans, parent);
   /** @type {(id: string, depth: number) => Line[]} */
   const below = (id, depth) =>
@@ -73,7 +72,7 @@ export function inOrder(spans) {
  * @param {number} allUs
  */
 function waterfall(lines, allUs) {
-  const bar = (/** @type {Span} */ span) =>
+  const bar = (/** @type {TraceSpan} */ span) =>
     h(
       "div",
       { class: "track", "aria-hidden": "true" },
@@ -113,7 +112,7 @@ function waterfall(lines, allUs) {
   );
 }
 
-/** Attributes of our own without their prefix; many of them only when asked for. @param {Span} span */
+/** Attributes of our own without their prefix; many of them only when asked for. @param {TraceSpan} span */
 function more(span) {
   const attributes = Object.entries(span.attributes ?? {});
   const text = attributes

@@ -1,13 +1,11 @@
 // Single requests that were kept: the failed, the slow, and a sample of the rest.
 
-import { path } from "../api.js";
 import { h } from "../dom.js";
 import { duration } from "../format.js";
 import { choice, empty, moment, pipelineLink, state, table, whenLoaded } from "../parts.js";
 
-/** @import { RequestPage, RequestSummary } from "api" */
+/** @import { TracedRequest } from "api" */
 /** @import { Context, Page } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 const KEPT = ["failed", "slow", "sample"];
 
@@ -18,7 +16,7 @@ const KEPT = ["failed", "slow", "sample"];
 export function page(context) {
   const view = () => {
     const query = { pipeline: context.param("pipeline"), status: context.param("status"), limit: 100 };
-    const found = /** @type {Loaded<RequestPage>} */ (context.queries.get(path("/api/requests", query), 3000));
+    const found = context.queries.get("/api/requests", query, 3000);
     const pipelines = context.live.summary?.pipelines.map((one) => one.name) ?? [];
     return [
       h("h1", null, "Requests"),
@@ -34,7 +32,7 @@ export function page(context) {
   return { title: "Requests", view };
 }
 
-/** @param {RequestSummary[]} requests */
+/** @param {TracedRequest[]} requests */
 function list(requests) {
   if (requests.length === 0)
     return empty(
@@ -45,7 +43,7 @@ function list(requests) {
     [
       {
         name: "request",
-        cell: (/** @type {RequestSummary} */ one) =>
+        cell: (/** @type {TracedRequest} */ one) =>
           h("a", { href: `/requests/${encodeURIComponent(one.request_id)}` }, h("code", null, one.request_id)),
       },
       { name: "at", cell: (one) => moment(one.at_ms) },

@@ -6,9 +6,8 @@ import { h } from "../dom.js";
 import { count } from "../format.js";
 import { button, empty, fileName, moment, prose, state, table, whenLoaded } from "../parts.js";
 
-/** @import { ClusterSummary, PipelineSummary, RevisionView } from "api" */
+/** @import { ClusterSummary, PipelineStatus, RevisionEntry } from "api" */
 /** @import { Context } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /**
  * @param {Context} context
@@ -58,12 +57,12 @@ export function histories(context, summary, opened) {
 
 /**
  * @param {Context} context
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  */
 function history(context, pipeline) {
-  const base = `/api/pipelines/${encodeURIComponent(pipeline.name)}`;
-  const found = /** @type {Loaded<RevisionView[]>} */ (context.queries.get(`${base}/revisions`, 10_000));
-  const undo = async (/** @type {RevisionView} */ one) => {
+  const { name } = pipeline;
+  const found = context.queries.get("/api/pipelines/{name}/revisions", { name }, 10_000);
+  const undo = async (/** @type {RevisionEntry} */ one) => {
     const question = {
       title: `Go back to revision ${one.revision} of ${pipeline.name}?`,
       text: "Its text is deployed again as a new revision, with a rollout of its own.",
@@ -71,7 +70,7 @@ function history(context, pipeline) {
     };
     if (await confirm(question))
       await context.act(`Revision ${one.revision} of ${pipeline.name} was deployed again.`, () =>
-        send("POST", `${base}/rollout/undo`, { to_revision: one.revision }),
+        send("POST /api/pipelines/{name}/rollout/undo", { name }, { to_revision: one.revision }),
       );
   };
   return whenLoaded(found, "a history of revisions", (revisions) =>
@@ -80,18 +79,18 @@ function history(context, pipeline) {
       [
         {
           name: "revision",
-          cell: (/** @type {RevisionView} */ one) => [
+          cell: (/** @type {RevisionEntry} */ one) => [
             String(one.revision),
             one.revision === pipeline.serving_revision && h("strong", { class: "tag" }, "serves"),
           ],
         },
         { name: "deployed", cell: (one) => moment(one.deployed_at_ms) },
-        { name: "by", cell: (one) => one.by ?? "–" },
+        { name: "by", cell: (one) => one.by },
         { name: "file", cell: (one) => h("span", { title: one.file_name }, fileName(one.file_name)) },
         {
           name: "length",
           kind: "number",
-          cell: (one) => (typeof one.lines === "number" ? count(one.lines, "line") : "–"),
+          cell: (one) => count(one.lines, "line"),
         },
         {
           name: "what became of it",
@@ -102,7 +101,7 @@ function history(context, pipeline) {
           ? [
               {
                 name: "undo",
-                cell: (/** @type {RevisionView} */ one) =>
+                cell: (/** @type {RevisionEntry} */ one) =>
                   one.revision !== pipeline.revision &&
                   button("Go back to it", () => void undo(one), { class: "quiet" }),
               },

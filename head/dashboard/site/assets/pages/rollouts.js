@@ -7,7 +7,7 @@ import { count, duration, number, percent, perSecond } from "../format.js";
 import { button, empty, field, pipelineLink, prose, section, state, table } from "../parts.js";
 import { histories } from "./rollouts-history.js";
 
-/** @import { ClusterSummary, OutcomeCounts, PipelineSummary, RolloutStatus } from "api" */
+/** @import { ClusterSummary, OutcomeCounts, PipelineStatus, RolloutStatus } from "api" */
 /** @import { Context, Page } from "../app.js" */
 
 /**
@@ -48,7 +48,7 @@ function underWay(context, summary, typed) {
 
 /**
  * @param {Context} context
- * @param {PipelineSummary} pipeline
+ * @param {PipelineStatus} pipeline
  * @param {RolloutStatus} rollout
  * @param {Map<string, string>} typed
  */
@@ -145,9 +145,13 @@ function hiddenErrors({ revision, new: counts }) {
  */
 function buttons(context, name, rollout, typed) {
   const { revision, baseline, mode } = rollout;
-  const ask = async (/** @type {import("../confirm.js").Question} */ question, /** @type {string} */ done) => {
-    const path = `${rolloutPath(name)}/${question.action.toLowerCase()}`;
-    if (await confirm(question)) await context.act(done, () => send("POST", path, {}));
+  const ask = async (
+    /** @type {import("../confirm.js").Question} */ question,
+    /** @type {"promote" | "abort"} */ what,
+    /** @type {string} */ done,
+  ) => {
+    if (await confirm(question))
+      await context.act(done, () => send(`POST /api/pipelines/{name}/rollout/${what}`, { name }));
   };
   const promoting = {
     title: `Promote revision ${revision} of ${name}?`,
@@ -159,8 +163,8 @@ function buttons(context, name, rollout, typed) {
     text: `All requests run on revision ${baseline} again.`,
     action: "Abort",
   };
-  const promote = () => void ask(promoting, `Revision ${revision} of ${name} takes over.`);
-  const abort = () => void ask(aborting, `Revision ${revision} of ${name} was aborted.`);
+  const promote = () => void ask(promoting, "promote", `Revision ${revision} of ${name} takes over.`);
+  const abort = () => void ask(aborting, "abort", `Revision ${revision} of ${name} was aborted.`);
   const isByPeople = mode !== "rolling";
   return h(
     "div",
@@ -184,7 +188,7 @@ function percentForm(context, name, rollout, typed) {
     event.preventDefault();
     const body = { percent: Number(shown) };
     const done = `Revision ${rollout.revision} of ${name} gets ${shown}% of the requests.`;
-    if (await context.act(done, () => send("PUT", rolloutPath(name), body))) typed.delete(name);
+    if (await context.act(done, () => send("PUT /api/pipelines/{name}/rollout", { name }, body))) typed.delete(name);
   };
   const oninput = (/** @type {any} */ event) => {
     typed.set(name, event.target.value);
@@ -199,9 +203,4 @@ function percentForm(context, name, rollout, typed) {
     ),
     h("button", null, "Set the percent"),
   );
-}
-
-/** @param {string} name */
-function rolloutPath(name) {
-  return `/api/pipelines/${encodeURIComponent(name)}/rollout`;
 }

@@ -1,7 +1,7 @@
 // Why one deployment has as many replicas as it has: its curves, each decision as a mark on them, and what other settings
 // would have done.
 
-import { path, send } from "../api.js";
+import { send } from "../api.js";
 import { chart, last } from "../charts.js";
 import { inputsOf, merged, sentence } from "../decisions.js";
 import { h } from "../dom.js";
@@ -23,10 +23,11 @@ import {
 import { range } from "./scaling.js";
 import { whatIf } from "./scaling-what-if.js";
 
-/** @import { DeploymentSummary, EventPage, EventView, SeriesPage } from "api" */
+/** @import { DeploymentStatus, EventView, Series } from "api" */
 /** @import { Context, Page } from "../app.js" */
 /** @import { ChartData, Line } from "../charts.js" */
-/** @import { Loaded } from "../queries.js" */
+
+/** @typedef {Extract<EventView, { kind: "scaled" }>} Scaled */
 
 const SPANS = ["10m", "30m", "60m"];
 /** About 600 points whatever the span: as many as a screen can show. */
@@ -41,7 +42,9 @@ const STEPS = /** @type {Record<string, string>} */ ({ "10m": "1s", "30m": "3s",
 export function page(context, pipeline, deployment) {
   const name = `${pipeline}/${deployment}`;
   const scaledOf = memo((/** @type {EventView[] | undefined} */ fetched, /** @type {EventView[]} */ live) =>
-    merged(fetched ?? [], live).filter((event) => event.kind === "scaled" && event.subject === name),
+    merged(fetched ?? [], live)
+      .filter((event) => event.subject === name)
+      .filter((event) => event.kind === "scaled"),
   );
   const dataOf = memo(curves);
   const simulation = whatIf(context, name);
@@ -59,9 +62,7 @@ export function page(context, pipeline, deployment) {
     const title = h("h1", null, "Scaling of ", pipelineLink(pipeline), `/${deployment}`);
     if (!context.live.summary) return [title, h("p", { class: "faint" }, "Loading …")];
     if (!one) return [title, empty("There is no such deployment. What is deployed, says", "cluster status")];
-    const events = /** @type {Loaded<EventPage>} */ (
-      context.queries.get(path("/api/events", { target: name, limit: 500 }), 15_000)
-    );
+    const events = context.queries.get("/api/events", { target: name, limit: 500 }, 15_000);
     const scaled = scaledOf(events.data?.events, context.live.decisions);
     return [
       title,
@@ -79,7 +80,7 @@ export function page(context, pipeline, deployment) {
   return { title: `Scaling of ${name}`, view };
 }
 
-/** @param {DeploymentSummary} one */
+/** @param {DeploymentStatus} one */
 function numbers(one) {
   return h(
     "dl",
@@ -110,22 +111,18 @@ function spanChoice(context) {
 /**
  * @param {Context} context
  * @param {string} name
- * @param {(found: SeriesPage) => ChartData} dataOf
+ * @param {(found: Series) => ChartData} dataOf
  */
 function overTime(context, name, dataOf) {
   const since = SPANS.find((span) => span === context.param("since")) ?? SPANS[0];
   const [pipeline, deployment] = name.split("/");
-  const query = path("/api/series", { pipeline, deployment, since, step: STEPS[since] });
-  return whenLoaded(
-    /** @type {Loaded<SeriesPage>} */ (context.queries.get(query, 2000)),
-    "series of deployments",
-    (found) => {
-      const data = dataOf(found);
-      if (data.lines.length === 0) return empty("Nothing has been measured yet.");
-      const summary = data.lines.map((line) => `${line.label}: ${number(last(line))} ${line.unit}`).join(", ");
-      return chart(`Requests and replicas of ${name}`, summary, data);
-    },
-  );
+  const values = { pipeline, deployment, since, step: STEPS[since] };
+  return whenLoaded(context.queries.get("/api/series", values, 2000), "series of deployments", (found) => {
+    const data = dataOf(found);
+    if (data.lines.length === 0) return empty("Nothing has been measured yet.");
+    const summary = data.lines.map((line) => `${line.label}: ${number(last(line))} ${line.unit}`).join(", ");
+    return chart(`Requests and replicas of ${name}`, summary, data);
+  });
 }
 
 /** @type {Omit<Line, "values">[]} */
@@ -138,8 +135,8 @@ const LINES = [
 ];
 
 /**
- * @param {SeriesPage} found
- * @param {EventView[]} scaled
+ * @param {Series} found
+ * @param {Scaled[]} scaled
  * @param {string | number | null} chosen
  * @param {(id: string | number) => void} choose
  * @returns {ChartData}
@@ -152,7 +149,7 @@ function curves(found, scaled, chosen, choose) {
   const marks = scaled.map((event) => ({
     id: event.sequence,
     atMs: event.at_ms,
-    value: "to" in event ? event.to : 0,
+    value: event.to,
     label: sentence(event),
   }));
   return { startMs: found.start_unix_ms, stepMs: found.step_ms, lines, marks, chosen, choose };
@@ -160,7 +157,7 @@ function curves(found, scaled, chosen, choose) {
 
 /**
  * Each decision opens its figures, from here or from its mark on the curve.
- * @param {EventView[]} scaled
+ * @param {Scaled[]} scaled
  * @param {string | number | null} chosen
  * @param {(id: number) => void} choose
  */
@@ -203,7 +200,7 @@ function decisions(scaled, chosen, choose) {
  * @param {string} deployment
  */
 function boundsForm(context, pipeline, deployment) {
-  const target = `/api/pipelines/${encodeURIComponent(pipeline)}/deployments/${encodeURIComponent(deployment)}/bounds`;
+  const values = { name: pipeline, deployment };
   /** @type {{ min?: string, max?: string }} */
   const typed = {};
   const input = (/** @type {"min" | "max"} */ key, /** @type {string} */ label, /** @type {number} */ now) =>
@@ -220,7 +217,7 @@ function boundsForm(context, pipeline, deployment) {
         },
       }),
     );
-  return (/** @type {DeploymentSummary} */ one) => {
+  return (/** @type {DeploymentStatus} */ one) => {
     const set = async (/** @type {Event} */ event) => {
       event.preventDefault();
       const body = {
@@ -229,7 +226,7 @@ function boundsForm(context, pipeline, deployment) {
       };
       if (
         await context.act(`${one.full_name} now has ${body.min_replicas} to ${body.max_replicas} replicas.`, () =>
-          send("PUT", target, body),
+          send("PUT /api/pipelines/{name}/deployments/{deployment}/bounds", values, body),
         )
       )
         forget();
@@ -239,7 +236,11 @@ function boundsForm(context, pipeline, deployment) {
       delete typed.max;
     };
     const reset = async () => {
-      if (await context.act(`${one.full_name} has the range of its file again.`, () => send("DELETE", target)))
+      if (
+        await context.act(`${one.full_name} has the range of its file again.`, () =>
+          send("DELETE /api/pipelines/{name}/deployments/{deployment}/bounds", values),
+        )
+      )
         forget();
     };
     return h(

@@ -6,7 +6,7 @@ import { h } from "../dom.js";
 import { count, number, percent } from "../format.js";
 import { choice, field, table } from "../parts.js";
 
-/** @import { DeploymentSummary, SimulateAnswer, SimulatedCost, SimulateRequest } from "api" */
+/** @import { DeploymentStatus, Replicas, WhatIf, WhatIfRequest } from "api" */
 /** @import { Context } from "../app.js" */
 /** @import { ChartData } from "../charts.js" */
 
@@ -15,7 +15,7 @@ const SPANS = { "10m": 600, "30m": 1800, "1h": 3600 };
 
 /**
  * @typedef {{ state: "none" } | { state: "running" } | { state: "failed", text: string }
- *   | { state: "done", answer: SimulateAnswer, data: ChartData }} Outcome
+ *   | { state: "done", answer: WhatIf, data: ChartData }} Outcome
  */
 
 /**
@@ -45,7 +45,7 @@ export function whatIf(context, deployment) {
         },
       }),
     );
-  return (/** @type {DeploymentSummary} */ one) => {
+  return (/** @type {DeploymentStatus} */ one) => {
     const run = async (/** @type {Event} */ event) => {
       event.preventDefault();
       outcome = { state: "running" };
@@ -80,12 +80,12 @@ export function whatIf(context, deployment) {
 }
 
 /**
- * @param {SimulateRequest} request
+ * @param {WhatIfRequest} request
  * @returns {Promise<Outcome>}
  */
 async function simulate(request) {
   try {
-    const answer = /** @type {SimulateAnswer} */ (await send("POST", "/api/simulate", request));
+    const answer = await send("POST /api/simulate", {}, request);
     const { start_unix_ms: startMs, step_ms: stepMs, ready, queued } = answer.simulated;
     return {
       state: "done",
@@ -113,7 +113,7 @@ function result(outcome) {
   if (outcome.state === "running") return h("p", null, "Simulating …");
   if (outcome.state === "failed") return h("p", { class: "fault" }, outcome.text);
   const { actual, simulated } = outcome.answer;
-  /** @type {[string, SimulatedCost][]} */
+  /** @type {[string, Replicas][]} */
   const rows = [
     ["as it was", actual],
     ["with these settings", simulated],

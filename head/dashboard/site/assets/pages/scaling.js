@@ -1,15 +1,13 @@
 // All deployments: how many replicas each has, wants and may have, and why the number changed last.
 
-import { path } from "../api.js";
 import { merged, sentence } from "../decisions.js";
 import { h } from "../dom.js";
 import { count, number } from "../format.js";
 import { memo } from "../memo.js";
 import { empty, missing, moment, prose, scalingLink, state, table } from "../parts.js";
 
-/** @import { DeploymentSummary, EventPage, EventView } from "api" */
+/** @import { DeploymentStatus, EventView } from "api" */
 /** @import { Context, Page } from "../app.js" */
-/** @import { Loaded } from "../queries.js" */
 
 /**
  * @param {Context} context
@@ -26,7 +24,7 @@ export function page(context) {
         h("h1", null, "Scaling"),
         empty("Nothing is deployed yet. Deploy a pipeline's file, here or on a terminal:", "cluster deploy hello.toml"),
       ];
-    const events = /** @type {Loaded<EventPage>} */ (context.queries.get(path("/api/events", { limit: 500 }), 30_000));
+    const events = context.queries.get("/api/events", { limit: 500 }, 30_000);
     return [h("h1", null, "Scaling"), list(deployments, lastOf(events.data?.events, decisions))];
   };
   return { title: "Scaling", view };
@@ -43,14 +41,14 @@ function lastScaled(fetched, live) {
 }
 
 /**
- * @param {DeploymentSummary[]} deployments
+ * @param {DeploymentStatus[]} deployments
  * @param {Map<string, EventView>} last
  */
 function list(deployments, last) {
   return table(
     "Deployments and their numbers of replicas",
     [
-      { name: "deployment", cell: (/** @type {DeploymentSummary} */ one) => scalingLink(one.full_name) },
+      { name: "deployment", cell: (/** @type {DeploymentStatus} */ one) => scalingLink(one.full_name) },
       { name: "ready", kind: "number", cell: (one) => count(one.ready_replicas, "replica") },
       { name: "target", kind: "number", cell: (one) => count(one.target_replicas, "replica") },
       { name: "desired now", kind: "number", cell: (one) => count(one.desired_replicas, "replica") },
@@ -64,7 +62,7 @@ function list(deployments, last) {
   );
 }
 
-/** @param {DeploymentSummary} one */
+/** @param {DeploymentStatus} one */
 export function range(one) {
   const hand = one.bounds_by_hand ? ", set by hand" : "";
   return one.min_replicas === one.max_replicas
@@ -72,7 +70,7 @@ export function range(one) {
     : `${one.min_replicas} to ${one.max_replicas}${hand}`;
 }
 
-/** Why there are fewer than the target. @param {DeploymentSummary} one */
+/** Why there are fewer than the target. @param {DeploymentStatus} one */
 function waiting(one) {
   if (one.pending.length === 0) return null;
   return h("div", null, h("a", { href: "/cluster" }, state("pending", `${missing(one)} without a place`)));

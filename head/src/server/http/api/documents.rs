@@ -21,7 +21,7 @@ pub(crate) struct Problem {
     /// What is wrong, and the fix.
     pub(crate) detail: String,
     /// Every fault by itself, where there are several.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<ProblemFault>,
 }
 
