@@ -283,6 +283,21 @@ impl Plan {
         self.parts.request.parse(body)
     }
 
+    /// What a request's JSON body is to be, as JSON Schema.
+    #[must_use]
+    pub fn request_schema(&self) -> serde_json::Value {
+        self.parts.request.json_schema()
+    }
+
+    /// The names of the fields of `[response]`, in the order of the file; none for a deployment called by itself.
+    pub fn response_names(&self) -> impl Iterator<Item = &str> {
+        let fields = match &self.parts.response {
+            Response::Fields(fields) => fields.as_slice(),
+            Response::Stage(_) => &[],
+        };
+        fields.iter().map(|(name, _)| &**name)
+    }
+
     /// Checks fields that were made from something other than a JSON body, and fills in defaults: the rules of
     /// [`parse_request`](Self::parse_request) for values.
     ///

@@ -15,6 +15,7 @@ mod body;
 mod bounds;
 mod example;
 mod json;
+mod json_schema;
 mod object;
 mod parse;
 mod pass;

@@ -1,4 +1,4 @@
-//! Public APIs at the ingress: the official clients of OpenAI and Cohere in Python, and bodies that they never send.
+//! Public APIs at the ingress: the official clients of OpenAI, Anthropic and Cohere in Python, and bodies that they never send.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -188,6 +188,37 @@ fn rerank_speaks_to_clients_of_cohere_jina_and_voyage() -> Result<()> {
 }
 
 #[test]
+fn pipelines_are_described_as_they_are() -> Result<()> {
+    let cluster = cluster(&[])?;
+    let get = |path: &str| -> Result<(u16, Value)> {
+        let answer = cluster.http().get(cluster.url(path)).send()?;
+        Ok((answer.status().as_u16(), answer.json()?))
+    };
+    let (status, all) = get("/openapi.json")?;
+    assert_eq!((status, &all["openapi"]), (200, &json!("3.1.0")), "{all}");
+    let (_, one) = get("/ai/openapi.json")?;
+    assert_eq!(one["paths"]["/ai"], all["paths"]["/ai"]);
+    let operation = &one["paths"]["/ai"]["post"];
+    let body = &operation["requestBody"]["content"]["application/json"];
+    assert_eq!(body["schema"]["required"], json!(["prompt"]), "{body}");
+    assert_eq!(body["schema"]["properties"]["prompt"]["type"], "string");
+    // What the example asks for works.
+    let (status, answer) = cluster.post("/ai", &body["example"])?;
+    assert_eq!(status, 200, "{answer}");
+    let answered: Vec<_> = answer.as_object().context("an object")?.keys().cloned().collect();
+    let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+    assert_eq!(schema["required"], json!(answered));
+    for status in ["400", "422", "429", "503", "504"] {
+        assert!(
+            operation["responses"][status]["content"]["application/problem+json"].is_object(),
+            "{status}"
+        );
+    }
+    assert_eq!(get("/nobody/openapi.json")?.0, 404);
+    Ok(())
+}
+
+#[test]
 fn hostile_bodies_are_answered_and_cost_little() -> Result<()> {
     let cluster = cluster(&["--require-api-key"])?;
     let send = |path: &str, body: String, kind: &str, key: Option<&str>| -> Result<(u16, Value)> {
@@ -257,9 +288,9 @@ fn hostile_bodies_are_answered_and_cost_little() -> Result<()> {
 
 #[test]
 fn the_official_clients_work_unchanged() -> Result<()> {
-    let Some(python) = python_with(&["openai", "cohere"])? else { return Ok(()) };
+    let Some(python) = python_with(&["openai", "anthropic", "cohere"])? else { return Ok(()) };
     let mut cluster = cluster(&[])?;
-    for client in ["openai", "cohere"] {
+    for client in ["openai", "anthropic", "cohere"] {
         let script = root().join(format!("tests/clients/{client}_client.py"));
         let run = Command::new(&python).arg(script).arg(cluster.url("")).output()?;
         let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();

@@ -3,7 +3,7 @@
 use std::process::Output;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use millstream_tests::prometheus::Page;
 use millstream_tests::{Cluster, Echo, Load, UpOptions, eventually};
 use reqwest::blocking::Response;
@@ -126,12 +126,21 @@ fn a_key_opens_with_both_headers_until_it_is_deleted_and_nobody_shows_its_secret
 fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
     let cluster = Cluster::serving(&slow_echo())?;
     let slow = create(&cluster, "slow", &["--rate", "0.01", "--burst", "2"]);
+    let left = |answer: &Response| {
+        let header = |what: &str| {
+            answer.headers()[&format!("x-ratelimit-{what}-requests")].to_str().unwrap().to_owned()
+        };
+        (answer.status().as_u16(), header("limit"), header("remaining"))
+    };
+    let answers = [ask_with(&cluster, &slow), ask_with(&cluster, &slow), ask_with(&cluster, &slow)];
+    let expected = [(200, "1"), (200, "0"), (429, "0")];
     assert_eq!(
-        [ask_with(&cluster, &slow), ask_with(&cluster, &slow)].map(|it| it.status().as_u16()),
-        [200; 2]
+        answers.each_ref().map(left),
+        expected.map(|(status, remaining)| (status, "2".to_owned(), remaining.to_owned()))
     );
-    let over = ask_with(&cluster, &slow);
-    assert_eq!(over.status(), 429);
+    let [_, _, over] = answers;
+    let reset = over.headers()["x-ratelimit-reset-requests"].to_str()?.strip_suffix("ms").context("ms")?;
+    assert!((190_000..=200_000).contains(&reset.parse::<u32>()?), "{reset}");
     assert!((60..=100).contains(&retry_after(&over)), "a hundred seconds make one: {over:?}");
     let text = over.text()?;
     assert!(text.contains("key `slow` is over its rate"), "{text}");
@@ -145,6 +154,8 @@ fn limits_are_told_with_the_time_to_wait_and_change_in_place() -> Result<()> {
         refused.pop().filter(|_| refused.is_empty())
     });
     assert_eq!(retry_after(&full), 1);
+    assert!(!full.headers().contains_key("x-ratelimit-limit-requests"), "it has no rate");
+    assert_eq!(full.headers()["x-millstream-refused"], "quota");
     let text = full.text()?;
     assert!(text.contains("concurrency limit: `2` at a time"), "{text}");
     eventually("places are given back", || (ask_with(&cluster, &narrow).status() == 200).then_some(()));

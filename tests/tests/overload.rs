@@ -62,6 +62,8 @@ fn who_would_come_too_late_is_told_so_at_once() -> Result<()> {
         assert!(matches!(answer.status().as_u16(), 503 | 504), "{answer:?}");
         (answer.status() == 503).then_some(answer)
     });
+    let reason = answer.headers()["x-millstream-refused"].to_str()?;
+    assert_eq!(reason, "late");
     let after: u32 = answer.headers()["retry-after"].to_str()?.parse()?;
     assert!((1..=60).contains(&after));
     assert!(answer.text()?.contains("deadline would pass"));

@@ -223,7 +223,7 @@ impl CallAttempt<'_> {
     }
 
     fn shed(&self, shed: Shed) -> CallError {
-        self.cx.progress.notes.lock().retry_after_s = Some(shed.retry_after_s);
+        self.cx.progress.notes.lock().shed = Some(shed);
         CallError::not_started(shed.class(), shed.message(self.deployment.name()))
     }
 

@@ -31,7 +31,7 @@ use self::budget::RetryBudget;
 pub(crate) use self::parts::{PartReceiver, PartSender, channel as parts};
 use self::suspects::Suspects;
 use crate::deadline::within;
-use crate::dispatch::{QueueClass, Standing};
+use crate::dispatch::{QueueClass, Shed, Standing};
 use crate::model::{Failure, Origin, Tenant};
 use crate::routes::Pipeline;
 use crate::trace::Trace;
@@ -96,8 +96,8 @@ pub(crate) enum Caching {
 /// Off the fast path: written when a call waits, is shed or fails.
 #[derive(Debug, Default)]
 struct Notes {
-    /// From the deployment that shed a call.
-    retry_after_s: Option<u32>,
+    /// How a deployment has shed a call.
+    shed: Option<Shed>,
     /// Deployments that the request waits for at this moment.
     waiting_for: Vec<FullName>,
     /// The stage whose call failed last, and the replica that it failed in.
@@ -128,8 +128,13 @@ fn failed(error: &RunError, cx: &Context) -> Failure {
     let notes = cx.progress.notes.lock();
     let failed_at = notes.failed_at.as_ref().filter(|(stage, _)| *stage == error.stage);
     let origin = Origin { stage: error.stage.clone(), replica: failed_at.map(|(_, id)| id.clone()) };
-    let retry_after_s = notes.retry_after_s;
-    Failure { retry_after_s, origin: Some(origin), ..Failure::new(error.class, error.to_string()) }
+    let shed = notes.shed.filter(|shed| shed.class() == error.class);
+    Failure {
+        retry_after_s: notes.shed.map(|shed| shed.retry_after_s),
+        refused: shed.map(|shed| shed.refused()),
+        origin: Some(origin),
+        ..Failure::new(error.class, error.to_string())
+    }
 }
 
 fn past_deadline(cx: &Context) -> Failure {

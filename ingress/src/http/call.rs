@@ -160,7 +160,7 @@ fn let_in(
         return Err(Problem::method_not_allowed(methods));
     }
     if let Some(key) = &key {
-        end.holds(key.admit()?);
+        end.comes_with(key)?;
     }
     Ok((called, key))
 }
@@ -285,9 +285,12 @@ fn has_room(pipeline: &Pipeline, claim: QueueClass) -> Result<(), Problem> {
         if let Some(shed) = deployment.turns_away(claim) {
             let (class, message) = (shed.class(), shed.message(deployment.name()));
             pipeline.counts.failed(class, DeadlineOf::Pipeline);
-            return Err(
-                Failure { retry_after_s: Some(shed.retry_after_s), ..Failure::new(class, message) }.into()
-            );
+            return Err(Failure {
+                retry_after_s: Some(shed.retry_after_s),
+                refused: Some(shed.refused()),
+                ..Failure::new(class, message)
+            }
+            .into());
         }
     }
     Ok(())

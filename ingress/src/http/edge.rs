@@ -104,6 +104,9 @@ pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     if let Some(unread) = body {
         discard_body(unread);
     }
+    if let Some(allowance) = end.allowance() {
+        headers::add_allowance(response.headers_mut(), &allowance);
+    }
     response.body_mut().ends_with(end);
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(headers::REQUEST_ID, value);

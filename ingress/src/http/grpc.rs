@@ -44,7 +44,7 @@ pub(crate) async fn call(
     } else {
         let key = key_of(edge, &table_of(edge)?.keys, &head.headers)?;
         if let Some(key) = key {
-            end.holds(key.admit()?);
+            end.comes_with(&key)?;
         }
     }
     let body = body

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::{
     ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER,
     WWW_AUTHENTICATE,
 };
+use http::{HeaderMap, HeaderValue};
 use millstream_pipelines::parse_duration;
 use millstream_proto::RequestId;
 use millstream_proto::call::{Priority, TraceContext};
 use millstream_proto::endpoint::Header;
 
+use crate::keys::Allowance;
 use crate::protocol::Problem;
+use crate::protocol::problem::REFUSED;
 use crate::protocol::sse::ACCEL_BUFFERING;
 use crate::routes::split::Asked;
 
@@ -40,6 +42,26 @@ pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-tim
 const CAPTURE: HeaderName = HeaderName::from_static("x-capture");
 /// An API key, as an alternative to `authorization: Bearer …`; of both, this one counts.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What a key with a rate may still do, as OpenAI's API says it.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
+const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
+const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
+
+/// Adds what the key of a request may still do.
+pub(crate) fn add_allowance(headers: &mut HeaderMap, allowance: &Allowance) {
+    let Allowance { limit, remaining, reset } = allowance;
+    let texts = [
+        (RATE_LIMIT, limit.floor().to_string()),
+        (RATE_REMAINING, remaining.to_string()),
+        (RATE_RESET, format!("{}ms", reset.as_millis())),
+    ];
+    for (name, text) in texts {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(name, value);
+        }
+    }
+}
 
 /// The request headers that the edge reads.
 #[must_use]
@@ -83,6 +105,16 @@ pub fn response_headers() -> Vec<Header> {
         (
             SERVER_TIMING,
             "Where the time went, in milliseconds, when the request asks for it; not for streams.",
+        ),
+        (
+            RATE_LIMIT,
+            "Requests that the key may send at once, at this ingress; only for a key with a rate, as the next two.",
+        ),
+        (RATE_REMAINING, "Those that it may send now."),
+        (RATE_RESET, "How long it takes until it may send all of them again, such as `1500ms`."),
+        (
+            REFUSED,
+            "Why a request was turned away before it ran: `saturated` (the queue or the memory is full), `late` (its deadline would pass while it waits), `no-replica` (none can start) or `quota` (of its key).",
         ),
         (RETRY_AFTER, "Seconds to wait before the next try; with 429 and 503."),
         (ALLOW, "The methods that the path answers; with 405."),

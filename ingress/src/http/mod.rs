@@ -10,6 +10,7 @@ mod call;
 mod edge;
 mod grpc;
 mod headers;
+mod openapi;
 mod own_pages;
 mod own_site;
 mod read_body;

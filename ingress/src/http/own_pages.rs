@@ -1,5 +1,7 @@
 //! The pages of the ingress's own, under `/-/`: whether it lives, whether it is ready, and what it routes to.
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use http::{Method, Response};
 use millstream_pipelines::Name;
@@ -8,6 +10,7 @@ use millstream_proto::{ErrorClass, v1};
 use serde::Serialize;
 
 use super::access::{key_of, table_of};
+use super::openapi::{self, SUFFIX};
 use super::state::Edge;
 use crate::model::Failure;
 use crate::protocol::openai::{MODEL, MODELS, Models};
@@ -23,12 +26,14 @@ enum Page {
     Routes,
     Models,
     Model,
+    OpenApi,
+    PipelineOpenApi,
 }
 
 /// What comes before a pipeline's name in the path that says whether it is ready.
 const READY_PREFIX: &str = "/-/readyz/";
 
-const PAGES: [(Page, Endpoint); 6] = [
+const PAGES: [(Page, Endpoint); 8] = [
     (
         Page::Health,
         Endpoint {
@@ -67,6 +72,24 @@ const PAGES: [(Page, Endpoint); 6] = [
     ),
     (Page::Models, MODELS),
     (Page::Model, MODEL),
+    (
+        Page::OpenApi,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "/openapi.json",
+            access: Access::ApiKey,
+            help: "The routes of all pipelines as an OpenAPI 3.1 document.",
+        },
+    ),
+    (
+        Page::PipelineOpenApi,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "{route}/openapi.json",
+            access: Access::ApiKey,
+            help: "That of one pipeline.",
+        },
+    ),
 ];
 
 /// What they answer.
@@ -76,7 +99,7 @@ pub(crate) fn endpoints() -> impl Iterator<Item = Endpoint> {
 
 /// Whether a path is one of them.
 pub(crate) fn takes(path: &str) -> bool {
-    path.starts_with("/-/") || path == MODELS.path || Models::named(path).is_some()
+    path.starts_with("/-/") || path == MODELS.path || Models::named(path).is_some() || path.ends_with(SUFFIX)
 }
 
 /// Answers a request for one of them.
@@ -89,6 +112,7 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
     let is_asked = |page: &Page, endpoint: &Endpoint| match page {
         Page::PipelineReady => name.is_some(),
         Page::Model => Models::named(path).is_some(),
+        Page::PipelineOpenApi => path.ends_with(SUFFIX) && path != SUFFIX,
         _ => endpoint.path == path,
     };
     let (page, endpoint) =
@@ -102,6 +126,7 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
         Page::PipelineReady => pipeline_ready(edge, head, name.unwrap_or_default()),
         Page::Routes => routes_page(edge, head),
         Page::Models | Page::Model => models_page(edge, head),
+        Page::OpenApi | Page::PipelineOpenApi => openapi_page(edge, head),
     }
 }
 
@@ -138,6 +163,24 @@ fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let table = table_of(edge)?;
     key_of(edge, &table.keys, &head.headers)?;
     Ok(json(&RoutesPage::of(&table)))
+}
+
+fn openapi_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
+    let table = table_of(edge)?;
+    key_of(edge, &table.keys, &head.headers)?;
+    let plan = |route: &Arc<Route>| route.variants[0].plan.clone();
+    let path = head.uri.path();
+    let plans: Vec<_> =
+        match path.strip_suffix(SUFFIX).filter(|route| !route.is_empty()) {
+            None => table.by_name.values().map(plan).collect(),
+            Some(route) => {
+                let found = table.by_path.get(route).map(plan);
+                vec![found.ok_or_else(|| {
+                    Problem::not_found(format!("no pipeline has the route `{}`", shown(route)))
+                })?]
+            }
+        };
+    Ok(json(&openapi::document(plans.iter().map(|plan| &**plan))))
 }
 
 fn models_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {

@@ -10,8 +10,9 @@ use millstream_proto::RequestId;
 use super::headers;
 use super::request_log::{Ended, RequestLine};
 use super::state::Edge;
-use crate::keys::Slot;
+use crate::keys::{Allowance, Key, Slot};
 use crate::metrics::CLIENT_LEFT;
+use crate::model::Failure;
 use crate::protocol::{Problem, Spent};
 use crate::routes::Pipeline;
 use crate::trace::{Finished, Trace};
@@ -27,6 +28,8 @@ pub(crate) struct RequestEnd {
     problem: Option<Problem>,
     served: OnceLock<Served>,
     slot: OnceLock<Slot>,
+    /// The key that it came with.
+    key: OnceLock<Arc<Key>>,
     /// Bytes that it has taken of the ingress's budget.
     num_bytes: AtomicUsize,
     /// Where its time goes, when somebody wants to know.
@@ -55,7 +58,7 @@ impl RequestEnd {
     /// A request that starts now.
     pub(crate) fn new(request_id: RequestId, head: &Parts, edge: Arc<Edge>, tracing: Tracing) -> Self {
         let started = millstream_clock::now();
-        let (served, slot) = (OnceLock::new(), OnceLock::new());
+        let (served, slot, key) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let num_bytes = AtomicUsize::new(0);
         let (line, status) = (RequestLine::from(head), CLIENT_LEFT);
         let parent = headers::trace(&head.headers);
@@ -63,7 +66,7 @@ impl RequestEnd {
             Tracing::Needed => Some(edge.traces.begin_for_client(parent)),
             Tracing::Optional => edge.traces.begin(parent),
         };
-        Self { request_id, line, started, status, problem: None, served, slot, num_bytes, trace, edge }
+        Self { request_id, line, started, status, problem: None, served, slot, key, num_bytes, trace, edge }
     }
 
     /// The request's id.
@@ -96,9 +99,19 @@ impl RequestEnd {
         let _ = self.served.set(Served::OwnPage);
     }
 
-    /// It was let in.
-    pub(crate) fn holds(&self, slot: Slot) {
-        let _ = self.slot.set(slot);
+    /// It came with this key, which is asked whether it may come in.
+    ///
+    /// # Errors
+    /// What to tell the client when the key is at one of its limits.
+    pub(crate) fn comes_with(&self, key: &Arc<Key>) -> Result<(), Failure> {
+        let _ = self.key.set(key.clone());
+        let _ = self.slot.set(key.admit()?);
+        Ok(())
+    }
+
+    /// What its key may still do, where it has one with a rate.
+    pub(crate) fn allowance(&self) -> Option<Allowance> {
+        self.key.get()?.allowance()
     }
 
     /// It takes so many bytes more of what all requests may hold, if there are as many; they are given back at its end.

@@ -31,15 +31,32 @@ impl Bucket {
 
     /// Takes a token; without one, how long it takes until there is one. The rate may be another one than last time.
     pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = self.tokens_at(rate, now);
         self.at = self.at.max(now);
-        self.tokens = (self.tokens + elapsed * rate.per_s).min(rate.burst);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
         }
         let wait = Duration::try_from_secs_f64((1.0 - self.tokens) / rate.per_s);
         Err(wait.unwrap_or(MAX_WAIT).min(MAX_WAIT))
+    }
+
+    /// Whole tokens that are there, and how long it takes until it is full.
+    pub(crate) fn level(&self, rate: Rate, now: Instant) -> (u64, Duration) {
+        let tokens = self.tokens_at(rate, now);
+        let wait = Duration::try_from_secs_f64((rate.burst - tokens) / rate.per_s);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most the burst, and not below 0"
+        )]
+        let whole = tokens as u64;
+        (whole, wait.unwrap_or(MAX_WAIT).min(MAX_WAIT))
+    }
+
+    fn tokens_at(&self, rate: Rate, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.tokens + elapsed * rate.per_s).min(rate.burst)
     }
 }
 
@@ -64,6 +81,20 @@ mod tests {
         assert!(bucket.take(rate, start).is_err(), "a clock that goes back gives nothing");
         let later = start + Duration::from_secs(100);
         assert_eq!((0..9).filter(|_| bucket.take(rate, later).is_ok()).count(), 3);
+    }
+
+    #[test]
+    fn the_level_says_what_is_left_and_when_all_is_there_again() {
+        let rate = Rate { per_s: 4.0, burst: 3.0 };
+        let start = millstream_clock::now();
+        let mut bucket = Bucket::full(start);
+        assert_eq!(bucket.level(rate, start), (3, Duration::ZERO));
+        assert_eq!(bucket.take(rate, start), Ok(()));
+        assert_eq!(bucket.level(rate, start), (2, Duration::from_millis(250)));
+        assert_eq!(bucket.take(rate, start), Ok(()));
+        let later = start + Duration::from_millis(125);
+        assert_eq!(bucket.level(rate, later), (1, Duration::from_millis(375)), "half a token is none");
+        assert_eq!(bucket.level(rate, start + Duration::from_secs(9)), (3, Duration::ZERO));
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl Usage {
         Ok(())
     }
 
+    /// How many requests may come at once now, and how long it takes until the whole burst may.
+    pub(crate) fn left(&self, rate: Rate, now: Instant) -> (u64, Duration) {
+        self.bucket.level(rate, now)
+    }
+
     /// A request that was let in has ended.
     pub(crate) fn ended(&mut self) {
         self.ongoing = self.ongoing.saturating_sub(1);

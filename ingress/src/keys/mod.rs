@@ -7,6 +7,7 @@ mod limits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_proto::call::Priority;
 use millstream_proto::v1;
@@ -17,7 +18,7 @@ use self::bucket::Rate;
 use self::limits::{Limits, Refusal, Usage};
 use crate::dispatch::QueueClass;
 use crate::metrics::{KeyMeter, KeyResult};
-use crate::model::Failure;
+use crate::model::{Failure, Refused};
 
 /// Longest text that is looked up; no key is that long.
 const MAX_SECRET_BYTES: usize = 256;
@@ -92,7 +93,25 @@ impl Keys {
     }
 }
 
+/// What a key with a rate may still do at this ingress.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Allowance {
+    /// Requests that may come at once, at most.
+    pub(crate) limit: f64,
+    /// Those that may come now.
+    pub(crate) remaining: u64,
+    /// When all of them may again.
+    pub(crate) reset: Duration,
+}
+
 impl Key {
+    /// What it may still do; `None` without a rate.
+    pub(crate) fn allowance(&self) -> Option<Allowance> {
+        let rate = self.limits.rate?;
+        let (remaining, reset) = self.account.usage.lock().left(rate, millstream_clock::now());
+        Some(Allowance { limit: rate.burst, remaining, reset })
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> Arc<str> {
         self.name.clone()
@@ -122,7 +141,9 @@ impl Key {
         };
         self.account.meter.count(result);
         let retry_after_s = refused.err().map(limits::retry_after_s);
-        Err(Failure { retry_after_s, ..Failure::new(millstream_proto::ErrorClass::RateLimited, message) })
+        let refused = Some(Refused::Quota);
+        let class = millstream_proto::ErrorClass::RateLimited;
+        Err(Failure { retry_after_s, refused, ..Failure::new(class, message) })
     }
 }
 

@@ -13,8 +13,35 @@ pub(crate) struct Failure {
     pub message: String,
     /// When to come back, if that is known.
     pub retry_after_s: Option<u32>,
+    /// Why it was turned away, if it was.
+    pub refused: Option<Refused>,
     /// Where it failed, if that was at a stage.
     pub origin: Option<Origin>,
+}
+
+/// Why a request was turned away before it ran, for clients and gateways that treat the reasons differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// As much waits or is under way as may.
+    Saturated,
+    /// Its deadline would pass while it waits.
+    Late,
+    /// There is no replica, and waiting for one is in vain.
+    NoReplica,
+    /// Its key is at one of its limits.
+    Quota,
+}
+
+impl Refused {
+    /// As a header says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Saturated => "saturated",
+            Self::Late => "late",
+            Self::NoReplica => "no-replica",
+            Self::Quota => "quota",
+        }
+    }
 }
 
 /// Where a request failed, for whoever operates the cluster.
@@ -29,6 +56,6 @@ pub(crate) struct Origin {
 impl Failure {
     /// Of a request that is nowhere in its pipeline.
     pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), retry_after_s: None, origin: None }
+        Self { class, message: message.into(), retry_after_s: None, refused: None, origin: None }
     }
 }

@@ -6,7 +6,7 @@ mod stream_part;
 mod tenant;
 mod traffic_share;
 
-pub(crate) use failure::{Failure, Origin};
+pub(crate) use failure::{Failure, Origin, Refused};
 pub use outcome::Outcome;
 pub(crate) use stream_part::StreamPart;
 pub(crate) use tenant::Tenant;

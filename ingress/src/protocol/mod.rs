@@ -2,13 +2,16 @@
 //! look like in it. One file for each API. All the rest is done for all of them alike, by `http`: connections, keys, limits, deadlines,
 //! revisions, admission, execution.
 
+mod anthropic;
 mod fields;
+mod messages;
 pub(crate) mod openai;
 mod pipeline;
 pub(crate) mod problem;
 mod rerank;
 pub(crate) mod sse;
 mod task;
+mod text;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -27,6 +30,7 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &openai::Chat,
     &openai::Completions,
     &openai::Embeddings,
+    &anthropic::Messages,
     &rerank::Rerank,
     &openai::Models,
     &PipelineProtocol,

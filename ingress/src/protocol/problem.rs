@@ -1,13 +1,16 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457). The one place where a class becomes a status.
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use millstream_pipelines::{FieldFault, RequestError};
 use millstream_proto::{ErrorClass, RequestId};
 use serde::Serialize;
 
 use super::Last;
-use crate::model::{Failure, Origin};
+use crate::model::{Failure, Origin, Refused};
+
+/// Why a request was turned away before it ran.
+pub(crate) const REFUSED: HeaderName = HeaderName::from_static("x-millstream-refused");
 
 /// What a client is told to wait when nothing better is known.
 const DEFAULT_RETRY_AFTER_S: u32 = 1;
@@ -76,6 +79,7 @@ pub(crate) struct Problem {
     detail: String,
     errors: Vec<FieldFault>,
     retry_after_s: Option<u32>,
+    refused: Option<Refused>,
     /// Where it came up, for the log alone.
     origin: Option<Origin>,
     allow: Option<&'static str>,
@@ -103,6 +107,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after_s: None,
+            refused: None,
             origin: None,
             allow: None,
             challenges: false,
@@ -182,7 +187,8 @@ impl Problem {
     /// 503 while requests hold as much memory as they may.
     pub(crate) fn out_of_memory() -> Self {
         let message = "the requests under way hold as much memory as they may";
-        Self::from(Failure::new(ErrorClass::Overloaded, message))
+        let refused = Some(Refused::Saturated);
+        Self::from(Failure { refused, ..Failure::new(ErrorClass::Overloaded, message) })
     }
 
     /// The status.
@@ -239,6 +245,9 @@ impl Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(refused) = self.refused {
+            headers.insert(REFUSED, HeaderValue::from_static(refused.as_str()));
+        }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
@@ -268,7 +277,8 @@ impl From<Failure> for Problem {
         let kind = kind_of(failure.class);
         let waits = matches!(kind.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let retry_after_s = waits.then(|| failure.retry_after_s.unwrap_or(DEFAULT_RETRY_AFTER_S));
-        Self { retry_after_s, origin: failure.origin, ..Self::new(kind, failure.message) }
+        let Failure { refused, origin, .. } = failure;
+        Self { retry_after_s, refused, origin, ..Self::new(kind, failure.message) }
     }
 }
 

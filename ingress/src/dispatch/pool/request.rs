@@ -7,6 +7,7 @@ use millstream_proto::ErrorClass;
 
 use super::replica::Key;
 use crate::dispatch::queue::{QueueClass, Ticket};
+use crate::model::Refused;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,15 @@ impl Shed {
         match self.reason {
             ShedReason::Full | ShedReason::TooLate => ErrorClass::Overloaded,
             ShedReason::CannotStart(_) => ErrorClass::Unavailable,
+        }
+    }
+
+    /// Why, for clients.
+    pub(crate) fn refused(&self) -> Refused {
+        match self.reason {
+            ShedReason::Full => Refused::Saturated,
+            ShedReason::TooLate => Refused::Late,
+            ShedReason::CannotStart(_) => Refused::NoReplica,
         }
     }
 

@@ -9,8 +9,10 @@ use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Items, read, refuse};
+use super::super::messages::{Message, values_of};
+use super::super::text::{Answer, TextRequest};
 use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json, sse};
-use super::text::{Answer, DONE, Settings, Teller, TextRequest, UNSUPPORTED};
+use super::text::{DONE, Settings, Teller, UNSUPPORTED};
 use super::{check_json, error, is_path};
 use crate::model::StreamPart;
 
@@ -52,14 +54,11 @@ impl Protocol for Chat {
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
         let settings: Settings = read(&body)?;
         refuse(&body, UNSUPPORTED)?;
-        let messages = read::<Messages>(&body)?.messages.0;
-        if messages.is_empty() {
-            return Err(Problem::bad_field("/messages", "there are none; give at least one"));
-        }
-        let messages = messages.into_iter().enumerate().map(|(index, message)| message.into_value(index));
-        let messages = messages.collect::<Result<Vec<_>, _>>()?;
-        let request = TextRequest::new(settings, "messages", Value::list(messages))?;
-        Ok(Box::new(ChatExchange { request, teller: Teller::new("chatcmpl-", OBJECT), has_begun: false }))
+        let messages = values_of(read::<Messages>(&body)?.messages.0)?;
+        let tells_usage = settings.tells_usage();
+        let request = settings.ask("messages", Value::list(messages))?;
+        let teller = Teller::new("chatcmpl-", OBJECT);
+        Ok(Box::new(ChatExchange { request, teller, tells_usage, has_begun: false }))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -75,95 +74,11 @@ struct Messages {
     messages: Items<Message>,
 }
 
-#[derive(Deserialize)]
-struct Message {
-    role: String,
-    content: Option<Content>,
-}
-
-/// What a message says: a text, or parts.
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
-struct Part {
-    r#type: String,
-    text: Option<String>,
-}
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> serde::de::Visitor<'de> for Reader {
-            type Value = Content;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a text or a list of parts")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<Content, A::Error> {
-                let parts = serde::de::value::SeqAccessDeserializer::new(seq);
-                Items::deserialize(parts).map(|Items(parts)| Content::Parts(parts))
-            }
-        }
-        from.deserialize_any(Reader)
-    }
-}
-
-impl Message {
-    /// The message as generators take it.
-    fn into_value(self, index: usize) -> Result<Value, Problem> {
-        let at = |rest: &str| format!("/messages/{index}/{rest}");
-        let role = match &*self.role {
-            "system" | "developer" => "system",
-            "user" => "user",
-            "assistant" => "assistant",
-            "tool" | "function" => "tool",
-            other => {
-                let text =
-                    format!("`{}` is no role; give `system`, `user`, `assistant` or `tool`", shown(other));
-                return Err(Problem::bad_field(at("role"), text));
-            }
-        };
-        let content = match self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text,
-            Some(Content::Parts(parts)) => {
-                let mut text = String::new();
-                for (part_index, part) in parts.into_iter().enumerate() {
-                    match (&*part.r#type, part.text) {
-                        ("text", Some(part)) => text.push_str(&part),
-                        (kind, _) => {
-                            let message =
-                                format!("no model here takes parts of type `{}`; give `text`", shown(kind));
-                            return Err(Problem::bad_field(
-                                at(&format!("content/{part_index}/type")),
-                                message,
-                            ));
-                        }
-                    }
-                }
-                text
-            }
-        };
-        Ok(Value::map([("role", Value::from(role)), ("content", Value::from(content))]))
-    }
-}
-
-/// As much of a client's text as belongs in an answer.
-fn shown(text: &str) -> String {
-    text.chars().take(40).collect()
-}
-
 struct ChatExchange {
     request: TextRequest,
     teller: Teller,
+    /// Whether the last chunk tells the tokens.
+    tells_usage: bool,
     /// Whether the first chunk has been told, which names the role.
     has_begun: bool,
 }
@@ -251,7 +166,7 @@ impl Exchange for ChatExchange {
             Ok(value) => {
                 let finish_reason = Answer::of(value).finish_reason;
                 self.chunk(Delta::default(), Some(finish_reason), &mut bytes);
-                if self.request.tells_usage {
+                if self.tells_usage {
                     self.teller.chunk::<()>(&self.request.model, &[], Some(told.spent), &mut bytes);
                 }
                 sse::data(DONE, &mut bytes);

@@ -9,8 +9,9 @@ use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Texts, read, refuse};
+use super::super::text::{Answer, TextRequest};
 use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json, sse};
-use super::text::{Answer, DONE, Settings, Teller, TextRequest, UNSUPPORTED};
+use super::text::{DONE, Settings, Teller, UNSUPPORTED};
 use super::{check_json, error, is_path};
 use crate::model::StreamPart;
 
@@ -60,8 +61,10 @@ impl Protocol for Completions {
                 return Err(Problem::bad_field("/prompt", text));
             }
         };
-        let request = TextRequest::new(settings, "prompt", Value::from(prompt))?;
-        Ok(Box::new(CompletionExchange { request, teller: Teller::new("cmpl-", "text_completion") }))
+        let tells_usage = settings.tells_usage();
+        let request = settings.ask("prompt", Value::from(prompt))?;
+        let teller = Teller::new("cmpl-", "text_completion");
+        Ok(Box::new(CompletionExchange { request, teller, tells_usage }))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -77,6 +80,8 @@ struct Prompt {
 struct CompletionExchange {
     request: TextRequest,
     teller: Teller,
+    /// Whether the last chunk tells the tokens.
+    tells_usage: bool,
 }
 
 #[derive(Serialize)]
@@ -130,7 +135,7 @@ impl Exchange for CompletionExchange {
             Ok(value) => {
                 let choice = Choice::new("", Some(Answer::of(value).finish_reason));
                 self.teller.chunk(&self.request.model, &[choice], None, &mut bytes);
-                if self.request.tells_usage {
+                if self.tells_usage {
                     self.teller.chunk::<()>(&self.request.model, &[], Some(told.spent), &mut bytes);
                 }
                 sse::data(DONE, &mut bytes);

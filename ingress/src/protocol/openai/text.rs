@@ -1,16 +1,12 @@
 //! What chat and plain completions share: the settings of a generator's call, and how its answer is told whole and in chunks.
 
-use millstream_pipelines::{Plan, Task};
-use millstream_values::{Map, Value};
+use millstream_values::Value;
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Neutral, Texts, Unsupported};
 use super::{Usage, unix_seconds};
-use crate::protocol::task::check_task;
-use crate::protocol::{Asked, Form, Problem, Spent, sse};
-
-/// Most stop texts of a request.
-const MAX_STOPS: usize = 4;
+use crate::protocol::text::{Input, Sampling, TextRequest};
+use crate::protocol::{Form, Problem, Spent, sse};
 
 /// Fields of both APIs that no generator here honours.
 pub(super) const UNSUPPORTED: &[Unsupported] = &[
@@ -39,7 +35,7 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
 /// The settings that both have.
 #[derive(Debug, Deserialize)]
 pub(super) struct Settings {
-    pub(super) model: String,
+    model: String,
     temperature: Option<f64>,
     top_p: Option<f64>,
     seed: Option<i64>,
@@ -55,70 +51,26 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-/// A request for text, read.
-pub(super) struct TextRequest {
-    pub(super) model: String,
-    /// The fields of the call.
-    fields: Map,
-    form: Form,
-    /// Whether the last chunk tells the tokens.
-    pub(super) tells_usage: bool,
-}
-
-impl TextRequest {
-    /// With these settings, for this input.
+impl Settings {
+    /// What they ask for, for this input.
     ///
     /// # Errors
     /// A problem (400) that names the field.
-    pub(super) fn new(settings: Settings, name: &str, input: Value) -> Result<Self, Problem> {
-        let Settings { model, temperature, top_p, seed, stop, max_tokens, max_completion_tokens, .. } =
-            settings;
-        let mut fields = Map::from_iter([(name.into(), input)]);
-        let mut set = |name: &str, value: Option<Value>| {
-            value.into_iter().for_each(|value| drop(fields.insert(name.into(), value)));
+    pub(super) fn ask(self, name: &str, input: Value) -> Result<TextRequest, Problem> {
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            seed: self.seed,
+            stop: self.stop.map(Texts::all).unwrap_or_default(),
+            max_tokens: self.max_completion_tokens.or(self.max_tokens),
         };
-        set("temperature", temperature.map(Value::from));
-        set("top_p", top_p.map(Value::from));
-        set("seed", seed.map(Value::from));
-        set("max_tokens", max_completion_tokens.or(max_tokens).map(Value::from));
-        if let Some(stops) = stop.map(Texts::all).filter(|stops| !stops.is_empty()) {
-            if stops.len() > MAX_STOPS {
-                let text = format!("there are {} stop texts, at most {MAX_STOPS} are taken", stops.len());
-                return Err(Problem::bad_field("/stop", text));
-            }
-            set("stop", Some(Value::list(stops.into_iter().map(Value::from))));
-        }
-        let form = if settings.stream == Some(true) { Form::Parts } else { Form::Whole };
-        let tells_usage = settings.stream_options.and_then(|options| options.include_usage) == Some(true);
-        Ok(Self { model, fields, form, tells_usage })
+        let form = if self.stream == Some(true) { Form::Parts } else { Form::Whole };
+        TextRequest::new(self.model, sampling, form, Input { name, value: input })
     }
 
-    /// What it asks of a deployment.
-    ///
-    /// # Errors
-    /// A problem for one that generates no text, and for settings that do not fit.
-    pub(super) fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        check_task(plan, Task::Generate, &self.model)?;
-        let request = plan.check_request(self.fields.clone())?;
-        Ok(Asked { fields: request.fields, num_values: request.num_values, form: self.form })
-    }
-
-    /// Nobody asks any more.
-    pub(super) fn asked(&mut self) {
-        self.fields = Map::new();
-    }
-}
-
-/// A generator's answer.
-pub(super) struct Answer<'v> {
-    pub(super) text: &'v str,
-    pub(super) finish_reason: &'v str,
-}
-
-impl<'v> Answer<'v> {
-    pub(super) fn of(value: &'v Value) -> Self {
-        let text = |name| value.get(name).and_then(Value::as_text).unwrap_or_default();
-        Self { text: text("text"), finish_reason: text("finish_reason") }
+    /// Whether the last chunk tells the tokens.
+    pub(super) fn tells_usage(&self) -> bool {
+        self.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true)
     }
 }
 

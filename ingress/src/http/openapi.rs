@@ -1,0 +1,101 @@
+//! What clients can call here, as an OpenAPI 3.1 document: the routes of pipelines, from the plans that requests run on, and nothing
+//! that is kept beside them.
+
+use millstream_pipelines::Plan;
+use serde_json::{Map, Value, json};
+
+use crate::protocol::problem::KINDS;
+
+/// How the path of a pipeline's own document ends.
+pub(crate) const SUFFIX: &str = "/openapi.json";
+
+/// The document of these pipelines.
+pub(crate) fn document<'p>(plans: impl Iterator<Item = &'p Plan>) -> Value {
+    let mut paths = Map::new();
+    for plan in plans {
+        if let Some(route) = plan.route() {
+            paths.insert(route.to_owned(), json!({ "post": operation(plan) }));
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Millstream", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": {
+            "schemas": { "Problem": problem() },
+            "securitySchemes": {
+                "bearer": { "type": "http", "scheme": "bearer" },
+                "key": { "type": "apiKey", "in": "header", "name": "x-api-key" },
+            },
+        },
+        // A key is only needed where the ingress requires one.
+        "security": [{}, { "bearer": [] }, { "key": [] }],
+    })
+}
+
+fn operation(plan: &Plan) -> Value {
+    let name = plan.name().as_str();
+    let example: Value = serde_json::from_str(&plan.example_body()).unwrap_or_default();
+    let mut content = Map::new();
+    let answer = response(plan);
+    content.insert("application/json".to_owned(), json!({ "schema": answer }));
+    if plan.can_stream() {
+        let events = json!({
+            "type": "string",
+            "description": "Events `delta` with `{field, text}`, then `done` with the whole answer, or `error` with a problem.",
+        });
+        content.insert("text/event-stream".to_owned(), json!({ "schema": events }));
+    }
+    let mut responses = Map::new();
+    responses.insert("200".to_owned(), json!({ "description": "The answer.", "content": content }));
+    for kind in KINDS {
+        let description = match responses.get(kind.status.as_str()) {
+            Some(known) => format!("{} {}", known["description"].as_str().unwrap_or_default(), kind.help),
+            None => kind.help.to_owned(),
+        };
+        let schema = json!({ "$ref": "#/components/schemas/Problem" });
+        let response = json!({
+            "description": description,
+            "content": { "application/problem+json": { "schema": schema } },
+        });
+        responses.insert(kind.status.as_str().to_owned(), response);
+    }
+    json!({
+        "operationId": name,
+        "summary": format!("Runs the pipeline {name}."),
+        "tags": ["pipelines"],
+        "requestBody": {
+            "required": true,
+            "content": { "application/json": { "schema": plan.request_schema(), "example": example } },
+        },
+        "responses": responses,
+    })
+}
+
+/// The fields of an answer. What they are follows from the models, and is not said here.
+fn response(plan: &Plan) -> Value {
+    let fields: Map<String, Value> = plan.response_names().map(|name| (name.to_owned(), json!({}))).collect();
+    let names: Vec<_> = fields.keys().cloned().collect();
+    json!({ "type": "object", "properties": fields, "required": names })
+}
+
+fn problem() -> Value {
+    let fault = json!({
+        "type": "object",
+        "properties": { "path": { "type": "string" }, "message": { "type": "string" } },
+        "required": ["path", "message"],
+    });
+    json!({
+        "type": "object",
+        "description": "Why there is no answer (RFC 9457).",
+        "properties": {
+            "type": { "type": "string" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+            "request_id": { "type": "string" },
+            "errors": { "type": "array", "items": fault },
+        },
+        "required": ["type", "title", "status", "detail", "request_id"],
+    })
+}
