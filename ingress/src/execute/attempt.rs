@@ -51,25 +51,27 @@ pub(super) struct Traced<'a> {
     stage: u32,
     /// The number of the span of the try under way.
     current: u32,
+    /// When that began.
+    since: Instant,
 }
 
 impl<'a> Traced<'a> {
-    /// A stage's call that begins.
-    pub(super) fn begin(trace: &'a Trace) -> Self {
+    /// A stage's call that begins now.
+    pub(super) fn begin(trace: &'a Trace, now: Instant) -> Self {
         let stage = trace.next_id();
-        Self { trace, stage, current: stage }
+        Self { trace, stage, current: trace.next_id(), since: now }
     }
 
-    /// Something begins that is a part of the call.
-    pub(super) fn begins(&mut self) -> Instant {
-        self.current = self.trace.next_id();
-        millstream_clock::now()
+    /// A part of the call has ended, and the next one begins.
+    pub(super) fn ended(&mut self, work: Work, error: Option<ErrorClass>) {
+        let (id, start, end) = (self.current, self.since, millstream_clock::now());
+        self.trace.add(Span { id, parent: self.stage, start, end, work, error });
+        (self.current, self.since) = (self.trace.next_id(), end);
     }
 
-    /// It has ended.
-    pub(super) fn ended(&self, start: Instant, work: Work, error: Option<ErrorClass>) {
-        let end = millstream_clock::now();
-        self.trace.add(Span { id: self.current, parent: self.stage, start, end, work, error });
+    /// The next part begins only now.
+    pub(super) fn pauses(&mut self) {
+        self.since = millstream_clock::now();
     }
 
     /// The whole call has ended.

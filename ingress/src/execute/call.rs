@@ -41,7 +41,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         trying: Trying::default(),
         tried: Tried::default(),
         forwarded: Forwarded::Nothing,
-        traced: cx.trace.as_deref().map(Traced::begin),
+        traced: cx.trace.as_deref().map(|trace| Traced::begin(trace, began)),
         reported: None,
         answered_by: None,
     };
@@ -54,9 +54,8 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
     pipeline.stage_meters[call.stage_index].called(took);
     pipeline.stage_counts[call.stage_index].called(took);
     if let Some(traced) = &performance.traced {
-        let (stage, deployment) = (call.stage.clone(), deployment.name().clone());
         let error = outcome.as_ref().err().map(|error| error.class);
-        traced.all_ended(began, ended, Work::Stage { stage, deployment }, error);
+        traced.all_ended(began, ended, Work::Stage { stage: call.stage_index, target: call.target }, error);
     }
     let forwarded = performance.forwarded;
     drop(performance);
@@ -114,28 +113,27 @@ impl CallAttempt<'_> {
                 error = %error, "call is sent again"
             );
             self.before_next(error).await?;
+            self.traced.iter_mut().for_each(Traced::pauses);
         }
     }
 
     /// A place in a replica, with the wait for it in the trace.
     async fn place(&mut self, arrival: Arrival) -> Result<Permit, CallError> {
-        let began = self.traced.as_mut().map(Traced::begins);
         let place = self.acquire(arrival).await;
-        if let Some((traced, began)) = self.traced.as_ref().zip(began) {
-            traced.ended(began, Work::Queue, place.as_ref().err().map(|error| error.class));
+        if let Some(traced) = &mut self.traced {
+            traced.ended(Work::Queue, place.as_ref().err().map(|error| error.class));
         }
         place
     }
 
     /// A try, which the trace has afterwards.
     async fn traced_attempt(&mut self, permit: Permit) -> (Permit, Outcome, Result<Value, CallError>) {
-        let began = self.traced.as_mut().map(Traced::begins);
         let (permit, outcome, result) = self.attempt(permit).await;
         let reported = self.reported.take();
-        if let Some((traced, began)) = self.traced.as_ref().zip(began) {
+        if let Some(traced) = &mut self.traced {
             let (replica, attempt) = (permit.target().id.clone(), self.tried.retries);
             let error = result.as_ref().err().map(|error| error.class);
-            traced.ended(began, Work::Try { replica, attempt, reported }, error);
+            traced.ended(Work::Try { replica, attempt, reported }, error);
         }
         (permit, outcome, result)
     }

@@ -125,7 +125,7 @@ async fn read(
     let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), limits);
     let call = call_context(choice.pipeline(), end.request_id(), key.as_deref(), head);
     if let Some(trace) = end.trace() {
-        trace.runs_on(choice.pipeline().revision);
+        trace.runs_on(choice.pipeline().clone());
     }
     let context = Context {
         call: CallContext { priority: claim.priority, ..call },

@@ -163,6 +163,7 @@ impl Drop for RequestEnd {
                 None
             }
         };
+        let trace = self.trace.take();
         let Self { request_id, line, status, problem, .. } = &*self;
         let ended = Ended {
             request_id,
@@ -171,10 +172,10 @@ impl Drop for RequestEnd {
             elapsed,
             pipeline,
             problem: problem.as_ref(),
-            trace: self.trace.as_deref(),
+            trace: trace.as_deref(),
         };
         self.edge.log.tell(&ended, now);
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = trace {
             let (started, method) = (self.started, line.method());
             let ended = Finished { request_id, started, elapsed, status: *status, method, pipeline };
             self.edge.traces.end(trace, &ended);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use millstream_proto::trace::TraceKept;
+use parking_lot::Mutex;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,25 +31,31 @@ pub(super) struct Kept {
 /// Traces a second that people see, by kind.
 const FAILED_PER_SECOND: f64 = 20.0;
 const SLOW_PER_SECOND: f64 = 10.0;
-const SAMPLES_PER_SECOND: f64 = 1.0;
+/// And how often one of the rest.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What may still be shown in this second.
 #[derive(Debug)]
 pub(super) struct Quotas {
-    failed: Quota,
-    slow: Quota,
-    sample: Quota,
+    failed: Mutex<Quota>,
+    slow: Mutex<Quota>,
+    /// When the next sample is due, in nanoseconds: nearly every request asks, and waits for no other.
+    next_sample: AtomicU64,
 }
 
 impl Quotas {
     /// Full.
     pub(super) fn new(now: Duration) -> Self {
-        let full = |per_second| Quota { per_second, left: per_second, at: now };
-        Self {
-            failed: full(FAILED_PER_SECOND),
-            slow: full(SLOW_PER_SECOND),
-            sample: full(SAMPLES_PER_SECOND),
-        }
+        let full = |per_second| Mutex::new(Quota { per_second, left: per_second, at: now });
+        let next_sample = AtomicU64::new(nanos(now));
+        Self { failed: full(FAILED_PER_SECOND), slow: full(SLOW_PER_SECOND), next_sample }
+    }
+
+    fn takes_sample(&self, now: Duration) -> bool {
+        let (now, due) = (nanos(now), self.next_sample.load(Ordering::Relaxed));
+        let next = now.saturating_add(nanos(SAMPLE_EVERY));
+        now >= due
+            && self.next_sample.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -71,15 +78,14 @@ impl Quota {
 }
 
 /// Decides about a request that has ended; `None`: its trace is forgotten.
-pub(super) fn decide(end: End, quotas: &mut Quotas, now: Duration) -> Option<Kept> {
-    let (why, quota) = if end.status >= 500 {
-        (TraceKept::Failed, &mut quotas.failed)
+pub(super) fn decide(end: End, quotas: &Quotas, now: Duration) -> Option<Kept> {
+    let (why, is_shown) = if end.status >= 500 {
+        (TraceKept::Failed, quotas.failed.lock().take(now))
     } else if end.is_slow {
-        (TraceKept::Slow, &mut quotas.slow)
+        (TraceKept::Slow, quotas.slow.lock().take(now))
     } else {
-        (TraceKept::Sample, &mut quotas.sample)
+        (TraceKept::Sample, quotas.takes_sample(now))
     };
-    let is_shown = quota.take(now);
     let is_exported = why != TraceKept::Sample || end.is_sampled;
     (is_shown || is_exported).then_some(Kept { why, is_shown, is_exported })
 }
@@ -103,8 +109,11 @@ const STEP: f64 = 0.1;
 impl SlowThreshold {
     /// Whether a request that took so long is slow; learns from it.
     pub(crate) fn is_slow(&self, took: Duration) -> bool {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let seen = self.seen.fetch_add(1, Ordering::Relaxed);
+        let nanos = nanos(took);
+        let mut seen = self.seen.load(Ordering::Relaxed);
+        if seen < WARM_UP {
+            seen = self.seen.fetch_add(1, Ordering::Relaxed);
+        }
         // Two requests that end at the same time may lose one step: it is an estimate.
         let threshold = self.nanos.load(Ordering::Relaxed);
         #[expect(
@@ -126,6 +135,10 @@ impl SlowThreshold {
     }
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,8 +149,8 @@ mod tests {
 
     #[test]
     fn failures_and_slow_ones_are_kept_and_a_sample_of_the_rest() {
-        let mut quotas = Quotas::new(Duration::ZERO);
-        let mut at = |end| decide(end, &mut quotas, Duration::ZERO);
+        let quotas = Quotas::new(Duration::ZERO);
+        let at = |end| decide(end, &quotas, Duration::ZERO);
         let kept = |why, is_exported| Some(Kept { why, is_shown: true, is_exported });
         assert_eq!(at(end(503, false, true)), kept(TraceKept::Failed, true));
         assert_eq!(at(end(200, false, true)), kept(TraceKept::Slow, true));
@@ -149,9 +162,9 @@ mod tests {
 
     #[test]
     fn a_storm_of_failures_is_shown_in_part() {
-        let mut quotas = Quotas::new(Duration::ZERO);
+        let quotas = Quotas::new(Duration::ZERO);
         let shown = (0..10_000).filter(|ms| {
-            let kept = decide(end(500, false, false), &mut quotas, Duration::from_millis(*ms));
+            let kept = decide(end(500, false, false), &quotas, Duration::from_millis(*ms));
             kept.is_some_and(|kept| kept.is_shown)
         });
         let shown = shown.count();

@@ -10,6 +10,7 @@
 //! A request whose trace is not kept costs a few clock readings and one short list.
 
 mod keep;
+mod pool;
 mod record;
 mod traces;
 mod view;

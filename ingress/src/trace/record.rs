@@ -1,15 +1,16 @@
 //! The trace of one request while it runs.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use millstream_pipelines::FullName;
 use millstream_proto::call::{Timing, TraceContext};
 use millstream_proto::{ErrorClass, ReplicaId};
 use parking_lot::Mutex;
+
+use crate::routes::Pipeline;
 
 /// Something that was done for a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +30,12 @@ pub(crate) struct Span {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Work {
     /// A stage's call, with everything that was needed for it.
-    Stage { stage: Arc<str>, deployment: FullName },
+    Stage {
+        /// Its index in the pipeline's plan.
+        stage: usize,
+        /// The index of what it calls in the pipeline's targets.
+        target: usize,
+    },
     /// Waiting for a place in a replica.
     Queue,
     /// A call to a replica.
@@ -61,8 +67,8 @@ pub(crate) struct Trace {
     pub(super) parent: Option<TraceContext>,
     /// When it is kept.
     pub(super) sampling: Sampling,
-    /// The revision that it runs on; 0 before one is chosen.
-    revision: AtomicU64,
+    /// What it runs on, once that is chosen.
+    pipeline: OnceLock<Arc<Pipeline>>,
     last_id: AtomicU32,
     /// Tokens that went into models, and that models made.
     tokens: [AtomicU64; 2],
@@ -82,20 +88,34 @@ impl Trace {
             root,
             parent,
             sampling,
-            revision: AtomicU64::new(0),
+            pipeline: OnceLock::new(),
             last_id: AtomicU32::new(0),
             tokens: Default::default(),
-            spans: Mutex::new(Vec::with_capacity(3)),
+            spans: Mutex::default(),
         }
     }
 
-    /// The request runs on this revision.
-    pub(crate) fn runs_on(&self, revision: u64) {
-        self.revision.store(revision, Ordering::Relaxed);
+    /// Becomes another trace, which takes over the memory for spans.
+    pub(super) fn begin_again(&mut self, other: Self) {
+        let spans = std::mem::take(self.spans.get_mut());
+        *self = Self { spans: Mutex::new(spans), ..other };
     }
 
-    pub(super) fn revision(&self) -> u64 {
-        self.revision.load(Ordering::Relaxed)
+    /// Lets go of all that it refers to; returns how many spans it has memory for.
+    pub(super) fn forget(&mut self) -> usize {
+        self.pipeline = OnceLock::new();
+        let spans = self.spans.get_mut();
+        spans.clear();
+        spans.capacity()
+    }
+
+    /// The request runs on this.
+    pub(crate) fn runs_on(&self, pipeline: Arc<Pipeline>) {
+        let _ = self.pipeline.set(pipeline);
+    }
+
+    pub(super) fn pipeline(&self) -> Option<&Pipeline> {
+        self.pipeline.get().map(|pipeline| &**pipeline)
     }
 
     /// A number for a span that begins.
@@ -106,8 +126,10 @@ impl Trace {
     /// Notes what has ended.
     pub(crate) fn add(&self, span: Span) {
         if let Work::Try { reported: Some(Timing { input_tokens, output_tokens, .. }), .. } = &span.work {
-            for (sum, tokens) in self.tokens.iter().zip([input_tokens, output_tokens]) {
-                sum.fetch_add(u64::from(*tokens), Ordering::Relaxed);
+            for (sum, &tokens) in self.tokens.iter().zip([input_tokens, output_tokens]) {
+                if tokens > 0 {
+                    sum.fetch_add(u64::from(tokens), Ordering::Relaxed);
+                }
             }
         }
         let mut spans = self.spans.lock();
@@ -147,11 +169,18 @@ impl Trace {
     /// Where the time went so far, in milliseconds, by stage: `embed-queue;dur=0.1, embed-batch;dur=2.0, embed-run;dur=9.1, …,
     /// total;dur=12.4`. Calls that run at the same time add up. Source: the W3C's Server Timing.
     pub(crate) fn server_timing(&self, total: Duration) -> HeaderValue {
+        let names: Vec<_> =
+            self.pipeline().iter().flat_map(|pipeline| pipeline.plan.stages()).map(|(name, _)| name).collect();
+        self.timing_of(&names, total)
+    }
+
+    /// The same, with the names of the stages by index.
+    fn timing_of(&self, names: &[&str], total: Duration) -> HeaderValue {
         let spans = self.spans.lock();
-        let mut stages: Vec<(&Arc<str>, Spent)> = Vec::new();
+        let mut stages: Vec<(usize, Spent)> = Vec::new();
         for span in spans.iter() {
-            let Work::Stage { stage, .. } = &span.work else { continue };
-            let index = stages.iter().position(|(name, _)| *name == stage).unwrap_or_else(|| {
+            let Work::Stage { stage, .. } = span.work else { continue };
+            let index = stages.iter().position(|(other, _)| *other == stage).unwrap_or_else(|| {
                 stages.push((stage, Spent::default()));
                 stages.len() - 1
             });
@@ -160,6 +189,7 @@ impl Trace {
         }
         let mut text = String::new();
         for (stage, Spent { queue, batch, run }) in stages {
+            let stage = names.get(stage).unwrap_or(&"stage");
             for (part, time) in [("queue", queue), ("batch", batch), ("run", run)] {
                 let _ = write!(text, "{stage}-{part};dur={:.3}, ", time.as_secs_f64() * 1e3);
             }
@@ -202,7 +232,7 @@ mod tests {
     pub(super) fn example(began: Instant) -> Trace {
         let trace = Trace::new(None, [1, 2, 3], Sampling::ByItsEnd);
         let ms = |ms| began + Duration::from_millis(ms);
-        for (name, reported) in [("rerank", Some((2, 3))), ("embed", None), ("rerank", Some((0, 3)))] {
+        for (index, reported) in [(1, Some((2, 3))), (0, None), (1, Some((0, 3)))] {
             let stage = trace.next_id();
             let span = |id, parent, (from, to), work| {
                 trace.add(Span { id, parent, start: ms(from), end: ms(to), work, error: None });
@@ -215,8 +245,7 @@ mod tests {
                 ..Timing::default()
             });
             span(trace.next_id(), stage, (1, 7), Work::Try { replica: "r".into(), attempt: 0, reported });
-            let deployment = format!("p/{name}").parse().unwrap();
-            span(stage, 0, (0, 8), Work::Stage { stage: name.into(), deployment });
+            span(stage, 0, (0, 8), Work::Stage { stage: index, target: index });
         }
         trace
     }
@@ -225,7 +254,7 @@ mod tests {
     fn calls_of_a_stage_add_up_and_stages_keep_their_order() {
         let trace = example(millstream_clock::now());
         assert_eq!(
-            trace.server_timing(Duration::from_micros(12_345)),
+            trace.timing_of(&["embed", "rerank"], Duration::from_micros(12_345)),
             "rerank-queue;dur=2.000, rerank-batch;dur=2.000, rerank-run;dur=6.000, embed-queue;dur=1.000, \
              embed-batch;dur=0.000, embed-run;dur=6.000, total;dur=12.345"
         );

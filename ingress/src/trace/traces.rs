@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use millstream_proto::call::TraceContext;
 use millstream_proto::trace::{RequestTrace, TracedRequest};
-use parking_lot::Mutex;
 use rand::Rng as _;
 use tokio::sync::mpsc;
 
 use super::keep::{self, End, Quotas};
+use super::pool;
 use super::record::{Sampling, Trace};
 use super::view::Finished;
 use crate::metrics::RequestMeter;
@@ -47,7 +47,7 @@ pub(crate) struct Traces {
     config: TraceConfig,
     /// Name of this ingress.
     name: String,
-    quotas: Mutex<Quotas>,
+    quotas: Quotas,
     to_head: mpsc::Sender<Arc<RequestTrace>>,
     /// Instants are counted from here.
     began: Instant,
@@ -57,7 +57,7 @@ impl Traces {
     /// The traces of an ingress of that name, and those of them that go to the head.
     pub(crate) fn new(config: TraceConfig, name: String) -> (Self, KeptTraces) {
         let (to_head, kept) = mpsc::channel(MAX_WAITING);
-        let quotas = Mutex::new(Quotas::new(Duration::ZERO));
+        let quotas = Quotas::new(Duration::ZERO);
         let began = millstream_clock::now();
         (Self { config, name, quotas, to_head, began }, kept)
     }
@@ -77,19 +77,23 @@ impl Traces {
                 None => rng.random::<f64>() < self.config.sampled_ratio,
             };
         let sampling = if is_sampled { Sampling::Always } else { Sampling::ByItsEnd };
-        Arc::new(Trace::new(parent, rng.random(), sampling))
+        pool::place(Trace::new(parent, rng.random(), sampling))
     }
 
     /// A request has ended: keeps its trace or forgets it.
-    pub(crate) fn end(&self, trace: &Trace, ended: &Finished<'_>) {
-        if !self.config.is_on {
-            return;
+    pub(crate) fn end(&self, trace: Arc<Trace>, ended: &Finished<'_>) {
+        if self.config.is_on {
+            self.decide(&trace, ended);
         }
+        pool::give_back(trace);
+    }
+
+    fn decide(&self, trace: &Trace, ended: &Finished<'_>) {
         let is_slow = ended.status < 400
             && ended.pipeline.is_some_and(|pipeline| pipeline.slow_threshold.is_slow(ended.elapsed));
         let end = End { status: ended.status, is_sampled: trace.sampling == Sampling::Always, is_slow };
         let now = (ended.started + ended.elapsed).saturating_duration_since(self.began);
-        let Some(kept) = keep::decide(end, &mut self.quotas.lock(), now) else { return };
+        let Some(kept) = keep::decide(end, &self.quotas, now) else { return };
         #[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 have 51 bits")]
         let at_ms = millstream_clock::unix_us() as f64 / 1e3 - ended.elapsed.as_secs_f64() * 1e3;
         let view = Arc::new(trace.view(ended, kept.why, at_ms, &self.name));

@@ -45,7 +45,7 @@ impl Trace {
         let mut all = self.take_spans();
         all.sort_by_key(|span| (span.start, span.id));
         for span in &all {
-            self.push(span, ended, &mut spans);
+            self.push(span, ended.started, &mut spans);
         }
         RequestTrace {
             request: TracedRequest {
@@ -62,6 +62,11 @@ impl Trace {
             parent_id: self.parent.as_ref().map(|parent| hex(&parent.parent_id)),
             spans,
         }
+    }
+
+    /// The revision that it runs on; 0 before one is chosen.
+    fn revision(&self) -> u64 {
+        self.pipeline().map_or(0, |pipeline| pipeline.revision)
     }
 
     fn root(&self, ended: &Finished<'_>) -> TraceSpan {
@@ -93,8 +98,8 @@ impl Trace {
         }
     }
 
-    fn push(&self, span: &Span, ended: &Finished<'_>, spans: &mut Vec<TraceSpan>) {
-        let start_us = micros(span.start.saturating_duration_since(ended.started));
+    fn push(&self, span: &Span, started: Instant, spans: &mut Vec<TraceSpan>) {
+        let start_us = micros(span.start.saturating_duration_since(started));
         let duration_us = micros(span.end.saturating_duration_since(span.start));
         let of = |name: String, kind, attributes: Vec<(&str, Value)>| TraceSpan {
             span_id: self.hex_id(span.id),
@@ -108,15 +113,18 @@ impl Trace {
             error: span.error.map(|class| class.to_string()),
         };
         match &span.work {
-            Work::Stage { stage, deployment } => {
+            Work::Stage { stage, target } => {
+                let Some(pipeline) = self.pipeline() else { return };
+                let name = pipeline.plan.stages().nth(*stage).map_or("", |(name, _)| name);
+                let deployment = pipeline.targets[*target].name();
                 let mut attributes = vec![
-                    ("millstream.stage", json!(**stage)),
+                    ("millstream.stage", json!(name)),
                     ("millstream.deployment", json!(deployment.to_string())),
                 ];
-                let own = ended.pipeline.filter(|pipeline| *pipeline.plan.name() == deployment.pipeline);
-                let spec = own.and_then(|pipeline| pipeline.plan.deployments().get(&deployment.deployment));
+                let is_own = *pipeline.plan.name() == deployment.pipeline;
+                let spec = pipeline.plan.deployments().get(&deployment.deployment).filter(|_| is_own);
                 attributes.extend(spec.into_iter().flat_map(|spec| gen_ai(spec)));
-                spans.push(of(stage.to_string(), SpanKind::Stage, attributes));
+                spans.push(of(name.to_owned(), SpanKind::Stage, attributes));
             }
             Work::Queue => spans.push(of("queue".to_owned(), SpanKind::Queue, Vec::new())),
             Work::Try { replica, attempt, reported } => {

@@ -1,0 +1,45 @@
+//! Memory for traces, used again. Nearly all traces are forgotten when their requests end: the memory that was written last is
+//! still in the processor's cache, where memory that the allocator gives is not.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::record::Trace;
+
+/// Most traces that a thread keeps the memory of.
+const MAX_KEPT: usize = 64;
+/// Memory for more spans than these is given back.
+const MAX_SPANS_KEPT: usize = 32;
+
+thread_local! {
+    /// Traces that are over; the one whose memory was used last comes last.
+    static OVER: RefCell<Vec<Arc<Trace>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Puts a trace where one was before, if there is such a place.
+pub(super) fn place(trace: Trace) -> Arc<Trace> {
+    let old = OVER.try_with(|over| over.borrow_mut().pop()).ok().flatten();
+    let Some(mut old) = old else { return Arc::new(trace) };
+    match Arc::get_mut(&mut old) {
+        Some(place) => {
+            place.begin_again(trace);
+            old
+        }
+        None => Arc::new(trace),
+    }
+}
+
+/// A trace is over.
+pub(super) fn give_back(mut trace: Arc<Trace>) {
+    let Some(last) = Arc::get_mut(&mut trace) else { return };
+    if last.forget() > MAX_SPANS_KEPT {
+        return;
+    }
+    // A thread that ends has no such list any more.
+    let _ = OVER.try_with(|over| {
+        let over = &mut *over.borrow_mut();
+        if over.len() < MAX_KEPT {
+            over.push(trace);
+        }
+    });
+}
