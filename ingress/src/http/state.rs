@@ -45,6 +45,13 @@ impl Edge {
     /// The API that a path belongs to.
     pub(crate) fn protocol_of(&self, path: &str) -> &'static dyn Protocol {
         let takes = self.protocols.iter().find(|protocol| protocol.takes(path));
-        takes.copied().unwrap_or(&PipelineProtocol)
+        match takes {
+            Some(protocol) if !protocol.yields() || !self.has_route(path) => *protocol,
+            _ => &PipelineProtocol,
+        }
+    }
+
+    fn has_route(&self, path: &str) -> bool {
+        self.routes.current().as_ref().is_some_and(|table| table.by_path.contains_key(path))
     }
 }

@@ -47,26 +47,6 @@ impl Protocol for Messages {
         &[ENDPOINT]
     }
 
-    fn takes(&self, path: &str) -> bool {
-        path == ENDPOINT.path
-    }
-
-    fn methods(&self, _: &str) -> &'static str {
-        ENDPOINT.methods
-    }
-
-    fn target<'r>(&self, _: &'r Parts) -> Option<Target<'r>> {
-        None
-    }
-
-    fn tells_usage(&self) -> bool {
-        true
-    }
-
-    fn check_content(&self, head: &Parts) -> Result<(), Problem> {
-        pipeline::check_json(&head.headers)
-    }
-
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
         let MessagesBody { model, messages, system, max_tokens, temperature, top_p, stop_sequences, stream } =
             read(&body)?;

@@ -42,24 +42,45 @@ pub(crate) trait Protocol: Send + Sync {
     fn endpoints(&self) -> &'static [Endpoint];
 
     /// Whether requests of that path are its own.
-    fn takes(&self, path: &str) -> bool;
+    fn takes(&self, path: &str) -> bool {
+        self.endpoint_of(path).is_some()
+    }
+
+    /// What it answers at a path. One slash more at the end is put up with.
+    fn endpoint_of(&self, path: &str) -> Option<&'static Endpoint> {
+        let is_that = |endpoint: &&Endpoint| {
+            path.strip_prefix(endpoint.path).is_some_and(|rest| rest.is_empty() || rest == "/")
+        };
+        self.endpoints().iter().find(is_that)
+    }
+
+    /// Whether a pipeline may have one of its paths as its route, and then is what answers there.
+    fn yields(&self) -> bool {
+        false
+    }
 
     /// The methods that the path answers, as `allow` lists them.
-    fn methods(&self, path: &str) -> &'static str;
+    fn methods(&self, path: &str) -> &'static str {
+        self.endpoint_of(path).map_or("POST", |endpoint| endpoint.methods)
+    }
 
     /// What a request calls; `None` where its body says it.
-    fn target<'r>(&self, head: &'r Parts) -> Option<Target<'r>>;
+    fn target<'r>(&self, _head: &'r Parts) -> Option<Target<'r>> {
+        None
+    }
 
     /// Whether its answers say what a request has spent.
     fn tells_usage(&self) -> bool {
-        false
+        true
     }
 
     /// Whether it reads a body such as the head announces. The request has been let in; its body has not been read.
     ///
     /// # Errors
     /// The problem to answer with.
-    fn check_content(&self, head: &Parts) -> Result<(), Problem>;
+    fn check_content(&self, head: &Parts) -> Result<(), Problem> {
+        pipeline::check_json(&head.headers)
+    }
 
     /// A request whose body is here.
     ///
@@ -90,17 +111,23 @@ pub(crate) trait Exchange: Send + Sync {
     /// The whole answer.
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last>;
 
-    /// The headers of an answer in parts.
-    fn stream_headers(&self) -> HeaderMap;
+    /// The headers of an answer in parts. What follows is for those alone that ask for [`Form::Parts`].
+    fn stream_headers(&self) -> HeaderMap {
+        HeaderMap::new()
+    }
 
     /// Appends a part of the answer.
-    fn part(&mut self, part: &StreamPart, bytes: &mut Vec<u8>);
+    fn part(&mut self, _part: &StreamPart, _bytes: &mut Vec<u8>) {}
 
     /// What says, while there is nothing to say, that the connection lives.
-    fn keep_alive(&self) -> Bytes;
+    fn keep_alive(&self) -> Bytes {
+        Bytes::new()
+    }
 
     /// The end of an answer in parts: with the whole answer, or with an error.
-    fn end(&mut self, outcome: Result<&Value, &Problem>, told: Told<'_>) -> Last;
+    fn end(&mut self, _outcome: Result<&Value, &Problem>, _told: Told<'_>) -> Last {
+        Last::default()
+    }
 }
 
 /// What a request calls.

@@ -44,16 +44,12 @@ impl Protocol for PipelineProtocol {
         true
     }
 
-    fn methods(&self, _: &str) -> &'static str {
-        ENDPOINT.methods
-    }
-
     fn target<'r>(&self, head: &'r Parts) -> Option<Target<'r>> {
         Some(Target::Route(head.uri.path()))
     }
 
-    fn check_content(&self, head: &Parts) -> Result<(), Problem> {
-        check_json(&head.headers)
+    fn tells_usage(&self) -> bool {
+        false
     }
 
     fn read(&self, head: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderValue, Response};
 use millstream_pipelines::{Plan, Task};
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
@@ -19,7 +19,6 @@ use serde_json::json;
 use super::fields::{Items, read};
 use super::task::check_task;
 use super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, pipeline};
-use crate::model::StreamPart;
 
 const ENDPOINTS: [Endpoint; 2] = [
     Endpoint {
@@ -42,26 +41,6 @@ pub(crate) struct Rerank;
 impl Protocol for Rerank {
     fn endpoints(&self) -> &'static [Endpoint] {
         &ENDPOINTS
-    }
-
-    fn takes(&self, path: &str) -> bool {
-        ENDPOINTS.iter().any(|endpoint| path == endpoint.path)
-    }
-
-    fn methods(&self, _: &str) -> &'static str {
-        ENDPOINTS[0].methods
-    }
-
-    fn target<'r>(&self, _: &'r Parts) -> Option<Target<'r>> {
-        None
-    }
-
-    fn tells_usage(&self) -> bool {
-        true
-    }
-
-    fn check_content(&self, head: &Parts) -> Result<(), Problem> {
-        pipeline::check_json(&head.headers)
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
@@ -87,8 +66,10 @@ impl Protocol for Rerank {
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
-        let faults =
-            problem.errors().iter().map(|fault| format!("`{}`: {}", &fault.path[1..], fault.message));
+        let faults = problem
+            .errors()
+            .iter()
+            .map(|fault| format!("`{}`: {}", fault.path.trim_start_matches('/'), fault.message));
         let faults: Vec<_> = faults.collect();
         let message = if faults.is_empty() { problem.detail().to_owned() } else { faults.join("; ") };
         let document = json!({ "message": message, "detail": message, "request_id": request_id.as_str() });
@@ -207,20 +188,6 @@ impl Exchange for RerankExchange {
                 "usage": { "total_tokens": tokens },
             }),
         })
-    }
-
-    fn stream_headers(&self) -> HeaderMap {
-        HeaderMap::new()
-    }
-
-    fn part(&mut self, _: &StreamPart, _: &mut Vec<u8>) {}
-
-    fn keep_alive(&self) -> Bytes {
-        Bytes::new()
-    }
-
-    fn end(&mut self, _: Result<&Value, &Problem>, _: Told<'_>) -> Last {
-        Last::default()
     }
 }
 

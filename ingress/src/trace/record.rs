@@ -169,8 +169,12 @@ impl Trace {
     /// Where the time went so far, in milliseconds, by stage: `embed-queue;dur=0.1, embed-batch;dur=2.0, embed-run;dur=9.1, …,
     /// total;dur=12.4`. Calls that run at the same time add up. Source: the W3C's Server Timing.
     pub(crate) fn server_timing(&self, total: Duration) -> HeaderValue {
-        let names: Vec<_> =
-            self.pipeline().iter().flat_map(|pipeline| pipeline.plan.stages()).map(|(name, _)| name).collect();
+        let names: Vec<_> = self
+            .pipeline()
+            .iter()
+            .flat_map(|pipeline| pipeline.plan.stages())
+            .map(|(name, _)| name)
+            .collect();
         self.timing_of(&names, total)
     }
 

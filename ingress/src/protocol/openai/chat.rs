@@ -12,8 +12,8 @@ use super::super::fields::{Items, read, refuse};
 use super::super::messages::{Message, values_of};
 use super::super::text::{Answer, TextRequest};
 use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json, sse};
+use super::error;
 use super::text::{DONE, Settings, Teller, UNSUPPORTED};
-use super::{check_json, error, is_path};
 use crate::model::StreamPart;
 
 const ENDPOINT: Endpoint = Endpoint {
@@ -29,26 +29,6 @@ pub(crate) struct Chat;
 impl Protocol for Chat {
     fn endpoints(&self) -> &'static [Endpoint] {
         &[ENDPOINT]
-    }
-
-    fn takes(&self, path: &str) -> bool {
-        is_path(path, ENDPOINT.path)
-    }
-
-    fn methods(&self, _: &str) -> &'static str {
-        ENDPOINT.methods
-    }
-
-    fn target<'r>(&self, _: &'r Parts) -> Option<Target<'r>> {
-        None
-    }
-
-    fn tells_usage(&self) -> bool {
-        true
-    }
-
-    fn check_content(&self, head: &Parts) -> Result<(), Problem> {
-        check_json(head)
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use http::Response;
 use http::request::Parts;
-use http::{HeaderMap, Response};
 use millstream_pipelines::{Plan, Task};
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
@@ -14,8 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::super::fields::{Texts, read};
 use super::super::task::check_task;
 use super::super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, json};
-use super::{Usage, check_json, error, is_path};
-use crate::model::StreamPart;
+use super::{Usage, error};
 
 const ENDPOINT: Endpoint = Endpoint {
     methods: "POST",
@@ -30,26 +29,6 @@ pub(crate) struct Embeddings;
 impl Protocol for Embeddings {
     fn endpoints(&self) -> &'static [Endpoint] {
         &[ENDPOINT]
-    }
-
-    fn takes(&self, path: &str) -> bool {
-        is_path(path, ENDPOINT.path)
-    }
-
-    fn methods(&self, _: &str) -> &'static str {
-        ENDPOINT.methods
-    }
-
-    fn target<'r>(&self, _: &'r Parts) -> Option<Target<'r>> {
-        None
-    }
-
-    fn tells_usage(&self) -> bool {
-        true
-    }
-
-    fn check_content(&self, head: &Parts) -> Result<(), Problem> {
-        check_json(head)
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
@@ -190,20 +169,6 @@ impl Exchange for EmbeddingExchange {
         });
         let usage = Usage::of_input(told.spent);
         json(&Document { object: "list", data: data.collect(), model: &self.model, usage })
-    }
-
-    fn stream_headers(&self) -> HeaderMap {
-        HeaderMap::new()
-    }
-
-    fn part(&mut self, _: &StreamPart, _: &mut Vec<u8>) {}
-
-    fn keep_alive(&self) -> Bytes {
-        Bytes::new()
-    }
-
-    fn end(&mut self, _: Result<&Value, &Problem>, _: Told<'_>) -> Last {
-        Last::default()
     }
 }
 

@@ -15,15 +15,9 @@ pub(crate) use self::completions::Completions;
 pub(crate) use self::embeddings::Embeddings;
 pub(crate) use self::models::{MODEL, MODELS, Models};
 
-use http::request::Parts;
 use serde::Serialize;
 
-use super::{Problem, Spent};
-
-/// Whether the path is that of a request in this API: what comes before `/v1` is nobody's.
-fn is_path(head: &str, endpoint: &str) -> bool {
-    head == endpoint || head.strip_suffix('/') == Some(endpoint)
-}
+use super::Spent;
 
 /// The tokens of a request, as the API tells them.
 #[derive(Debug, Serialize)]
@@ -58,9 +52,4 @@ fn unix_seconds() -> u64 {
 fn new_id(prefix: &str) -> String {
     let id = millstream_proto::RequestId::random();
     format!("{prefix}{}", id.as_str().replace('-', ""))
-}
-
-/// Whether a request's head has the method and content that a body of JSON needs.
-fn check_json(head: &Parts) -> Result<(), Problem> {
-    super::pipeline::check_json(&head.headers)
 }

@@ -9,7 +9,7 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use serde::Serialize;
 
 use super::super::{Exchange, Last, Problem, Protocol, Target, json};
-use super::{error, is_path};
+use super::error;
 
 /// The list.
 pub(crate) const MODELS: Endpoint = Endpoint {
@@ -78,7 +78,7 @@ impl Protocol for Models {
     }
 
     fn takes(&self, path: &str) -> bool {
-        is_path(path, MODELS.path) || path.starts_with("/v1/")
+        path.starts_with("/v1/")
     }
 
     fn methods(&self, _: &str) -> &'static str {
