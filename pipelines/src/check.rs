@@ -7,6 +7,7 @@ use crate::types::Signatures;
 use crate::{Faults, Plan};
 
 mod capture;
+mod chat;
 mod deployment;
 mod limits;
 mod order;

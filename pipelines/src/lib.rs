@@ -23,7 +23,7 @@ pub mod types;
 pub use fault::{Color, Fault, Faults};
 pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
-pub use plan::{CachedStage, OnError, Plan, Request, StageOutline};
+pub use plan::{CachedStage, Chat, OnError, Plan, Request, StageOutline};
 pub use raw::{closest, format_bytes, parse_duration};
 pub use redact::{REDACTED, RedactedPath, redact_answer, redact_request};
 pub use request::{MAX_ITEMS, MAX_VALUES};

@@ -12,9 +12,11 @@ use crate::request::Schema;
 use crate::{Cache, Capture, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError, Rollout, Task};
 
 mod breaking;
+mod chat;
 mod deployment;
 mod graph;
 
+pub use chat::Chat;
 use graph::Graph;
 
 /// A checked pipeline, ready to run. Immutable; shared by all requests.
@@ -34,7 +36,7 @@ pub struct Plan {
 /// What a plan is made of.
 pub(crate) struct PlanParts {
     pub(crate) name: Name,
-    pub(crate) route: Option<String>,
+    pub(crate) serving: Serving,
     /// What `[request]` declares; empty without it.
     pub(crate) request: Schema,
     pub(crate) deployments: BTreeMap<Name, DeploymentSpec>,
@@ -49,6 +51,15 @@ pub(crate) struct PlanParts {
     /// A stage's place in this list is its index everywhere.
     pub(crate) stages: Vec<StagePlan>,
     pub(crate) response: Response,
+}
+
+/// How clients reach it.
+#[derive(Debug, Default)]
+pub(crate) struct Serving {
+    /// The path.
+    pub(crate) route: Option<String>,
+    /// What makes it a model of the chat APIs.
+    pub(crate) chat: Option<Chat>,
 }
 
 /// What a run answers.
@@ -216,7 +227,7 @@ impl Plan {
     /// Its HTTP route; `None` for a file that holds only deployments.
     #[must_use]
     pub fn route(&self) -> Option<&str> {
-        self.parts.route.as_deref()
+        self.parts.serving.route.as_deref()
     }
 
     /// The deployments that it declares.
@@ -254,6 +265,12 @@ impl Plan {
     #[must_use]
     pub fn rollout(&self) -> &Rollout {
         &self.parts.rollout
+    }
+
+    /// How it answers conversations (`[chat]`); `None` where it does not.
+    #[must_use]
+    pub fn chat(&self) -> Option<&Chat> {
+        self.parts.serving.chat.as_ref()
     }
 
     /// Which requests are captured (`[capture]`); `None` for none.

@@ -10,7 +10,8 @@ client = anthropic.Anthropic(base_url=URL, api_key="unused", max_retries=0)
 ASKED = {
     "model": "ai/writer",
     "max_tokens": 12,
-    "temperature": 0,
+    # The client has no such argument any more, the API has the field.
+    "extra_body": {"temperature": 0},
     "system": "You are terse.",
     "messages": [{"role": "user", "content": [{"type": "text", "text": "What needs flour?"}]}],
 }
@@ -43,7 +44,7 @@ for change, error in [
 async def leave():
     """A client that leaves in the middle."""
     async with anthropic.AsyncAnthropic(base_url=URL, api_key="unused", max_retries=0) as asynchronous:
-        stream = await asynchronous.messages.create(**{**ASKED, "max_tokens": 1000, "temperature": 1}, stream=True)
+        stream = await asynchronous.messages.create(**{**ASKED, "max_tokens": 1000, "extra_body": {"temperature": 1}}, stream=True)
         async for event in stream:
             if event.type == "content_block_delta":
                 break

@@ -130,6 +130,99 @@ fn what_cannot_be_done_is_refused_in_the_apis_own_form() -> Result<()> {
     Ok(())
 }
 
+/// A pipeline that answers chats: the model of `ai` writes, an echo beside it gives back what it was asked.
+const TALK: &str = r#"
+name = "talk"
+route = "/talk"
+[request]
+question = { type = "text", max_length = 100 }
+history = [{ role = "text", content = "text" }]
+length = { type = "int", default = 4, min = 1, max = 50 }
+[deployments.echo]
+engine = "echo"
+[stages.said]
+use = "echo"
+inputs = { text = "request.question", before = "request.history|length" }
+[stages.written]
+use = "ai/writer"
+inputs = { prompt = "request.question", max_tokens = "request.length", temperature = "0.0" }
+[response]
+answer = "written.text"
+question = "said.text"
+before = "said.before"
+[chat]
+question = "messages[-1].content"
+history = "messages[:-1]"
+length = "max_tokens"
+"#;
+
+#[test]
+fn a_pipeline_answers_chats_by_its_own_table() -> Result<()> {
+    let cluster = cluster(&[])?;
+    cluster.deploy(TALK, &[])?;
+    let models: Value = cluster.http().get(cluster.url("/v1/models")).send()?.json()?;
+    let ids: Vec<_> =
+        models["data"].as_array().context("a list")?.iter().map(|it| it["id"].clone()).collect();
+    assert!(ids.contains(&json!("talk")) && !ids.contains(&json!("ai")), "{models}");
+
+    let own = json!({"question": "Once upon a time", "history": [], "length": 6});
+    let (status, direct) = cluster.post("/talk", &own)?;
+    assert_eq!(status, 200, "{direct}");
+    let ask = |more: Value| -> Result<(u16, Value)> {
+        let messages = json!([{"role": "user", "content": "Once upon a time"}]);
+        let mut body = json!({"model": "talk", "messages": messages, "max_tokens": 6});
+        body.as_object_mut().context("an object")?.extend(more.as_object().context("an object")?.clone());
+        cluster.post("/v1/chat/completions", &body)
+    };
+    let (status, whole) = ask(json!({}))?;
+    assert_eq!(status, 200, "{whole}");
+    assert_eq!(whole["choices"][0]["message"]["content"], direct["answer"], "{whole}");
+    assert_eq!(whole["usage"]["completion_tokens"], json!(6));
+    // Another client's API, and parts as they are made.
+    let body = json!({"model": "talk", "max_tokens": 6, "messages": [{"role": "user", "content": "Once upon a time"}]});
+    let (status, message) = cluster.post("/v1/messages", &body)?;
+    assert_eq!((status, &message["content"][0]["text"]), (200, &direct["answer"]), "{message}");
+    let stream = json!({"model": "talk", "stream": true, "max_tokens": 6, "messages": body["messages"]});
+    let events = cluster.http().post(cluster.url("/v1/chat/completions")).json(&stream).send()?.text()?;
+    let chunks = events.lines().filter_map(|line| line.strip_prefix("data: {"));
+    let chunks: Vec<Value> =
+        chunks.map(|json| serde_json::from_str(&format!("{{{json}"))).collect::<Result<_, _>>()?;
+    let text: String =
+        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(json!(text), direct["answer"], "{events}");
+    assert!(chunks.len() > 4, "it comes in parts: {events}");
+
+    for (more, status, param) in [
+        (json!({"temperature": 0.5}), 400, "temperature"),
+        (json!({"max_tokens": 51}), 400, "max_tokens"),
+        (json!({"messages": [{"role": "user", "content": "x".repeat(200)}]}), 400, "messages"),
+    ] {
+        let (found, answer) = ask(more.clone())?;
+        assert_eq!((found, &answer["error"]["param"]), (status, &json!(param)), "{more}: {answer}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_text_that_is_not_made_in_parts_is_told_at_the_end_of_a_stream() -> Result<()> {
+    let cluster = Cluster::up(&UpOptions::new().args(&["--empty"]))?;
+    let echo = "name = \"e\"\nroute = \"/e\"\n[request]\nq = \"text\"\n[deployments.d]\nengine = \"echo\"\n[stages.s]\nuse = \"d\"\n\
+                inputs = { text = \"request.q\" }\n[response]\nanswer = \"s.text|upper\"\n[chat]\nq = \"messages[-1].content\"\n";
+    cluster.deploy(echo, &[])?;
+    for path in ["/v1/chat/completions", "/v1/messages"] {
+        let body = json!({"model": "e", "stream": true, "max_tokens": 5, "messages": [{"role": "user", "content": "hi there"}]});
+        let body = if path.ends_with("messages") { body } else { without(body, "max_tokens") };
+        let events = cluster.http().post(cluster.url(path)).json(&body).send()?.text()?;
+        assert_eq!(events.matches("HI THERE").count(), 1, "{events}");
+    }
+    Ok(())
+}
+
+fn without(mut body: Value, field: &str) -> Value {
+    body.as_object_mut().map(|body| body.remove(field));
+    body
+}
+
 #[test]
 fn rerank_speaks_to_clients_of_cohere_jina_and_voyage() -> Result<()> {
     let cluster = cluster(&[])?;

@@ -186,7 +186,10 @@ fn openapi_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
 fn models_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let table = table_of(edge)?;
     key_of(edge, &table.keys, &head.headers)?;
-    let task = |route: &Route| route.variants[0].plan.task();
+    let task = |route: &Route| {
+        let plan = &route.variants[0].plan;
+        plan.task().map(|task| task.as_str()).or_else(|| plan.chat().map(|_| "chat"))
+    };
     match Models::named(head.uri.path()) {
         None => {
             let models = table.callable.iter().filter_map(|(name, route)| Some((&**name, task(route)?)));

@@ -58,7 +58,7 @@ impl Protocol for Messages {
         let sampling = Sampling { temperature, top_p, seed: None, stop, max_tokens: Some(max_tokens) };
         let form = if stream == Some(true) { Form::Parts } else { Form::Whole };
         let input = Input { name: "messages", value: Value::list(messages) };
-        let request = TextRequest::new(model, sampling, form, input)?;
+        let request = TextRequest::new(model, sampling, form, input)?.forgiving(&["max_tokens"]);
         let id = format!("msg_{}", RequestId::random().as_str().replace('-', ""));
         Ok(Box::new(MessagesExchange { request, id, has_begun: false }))
     }
@@ -148,6 +148,16 @@ impl MessagesExchange {
     }
 }
 
+impl MessagesExchange {
+    /// Appends a part of the text.
+    fn tell(&mut self, text: &str, bytes: &mut Vec<u8>) {
+        self.begin(bytes);
+        let delta = json!({ "type": "text_delta", "text": text });
+        let data = json!({ "type": "content_block_delta", "index": 0, "delta": delta });
+        event("content_block_delta", &data, bytes);
+    }
+}
+
 impl Exchange for MessagesExchange {
     fn target(&self) -> Option<Target<'_>> {
         Some(Target::Named { name: &self.request.model, version: None })
@@ -162,7 +172,7 @@ impl Exchange for MessagesExchange {
     }
 
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
-        let Answer { text, finish_reason } = Answer::of(value);
+        let Answer { text, finish_reason } = self.request.answer(value);
         pipeline::json(&json!({
             "id": self.id,
             "type": "message",
@@ -180,10 +190,9 @@ impl Exchange for MessagesExchange {
     }
 
     fn part(&mut self, part: &StreamPart, bytes: &mut Vec<u8>) {
-        self.begin(bytes);
-        let delta = json!({ "type": "text_delta", "text": &*part.text });
-        let data = json!({ "type": "content_block_delta", "index": 0, "delta": delta });
-        event("content_block_delta", &data, bytes);
+        if let Some(text) = self.request.part(part) {
+            self.tell(text, bytes);
+        }
     }
 
     fn keep_alive(&self) -> Bytes {
@@ -194,10 +203,13 @@ impl Exchange for MessagesExchange {
         let mut bytes = Vec::new();
         match outcome {
             Ok(value) => {
-                self.begin(&mut bytes);
+                match self.request.untold(value) {
+                    Some(text) => self.tell(text, &mut bytes),
+                    None => self.begin(&mut bytes),
+                }
                 let stop = json!({ "type": "content_block_stop", "index": 0 });
                 event("content_block_stop", &stop, &mut bytes);
-                let reason = stop_reason(Answer::of(value).finish_reason);
+                let reason = stop_reason(self.request.answer(value).finish_reason);
                 let usage = json!({ "input_tokens": told.spent.input_tokens, "output_tokens": told.spent.output_tokens });
                 let delta = json!({ "stop_reason": reason, "stop_sequence": null });
                 let data = json!({ "type": "message_delta", "delta": delta, "usage": usage });

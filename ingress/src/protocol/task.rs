@@ -19,7 +19,8 @@ pub(crate) fn check_task(plan: &Plan, wanted: Task, model: &str) -> Result<(), P
         None => Err(Problem::bad_field(
             "/model",
             format!(
-                "`{model}` is a pipeline; call it at its own route, or name one of its deployments as `{model}/DEPLOYMENT`"
+                "`{model}` is a pipeline; call it at its own route, or name one of its deployments as `{model}/DEPLOYMENT`; one \
+                 with `[chat]` in its file answers chats"
             ),
         )),
     }

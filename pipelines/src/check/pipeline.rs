@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::capture::{self, Types};
 use super::limits::{MAX_BODY_BOUNDS, MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use super::stage::{self, Deployments};
-use super::{MAX_ENTRIES, deployment, request, rollout, value};
+use super::{MAX_ENTRIES, chat, deployment, request, rollout, value};
 use crate::expr::{Expression, Scope};
 use crate::fault::FaultSink;
-use crate::plan::{PlanParts, Response};
+use crate::plan::{PlanParts, Response, Serving};
 use crate::raw::{Raw, RawTable, Reader};
 use crate::types::{Signatures, Type};
 use crate::{DeploymentSpec, Name, Placement};
@@ -27,6 +27,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
     let placement = placement(&mut table, faults);
     let rollout = rollout::rollout(&mut table, faults);
     let capture = table.table("capture", faults);
+    let chat_table = section(&mut table, "chat", faults);
     let stage_table = section(&mut table, "stages", faults);
     let response_table = section(&mut table, "response", faults);
     table.finish(faults);
@@ -36,12 +37,15 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
     let stages = stage::check(stage_table, &request.ty(), &deployments, &response_raws, faults);
     let response = response(response_table, &stages.scope, faults);
     let types = Types { request: request.ty(), answer: answer_type(response_table, &response) };
+    let around = chat::Around { request: &request, answer: &types.answer };
+    let chat = file.get("chat").zip(chat_table);
+    let chat = chat.and_then(|((name, _), table)| chat::chat(name, table, &around, faults));
     let capture = capture::capture(capture, &types, faults);
     let has_stages = stage_table.is_some_and(|stages| !stages.entries.is_empty());
     belong_together(file, has_stages, faults);
     PlanParts {
         name,
-        route,
+        serving: Serving { route, chat },
         request,
         deployments: deployments.specs,
         targets: stages.targets,

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{CallRules, OnError, Plan, PlanParts, Response, StageInputs, StagePlan, TextAnswer, Work};
+use super::{
+    CallRules, OnError, Plan, PlanParts, Response, Serving, StageInputs, StagePlan, TextAnswer, Work,
+};
 use crate::request::{Field, FieldType, Schema};
 use crate::types::{Inputs, Type, task_inputs};
 use crate::{DeploymentSpec, FullName, Name, Placement, Rollout, TensorType};
@@ -24,7 +26,7 @@ impl Plan {
         };
         let plan = Self::new(PlanParts {
             name: pipeline.clone(),
-            route: None,
+            serving: Serving::default(),
             request: Schema::of(&task_inputs(spec)),
             deployments: BTreeMap::new(),
             targets: vec![FullName { pipeline: pipeline.clone(), deployment: spec.name.clone() }],

@@ -10,7 +10,7 @@ use millstream_values::CallError;
 use super::*;
 use crate::expr::{Expression, Scope, Template};
 use crate::ops::Operator;
-use crate::plan::{CallRules, Input, InputValue, PlanParts, StageInputs, StagePlan, TextAnswer};
+use crate::plan::{CallRules, Input, InputValue, PlanParts, Serving, StageInputs, StagePlan, TextAnswer};
 use crate::types::Type;
 
 /// Builds a plan without the file; every value is of any type.
@@ -85,7 +85,7 @@ impl Builder {
 fn plan(stages: Vec<StagePlan>, response: Vec<(Arc<str>, Expression)>) -> Plan {
     Plan::new(PlanParts {
         name: "test".parse().unwrap(),
-        route: None,
+        serving: Serving::default(),
         deployments: BTreeMap::new(),
         targets: vec!["test/echo".parse().unwrap()],
         timeout: None,

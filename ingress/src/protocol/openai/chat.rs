@@ -122,7 +122,7 @@ impl Exchange for ChatExchange {
     }
 
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
-        let Answer { text, finish_reason } = Answer::of(value);
+        let Answer { text, finish_reason } = self.request.answer(value);
         let message = Said { role: "assistant", content: text, refusal: None };
         let choice = Choice { index: 0, message, logprobs: None, finish_reason };
         json(&self.teller.envelope(&self.request.model, &[choice], Some(told.spent)))
@@ -133,7 +133,9 @@ impl Exchange for ChatExchange {
     }
 
     fn part(&mut self, part: &StreamPart, bytes: &mut Vec<u8>) {
-        self.chunk(Delta { role: None, content: Some(&part.text) }, None, bytes);
+        if let Some(text) = self.request.part(part) {
+            self.chunk(Delta { role: None, content: Some(text) }, None, bytes);
+        }
     }
 
     fn keep_alive(&self) -> Bytes {
@@ -144,7 +146,10 @@ impl Exchange for ChatExchange {
         let mut bytes = Vec::new();
         match outcome {
             Ok(value) => {
-                let finish_reason = Answer::of(value).finish_reason;
+                if let Some(text) = self.request.untold(value) {
+                    self.chunk(Delta { role: None, content: Some(text) }, None, &mut bytes);
+                }
+                let finish_reason = self.request.answer(value).finish_reason;
                 self.chunk(Delta::default(), Some(finish_reason), &mut bytes);
                 if self.tells_usage {
                     self.teller.chunk::<()>(&self.request.model, &[], Some(told.spent), &mut bytes);

@@ -92,7 +92,7 @@ impl Exchange for CompletionExchange {
     }
 
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
-        let Answer { text, finish_reason } = Answer::of(value);
+        let Answer { text, finish_reason } = self.request.answer(value);
         let choice = Choice::new(text, Some(finish_reason));
         json(&self.teller.envelope(&self.request.model, &[choice], Some(told.spent)))
     }
@@ -113,7 +113,7 @@ impl Exchange for CompletionExchange {
         let mut bytes = Vec::new();
         match outcome {
             Ok(value) => {
-                let choice = Choice::new("", Some(Answer::of(value).finish_reason));
+                let choice = Choice::new("", Some(self.request.answer(value).finish_reason));
                 self.teller.chunk(&self.request.model, &[choice], None, &mut bytes);
                 if self.tells_usage {
                     self.teller.chunk::<()>(&self.request.model, &[], Some(told.spent), &mut bytes);

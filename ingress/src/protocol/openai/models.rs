@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use millstream_pipelines::Task;
 use millstream_proto::RequestId;
 use millstream_proto::endpoint::{Access, Endpoint};
 use serde::Serialize;
@@ -36,14 +35,14 @@ impl Models {
     }
 
     /// The list of these.
-    pub(crate) fn list<'a>(models: impl Iterator<Item = (&'a str, Task)>) -> Response<Last> {
+    pub(crate) fn list<'a>(models: impl Iterator<Item = (&'a str, &'static str)>) -> Response<Last> {
         let mut data: Vec<_> = models.map(|(id, task)| Model::of(id, task)).collect();
         data.sort_by(|a, b| a.id.cmp(b.id));
         json(&List { object: "list", data })
     }
 
     /// One of them.
-    pub(crate) fn one(id: &str, task: Task) -> Response<Last> {
+    pub(crate) fn one(id: &str, task: &'static str) -> Response<Last> {
         json(&Model::of(id, task))
     }
 }
@@ -66,8 +65,8 @@ struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    fn of(id: &'a str, task: Task) -> Self {
-        Self { id, object: "model", created: 0, owned_by: "millstream", task: task.as_str() }
+    fn of(id: &'a str, task: &'static str) -> Self {
+        Self { id, object: "model", created: 0, owned_by: "millstream", task }
     }
 }
 
