@@ -51,6 +51,25 @@ fn the_urgent_pass_those_who_wait() -> Result<()> {
 }
 
 #[test]
+fn who_makes_room_for_the_urgent_is_told_so() -> Result<()> {
+    let settings = "delay = \"1500ms\"\nmax_ongoing_requests = 1\nmax_queued_requests = 1";
+    let cluster = Cluster::serving(&Echo::new("p").deployment(settings))?;
+    thread::scope(|scope| {
+        let running = scope.spawn(|| ask(&cluster, "x-priority", "normal").status());
+        eventually("one runs", || (cluster.deployment("p/model")["ongoing"] == 1).then_some(()));
+        let low = scope.spawn(|| ask(&cluster, "x-priority", "low"));
+        eventually("another one waits", || (queued(&cluster) >= 1).then_some(()));
+        assert_eq!(ask(&cluster, "x-priority", "high").status(), 200);
+        let low = low.join().unwrap();
+        let header = |name: &str| low.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!((low.status().as_u16(), &*header("x-millstream-refused")), (503, "displaced"));
+        assert_eq!(header("retry-after-ms"), format!("{}000", header("retry-after")));
+        assert_eq!(running.join().unwrap(), 200);
+    });
+    Ok(())
+}
+
+#[test]
 fn who_would_come_too_late_is_told_so_at_once() -> Result<()> {
     let settings = "delay = \"100ms\"\nmax_ongoing_requests = 1\nmax_queued_requests = 500";
     let cluster = Cluster::serving(&Echo::new("p").deployment(settings))?;

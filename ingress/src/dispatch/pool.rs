@@ -217,11 +217,11 @@ impl Pool {
             && let Some(last) = self.queue.last_where(|waiting| waiting.standing == Standing::New)
         {
             self.queue.remove(last);
-            let shed = self.shed(ShedReason::Full, rng);
             if last == ticket {
-                return Requested { admission: Admission::Shed(shed), grants, evicted };
+                let admission = Admission::Shed(self.shed(ShedReason::Full, rng));
+                return Requested { admission, grants, evicted };
             }
-            evicted = Some((last, shed));
+            evicted = Some((last, self.shed(ShedReason::Displaced, rng)));
         }
         Requested { admission: Admission::Wait(ticket), grants, evicted }
     }

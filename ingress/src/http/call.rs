@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
 use millstream_pipelines::Task;
 use millstream_proto::call::CallContext;
@@ -28,7 +28,7 @@ use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
 use crate::model::{Failure, Tenant};
 use crate::protocol::problem::kind_of;
-use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target, Told};
+use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target, Told, Wishes};
 use crate::random;
 use crate::routes::{DeadlineOf, Pipeline, Route, RouteTable, split};
 
@@ -116,6 +116,11 @@ async fn read(
         None => Bytes::new(),
     };
     let exchange = protocol.read(head, body)?;
+    let wishes = exchange.wishes();
+    let claim = match headers::priority(&head.headers)? {
+        None => keys::claim(key.as_deref(), wishes.priority),
+        Some(_) => claim,
+    };
     let choice = match early {
         Some(choice) => choice,
         None => Choice::of(called_in_body(edge, &*exchange, end)?, &head.headers, claim)?,
@@ -123,7 +128,7 @@ async fn read(
     let asked = exchange.ask(&choice.pipeline().plan)?;
     take(asked.num_values * VALUE_BYTES)?;
     let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), limits);
-    let call = call_context(choice.pipeline(), end.request_id(), key.as_deref(), head);
+    let call = call_context(choice.pipeline(), end.request_id(), key.as_deref(), head, wishes);
     if let Some(trace) = end.trace() {
         trace.runs_on(choice.pipeline().clone());
     }
@@ -297,12 +302,20 @@ fn has_room(pipeline: &Pipeline, claim: QueueClass) -> Result<(), Problem> {
 }
 
 /// What travels with the request's calls.
-fn call_context(pipeline: &Pipeline, request_id: &RequestId, key: Option<&Key>, head: &Parts) -> CallContext {
+fn call_context(
+    pipeline: &Pipeline,
+    request_id: &RequestId,
+    key: Option<&Key>,
+    head: &Parts,
+    wishes: Wishes<'_>,
+) -> CallContext {
     let name = pipeline.plan.name().as_str();
+    let sticky = head.headers.get(headers::STICKY_KEY).map(HeaderValue::as_bytes);
+    let sticky = sticky.or_else(|| wishes.affinity.map(str::as_bytes));
     CallContext {
         trace: headers::trace(&head.headers),
         tenant: key.map(Key::name),
-        affinity: head.headers.get(headers::STICKY_KEY).map(|key| split::affinity_of(name, key.as_bytes())),
+        affinity: sticky.map(|key| split::affinity_of(name, key)),
         ..CallContext::new(request_id.clone())
     }
 }

@@ -14,7 +14,7 @@ use millstream_proto::endpoint::Header;
 
 use crate::keys::Allowance;
 use crate::protocol::Problem;
-use crate::protocol::problem::REFUSED;
+use crate::protocol::problem::{REFUSED, RETRY_AFTER_MS};
 use crate::protocol::sse::ACCEL_BUFFERING;
 use crate::routes::split::Asked;
 
@@ -42,6 +42,8 @@ pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-tim
 const CAPTURE: HeaderName = HeaderName::from_static("x-capture");
 /// An API key, as an alternative to `authorization: Bearer …`; of both, this one counts.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The same, for clients of Azure.
+const AZURE_API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// What a key with a rate may still do, as OpenAI's API says it.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
@@ -70,7 +72,8 @@ pub fn request_headers() -> Vec<Header> {
         (CONTENT_TYPE, "`application/json` or another JSON type."),
         (ACCEPT, "`text/event-stream` asks for server-sent events, as `\"stream\": true` in the body does."),
         (AUTHORIZATION, "`Bearer KEY`: an API key. Other schemes are ignored."),
-        (API_KEY, "An API key. When both headers are there, this one counts."),
+        (API_KEY, "An API key. When several of these headers are there, this one counts."),
+        (AZURE_API_KEY, "The same, as clients of Azure's OpenAI send it."),
         (
             REQUEST_ID,
             "An id for logs and the response: at most 128 letters, digits and `-_.:/+=@`. Another one is replaced.",
@@ -114,9 +117,10 @@ pub fn response_headers() -> Vec<Header> {
         (RATE_RESET, "How long it takes until it may send all of them again, such as `1500ms`."),
         (
             REFUSED,
-            "Why a request was turned away before it ran: `saturated` (the queue or the memory is full), `late` (its deadline would pass while it waits), `no-replica` (none can start) or `quota` (of its key).",
+            "Why a request was turned away before it ran: `saturated` (the queue or the memory is full), `displaced` (it waited, and one that goes first took its place in the full queue), `late` (its deadline would pass while it waits), `no-replica` (none can start) or `quota` (of its key).",
         ),
         (RETRY_AFTER, "Seconds to wait before the next try; with 429 and 503."),
+        (RETRY_AFTER_MS, "The same in milliseconds, as clients of OpenAI read it."),
         (ALLOW, "The methods that the path answers; with 405."),
         (WWW_AUTHENTICATE, "`Bearer`; with 401."),
         (CONNECTION, "`close` when the rest of a body was not read; with 408 and 413 over HTTP/1."),
@@ -213,7 +217,7 @@ pub(crate) fn may_be_captured(headers: &HeaderMap) -> Result<bool, Problem> {
 
 /// The API key that the client shows. Other schemes of `authorization` are not ours and not looked at.
 pub(crate) fn secret(headers: &HeaderMap) -> Option<&[u8]> {
-    if let Some(key) = headers.get(API_KEY) {
+    if let Some(key) = headers.get(API_KEY).or_else(|| headers.get(AZURE_API_KEY)) {
         return Some(key.as_bytes().trim_ascii());
     }
     let value = headers.get(AUTHORIZATION)?.as_bytes();
@@ -290,6 +294,7 @@ mod tests {
         let mut both = with("authorization", "Bearer other");
         both.insert(API_KEY, HeaderValue::from_static(" mk_a"));
         assert_eq!(secret(&both), Some(&b"mk_a"[..]));
+        assert_eq!(secret(&with("api-key", "mk_b")), Some(&b"mk_b"[..]), "as clients of Azure send it");
         assert_eq!(secret(&HeaderMap::new()), None);
     }
 

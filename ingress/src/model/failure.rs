@@ -24,6 +24,8 @@ pub(crate) struct Failure {
 pub(crate) enum Refused {
     /// As much waits or is under way as may.
     Saturated,
+    /// It waited where as much waits as may, and one of a higher priority took its place.
+    Displaced,
     /// Its deadline would pass while it waits.
     Late,
     /// There is no replica, and waiting for one is in vain.
@@ -37,6 +39,7 @@ impl Refused {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Saturated => "saturated",
+            Self::Displaced => "displaced",
             Self::Late => "late",
             Self::NoReplica => "no-replica",
             Self::Quota => "quota",

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use millstream_pipelines::{Plan, Task};
+use millstream_proto::call::Priority;
 use millstream_proto::endpoint::Endpoint;
 use millstream_proto::{RequestId, Value};
 
@@ -99,6 +100,11 @@ pub(crate) trait Exchange: Send + Sync {
         None
     }
 
+    /// How its body wants it to be treated, where the headers say nothing.
+    fn wishes(&self) -> Wishes<'_> {
+        Wishes::default()
+    }
+
     /// What it asks of a pipeline, or of a deployment. May be asked for more than one plan.
     ///
     /// # Errors
@@ -144,6 +150,15 @@ pub(crate) enum Target<'r> {
     },
     /// The only deployment of this task.
     Only(Task),
+}
+
+/// How a request is to be treated, as its body says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Wishes<'r> {
+    /// Who goes first where requests wait; within what its key allows.
+    pub priority: Option<Priority>,
+    /// Requests with the same text are best served by the same replica.
+    pub affinity: Option<&'r str>,
 }
 
 /// What an answer may tell of its request.

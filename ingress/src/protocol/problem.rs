@@ -15,6 +15,9 @@ pub(crate) const REFUSED: HeaderName = HeaderName::from_static("x-millstream-ref
 /// What a client is told to wait when nothing better is known.
 const DEFAULT_RETRY_AFTER_S: u32 = 1;
 
+/// [`RETRY_AFTER`] in milliseconds, which clients of OpenAI read first.
+pub(crate) const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
 /// A kind of problem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -244,6 +247,7 @@ impl Problem {
     pub(crate) fn add_headers(&self, headers: &mut HeaderMap, version: Version) {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(u64::from(seconds) * 1000));
         }
         if let Some(refused) = self.refused {
             headers.insert(REFUSED, HeaderValue::from_static(refused.as_str()));

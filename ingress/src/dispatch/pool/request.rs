@@ -33,7 +33,7 @@ impl Shed {
     /// Whose fault it is.
     pub(crate) fn class(&self) -> ErrorClass {
         match self.reason {
-            ShedReason::Full | ShedReason::TooLate => ErrorClass::Overloaded,
+            ShedReason::Full | ShedReason::Displaced | ShedReason::TooLate => ErrorClass::Overloaded,
             ShedReason::CannotStart(_) => ErrorClass::Unavailable,
         }
     }
@@ -42,6 +42,7 @@ impl Shed {
     pub(crate) fn refused(&self) -> Refused {
         match self.reason {
             ShedReason::Full => Refused::Saturated,
+            ShedReason::Displaced => Refused::Displaced,
             ShedReason::TooLate => Refused::Late,
             ShedReason::CannotStart(_) => Refused::NoReplica,
         }
@@ -51,6 +52,9 @@ impl Shed {
     pub(crate) fn message(&self, name: &FullName) -> String {
         match self.reason {
             ShedReason::Full => format!("the queue of `{name}` is full"),
+            ShedReason::Displaced => {
+                format!("the queue of `{name}` is full, and one that goes first took the place of this one")
+            }
             ShedReason::TooLate => {
                 format!("so many requests wait for `{name}` that this one's deadline would pass")
             }
@@ -71,6 +75,8 @@ impl Shed {
 pub enum ShedReason {
     /// The queue is full.
     Full,
+    /// It waited, and the queue is full: one that goes before it took its place.
+    Displaced,
     /// So many are before it that its deadline would pass.
     TooLate,
     /// There is no replica, and waiting for one is in vain.

@@ -389,7 +389,7 @@ fn a_full_queue_turns_away_whoever_would_be_served_last() {
     let urgent = ask(&mut pool, Priority::High, 1);
     assert!(matches!(urgent.admission, Admission::Wait(_)));
     assert!(
-        matches!(urgent.evicted, Some((ticket, Shed { reason: ShedReason::Full, .. })) if ticket == tickets[2])
+        matches!(urgent.evicted, Some((ticket, Shed { reason: ShedReason::Displaced, .. })) if ticket == tickets[2])
     );
     let other = ask(&mut pool, Priority::Normal, 2);
     assert!(

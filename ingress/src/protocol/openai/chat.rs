@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::super::fields::{Items, read, refuse};
 use super::super::messages::{Message, values_of};
 use super::super::text::{Answer, TextRequest};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json, sse};
+use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, Wishes, json, sse};
 use super::error;
-use super::text::{DONE, Settings, Teller, UNSUPPORTED};
+use super::text::{DONE, Settings, Teller, Treatment, UNSUPPORTED};
 use crate::model::StreamPart;
 
 const ENDPOINT: Endpoint = Endpoint {
@@ -32,13 +32,14 @@ impl Protocol for Chat {
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        let settings: Settings = read(&body)?;
+        let mut settings: Settings = read(&body)?;
+        let treatment = settings.treatment();
         refuse(&body, UNSUPPORTED)?;
         let messages = values_of(read::<Messages>(&body)?.messages.0)?;
         let tells_usage = settings.tells_usage();
         let request = settings.ask("messages", Value::list(messages))?;
         let teller = Teller::new("chatcmpl-", OBJECT);
-        Ok(Box::new(ChatExchange { request, teller, tells_usage, has_begun: false }))
+        Ok(Box::new(ChatExchange { request, treatment, teller, tells_usage, has_begun: false }))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -56,6 +57,7 @@ struct Messages {
 
 struct ChatExchange {
     request: TextRequest,
+    treatment: Treatment,
     teller: Teller,
     /// Whether the last chunk tells the tokens.
     tells_usage: bool,
@@ -111,6 +113,10 @@ impl ChatExchange {
 impl Exchange for ChatExchange {
     fn target(&self) -> Option<Target<'_>> {
         Some(Target::Named { name: &self.request.model, version: None })
+    }
+
+    fn wishes(&self) -> Wishes<'_> {
+        self.treatment.wishes()
     }
 
     fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Texts, read, refuse};
 use super::super::text::{Answer, TextRequest};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json, sse};
+use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, Wishes, json, sse};
 use super::error;
-use super::text::{DONE, Settings, Teller, UNSUPPORTED};
+use super::text::{DONE, Settings, Teller, Treatment, UNSUPPORTED};
 use crate::model::StreamPart;
 
 const ENDPOINT: Endpoint = Endpoint {
@@ -31,7 +31,8 @@ impl Protocol for Completions {
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        let settings: Settings = read(&body)?;
+        let mut settings: Settings = read(&body)?;
+        let treatment = settings.treatment();
         refuse(&body, UNSUPPORTED)?;
         let mut prompts = read::<Prompt>(&body)?.prompt.all();
         let prompt = match (prompts.pop(), prompts.len()) {
@@ -44,7 +45,7 @@ impl Protocol for Completions {
         let tells_usage = settings.tells_usage();
         let request = settings.ask("prompt", Value::from(prompt))?;
         let teller = Teller::new("cmpl-", "text_completion");
-        Ok(Box::new(CompletionExchange { request, teller, tells_usage }))
+        Ok(Box::new(CompletionExchange { request, treatment, teller, tells_usage }))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -59,6 +60,7 @@ struct Prompt {
 
 struct CompletionExchange {
     request: TextRequest,
+    treatment: Treatment,
     teller: Teller,
     /// Whether the last chunk tells the tokens.
     tells_usage: bool,
@@ -81,6 +83,10 @@ impl<'a> Choice<'a> {
 impl Exchange for CompletionExchange {
     fn target(&self) -> Option<Target<'_>> {
         Some(Target::Named { name: &self.request.model, version: None })
+    }
+
+    fn wishes(&self) -> Wishes<'_> {
+        self.treatment.wishes()
     }
 
     fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {

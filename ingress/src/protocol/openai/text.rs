@@ -1,12 +1,13 @@
 //! What chat and plain completions share: the settings of a generator's call, and how its answer is told whole and in chunks.
 
+use millstream_proto::call::Priority;
 use millstream_values::Value;
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Neutral, Texts, Unsupported};
 use super::{Usage, unix_seconds};
 use crate::protocol::text::{Input, Sampling, TextRequest};
-use crate::protocol::{Form, Problem, Spent, sse};
+use crate::protocol::{Form, Problem, Spent, Wishes, sse};
 
 /// Fields of both APIs that no generator here honours.
 pub(super) const UNSUPPORTED: &[Unsupported] = &[
@@ -29,7 +30,6 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported { name: "prediction", neutral: &[] },
     Unsupported { name: "web_search_options", neutral: &[] },
     Unsupported { name: "reasoning_effort", neutral: &[Neutral::Text("none")] },
-    Unsupported { name: "service_tier", neutral: &[Neutral::Text("auto"), Neutral::Text("default")] },
 ];
 
 /// The settings that both have.
@@ -44,6 +44,37 @@ pub(super) struct Settings {
     max_completion_tokens: Option<i64>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    service_tier: Option<ServiceTier>,
+    prompt_cache_key: Option<String>,
+}
+
+/// How soon a request is to be served.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ServiceTier {
+    Auto,
+    Default,
+    /// When nothing else waits.
+    Flex,
+    /// Before others.
+    Priority,
+}
+
+/// How a request is to be treated.
+pub(super) struct Treatment {
+    service_tier: Option<ServiceTier>,
+    prompt_cache_key: Option<String>,
+}
+
+impl Treatment {
+    pub(super) fn wishes(&self) -> Wishes<'_> {
+        let priority = match self.service_tier {
+            Some(ServiceTier::Flex) => Some(Priority::Low),
+            Some(ServiceTier::Priority) => Some(Priority::High),
+            Some(ServiceTier::Auto | ServiceTier::Default) | None => None,
+        };
+        Wishes { priority, affinity: self.prompt_cache_key.as_deref() }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,6 +97,11 @@ impl Settings {
         };
         let form = if self.stream == Some(true) { Form::Parts } else { Form::Whole };
         TextRequest::new(self.model, sampling, form, Input { name, value: input })
+    }
+
+    /// How it is to be treated.
+    pub(super) fn treatment(&mut self) -> Treatment {
+        Treatment { service_tier: self.service_tier, prompt_cache_key: self.prompt_cache_key.take() }
     }
 
     /// Whether the last chunk tells the tokens.
@@ -124,3 +160,26 @@ impl Teller {
 
 /// What ends a stream.
 pub(super) const DONE: &[u8] = b"[DONE]";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::fields::read;
+
+    #[test]
+    fn tiers_are_priorities_and_the_cache_key_finds_the_replica() {
+        for (tier, priority) in [
+            ("null", None),
+            ("\"auto\"", None),
+            ("\"default\"", None),
+            ("\"flex\"", Some(Priority::Low)),
+            ("\"priority\"", Some(Priority::High)),
+        ] {
+            let body = format!("{{\"model\":\"m\",\"service_tier\":{tier},\"prompt_cache_key\":\"k\"}}");
+            let mut settings: Settings = read(body.as_bytes()).unwrap();
+            let treatment = settings.treatment();
+            assert_eq!(treatment.wishes(), Wishes { priority, affinity: Some("k") }, "{tier}");
+        }
+        assert!(read::<Settings>(br#"{"model":"m","service_tier":"scale"}"#).is_err());
+    }
+}
