@@ -22,7 +22,7 @@ enum Piece {
     Raw(Vec<u8>),
 }
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 37] = [
     "model",
     "messages",
     "role",
@@ -45,6 +45,21 @@ const KEYS: [&str; 22] = [
     "response_format",
     "dimensions",
     "encoding_format",
+    "inputs",
+    "texts",
+    "normalize",
+    "truncate",
+    "truncation_direction",
+    "raw_scores",
+    "return_text",
+    "input_type",
+    "embedding_types",
+    "output_dimension",
+    "text_1",
+    "text_2",
+    "queries",
+    "use_activation",
+    "truncate_prompt_tokens",
 ];
 const WORDS: [&str; 12] =
     ["{", "}", "[", "]", ",", ":", "null", "true", "false", "\"user\"", "\"a/b\"", "{\"model\":\"a/b\","];

@@ -1,5 +1,7 @@
 """Cohere's official client against an ingress. Run by tests/tests/clients.rs: cohere_client.py http://HOST:PORT"""
 
+import base64
+import struct
 import sys
 
 import cohere
@@ -19,4 +21,32 @@ for model, error in [("nobody", NotFoundError), ("ai/writer", BadRequestError)]:
         assert "message" in found.body, found
     else:
         raise AssertionError(f"{model} ranked")
+
+TYPES = ["float", "int8", "ubinary", "base64"]
+embedded = client.embed(model="ai/embedder", texts=DOCUMENTS, input_type="search_document", embedding_types=TYPES)
+vectors = embedded.embeddings
+assert embedded.texts == DOCUMENTS and embedded.meta.billed_units.input_tokens > 3, embedded
+width = len(vectors.float_[0])
+for row, int8, ubinary, text in zip(vectors.float_, vectors.int8, vectors.ubinary, vectors.base64, strict=True):
+    assert len(row) == len(int8) == width and len(ubinary) * 8 == width
+    assert all(abs(number * 127 - small) <= 0.5001 for number, small in zip(row, int8, strict=True))
+    bits = [byte >> (7 - at) & 1 for byte in ubinary for at in range(8)]
+    assert bits == [int(number > 0) for number in row]
+    same = struct.unpack(f"<{width}f", base64.b64decode(text))
+    assert all(abs(a - b) < 1e-6 for a, b in zip(row, same, strict=True))
+short = client.embed(model="ai/embedder", texts=["x"], input_type="search_query", output_dimension=8)
+assert len(short.embeddings.float_[0]) == 8 and short.embeddings.int8 is None, short
+for more in [{"truncate": "NONE"}, {"images": ["data:image/png;base64,AA=="]}, {"embedding_types": ["hex"]}]:
+    try:
+        client.embed(model="ai/embedder", texts=["x"], input_type="search_query", **more)
+    except BadRequestError as found:
+        assert next(iter(more)) in found.body["message"], found
+    else:
+        raise AssertionError(f"{more} embedded")
+
+old = cohere.Client(base_url=sys.argv[1], api_key="unused")
+floats = old.embed(model="ai/embedder", texts=["x"], input_type="search_query")
+assert floats.response_type == "embeddings_floats" and len(floats.embeddings[0]) == width, floats
+typed = old.embed(model="ai/embedder", texts=["x"], input_type="search_query", embedding_types=["uint8", "binary"])
+assert typed.response_type == "embeddings_by_type" and len(typed.embeddings.uint8[0]) == width, typed
 print("ok")

@@ -8,7 +8,7 @@ use millstream_tests::{Cluster, UpOptions, root};
 use serde_json::{Value, json};
 
 /// A generator, an embedder, a reranker, and a pipeline around two of them.
-const MODELS: &str = r#"
+pub(crate) const MODELS: &str = r#"
 name = "ai"
 route = "/ai"
 [request]
@@ -33,7 +33,7 @@ text = "answer.text"
 vectors = "vectors"
 "#;
 
-fn cluster(flags: &[&str]) -> Result<Cluster> {
+pub(crate) fn cluster(flags: &[&str]) -> Result<Cluster> {
     let cluster = Cluster::up(&UpOptions::new().args(&["--empty"]).args(flags))?;
     cluster.deploy(MODELS, &[])?;
     Ok(cluster)

@@ -23,6 +23,7 @@ mod keys;
 mod language;
 mod messages;
 mod metrics;
+mod model_servers;
 mod overload;
 mod prometheus;
 mod pty;

@@ -185,6 +185,7 @@ fn called(table: &RouteTable, target: Target<'_>, end: &RequestEnd) -> Result<Ca
         }
         Target::Named { name, version } => (table.callable.get(name), version),
         Target::Only(task) => (Some(only(table, task)?), None),
+        Target::OnlyRoute => (Some(only_route(table)?), None),
     };
     let route = route.ok_or_else(|| nothing_there(target))?.clone();
     end.is_for(route.variants[0].clone());
@@ -210,6 +211,20 @@ fn only(table: &RouteTable, task: Task) -> Result<&Arc<Route>, Problem> {
     }
 }
 
+/// The only pipeline that has a route.
+fn only_route(table: &RouteTable) -> Result<&Arc<Route>, Problem> {
+    if let Some(route) = table.only_route() {
+        return Ok(route);
+    }
+    let mut paths: Vec<_> = table.by_path.keys().collect();
+    paths.sort_unstable();
+    let paths: Vec<_> = paths.into_iter().take(20).map(|path| format!("`{path}`")).collect();
+    Err(Problem::not_found(match &paths[..] {
+        [] => "no pipeline has a route".to_owned(),
+        paths => format!("several pipelines could be meant; call one at its own route: {}", paths.join(", ")),
+    }))
+}
+
 fn nothing_there(target: Target<'_>) -> Problem {
     let shown = |text: &str| text.chars().take(100).collect::<String>();
     Problem::not_found(match target {
@@ -221,6 +236,7 @@ fn nothing_there(target: Target<'_>) -> Problem {
             shown(name)
         ),
         Target::Only(task) => format!("there is no deployment that does `{}`", task.as_str()),
+        Target::OnlyRoute => "no pipeline has a route".to_owned(),
     })
 }
 

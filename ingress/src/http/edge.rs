@@ -41,7 +41,7 @@ enum Speaks<'e> {
 impl<'e> Speaks<'e> {
     fn of(edge: &'e Edge, head: &Parts) -> Self {
         let path = head.uri.path();
-        if own_pages::takes(path) {
+        if own_pages::takes(path) && !edge.has_route(path) {
             Self::OwnPages
         } else if grpc::takes(&head.headers) {
             Self::Grpc

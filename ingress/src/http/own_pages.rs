@@ -14,6 +14,7 @@ use super::openapi::{self, SUFFIX};
 use super::state::Edge;
 use crate::model::Failure;
 use crate::protocol::openai::{MODEL, MODELS, Models};
+use crate::protocol::sagemaker::PING;
 use crate::protocol::{Last, Problem, json};
 use crate::routes::{Route, RouteTable};
 
@@ -28,12 +29,13 @@ enum Page {
     Model,
     OpenApi,
     PipelineOpenApi,
+    Ping,
 }
 
 /// What comes before a pipeline's name in the path that says whether it is ready.
 const READY_PREFIX: &str = "/-/readyz/";
 
-const PAGES: [(Page, Endpoint); 8] = [
+const PAGES: [(Page, Endpoint); 9] = [
     (
         Page::Health,
         Endpoint {
@@ -90,6 +92,7 @@ const PAGES: [(Page, Endpoint); 8] = [
             help: "That of one pipeline.",
         },
     ),
+    (Page::Ping, PING),
 ];
 
 /// What they answer.
@@ -99,7 +102,10 @@ pub(crate) fn endpoints() -> impl Iterator<Item = Endpoint> {
 
 /// Whether a path is one of them.
 pub(crate) fn takes(path: &str) -> bool {
-    path.starts_with("/-/") || path == MODELS.path || Models::named(path).is_some() || path.ends_with(SUFFIX)
+    path.starts_with("/-/")
+        || [MODELS.path, PING.path].contains(&path)
+        || Models::named(path).is_some()
+        || path.ends_with(SUFFIX)
 }
 
 /// Answers a request for one of them.
@@ -124,6 +130,7 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
         Page::Health => Ok(json(&Status { status: "ok" })),
         Page::Ready => table_of(edge).map(|_| json(&Status { status: "ready" })),
         Page::PipelineReady => pipeline_ready(edge, head, name.unwrap_or_default()),
+        Page::Ping => ping(edge),
         Page::Routes => routes_page(edge, head),
         Page::Models | Page::Model => models_page(edge, head),
         Page::OpenApi | Page::PipelineOpenApi => openapi_page(edge, head),
@@ -149,14 +156,28 @@ fn pipeline_ready(edge: &Edge, head: &Parts, name: &str) -> Result<Response<Last
     key_of(edge, &table.keys, &head.headers)?;
     let route = name.parse().ok().and_then(|name: Name| table.by_name.get(&name));
     let route = route.ok_or_else(|| Problem::not_found(format!("there is no pipeline `{}`", shown(name))))?;
-    let targets = route.variants[0].targets.iter();
-    let missing: Vec<_> =
-        targets.filter(|target| !target.can_answer()).map(|it| format!("`{}`", it.name())).collect();
+    let missing = missing(route);
     if missing.is_empty() {
         return Ok(json(&Status { status: "ready" }));
     }
     let message = format!("no replica is ready of {}", missing.join(", "));
     Err(Failure::new(ErrorClass::Unavailable, message).into())
+}
+
+/// Everybody may ask, so that it names nothing.
+fn ping(edge: &Edge) -> Result<Response<Last>, Problem> {
+    let is_ready = table_of(edge)?.only_route().is_none_or(|route| missing(route).is_empty());
+    if is_ready {
+        return Ok(json(&Status { status: "ready" }));
+    }
+    let message = "a deployment that the pipeline calls has no replica";
+    Err(Failure::new(ErrorClass::Unavailable, message).into())
+}
+
+/// The deployments that a pipeline calls and that cannot answer.
+fn missing(route: &Route) -> Vec<String> {
+    let targets = route.variants[0].targets.iter().filter(|target| !target.can_answer());
+    targets.map(|target| format!("`{}`", target.name())).collect()
 }
 
 fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {

@@ -51,7 +51,9 @@ impl Edge {
         }
     }
 
-    fn has_route(&self, path: &str) -> bool {
+    /// Whether a pipeline has this route. Of the paths that the ingress answers, pipelines may have those outside `/v1`, `/v2` and `/-`.
+    pub(crate) fn has_route(&self, path: &str) -> bool {
+        let path = path.strip_suffix('/').unwrap_or(path);
         self.routes.current().as_ref().is_some_and(|table| table.by_path.contains_key(path))
     }
 }

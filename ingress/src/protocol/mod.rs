@@ -3,15 +3,19 @@
 //! revisions, admission, execution.
 
 mod anthropic;
+mod cohere;
 mod fields;
 mod messages;
 pub(crate) mod openai;
 mod pipeline;
 pub(crate) mod problem;
 mod rerank;
+pub(crate) mod sagemaker;
 pub(crate) mod sse;
 mod task;
+mod tei;
 mod text;
+mod vectors;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -32,7 +36,13 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &openai::Completions,
     &openai::Embeddings,
     &anthropic::Messages,
+    &cohere::Rerank,
+    &cohere::Embed,
     &rerank::Rerank,
+    &tei::Embed,
+    &tei::Predict,
+    &openai::Score,
+    &sagemaker::Invocations,
     &openai::Models,
     &PipelineProtocol,
 ];
@@ -150,6 +160,8 @@ pub(crate) enum Target<'r> {
     },
     /// The only deployment of this task.
     Only(Task),
+    /// The only pipeline that has a route.
+    OnlyRoute,
 }
 
 /// How a request is to be treated, as its body says.

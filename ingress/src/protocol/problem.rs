@@ -219,6 +219,24 @@ impl Problem {
         &self.errors
     }
 
+    /// All that is wrong, in one text: for APIs whose errors have no place for a list.
+    pub(crate) fn text(&self) -> String {
+        let fault =
+            |fault: &FieldFault| format!("`{}`: {}", fault.path.trim_start_matches('/'), fault.message);
+        match &self.errors[..] {
+            [] => self.detail.clone(),
+            faults => faults.iter().map(fault).collect::<Vec<_>>().join("; "),
+        }
+    }
+
+    /// An answer with its status and the document of another API.
+    pub(crate) fn with_document(&self, document: &serde_json::Value) -> Response<Last> {
+        let mut response = Response::new(Last::from(document.to_string().into_bytes()));
+        *response.status_mut() = self.status();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
     /// The document, as JSON.
     pub(crate) fn to_json(&self, request_id: &RequestId) -> Vec<u8> {
         let document = Document {

@@ -1,202 +1,106 @@
-//! Reranking as Cohere, Jina and Voyage have it: `POST /v2/rerank` and `/v1/rerank`. The bodies are nearly the same; one with
-//! `top_k` is Voyage's, and is answered as Voyage does.
-
-use std::fmt;
+//! `POST /rerank`, which two APIs have: a body with `texts` is for Text Embeddings Inference, one with `documents` for vLLM and Jina.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::Response;
 use http::request::Parts;
-use http::{HeaderValue, Response};
-use millstream_pipelines::{Plan, Task};
+use millstream_proto::RequestId;
 use millstream_proto::endpoint::{Access, Endpoint};
-use millstream_proto::{RequestId, Value};
-use millstream_values::Map;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::json;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use super::fields::{Items, read};
-use super::task::check_task;
-use super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, pipeline};
+use super::{Exchange, Last, Problem, Protocol, cohere, tei};
 
-const ENDPOINTS: [Endpoint; 2] = [
-    Endpoint {
-        methods: "POST",
-        path: "/v2/rerank",
-        access: Access::ApiKey,
-        help: "Cohere's reranking: which documents answer a query best, by the deployment that `model` names, or by the only one that reranks.",
-    },
-    Endpoint {
-        methods: "POST",
-        path: "/v1/rerank",
-        access: Access::ApiKey,
-        help: "The same for clients of Jina and, with `top_k`, of Voyage.",
-    },
-];
+const ENDPOINT: Endpoint = Endpoint {
+    methods: "POST",
+    path: "/rerank",
+    access: Access::ApiKey,
+    help: "Reranking for clients of Text Embeddings Inference, with `texts`, and of vLLM and Jina, with `documents`.",
+};
 
 /// See the module.
 pub(crate) struct Rerank;
 
+#[derive(Deserialize)]
+struct Given {
+    texts: Option<IgnoredAny>,
+    documents: Option<IgnoredAny>,
+}
+
 impl Protocol for Rerank {
     fn endpoints(&self) -> &'static [Endpoint] {
-        &ENDPOINTS
+        &[ENDPOINT]
+    }
+
+    fn yields(&self) -> bool {
+        true
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        let RerankBody { model, query, documents, top_n, top_k, return_documents } = read(&body)?;
-        let documents: Vec<_> = documents.0.into_iter().map(|Document(text)| text).collect();
-        if documents.is_empty() {
-            return Err(Problem::bad_field("/documents", "there are none; give at least one"));
+        match serde_json::from_slice(&body) {
+            Ok(Given { texts: Some(_), documents: None }) => tei::read_rerank(&body),
+            Ok(Given { texts: None, documents: None }) => {
+                Err(Problem::bad_field("/texts", "is missing, and so is `documents`; give one of them"))
+            }
+            Ok(Given { texts: Some(_), documents: Some(_) }) => {
+                Err(Problem::bad_field("/texts", "is there beside `documents`; give one of them"))
+            }
+            // What is wrong with a body that is not read is said by what reads it.
+            Ok(Given { texts: None, documents: Some(_) }) | Err(_) => cohere::read_rerank(&body),
         }
-        let shape = if top_k.is_some() { Shape::Voyage } else { Shape::Cohere };
-        let keep = match (top_n.or(top_k), shape) {
-            (None, _) => documents.len() as u64,
-            (Some(0), Shape::Cohere) => return Err(Problem::bad_field("/top_n", "is 0; give at least 1")),
-            (Some(0), Shape::Voyage) => return Err(Problem::bad_field("/top_k", "is 0; give at least 1")),
-            (Some(keep), _) => keep.min(documents.len() as u64),
-        };
-        let fields = Map::from_iter([
-            ("query".into(), Value::from(query)),
-            ("documents".into(), Value::list(documents.into_iter().map(Value::from))),
-            ("keep".into(), Value::Int(i64::try_from(keep).unwrap_or(i64::MAX))),
-        ]);
-        let tells_documents = return_documents == Some(true);
-        Ok(Box::new(RerankExchange { model, fields, shape, tells_documents }))
     }
 
+    /// What does not fit may be of either API: the error has the fields of both.
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
-        let faults = problem
-            .errors()
-            .iter()
-            .map(|fault| format!("`{}`: {}", fault.path.trim_start_matches('/'), fault.message));
-        let faults: Vec<_> = faults.collect();
-        let message = if faults.is_empty() { problem.detail().to_owned() } else { faults.join("; ") };
-        let document = json!({ "message": message, "detail": message, "request_id": request_id.as_str() });
-        let mut response = Response::new(Last::from(document.to_string().into_bytes()));
-        *response.status_mut() = problem.status();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        let mut document = tei::document(problem);
+        if let (Some(fields), serde_json::Value::Object(more)) =
+            (document.as_object_mut(), cohere::document(problem, request_id))
+        {
+            fields.extend(more);
+        }
+        problem.with_document(&document)
     }
 }
 
-#[derive(Deserialize)]
-struct RerankBody {
-    model: Option<String>,
-    query: String,
-    documents: Items<Document>,
-    top_n: Option<u64>,
-    top_k: Option<u64>,
-    return_documents: Option<bool>,
-}
+#[cfg(test)]
+mod tests {
+    use http::Request;
 
-/// A document: a text, or an object with one.
-struct Document(String);
+    use super::*;
 
-#[derive(Deserialize)]
-struct Object {
-    text: String,
-}
+    fn refused(body: &str) -> Option<serde_json::Value> {
+        let (head, ()) = Request::post("/rerank").body(()).unwrap().into_parts();
+        let problem = Rerank.read(&head, Bytes::copy_from_slice(body.as_bytes())).err()?;
+        let response = Rerank.problem(&problem, &RequestId::new("r-1"));
+        assert_eq!(response.status(), 400, "{body}");
+        Some(serde_json::from_slice(&response.body().bytes).unwrap())
+    }
 
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Document;
+    #[test]
+    fn the_body_tells_whose_it_is() {
+        for good in [
+            r#"{"query": "q", "texts": ["a"], "truncate": true, "raw_scores": false}"#,
+            r#"{"query": "q", "documents": ["a", {"text": "b"}], "texts": null}"#,
+        ] {
+            assert_eq!(refused(good), None, "{good}");
+        }
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or an object with `text`")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Document, E> {
-                Ok(Document(text.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Document, A::Error> {
-                Object::deserialize(MapAccessDeserializer::new(map)).map(|Object { text }| Document(text))
+    #[test]
+    fn an_error_is_for_both() {
+        for (body, said) in [
+            (r#"{"query": "q"}"#, "`texts`: is missing"),
+            (r#"{"query": "q", "texts": ["a"], "documents": ["a"]}"#, "`texts`: is there beside"),
+            (r#"{"query": "q", "texts": []}"#, "`texts`: there are none"),
+            (r#"{"query": "q", "texts": ["a"], "raw_scores": true}"#, "`raw_scores`: "),
+            (r#"{"query": "q", "documents": []}"#, "`documents`: there are none"),
+            (r#"{"query": 1, "texts": ["a"]}"#, "`query`: "),
+            ("[", "the body does not fit"),
+        ] {
+            let document = refused(body).unwrap();
+            assert_eq!(document["error_type"], "Validation");
+            for field in ["error", "message", "detail"] {
+                assert!(document[field].as_str().unwrap().starts_with(said), "{body}: {document}");
             }
         }
-        from.deserialize_any(Reader)
-    }
-}
-
-/// Whose answer it is to look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// Cohere's and Jina's.
-    Cohere,
-    Voyage,
-}
-
-struct RerankExchange {
-    model: Option<String>,
-    fields: Map,
-    shape: Shape,
-    tells_documents: bool,
-}
-
-#[derive(Serialize)]
-struct Ranked {
-    index: i64,
-    relevance_score: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    document: Option<serde_json::Value>,
-}
-
-impl Exchange for RerankExchange {
-    fn target(&self) -> Option<Target<'_>> {
-        Some(match &self.model {
-            Some(name) => Target::Named { name, version: None },
-            None => Target::Only(Task::Rerank),
-        })
-    }
-
-    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        check_task(plan, Task::Rerank, self.model.as_deref().unwrap_or_default())?;
-        let request = plan.check_request(self.fields.clone())?;
-        Ok(Asked { fields: request.fields, num_values: request.num_values, form: Form::Whole })
-    }
-
-    fn asked(&mut self) {
-        self.fields = Map::new();
-    }
-
-    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
-        let list = |name: &str| value.get(name).and_then(Value::as_list).unwrap_or_default();
-        let ranked = list("indices").iter().zip(list("scores")).zip(list("items"));
-        let results: Vec<_> = ranked
-            .map(|((index, score), text)| Ranked {
-                index: index.as_int().unwrap_or_default(),
-                relevance_score: score.as_f64().unwrap_or_default(),
-                document: self.document(text),
-            })
-            .collect();
-        let tokens = told.spent.input_tokens;
-        let model = self.model.as_deref().unwrap_or_default();
-        pipeline::json(&match self.shape {
-            Shape::Cohere => json!({
-                "id": told.request_id.as_str(),
-                "model": model,
-                "results": results,
-                "usage": { "total_tokens": tokens },
-                "meta": { "api_version": { "version": "2" }, "billed_units": { "search_units": 1 }, "tokens": { "input_tokens": tokens } },
-            }),
-            Shape::Voyage => json!({
-                "object": "list",
-                "data": results,
-                "model": model,
-                "usage": { "total_tokens": tokens },
-            }),
-        })
-    }
-}
-
-impl RerankExchange {
-    fn document(&self, text: &Value) -> Option<serde_json::Value> {
-        let text = text.as_text().filter(|_| self.tells_documents)?;
-        Some(match self.shape {
-            Shape::Cohere => json!({ "text": text }),
-            Shape::Voyage => json!(text),
-        })
     }
 }

@@ -80,6 +80,11 @@ impl RouteTable {
         let route = self.by_name.get(name)?;
         route.variants.iter().find(|pipeline| pipeline.revision == revision)
     }
+
+    /// The route that there is, where there is just one.
+    pub(crate) fn only_route(&self) -> Option<&Arc<Route>> {
+        self.by_path.values().next().filter(|_| self.by_path.len() == 1)
+    }
 }
 
 /// Holds the table in force and makes the next one. Only the route watch changes it.

@@ -101,7 +101,7 @@ fn route(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> Option<String> {
 
 /// What is wrong with a route.
 fn route_fault(route: &str) -> Option<&'static str> {
-    const TAKEN: [&str; 6] = ["/openapi.json", "/docs", "/embed", "/rerank", "/metrics", "/"];
+    const TAKEN: [&str; 4] = ["/openapi.json", "/docs", "/metrics", "/"];
     let Some(rest) = route.strip_prefix('/') else { return Some("begin it with `/`: `\"/rag\"`") };
     if route.len() > 200 {
         return Some("use at most 200 characters");
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn routes_by_table() {
-        for good in ["/rag", "/a/b", "/embed-texts", "/A_b.c~d", "/v3/x", "/echo2"] {
+        for good in ["/rag", "/a/b", "/embed-texts", "/A_b.c~d", "/v3/x", "/echo2", "/embed"] {
             assert_eq!(route_fault(good), None, "{good}");
         }
         for bad in [
@@ -239,7 +239,7 @@ mod tests {
             "/v1/x",
             "/v2",
             "/-/x",
-            "/embed",
+            "/metrics",
             "/a/docs",
             "/a?b",
             "/{x}",

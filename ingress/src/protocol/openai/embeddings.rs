@@ -1,19 +1,17 @@
 //! `POST /v1/embeddings`.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use millstream_pipelines::{Plan, Task};
+use millstream_pipelines::Plan;
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
-use millstream_values::{DType, Map, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Texts, read};
-use super::super::task::check_task;
-use super::super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, json};
+use super::super::task::{self, TaskCall};
+use super::super::vectors::{Dimensions, Vectors};
+use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json};
 use super::{Usage, error};
 
 const ENDPOINT: Endpoint = Endpoint {
@@ -42,13 +40,9 @@ impl Protocol for Embeddings {
             Some("base64") => Encoding::Base64,
             Some(_) => return Err(Problem::bad_field("/encoding_format", "give `float` or `base64`")),
         };
-        let dimensions = match dimensions {
-            None => None,
-            Some(0) => return Err(Problem::bad_field("/dimensions", "is 0; give at least 1")),
-            Some(dimensions) => Some(usize::try_from(dimensions).unwrap_or(usize::MAX)),
-        };
-        let fields = Map::from_iter([("texts".into(), Value::list(texts.into_iter().map(Value::from)))]);
-        Ok(Box::new(EmbeddingExchange { model, fields, encoding, dimensions }))
+        let dimensions = Dimensions::read("/dimensions", dimensions)?;
+        let call = TaskCall::embed(Some(model), task::texts(texts));
+        Ok(Box::new(EmbeddingExchange { call, encoding, dimensions }))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -74,10 +68,9 @@ enum Encoding {
 }
 
 struct EmbeddingExchange {
-    model: String,
-    fields: Map,
+    call: TaskCall,
     encoding: Encoding,
-    dimensions: Option<usize>,
+    dimensions: Dimensions,
 }
 
 #[derive(Serialize)]
@@ -102,86 +95,51 @@ enum Vector {
     Base64(String),
 }
 
-impl EmbeddingExchange {
-    /// A vector of these numbers, 32-bit floats as they are stored.
-    fn vector(&self, row: &[u8]) -> Vector {
-        let shortened = self.dimensions.filter(|dimensions| 4 * dimensions < row.len());
-        let numbers = || {
-            let (numbers, _) = row.as_chunks::<4>();
-            let numbers: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-            shortened.map_or(numbers.clone(), |dimensions| shorten(&numbers, dimensions))
-        };
-        match (self.encoding, shortened) {
-            (Encoding::Float, _) => Vector::Float(numbers()),
-            (Encoding::Base64, None) => Vector::Base64(STANDARD.encode(row)),
-            (Encoding::Base64, Some(_)) => {
-                let bytes: Vec<u8> = numbers().into_iter().flat_map(f32::to_le_bytes).collect();
-                Vector::Base64(STANDARD.encode(bytes))
-            }
-        }
-    }
-}
-
-/// The numbers of vectors, as they are stored, and how many there are in each.
-fn rows_of(tensor: &Tensor) -> Option<(&Bytes, usize)> {
-    match (tensor.dtype(), tensor.shape()) {
-        (DType::F32, &[_, width]) if width > 0 => Some((tensor.data(), width)),
-        _ => None,
-    }
-}
-
-/// The first numbers of a vector, of length 1 again: what models that were trained for it (Matryoshka representations, Kusupati
-/// and others, 2022) leave most of the meaning in.
-fn shorten(row: &[f32], dimensions: usize) -> Vec<f32> {
-    let kept = &row[..dimensions];
-    let norm = kept.iter().map(|number| number * number).sum::<f32>().sqrt();
-    kept.iter().map(|number| if norm > 0.0 { number / norm } else { *number }).collect()
-}
-
 impl Exchange for EmbeddingExchange {
     fn target(&self) -> Option<Target<'_>> {
-        Some(Target::Named { name: &self.model, version: None })
+        Some(self.call.target())
     }
 
     fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        check_task(plan, Task::Embed, &self.model)?;
-        let request = plan.check_request(self.fields.clone())?;
-        Ok(Asked { fields: request.fields, num_values: request.num_values, form: Form::Whole })
+        self.call.ask(plan)
     }
 
     fn asked(&mut self) {
-        self.fields = Map::new();
+        self.call.asked();
     }
 
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
-        let refuse = |problem: &Problem| error::document(problem, told.request_id);
-        let Some((data, width)) = value.as_tensor().and_then(rows_of) else {
-            return refuse(&Problem::internal("the model gave no vectors"));
+        let vectors = match Vectors::of(value, self.dimensions) {
+            Ok(vectors) => vectors,
+            Err(problem) => return error::document(&problem, told.request_id),
         };
-        if let Some(asked) = self.dimensions.filter(|asked| *asked > width) {
-            let text = format!("the model's vectors have {width} numbers, fewer than {asked}");
-            return refuse(&Problem::bad_field("/dimensions", text));
-        }
-        let data = data.chunks_exact(4 * width).enumerate().map(|(index, row)| Embedding {
-            object: "embedding",
-            index,
-            embedding: self.vector(row),
-        });
+        let embeddings: Vec<_> = match self.encoding {
+            Encoding::Float => vectors.floats().map(Vector::Float).collect(),
+            Encoding::Base64 => vectors.base64().map(Vector::Base64).collect(),
+        };
+        let data = embeddings.into_iter().enumerate();
+        let data =
+            data.map(|(index, embedding)| Embedding { object: "embedding", index, embedding }).collect();
         let usage = Usage::of_input(told.spent);
-        json(&Document { object: "list", data: data.collect(), model: &self.model, usage })
+        json(&Document { object: "list", data, model: self.call.model(), usage })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use millstream_values::Tensor;
+
     use super::super::super::Spent;
     use super::*;
 
-    fn exchange(encoding: Encoding, dimensions: Option<usize>) -> EmbeddingExchange {
-        EmbeddingExchange { model: "p/d".into(), fields: Map::new(), encoding, dimensions }
+    fn exchange(encoding: Encoding, dimensions: Option<u64>) -> EmbeddingExchange {
+        let call = TaskCall::embed(Some("p/d".into()), task::texts(Vec::new()));
+        EmbeddingExchange { call, encoding, dimensions: Dimensions::read("/dimensions", dimensions).unwrap() }
     }
 
-    fn answer(encoding: Encoding, dimensions: Option<usize>) -> serde_json::Value {
+    fn answer(encoding: Encoding, dimensions: Option<u64>) -> serde_json::Value {
         let value = Tensor::from_f32([2, 2], &[3.0, 4.0, 0.5, -1.0]).unwrap().into();
         let request_id = RequestId::new("r-1");
         let spent = Spent { input_tokens: 7, output_tokens: 0 };

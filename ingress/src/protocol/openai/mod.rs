@@ -8,12 +8,14 @@ mod completions;
 mod embeddings;
 mod error;
 mod models;
+mod score;
 mod text;
 
 pub(crate) use self::chat::Chat;
 pub(crate) use self::completions::Completions;
 pub(crate) use self::embeddings::Embeddings;
 pub(crate) use self::models::{MODEL, MODELS, Models};
+pub(crate) use self::score::Score;
 
 use serde::Serialize;
 

@@ -1,0 +1,63 @@
+//! The API of Text Embeddings Inference: embeddings, reranking and classification by deployments. Its bodies name no model; one
+//! may add `model`, and has to where several deployments do the task.
+
+mod embed;
+mod predict;
+mod rerank;
+
+pub(crate) use self::embed::Embed;
+pub(crate) use self::predict::Predict;
+pub(crate) use self::rerank::read_rerank;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::fields::{Neutral, Unsupported};
+use super::{Last, Problem};
+
+/// What no model here can do. `truncate` is not among them: what is too long is cut at its end, asked for or not.
+const UNSUPPORTED: &[Unsupported] = &[
+    Unsupported { name: "raw_scores", neutral: &[] },
+    Unsupported { name: "prompt_name", neutral: &[] },
+    Unsupported { name: "truncation_direction", neutral: &[Neutral::Text("right"), Neutral::Text("Right")] },
+];
+
+/// An error.
+pub(crate) fn document(problem: &Problem) -> Value {
+    let kind = match problem.status() {
+        StatusCode::TOO_MANY_REQUESTS => "Overloaded",
+        StatusCode::SERVICE_UNAVAILABLE if problem.name() == "overloaded" => "Overloaded",
+        StatusCode::SERVICE_UNAVAILABLE => "Unhealthy",
+        status if status.is_client_error() => "Validation",
+        _ => "Backend",
+    };
+    json!({ "error": problem.text(), "error_type": kind })
+}
+
+fn refuse(problem: &Problem) -> Response<Last> {
+    problem.with_document(&document(problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_proto::ErrorClass;
+
+    use super::*;
+    use crate::model::Failure;
+
+    #[test]
+    fn every_class_has_its_type() {
+        for (class, kind) in [
+            (ErrorClass::Invalid, "Validation"),
+            (ErrorClass::NotFound, "Validation"),
+            (ErrorClass::RateLimited, "Overloaded"),
+            (ErrorClass::Overloaded, "Overloaded"),
+            (ErrorClass::Unavailable, "Unhealthy"),
+            (ErrorClass::DeadlineExceeded, "Backend"),
+            (ErrorClass::Internal, "Backend"),
+        ] {
+            let problem = Problem::from(Failure::new(class, "x"));
+            assert_eq!(document(&problem)["error_type"], kind, "{class}");
+        }
+    }
+}
