@@ -23,6 +23,7 @@ mod keys;
 mod language;
 mod messages;
 mod metrics;
+mod openapi;
 mod overload;
 mod prometheus;
 mod pty;
