@@ -1,6 +1,7 @@
 // Shows the OpenAPI document beside this page. Where the ingress requires an API key, it is asked for first, and kept in this tab's
 // memory alone.
 
+const BUNDLE = "/-/site/openapi-explorer.js";
 const form = /** @type {HTMLFormElement} */ (document.getElementById("key"));
 const secret = /** @type {HTMLInputElement} */ (document.getElementById("secret"));
 const error = /** @type {HTMLElement} */ (document.getElementById("error"));
@@ -12,7 +13,7 @@ const place = /** @type {HTMLElement} */ (document.getElementById("document"));
  */
 async function show(key) {
   error.textContent = "";
-  const headers = key === "" ? {} : { authorization: `Bearer ${key}` };
+  const headers = new Headers(key === "" ? [] : [["authorization", `Bearer ${key}`]]);
   const answer = await fetch("openapi.json", { headers });
   const loaded = await answer.json();
   form.hidden = answer.status !== 401;
@@ -21,7 +22,7 @@ async function show(key) {
     error.textContent = loaded.detail;
     return;
   }
-  await import("/-/site/openapi-explorer.js");
+  await import(BUNDLE);
   const explorer = /** @type {any} */ (document.createElement("openapi-explorer"));
   const routes = Object.keys(loaded.paths);
   const settings = {

@@ -1,9 +1,10 @@
 //! What the ingress says of pipelines is true: Schemathesis reads the document and sends what fits it and what does not.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use millstream_tests::{Cluster, UpOptions, eventually};
+use millstream_tests::{Cluster, UpOptions, eventually, root};
 use serde_json::{Value, json};
 
 use crate::clients::python_with;
@@ -90,11 +91,16 @@ fn requests_of_every_kind_are_answered_as_the_document_says() -> Result<()> {
     let Some(python) = python_with(&["schemathesis"])? else { return Ok(()) };
     let (cluster, key) = cluster()?;
     let folder = tempfile::tempdir()?;
+    // In files, as an own header would be sent also where it is tried without a key.
+    let document = cluster.http().get(cluster.url("/openapi.json")).bearer_auth(&key).send()?.text()?;
+    fs::write(folder.path().join("openapi.json"), document)?;
+    let config = format!("[auth.openapi.bearer]\nbearer = \"{key}\"\n");
+    fs::write(folder.path().join("schemathesis.toml"), config)?;
     let run = Command::new(python)
-        .args(["-m", "schemathesis.cli", "run", &cluster.url("/openapi.json"), "--no-color"])
-        .args(["--header", &format!("authorization: Bearer {key}")])
+        .args(["-m", "schemathesis.cli", "run", "openapi.json", "--url", &cluster.url(""), "--no-color"])
         .args(["--phases", "examples,coverage,fuzzing", "--mode", "all", "--checks", "all"])
         .args(["--max-time", TIME, "--seed", "1", "--continue-on-failure"])
+        .env("SCHEMATHESIS_HOOKS", root().join("tests/clients/schemathesis_hooks.py"))
         .current_dir(folder.path())
         .output()
         .context("Schemathesis does not start")?;

@@ -31,7 +31,11 @@ pub(crate) fn document<'p>(plans: impl Iterator<Item = &'p Plan>, keys: KeyUse) 
     }
     json!({
         "openapi": "3.1.0",
-        "info": { "title": "Millstream", "version": env!("CARGO_PKG_VERSION") },
+        "info": {
+            "title": "Millstream",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Pipelines of models. A whole number is written without a fraction or exponent: `2`, not `2.0`.",
+        },
         "paths": paths,
         "components": {
             "schemas": { "Problem": problem() },
@@ -58,8 +62,8 @@ fn operation(plan: &Plan) -> Value {
     } else {
         "One event: `done` with the whole answer, or `error` with a problem."
     };
-    let events = json!({ "type": "string", "description": events });
-    content.insert("text/event-stream".to_owned(), json!({ "schema": events }));
+    // Without a type: some tools read it as that of the whole text, others as that of each event.
+    content.insert("text/event-stream".to_owned(), json!({ "schema": { "description": events } }));
     let mut responses = errors();
     responses.insert("200".to_owned(), json!({ "description": "The answer.", "content": content }));
     json!({
