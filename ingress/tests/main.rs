@@ -12,3 +12,4 @@ mod keys;
 mod overhead;
 mod replicas;
 mod revisions;
+mod site;

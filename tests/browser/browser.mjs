@@ -41,12 +41,13 @@ export function startBrowser() {
 /**
  * A cluster and a browser for the tests of a `describe`: there before the first one, gone after the last one.
  * @param {(cluster: Cluster) => Promise<void>} [prepare]  what the tests find there
+ * @param {string[]} [flags]  of its `cluster up`
  */
-export function withCluster(prepare) {
+export function withCluster(prepare, flags) {
   const started = /** @type {Started} */ ({});
   before(async () => {
     started.browser = await startBrowser();
-    started.cluster = await startCluster();
+    started.cluster = await startCluster(flags);
     await prepare?.(started.cluster);
   });
   after(async () => {

@@ -17,6 +17,7 @@ const POLL_MS = 50;
 /**
  * @typedef {object} Cluster
  * @property {string} url  of the dashboard
+ * @property {string} ingress  its URL
  * @property {string} token  the administrator's
  * @property {number} pid  of the process with the head
  * @property {AbortSignal} closing  aborted when the cluster begins to stop
@@ -70,6 +71,7 @@ export async function startCluster(flags = ["--gpus", "2", "--gpu-memory", "24Gi
     const run = (/** @type {string[]} */ ...args) => runCommand([...args, "--cluster", control], environment);
     return {
       url,
+      ingress: `http://${ingress}`,
       token,
       pid: /** @type {number} */ (head.child.pid),
       closing: closing.signal,

@@ -399,7 +399,7 @@ fn the_official_clients_work_unchanged() -> Result<()> {
 }
 
 /// The Python that has these packages; `None` where there is none. Where all tests must run, there has to be one.
-fn python_with(packages: &[&str]) -> Result<Option<PathBuf>> {
+pub(crate) fn python_with(packages: &[&str]) -> Result<Option<PathBuf>> {
     let python = root().join("target/tools/bin/python");
     let has_it = Command::new(&python).args(["-c", &format!("import {}", packages.join(", "))]).output();
     if has_it.is_ok_and(|output| output.status.success()) {

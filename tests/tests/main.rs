@@ -24,6 +24,7 @@ mod language;
 mod messages;
 mod metrics;
 mod model_servers;
+mod openapi;
 mod overload;
 mod prometheus;
 mod pty;

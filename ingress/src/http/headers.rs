@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue};
 use millstream_pipelines::parse_duration;
@@ -124,8 +124,13 @@ pub fn response_headers() -> Vec<Header> {
         (ALLOW, "The methods that the path answers; with 405."),
         (WWW_AUTHENTICATE, "`Bearer`; with 401."),
         (CONNECTION, "`close` when the rest of a body was not read; with 408 and 413 over HTTP/1."),
-        (CACHE_CONTROL, "`no-cache`; with streams."),
+        (CACHE_CONTROL, "`no-cache`; with streams, and with the files of pages."),
         (ACCEL_BUFFERING, "`no`: proxies are asked not to hold events back; with streams."),
+        (ETAG, "What a file of a page is known by, for `if-none-match`."),
+        (CONTENT_ENCODING, "`gzip`; with the largest of these files."),
+        (CONTENT_SECURITY_POLICY, "With pages: nothing from elsewhere, and no scripts inside a page."),
+        (X_CONTENT_TYPE_OPTIONS, "`nosniff`; with pages and their files."),
+        (VARY, "`accept`; with `/`, which is JSON or a page."),
     ];
     rows.map(|(name, help)| Header { name: name.to_string(), help }).into()
 }

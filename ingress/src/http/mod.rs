@@ -18,6 +18,7 @@ mod request_end;
 mod request_log;
 mod services;
 mod shadow;
+mod site;
 mod state;
 mod stream;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The pages of the ingress's own, under `/-/`: whether it lives, whether it is ready, and what it routes to.
+//! The pages of the ingress's own: what is here, under `/-/` whether it lives, whether it is ready and what it routes to, and descriptions
+//! of pipelines.
 
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use millstream_proto::{ErrorClass, v1};
 use serde::Serialize;
 
 use super::access::{key_of, table_of};
-use super::openapi::{self, SUFFIX};
+use super::openapi::{self, KeyUse, SUFFIX};
 use super::state::Edge;
+use super::{headers, site};
 use crate::model::Failure;
 use crate::protocol::openai::{MODEL, MODELS, Models};
 use crate::protocol::sagemaker::PING;
@@ -21,6 +23,7 @@ use crate::routes::{Route, RouteTable};
 /// A page of the ingress's own.
 #[derive(Clone, Copy)]
 enum Page {
+    Start,
     Health,
     Ready,
     PipelineReady,
@@ -30,12 +33,24 @@ enum Page {
     OpenApi,
     PipelineOpenApi,
     Ping,
+    Docs,
+    PipelineDocs,
+    File,
 }
 
 /// What comes before a pipeline's name in the path that says whether it is ready.
 const READY_PREFIX: &str = "/-/readyz/";
 
-const PAGES: [(Page, Endpoint); 9] = [
+const PAGES: [(Page, Endpoint); 13] = [
+    (
+        Page::Start,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "/",
+            access: Access::Everybody,
+            help: "What is here: version, links and pipelines, as JSON or, for browsers, as a page. Where keys are required, pipelines are listed only for requests with an API key.",
+        },
+    ),
     (
         Page::Health,
         Endpoint {
@@ -93,6 +108,33 @@ const PAGES: [(Page, Endpoint); 9] = [
         },
     ),
     (Page::Ping, PING),
+    (
+        Page::Docs,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "/docs",
+            access: Access::Everybody,
+            help: "A page that shows `/openapi.json` and lets people try calls. It asks for an API key where one is needed.",
+        },
+    ),
+    (
+        Page::PipelineDocs,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "{route}/docs",
+            access: Access::Everybody,
+            help: "The same for one pipeline.",
+        },
+    ),
+    (
+        Page::File,
+        Endpoint {
+            methods: "GET, HEAD",
+            path: "/-/site/{file}",
+            access: Access::Everybody,
+            help: "Scripts and styles of these pages.",
+        },
+    ),
 ];
 
 /// What they answer.
@@ -103,9 +145,10 @@ pub(crate) fn endpoints() -> impl Iterator<Item = Endpoint> {
 /// Whether a path is one of them.
 pub(crate) fn takes(path: &str) -> bool {
     path.starts_with("/-/")
-        || [MODELS.path, PING.path].contains(&path)
+        || ["/", MODELS.path, PING.path].contains(&path)
         || Models::named(path).is_some()
         || path.ends_with(SUFFIX)
+        || path.ends_with(site::DOCS)
 }
 
 /// Answers a request for one of them.
@@ -119,6 +162,8 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
         Page::PipelineReady => name.is_some(),
         Page::Model => Models::named(path).is_some(),
         Page::PipelineOpenApi => path.ends_with(SUFFIX) && path != SUFFIX,
+        Page::PipelineDocs => path.ends_with(site::DOCS) && path != site::DOCS,
+        Page::File => path.starts_with(site::FILES),
         _ => endpoint.path == path,
     };
     let (page, endpoint) =
@@ -134,6 +179,9 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
         Page::Routes => routes_page(edge, head),
         Page::Models | Page::Model => models_page(edge, head),
         Page::OpenApi | Page::PipelineOpenApi => openapi_page(edge, head),
+        Page::Start => start_page(edge, head),
+        Page::Docs | Page::PipelineDocs => Ok(site::docs()),
+        Page::File => site::file(head),
     }
 }
 
@@ -186,6 +234,15 @@ fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     Ok(json(&RoutesPage::of(&table)))
 }
 
+/// Whoever has no key where one is needed gets all but the pipelines.
+fn start_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
+    let table = edge.routes.current().clone();
+    let sends_none = edge.require_key && headers::secret(&head.headers).is_none();
+    let Some(table) = table.filter(|_| !sends_none) else { return Ok(site::start(head, None)) };
+    key_of(edge, &table.keys, &head.headers)?;
+    Ok(site::start(head, Some(&table)))
+}
+
 fn openapi_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let table = table_of(edge)?;
     key_of(edge, &table.keys, &head.headers)?;
@@ -201,7 +258,8 @@ fn openapi_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
                 })?]
             }
         };
-    Ok(json(&openapi::document(plans.iter().map(|plan| &**plan))))
+    let keys = if edge.require_key { KeyUse::Required } else { KeyUse::Optional };
+    Ok(json(&openapi::document(plans.iter().map(|plan| &**plan), keys)))
 }
 
 fn models_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {

@@ -25,7 +25,7 @@ use millstream_proto::call::Priority;
 use millstream_proto::endpoint::Endpoint;
 use millstream_proto::{RequestId, Value};
 
-pub(crate) use self::pipeline::{PipelineProtocol, json};
+pub(crate) use self::pipeline::{PipelineProtocol, accepts, json};
 pub(crate) use self::problem::Problem;
 use crate::model::StreamPart;
 use crate::trace::Trace;

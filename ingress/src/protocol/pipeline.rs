@@ -53,7 +53,7 @@ impl Protocol for PipelineProtocol {
     }
 
     fn read(&self, head: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        Ok(Box::new(PipelineExchange { accepts_events: accepts_events(&head.headers), body }))
+        Ok(Box::new(PipelineExchange { accepts_events: accepts(&head.headers, "text/event-stream"), body }))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -127,12 +127,12 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Whether the client asks for server-sent events.
-fn accepts_events(headers: &HeaderMap) -> bool {
+/// Whether the client asks for answers of that type, by its name.
+pub(crate) fn accepts(headers: &HeaderMap, kind: &str) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"));
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(kind));
         named && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     })
 }
@@ -191,11 +191,12 @@ mod tests {
 
     #[test]
     fn events_are_asked_for_by_name() {
+        let accepts_events = |headers: HeaderMap| accepts(&headers, "text/event-stream");
         for yes in ["text/event-stream", "application/json, TEXT/event-stream;q=0.5"] {
-            assert!(accepts_events(&with(ACCEPT, yes)), "{yes}");
+            assert!(accepts_events(with(ACCEPT, yes)), "{yes}");
         }
         for no in ["*/*", "application/json", "text/event-stream;q=0", "text/html"] {
-            assert!(!accepts_events(&with(ACCEPT, no)), "{no}");
+            assert!(!accepts_events(with(ACCEPT, no)), "{no}");
         }
     }
 

@@ -84,12 +84,16 @@ fn of_type(ty: &FieldType) -> Map<String, Json> {
     };
     match ty {
         FieldType::Text => simple(json!({ "type": "string" })),
-        FieldType::Int => simple(json!({ "type": "integer", "format": "int64" })),
+        FieldType::Int => {
+            simple(json!({ "type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX }))
+        }
         FieldType::Float => simple(json!({ "type": "number" })),
         FieldType::Bool => simple(json!({ "type": "boolean" })),
         // Any JSON but null.
         FieldType::Json => simple(json!({ "type": ["string", "number", "boolean", "object", "array"] })),
-        FieldType::Bytes => simple(json!({ "type": "string", "contentEncoding": "base64" })),
+        FieldType::Bytes => simple(
+            json!({ "type": "string", "contentEncoding": "base64", "pattern": super::base64::PATTERN }),
+        ),
         FieldType::List(item) => simple(json!({ "type": "array", "items": of_type(item) })),
         FieldType::Object(fields) => object(fields),
         FieldType::Tensor(tensor) => of_tensor(tensor),
@@ -98,12 +102,7 @@ fn of_type(ty: &FieldType) -> Map<String, Json> {
 
 /// Nested lists, one for each axis.
 fn of_tensor(tensor: &TensorType) -> Map<String, Json> {
-    let element = match tensor.dtype {
-        DType::Bool => "boolean",
-        dtype if dtype.is_float() => "number",
-        _ => "integer",
-    };
-    let mut schema = json!({ "type": element });
+    let mut schema = element(tensor.dtype);
     for size in tensor.shape.iter().rev() {
         schema = match size {
             Some(size) => json!({ "type": "array", "items": schema, "minItems": size, "maxItems": size }),
@@ -113,6 +112,27 @@ fn of_tensor(tensor: &TensorType) -> Map<String, Json> {
     match schema {
         Json::Object(map) => map,
         _ => Map::new(),
+    }
+}
+
+/// A number of a tensor, within what its type can hold.
+fn element(dtype: DType) -> Json {
+    let whole = |min: i64, max: u64| json!({ "type": "integer", "minimum": min, "maximum": max });
+    let float = |max: f64| json!({ "type": "number", "minimum": -max, "maximum": max });
+    match dtype {
+        DType::Bool => json!({ "type": "boolean" }),
+        DType::U8 => whole(0, u8::MAX.into()),
+        DType::U16 => whole(0, u16::MAX.into()),
+        DType::U32 => whole(0, u32::MAX.into()),
+        DType::U64 => whole(0, u64::MAX),
+        DType::I8 => whole(i8::MIN.into(), i8::MAX as u64),
+        DType::I16 => whole(i16::MIN.into(), i16::MAX as u64),
+        DType::I32 => whole(i32::MIN.into(), i32::MAX as u64),
+        DType::I64 => whole(i64::MIN, i64::MAX as u64),
+        DType::F16 => float(half::f16::MAX.into()),
+        DType::BF16 => float(half::bf16::MAX.into()),
+        DType::F32 => float(f32::MAX.into()),
+        DType::F64 => json!({ "type": "number" }),
     }
 }
 
@@ -133,6 +153,8 @@ documents = { type = "text[]", max_length = 8 }
 top_k = { type = "int", default = 3, min = 1, max = 10 }
 mode = { type = "text", enum = ["fast", "good"] }
 row = "f32[?,2]"
+whole = "int"
+small = "i8[1]"
 blob = "bytes"
 messages = [{ role = "text", content = "text" }]
 [deployments.d]
@@ -158,13 +180,18 @@ x = "s.x"
             properties["top_k"],
             json!({"type": "integer", "format": "int64", "default": 3, "minimum": 1, "maximum": 10})
         );
+        let whole = json!({"type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX});
+        assert_eq!(properties["whole"], whole);
         assert_eq!(properties["mode"], json!({"type": "string", "enum": ["fast", "good"]}));
-        let row = json!({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2});
+        let max = f64::from(f32::MAX);
+        let number = json!({"type": "number", "minimum": -max, "maximum": max});
+        let row = json!({"type": "array", "items": number, "minItems": 2, "maxItems": 2});
         assert_eq!(properties["row"], json!({"type": "array", "items": row}));
-        assert_eq!(properties["blob"], json!({"type": "string", "contentEncoding": "base64"}));
+        assert_eq!(properties["small"]["items"], json!({"type": "integer", "minimum": -128, "maximum": 127}));
+        assert_eq!(properties["blob"]["contentEncoding"], "base64");
         assert_eq!(properties["messages"]["items"]["required"], json!(["role", "content"]));
         assert_eq!(properties["stream"]["type"], "boolean");
-        let required = ["question", "documents", "mode", "row", "blob", "messages"];
+        let required = ["question", "documents", "mode", "row", "whole", "small", "blob", "messages"];
         assert_eq!(schema["required"], json!(required));
         assert_eq!(schema["additionalProperties"], false);
         assert_eq!(plan.response_names().collect::<Vec<_>>(), ["x"]);
