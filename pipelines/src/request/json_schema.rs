@@ -89,8 +89,10 @@ fn of_type(ty: &FieldType) -> Map<String, Json> {
         }
         FieldType::Float => simple(json!({ "type": "number" })),
         FieldType::Bool => simple(json!({ "type": "boolean" })),
-        // Any JSON but null.
-        FieldType::Json => simple(json!({ "type": ["string", "number", "boolean", "object", "array"] })),
+        // Any JSON but null. Makers of clients want to know what is in an array.
+        FieldType::Json => {
+            simple(json!({ "type": ["string", "number", "boolean", "object", "array"], "items": {} }))
+        }
         FieldType::Bytes => simple(
             json!({ "type": "string", "contentEncoding": "base64", "pattern": super::base64::PATTERN }),
         ),
