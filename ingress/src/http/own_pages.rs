@@ -1,4 +1,5 @@
-//! The pages of the ingress's own, under `/-/`: whether it lives, whether it is ready, and what it routes to.
+//! The pages of the ingress's own: under `/-/` whether it lives, whether it is ready, and what it routes to; elsewhere what public APIs
+//! ask about models without calling one.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use millstream_proto::{ErrorClass, v1};
 use serde::Serialize;
 
 use super::access::{key_of, table_of};
+use super::inference_pages;
 use super::openapi::{self, SUFFIX};
 use super::state::Edge;
 use crate::model::Failure;
@@ -94,12 +96,16 @@ const PAGES: [(Page, Endpoint); 8] = [
 
 /// What they answer.
 pub(crate) fn endpoints() -> impl Iterator<Item = Endpoint> {
-    PAGES.into_iter().map(|(_, endpoint)| endpoint)
+    PAGES.into_iter().map(|(_, endpoint)| endpoint).chain(inference_pages::ENDPOINTS)
 }
 
 /// Whether a path is one of them.
 pub(crate) fn takes(path: &str) -> bool {
-    path.starts_with("/-/") || path == MODELS.path || Models::named(path).is_some() || path.ends_with(SUFFIX)
+    path.starts_with("/-/")
+        || path == MODELS.path
+        || Models::named(path).is_some()
+        || path.ends_with(SUFFIX)
+        || inference_pages::asked(path).is_some()
 }
 
 /// Answers a request for one of them.
@@ -108,6 +114,9 @@ pub(crate) fn takes(path: &str) -> bool {
 /// The problem to answer with.
 pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let path = head.uri.path();
+    if let Some(asked) = inference_pages::asked(path) {
+        return inference_pages::answer(edge, head, &asked);
+    }
     let name = path.strip_prefix(READY_PREFIX).filter(|name| !name.is_empty());
     let is_asked = |page: &Page, endpoint: &Endpoint| match page {
         Page::PipelineReady => name.is_some(),

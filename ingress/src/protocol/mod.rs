@@ -4,6 +4,7 @@
 
 mod anthropic;
 mod fields;
+pub(crate) mod inference;
 mod messages;
 pub(crate) mod openai;
 mod pipeline;
@@ -32,6 +33,7 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &openai::Embeddings,
     &anthropic::Messages,
     &rerank::Rerank,
+    &inference::Inference,
     &openai::Models,
     &PipelineProtocol,
 ];
@@ -107,6 +109,9 @@ pub(crate) trait Exchange: Send + Sync {
 
     /// Nobody asks any more: what only that needs may go, as requests may run for long.
     fn asked(&mut self) {}
+
+    /// Told which revision it runs on, for answers that say it.
+    fn runs_on(&mut self, _revision: u64) {}
 
     /// The whole answer.
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last>;

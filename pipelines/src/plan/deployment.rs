@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{CallRules, OnError, Plan, PlanParts, Response, StageInputs, StagePlan, TextAnswer, Work};
 use crate::request::{Field, FieldType, Schema};
-use crate::types::{Inputs, Type, task_inputs};
+use crate::types::{Inputs, Type, task_inputs, task_output};
 use crate::{DeploymentSpec, FullName, Name, Placement, Rollout, TensorType};
 
 impl Plan {
@@ -22,10 +22,12 @@ impl Plan {
             rules: CallRules::default(),
             on_error: OnError::Fail,
         };
+        let takes = task_inputs(spec);
+        let inputs = takes.fields.iter().map(|input| (input.name.clone(), input.ty.clone())).collect();
         let plan = Self::new(PlanParts {
             name: pipeline.clone(),
             route: None,
-            request: Schema::of(&task_inputs(spec)),
+            request: Schema::of(&takes),
             deployments: BTreeMap::new(),
             targets: vec![FullName { pipeline: pipeline.clone(), deployment: spec.name.clone() }],
             timeout: None,
@@ -36,7 +38,7 @@ impl Plan {
             stages: vec![stage],
             response: Response::Stage(0),
         });
-        Self { task: Some(spec.task), ..plan }
+        Self { task: Some(spec.task), answer: task_output(spec, &inputs), ..plan }
     }
 }
 
