@@ -83,6 +83,8 @@ model = "m"
 [deployments.reranker]
 task = "rerank"
 model = "m"
+[deployments.mirror]
+engine = "echo"
 [deployments.any]
 task = "tensor"
 model = "m"
@@ -114,6 +116,7 @@ asked = "request.question"
         );
         assert_eq!(shown(&lone("any").request_interface()), ", …");
         assert_eq!(shown(&lone("any").answer_interface()), ", …");
+        assert_eq!(shown(&lone("mirror").answer_interface()), ", …");
     }
 
     #[test]
