@@ -23,10 +23,10 @@ pub mod types;
 pub use fault::{Color, Fault, Faults};
 pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};
-pub use plan::{CachedStage, Chat, OnError, Plan, Request, StageOutline};
+pub use plan::{CachedStage, Chat, Interface, InterfaceField, OnError, Plan, Request, StageOutline};
 pub use raw::{closest, format_bytes, parse_duration};
 pub use redact::{REDACTED, RedactedPath, redact_answer, redact_request};
-pub use request::{MAX_ITEMS, MAX_VALUES};
+pub use request::{MAX_ITEMS, MAX_VALUES, push_float, push_whole};
 pub use request_error::{FieldFault, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall, StageFailure};
 pub use spec::{

@@ -9,15 +9,18 @@ use millstream_values::{Map, Value};
 use crate::expr::{Expression, Template};
 use crate::ops::Operator;
 use crate::request::Schema;
+use crate::types::Type;
 use crate::{Cache, Capture, DeploymentSpec, FullName, Hedge, Name, Placement, RequestError, Rollout, Task};
 
 mod breaking;
 mod chat;
 mod deployment;
 mod graph;
+mod interface;
 
 pub use chat::Chat;
 use graph::Graph;
+pub use interface::{Interface, InterfaceField};
 
 /// A checked pipeline, ready to run. Immutable; shared by all requests.
 //
@@ -31,6 +34,8 @@ pub struct Plan {
     pub(crate) graph: Graph,
     /// See [`Plan::task`].
     task: Option<Task>,
+    /// What a deployment called by itself answers; anything for a pipeline, whose `[response]` says it.
+    answer: Type,
 }
 
 /// What a plan is made of.
@@ -180,7 +185,7 @@ impl Plan {
     /// Makes a plan of checked parts.
     pub(crate) fn new(parts: PlanParts) -> Self {
         let graph = Graph::of(&parts);
-        Self { parts, graph, task: None }
+        Self { parts, graph, task: None, answer: Type::Any }
     }
 
     /// What it does, where it is a deployment called by itself; `None` for a pipeline.

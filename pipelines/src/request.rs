@@ -26,6 +26,7 @@ mod values;
 pub(crate) use base64::decode as decode_base64;
 pub(crate) use bounds::Bounds;
 pub(crate) use millstream_values::MAX_DEPTH;
+pub use tensor::{push_float, push_whole};
 
 /// Most items of one array, and entries of one object.
 pub const MAX_ITEMS: usize = 65_536;

@@ -1,4 +1,4 @@
-//! Public APIs at the ingress: the official clients of OpenAI, Anthropic and Cohere in Python, and bodies that they never send.
+//! Public APIs at the ingress: the official clients of OpenAI, Anthropic, Cohere and Triton in Python, and bodies that they never send.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -31,6 +31,23 @@ inputs = { texts = "[request.prompt]" }
 [response]
 text = "answer.text"
 vectors = "vectors"
+"#;
+
+/// Tensors of any shape: a deployment that answers what it gets, alone and behind a pipeline with types.
+const SHAPES: &str = r#"
+name = "shapes"
+route = "/shapes"
+[request]
+rows = "f32[?,300]"
+count = { type = "int", default = 1 }
+[deployments.mirror]
+engine = "echo"
+[stages.same]
+use = "mirror"
+inputs = { rows = "request.rows", count = "request.count" }
+[response]
+rows = "same.rows"
+count = "same.count"
 "#;
 
 pub(crate) fn cluster(flags: &[&str]) -> Result<Cluster> {
@@ -381,9 +398,15 @@ fn hostile_bodies_are_answered_and_cost_little() -> Result<()> {
 
 #[test]
 fn the_official_clients_work_unchanged() -> Result<()> {
-    let Some(python) = python_with(&["openai", "anthropic", "cohere"])? else { return Ok(()) };
+    let Some(python) = python_with(&["openai", "anthropic", "cohere", "tritonclient.http.aio"])? else {
+        return Ok(());
+    };
     let mut cluster = cluster(&[])?;
-    for client in ["openai", "anthropic", "cohere"] {
+    for client in ["openai", "anthropic", "cohere", "triton"] {
+        // Behind the others, which know all models that there are.
+        if client == "triton" {
+            cluster.deploy(SHAPES, &[])?;
+        }
         let script = root().join(format!("tests/clients/{client}_client.py"));
         let run = Command::new(&python).arg(script).arg(cluster.url("")).output()?;
         let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();

@@ -55,6 +55,7 @@ pub(crate) async fn call(
     let (request_id, deadline, draw) = (end.request_id(), context.deadline, context.draw);
     let copy = copied(edge, &choice.route, &*exchange, &Original { request_id, deadline, draw });
     exchange.asked();
+    exchange.runs_on(choice.pipeline().revision);
     let started = end.started();
     let execution = Execution { fields: asked.fields, context, by, started, copy, capture };
     let pipeline = choice.pipeline();

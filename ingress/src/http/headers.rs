@@ -14,6 +14,7 @@ use millstream_proto::endpoint::Header;
 
 use crate::keys::Allowance;
 use crate::protocol::Problem;
+use crate::protocol::inference::HEADER_LENGTH;
 use crate::protocol::problem::{REFUSED, RETRY_AFTER_MS};
 use crate::protocol::sse::ACCEL_BUFFERING;
 use crate::routes::split::Asked;
@@ -69,7 +70,14 @@ pub(crate) fn add_allowance(headers: &mut HeaderMap, allowance: &Allowance) {
 #[must_use]
 pub fn request_headers() -> Vec<Header> {
     let rows = [
-        (CONTENT_TYPE, "`application/json` or another JSON type."),
+        (
+            CONTENT_TYPE,
+            "`application/json` or another JSON type. The Open Inference Protocol also takes `application/octet-stream`, and none.",
+        ),
+        (
+            HEADER_LENGTH,
+            "How many bytes of the body are JSON, where the bytes of tensors follow. Only of the Open Inference Protocol.",
+        ),
         (ACCEPT, "`text/event-stream` asks for server-sent events, as `\"stream\": true` in the body does."),
         (AUTHORIZATION, "`Bearer KEY`: an API key. Other schemes are ignored."),
         (API_KEY, "An API key. When several of these headers are there, this one counts."),
@@ -101,7 +109,11 @@ pub fn response_headers() -> Vec<Header> {
     let rows = [
         (
             CONTENT_TYPE,
-            "`application/json`, `text/event-stream`, or `application/problem+json` for an error.",
+            "`application/json`, `text/event-stream`, `application/octet-stream` for tensors in binary, or `application/problem+json` for an error.",
+        ),
+        (
+            HEADER_LENGTH,
+            "How many bytes of the body are JSON; the bytes of tensors follow. Only of the Open Inference Protocol.",
         ),
         (REQUEST_ID, "The id of the request: its own, or a new one. Every response has it."),
         (REVISION, "The revision that the request ran on."),

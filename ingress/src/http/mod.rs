@@ -10,6 +10,7 @@ mod call;
 mod edge;
 mod grpc;
 mod headers;
+mod inference_pages;
 mod openapi;
 mod own_pages;
 mod own_site;

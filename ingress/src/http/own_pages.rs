@@ -1,5 +1,5 @@
-//! The pages of the ingress's own: what is here, under `/-/` whether it lives, whether it is ready and what it routes to, and descriptions
-//! of pipelines.
+//! The pages of the ingress's own: what is here, under `/-/` whether it lives, whether it is ready and what it routes to, descriptions
+//! of pipelines, and what public APIs ask about models without calling one.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use millstream_proto::{ErrorClass, v1};
 use serde::Serialize;
 
 use super::access::{key_of, table_of};
+use super::inference_pages;
 use super::openapi::{self, KeyUse, SUFFIX};
 use super::state::Edge;
 use super::{headers, site};
@@ -139,7 +140,7 @@ const PAGES: [(Page, Endpoint); 13] = [
 
 /// What they answer.
 pub(crate) fn endpoints() -> impl Iterator<Item = Endpoint> {
-    PAGES.into_iter().map(|(_, endpoint)| endpoint)
+    PAGES.into_iter().map(|(_, endpoint)| endpoint).chain(inference_pages::ENDPOINTS)
 }
 
 /// Whether a path is one of them.
@@ -149,6 +150,7 @@ pub(crate) fn takes(path: &str) -> bool {
         || Models::named(path).is_some()
         || path.ends_with(SUFFIX)
         || path.ends_with(site::DOCS)
+        || inference_pages::asked(path).is_some()
 }
 
 /// Answers a request for one of them.
@@ -157,6 +159,9 @@ pub(crate) fn takes(path: &str) -> bool {
 /// The problem to answer with.
 pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let path = head.uri.path();
+    if let Some(asked) = inference_pages::asked(path) {
+        return inference_pages::answer(edge, head, &asked);
+    }
     let name = path.strip_prefix(READY_PREFIX).filter(|name| !name.is_empty());
     let is_asked = |page: &Page, endpoint: &Endpoint| match page {
         Page::PipelineReady => name.is_some(),

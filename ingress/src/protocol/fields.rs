@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use millstream_pipelines::MAX_ITEMS;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Problem;
 
@@ -14,7 +14,7 @@ use super::Problem;
 ///
 /// # Errors
 /// A problem (400) with the path of the field that does not fit.
-pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let read: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = pointer(error.path());

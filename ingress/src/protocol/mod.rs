@@ -5,6 +5,7 @@
 mod anthropic;
 mod cohere;
 mod fields;
+pub(crate) mod inference;
 mod messages;
 pub(crate) mod openai;
 mod pipeline;
@@ -43,6 +44,7 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &tei::Predict,
     &openai::Score,
     &sagemaker::Invocations,
+    &inference::Inference,
     &openai::Models,
     &PipelineProtocol,
 ];
@@ -123,6 +125,9 @@ pub(crate) trait Exchange: Send + Sync {
 
     /// Nobody asks any more: what only that needs may go, as requests may run for long.
     fn asked(&mut self) {}
+
+    /// Told which revision it runs on, for answers that say it.
+    fn runs_on(&mut self, _revision: u64) {}
 
     /// The whole answer.
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last>;

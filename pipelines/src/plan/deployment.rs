@@ -7,7 +7,7 @@ use super::{
     CallRules, OnError, Plan, PlanParts, Response, Serving, StageInputs, StagePlan, TextAnswer, Work,
 };
 use crate::request::{Field, FieldType, Schema};
-use crate::types::{Inputs, Type, task_inputs};
+use crate::types::{Inputs, Type, task_inputs, task_output};
 use crate::{DeploymentSpec, FullName, Name, Placement, Rollout, TensorType};
 
 impl Plan {
@@ -24,10 +24,12 @@ impl Plan {
             rules: CallRules::default(),
             on_error: OnError::Fail,
         };
+        let takes = task_inputs(spec);
+        let inputs = takes.fields.iter().map(|input| (input.name.clone(), input.ty.clone())).collect();
         let plan = Self::new(PlanParts {
             name: pipeline.clone(),
             serving: Serving::default(),
-            request: Schema::of(&task_inputs(spec)),
+            request: Schema::of(&takes),
             deployments: BTreeMap::new(),
             targets: vec![FullName { pipeline: pipeline.clone(), deployment: spec.name.clone() }],
             timeout: None,
@@ -38,7 +40,9 @@ impl Plan {
             stages: vec![stage],
             response: Response::Stage(0),
         });
-        Self { task: Some(spec.task), ..plan }
+        // What takes anything may answer anything.
+        let answer = if takes.open { Type::open_map(Type::Any) } else { task_output(spec, &inputs) };
+        Self { task: Some(spec.task), answer, ..plan }
     }
 }
 

@@ -255,9 +255,10 @@ impl<'de> Visitor<'de> for AxisSeed<'_, '_> {
     }
 }
 
-/// Appends a whole number; `false` when it is out of range.
+/// Appends a whole number as an element of that type; `false` when it is out of range, or the type is `bool`.
+#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a float was asked for")]
-pub(super) fn push_whole(dtype: DType, value: i128, bytes: &mut Vec<u8>) -> bool {
+pub fn push_whole(dtype: DType, value: i128, bytes: &mut Vec<u8>) -> bool {
     macro_rules! push {
         ($int:ty) => {
             match <$int>::try_from(value) {
@@ -290,8 +291,9 @@ pub(super) fn push_f32(value: f64, bytes: &mut Vec<u8>) -> bool {
     value.is_finite()
 }
 
-/// Appends a float; `false` when it is out of range.
-pub(super) fn push_float(dtype: DType, value: f64, bytes: &mut Vec<u8>) -> bool {
+/// Appends a number as an element of that floating-point type; `false` when it is out of range.
+#[must_use]
+pub fn push_float(dtype: DType, value: f64, bytes: &mut Vec<u8>) -> bool {
     macro_rules! push {
         ($float:expr) => {{
             let value = $float;

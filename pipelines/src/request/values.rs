@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_values::{Map, Tensor, Value};
 
-use super::body::BodySeed;
+use super::body::{BodySeed, ValueSeed};
 use super::bounds::UNBOUNDED;
 use super::json::has_too_many_items;
 use super::object;
@@ -14,6 +14,13 @@ use super::{Bounds, Field, FieldType, MAX_ITEMS, MAX_VALUES, Schema};
 use crate::{Request, RequestError, TensorType};
 
 impl Schema {
+    /// The value of a field that is given as JSON; `None` where it is not JSON, or not of the field's type.
+    pub(crate) fn read_field(&self, name: &str, json: &[u8]) -> Option<Value> {
+        let field = self.fields.iter().find(|field| *field.name == *name)?;
+        let state = RefCell::new(State::default());
+        ValueSeed::of(field, &state).read(json).filter(|_| state.borrow().faults.is_empty())
+    }
+
     /// Checks fields and fills in defaults. Finds every fault.
     pub(crate) fn check(&self, given: Map) -> Result<Request, RequestError> {
         let state = RefCell::new(State::default());
