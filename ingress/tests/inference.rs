@@ -87,7 +87,7 @@ async fn errors_are_in_the_protocols_form() {
         ("/v2/nothing", &good, 404, "`/v2/nothing`"),
         ("/v2/models/echo/infer", "{", 400, "does not fit"),
         ("/v2/models/echo/infer", &wrong.to_string(), 400, "`count`: `10` is more than `9`"),
-        ("/v2/models/echo/infer", &"a".repeat((4 << 20) + 1), 413, "bytes"),
+        ("/v2/models/echo/infer", &"a".repeat((4 << 20) + 1), 413, "`4MiB`"),
     ] {
         let (found, answer) = post(&setup, path, body.to_owned()).await;
         let error = answer["error"].as_str().unwrap();
