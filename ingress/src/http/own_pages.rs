@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::access::{key_of, table_of};
 use super::inference_pages;
 use super::openapi::{self, KeyUse, SUFFIX};
+use super::site;
 use super::state::Edge;
-use super::{headers, site};
 use crate::model::Failure;
 use crate::protocol::openai::{MODEL, MODELS, Models};
 use crate::protocol::sagemaker::PING;
@@ -184,7 +184,7 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
         Page::Routes => routes_page(edge, head),
         Page::Models | Page::Model => models_page(edge, head),
         Page::OpenApi | Page::PipelineOpenApi => openapi_page(edge, head),
-        Page::Start => start_page(edge, head),
+        Page::Start => Ok(start_page(edge, head)),
         Page::Docs | Page::PipelineDocs => Ok(site::docs()),
         Page::File => site::file(head),
     }
@@ -240,12 +240,11 @@ fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
 }
 
 /// Whoever has no key where one is needed gets all but the pipelines.
-fn start_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
+/// Everybody may ask; a request without a good key learns of no pipeline where keys are required.
+fn start_page(edge: &Edge, head: &Parts) -> Response<Last> {
     let table = edge.routes.current().clone();
-    let sends_none = edge.require_key && headers::secret(&head.headers).is_none();
-    let Some(table) = table.filter(|_| !sends_none) else { return Ok(site::start(head, None)) };
-    key_of(edge, &table.keys, &head.headers)?;
-    Ok(site::start(head, Some(&table)))
+    let table = table.filter(|table| key_of(edge, &table.keys, &head.headers).is_ok());
+    site::start(head, table.as_deref())
 }
 
 fn openapi_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
