@@ -1,5 +1,6 @@
 //! Spans as OpenTelemetry has them.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_status::trace::{RequestTrace, SpanKind, SpanLink, TraceSpan};
@@ -8,6 +9,11 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanLinks};
+
+/// Who made the spans.
+static SCOPE: LazyLock<InstrumentationScope> = LazyLock::new(|| {
+    InstrumentationScope::builder("millstream").with_version(env!("CARGO_PKG_VERSION")).build()
+});
 
 /// The spans of a trace.
 pub(crate) fn spans_of(trace: &RequestTrace) -> impl Iterator<Item = SpanData> {
@@ -50,9 +56,7 @@ fn span_of(span: &TraceSpan, trace_id: TraceId, began: SystemTime) -> SpanData {
             Some(class) => Status::error(class.clone()),
             None => Status::Unset,
         },
-        instrumentation_scope: InstrumentationScope::builder("millstream")
-            .with_version(env!("CARGO_PKG_VERSION"))
-            .build(),
+        instrumentation_scope: SCOPE.clone(),
     }
 }
 

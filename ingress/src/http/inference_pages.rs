@@ -124,8 +124,7 @@ fn of_model(table: &RouteTable, model: &ModelPath<'_>) -> Result<Response<Last>,
 }
 
 fn why_not_ready(pipeline: &Pipeline) -> Option<String> {
-    let missing = pipeline.targets.iter().filter(|target| !target.can_answer());
-    let missing: Vec<_> = missing.map(|target| format!("`{}`", target.name())).collect();
+    let missing = pipeline.missing();
     (!missing.is_empty()).then(|| format!("no replica is ready of {}", missing.join(", ")))
 }
 

@@ -209,7 +209,7 @@ fn pipeline_ready(edge: &Edge, head: &Parts, name: &str) -> Result<Response<Last
     key_of(edge, &table.keys, &head.headers)?;
     let route = name.parse().ok().and_then(|name: Name| table.by_name.get(&name));
     let route = route.ok_or_else(|| Problem::not_found(format!("there is no pipeline `{}`", shown(name))))?;
-    let missing = missing(route);
+    let missing = route.variants[0].missing();
     if missing.is_empty() {
         return Ok(json(&Status { status: "ready" }));
     }
@@ -219,18 +219,12 @@ fn pipeline_ready(edge: &Edge, head: &Parts, name: &str) -> Result<Response<Last
 
 /// Everybody may ask, so that it names nothing.
 fn ping(edge: &Edge) -> Result<Response<Last>, Problem> {
-    let is_ready = table_of(edge)?.only_route().is_none_or(|route| missing(route).is_empty());
+    let is_ready = table_of(edge)?.only_route().is_none_or(|route| route.variants[0].missing().is_empty());
     if is_ready {
         return Ok(json(&Status { status: "ready" }));
     }
     let message = "a deployment that the pipeline calls has no replica";
     Err(Failure::new(ErrorClass::Unavailable, message).into())
-}
-
-/// The deployments that a pipeline calls and that cannot answer.
-fn missing(route: &Route) -> Vec<String> {
-    let targets = route.variants[0].targets.iter().filter(|target| !target.can_answer());
-    targets.map(|target| format!("`{}`", target.name())).collect()
 }
 
 fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {

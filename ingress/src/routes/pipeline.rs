@@ -70,6 +70,12 @@ impl Pipeline {
         }
     }
 
+    /// The deployments that it calls and that cannot answer, for messages.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let targets = self.targets.iter().filter(|target| !target.can_answer());
+        targets.map(|target| format!("`{}`", target.name())).collect()
+    }
+
     /// The same, whose requests are captured where its file says so.
     pub(super) fn captured_by(self, captures: &Captures) -> Self {
         Self { capture: captures.of(&self.plan, self.revision), ..self }

@@ -31,7 +31,9 @@ pub(super) struct Kept {
 /// Traces a second that people see, by kind.
 const FAILED_PER_SECOND: f64 = 20.0;
 const SLOW_PER_SECOND: f64 = 10.0;
-/// And how often one of the rest.
+/// Failed ones, and slow ones, that are exported in a second.
+const EXPORTED_PER_SECOND: f64 = 100.0;
+/// And how often one of the rest is shown.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What may still be shown in this second.
@@ -39,6 +41,7 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Quotas {
     failed: Mutex<Quota>,
     slow: Mutex<Quota>,
+    exported: [Mutex<Quota>; 2],
     /// When the next sample is due, in nanoseconds: nearly every request asks, and waits for no other.
     next_sample: AtomicU64,
 }
@@ -48,7 +51,8 @@ impl Quotas {
     pub(super) fn new(now: Duration) -> Self {
         let full = |per_second| Mutex::new(Quota { per_second, left: per_second, at: now });
         let next_sample = AtomicU64::new(nanos(now));
-        Self { failed: full(FAILED_PER_SECOND), slow: full(SLOW_PER_SECOND), next_sample }
+        let exported = [full(EXPORTED_PER_SECOND), full(EXPORTED_PER_SECOND)];
+        Self { failed: full(FAILED_PER_SECOND), slow: full(SLOW_PER_SECOND), exported, next_sample }
     }
 
     fn takes_sample(&self, now: Duration) -> bool {
@@ -79,14 +83,15 @@ impl Quota {
 
 /// Decides about a request that has ended; `None`: its trace is forgotten.
 pub(super) fn decide(end: End, quotas: &Quotas, now: Duration) -> Option<Kept> {
-    let (why, is_shown) = if end.status >= 500 {
-        (TraceKept::Failed, quotas.failed.lock().take(now))
+    let [failed, slow] = &quotas.exported;
+    let (why, is_shown, is_exported) = if end.status >= 500 {
+        (TraceKept::Failed, quotas.failed.lock().take(now), failed.lock().take(now))
     } else if end.is_slow {
-        (TraceKept::Slow, quotas.slow.lock().take(now))
+        (TraceKept::Slow, quotas.slow.lock().take(now), slow.lock().take(now))
     } else {
-        (TraceKept::Sample, quotas.takes_sample(now))
+        (TraceKept::Sample, quotas.takes_sample(now), false)
     };
-    let is_exported = why != TraceKept::Sample || end.is_sampled;
+    let is_exported = is_exported || end.is_sampled;
     (is_shown || is_exported).then_some(Kept { why, is_shown, is_exported })
 }
 
@@ -163,12 +168,16 @@ mod tests {
     #[test]
     fn a_storm_of_failures_is_shown_in_part() {
         let quotas = Quotas::new(Duration::ZERO);
-        let shown = (0..10_000).filter(|ms| {
-            let kept = decide(end(500, false, false), &quotas, Duration::from_millis(*ms));
-            kept.is_some_and(|kept| kept.is_shown)
-        });
-        let shown = shown.count();
+        let (mut shown, mut exported) = (0, 0);
+        for ms in 0..10_000 {
+            let kept = decide(end(500, false, false), &quotas, Duration::from_millis(ms));
+            shown += u32::from(kept.is_some_and(|kept| kept.is_shown));
+            exported += u32::from(kept.is_some_and(|kept| kept.is_exported));
+        }
         assert!((200..=240).contains(&shown), "{shown} in ten seconds");
+        assert!((1000..=1200).contains(&exported), "{exported} in ten seconds");
+        let sampled = decide(end(500, true, false), &quotas, Duration::from_secs(10));
+        assert!(sampled.is_some_and(|kept| kept.is_exported), "what was chosen when it began always is");
     }
 
     #[test]
