@@ -27,7 +27,7 @@ use crate::execute::{Caching, Context, PartSender, Progress, execute, parts};
 use crate::keys::{self, Key};
 use crate::limits::RequestLimits;
 use crate::model::{Failure, Tenant};
-use crate::protocol::problem::kind_of;
+use crate::protocol::problem::{kind_of, shown};
 use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target, Told, Wishes};
 use crate::random;
 use crate::routes::{DeadlineOf, Pipeline, Route, RouteTable, split};
@@ -106,7 +106,8 @@ async fn read(
     let (called, key) = let_in(edge, protocol, head, end)?;
     protocol.check_content(head)?;
     let asked_time = headers::timeout(&head.headers)?;
-    let claim = keys::claim(key.as_deref(), headers::priority(&head.headers)?);
+    let priority = headers::priority(&head.headers)?;
+    let claim = keys::claim(key.as_deref(), priority);
     let early = called.map(|called| Choice::of(called, &head.headers, claim)).transpose()?;
     let take = |num_bytes| if end.takes(num_bytes) { Ok(()) } else { Err(Problem::out_of_memory()) };
     let limits = &edge.limits.request;
@@ -118,10 +119,7 @@ async fn read(
     };
     let exchange = protocol.read(head, body)?;
     let wishes = exchange.wishes();
-    let claim = match headers::priority(&head.headers)? {
-        None => keys::claim(key.as_deref(), wishes.priority),
-        Some(_) => claim,
-    };
+    let claim = keys::claim(key.as_deref(), priority.or(wishes.priority));
     let choice = match early {
         Some(choice) => choice,
         None => Choice::of(called_in_body(edge, &*exchange, end)?, &head.headers, claim)?,
@@ -227,7 +225,6 @@ fn only_route(table: &RouteTable) -> Result<&Arc<Route>, Problem> {
 }
 
 fn nothing_there(target: Target<'_>) -> Problem {
-    let shown = |text: &str| text.chars().take(100).collect::<String>();
     Problem::not_found(match target {
         Target::Route(path) => {
             format!("no pipeline has the route `{}`; `GET /-/routes` lists those there are", shown(path))

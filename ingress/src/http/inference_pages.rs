@@ -12,6 +12,7 @@ use super::state::Edge;
 use crate::model::Failure;
 use crate::protocol::inference::metadata::{self, Entry};
 use crate::protocol::inference::path::{self, Action, InferencePath, ModelPath};
+use crate::protocol::problem::shown;
 use crate::protocol::{Last, Problem};
 use crate::routes::{Pipeline, RouteTable};
 
@@ -97,7 +98,6 @@ pub(crate) fn answer(
 }
 
 fn of_model(table: &RouteTable, model: &ModelPath<'_>) -> Result<Response<Last>, Problem> {
-    let shown = |text: &str| text.chars().take(100).collect::<String>();
     let version = model.revision()?;
     let route = table.callable.get(&*model.name).ok_or_else(|| {
         let name = shown(&model.name);

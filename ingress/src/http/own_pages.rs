@@ -17,6 +17,7 @@ use super::site;
 use super::state::Edge;
 use crate::model::Failure;
 use crate::protocol::openai::{MODEL, MODELS, Models};
+use crate::protocol::problem::shown;
 use crate::protocol::sagemaker::PING;
 use crate::protocol::{Last, Problem, json};
 use crate::routes::{Route, RouteTable};
@@ -197,11 +198,6 @@ fn no_page(path: &str) -> Problem {
         shown(path),
         paths.join(", ")
     ))
-}
-
-/// As much of a client's text as belongs in an answer.
-fn shown(text: &str) -> String {
-    text.chars().take(100).collect()
 }
 
 fn pipeline_ready(edge: &Edge, head: &Parts, name: &str) -> Result<Response<Last>, Problem> {

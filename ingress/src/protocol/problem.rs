@@ -304,6 +304,11 @@ impl From<Failure> for Problem {
     }
 }
 
+/// As much of a client's text as belongs in an answer.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,12 @@ use millstream_pipelines::Plan;
 use millstream_values::{Tensor, Value};
 use serde::Serialize;
 
+use super::super::problem::shown;
 use super::super::{Asked, Exchange, Form, Last, Problem, Target, Told, json};
 use super::error::document;
 use super::inputs;
 use super::outputs::{LONE_OUTPUT, Output, OutputContent, outputs};
-use super::request::{Encoding, HEADER_LENGTH, InferRequest, Wanted, shown};
+use super::request::{Encoding, HEADER_LENGTH, InferRequest, Wanted};
 
 /// See the module.
 pub(super) struct InferExchange {

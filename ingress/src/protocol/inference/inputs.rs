@@ -6,7 +6,8 @@ use millstream_pipelines::{MAX_ITEMS, MAX_VALUES, Plan};
 use millstream_values::{DType, Map, Tensor, Value};
 
 use super::super::Problem;
-use super::request::{Content, Input, shown};
+use super::super::problem::shown;
+use super::request::{Content, Input};
 
 /// The fields that these inputs are for a plan. What the plan says of their values is left to its own check.
 ///

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::super::problem::shown;
 use super::super::{Problem, Target};
 
 /// What a path asks about.
@@ -78,10 +79,10 @@ impl<'p> ModelPath<'p> {
     pub(crate) fn revision(&self) -> Result<Option<u64>, Problem> {
         let Some(version) = self.version else { return Ok(None) };
         version.parse().map(Some).map_err(|_| {
-            let version: String = version.chars().take(100).collect();
+            let version = shown(version);
             Problem::not_found(format!(
                 "`{}` has no version `{version}`; versions are numbers of revisions, as in `/versions/1`",
-                self.name.chars().take(100).collect::<String>(),
+                shown(&self.name),
             ))
         })
     }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::super::Problem;
 use super::super::fields::{self, Items};
+use super::super::problem::shown;
 use super::data;
 use super::datatype::Datatype;
 
@@ -168,11 +169,6 @@ fn wanted(outputs: Vec<RawOutput>, encoding: Encoding) -> Result<Vec<Wanted>, Pr
         all.push(Wanted { name: output.name, encoding: own.unwrap_or(encoding) });
     }
     Ok(all)
-}
-
-/// As much of a client's text as belongs in an answer.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(100).collect()
 }
 
 impl RawOutput {
