@@ -1,10 +1,11 @@
 //! What a request that names a model may name, and what it asks of it.
 
+use http::Response;
 use millstream_pipelines::{Plan, Task};
 use millstream_proto::Value;
 use millstream_values::Map;
 
-use super::{Asked, Form, Problem, Target};
+use super::{Asked, Exchange, Form, Last, Problem, Target, Told};
 
 /// A request to one deployment: by its full name, or as the only one that does the task.
 pub(crate) struct TaskCall {
@@ -35,31 +36,49 @@ impl TaskCall {
     }
 
     /// The name that the request gives; empty where it gives none.
-    pub(crate) fn model(&self) -> &str {
+    fn model(&self) -> &str {
         self.model.as_deref().unwrap_or_default()
     }
 
-    /// What is called.
-    pub(crate) fn target(&self) -> Target<'_> {
-        match &self.model {
+    /// The request, answered in that way.
+    pub(crate) fn answered_by(self, answer: impl TaskAnswer + 'static) -> Box<dyn Exchange> {
+        Box::new(TaskExchange { call: self, answer })
+    }
+}
+
+/// How an API answers such a request.
+pub(crate) trait TaskAnswer: Send + Sync {
+    /// The whole answer; `model` is the name that the request gives, empty where it gives none.
+    fn answer(&self, model: &str, value: &Value, told: Told<'_>) -> Response<Last>;
+}
+
+/// Such a request with its answer.
+struct TaskExchange<A> {
+    call: TaskCall,
+    answer: A,
+}
+
+impl<A: TaskAnswer> Exchange for TaskExchange<A> {
+    fn target(&self) -> Option<Target<'_>> {
+        Some(match &self.call.model {
             Some(name) => Target::Named { name, version: None },
-            None => Target::Only(self.task),
-        }
+            None => Target::Only(self.call.task),
+        })
     }
 
-    /// What is asked of it.
-    ///
-    /// # Errors
-    /// The problem to answer with, where it does another task or does not take the fields.
-    pub(crate) fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        check_task(plan, self.task, self.model())?;
-        let request = plan.check_request(self.fields.clone())?;
+    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
+        let TaskCall { task, fields, .. } = &self.call;
+        check_task(plan, *task, self.call.model())?;
+        let request = plan.check_request(fields.clone())?;
         Ok(Asked { fields: request.fields, num_values: request.num_values, form: Form::Whole })
     }
 
-    /// Nobody asks any more.
-    pub(crate) fn asked(&mut self) {
-        self.fields = Map::new();
+    fn asked(&mut self) {
+        self.call.fields = Map::new();
+    }
+
+    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
+        self.answer.answer(self.call.model(), value, told)
     }
 }
 

@@ -3,16 +3,15 @@
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use millstream_pipelines::Plan;
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::super::fields::{Items, Neutral, Unsupported, read, refuse};
-use super::super::task::{TaskCall, texts};
+use super::super::task::{TaskAnswer, TaskCall, texts};
 use super::super::vectors::{Dimensions, Vectors, binary, int8, ubinary, uint8};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json as json_answer};
+use super::super::{Exchange, Last, Problem, Protocol, Told, json as json_answer};
 
 const ENDPOINTS: [Endpoint; 2] = [
     Endpoint {
@@ -60,7 +59,7 @@ impl Protocol for Embed {
         let kinds = embedding_types.map(|kinds| once(kinds.0)).unwrap_or_default();
         let texts = texts(given.0);
         let call = TaskCall::embed(model, texts.clone());
-        Ok(Box::new(EmbedExchange { call, texts, kinds, dimensions, version }))
+        Ok(call.answered_by(EmbedAnswer { texts, kinds, dimensions, version }))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -118,8 +117,7 @@ enum Version {
     Two,
 }
 
-struct EmbedExchange {
-    call: TaskCall,
+struct EmbedAnswer {
     /// The answer repeats them.
     texts: Value,
     kinds: Vec<Kind>,
@@ -177,20 +175,8 @@ impl ByType {
     }
 }
 
-impl Exchange for EmbedExchange {
-    fn target(&self) -> Option<Target<'_>> {
-        Some(self.call.target())
-    }
-
-    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        self.call.ask(plan)
-    }
-
-    fn asked(&mut self) {
-        self.call.asked();
-    }
-
-    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
+impl TaskAnswer for EmbedAnswer {
+    fn answer(&self, _: &str, value: &Value, told: Told<'_>) -> Response<Last> {
         let vectors = match Vectors::of(value, self.dimensions) {
             Ok(vectors) => vectors,
             Err(problem) => return super::refuse(&problem, told.request_id),

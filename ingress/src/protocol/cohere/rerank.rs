@@ -6,7 +6,6 @@ use std::fmt;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use millstream_pipelines::Plan;
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::de::value::MapAccessDeserializer;
@@ -15,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::super::fields::{Items, read};
-use super::super::task::{Ranked, TaskCall, ranked};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json as json_answer};
+use super::super::task::{Ranked, TaskAnswer, TaskCall, ranked};
+use super::super::{Exchange, Last, Problem, Protocol, Told, json as json_answer};
 
 const ENDPOINTS: [Endpoint; 2] = [
     Endpoint {
@@ -68,7 +67,7 @@ pub(crate) fn read_rerank(body: &[u8]) -> Result<Box<dyn Exchange>, Problem> {
         (Some(keep), _) => keep.min(documents.len() as u64),
     };
     let call = TaskCall::rerank(model, query, documents, keep);
-    Ok(Box::new(RerankExchange { call, shape, tells_documents: return_documents == Some(true) }))
+    Ok(call.answered_by(RerankAnswer { shape, tells_documents: return_documents == Some(true) }))
 }
 
 #[derive(Deserialize)]
@@ -119,8 +118,7 @@ enum Shape {
     Voyage,
 }
 
-struct RerankExchange {
-    call: TaskCall,
+struct RerankAnswer {
     shape: Shape,
     tells_documents: bool,
 }
@@ -133,20 +131,8 @@ struct Rank {
     document: Option<serde_json::Value>,
 }
 
-impl Exchange for RerankExchange {
-    fn target(&self) -> Option<Target<'_>> {
-        Some(self.call.target())
-    }
-
-    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        self.call.ask(plan)
-    }
-
-    fn asked(&mut self) {
-        self.call.asked();
-    }
-
-    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
+impl TaskAnswer for RerankAnswer {
+    fn answer(&self, model: &str, value: &Value, told: Told<'_>) -> Response<Last> {
         let rank = |Ranked { index, score, text }: Ranked<'_>| Rank {
             index,
             relevance_score: score,
@@ -154,7 +140,6 @@ impl Exchange for RerankExchange {
         };
         let results: Vec<_> = ranked(value).map(rank).collect();
         let tokens = told.spent.input_tokens;
-        let model = self.call.model();
         json_answer(&match self.shape {
             Shape::Cohere => json!({
                 "id": told.request_id.as_str(),
@@ -173,7 +158,7 @@ impl Exchange for RerankExchange {
     }
 }
 
-impl RerankExchange {
+impl RerankAnswer {
     fn document(&self, text: &Value) -> Option<serde_json::Value> {
         let text = text.as_text().filter(|_| self.tells_documents)?;
         Some(match self.shape {

@@ -3,15 +3,14 @@
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use millstream_pipelines::Plan;
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Texts, read};
-use super::super::task::{self, TaskCall};
+use super::super::task::{self, TaskAnswer, TaskCall};
 use super::super::vectors::{Dimensions, Vectors};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json};
+use super::super::{Exchange, Last, Problem, Protocol, Told, json};
 use super::{Usage, error};
 
 const ENDPOINT: Endpoint = Endpoint {
@@ -42,7 +41,7 @@ impl Protocol for Embeddings {
         };
         let dimensions = Dimensions::read("/dimensions", dimensions)?;
         let call = TaskCall::embed(Some(model), task::texts(texts));
-        Ok(Box::new(EmbeddingExchange { call, encoding, dimensions }))
+        Ok(call.answered_by(EmbeddingAnswer { encoding, dimensions }))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -67,8 +66,7 @@ enum Encoding {
     Base64,
 }
 
-struct EmbeddingExchange {
-    call: TaskCall,
+struct EmbeddingAnswer {
     encoding: Encoding,
     dimensions: Dimensions,
 }
@@ -95,20 +93,8 @@ enum Vector {
     Base64(String),
 }
 
-impl Exchange for EmbeddingExchange {
-    fn target(&self) -> Option<Target<'_>> {
-        Some(self.call.target())
-    }
-
-    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        self.call.ask(plan)
-    }
-
-    fn asked(&mut self) {
-        self.call.asked();
-    }
-
-    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
+impl TaskAnswer for EmbeddingAnswer {
+    fn answer(&self, model: &str, value: &Value, told: Told<'_>) -> Response<Last> {
         let vectors = match Vectors::of(value, self.dimensions) {
             Ok(vectors) => vectors,
             Err(problem) => return error::document(&problem, told.request_id),
@@ -121,7 +107,7 @@ impl Exchange for EmbeddingExchange {
         let data =
             data.map(|(index, embedding)| Embedding { object: "embedding", index, embedding }).collect();
         let usage = Usage::of_input(told.spent);
-        json(&Document { object: "list", data, model: self.call.model(), usage })
+        json(&Document { object: "list", data, model, usage })
     }
 }
 
@@ -134,9 +120,10 @@ mod tests {
     use super::super::super::Spent;
     use super::*;
 
-    fn exchange(encoding: Encoding, dimensions: Option<u64>) -> EmbeddingExchange {
+    fn exchange(encoding: Encoding, dimensions: Option<u64>) -> Box<dyn Exchange> {
         let call = TaskCall::embed(Some("p/d".into()), task::texts(Vec::new()));
-        EmbeddingExchange { call, encoding, dimensions: Dimensions::read("/dimensions", dimensions).unwrap() }
+        let dimensions = Dimensions::read("/dimensions", dimensions).unwrap();
+        call.answered_by(EmbeddingAnswer { encoding, dimensions })
     }
 
     fn answer(encoding: Encoding, dimensions: Option<u64>) -> serde_json::Value {

@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use millstream_pipelines::Plan;
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Neutral, Texts, Unsupported, read, refuse};
-use super::super::task::{TaskCall, ranked};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json};
+use super::super::task::{TaskAnswer, TaskCall, ranked};
+use super::super::{Exchange, Last, Problem, Protocol, Told, json};
 use super::{Usage, error, new_id, unix_seconds};
 
 const ENDPOINTS: [Endpoint; 2] = [
@@ -55,7 +54,7 @@ impl Protocol for Score {
         }
         let query = one_query(text_1.all(), documents.len())?;
         let keep = documents.len() as u64;
-        Ok(Box::new(ScoreExchange(TaskCall::rerank(model, query, documents, keep))))
+        Ok(TaskCall::rerank(model, query, documents, keep).answered_by(ScoreAnswer))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -92,7 +91,7 @@ struct ScoreBody {
     use_activation: Option<bool>,
 }
 
-struct ScoreExchange(TaskCall);
+struct ScoreAnswer;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -111,20 +110,8 @@ struct Scored {
     score: f64,
 }
 
-impl Exchange for ScoreExchange {
-    fn target(&self) -> Option<Target<'_>> {
-        Some(self.0.target())
-    }
-
-    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        self.0.ask(plan)
-    }
-
-    fn asked(&mut self) {
-        self.0.asked();
-    }
-
-    fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
+impl TaskAnswer for ScoreAnswer {
+    fn answer(&self, model: &str, value: &Value, told: Told<'_>) -> Response<Last> {
         let scored = ranked(value).map(|it| Scored { index: it.index, object: "score", score: it.score });
         let mut data: Vec<_> = scored.collect();
         data.sort_by_key(|scored| scored.index);
@@ -132,7 +119,7 @@ impl Exchange for ScoreExchange {
             id: new_id("score-"),
             object: "list",
             created: unix_seconds(),
-            model: self.0.model(),
+            model,
             data,
             usage: Usage::of_input(told.spent),
         })

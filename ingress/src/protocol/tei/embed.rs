@@ -3,15 +3,14 @@
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use millstream_pipelines::Plan;
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::Deserialize;
 
 use super::super::fields::{Texts, read, refuse};
-use super::super::task::{TaskCall, texts};
+use super::super::task::{TaskAnswer, TaskCall, texts};
 use super::super::vectors::{Dimensions, Vectors, normalize};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json};
+use super::super::{Exchange, Last, Problem, Protocol, Told, json};
 use super::UNSUPPORTED;
 
 const ENDPOINT: Endpoint = Endpoint {
@@ -42,7 +41,7 @@ impl Protocol for Embed {
         }
         let dimensions = Dimensions::read("/dimensions", dimensions)?;
         let length = if normalize == Some(false) { Length::AsGiven } else { Length::One };
-        Ok(Box::new(EmbedExchange { call: TaskCall::embed(model, texts(inputs)), dimensions, length }))
+        Ok(TaskCall::embed(model, texts(inputs)).answered_by(EmbedAnswer { dimensions, length }))
     }
 
     fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
@@ -65,26 +64,13 @@ enum Length {
     AsGiven,
 }
 
-struct EmbedExchange {
-    call: TaskCall,
+struct EmbedAnswer {
     dimensions: Dimensions,
     length: Length,
 }
 
-impl Exchange for EmbedExchange {
-    fn target(&self) -> Option<Target<'_>> {
-        Some(self.call.target())
-    }
-
-    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        self.call.ask(plan)
-    }
-
-    fn asked(&mut self) {
-        self.call.asked();
-    }
-
-    fn answer(&mut self, value: &Value, _: Told<'_>) -> Response<Last> {
+impl TaskAnswer for EmbedAnswer {
+    fn answer(&self, _: &str, value: &Value, _: Told<'_>) -> Response<Last> {
         let vectors = match Vectors::of(value, self.dimensions) {
             Ok(vectors) => vectors,
             Err(problem) => return super::refuse(&problem),

@@ -5,15 +5,15 @@ use std::fmt;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use millstream_pipelines::{MAX_ITEMS, Plan};
+use millstream_pipelines::MAX_ITEMS;
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Texts, read, refuse};
-use super::super::task::{TaskCall, texts};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, json};
+use super::super::task::{TaskAnswer, TaskCall, texts};
+use super::super::{Exchange, Last, Problem, Protocol, Told, json};
 use super::UNSUPPORTED;
 
 const ENDPOINT: Endpoint = Endpoint {
@@ -42,7 +42,7 @@ impl Protocol for Predict {
             Inputs::One(text) => (vec![text], Answers::One),
             Inputs::Many(texts) => (texts, Answers::Many),
         };
-        Ok(Box::new(PredictExchange { call: TaskCall::classify(model, texts(given)), answers }))
+        Ok(TaskCall::classify(model, texts(given)).answered_by(PredictAnswer { answers }))
     }
 
     fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
@@ -122,8 +122,7 @@ enum Answers {
     Many,
 }
 
-struct PredictExchange {
-    call: TaskCall,
+struct PredictAnswer {
     answers: Answers,
 }
 
@@ -133,20 +132,8 @@ struct Prediction<'a> {
     label: &'a Value,
 }
 
-impl Exchange for PredictExchange {
-    fn target(&self) -> Option<Target<'_>> {
-        Some(self.call.target())
-    }
-
-    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        self.call.ask(plan)
-    }
-
-    fn asked(&mut self) {
-        self.call.asked();
-    }
-
-    fn answer(&mut self, value: &Value, _: Told<'_>) -> Response<Last> {
+impl TaskAnswer for PredictAnswer {
+    fn answer(&self, _: &str, value: &Value, _: Told<'_>) -> Response<Last> {
         let list = |name: &str| value.get(name).and_then(Value::as_list).unwrap_or_default();
         let predictions = list("scores").iter().zip(list("labels"));
         let mut predictions = predictions

@@ -1,13 +1,12 @@
 //! `POST /rerank` with `texts`: a bare list of scores, best first.
 
 use http::Response;
-use millstream_pipelines::Plan;
 use millstream_proto::Value;
 use serde::{Deserialize, Serialize};
 
 use super::super::fields::{Items, read, refuse};
-use super::super::task::{TaskCall, ranked};
-use super::super::{Asked, Exchange, Last, Problem, Target, Told, json};
+use super::super::task::{TaskAnswer, TaskCall, ranked};
+use super::super::{Exchange, Last, Problem, Told, json};
 use super::UNSUPPORTED;
 
 /// A request with a body of this API.
@@ -22,7 +21,7 @@ pub(crate) fn read_rerank(body: &[u8]) -> Result<Box<dyn Exchange>, Problem> {
     }
     let keep = texts.0.len() as u64;
     let call = TaskCall::rerank(model, query, texts.0, keep);
-    Ok(Box::new(RerankExchange { call, tells_texts: return_text == Some(true) }))
+    Ok(call.answered_by(RerankAnswer { tells_texts: return_text == Some(true) }))
 }
 
 #[derive(Deserialize)]
@@ -33,8 +32,7 @@ struct RerankBody {
     return_text: Option<bool>,
 }
 
-struct RerankExchange {
-    call: TaskCall,
+struct RerankAnswer {
     tells_texts: bool,
 }
 
@@ -46,20 +44,8 @@ struct Rank<'a> {
     score: f64,
 }
 
-impl Exchange for RerankExchange {
-    fn target(&self) -> Option<Target<'_>> {
-        Some(self.call.target())
-    }
-
-    fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {
-        self.call.ask(plan)
-    }
-
-    fn asked(&mut self) {
-        self.call.asked();
-    }
-
-    fn answer(&mut self, value: &Value, _: Told<'_>) -> Response<Last> {
+impl TaskAnswer for RerankAnswer {
+    fn answer(&self, _: &str, value: &Value, _: Told<'_>) -> Response<Last> {
         let ranks = ranked(value).map(|it| Rank {
             index: it.index,
             text: Some(it.text).filter(|_| self.tells_texts),
