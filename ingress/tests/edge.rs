@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
-use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, reference};
+use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, TraceConfig, reference};
 use millstream_test_support::{JOIN_TOKEN, LIMIT};
 use serde_json::json;
 
@@ -27,6 +27,21 @@ async fn a_good_request_is_answered_and_carries_its_id_to_the_replica() {
     assert_eq!(made.headers()["x-request-id"].len(), 32);
     let left = worker.seen().deadlines_ms[0].expect("calls carry their deadline");
     assert!((50_000..=60_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_clients_trace_goes_on_in_calls_with_traces_and_without() {
+    for is_on in [true, false] {
+        let worker = FakeWorker::start(|_| Reaction::Echo);
+        let traces = TraceConfig { is_on, ..TraceConfig::default() };
+        let setup = Setup::echo_traced(&[("echo-1", worker.address)], traces).await;
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let asked = setup.post_echo().header("traceparent", parent).header("tracestate", "a=1");
+        assert_eq!(asked.send().await.unwrap().status(), 200);
+        let trace = worker.seen().contexts[0].trace.clone().expect("a call of a trace has its context");
+        assert_eq!((trace.trace_id[0], trace.state.as_deref()), (0x4b, Some("a=1")));
+        assert_eq!(trace.to_string() == parent, !is_on, "with traces the call has a span of its own");
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
-//! Takes traces of requests to a collector, by OTLP over gRPC or HTTP (OpenTelemetry's crates do the talking).
+//! Takes traces of requests to a collector, by OTLP over gRPC or HTTP, in the types of OpenTelemetry's own crate.
 //!
 //! The ingress puts each trace together when its request has ended, so that all spans of a trace come at once and whole, whatever
 //! processes its calls went to. Here they wait in a queue with a bound on spans, and go out in batches. A collector that is away or
 //! slow costs traces, and never a request.
 #![forbid(unsafe_code)]
 
+mod collector;
 mod span;
 
 use std::sync::Arc;
@@ -13,11 +14,15 @@ use std::time::Duration;
 
 use millstream_status::trace::RequestTrace;
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SpanExporter as _;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use self::collector::Collector;
 
 /// Spans that wait for the collector. What comes beyond is dropped and counted.
 const MAX_WAITING_SPANS: usize = 32_768;
@@ -25,10 +30,6 @@ const MAX_WAITING_SPANS: usize = 32_768;
 const MAX_BATCH: usize = 512;
 /// How long the first trace of a batch waits for company.
 const BATCH_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the collector may take for a batch.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Where a collector takes traces over HTTP.
-const HTTP_PATH: &str = "/v1/traces";
 
 /// Where traces go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +99,10 @@ impl Otlp {
     /// # Errors
     /// [`StartError`] for an endpoint that makes no sense.
     pub fn start(config: &Config) -> Result<(Self, Sending), StartError> {
-        let exporter = exporter(config)?;
+        let collector = Collector::new(config)?;
         let (queue, traces) = mpsc::unbounded_channel();
         let counts = Arc::<Counts>::default();
-        let task = tokio::spawn(send(exporter, traces, counts.clone(), config.endpoint.clone()));
+        let task = tokio::spawn(send(collector, traces, counts.clone(), config.clone()));
         Ok((Self { queue, counts }, Sending(task)))
     }
 
@@ -116,45 +117,42 @@ impl Otlp {
     }
 }
 
-fn exporter(config: &Config) -> Result<SpanExporter, StartError> {
-    let Config { endpoint, transport, node } = config;
-    if endpoint.starts_with("https:") {
-        return Err(StartError::Tls(endpoint.clone()));
+/// A request of these traces, which come from there.
+fn request_of(traces: &[Arc<RequestTrace>], from: &Resource) -> ExportTraceServiceRequest {
+    let scope = InstrumentationScope {
+        name: "millstream".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    };
+    let spans = traces.iter().flat_map(|trace| span::spans_of(trace)).collect();
+    let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: String::new() }];
+    let resource = Some(from.clone());
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { resource, scope_spans, schema_url: String::new() }],
     }
-    let failed = |reason: String| StartError::Endpoint { endpoint: endpoint.clone(), reason };
-    let Some(host) = endpoint.strip_prefix("http://").filter(|host| !host.is_empty()) else {
-        return Err(failed("it is not an `http://` address".to_owned()));
-    };
-    let built = match transport {
-        Transport::Grpc => {
-            SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(TIMEOUT).build()
-        }
-        Transport::Http => {
-            let has_path = host.trim_end_matches('/').contains('/');
-            let path = if has_path { "" } else { HTTP_PATH };
-            let endpoint = format!("{}{path}", endpoint.trim_end_matches('/'));
-            let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
-            exporter.with_endpoint(endpoint).with_timeout(TIMEOUT).build()
-        }
-    };
-    let mut exporter = built.map_err(|error| failed(error.to_string()))?;
-    let resource = Resource::builder()
+}
+
+/// Where traces come from: this process, and what `OTEL_RESOURCE_ATTRIBUTES` says of it.
+fn resource(node: &str) -> Resource {
+    let resource = opentelemetry_sdk::Resource::builder()
         .with_service_name("millstream")
         .with_attributes([
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("service.instance.id", node.clone()),
+            KeyValue::new("service.instance.id", node.to_owned()),
         ])
         .build();
-    exporter.set_resource(&resource);
-    Ok(exporter)
+    let attributes = ResourceAttributesWithSchema::from(&resource).attributes.0;
+    Resource { attributes, ..Resource::default() }
 }
 
 async fn send(
-    exporter: SpanExporter,
+    collector: Collector,
     mut traces: mpsc::UnboundedReceiver<Arc<RequestTrace>>,
     counts: Arc<Counts>,
-    endpoint: String,
+    config: Config,
 ) {
+    let Config { endpoint, node, .. } = config;
+    let from = resource(&node);
     let mut is_away = false;
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while let Some(first) = traces.recv().await {
@@ -166,10 +164,9 @@ async fn send(
             }
         };
         let _ = tokio::time::timeout(BATCH_INTERVAL, more).await;
-        let spans: Vec<_> = batch.iter().flat_map(|trace| span::spans_of(trace)).collect();
         counts.waiting_spans.fetch_sub(batch.iter().map(|trace| trace.spans.len()).sum(), Ordering::AcqRel);
+        let sent = collector.take(|| request_of(&batch, &from)).await;
         batch.clear();
-        let sent = exporter.export(spans).await;
         let dropped = counts.dropped.swap(0, Ordering::Relaxed);
         // One line for each end of an outage.
         match (&sent, is_away) {
@@ -195,13 +192,13 @@ mod tests {
     async fn endpoints_that_make_no_sense_are_told_with_the_cure() {
         for transport in [Transport::Grpc, Transport::Http] {
             for good in ["http://127.0.0.1:4317", "http://collector:4318/", "http://c/custom/traces"] {
-                assert!(exporter(&config(good, transport)).is_ok(), "{good}");
+                assert!(Collector::new(&config(good, transport)).is_ok(), "{good}");
             }
             for bad in ["", "collector:4317", "ftp://a", "http://", "http://a b"] {
-                let error = exporter(&config(bad, transport)).err().map(|error| error.to_string());
+                let error = Collector::new(&config(bad, transport)).err().map(|error| error.to_string());
                 assert!(error.is_some_and(|text| text.contains("write it as")), "{bad}");
             }
-            let tls = exporter(&config("https://a", transport)).unwrap_err().to_string();
+            let tls = Collector::new(&config("https://a", transport)).unwrap_err().to_string();
             assert!(tls.contains("no TLS"), "{tls}");
         }
     }

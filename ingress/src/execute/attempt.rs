@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 use millstream_pipelines::StageCall;
-use millstream_proto::ErrorClass;
-use millstream_proto::call::{CallContext, CallRequest, PendingCall, ResponseMode, Timing, TraceContext};
+use millstream_proto::call::{CallRequest, PendingCall, ResponseMode, Timing, TraceContext};
+use millstream_proto::{ErrorClass, ReplicaId};
 
 use super::Context;
 use super::budget::Retrying;
 use super::retry::{DEFAULT_RETRIES, Forwarded};
 use crate::cache::fingerprint::{Fingerprint, Subject};
 use crate::dispatch::{Deployment, Key, Permit, RoutingRequest, StandIns};
-use crate::trace::{Span, Trace, Work};
+use crate::trace::{Trace, TracedCall, TracedTry};
 
 /// See the module.
 pub(super) struct CallAttempt<'a> {
@@ -44,43 +44,59 @@ pub(super) struct Trying {
     pub(super) suspect: Option<Fingerprint>,
 }
 
-/// A call's part of its request's trace.
+/// A call's part of its request's trace, which has it when the call ends, whichever way.
 pub(super) struct Traced<'a> {
     trace: &'a Trace,
-    /// The number of the stage's span.
-    stage: u32,
-    /// The number of the span of the try under way.
-    current: u32,
-    /// When that began.
+    call: TracedCall,
+    /// Since when it waits for a place.
     since: Instant,
 }
 
 impl<'a> Traced<'a> {
     /// A stage's call that begins now.
-    pub(super) fn begin(trace: &'a Trace, now: Instant) -> Self {
-        let stage = trace.next_id();
-        Self { trace, stage, current: trace.next_id(), since: now }
+    pub(super) fn begin(trace: &'a Trace, call: &StageCall, now: Instant) -> Self {
+        Self { trace, call: trace.begin_call(call.stage_index, call.target, now), since: now }
     }
 
-    /// A part of the call has ended, and the next one begins.
-    pub(super) fn ended(&mut self, work: Work, error: Option<ErrorClass>) {
-        let (id, start, end) = (self.current, self.since, millstream_clock::now());
-        self.trace.add(Span { id, parent: self.stage, start, end, work, error });
-        (self.current, self.since) = (self.trace.next_id(), end);
+    /// It has a place with this replica, or none.
+    pub(super) fn placed(&mut self, place: Result<&ReplicaId, ErrorClass>, attempt: u32) {
+        let (began, placed) = (self.since, millstream_clock::now());
+        let (replica, error) = (place.ok().cloned(), place.err());
+        self.call.tries_at(TracedTry { began, placed, ended: None, replica, attempt, reported: None, error });
     }
 
-    /// The next part begins only now.
+    /// The try has ended, with this replica.
+    pub(super) fn tried(&mut self, replica: &ReplicaId, reported: Option<Timing>, error: Option<ErrorClass>) {
+        let Some(last) = self.call.last_try() else { return };
+        if last.replica.as_ref() != Some(replica) {
+            last.replica = Some(replica.clone());
+        }
+        (last.reported, last.error) = (reported, error);
+        // One that has an answer ends with the call.
+        last.ended = error.map(|_| millstream_clock::now());
+    }
+
+    /// The next try begins only now.
     pub(super) fn pauses(&mut self) {
         self.since = millstream_clock::now();
     }
 
     /// The whole call has ended.
-    pub(super) fn all_ended(&self, start: Instant, end: Instant, work: Work, error: Option<ErrorClass>) {
-        self.trace.add(Span { id: self.stage, parent: 0, start, end, work, error });
+    pub(super) fn ended(&mut self, now: Instant, error: Option<ErrorClass>) {
+        (self.call.ended, self.call.error) = (Some(now), error);
     }
 
     fn context(&self) -> TraceContext {
-        self.trace.context_of(self.current)
+        self.trace.context_of(self.call.current_span())
+    }
+}
+
+impl Drop for Traced<'_> {
+    fn drop(&mut self) {
+        if self.call.ended.is_none() {
+            self.ended(millstream_clock::now(), Some(ErrorClass::Cancelled));
+        }
+        self.trace.add(&mut self.call);
     }
 }
 
@@ -156,14 +172,15 @@ impl CallAttempt<'_> {
 
     /// Sends the call.
     pub(super) fn send(&self, permit: &Permit) -> PendingCall {
+        let mut context = self.cx.call.clone();
+        context.deadline = Some(self.deadline());
+        context.attempt = self.tried.retries;
+        context.alone = self.trying.suspect.is_some();
+        if let Some(traced) = &self.traced {
+            context.trace = Some(traced.context());
+        }
         let request = CallRequest {
-            context: CallContext {
-                deadline: Some(self.deadline()),
-                attempt: self.tried.retries,
-                alone: self.trying.suspect.is_some(),
-                trace: self.traced.as_ref().map(Traced::context),
-                ..self.cx.call.clone()
-            },
+            context,
             inputs: self.call.inputs.clone(),
             answer: if self.streams() { ResponseMode::Stream } else { ResponseMode::Whole },
             timed: self.traced.is_some(),

@@ -25,7 +25,6 @@ use crate::metrics::RetryReason;
 use crate::model::{Outcome, StreamPart};
 use crate::random;
 use crate::routes::Pipeline;
-use crate::trace::Work;
 
 /// Carries out a call to its end.
 pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) -> CallEnd {
@@ -41,7 +40,7 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
         trying: Trying::default(),
         tried: Tried::default(),
         forwarded: Forwarded::Nothing,
-        traced: cx.trace.as_deref().map(|trace| Traced::begin(trace, began)),
+        traced: cx.trace.as_deref().map(|trace| Traced::begin(trace, &call, began)),
         reported: None,
         answered_by: None,
     };
@@ -53,9 +52,8 @@ pub(super) async fn perform(pipeline: &Pipeline, call: StageCall, cx: &Context) 
     let took = ended.saturating_duration_since(began);
     pipeline.stage_meters[call.stage_index].called(took);
     pipeline.stage_counts[call.stage_index].called(took);
-    if let Some(traced) = &performance.traced {
-        let error = outcome.as_ref().err().map(|error| error.class);
-        traced.all_ended(began, ended, Work::Stage { stage: call.stage_index, target: call.target }, error);
+    if let Some(traced) = &mut performance.traced {
+        traced.ended(ended, outcome.as_ref().err().map(|error| error.class));
     }
     let forwarded = performance.forwarded;
     drop(performance);
@@ -66,12 +64,12 @@ impl CallAttempt<'_> {
     async fn run(&mut self) -> Result<Value, CallError> {
         let mut arrival = Arrival::First;
         loop {
-            self.trying.suspect =
-                match self.cx.guards.suspects.verdict(self.subject(), millstream_clock::now()) {
-                    Verdict::Clean => None,
-                    Verdict::Suspect(suspect) => Some(suspect),
-                    Verdict::Convicted => return Err(suspects::refusal()),
-                };
+            self.trying.suspect = match self.cx.guards.suspects.verdict(self.subject(), millstream_clock::now)
+            {
+                Verdict::Clean => None,
+                Verdict::Suspect(suspect) => Some(suspect),
+                Verdict::Convicted => return Err(suspects::refusal()),
+            };
             let permit = self.place(arrival).await?;
             arrival = Arrival::Again;
             let (permit, outcome, result) = self.traced_attempt(permit).await;
@@ -121,7 +119,8 @@ impl CallAttempt<'_> {
     async fn place(&mut self, arrival: Arrival) -> Result<Permit, CallError> {
         let place = self.acquire(arrival).await;
         if let Some(traced) = &mut self.traced {
-            traced.ended(Work::Queue, place.as_ref().err().map(|error| error.class));
+            let replica = place.as_ref().map(|permit| &permit.target().id).map_err(|error| error.class);
+            traced.placed(replica, self.tried.retries);
         }
         place
     }
@@ -131,9 +130,7 @@ impl CallAttempt<'_> {
         let (permit, outcome, result) = self.attempt(permit).await;
         let reported = self.reported.take();
         if let Some(traced) = &mut self.traced {
-            let (replica, attempt) = (permit.target().id.clone(), self.tried.retries);
-            let error = result.as_ref().err().map(|error| error.class);
-            traced.ended(Work::Try { replica, attempt, reported }, error);
+            traced.tried(&permit.target().id, reported, result.as_ref().err().map(|error| error.class));
         }
         (permit, outcome, result)
     }

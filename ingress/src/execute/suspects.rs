@@ -54,7 +54,7 @@ impl Default for Suspects {
 
 impl Suspects {
     /// What is known of a call.
-    pub(super) fn verdict(&self, call: Subject<'_>, now: Instant) -> Verdict {
+    pub(super) fn verdict(&self, call: Subject<'_>, now: impl FnOnce() -> Instant) -> Verdict {
         if self.num_known.load(Ordering::Relaxed) == 0 {
             return Verdict::Clean;
         }
@@ -62,7 +62,7 @@ impl Suspects {
         let mut known = self.known.lock();
         let verdict = match known.get(&fingerprint) {
             None => Verdict::Clean,
-            Some(record) if now.saturating_duration_since(record.last) >= MEMORY => {
+            Some(record) if now().saturating_duration_since(record.last) >= MEMORY => {
                 known.remove(&fingerprint);
                 Verdict::Clean
             }
@@ -121,18 +121,18 @@ mod tests {
             tenant: None,
             inputs: &inputs[at],
         });
-        assert_eq!(suspects.verdict(poison, start), Verdict::Clean);
+        assert_eq!(suspects.verdict(poison, || start), Verdict::Clean);
         suspects.crashed(poison, start);
         suspects.crashed(mate, start);
-        let Verdict::Suspect(innocent) = suspects.verdict(mate, start) else { panic!("a suspect") };
+        let Verdict::Suspect(innocent) = suspects.verdict(mate, || start) else { panic!("a suspect") };
         suspects.acquit(innocent);
-        assert!(matches!(suspects.verdict(poison, start), Verdict::Suspect(_)));
+        assert!(matches!(suspects.verdict(poison, || start), Verdict::Suspect(_)));
         suspects.crashed(poison, start);
-        assert_eq!(suspects.verdict(poison, start), Verdict::Convicted);
-        assert_eq!(suspects.verdict(mate, start), Verdict::Clean);
-        assert_eq!(suspects.verdict(stranger, start), Verdict::Clean);
-        assert_eq!(suspects.verdict(Subject { revision: 2, ..poison }, start), Verdict::Clean);
-        assert_eq!(suspects.verdict(poison, start + MEMORY), Verdict::Clean);
+        assert_eq!(suspects.verdict(poison, || start), Verdict::Convicted);
+        assert_eq!(suspects.verdict(mate, || start), Verdict::Clean);
+        assert_eq!(suspects.verdict(stranger, || start), Verdict::Clean);
+        assert_eq!(suspects.verdict(Subject { revision: 2, ..poison }, || start), Verdict::Clean);
+        assert_eq!(suspects.verdict(poison, || start + MEMORY), Verdict::Clean);
         assert_eq!(suspects.num_known.load(Ordering::Relaxed), 0);
     }
 
@@ -145,7 +145,7 @@ mod tests {
             |at: usize| Subject { deployment: &deployment, revision: 1, tenant: None, inputs: &inputs[at] };
         (0..2_000).for_each(|at| suspects.crashed(of(at), start + Duration::from_millis(at as u64)));
         assert_eq!(suspects.known.lock().len(), MAX_KNOWN);
-        assert_eq!(suspects.verdict(of(0), start), Verdict::Clean);
-        assert!(matches!(suspects.verdict(of(1_999), start), Verdict::Suspect(_)));
+        assert_eq!(suspects.verdict(of(0), || start), Verdict::Clean);
+        assert!(matches!(suspects.verdict(of(1_999), || start), Verdict::Suspect(_)));
     }
 }

@@ -8,8 +8,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
 use millstream_pipelines::Task;
+use millstream_proto::Value;
 use millstream_proto::call::CallContext;
-use millstream_proto::{RequestId, Value};
 use rand::Rng as _;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -75,7 +75,7 @@ pub(crate) async fn call(
             let response = exchange.answer(&value?, told);
             end.takes_for_answer(response.body().bytes.len());
             let mut response = EdgeBody::whole(response);
-            if let Some(trace) = end.trace().filter(|_| headers::wants_timing(&head.headers)) {
+            if let Some(trace) = end.told_trace() {
                 let total = millstream_clock::now().saturating_duration_since(end.started());
                 response.headers_mut().insert(headers::SERVER_TIMING, trace.server_timing(total));
             }
@@ -127,7 +127,7 @@ async fn read(
     let asked = exchange.ask(&choice.pipeline().plan)?;
     take(asked.num_values * VALUE_BYTES)?;
     let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), limits);
-    let call = call_context(choice.pipeline(), end.request_id(), key.as_deref(), head, wishes);
+    let call = call_context(choice.pipeline(), end, key.as_deref(), head, wishes);
     if let Some(trace) = end.trace() {
         trace.runs_on(choice.pipeline().clone());
     }
@@ -318,7 +318,7 @@ fn has_room(pipeline: &Pipeline, claim: QueueClass) -> Result<(), Problem> {
 /// What travels with the request's calls.
 fn call_context(
     pipeline: &Pipeline,
-    request_id: &RequestId,
+    end: &RequestEnd,
     key: Option<&Key>,
     head: &Parts,
     wishes: Wishes<'_>,
@@ -327,10 +327,11 @@ fn call_context(
     let sticky = head.headers.get(headers::STICKY_KEY).map(HeaderValue::as_bytes);
     let sticky = sticky.or_else(|| wishes.affinity.map(str::as_bytes));
     CallContext {
-        trace: headers::trace(&head.headers),
+        // A request with a trace gives each call a context of its own.
+        trace: if end.trace().is_some() { None } else { headers::trace(&head.headers) },
         tenant: key.map(Key::name),
         affinity: sticky.map(|key| split::affinity_of(name, key)),
-        ..CallContext::new(request_id.clone())
+        ..CallContext::new(end.request_id().clone())
     }
 }
 

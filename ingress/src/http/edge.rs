@@ -52,8 +52,11 @@ impl<'e> Speaks<'e> {
 
     /// Whether answers need a trace.
     fn tracing(self, head: &Parts) -> Tracing {
-        let tells_usage = matches!(self, Self::Protocol(protocol) if protocol.tells_usage());
-        if tells_usage || headers::wants_timing(&head.headers) { Tracing::Needed } else { Tracing::Optional }
+        match self {
+            _ if headers::wants_timing(&head.headers) => Tracing::Told,
+            Self::Protocol(protocol) if protocol.tells_usage() => Tracing::Needed,
+            _ => Tracing::Optional,
+        }
     }
 
     /// The answer to a request that has none.

@@ -34,13 +34,16 @@ pub(crate) struct RequestEnd {
     num_bytes: AtomicUsize,
     /// Where its time goes, when somebody wants to know.
     trace: Option<Arc<Trace>>,
+    tracing: Tracing,
     edge: Arc<Edge>,
 }
 
 /// Whether a request's answer needs its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tracing {
-    /// It tells what the trace knows.
+    /// The client wants to know where the time goes.
+    Told,
+    /// It tells something that the trace knows.
     Needed,
     /// It does not.
     Optional,
@@ -61,12 +64,25 @@ impl RequestEnd {
         let (served, slot, key) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let num_bytes = AtomicUsize::new(0);
         let (line, status) = (RequestLine::from(head), CLIENT_LEFT);
-        let parent = headers::trace(&head.headers);
+        let parent = || headers::trace(&head.headers);
         let trace = match tracing {
-            Tracing::Needed => Some(edge.traces.begin_for_client(parent)),
+            Tracing::Told | Tracing::Needed => Some(edge.traces.begin_for_client(parent())),
             Tracing::Optional => edge.traces.begin(parent),
         };
-        Self { request_id, line, started, status, problem: None, served, slot, key, num_bytes, trace, edge }
+        Self {
+            request_id,
+            line,
+            started,
+            status,
+            problem: None,
+            served,
+            slot,
+            key,
+            num_bytes,
+            trace,
+            tracing,
+            edge,
+        }
     }
 
     /// The request's id.
@@ -77,6 +93,11 @@ impl RequestEnd {
     /// Where its time goes, when somebody wants to know.
     pub(crate) fn trace(&self) -> Option<&Arc<Trace>> {
         self.trace.as_ref()
+    }
+
+    /// The same, when it is the client.
+    pub(crate) fn told_trace(&self) -> Option<&Trace> {
+        self.trace.as_deref().filter(|_| self.tracing == Tracing::Told)
     }
 
     /// What it has spent.

@@ -108,8 +108,8 @@ pub(crate) struct SlowThreshold {
 const WARM_UP: u64 = 200;
 /// A request this short is never slow.
 const NEVER_SLOW: Duration = Duration::from_millis(1);
-/// What a step is of the threshold.
-const STEP: f64 = 0.1;
+/// A step is this part of the threshold.
+const STEP: u64 = 10;
 
 impl SlowThreshold {
     /// Whether a request that took so long is slow; learns from it.
@@ -121,19 +121,13 @@ impl SlowThreshold {
         }
         // Two requests that end at the same time may lose one step: it is an estimate.
         let threshold = self.nanos.load(Ordering::Relaxed);
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an estimate"
-        )]
-        let moved = |by: f64| (threshold.max(1000) as f64 * (1.0 + by)) as u64;
+        let from = threshold.max(1000);
         let is_above = nanos > threshold;
         // The first ones find out about how long they take.
         let next = match (is_above, seen < WARM_UP) {
             (true, true) => nanos,
-            (true, false) => moved(STEP),
-            (false, _) => moved(-STEP / 99.0),
+            (true, false) => from.saturating_add(from / STEP),
+            (false, _) => from - from / (STEP * 99),
         };
         self.nanos.store(next, Ordering::Relaxed);
         is_above && seen >= WARM_UP && took >= NEVER_SLOW

@@ -3,7 +3,7 @@
 //! slow ones (tail sampling), and a sample of the rest.
 //!
 //! ```text
-//! request ── Trace: spans as they end ──▶ end ──▶ keep::decide ──▶ RequestTrace ──▶ head: the last of each kind, for people
+//! request ── Trace: calls as they end ──▶ end ──▶ keep::decide ──▶ RequestTrace ──▶ head: the last of each kind, for people
 //!                                                                             └──▶ exporter: OTLP, where one is asked for
 //! ```
 //!
@@ -16,7 +16,7 @@ mod traces;
 mod view;
 
 pub(crate) use self::keep::SlowThreshold;
-pub(crate) use self::record::{Span, Trace, Work};
+pub(crate) use self::record::{Trace, TracedCall, TracedTry};
 pub use self::traces::{Exporter, TraceConfig};
 pub(crate) use self::traces::{KeptTraces, Traces};
 pub(crate) use self::view::Finished;

@@ -8,31 +8,28 @@ use super::record::Trace;
 
 /// Most traces that a thread keeps the memory of.
 const MAX_KEPT: usize = 64;
-/// Memory for more spans than these is given back.
-const MAX_SPANS_KEPT: usize = 32;
+/// Memory for more calls than these is given back.
+const MAX_CALLS_KEPT: usize = 16;
 
 thread_local! {
-    /// Traces that are over; the one whose memory was used last comes last.
+    /// Traces that are over; the one whose memory was used last comes last. Nobody else holds them.
     static OVER: RefCell<Vec<Arc<Trace>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Puts a trace where one was before, if there is such a place.
-pub(super) fn place(trace: Trace) -> Arc<Trace> {
+/// Begins a trace where one was before, if there is such a place.
+pub(super) fn begin(begin: impl FnOnce(&mut Trace)) -> Arc<Trace> {
     let old = OVER.try_with(|over| over.borrow_mut().pop()).ok().flatten();
-    let Some(mut old) = old else { return Arc::new(trace) };
-    match Arc::get_mut(&mut old) {
-        Some(place) => {
-            place.begin_again(trace);
-            old
-        }
-        None => Arc::new(trace),
+    let mut place = old.unwrap_or_default();
+    if let Some(trace) = Arc::get_mut(&mut place) {
+        begin(trace);
     }
+    place
 }
 
 /// A trace is over.
 pub(super) fn give_back(mut trace: Arc<Trace>) {
     let Some(last) = Arc::get_mut(&mut trace) else { return };
-    if last.forget() > MAX_SPANS_KEPT {
+    if last.forget() > MAX_CALLS_KEPT {
         return;
     }
     // A thread that ends has no such list any more.

@@ -9,104 +9,137 @@ use http::HeaderValue;
 use millstream_proto::call::{Timing, TraceContext};
 use millstream_proto::{ErrorClass, ReplicaId};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::routes::Pipeline;
 
-/// Something that was done for a request.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Span {
-    /// Its number in the trace.
-    pub id: u32,
-    /// The number of the span that it is a part of; 0 is the request itself.
-    pub parent: u32,
-    pub start: Instant,
-    pub end: Instant,
-    pub work: Work,
+/// A stage's call, with everything that was needed for it.
+#[derive(Debug)]
+pub(crate) struct TracedCall {
+    /// How many calls of the request had begun, with this one.
+    pub number: u32,
+    /// Its stage's index in the pipeline's plan.
+    pub stage: usize,
+    /// The index of what it calls in the pipeline's targets.
+    pub target: usize,
+    pub began: Instant,
+    /// `None` while it runs.
+    pub ended: Option<Instant>,
+    /// Class of the error that it ended with.
+    pub error: Option<ErrorClass>,
+    tries: SmallVec<[TracedTry; 1]>,
+}
+
+/// A wait for a place in a replica, and the call to it.
+#[derive(Debug)]
+pub(crate) struct TracedTry {
+    /// Since when it waited for a place.
+    pub began: Instant,
+    /// When it had one, or was given none.
+    pub placed: Instant,
+    /// When it ended; `None` for one that ended with its stage's call.
+    pub ended: Option<Instant>,
+    /// Where it had its place.
+    pub replica: Option<ReplicaId>,
+    /// How many tries there had been before.
+    pub attempt: u32,
+    /// What the replica says of its time.
+    pub reported: Option<Timing>,
     /// Class of the error that it ended with.
     pub error: Option<ErrorClass>,
 }
 
-/// What was done.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Work {
-    /// A stage's call, with everything that was needed for it.
-    Stage {
-        /// Its index in the pipeline's plan.
-        stage: usize,
-        /// The index of what it calls in the pipeline's targets.
-        target: usize,
-    },
-    /// Waiting for a place in a replica.
-    Queue,
-    /// A call to a replica.
-    Try {
-        replica: ReplicaId,
-        /// How many tries there had been before.
-        attempt: u32,
-        /// What the replica says of its time.
-        reported: Option<Timing>,
-    },
+/// Most tries that are kept of a call; of more, the first ones and the last one.
+const MAX_TRIES: usize = 8;
+/// Spans of a call are numbered from its own.
+const SPANS_PER_CALL: u32 = 32;
+
+impl TracedCall {
+    /// Its own span.
+    pub(super) fn span(&self) -> u32 {
+        self.number.wrapping_mul(SPANS_PER_CALL)
+    }
+
+    /// The spans of a try: waiting for a place, and the call to the replica.
+    pub(super) fn spans_of(&self, index: usize) -> [u32; 2] {
+        let queue = self.span().wrapping_add(2 * u32::try_from(index).unwrap_or_default() + 1);
+        [queue, queue + 1]
+    }
+
+    /// The span of the call to a replica that is under way.
+    pub(crate) fn current_span(&self) -> u32 {
+        self.spans_of(self.tries.len().saturating_sub(1))[1]
+    }
+
+    pub(super) fn tries(&self) -> &[TracedTry] {
+        &self.tries
+    }
+
+    /// A try begins.
+    pub(crate) fn tries_at(&mut self, begun: TracedTry) {
+        if self.tries.len() == MAX_TRIES {
+            self.tries.pop();
+        }
+        self.tries.push(begun);
+    }
+
+    /// The try under way.
+    pub(crate) fn last_try(&mut self) -> Option<&mut TracedTry> {
+        self.tries.last_mut()
+    }
 }
 
 /// When a trace is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Sampling {
     /// Whatever becomes of the request.
     Always,
     /// As its end decides.
+    #[default]
     ByItsEnd,
 }
 
 /// See the module.
+#[derive(Default)]
 pub(crate) struct Trace {
     /// The trace; random, or the client's.
     pub(super) trace_id: [u8; 16],
     /// The request's own span; those of its parts are numbered from it.
-    pub(super) root: u64,
+    root: u64,
     /// What the client has sent.
     pub(super) parent: Option<TraceContext>,
     /// When it is kept.
     pub(super) sampling: Sampling,
     /// What it runs on, once that is chosen.
     pipeline: OnceLock<Arc<Pipeline>>,
-    last_id: AtomicU32,
+    num_calls: AtomicU32,
     /// Tokens that went into models, and that models made.
     tokens: [AtomicU64; 2],
-    spans: Mutex<Vec<Span>>,
+    calls: Mutex<Vec<TracedCall>>,
 }
 
-/// Most spans of a trace: a `for_each` may have tens of thousands of calls.
-const MAX_SPANS: usize = 512;
+/// Most calls of a trace: a `for_each` may have tens of thousands.
+const MAX_CALLS: usize = 170;
 
 impl Trace {
-    /// The trace of a request that begins. `random` is for its ids.
-    pub(super) fn new(parent: Option<TraceContext>, random: [u64; 3], sampling: Sampling) -> Self {
-        let [high, low, root] = random;
-        let own = (u128::from(high) << 64 | u128::from(low)).max(1).to_be_bytes();
-        Self {
-            trace_id: parent.as_ref().map_or(own, |parent| parent.trace_id),
-            root,
-            parent,
-            sampling,
-            pipeline: OnceLock::new(),
-            last_id: AtomicU32::new(0),
-            tokens: Default::default(),
-            spans: Mutex::default(),
-        }
+    /// Becomes the trace of a request that begins; one that was there before has been forgotten. `random` is for its ids.
+    pub(super) fn begin(&mut self, parent: Option<TraceContext>, random: [u64; 2], sampling: Sampling) {
+        let [high, low] = random;
+        let own = || (u128::from(high) << 64 | u128::from(low)).max(1).to_be_bytes();
+        self.trace_id = parent.as_ref().map_or_else(own, |parent| parent.trace_id);
+        self.root = high;
+        self.parent = parent;
+        self.sampling = sampling;
+        *self.num_calls.get_mut() = 0;
+        self.tokens = Default::default();
     }
 
-    /// Becomes another trace, which takes over the memory for spans.
-    pub(super) fn begin_again(&mut self, other: Self) {
-        let spans = std::mem::take(self.spans.get_mut());
-        *self = Self { spans: Mutex::new(spans), ..other };
-    }
-
-    /// Lets go of all that it refers to; returns how many spans it has memory for.
+    /// Lets go of all that it refers to; returns how many calls it has memory for.
     pub(super) fn forget(&mut self) -> usize {
         self.pipeline = OnceLock::new();
-        let spans = self.spans.get_mut();
-        spans.clear();
-        spans.capacity()
+        let calls = self.calls.get_mut();
+        calls.clear();
+        calls.capacity()
     }
 
     /// The request runs on this.
@@ -118,23 +151,24 @@ impl Trace {
         self.pipeline.get().map(|pipeline| &**pipeline)
     }
 
-    /// A number for a span that begins.
-    pub(crate) fn next_id(&self) -> u32 {
-        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    /// A stage's call that begins now.
+    pub(crate) fn begin_call(&self, stage: usize, target: usize, now: Instant) -> TracedCall {
+        let number = self.num_calls.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        TracedCall { number, stage, target, began: now, ended: None, error: None, tries: SmallVec::new() }
     }
 
-    /// Notes what has ended.
-    pub(crate) fn add(&self, span: Span) {
-        if let Work::Try { reported: Some(Timing { input_tokens, output_tokens, .. }), .. } = &span.work {
-            for (sum, &tokens) in self.tokens.iter().zip([input_tokens, output_tokens]) {
+    /// Takes what there is of a call that is over.
+    pub(crate) fn add(&self, call: &mut TracedCall) {
+        for reported in call.tries.iter().filter_map(|tried| tried.reported.as_ref()) {
+            for (sum, tokens) in self.tokens.iter().zip([reported.input_tokens, reported.output_tokens]) {
                 if tokens > 0 {
                     sum.fetch_add(u64::from(tokens), Ordering::Relaxed);
                 }
             }
         }
-        let mut spans = self.spans.lock();
-        if spans.len() < MAX_SPANS {
-            spans.push(span);
+        let mut calls = self.calls.lock();
+        if calls.len() < MAX_CALLS {
+            calls.push(TracedCall { tries: std::mem::take(&mut call.tries), ..*call });
         }
     }
 
@@ -143,8 +177,8 @@ impl Trace {
         self.tokens.each_ref().map(|sum| sum.load(Ordering::Relaxed))
     }
 
-    pub(super) fn take_spans(&self) -> Vec<Span> {
-        std::mem::take(&mut self.spans.lock())
+    pub(super) fn take_calls(&self) -> Vec<TracedCall> {
+        std::mem::take(&mut self.calls.lock())
     }
 
     /// What a call that is a part of that span tells its replica.
@@ -180,16 +214,13 @@ impl Trace {
 
     /// The same, with the names of the stages by index.
     fn timing_of(&self, names: &[&str], total: Duration) -> HeaderValue {
-        let spans = self.spans.lock();
         let mut stages: Vec<(usize, Spent)> = Vec::new();
-        for span in spans.iter() {
-            let Work::Stage { stage, .. } = span.work else { continue };
-            let index = stages.iter().position(|(other, _)| *other == stage).unwrap_or_else(|| {
-                stages.push((stage, Spent::default()));
+        for call in self.calls.lock().iter() {
+            let index = stages.iter().position(|(other, _)| *other == call.stage).unwrap_or_else(|| {
+                stages.push((call.stage, Spent::default()));
                 stages.len() - 1
             });
-            let spent = &mut stages[index].1;
-            spans.iter().filter(|part| part.parent == span.id).for_each(|part| spent.add(part));
+            call.tries.iter().for_each(|tried| stages[index].1.add(tried, call));
         }
         let mut text = String::new();
         for (stage, Spent { queue, batch, run }) in stages {
@@ -213,17 +244,16 @@ struct Spent {
 }
 
 impl Spent {
-    /// Adds a part of a stage's call; all of a try that its replica says nothing about counts as running.
-    fn add(&mut self, part: &Span) {
-        let took = part.end.saturating_duration_since(part.start);
-        match &part.work {
-            Work::Queue => self.queue += took,
-            Work::Try { reported: Some(timing), .. } => {
+    /// Adds a try of a call; all of one that its replica says nothing about counts as running.
+    fn add(&mut self, tried: &TracedTry, call: &TracedCall) {
+        self.queue += tried.placed.saturating_duration_since(tried.began);
+        match (&tried.reported, tried.ended.or(call.ended)) {
+            (Some(timing), _) => {
                 self.batch += timing.waited;
                 self.run += timing.ran;
             }
-            Work::Try { reported: None, .. } => self.run += took,
-            Work::Stage { .. } => {}
+            (None, Some(ended)) => self.run += ended.saturating_duration_since(tried.placed),
+            (None, None) => {}
         }
     }
 }
@@ -232,24 +262,35 @@ impl Spent {
 mod tests {
     use super::*;
 
+    fn begun(parent: Option<TraceContext>, random: [u64; 2], sampling: Sampling) -> Trace {
+        let mut trace = Trace::default();
+        trace.begin(parent, random, sampling);
+        trace
+    }
+
     /// A trace of two calls of `rerank` and one of `embed`, each queued for a millisecond.
-    pub(super) fn example(began: Instant) -> Trace {
-        let trace = Trace::new(None, [1, 2, 3], Sampling::ByItsEnd);
+    fn example(began: Instant) -> Trace {
+        let trace = begun(None, [1, 2], Sampling::ByItsEnd);
         let ms = |ms| began + Duration::from_millis(ms);
-        for (index, reported) in [(1, Some((2, 3))), (0, None), (1, Some((0, 3)))] {
-            let stage = trace.next_id();
-            let span = |id, parent, (from, to), work| {
-                trace.add(Span { id, parent, start: ms(from), end: ms(to), work, error: None });
-            };
-            span(trace.next_id(), stage, (0, 1), Work::Queue);
+        for (stage, reported) in [(1, Some((2, 3))), (0, None), (1, Some((0, 3)))] {
+            let mut call = trace.begin_call(stage, stage, ms(0));
             let reported = reported.map(|(waited, ran)| Timing {
                 waited: Duration::from_millis(waited),
                 ran: Duration::from_millis(ran),
                 batch_size: 4,
                 ..Timing::default()
             });
-            span(trace.next_id(), stage, (1, 7), Work::Try { replica: "r".into(), attempt: 0, reported });
-            span(stage, 0, (0, 8), Work::Stage { stage: index, target: index });
+            call.tries_at(TracedTry {
+                began: ms(0),
+                placed: ms(1),
+                ended: None,
+                replica: Some("r".into()),
+                attempt: 0,
+                reported,
+                error: None,
+            });
+            call.ended = Some(ms(7));
+            trace.add(&mut call);
         }
         trace
     }
@@ -266,12 +307,12 @@ mod tests {
 
     #[test]
     fn ids_differ_and_the_clients_trace_goes_on() {
-        let trace = Trace::new(None, [0; 3], Sampling::Always);
+        let trace = begun(None, [0; 2], Sampling::Always);
         let ids: std::collections::BTreeSet<_> = (0..10_000).map(|span| trace.span_id(span)).collect();
         assert_eq!((ids.len(), ids.contains(&0)), (10_000, false));
         assert_ne!(trace.trace_id, [0; 16]);
         let parent = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").unwrap();
-        let trace = Trace::new(Some(parent), [1, 2, 3], Sampling::Always);
+        let trace = begun(Some(parent), [1, 2], Sampling::Always);
         let context = trace.context_of(5);
         assert_eq!((context.trace_id[0], context.flags), (0x4b, 1));
         assert_eq!(context.parent_id, trace.span_id(5).to_be_bytes());
@@ -279,12 +320,33 @@ mod tests {
 
     #[test]
     fn a_trace_is_bounded() {
-        let trace = Trace::new(None, [1, 2, 3], Sampling::ByItsEnd);
+        let trace = begun(None, [1, 2], Sampling::ByItsEnd);
         let now = millstream_clock::now();
-        for _ in 0..2 * MAX_SPANS {
-            let id = trace.next_id();
-            trace.add(Span { id, parent: 0, start: now, end: now, work: Work::Queue, error: None });
+        for _ in 0..2 * MAX_CALLS {
+            let mut call = trace.begin_call(0, 0, now);
+            for attempt in 0..100 {
+                let (ended, reported, error) = (Some(now), None, Some(ErrorClass::Unavailable));
+                let replica = None;
+                call.tries_at(TracedTry {
+                    began: now,
+                    placed: now,
+                    ended,
+                    replica,
+                    attempt,
+                    reported,
+                    error,
+                });
+            }
+            trace.add(&mut call);
         }
-        assert_eq!(trace.take_spans().len(), MAX_SPANS);
+        let calls = trace.take_calls();
+        assert_eq!((calls.len(), calls[0].tries.len()), (MAX_CALLS, MAX_TRIES));
+        assert_eq!(calls[0].tries.last().map(|last| last.attempt), Some(99));
+        let spans =
+            |call: &TracedCall| (0..MAX_TRIES).flat_map(|index| call.spans_of(index)).collect::<Vec<_>>();
+        assert!(
+            spans(&calls[0]).iter().all(|span| *span < calls[1].span()),
+            "each span has a number of its own"
+        );
     }
 }

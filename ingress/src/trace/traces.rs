@@ -36,6 +36,18 @@ impl Default for TraceConfig {
     }
 }
 
+impl TraceConfig {
+    /// Whether a trace whose id ends with these bits is one of the ratio's: whoever samples by the last 56 bits of trace ids, as
+    /// OpenTelemetry does, decides alike.
+    fn samples(&self, id: u64) -> bool {
+        // The first 53 of them, as many as a float holds.
+        let bits = id << 8 >> 11;
+        #[expect(clippy::cast_precision_loss, reason = "it holds them")]
+        let part = bits as f64 / (1_u64 << 53) as f64;
+        part >= 1.0 - self.sampled_ratio
+    }
+}
+
 /// Traces on their way to the head.
 pub(crate) type KeptTraces = mpsc::Receiver<Arc<RequestTrace>>;
 
@@ -64,20 +76,20 @@ impl Traces {
 
     /// The trace of a request that begins; `None` where there are none. A request whose client wants to know where the time goes
     /// has one all the same: [`Traces::begin_for_client`].
-    pub(crate) fn begin(&self, parent: Option<TraceContext>) -> Option<Arc<Trace>> {
-        self.config.is_on.then(|| self.begin_for_client(parent))
+    pub(crate) fn begin(&self, parent: impl FnOnce() -> Option<TraceContext>) -> Option<Arc<Trace>> {
+        self.config.is_on.then(|| self.begin_for_client(parent()))
     }
 
     /// The trace of a request whose client wants to know where the time goes.
     pub(crate) fn begin_for_client(&self, parent: Option<TraceContext>) -> Arc<Trace> {
-        let mut rng = random::rng();
+        let random: [u64; 2] = random::rng().random();
         let is_sampled = self.config.exporter.is_some()
             && match &parent {
                 Some(parent) => parent.flags & 1 == 1,
-                None => rng.random::<f64>() < self.config.sampled_ratio,
+                None => self.config.samples(random[1]),
             };
         let sampling = if is_sampled { Sampling::Always } else { Sampling::ByItsEnd };
-        pool::place(Trace::new(parent, rng.random(), sampling))
+        pool::begin(|trace| trace.begin(parent, random, sampling))
     }
 
     /// A request has ended: keeps its trace or forgets it.
@@ -105,6 +117,28 @@ impl Traces {
         if kept.is_shown {
             // While the head is away the newest ones are not shown: people look at what is there now.
             let _ = self.to_head.try_send(view);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_56_bits_of_an_id_decide_whether_it_is_sampled() {
+        let all = (1 << 56) - 1;
+        for (ratio, id, expected) in [
+            (0.0, all, false),
+            (1.0, 0, true),
+            (0.01, all, true),
+            (0.01, all / 100 * 98, false),
+            (0.5, all / 2 + 2, true),
+            (0.5, all / 2 - 2, false),
+            (0.5, all / 2 - 2 + (0xff << 56), false),
+        ] {
+            let config = TraceConfig { sampled_ratio: ratio, ..TraceConfig::default() };
+            assert_eq!(config.samples(id), expected, "{ratio} of {id:x}");
         }
     }
 }

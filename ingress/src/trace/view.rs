@@ -9,7 +9,7 @@ use millstream_proto::call::Timing;
 use millstream_proto::trace::{RequestTrace, SpanKind, SpanLink, TraceKept, TraceSpan, TracedRequest};
 use serde_json::{Value, json};
 
-use super::record::{Span, Trace, Work};
+use super::record::{Trace, TracedCall, TracedTry};
 use crate::routes::Pipeline;
 
 /// A request that has ended.
@@ -41,12 +41,14 @@ impl Trace {
         ingress: &str,
     ) -> RequestTrace {
         let name = ended.pipeline.map_or("", |pipeline| pipeline.plan.name().as_str());
+        let mut calls = self.take_calls();
+        calls.sort_by_key(|call| (call.began, call.number));
         let mut spans = vec![self.root(ended)];
-        let mut all = self.take_spans();
-        all.sort_by_key(|span| (span.start, span.id));
-        for span in &all {
-            self.push(span, ended.started, &mut spans);
+        for call in &calls {
+            self.push(call, ended.started, &mut spans);
         }
+        // Calls that ran at the same time.
+        spans[1..].sort_by_key(|span| span.start_us);
         RequestTrace {
             request: TracedRequest {
                 request_id: ended.request_id.to_string(),
@@ -98,46 +100,55 @@ impl Trace {
         }
     }
 
-    fn push(&self, span: &Span, started: Instant, spans: &mut Vec<TraceSpan>) {
-        let start_us = micros(span.start.saturating_duration_since(started));
-        let duration_us = micros(span.end.saturating_duration_since(span.start));
-        let of = |name: String, kind, attributes: Vec<(&str, Value)>| TraceSpan {
-            span_id: self.hex_id(span.id),
-            parent_id: Some(self.hex_id(span.parent)),
+    fn push(&self, call: &TracedCall, request: Instant, spans: &mut Vec<TraceSpan>) {
+        let ended = call.ended.unwrap_or(call.began);
+        let of = |[id, parent]: [u32; 2], name: String, kind, [start, end]: [Instant; 2]| TraceSpan {
+            span_id: self.hex_id(id),
+            parent_id: Some(self.hex_id(parent)),
             name,
             kind,
-            start_us,
-            duration_us,
-            attributes: attributes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            start_us: micros(start.saturating_duration_since(request)),
+            duration_us: micros(end.saturating_duration_since(start)),
+            attributes: BTreeMap::new(),
             links: Vec::new(),
-            error: span.error.map(|class| class.to_string()),
+            error: None,
         };
-        match &span.work {
-            Work::Stage { stage, target } => {
-                let Some(pipeline) = self.pipeline() else { return };
-                let name = pipeline.plan.stages().nth(*stage).map_or("", |(name, _)| name);
-                let deployment = pipeline.targets[*target].name();
-                let mut attributes = vec![
-                    ("millstream.stage", json!(name)),
-                    ("millstream.deployment", json!(deployment.to_string())),
-                ];
-                let is_own = *pipeline.plan.name() == deployment.pipeline;
-                let spec = pipeline.plan.deployments().get(&deployment.deployment).filter(|_| is_own);
-                attributes.extend(spec.into_iter().flat_map(|spec| gen_ai(spec)));
-                spans.push(of(name.to_owned(), SpanKind::Stage, attributes));
-            }
-            Work::Queue => spans.push(of("queue".to_owned(), SpanKind::Queue, Vec::new())),
-            Work::Try { replica, attempt, reported } => {
-                let attributes = vec![
-                    ("millstream.replica", json!(replica.as_str())),
-                    ("millstream.attempt", json!(attempt + 1)),
-                ];
-                let call = of(format!("call {replica}"), SpanKind::Try, attributes);
-                let in_replica = reported.as_ref().map(|timing| self.in_replica(&call, timing));
-                spans.push(call);
-                spans.extend(in_replica.into_iter().flatten());
-            }
+        let (name, attributes) = self.stage(call);
+        let stage = of([call.span(), 0], name, SpanKind::Stage, [call.began, ended]);
+        spans.push(TraceSpan { attributes, error: call.error.map(|class| class.to_string()), ..stage });
+        for (index, tried) in call.tries().iter().enumerate() {
+            let TracedTry { began, placed, replica, attempt, .. } = tried;
+            let [queue, call_span] = call.spans_of(index);
+            let queue = of([queue, call.span()], "queue".to_owned(), SpanKind::Queue, [*began, *placed]);
+            let error = tried.error.map(|class| class.to_string());
+            let Some(replica) = replica else {
+                spans.push(TraceSpan { error, ..queue });
+                continue;
+            };
+            let attributes = BTreeMap::from([
+                ("millstream.replica".to_owned(), json!(replica.as_str())),
+                ("millstream.attempt".to_owned(), json!(attempt + 1)),
+            ]);
+            let times = [*placed, tried.ended.unwrap_or(ended)];
+            let sent = of([call_span, call.span()], format!("call {replica}"), SpanKind::Try, times);
+            let sent = TraceSpan { attributes, error, ..sent };
+            let in_replica = tried.reported.as_ref().map(|timing| self.in_replica(&sent, timing));
+            spans.extend([queue, sent]);
+            spans.extend(in_replica.into_iter().flatten());
         }
+    }
+
+    /// The name of a call's stage, and what is known of it.
+    fn stage(&self, call: &TracedCall) -> (String, BTreeMap<String, Value>) {
+        let Some(pipeline) = self.pipeline() else { return Default::default() };
+        let name = pipeline.plan.stages().nth(call.stage).map_or("", |(name, _)| name);
+        let deployment = pipeline.targets[call.target].name();
+        let is_own = *pipeline.plan.name() == deployment.pipeline;
+        let spec = pipeline.plan.deployments().get(&deployment.deployment).filter(|_| is_own);
+        let own =
+            [("millstream.stage", json!(name)), ("millstream.deployment", json!(deployment.to_string()))];
+        let all = own.into_iter().chain(spec.into_iter().flat_map(|spec| gen_ai(spec)));
+        (name.to_owned(), all.map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
     /// What a replica says of its time, within the call to it: it has no clock in common with the ingress, so that what it says

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millstream_connect::{Authority, Secret, serve};
-use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker};
+use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker, TraceConfig};
 use millstream_listen::ConnectionLimits;
 use millstream_proto::call::{self, CallContext, CallRequest, PendingCall, ReplicaClient, Reply};
 use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId, Started as HasStarted, Value};
@@ -267,7 +267,11 @@ impl ReplicaClient for LocalEcho {
 
 /// An ingress that has confirmed the head's table of version 1.
 pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits: HttpLimits) -> Ingress {
-    let config = Config {
+    started(head, config(head, local, limits)).await
+}
+
+fn config(head: &FakeHead, local: Option<LocalWorker>, limits: HttpLimits) -> Config {
+    Config {
         name: "test".to_owned(),
         id: IngressId::new("ingress-1"),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -277,10 +281,13 @@ pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits:
         local,
         limits,
         require_api_key: false,
-        traces: millstream_ingress::TraceConfig::default(),
+        traces: TraceConfig::default(),
         capture_dir: "captures".into(),
         socket_dir: None,
-    };
+    }
+}
+
+async fn started(head: &FakeHead, config: Config) -> Ingress {
     let ingress = Ingress::start(config).await.unwrap();
     eventually("the table is confirmed", || head.acked(1)).await;
     ingress
@@ -296,6 +303,14 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) async fn echo(replicas: &[(&str, SocketAddr)]) -> Self {
         Self::of(table(1, echo(), "model", replicas), HttpLimits::default()).await
+    }
+
+    /// The same with traces of that kind.
+    pub(crate) async fn echo_traced(replicas: &[(&str, SocketAddr)], traces: TraceConfig) -> Self {
+        let head = FakeHead::start(table(1, echo(), "model", replicas));
+        let config = Config { traces, ..config(&head, None, HttpLimits::default()) };
+        let ingress = started(&head, config).await;
+        Self { head, ingress, client: reqwest::Client::new() }
     }
 
     pub(crate) async fn of(table: Table, limits: HttpLimits) -> Self {
