@@ -1,4 +1,4 @@
-//! Public APIs at the ingress: the official clients of OpenAI, Anthropic, Cohere and Triton in Python, and bodies that they never send.
+//! Public APIs at the ingress: official clients, frameworks that call them, and bodies that they never send.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -407,10 +407,7 @@ fn the_official_clients_work_unchanged() -> Result<()> {
         if client == "triton" {
             cluster.deploy(SHAPES, &[])?;
         }
-        let script = root().join(format!("tests/clients/{client}_client.py"));
-        let run = Command::new(&python).arg(script).arg(cluster.url("")).output()?;
-        let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
-        ensure!(run.status.success(), "{client}: {said}");
+        passes(&cluster, Command::new(&python).arg(program(&format!("{client}_client.py"))))?;
     }
     // The client that left in the middle of a stream has freed its replica.
     let admin = crate::metrics::address(&mut cluster.leader, "admin");
@@ -421,6 +418,33 @@ fn the_official_clients_work_unchanged() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn frameworks_and_clients_in_other_languages_work_unchanged() -> Result<()> {
+    let python = root().join("target/frameworks/bin/python");
+    let node = program("node/node_modules/openai");
+    if !python.exists() || !node.exists() {
+        return skipped("LiteLLM, LangChain, LlamaIndex and OpenAI's client for Node");
+    }
+    let cluster = cluster(&[])?;
+    for client in ["litellm", "langchain", "llama_index", "generated"] {
+        passes(&cluster, Command::new(&python).arg(program(&format!("{client}_client.py"))))?;
+    }
+    passes(&cluster, Command::new("node").arg(program("node/openai_client.mjs")))
+}
+
+/// A file of `tests/clients`.
+fn program(name: &str) -> PathBuf {
+    root().join("tests/clients").join(name)
+}
+
+/// That a client's program, told where the cluster is, finds all as it should be.
+fn passes(cluster: &Cluster, command: &mut Command) -> Result<()> {
+    let run = command.arg(cluster.url("")).output()?;
+    let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
+    ensure!(run.status.success(), "{command:?}: {said}");
+    Ok(())
+}
+
 /// The Python that has these packages; `None` where there is none. Where all tests must run, there has to be one.
 pub(crate) fn python_with(packages: &[&str]) -> Result<Option<PathBuf>> {
     let python = root().join("target/tools/bin/python");
@@ -428,7 +452,13 @@ pub(crate) fn python_with(packages: &[&str]) -> Result<Option<PathBuf>> {
     if has_it.is_ok_and(|output| output.status.success()) {
         return Ok(Some(python));
     }
-    ensure!(std::env::var_os("CI").is_none(), "the Python packages {packages:?} are missing: run .ci/setup");
-    eprintln!("skipped: the Python packages {packages:?} are not installed; .ci/setup installs them");
+    skipped(&format!("the Python packages {packages:?}"))?;
     Ok(None)
+}
+
+/// Says that a test is skipped because something is missing; where all tests must run, it fails.
+fn skipped(missing: &str) -> Result<()> {
+    ensure!(std::env::var_os("CI").is_none(), "not there: {missing}; run .ci/setup");
+    eprintln!("skipped: not there: {missing}; .ci/setup installs them");
+    Ok(())
 }

@@ -7,7 +7,8 @@
 //! - `sh`: commands that are run, by page and from top to bottom, beside a cluster that serves the bundled example.
 //! - `sh no-run`: commands that are not run, but whose arguments and paths are checked. So are the lines of `console`
 //!   blocks that begin with `$`.
-//! - `python`: a program that parses.
+//! - `python`, `javascript`: a program that is run like them, where what it imports is installed.
+//! - `python no-run`: a program that parses.
 //! - the others of `page::KINDS`: anything.
 
 mod commands;
@@ -115,7 +116,7 @@ fn every_command_line_is_accepted() {
 #[test]
 fn every_program_parses() {
     check_blocks(|page, block| {
-        let fault = (block.kind == "python").then(|| commands::python_fault(&block.text())).flatten();
+        let fault = block.kind.starts_with("python").then(|| commands::python_fault(&block.text())).flatten();
         fault.map(|fault| format!("{}:{}: {fault}", page.name, block.line)).into_iter().collect()
     });
 }
@@ -136,7 +137,7 @@ fn typed(block: &Block) -> String {
 #[test]
 fn every_page_with_commands_is_run() {
     for page in pages() {
-        let has_commands = page.blocks().iter().any(|block| block.kind == "sh");
+        let has_commands = page.blocks().iter().any(run::runs);
         let name = &page.name;
         assert!(!has_commands || RUN.contains(&&name[..]), "add {name} to `pages_that_run`");
     }

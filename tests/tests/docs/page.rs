@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Kinds of blocks: what stands after the opening fence.
-pub(crate) const KINDS: [&str; 13] = [
+pub(crate) const KINDS: [&str; 15] = [
     "toml",
     "toml fragment",
     "sh",
@@ -14,6 +14,8 @@ pub(crate) const KINDS: [&str; 13] = [
     "console",
     "rust",
     "python",
+    "python no-run",
+    "javascript",
     "http",
     "yaml",
     "ini",

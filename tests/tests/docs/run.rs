@@ -1,7 +1,8 @@
 //! Runs the commands of a page beside a cluster of its own.
 //!
-//! The page becomes one script for bash, line for line: what is in no `sh` block is an empty line, and a whole pipeline
-//! with a name is written to its file. So the lines that bash tells are the lines of the page.
+//! The page becomes one script for bash, line for line: what is in no block that runs is an empty line, a whole pipeline
+//! with a name is written to its file, and a program in another language is what its interpreter reads. So the lines that
+//! bash tells are the lines of the page.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,11 +15,11 @@ use millstream_tests::{Cluster, UpOptions};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::docs::commands::not_run_here;
-use crate::docs::page::{Block, Page};
+use crate::docs::page::{Block, Page, root};
 use crate::docs::shell::commands;
 
 /// How long a command may take.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 /// What a line of the log begins with that tells the line of the next command.
 const MARK: &str = "docs-test line ";
 /// What a line of the log begins with that tells how curl ended.
@@ -34,17 +35,39 @@ rm "$report"
 exit $ended
 "#;
 
+/// Runs the program that it reads by the Python that has what the program imports. `TOOLS` and `FRAMEWORKS` are what
+/// .ci/setup made; where all must run, none may be missing.
+const PYTHON: &str = r#"#!/bin/bash
+program=$(mktemp)
+cat > "$program"
+for python in TOOLS FRAMEWORKS; do
+    if "$python" - "$program" <<'END' 2>/dev/null
+import ast, importlib.util, sys
+nodes = list(ast.walk(ast.parse(open(sys.argv[1]).read())))
+names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+sys.exit(any(importlib.util.find_spec(name.split(".")[0]) is None for name in names))
+END
+    then
+        exec "$python" "$program"
+    fi
+done
+echo "skipped: what it imports is not there; .ci/setup installs it"
+test -z "CI"
+"#;
+/// Kinds of blocks that are programs, and what reads them.
+const INTERPRETERS: [(&str, &str); 2] = [("python", "python"), ("javascript", "node --input-type=module -")];
+
 /// Runs the commands of this page, if it is there and has any.
 ///
 /// # Panics
 /// When one fails.
 pub(crate) fn page(name: &str) {
     let Some(page) = Page::read(name) else { return };
-    let blocks: Vec<_> = page.blocks().into_iter().filter(|block| block.kind == "sh").collect();
-    if blocks.is_empty() {
+    if !page.blocks().iter().any(runs) {
         return;
     }
-    for block in blocks {
+    for block in page.blocks().iter().filter(|block| block.kind == "sh") {
         let found = commands(&block.text());
         let refused = found.iter().find_map(not_run_here);
         assert!(refused.is_none(), "{name}:{}: {}", block.line, refused.unwrap_or_default());
@@ -67,6 +90,16 @@ pub(crate) fn page(name: &str) {
     }
 }
 
+/// Whether a block is run.
+pub(crate) fn runs(block: &Block) -> bool {
+    block.kind == "sh" || interpreter(block).is_some()
+}
+
+/// What reads the program of a block.
+fn interpreter(block: &Block) -> Option<&'static str> {
+    INTERPRETERS.iter().find(|(kind, _)| *kind == block.kind).map(|(_, command)| *command)
+}
+
 /// The default of a flag of `cluster up`, which is what pages write.
 fn default_of(flag: &str) -> String {
     let line = millstream::command_line();
@@ -86,7 +119,7 @@ fn script(page: &Page) -> String {
 
 fn place(block: &Block, lines: &mut [String]) {
     let file = block.file_name();
-    if block.kind == "sh" || file.is_some() {
+    if runs(block) || file.is_some() {
         lines[block.line..block.line + block.lines.len()].clone_from_slice(&block.lines);
     }
     if let Some(file) = file {
@@ -94,6 +127,10 @@ fn place(block: &Block, lines: &mut [String]) {
         let folder = folder.unwrap_or(Path::new(".")).display();
         lines[block.line - 1] = format!("mkdir -p '{folder}'; cat > '{file}' <<'END OF FILE'");
         lines[block.line + block.lines.len()] = "END OF FILE".to_owned();
+    }
+    if let Some(command) = interpreter(block) {
+        lines[block.line - 1] = format!("{command} <<'END OF PROGRAM'");
+        lines[block.line + block.lines.len()] = "END OF PROGRAM".to_owned();
     }
 }
 
@@ -109,9 +146,16 @@ fn run(page: &Page, script: &str, scratch: &Path, data_dir: &Path, limit: Durati
     // On stderr, so that what a page does with the answer is left alone.
     let report = format!("write-out = \"%{{stderr}}\\n{CURL}%{{http_code}}\\n\"\n");
     fs::write(home.join(".curlrc"), report).unwrap();
-    let curl = programs.join("curl");
-    fs::write(&curl, WHOLE_REPORTS).unwrap();
-    fs::set_permissions(&curl, fs::Permissions::from_mode(0o755)).unwrap();
+    let python = |folder: &str| root().join("target").join(folder).join("bin/python").display().to_string();
+    let python = PYTHON
+        .replace("TOOLS", &python("tools"))
+        .replace("FRAMEWORKS", &python("frameworks"))
+        .replace("\"CI\"", &format!("{:?}", std::env::var("CI").unwrap_or_default()));
+    for (name, text) in [("curl", WHOLE_REPORTS), ("python", &python)] {
+        fs::write(programs.join(name), text).unwrap();
+        fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    symlink(root().join("tests/clients/node/node_modules"), work.join("node_modules")).unwrap();
     let path = std::env::var("PATH").unwrap_or_default();
     let log = scratch.join("log");
     let output = fs::File::options().create(true).append(true).open(&log).unwrap();
@@ -128,6 +172,7 @@ fn run(page: &Page, script: &str, scratch: &Path, data_dir: &Path, limit: Durati
         .env("XDG_CACHE_HOME", home.join("cache"))
         .env("TMPDIR", scratch)
         .env("LANG", "C.UTF-8")
+        .env("LITELLM_LOCAL_MODEL_COST_MAP", "True") // It would download prices.
         .env("MILLSTREAM_DATA_DIR", data_dir)
         .current_dir(work)
         .stdin(Stdio::null())
