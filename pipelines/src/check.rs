@@ -14,6 +14,7 @@ mod order;
 mod pipeline;
 mod request;
 mod rollout;
+mod serving;
 mod stage;
 mod value;
 

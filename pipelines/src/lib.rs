@@ -5,6 +5,7 @@
 //! run asks for, the head places the deployments, the worker starts them.
 #![forbid(unsafe_code)]
 
+mod alias;
 mod check;
 pub mod expr;
 mod fault;
@@ -20,6 +21,7 @@ mod run;
 mod spec;
 pub mod types;
 
+pub use alias::{Alias, AliasError, MAX_ALIAS_LENGTH};
 pub use fault::{Color, Fault, Faults};
 pub use formula::Formula;
 pub use name::{FullName, MAX_NAME_LENGTH, Name, NameError};

@@ -17,10 +17,12 @@ mod chat;
 mod deployment;
 mod graph;
 mod interface;
+mod serving;
 
 pub use chat::Chat;
 use graph::Graph;
 pub use interface::{Interface, InterfaceField};
+pub(crate) use serving::Serving;
 
 /// A checked pipeline, ready to run. Immutable; shared by all requests.
 //
@@ -56,15 +58,6 @@ pub(crate) struct PlanParts {
     /// A stage's place in this list is its index everywhere.
     pub(crate) stages: Vec<StagePlan>,
     pub(crate) response: Response,
-}
-
-/// How clients reach it.
-#[derive(Debug, Default)]
-pub(crate) struct Serving {
-    /// The path.
-    pub(crate) route: Option<String>,
-    /// What makes it a model of the chat APIs.
-    pub(crate) chat: Option<Chat>,
 }
 
 /// What a run answers.
@@ -229,12 +222,6 @@ impl Plan {
         &self.graph.response
     }
 
-    /// Its HTTP route; `None` for a file that holds only deployments.
-    #[must_use]
-    pub fn route(&self) -> Option<&str> {
-        self.parts.serving.route.as_deref()
-    }
-
     /// The deployments that it declares.
     #[must_use]
     pub fn deployments(&self) -> &BTreeMap<Name, DeploymentSpec> {
@@ -270,12 +257,6 @@ impl Plan {
     #[must_use]
     pub fn rollout(&self) -> &Rollout {
         &self.parts.rollout
-    }
-
-    /// How it answers conversations (`[chat]`); `None` where it does not.
-    #[must_use]
-    pub fn chat(&self) -> Option<&Chat> {
-        self.parts.serving.chat.as_ref()
     }
 
     /// Which requests are captured (`[capture]`); `None` for none.

@@ -60,6 +60,7 @@ pub(crate) fn compiled(pipeline: &str, specs: impl IntoIterator<Item = Deploymen
         name: name(pipeline),
         route: Some(format!("/{pipeline}")),
         deployments: specs.into_iter().map(|spec| (spec.name.clone(), Arc::new(spec))).collect(),
+        aliases: [].into(),
         uses: [].into(),
         all_or_nothing: false,
         rollout: millstream_pipelines::Rollout::default(),

@@ -55,6 +55,8 @@ pub(super) fn deployment(
     let limits = limits::limits(&mut table, engine, &batch, faults);
     let echo = echo(&mut table, engine, faults);
     let signature = signature(&mut table, task, faults);
+    // Aliases are read with those of the whole file.
+    let _ = table.raw("serving");
     table.finish(faults);
     Some(DeploymentSpec {
         name: name.clone(),

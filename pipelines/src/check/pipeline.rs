@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::capture::{self, Types};
 use super::limits::{MAX_BODY_BOUNDS, MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use super::stage::{self, Deployments};
-use super::{MAX_ENTRIES, chat, deployment, request, rollout, value};
+use super::{MAX_ENTRIES, chat, deployment, request, rollout, serving, value};
 use crate::expr::{Expression, Scope};
 use crate::fault::FaultSink;
 use crate::plan::{PlanParts, Response, Serving};
@@ -24,6 +24,8 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
     let request = request::schema(section(&mut table, "request", faults), faults);
     let deployments =
         Deployments { signatures: signatures.clone(), ..deployments(&mut table, &name, faults) };
+    let around = serving::Around { file, pipeline: &name, deployments: &deployments.specs };
+    let aliases = serving::aliases(&mut table, &around, faults);
     let placement = placement(&mut table, faults);
     let rollout = rollout::rollout(&mut table, faults);
     let capture = table.table("capture", faults);
@@ -45,7 +47,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
     belong_together(file, has_stages, faults);
     PlanParts {
         name,
-        serving: Serving { route, chat },
+        serving: Serving { route, chat, aliases },
         request,
         deployments: deployments.specs,
         targets: stages.targets,

@@ -153,6 +153,7 @@ impl Draft {
             name: self.name(),
             route: Some(format!("/{}", self.name)),
             deployments: specs.collect(),
+            aliases: [].into(),
             uses: [].into(),
             all_or_nothing: false,
             rollout: millstream_pipelines::Rollout::default(),

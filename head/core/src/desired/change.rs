@@ -40,7 +40,7 @@ pub enum Deployed {
 /// Decides what deploying `candidate` does.
 ///
 /// # Errors
-/// [`Refusal::Invalid`] for a route that is taken or a deployment of another pipeline that does not exist;
+/// [`Refusal::Invalid`] for a route or an alias that is taken or a deployment of another pipeline that does not exist;
 /// [`Refusal::InUse`] when a deployment goes away that another pipeline uses. Of other pipelines every revision counts that
 /// may serve again while a rollout is under way.
 pub fn deploy(desired: &Desired, candidate: Candidate, now_ms: u64) -> Result<Deployed, Refusal> {
@@ -325,5 +325,31 @@ mod tests {
         delete(&desired, &name("c")).unwrap();
         desired.remove(&name("c"), 1);
         delete(&desired, &name("a")).unwrap();
+    }
+
+    #[test]
+    fn names_and_aliases_are_for_one_each() {
+        let mut desired = Desired::default();
+        let alias = |alias: &'static str, of: Option<&'static str>| {
+            move |compiled: &mut Compiled| {
+                compiled.aliases.insert(alias.parse().unwrap(), of.map(name));
+            }
+        };
+        add(&mut desired, candidate("a", "1", alias("gpt", Some("model"))));
+        let said = |candidate: Candidate| deploy(&desired, candidate, 1).unwrap_err().to_string();
+        for (candidate, part) in [
+            (candidate("b", "1", alias("gpt", None)), "alias `gpt` is taken by deployment `a/model`"),
+            (candidate("b", "1", alias("a", None)), "alias `a` is the name of"),
+            (candidate("b", "1", alias("a/model", None)), "alias `a/model` is the name of"),
+            (candidate("gpt", "1", |_| {}), "name `gpt` is an alias of deployment `a/model`"),
+        ] {
+            let said = said(candidate);
+            assert!(said.contains(part), "{said}");
+        }
+        // Its own alias moves with its next revision, and another gets it once that one serves alone.
+        add(&mut desired, candidate("a", "2", alias("other", None)));
+        let refused = deploy(&desired, candidate("b", "1", alias("gpt", None)), 1);
+        assert_eq!(refused.is_err(), desired.pipelines[&name("a")].rollout.is_some());
+        add(&mut desired, candidate("b", "1", alias("a/nothing", None)));
     }
 }

@@ -1,4 +1,4 @@
-//! What pipelines must leave to one another: their routes, and the deployments that others call.
+//! What pipelines must leave to one another: their routes and names, and the deployments that others call.
 //!
 //! While a rollout of a pipeline is under way the head may go back, at any moment and by itself. What it would go back to
 //! must fit all other pipelines then. So a change is refused that does not fit every revision that serves or may serve
@@ -6,6 +6,7 @@
 //! nobody else gets `/x`.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use millstream_pipelines::{FullName, Name, closest};
@@ -65,7 +66,45 @@ fn others<'a>(desired: &'a Desired, name: &'a Name) -> impl Iterator<Item = Othe
     })
 }
 
-/// Checks a text against the other pipelines: its route is free, what it uses exists.
+/// What is wrong with names of a text, given what another pipeline has: nobody gets a name that another answers to.
+fn shared_names(compiled: &Compiled, other: &Other<'_>) -> Vec<String> {
+    let Other { name, number, compiled: theirs, .. } = *other;
+    let whose = |deployment: &Option<Name>| match deployment {
+        Some(deployment) => format!("deployment `{name}/{deployment}`"),
+        None => format!("pipeline `{name}`"),
+    };
+    let until = match other.is_wanted() {
+        true => "choose another".to_owned(),
+        false => {
+            format!(
+                "that is in revision {number}, which {}; wait for that, or choose another",
+                other.pipeline.until(name)
+            )
+        }
+    };
+    let taken = |alias: &dyn Display, who: String| format!("the alias `{alias}` is taken by {who}; {until}");
+    let is_name = |compiled: &Compiled, text: &str| match text.split_once('/') {
+        None => text == compiled.name.as_str(),
+        Some((pipeline, deployment)) => {
+            pipeline == compiled.name.as_str()
+                && compiled.deployments.keys().any(|name| name.as_str() == deployment)
+        }
+    };
+    let mut faults = Vec::new();
+    for alias in compiled.aliases.keys() {
+        if let Some(who) = theirs.aliases.get(alias) {
+            faults.push(taken(alias, whose(who)));
+        } else if is_name(theirs, alias.as_str()) {
+            faults.push(format!("the alias `{alias}` is the name of a pipeline or deployment; {until}"));
+        }
+    }
+    for (alias, who) in theirs.aliases.iter().filter(|(alias, _)| is_name(compiled, alias.as_str())) {
+        faults.push(format!("the name `{alias}` is an alias of {}; {until}", whose(who)));
+    }
+    faults
+}
+
+/// Checks a text against the other pipelines: its route and names are free, what it uses exists.
 pub(super) fn check_fit(desired: &Desired, file_name: &str, compiled: &Compiled) -> Result<(), Refusal> {
     let mut faults = Vec::new();
     let mut named = BTreeSet::new();
@@ -88,6 +127,12 @@ pub(super) fn check_fit(desired: &Desired, file_name: &str, compiled: &Compiled)
             });
         }
     }
+    let mut shared = BTreeSet::new();
+    for other in others(desired, &compiled.name) {
+        shared
+            .extend(shared_names(compiled, &other).into_iter().map(|fault| format!("{file_name}: {fault}")));
+    }
+    faults.extend(shared);
     faults.extend(
         compiled.uses.iter().filter_map(|used| Some(format!("{file_name}: {}", lacks(desired, used)?))),
     );

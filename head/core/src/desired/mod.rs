@@ -14,7 +14,7 @@ pub mod tokens;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_pipelines::{DeploymentSpec, FullName, Name, Plan};
+use millstream_pipelines::{Alias, DeploymentSpec, FullName, Name, Plan};
 use serde::{Deserialize, Serialize};
 
 pub use keys::{ApiKey, Keys};
@@ -153,6 +153,8 @@ pub struct Compiled {
     pub name: Name,
     /// Its HTTP route.
     pub route: Option<String>,
+    /// Names that clients may give it, with `None`, or one of its deployments.
+    pub aliases: BTreeMap<Alias, Option<Name>>,
     /// Its deployments.
     pub deployments: BTreeMap<Name, Arc<DeploymentSpec>>,
     /// Deployments of other pipelines that it calls.
@@ -173,6 +175,7 @@ impl Compiled {
         Ok(Self {
             name: plan.name().clone(),
             route: plan.route().map(str::to_owned),
+            aliases: plan.aliases().clone(),
             deployments: plan
                 .deployments()
                 .iter()
