@@ -24,7 +24,7 @@ enum Piece {
     Raw(Vec<u8>),
 }
 
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 44] = [
     "model",
     "messages",
     "role",
@@ -62,6 +62,13 @@ const KEYS: [&str; 37] = [
     "queries",
     "use_activation",
     "truncate_prompt_tokens",
+    "instructions",
+    "previous_response_id",
+    "background",
+    "store",
+    "metadata",
+    "format",
+    "reasoning",
 ];
 const WORDS: [&str; 12] =
     ["{", "}", "[", "]", ",", ":", "null", "true", "false", "\"user\"", "\"a/b\"", "{\"model\":\"a/b\","];

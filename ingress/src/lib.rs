@@ -41,6 +41,7 @@ use crate::http::Edge;
 pub use crate::limits::{HttpLimits, RequestLimits};
 use crate::metrics::RequestMeter;
 use crate::protocol::PROTOCOLS;
+use crate::protocol::openai::ResponseStore;
 use crate::routes::{Hello, Routes};
 use crate::trace::Traces;
 pub use crate::trace::{Exporter, TraceConfig};
@@ -122,6 +123,7 @@ pub struct Ingress {
     captures: Captures,
     _route_watch: AbortOnDropHandle<()>,
     _cache_tender: AbortOnDropHandle<()>,
+    _response_sweeper: Option<AbortOnDropHandle<()>>,
 }
 
 impl Ingress {
@@ -151,6 +153,13 @@ impl Ingress {
         let (limits, require_key) = (config.limits, config.require_api_key);
         let bytes = http::ByteBudget::new(limits.request.max_bytes_under_way);
         let own_site_only = address.ip().is_loopback() && !require_key;
+        let entry = http::EntryRules { own_site_only, require_key };
+        let responses = match limits.request.max_response_store_bytes {
+            0 => None,
+            max_bytes => Some(Arc::new(ResponseStore::new(max_bytes, limits.request.max_response_age))),
+        };
+        let response_sweeper =
+            responses.clone().map(|store| AbortOnDropHandle::new(tokio::spawn(store.sweep())));
         let (protocols, services) = (PROTOCOLS, http::Services::new(Default::default()));
         let edge = Edge {
             protocols,
@@ -158,9 +167,9 @@ impl Ingress {
             routes,
             limits,
             bytes,
-            own_site_only,
-            require_key,
+            entry,
             guards,
+            responses,
             shadows,
             log: http::RequestLog::new(millstream_clock::now()),
             traces,
@@ -174,6 +183,7 @@ impl Ingress {
             captures,
             _route_watch: AbortOnDropHandle::new(route_watch),
             _cache_tender: AbortOnDropHandle::new(cache_tender),
+            _response_sweeper: response_sweeper,
         })
     }
 

@@ -28,6 +28,10 @@ pub struct RequestLimits {
     pub max_bytes_under_way: usize,
     /// Bytes that the kept answers of all stages take together; stages that ask for more get a part of what they ask for.
     pub max_cache_bytes: usize,
+    /// Bytes of the responses that are kept for later requests; 0 keeps none.
+    pub max_response_store_bytes: usize,
+    /// How long a response is kept.
+    pub max_response_age: Duration,
     /// How long a body may take to arrive; longer is 408.
     pub body_time: Duration,
     /// Deadline of a request for which neither the client nor the pipeline sets one.
@@ -47,6 +51,8 @@ impl Default for RequestLimits {
             max_body_bytes: 4 << 20,
             max_bytes_under_way: 256 << 20,
             max_cache_bytes: 256 << 20,
+            max_response_store_bytes: 0,
+            max_response_age: Duration::from_secs(24 * 3600),
             body_time: Duration::from_secs(30),
             default_deadline: Duration::from_secs(60),
             max_deadline: Duration::from_secs(600),

@@ -176,6 +176,7 @@ fn every_http_route_is_open_only_to_whom_its_declaration_names() -> Result<()> {
     for (base, route) in &routes {
         let mut path =
             route.path.replace("{route}", "/p").replace("{*path}", "app.js").replace("{file}", "docs.js");
+        path = path.replace("{response_id}", "resp_p");
         for part in ["{pipeline}", "{name}", "{deployment}", "{id}", "{model}"] {
             path = path.replace(part, "p");
         }

@@ -30,6 +30,7 @@ mod prometheus;
 mod pty;
 mod quality;
 mod refusals;
+mod responses;
 mod rest;
 mod rollouts;
 mod secrets;

@@ -31,10 +31,12 @@ pub(crate) fn key_of(edge: &Edge, keys: &Keys, headers: &HeaderMap) -> Result<Op
             Some(key) => Ok(Some(key.clone())),
             // Most clients of public APIs have to send one, whatever it is. One of ours that is not known was
             // deleted or mistyped, and an empty one forgotten.
-            None if !edge.require_key && !secret.is_empty() && !secret.starts_with(OWN_PREFIX) => Ok(None),
+            None if !edge.entry.require_key && !secret.is_empty() && !secret.starts_with(OWN_PREFIX) => {
+                Ok(None)
+            }
             None => Err(Problem::unauthorized("there is no such API key")),
         },
-        None if edge.require_key => Err(Problem::unauthorized(
+        None if edge.entry.require_key => Err(Problem::unauthorized(
             "an API key is needed; send it as `authorization: Bearer …` or as `x-api-key`",
         )),
         None => Ok(None),

@@ -1,7 +1,7 @@
 //! A request of any protocol, from its head to its answer: let in, read, executed within its deadline, answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -20,15 +20,15 @@ use super::read_body::{Bounds, read_body};
 use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
 use super::state::Edge;
-use super::{headers, stream};
+use super::time_allowed::{Allowed, allowed};
+use super::{headers, later, stream};
 use crate::capture::PipelineCapture;
 use crate::dispatch::QueueClass;
 use crate::execute::{Caching, Context, PartSender, Progress, execute, parts};
 use crate::keys::{self, Key};
-use crate::limits::RequestLimits;
 use crate::model::{Failure, Tenant};
 use crate::protocol::problem::{kind_of, shown};
-use crate::protocol::{Asked, Exchange, Form, Problem, Protocol, Target, Told, Wishes};
+use crate::protocol::{Asked, Client, Exchange, Form, Problem, Protocol, Target, Told, Wishes};
 use crate::random;
 use crate::routes::{DeadlineOf, Pipeline, Route, RouteTable, split};
 
@@ -67,6 +67,12 @@ pub(crate) async fn call(
             let trace = end.trace().cloned();
             let running = stream::Running { parts: receiver, task, exchange, request_id, trace, keep_alive };
             stream::respond(running).await?
+        }
+        Form::Later => {
+            let pipeline = pipeline.clone();
+            let work = async move { execution.run(&pipeline).await };
+            let (request_id, trace) = (request_id.clone(), end.trace().cloned());
+            later::respond(later::Running { work, exchange, request_id, trace })
         }
         Form::Whole => {
             // Made where it stays: it is most of this future, which is copied several times before it runs.
@@ -117,9 +123,12 @@ async fn read(
         Some(body) => read_body(body, Bounds { max_bytes, time: limits.body_time }, take).await?,
         None => Bytes::new(),
     };
-    let exchange = protocol.read(head, body)?;
+    let mut exchange = protocol.read(head, body)?;
+    let claim = keys::claim(key.as_deref(), priority.or(exchange.wishes().priority));
+    let (tenant, responses) = (Tenant(claim.tenant), edge.responses.as_ref());
+    take(exchange.comes_from(Client { tenant, priority: claim.priority, responses })?)?;
     let wishes = exchange.wishes();
-    let claim = keys::claim(key.as_deref(), priority.or(wishes.priority));
+    wishes.user.into_iter().for_each(|user| end.is_for_user(user));
     let choice = match early {
         Some(choice) => choice,
         None => Choice::of(called_in_body(edge, &*exchange, end)?, &head.headers, claim)?,
@@ -137,7 +146,7 @@ async fn read(
         guards: edge.guards.clone(),
         draw: choice.draw,
         claim,
-        tenant: Tenant(claim.tenant),
+        tenant,
         caching: Caching::Allowed,
         parts: None,
         trace: end.trace().cloned(),
@@ -182,7 +191,7 @@ fn called(table: &RouteTable, target: Target<'_>, end: &RequestEnd) -> Result<Ca
             let plain = || table.by_path.get(path.strip_suffix('/')?);
             (table.by_path.get(path).or_else(plain), None)
         }
-        Target::Named { name, version } => (table.callable.get(name), version),
+        Target::Named { name, version } => (table.named(name), version),
         Target::Only(task) => (Some(only(table, task)?), None),
         Target::OnlyRoute => (Some(only_route(table)?), None),
     };
@@ -375,42 +384,5 @@ impl Execution {
     async fn run_in(mut self, pipeline: Arc<Pipeline>, parts: PartSender) -> Result<Value, Failure> {
         self.context.parts = Some(parts);
         self.run(&pipeline).await
-    }
-}
-
-/// How long a request may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Allowed {
-    time: Duration,
-    by: DeadlineOf,
-}
-
-/// What the client asks for, else what the pipeline says, within the limits.
-fn allowed(asked: Option<Duration>, pipeline: Option<Duration>, limits: &RequestLimits) -> Allowed {
-    let usual = pipeline.unwrap_or(limits.default_deadline).min(limits.max_deadline);
-    let time = asked.unwrap_or(usual).min(limits.max_deadline);
-    Allowed { time, by: if time < usual { DeadlineOf::Client } else { DeadlineOf::Pipeline } }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_client_decides_then_the_pipeline_then_the_default_within_the_limit() {
-        let seconds = Duration::from_secs;
-        let table = [
-            (None, None, 60, DeadlineOf::Pipeline),
-            (None, Some(10), 10, DeadlineOf::Pipeline),
-            (Some(2), Some(10), 2, DeadlineOf::Client),
-            (Some(10), Some(10), 10, DeadlineOf::Pipeline),
-            (Some(20), Some(10), 20, DeadlineOf::Pipeline),
-            (Some(9999), None, 600, DeadlineOf::Pipeline),
-            (Some(30), None, 30, DeadlineOf::Client),
-        ];
-        for (asked, pipeline, time, by) in table {
-            let allowed = allowed(asked.map(seconds), pipeline.map(seconds), &RequestLimits::default());
-            assert_eq!(allowed, Allowed { time: seconds(time), by });
-        }
     }
 }

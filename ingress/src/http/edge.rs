@@ -132,7 +132,7 @@ async fn respond(
     end: &RequestEnd,
 ) -> Result<Response<EdgeBody>, Problem> {
     check_head(&head.uri, &head.headers, &edge.limits.request)?;
-    if edge.own_site_only {
+    if edge.entry.own_site_only {
         own_site::check(head)?;
     }
     match speaks {

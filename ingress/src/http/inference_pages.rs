@@ -99,7 +99,7 @@ pub(crate) fn answer(
 
 fn of_model(table: &RouteTable, model: &ModelPath<'_>) -> Result<Response<Last>, Problem> {
     let version = model.revision()?;
-    let route = table.callable.get(&*model.name).ok_or_else(|| {
+    let route = table.named(&model.name).ok_or_else(|| {
         let name = shown(&model.name);
         Problem::not_found(format!("there is no model `{name}`; `POST /v2/repository/index` lists all"))
     })?;
@@ -130,7 +130,7 @@ fn why_not_ready(pipeline: &Pipeline) -> Option<String> {
 
 fn index(table: &RouteTable) -> Response<Last> {
     let mut entries = Vec::new();
-    for (name, route) in &table.callable {
+    for (name, route) in table.names() {
         for pipeline in route.variants.iter() {
             let reason = why_not_ready(pipeline);
             let state = if reason.is_none() { "READY" } else { "UNAVAILABLE" };

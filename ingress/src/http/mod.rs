@@ -11,12 +11,14 @@ mod edge;
 mod grpc;
 mod headers;
 mod inference_pages;
+mod later;
 mod openapi;
 mod own_pages;
 mod own_site;
 mod read_body;
 mod request_end;
 mod request_log;
+mod response_pages;
 mod services;
 mod shadow;
 mod site;
@@ -24,6 +26,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod time_allowed;
 
 pub(crate) use byte_budget::ByteBudget;
 pub use edge::endpoints;
@@ -32,7 +35,7 @@ pub use request_log::ACCESS_LOG;
 pub(crate) use request_log::RequestLog;
 pub(crate) use services::Services;
 pub(crate) use shadow::Shadows;
-pub(crate) use state::Edge;
+pub(crate) use state::{Edge, EntryRules};
 
 use std::sync::Arc;
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::access::{key_of, table_of};
 use super::inference_pages;
 use super::openapi::{self, KeyUse, SUFFIX};
+use super::response_pages;
 use super::site;
 use super::state::Edge;
 use crate::model::Failure;
@@ -141,7 +142,11 @@ const PAGES: [(Page, Endpoint); 13] = [
 
 /// What they answer.
 pub(crate) fn endpoints() -> impl Iterator<Item = Endpoint> {
-    PAGES.into_iter().map(|(_, endpoint)| endpoint).chain(inference_pages::ENDPOINTS)
+    PAGES
+        .into_iter()
+        .map(|(_, endpoint)| endpoint)
+        .chain(inference_pages::ENDPOINTS)
+        .chain(response_pages::ENDPOINTS)
 }
 
 /// Whether a path is one of them.
@@ -152,6 +157,7 @@ pub(crate) fn takes(path: &str) -> bool {
         || path.ends_with(SUFFIX)
         || path.ends_with(site::DOCS)
         || inference_pages::asked(path).is_some()
+        || response_pages::asked(path).is_some()
 }
 
 /// Answers a request for one of them.
@@ -162,6 +168,9 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
     let path = head.uri.path();
     if let Some(asked) = inference_pages::asked(path) {
         return inference_pages::answer(edge, head, &asked);
+    }
+    if let Some(asked) = response_pages::asked(path) {
+        return response_pages::answer(edge, head, asked);
     }
     let name = path.strip_prefix(READY_PREFIX).filter(|name| !name.is_empty());
     let is_asked = |page: &Page, endpoint: &Endpoint| match page {
@@ -252,7 +261,7 @@ fn openapi_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
                 })?]
             }
         };
-    let keys = if edge.require_key { KeyUse::Required } else { KeyUse::Optional };
+    let keys = if edge.entry.require_key { KeyUse::Required } else { KeyUse::Optional };
     Ok(json(&openapi::document(plans.iter().map(|plan| &**plan), keys)))
 }
 
@@ -265,13 +274,13 @@ fn models_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     };
     match Models::named(head.uri.path()) {
         None => {
-            let models = table.callable.iter().filter_map(|(name, route)| Some((&**name, task(route)?)));
+            let models = table.names().filter_map(|(name, route)| Some((name, task(route)?)));
             Ok(Models::list(models))
         }
         Some(asked) => {
             // Clients write the slash of a full name as `%2F`, or as it is.
             let name = asked.replace("%2F", "/").replace("%2f", "/");
-            let found = table.callable.get(&*name).and_then(|route| task(route));
+            let found = table.named(&name).and_then(|route| task(route));
             let task = found.ok_or_else(|| {
                 Problem::not_found(format!(
                     "there is no model `{}`; `GET /v1/models` lists all",

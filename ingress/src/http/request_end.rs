@@ -115,6 +115,11 @@ impl RequestEnd {
         let _ = self.served.set(Served::Pipeline(pipeline));
     }
 
+    /// It is for this user of its tenant.
+    pub(crate) fn is_for_user(&self, user: &str) {
+        self.line.is_for_user(user);
+    }
+
     /// It asks for a page of the ingress's own.
     pub(crate) fn is_own_page(&self) {
         let _ = self.served.set(Served::OwnPage);
@@ -197,8 +202,8 @@ impl Drop for RequestEnd {
         };
         self.edge.log.tell(&ended, now);
         if let Some(trace) = trace {
-            let (started, method) = (self.started, line.method());
-            let ended = Finished { request_id, started, elapsed, status: *status, method, pipeline };
+            let (started, method, user) = (self.started, line.method(), line.user());
+            let ended = Finished { request_id, started, elapsed, status: *status, method, user, pipeline };
             self.edge.traces.end(trace, &ended);
         }
     }

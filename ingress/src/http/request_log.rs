@@ -1,6 +1,7 @@
 //! Tells the log how requests ended: those that the server failed, at a bounded rate; all of them where that is asked for, with the
 //! target `access` at the level `info`.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
@@ -36,6 +37,8 @@ struct Failures {
 pub(crate) struct RequestLine {
     method: Method,
     uri: Uri,
+    /// The tenant's user, as an id.
+    user: OnceLock<Box<str>>,
 }
 
 /// A request that has ended.
@@ -59,9 +62,21 @@ impl RequestLine {
     }
 }
 
+impl RequestLine {
+    /// It is for this user of its tenant.
+    pub(super) fn is_for_user(&self, user: &str) {
+        let _ = self.user.set(user.into());
+    }
+
+    /// The tenant's user.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.get().map(|user| &**user)
+    }
+}
+
 impl From<&Parts> for RequestLine {
     fn from(head: &Parts) -> Self {
-        Self { method: head.method.clone(), uri: head.uri.clone() }
+        Self { method: head.method.clone(), uri: head.uri.clone(), user: OnceLock::new() }
     }
 }
 
@@ -88,6 +103,7 @@ impl RequestLog {
                     replica = origin.and_then(|it| it.replica.as_ref()).map(|it| it.as_str()),
                     detail = problem.map(Problem::detail),
                     trace_id = trace.map(Trace::trace_id),
+                    user = line.user(),
                     not_told = $not_told,
                     $text
                 );

@@ -9,6 +9,7 @@ use super::shadow::Shadows;
 use crate::execute::Guards;
 use crate::limits::HttpLimits;
 use crate::metrics::RequestMeter;
+use crate::protocol::openai::ResponseStore;
 use crate::protocol::{PipelineProtocol, Protocol};
 use crate::routes::Routes;
 use crate::trace::Traces;
@@ -25,12 +26,12 @@ pub(crate) struct Edge {
     pub limits: HttpLimits,
     /// What bodies and values take together.
     pub bytes: ByteBudget,
-    /// Whether pages of other sites, and other names of this machine, are kept away.
-    pub own_site_only: bool,
-    /// Whether requests without an API key are refused.
-    pub require_key: bool,
+    /// Who may come in.
+    pub entry: EntryRules,
     /// What requests are kept within, together with others.
     pub guards: Arc<Guards>,
+    /// Keeps responses for later requests, where somebody wants that.
+    pub responses: Option<Arc<ResponseStore>>,
     /// Runs copies of requests.
     pub shadows: Shadows,
     /// Told how requests end.
@@ -39,6 +40,15 @@ pub(crate) struct Edge {
     pub traces: Traces,
     /// Counts requests that no pipeline takes.
     pub unrouted: RequestMeter,
+}
+
+/// Who may come in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EntryRules {
+    /// Whether pages of other sites, and other names of this machine, are kept away.
+    pub own_site_only: bool,
+    /// Whether requests without an API key are refused.
+    pub require_key: bool,
 }
 
 impl Edge {

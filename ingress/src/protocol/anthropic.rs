@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::fields::{Items, Neutral, Unsupported, read, refuse};
-use super::messages::{Content, Message, message, values_of};
+use super::messages::{CHAT_PARTS, Content, Message, message, values_of};
 use super::text::{Answer, Input, Sampling, TextRequest};
 use super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, pipeline, sse};
 use crate::model::StreamPart;
@@ -51,8 +51,8 @@ impl Protocol for Messages {
         let MessagesBody { model, messages, system, max_tokens, temperature, top_p, stop_sequences, stream } =
             read(&body)?;
         refuse(&body, UNSUPPORTED)?;
-        let system = system.map(|system| system.text("/system")).transpose()?;
-        let system = system.filter(|text| !text.is_empty()).map(|text| message("system", text));
+        let system = system.map(|system| system.text("/system", &CHAT_PARTS)).transpose()?;
+        let system = system.filter(|text| !text.is_empty()).map(|text| message("system", text.into()));
         let messages = system.into_iter().chain(values_of(messages.0)?);
         let stop = stop_sequences.map(|Items(stops)| stops).unwrap_or_default();
         let sampling = Sampling { temperature, top_p, seed: None, stop, max_tokens: Some(max_tokens) };

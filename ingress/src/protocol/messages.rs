@@ -51,12 +51,20 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
+/// Which parts an API has for text.
+pub(crate) struct Parts {
+    /// Their types.
+    pub(crate) names: &'static [&'static str],
+    /// The one to write, for messages.
+    pub(crate) wanted: &'static str,
+}
+
 impl Content {
     /// All of its text; `path` is where it stands.
     ///
     /// # Errors
     /// A problem (400) for parts that are no text.
-    pub(crate) fn text(self, path: &str) -> Result<String, Problem> {
+    pub(crate) fn text(self, path: &str, texts: &Parts) -> Result<String, Problem> {
         let parts = match self {
             Self::Text(text) => return Ok(text),
             Self::Parts(parts) => parts,
@@ -64,9 +72,13 @@ impl Content {
         let mut text = String::new();
         for (index, part) in parts.into_iter().enumerate() {
             match (&*part.r#type, part.text) {
-                ("text", Some(part)) => text.push_str(&part),
+                (kind, Some(part)) if texts.names.contains(&kind) => text.push_str(&part),
                 (kind, _) => {
-                    let message = format!("no model here takes parts of type `{}`; give `text`", shown(kind));
+                    let message = format!(
+                        "no model here takes parts of type `{}`; give `{}`",
+                        shown(kind),
+                        texts.wanted
+                    );
                     return Err(Problem::bad_field(format!("{path}/{index}/type"), message));
                 }
             }
@@ -76,8 +88,8 @@ impl Content {
 }
 
 /// A message as generators take it.
-pub(crate) fn message(role: &str, content: String) -> Value {
-    Value::map([("role", Value::from(role)), ("content", Value::from(content))])
+pub(crate) fn message(role: &str, content: Value) -> Value {
+    Value::map([("role", Value::from(role)), ("content", content)])
 }
 
 /// Messages as generators take them, at least one.
@@ -91,28 +103,36 @@ pub(crate) fn values_of(messages: Vec<Message>) -> Result<Vec<Value>, Problem> {
     messages.into_iter().enumerate().map(|(index, message)| message.into_value(index)).collect()
 }
 
+/// The role that generators know, for one that an API has.
+pub(crate) fn role_of(role: &str) -> Option<&'static str> {
+    Some(match role {
+        "system" | "developer" => "system",
+        "user" => "user",
+        "assistant" => "assistant",
+        "tool" | "function" => "tool",
+        _ => return None,
+    })
+}
+
+/// The parts of chats.
+pub(crate) const CHAT_PARTS: Parts = Parts { names: &["text"], wanted: "text" };
+
 impl Message {
     fn into_value(self, index: usize) -> Result<Value, Problem> {
-        let role = match &*self.role {
-            "system" | "developer" => "system",
-            "user" => "user",
-            "assistant" => "assistant",
-            "tool" | "function" => "tool",
-            other => {
-                let text =
-                    format!("`{}` is no role; give `system`, `user`, `assistant` or `tool`", shown(other));
-                return Err(Problem::bad_field(format!("/messages/{index}/role"), text));
-            }
-        };
+        let role = role_of(&self.role).ok_or_else(|| {
+            let text =
+                format!("`{}` is no role; give `system`, `user`, `assistant` or `tool`", shown(&self.role));
+            Problem::bad_field(format!("/messages/{index}/role"), text)
+        })?;
         let content = match self.content {
             None => String::new(),
-            Some(content) => content.text(&format!("/messages/{index}/content"))?,
+            Some(content) => content.text(&format!("/messages/{index}/content"), &CHAT_PARTS)?,
         };
-        Ok(message(role, content))
+        Ok(message(role, content.into()))
     }
 }
 
 /// As much of a client's text as belongs in an answer.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(40).collect()
 }

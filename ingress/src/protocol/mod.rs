@@ -18,6 +18,8 @@ mod tei;
 mod text;
 mod vectors;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Response};
@@ -25,17 +27,20 @@ use millstream_pipelines::{Plan, Task};
 use millstream_proto::call::Priority;
 use millstream_proto::endpoint::Endpoint;
 use millstream_proto::{RequestId, Value};
+use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use self::pipeline::{PipelineProtocol, accepts, json};
+pub(crate) use self::pipeline::{PipelineProtocol, accepts, json, json_bytes};
 pub(crate) use self::problem::Problem;
-use crate::model::StreamPart;
+use crate::model::{StreamPart, Tenant};
 use crate::trace::Trace;
 
 /// The APIs of an ingress.
 pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &openai::Chat,
     &openai::Completions,
+    &openai::Responses,
     &openai::Embeddings,
+    &openai::Moderations,
     &anthropic::Messages,
     &cohere::Rerank,
     &cohere::Embed,
@@ -117,6 +122,14 @@ pub(crate) trait Exchange: Send + Sync {
         Wishes::default()
     }
 
+    /// Told who asks, before it is asked for more; says how many bytes it holds beside its body.
+    ///
+    /// # Errors
+    /// The problem to answer with.
+    fn comes_from(&mut self, _client: Client<'_>) -> Result<usize, Problem> {
+        Ok(0)
+    }
+
     /// What it asks of a pipeline, or of a deployment. May be asked for more than one plan.
     ///
     /// # Errors
@@ -131,6 +144,12 @@ pub(crate) trait Exchange: Send + Sync {
 
     /// The whole answer.
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last>;
+
+    /// What is told at once where the answer is made later ([`Form::Later`]). Its end is told to [`Exchange::end`]; dropping the task
+    /// stops the work, so that whoever keeps it can.
+    fn accept(&mut self, _task: AbortOnDropHandle<()>) -> Response<Last> {
+        Response::new(Last::default())
+    }
 
     /// The headers of an answer in parts. What follows is for those alone that ask for [`Form::Parts`].
     fn stream_headers(&self) -> HeaderMap {
@@ -176,6 +195,19 @@ pub(crate) struct Wishes<'r> {
     pub priority: Option<Priority>,
     /// Requests with the same text are best served by the same replica.
     pub affinity: Option<&'r str>,
+    /// Who of the tenant's users it is for: an id, which logs and traces may have.
+    pub user: Option<&'r str>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Client<'e> {
+    /// Whose the request is.
+    pub tenant: Tenant,
+    /// With which priority it waits.
+    pub priority: Priority,
+    /// What keeps responses for later requests, where somebody wants that of this ingress.
+    pub responses: Option<&'e Arc<openai::ResponseStore>>,
 }
 
 /// What an answer may tell of its request.
@@ -221,6 +253,8 @@ pub(crate) enum Form {
     Whole,
     /// In parts, as they are made.
     Parts,
+    /// Later: the client is told at once that it is taken, and asks again.
+    Later,
 }
 
 /// The last bytes of an answer, which may be all of it.

@@ -114,7 +114,12 @@ impl Exchange for PipelineExchange {
 pub(crate) fn json(value: &impl Serialize) -> Response<Last> {
     let mut bytes = to_json(value);
     bytes.push(b'\n');
-    let mut response = Response::new(bytes.into());
+    json_bytes(bytes.into())
+}
+
+/// An answer that is JSON already.
+pub(crate) fn json_bytes(bytes: Bytes) -> Response<Last> {
+    let mut response = Response::new(Last { bytes, trailers: None });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -150,6 +150,25 @@ impl Problem {
         Self::new(&NOT_FOUND, detail)
     }
 
+    /// 404 for what a field names, by its JSON pointer.
+    pub(crate) fn no_such(path: impl Into<String>, message: impl Into<String>) -> Self {
+        let fault = FieldFault { path: path.into(), message: message.into() };
+        Self { errors: vec![fault.clone()], ..Self::new(&NOT_FOUND, fault.message) }
+    }
+
+    /// The same, with fields by the names that another API has for them: `[("/messages", "/input")]`.
+    pub(crate) fn with_fields_named(mut self, names: &[(&str, &str)]) -> Self {
+        for fault in &mut self.errors {
+            let renamed = names.iter().find_map(|(ours, theirs)| {
+                let rest =
+                    fault.path.strip_prefix(ours).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+                Some(format!("{theirs}{rest}"))
+            });
+            fault.path = renamed.unwrap_or_else(|| std::mem::take(&mut fault.path));
+        }
+        self
+    }
+
     /// 405.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("this path answers {allow}");

@@ -106,6 +106,21 @@ pub(crate) fn ranked(value: &Value) -> impl Iterator<Item = Ranked<'_>> {
     })
 }
 
+/// The labels of each text in the answer of what classifies, with their scores: the most likely one, or all.
+pub(crate) fn labels_of(value: &Value) -> impl Iterator<Item = Vec<(&str, f64)>> {
+    let list = |name: &str| value.get(name).and_then(Value::as_list).unwrap_or_default();
+    list("labels").iter().zip(list("scores")).map(|(labels, scores)| {
+        let several = (
+            labels.as_list().unwrap_or(std::slice::from_ref(labels)),
+            scores.as_list().unwrap_or(std::slice::from_ref(scores)),
+        );
+        let pairs = several.0.iter().zip(several.1);
+        pairs
+            .map(|(label, score)| (label.as_text().unwrap_or_default(), score.as_f64().unwrap_or_default()))
+            .collect()
+    })
+}
+
 /// Refuses what does not do the task.
 pub(crate) fn check_task(plan: &Plan, wanted: Task, model: &str) -> Result<(), Problem> {
     match plan.task() {

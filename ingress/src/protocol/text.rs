@@ -77,6 +77,11 @@ impl TextRequest {
         Ok(Self { model, fields, form, forgiven: &[], answer: OnceLock::new(), has_told: false })
     }
 
+    /// Gives a field of its call a value.
+    pub(crate) fn set(&mut self, name: &str, value: Value) {
+        self.fields.insert(name.into(), value);
+    }
+
     /// The same, of an API whose requests always have these settings: a pipeline may leave them unheeded.
     pub(crate) fn forgiving(self, settings: &'static [&'static str]) -> Self {
         Self { forgiven: settings, ..self }

@@ -1,6 +1,7 @@
 //! What this ingress serves: the table ([`table`]), which revision a request runs on ([`split`]), how it learns of it from
 //! the head ([`mod@watch`], [`revisions`], [`follow`]), and what it tells the head in return ([`load`]).
 
+mod aliases;
 mod caches;
 mod counts;
 mod follow;

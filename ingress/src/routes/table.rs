@@ -12,6 +12,7 @@ use millstream_proto::v1;
 use millstream_proto::{NodeId, ReplicaId};
 use tokio::sync::Notify;
 
+use super::aliases::{ByName, aliases_of};
 use super::load::{DeploymentLoads, Endings, loads_of};
 use super::pipeline::{Pipeline, Route};
 use super::revisions::{RevisionId, Revisions};
@@ -67,7 +68,9 @@ pub(crate) struct RouteTable {
     /// By name.
     pub by_name: BTreeMap<Name, Arc<Route>>,
     /// What requests may call by name: pipelines that have a route, and deployments by their full names.
-    pub callable: HashMap<Box<str>, Arc<Route>>,
+    pub callable: ByName,
+    /// The same by other names that clients may give them (`[serving] aliases`).
+    pub aliases: ByName,
     /// The API keys.
     pub keys: Keys,
     /// Every deployment that has replicas or is called, those of other pipelines included.
@@ -79,6 +82,16 @@ impl RouteTable {
     fn find(&self, name: &Name, revision: u64) -> Option<&Arc<Pipeline>> {
         let route = self.by_name.get(name)?;
         route.variants.iter().find(|pipeline| pipeline.revision == revision)
+    }
+
+    /// What a request calls by that name: a name of its own goes before an alias.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.callable.get(name).or_else(|| self.aliases.get(name))
+    }
+
+    /// All names with what they call, aliases as well.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, &Arc<Route>)> {
+        self.callable.iter().chain(&self.aliases).map(|(name, route)| (&**name, route))
     }
 
     /// The route that there is, where there is just one.
@@ -178,6 +191,7 @@ impl Routes {
                 by_name.insert(name, route);
             }
         }
+        let aliases = aliases_of(&by_name, &callable);
         let by_path = by_path.into_iter().map(|(path, variants)| (path, Arc::new(Route::new(&variants))));
         let (version, by_path) = (table.version.unwrap_or_default(), by_path.collect());
         let keys = Keys::of(table, old.as_deref().map(|old| &old.keys));
@@ -186,6 +200,7 @@ impl Routes {
             by_path,
             by_name,
             callable,
+            aliases,
             keys,
             deployments,
         })));

@@ -20,6 +20,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) status: u16,
     /// The HTTP method.
     pub(crate) method: &'a str,
+    /// The tenant's user, as an id.
+    pub(crate) user: Option<&'a str>,
     pub(crate) pipeline: Option<&'a Pipeline>,
 }
 
@@ -78,6 +80,7 @@ impl Trace {
             ("http.response.status_code".to_owned(), json!(ended.status)),
             ("millstream.request.id".to_owned(), json!(ended.request_id.as_str())),
         ]);
+        attributes.extend(ended.user.map(|user| ("enduser.pseudo.id".to_owned(), json!(user))));
         if let Some(pipeline) = ended.pipeline {
             attributes.extend([
                 ("http.route".to_owned(), json!(route)),

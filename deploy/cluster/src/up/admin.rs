@@ -151,6 +151,11 @@ mod tests {
                 "an eighth of the memory".to_owned(),
                 "each cache gets a part of what it asks for",
             ),
+            (
+                "kept responses (`--response-store`)",
+                format!("none, else its size and {}", time(request.max_response_age)),
+                "the oldest are forgotten",
+            ),
             ("time for the body to arrive", time(request.body_time), "408"),
             ("longest deadline", time(request.max_deadline), "this deadline"),
             (

@@ -52,6 +52,10 @@ pub(crate) struct UpArgs {
     /// Without it those that the server failed are logged.
     #[arg(long)]
     pub(crate) access_log: bool,
+    /// Memory in which this process's ingress keeps responses of `/v1/responses`, for a day at most, each for the key that asked for
+    /// it; without it none are kept, and each request says the whole conversation.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) response_store: Option<ByteSize>,
     #[command(flatten)]
     pub(crate) traces: TraceArgs,
 }

@@ -209,7 +209,7 @@ async fn start_ingress(
         admin: Some(admin),
         heads: heads.clone(),
         join_token: process.join_token.clone(),
-        limits: http_limits(),
+        limits: http_limits(process.args),
         require_api_key: process.args.require_api_key,
         traces,
         capture_dir: process.data_dir.captures(),
@@ -221,8 +221,11 @@ async fn start_ingress(
 }
 
 /// Bodies under way and their values take an eighth of the memory there is, and kept answers as much.
-fn http_limits() -> HttpLimits {
+fn http_limits(args: &UpArgs) -> HttpLimits {
     let mut limits = HttpLimits::default();
+    if let Some(size) = args.response_store {
+        limits.request.max_response_store_bytes = usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+    }
     if let Ok(memory @ 1..) = usize::try_from(millstream_worker::memory_bytes()) {
         limits.request.max_bytes_under_way = (memory / 8).max(MIN_BYTES_UNDER_WAY);
         limits.request.max_cache_bytes = memory / 8;

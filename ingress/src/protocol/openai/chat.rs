@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::fields::{Items, read, refuse};
 use super::super::messages::{Message, values_of};
 use super::super::text::{Answer, TextRequest};
-use super::super::{Asked, Exchange, Last, Problem, Protocol, Target, Told, Wishes, json, sse};
+use super::super::{Asked, Client, Exchange, Last, Problem, Protocol, Target, Told, Wishes, json, sse};
 use super::error;
 use super::text::{DONE, Settings, Teller, Treatment, UNSUPPORTED};
 use crate::model::StreamPart;
@@ -32,8 +32,8 @@ impl Protocol for Chat {
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        let mut settings: Settings = read(&body)?;
-        let treatment = settings.treatment();
+        let settings: Settings = read(&body)?;
+        let treatment: Treatment = read(&body)?;
         refuse(&body, UNSUPPORTED)?;
         let messages = values_of(read::<Messages>(&body)?.messages.0)?;
         let tells_usage = settings.tells_usage();
@@ -117,6 +117,11 @@ impl Exchange for ChatExchange {
 
     fn wishes(&self) -> Wishes<'_> {
         self.treatment.wishes()
+    }
+
+    fn comes_from(&mut self, client: Client<'_>) -> Result<usize, Problem> {
+        self.teller.service_tier = self.treatment.tier(client.priority);
+        Ok(0)
     }
 
     fn ask(&self, plan: &Plan) -> Result<Asked, Problem> {

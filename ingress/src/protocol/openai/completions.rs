@@ -31,8 +31,8 @@ impl Protocol for Completions {
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        let mut settings: Settings = read(&body)?;
-        let treatment = settings.treatment();
+        let settings: Settings = read(&body)?;
+        let treatment: Treatment = read(&body)?;
         refuse(&body, UNSUPPORTED)?;
         let mut prompts = read::<Prompt>(&body)?.prompt.all();
         let prompt = match (prompts.pop(), prompts.len()) {

@@ -51,7 +51,7 @@ pub(super) fn json(problem: &Problem, request_id: &RequestId) -> Vec<u8> {
     };
     message.push_str(&format!(" (request id {request_id})"));
     let code = match problem.status() {
-        StatusCode::NOT_FOUND => "model_not_found",
+        StatusCode::NOT_FOUND if first.is_none() => "model_not_found",
         StatusCode::UNAUTHORIZED => "invalid_api_key",
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded",
         _ => problem.name(),

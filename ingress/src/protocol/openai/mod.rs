@@ -8,6 +8,8 @@ mod completions;
 mod embeddings;
 mod error;
 mod models;
+mod moderations;
+mod responses;
 mod score;
 mod text;
 
@@ -15,6 +17,8 @@ pub(crate) use self::chat::Chat;
 pub(crate) use self::completions::Completions;
 pub(crate) use self::embeddings::Embeddings;
 pub(crate) use self::models::{MODEL, MODELS, Models};
+pub(crate) use self::moderations::Moderations;
+pub(crate) use self::responses::{Cancelled, HOW_TO_KEEP, Kept, ResponseKey, ResponseStore, Responses};
 pub(crate) use self::score::Score;
 
 use serde::Serialize;

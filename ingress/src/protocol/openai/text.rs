@@ -30,6 +30,9 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
     Unsupported { name: "prediction", neutral: &[] },
     Unsupported { name: "web_search_options", neutral: &[] },
     Unsupported { name: "reasoning_effort", neutral: &[Neutral::Text("none")] },
+    Unsupported { name: "verbosity", neutral: &[Neutral::Text("medium")] },
+    // What a chat says is not kept here; `/v1/responses` may keep it.
+    Unsupported { name: "store", neutral: &[] },
 ];
 
 /// The settings that both have.
@@ -44,8 +47,6 @@ pub(super) struct Settings {
     max_completion_tokens: Option<i64>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    service_tier: Option<ServiceTier>,
-    prompt_cache_key: Option<String>,
 }
 
 /// How soon a request is to be served.
@@ -61,9 +62,30 @@ enum ServiceTier {
 }
 
 /// How a request is to be treated.
+#[derive(Debug, Deserialize)]
 pub(super) struct Treatment {
     service_tier: Option<ServiceTier>,
-    prompt_cache_key: Option<String>,
+    pub(super) prompt_cache_key: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) safety_identifier: Option<String>,
+}
+
+/// Longest text that is taken as the id of a user.
+const MAX_USER_BYTES: usize = 64;
+
+/// Whether a text is an id that logs and traces may have: not a sentence, and not an address of a person.
+fn is_id(text: &&str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+    !text.is_empty() && text.len() <= MAX_USER_BYTES && text.bytes().all(plain)
+}
+
+/// The tier of requests with that priority.
+pub(super) fn tier_of(priority: Priority) -> &'static str {
+    match priority {
+        Priority::High => "priority",
+        Priority::Normal => "default",
+        Priority::Low => "flex",
+    }
 }
 
 impl Treatment {
@@ -73,7 +95,13 @@ impl Treatment {
             Some(ServiceTier::Priority) => Some(Priority::High),
             Some(ServiceTier::Auto | ServiceTier::Default) | None => None,
         };
-        Wishes { priority, affinity: self.prompt_cache_key.as_deref() }
+        let user = self.safety_identifier.as_deref().or(self.user.as_deref()).filter(is_id);
+        Wishes { priority, affinity: self.prompt_cache_key.as_deref(), user }
+    }
+
+    /// The tier that the request has got, where it asks for one.
+    pub(super) fn tier(&self, priority: Priority) -> Option<&'static str> {
+        self.service_tier.map(|_| tier_of(priority))
     }
 }
 
@@ -99,11 +127,6 @@ impl Settings {
         TextRequest::new(self.model, sampling, form, Input { name, value: input })
     }
 
-    /// How it is to be treated.
-    pub(super) fn treatment(&mut self) -> Treatment {
-        Treatment { service_tier: self.service_tier, prompt_cache_key: self.prompt_cache_key.take() }
-    }
-
     /// Whether the last chunk tells the tokens.
     pub(super) fn tells_usage(&self) -> bool {
         self.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true)
@@ -119,6 +142,8 @@ pub(super) struct Envelope<'a, C> {
     model: &'a str,
     choices: &'a [C],
     #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
 }
 
@@ -127,11 +152,13 @@ pub(super) struct Teller {
     pub(super) id: String,
     pub(super) object: &'static str,
     pub(super) created: u64,
+    /// The tier that the request has got, where it asks for one.
+    pub(super) service_tier: Option<&'static str>,
 }
 
 impl Teller {
     pub(super) fn new(prefix: &str, object: &'static str) -> Self {
-        Self { id: super::new_id(prefix), object, created: unix_seconds() }
+        Self { id: super::new_id(prefix), object, created: unix_seconds(), service_tier: None }
     }
 
     /// The document with these choices.
@@ -142,7 +169,8 @@ impl Teller {
         spent: Option<Spent>,
     ) -> Envelope<'a, C> {
         let usage = spent.map(Usage::of_text);
-        Envelope { id: &self.id, object: self.object, created: self.created, model, choices, usage }
+        let Self { id, object, created, service_tier } = self;
+        Envelope { id, object, created: *created, model, choices, service_tier: *service_tier, usage }
     }
 
     /// Appends a chunk.
@@ -176,10 +204,24 @@ mod tests {
             ("\"priority\"", Some(Priority::High)),
         ] {
             let body = format!("{{\"model\":\"m\",\"service_tier\":{tier},\"prompt_cache_key\":\"k\"}}");
-            let mut settings: Settings = read(body.as_bytes()).unwrap();
-            let treatment = settings.treatment();
-            assert_eq!(treatment.wishes(), Wishes { priority, affinity: Some("k") }, "{tier}");
+            let treatment: Treatment = read(body.as_bytes()).unwrap();
+            assert_eq!(treatment.wishes(), Wishes { priority, affinity: Some("k"), user: None }, "{tier}");
         }
-        assert!(read::<Settings>(br#"{"model":"m","service_tier":"scale"}"#).is_err());
+        assert!(read::<Treatment>(br#"{"model":"m","service_tier":"scale"}"#).is_err());
+    }
+
+    #[test]
+    fn a_user_is_an_id_or_nobody() {
+        for (body, user) in [
+            (r#"{"user":"u-1"}"#, Some("u-1")),
+            (r#"{"user":"u-1","safety_identifier":"9f:2"}"#, Some("9f:2")),
+            (r#"{"user":"somebody@example.com"}"#, None),
+            (r#"{"user":"two words"}"#, None),
+            (r#"{"user":""}"#, None),
+        ] {
+            assert_eq!(read::<Treatment>(body.as_bytes()).unwrap().wishes().user, user, "{body}");
+        }
+        let long = format!(r#"{{"user":"{}"}}"#, "x".repeat(65));
+        assert_eq!(read::<Treatment>(long.as_bytes()).unwrap().wishes().user, None);
     }
 }
