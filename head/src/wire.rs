@@ -8,9 +8,9 @@ use millstream_core::model::{Counted, Device, Load, Order, Registration, Report,
 use millstream_core::rollout::{Outcomes, Shadowed, Tally};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::types::ModelSignature;
-use millstream_pipelines::{FullName, Name, NameError, TensorType};
+use millstream_pipelines::{Element, FullName, Name, NameError, PortType};
 use millstream_proto::status::ReplicaState;
-use millstream_proto::{DType, NodeId, ReplicaId, v1};
+use millstream_proto::{NodeId, ReplicaId, v1};
 
 /// Why a message makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,11 +139,11 @@ fn signature(signature: v1::ModelSignature) -> Result<ModelSignature, Error> {
     })
 }
 
-fn port(port: v1::ModelPort) -> Result<(String, TensorType), Error> {
+fn port(port: v1::ModelPort) -> Result<(String, PortType), Error> {
     at_most("shape", port.shape.len(), MAX_PORTS)?;
-    let dtype = DType::parse(&port.dtype).ok_or_else(|| Error::DType(shown(port.dtype)))?;
+    let element = Element::parse(&port.dtype).ok_or_else(|| Error::DType(shown(port.dtype)))?;
     let shape = port.shape.into_iter().map(|size| usize::try_from(size).ok()).collect();
-    Ok((shown(port.name), TensorType { dtype, shape }))
+    Ok((shown(port.name), PortType { element, shape }))
 }
 
 /// A replica as its worker sees it.

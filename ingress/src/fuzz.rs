@@ -24,7 +24,7 @@ enum Piece {
     Raw(Vec<u8>),
 }
 
-const KEYS: [&str; 44] = [
+const KEYS: [&str; 54] = [
     "model",
     "messages",
     "role",
@@ -69,6 +69,16 @@ const KEYS: [&str; 44] = [
     "metadata",
     "format",
     "reasoning",
+    "truncation",
+    "prompt_name",
+    "tokens",
+    "ids",
+    "add_special_tokens",
+    "skip_special_tokens",
+    "return_token_strs",
+    "add_generation_prompt",
+    "max_tokens",
+    "activation",
 ];
 const WORDS: [&str; 12] =
     ["{", "}", "[", "]", ",", ":", "null", "true", "false", "\"user\"", "\"a/b\"", "{\"model\":\"a/b\","];

@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_values::DType;
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, RedactedPath};
+use crate::{DeclaredInputs, Name, RedactedPath};
 
 /// A deployment's settings, all ranges checked and all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,8 +36,9 @@ pub struct DeploymentSpec {
     pub limits: Limits,
     /// Settings of `engine = "echo"`.
     pub echo: Option<Echo>,
-    /// Declared inputs of a tensor model (or echo), by name; empty when the model's own are used.
-    pub signature: BTreeMap<String, TensorType>,
+    /// What the file says of its inputs.
+    #[serde(flatten)]
+    pub inputs: DeclaredInputs,
 }
 
 impl DeploymentSpec {
@@ -65,7 +66,7 @@ pub enum Task {
     Rerank,
     /// `prompt` or `messages` to `{text, tokens, finish_reason}`.
     Generate,
-    /// `texts` to `{labels, scores}`.
+    /// `texts` to `{labels, scores}`: the likeliest label of each, or with `top_k` so many.
     Classify,
     /// The model's inputs to a map of tensors by the model's output names.
     Tensor,

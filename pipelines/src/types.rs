@@ -4,6 +4,7 @@
 //! Checking is gradual: what cannot be known at deploy time is [`Type::Any`] and is checked by the run.
 
 mod model_signature;
+mod port;
 mod signature;
 
 use std::collections::BTreeMap;
@@ -108,6 +109,14 @@ impl Type {
         match self {
             Self::Optional(inner) => inner,
             other => other,
+        }
+    }
+
+    /// Whether that is a text, or a list of texts.
+    fn is_texts(&self) -> bool {
+        match self {
+            Self::List(item) => item.is_texts(),
+            ty => *ty == Self::Text,
         }
     }
 
@@ -234,6 +243,8 @@ fn fits(from: &Type, to: &Type) -> bool {
         (from, Type::OneOf(all)) => all.iter().any(|to| fits(from, to)),
         (Type::List(from), Type::List(to)) => fits(from, to),
         (Type::Tensor(from), Type::Tensor(to)) => from.overlaps(to),
+        // What a model gives may be texts, as long as nobody knows the model.
+        (Type::Tensor(from), to) if *from == TensorShape::default() => to.is_texts(),
         (Type::Map(from), Type::Map(to)) => from.fits(to),
         (from, to) => from == to,
     }

@@ -36,7 +36,19 @@ for row, int8, ubinary, text in zip(vectors.float_, vectors.int8, vectors.ubinar
     assert all(abs(a - b) < 1e-6 for a, b in zip(row, same, strict=True))
 short = client.embed(model="ai/embedder", texts=["x"], input_type="search_query", output_dimension=8)
 assert len(short.embeddings.float_[0]) == 8 and short.embeddings.int8 is None, short
-for more in [{"truncate": "NONE"}, {"images": ["data:image/png;base64,AA=="]}, {"embedding_types": ["hex"]}]:
+LONG = "Cats purr. " + "salt " * 2000
+end, start = (
+    client.embed(model="ai/embedder", texts=[LONG], input_type="search_document", truncate=truncate).embeddings.float_[0]
+    for truncate in ("END", "START")
+)
+assert end != start
+try:
+    client.embed(model="ai/embedder", texts=["x", LONG], input_type="search_document", truncate="NONE")
+except BadRequestError as found:
+    assert "`texts[1]` has " in found.body["message"], found
+else:
+    raise AssertionError("a text that is too long was embedded")
+for more in [{"images": ["data:image/png;base64,AA=="]}, {"embedding_types": ["hex"]}]:
     try:
         client.embed(model="ai/embedder", texts=["x"], input_type="search_query", **more)
     except BadRequestError as found:

@@ -33,7 +33,8 @@ def pages():
     assert not client.is_model_ready("ai/embedder", "99") and not client.is_model_ready("nobody")
     embedder = client.get_model_metadata("ai/embedder")
     assert embedder["name"] == "ai/embedder" and embedder["versions"] == ["1"], embedder
-    assert embedder["inputs"] == [{"name": "texts", "datatype": "BYTES", "shape": [-1]}], embedder
+    assert embedder["inputs"][0] == {"name": "texts", "datatype": "BYTES", "shape": [-1]}, embedder
+    assert "prompt_name" in {tensor["name"] for tensor in embedder["inputs"]}, embedder
     assert embedder["outputs"] == [{"name": "embeddings", "datatype": "FP32", "shape": [-1, -1]}], embedder
     pipeline = client.get_model_metadata("ai", "1")
     assert [output["name"] for output in pipeline["outputs"]] == ["text", "vectors"], pipeline

@@ -39,5 +39,6 @@ mod signatures;
 mod silent_head;
 mod steps;
 mod terminal;
+mod text_calls;
 mod top;
 mod traces;

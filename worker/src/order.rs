@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream_engine::{GpuShare, LoadedModel};
 use millstream_pipelines::types::ModelSignature;
-use millstream_pipelines::{DeploymentSpec, TensorType};
+use millstream_pipelines::{DeploymentSpec, PortType};
 use millstream_proto::status::ReplicaState;
 use millstream_proto::{ReplicaId, v1};
 
@@ -106,9 +106,9 @@ impl From<&Report> for v1::ReplicaReport {
 }
 
 fn signature(signature: &ModelSignature) -> v1::ModelSignature {
-    let port = |(name, ty): (&String, &TensorType)| v1::ModelPort {
+    let port = |(name, ty): (&String, &PortType)| v1::ModelPort {
         name: name.clone(),
-        dtype: ty.dtype.as_str().to_owned(),
+        dtype: ty.element.as_str().to_owned(),
         shape: ty
             .shape
             .iter()

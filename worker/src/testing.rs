@@ -38,7 +38,7 @@ pub(crate) fn echo_spec(name: &str) -> DeploymentSpec {
             idempotent: true,
         },
         echo: Some(Echo { delay: Duration::ZERO, fail_ratio: 0.0, crash_on: Some("boom".into()) }),
-        signature: BTreeMap::new(),
+        inputs: Default::default(),
     }
 }
 

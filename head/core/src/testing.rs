@@ -37,7 +37,7 @@ pub(crate) fn spec(deployment: &str) -> DeploymentSpec {
             idempotent: true,
         },
         echo: Some(Echo { delay: Duration::ZERO, fail_ratio: 0.0, crash_on: None }),
-        signature: BTreeMap::new(),
+        inputs: Default::default(),
     }
 }
 

@@ -192,7 +192,7 @@ fn called(table: &RouteTable, target: Target<'_>, end: &RequestEnd) -> Result<Ca
             (table.by_path.get(path).or_else(plain), None)
         }
         Target::Named { name, version } => (table.named(name), version),
-        Target::Only(task) => (Some(only(table, task)?), None),
+        Target::Only(tasks) => (Some(only(table, tasks)?), None),
         Target::OnlyRoute => (Some(only_route(table)?), None),
     };
     let route = route.ok_or_else(|| nothing_there(target))?.clone();
@@ -200,13 +200,13 @@ fn called(table: &RouteTable, target: Target<'_>, end: &RequestEnd) -> Result<Ca
     Ok(Called { route, version })
 }
 
-/// The only deployment of that task.
-fn only(table: &RouteTable, task: Task) -> Result<&Arc<Route>, Problem> {
-    let does = |route: &Route| route.variants[0].plan.task() == Some(task);
+/// The only deployment that does one of these tasks.
+fn only<'t>(table: &'t RouteTable, tasks: &[Task]) -> Result<&'t Arc<Route>, Problem> {
+    let does = |route: &Route| route.variants[0].plan.task().is_some_and(|task| tasks.contains(&task));
     let mut found: Vec<_> = table.callable.iter().filter(|(_, route)| does(route)).collect();
     match &found[..] {
         [(_, route)] => Ok(route),
-        [] => Err(Problem::not_found(format!("there is no deployment that does `{}`", task.as_str()))),
+        [] => Err(nothing_there(Target::Only(tasks))),
         _ => {
             found.sort_unstable_by_key(|(name, _)| *name);
             let names: Vec<_> = found.iter().take(20).map(|(name, _)| format!("`{name}`")).collect();
@@ -242,7 +242,10 @@ fn nothing_there(target: Target<'_>) -> Problem {
             "no pipeline or deployment has the name `{}`; `GET /-/routes` lists those there are",
             shown(name)
         ),
-        Target::Only(task) => format!("there is no deployment that does `{}`", task.as_str()),
+        Target::Only(tasks) => {
+            let tasks: Vec<_> = tasks.iter().map(|task| format!("`{}`", task.as_str())).collect();
+            format!("there is no deployment that does {}", tasks.join(" or "))
+        }
         Target::OnlyRoute => "no pipeline has a route".to_owned(),
     })
 }

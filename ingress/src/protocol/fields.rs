@@ -138,8 +138,6 @@ pub(crate) struct Unsupported {
 pub(crate) enum Neutral {
     /// The number 1.
     One,
-    /// The number -1, which some APIs have for "as much as there is".
-    MinusOne,
     /// This text, or an object whose `type` is this text.
     Text(&'static str),
 }
@@ -186,7 +184,6 @@ pub(crate) fn refuse(body: &[u8], fields: &'static [Unsupported]) -> Result<(), 
 enum Given {
     Nothing,
     One,
-    MinusOne,
     Text(String),
     Something,
 }
@@ -195,7 +192,7 @@ impl Given {
     fn is_neutral(&self, neutral: &[Neutral]) -> bool {
         *self == Self::Nothing
             || neutral.iter().any(|neutral| match (neutral, self) {
-                (Neutral::One, Self::One) | (Neutral::MinusOne, Self::MinusOne) => true,
+                (Neutral::One, Self::One) => true,
                 (Neutral::Text(wanted), Self::Text(text)) => text == wanted,
                 _ => false,
             })
@@ -233,8 +230,8 @@ impl<'de> Visitor<'de> for GivenReader {
         })
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Given, E> {
-        Ok(if number == -1 { Given::MinusOne } else { Given::Something })
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Given, E> {
+        Ok(Given::Something)
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Given, E> {
@@ -283,7 +280,6 @@ mod tests {
         Unsupported { name: "tools", neutral: &[] },
         Unsupported { name: "n", neutral: &[Neutral::One] },
         Unsupported { name: "response_format", neutral: &[Neutral::Text("text")] },
-        Unsupported { name: "truncate_prompt_tokens", neutral: &[Neutral::MinusOne] },
     ];
 
     fn refused(body: &str) -> Option<String> {
@@ -300,7 +296,6 @@ mod tests {
             r#"{"tools": null, "n": 1, "response_format": {"type": "text"}}"#,
             r#"{"tools": [], "n": 1.0, "other": {"tools": [1]}}"#,
             r#"{"tools": {}, "n": 0, "response_format": "text"}"#,
-            r#"{"truncate_prompt_tokens": -1}"#,
         ] {
             assert_eq!(refused(body), None, "{body}");
         }
@@ -312,7 +307,6 @@ mod tests {
             (r#"{"tools": [{"type": "function"}]}"#, "/tools"),
             (r#"{"n": 2}"#, "/n"),
             (r#"{"n": -1}"#, "/n"),
-            (r#"{"truncate_prompt_tokens": 1}"#, "/truncate_prompt_tokens"),
             (r#"{"response_format": {"type": "json_object"}}"#, "/response_format"),
             (r#"{"response_format": {"json": 1, "type": "text2"}}"#, "/response_format"),
             (r#"{"n": 1, "tools": true}"#, "/tools"),

@@ -4,6 +4,7 @@
 
 mod anthropic;
 mod cohere;
+mod cut;
 mod fields;
 pub(crate) mod inference;
 mod messages;
@@ -16,6 +17,8 @@ pub(crate) mod sse;
 mod task;
 mod tei;
 mod text;
+mod tokenize;
+mod tokens;
 mod vectors;
 
 use std::sync::Arc;
@@ -47,7 +50,11 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &rerank::Rerank,
     &tei::Embed,
     &tei::Predict,
+    &tei::Decode,
     &openai::Score,
+    &openai::Classify,
+    &tokenize::Tokenize,
+    &openai::Detokenize,
     &sagemaker::Invocations,
     &inference::Inference,
     &openai::Models,
@@ -182,8 +189,8 @@ pub(crate) enum Target<'r> {
         /// One of its revisions; `None` leaves it to the weights.
         version: Option<u64>,
     },
-    /// The only deployment of this task.
-    Only(Task),
+    /// The only deployment that does one of these tasks.
+    Only(&'r [Task]),
     /// The only pipeline that has a route.
     OnlyRoute,
 }

@@ -256,6 +256,15 @@ impl Problem {
         response
     }
 
+    /// The same for an API in which what does not fit is 400, as what a model refuses is too.
+    pub(crate) fn with_document_of_400(&self, document: &serde_json::Value) -> Response<Last> {
+        let mut response = self.with_document(document);
+        if response.status() == StatusCode::UNPROCESSABLE_ENTITY {
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+        }
+        response
+    }
+
     /// The document, as JSON.
     pub(crate) fn to_json(&self, request_id: &RequestId) -> Vec<u8> {
         let document = Document {

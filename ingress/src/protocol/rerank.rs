@@ -57,7 +57,7 @@ impl Protocol for Rerank {
         {
             fields.extend(more);
         }
-        problem.with_document(&document)
+        problem.with_document_of_400(&document)
     }
 }
 

@@ -5,6 +5,7 @@ use millstream_pipelines::{Plan, Task};
 use millstream_proto::Value;
 use millstream_values::Map;
 
+use super::cut::Cut;
 use super::{Asked, Exchange, Form, Last, Problem, Target, Told};
 
 /// A request to one deployment: by its full name, or as the only one that does the task.
@@ -30,9 +31,38 @@ impl TaskCall {
         let fields = Map::from_iter([
             ("query".into(), Value::from(query)),
             ("documents".into(), texts(documents)),
-            ("keep".into(), Value::Int(i64::try_from(keep).unwrap_or(i64::MAX))),
+            ("keep".into(), whole(keep)),
         ]);
         Self { task: Task::Rerank, model, fields }
+    }
+
+    /// The same with texts cut in that way. What engines do by themselves need not be said.
+    pub(crate) fn cut(mut self, cut: Cut) -> Self {
+        if cut.truncate != Cut::END.truncate {
+            self.fields.insert("truncate".into(), cut.truncate.into());
+        }
+        if let Some(max_tokens) = cut.max_tokens {
+            self.fields.insert("max_tokens".into(), whole(max_tokens));
+        }
+        self
+    }
+
+    /// The same with the model's prompt of that name before each text.
+    pub(crate) fn prompt_name(mut self, name: Option<String>) -> Self {
+        self.fields.extend(name.map(|name| ("prompt_name".into(), name.into())));
+        self
+    }
+
+    /// The same for texts of that kind, for which the model may have a prompt: `query`, `document`.
+    pub(crate) fn input_type(mut self, kind: Option<&str>) -> Self {
+        self.fields.extend(kind.map(|kind| ("input_type".into(), kind.into())));
+        self
+    }
+
+    /// The same with all labels of the model.
+    pub(crate) fn all_labels(mut self) -> Self {
+        self.fields.insert("top_k".into(), Value::Int(i64::from(u32::MAX)));
+        self
     }
 
     /// The name that the request gives; empty where it gives none.
@@ -62,7 +92,7 @@ impl<A: TaskAnswer> Exchange for TaskExchange<A> {
     fn target(&self) -> Option<Target<'_>> {
         Some(match &self.call.model {
             Some(name) => Target::Named { name, version: None },
-            None => Target::Only(self.call.task),
+            None => Target::Only(std::slice::from_ref(&self.call.task)),
         })
     }
 
@@ -80,6 +110,11 @@ impl<A: TaskAnswer> Exchange for TaskExchange<A> {
     fn answer(&mut self, value: &Value, told: Told<'_>) -> Response<Last> {
         self.answer.answer(self.call.model(), value, told)
     }
+}
+
+/// A number as a value.
+fn whole(number: u64) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// Texts as a value.
@@ -106,19 +141,30 @@ pub(crate) fn ranked(value: &Value) -> impl Iterator<Item = Ranked<'_>> {
     })
 }
 
-/// The labels of each text in the answer of what classifies, with their scores: the most likely one, or all.
-pub(crate) fn labels_of(value: &Value) -> impl Iterator<Item = Vec<(&str, f64)>> {
-    let list = |name: &str| value.get(name).and_then(Value::as_list).unwrap_or_default();
-    list("labels").iter().zip(list("scores")).map(|(labels, scores)| {
-        let several = (
-            labels.as_list().unwrap_or(std::slice::from_ref(labels)),
-            scores.as_list().unwrap_or(std::slice::from_ref(scores)),
-        );
-        let pairs = several.0.iter().zip(several.1);
-        pairs
-            .map(|(label, score)| (label.as_text().unwrap_or_default(), score.as_f64().unwrap_or_default()))
-            .collect()
-    })
+/// A label of a text.
+pub(crate) struct Label<'v> {
+    /// Its place among the model's labels.
+    pub(crate) index: usize,
+    pub(crate) label: &'v Value,
+    pub(crate) score: f64,
+}
+
+/// The labels of each text in the answer of what classifies with all labels, likeliest first.
+pub(crate) fn labels(value: &Value) -> Vec<Vec<Label<'_>>> {
+    fn items(value: Option<&Value>) -> &[Value] {
+        value.and_then(Value::as_list).unwrap_or_default()
+    }
+    let [labels, scores, indices] = ["labels", "scores", "indices"].map(|name| items(value.get(name)));
+    let rows = labels.iter().zip(scores).zip(indices).map(|((labels, scores), indices)| {
+        let all = items(Some(labels)).iter().zip(items(Some(scores))).zip(items(Some(indices)));
+        let all = all.map(|((label, score), index)| Label {
+            index: index.as_int().and_then(|index| usize::try_from(index).ok()).unwrap_or_default(),
+            label,
+            score: score.as_f64().unwrap_or_default(),
+        });
+        all.collect()
+    });
+    rows.collect()
 }
 
 /// Refuses what does not do the task.

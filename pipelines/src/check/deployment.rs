@@ -3,15 +3,15 @@
 //! A table with faults still gives a spec where its task is known, with defaults for what is wrong, so that the stages
 //! that use it are checked too.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::fault::FaultSink;
 use crate::raw::{Key, Raw, Reader};
-use crate::{DeploymentSpec, Echo, EngineKind, ModelRef, Name, Task, TensorType};
+use crate::{DeploymentSpec, Echo, EngineKind, ModelRef, Name, Task};
 
 mod batch;
 mod demand;
+mod inputs;
 mod limits;
 mod model;
 mod scaling;
@@ -54,7 +54,7 @@ pub(super) fn deployment(
     let autoscaling = scaling::replicas(&mut table, faults);
     let limits = limits::limits(&mut table, engine, &batch, faults);
     let echo = echo(&mut table, engine, faults);
-    let signature = signature(&mut table, task, faults);
+    let inputs = inputs::inputs(&mut table, task, faults);
     // Aliases are read with those of the whole file.
     let _ = table.raw("serving");
     table.finish(faults);
@@ -70,7 +70,7 @@ pub(super) fn deployment(
         autoscaling,
         limits,
         echo,
-        signature,
+        inputs,
     })
 }
 
@@ -157,68 +157,4 @@ fn echo(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) 
         (!text.is_empty()).then(|| text.to_owned())
     });
     Some(Echo { delay, fail_ratio, crash_on })
-}
-
-/// `signature = { inputs = { features = "f32[42]" } }`.
-fn signature(
-    table: &mut Reader<'_>,
-    task: Option<Task>,
-    faults: &mut FaultSink<'_>,
-) -> BTreeMap<String, TensorType> {
-    let mut found = BTreeMap::new();
-    let Some(mut signature) = table.table("signature", faults) else { return found };
-    if !matches!(task, None | Some(Task::Tensor | Task::Custom)) {
-        let message = format!("{} is given, but the inputs follow from the task", table.label("signature"));
-        faults.push(
-            signature.span(),
-            message,
-            "remove it; only the tasks `tensor` and `custom` have a signature",
-        );
-    }
-    match signature.raw("inputs") {
-        None => faults.push(
-            signature.span(),
-            format!("{} is missing", signature.label("inputs")),
-            "write `signature = { inputs = { NAME = \"f32[?]\" } }`",
-        ),
-        Some((_, raw)) => match raw.as_table() {
-            None => signature.wrong_kind("inputs", raw, "a table of tensor types", faults),
-            Some(inputs) => {
-                for (key, raw) in &inputs.entries {
-                    if let Some(ty) = signature_input(&signature, key, raw, faults) {
-                        found.insert(key.text.clone(), ty);
-                    }
-                }
-            }
-        },
-    }
-    signature.finish(faults);
-    found
-}
-
-fn signature_input(
-    signature: &Reader<'_>,
-    key: &Key,
-    raw: &Raw,
-    faults: &mut FaultSink<'_>,
-) -> Option<TensorType> {
-    let label = format!("inputs.{}", key.text);
-    if key.text.is_empty() || key.text.len() > 128 || key.text.chars().any(char::is_control) {
-        faults.push(
-            key.span.clone(),
-            "this is not a name of an input",
-            "use the name that the model gives its input",
-        );
-        return None;
-    }
-    let Some(text) = raw.as_text() else {
-        signature.wrong_kind(&label, raw, "a tensor type such as `\"f32[42]\"`", faults);
-        return None;
-    };
-    text.parse()
-        .map_err(|help: String| {
-            let message = format!("{} is `{text}`, which is not a tensor type", signature.label(&label));
-            faults.push(raw.span.clone(), message, help);
-        })
-        .ok()
 }

@@ -86,7 +86,7 @@ fn every_key_is_read() {
     );
     assert_eq!((spec.limits.max_ongoing_requests, spec.limits.max_queued_requests), (5, Some(0)));
     assert_eq!((spec.limits.max_surge, spec.limits.idempotent), (3, false));
-    assert_eq!(spec.signature["features"].to_string(), "f32[?,42]");
+    assert_eq!(spec.inputs.signature["features"].to_string(), "f32[?,42]");
     let json = serde_json::to_string(spec).unwrap();
     assert_eq!(&serde_json::from_str::<crate::DeploymentSpec>(&json).unwrap(), spec, "travels as JSON");
 }

@@ -108,7 +108,10 @@ asked = "request.question"
         assert_eq!(shown(&plan.request_interface()), "question: text, rows: f32[?,2], more: json");
         assert_eq!(shown(&plan.answer_interface()), "vectors: f32[?,?], asked: text");
         let lone = |name: &str| Plan::of_deployment(plan.name(), &plan.deployments()[&name.parse().unwrap()]);
-        assert_eq!(shown(&lone("embedder").request_interface()), "texts: text[]");
+        assert_eq!(
+            shown(&lone("embedder").request_interface()),
+            "texts: text[], prompt_name: text, input_type: text, truncate: text, max_tokens: int"
+        );
         assert_eq!(shown(&lone("embedder").answer_interface()), ": f32[?,?]");
         assert_eq!(
             shown(&lone("reranker").answer_interface()),

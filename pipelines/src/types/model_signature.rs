@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, TensorShape, Type};
-use crate::{DeploymentSpec, Name, Task, TensorType};
+use super::{Inputs, TensorShape, Type, assignable};
+use crate::{DeploymentSpec, Element, Name, PortType, Task};
 
 /// The tensors that a model takes and returns, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelSignature {
     /// What it takes.
-    pub inputs: BTreeMap<String, TensorType>,
+    pub inputs: BTreeMap<String, PortType>,
     /// What it returns.
-    pub outputs: BTreeMap<String, TensorType>,
+    pub outputs: BTreeMap<String, PortType>,
 }
 
 /// The signatures of a pipeline's deployments, as far as they are known.
@@ -31,20 +31,25 @@ impl ModelSignature {
 
     /// What a call to that deployment takes: what its file declares, else what the model takes.
     pub(crate) fn inputs(&self, spec: &DeploymentSpec) -> Inputs {
-        let declared = &spec.signature;
+        let declared = &spec.inputs.signature;
         let ports = self.inputs.iter().map(|(name, ty)| (name, declared.get(name).unwrap_or(ty)));
         ports.fold(Inputs::default(), |inputs, (name, ty)| inputs.required(name, ty.into()))
     }
 
     /// What a call returns. Shapes depend on those of the inputs: a lone row has no first axis.
     pub(crate) fn output(&self) -> Type {
-        let tensor = |ty: &TensorType| TensorShape { dtype: Some(ty.dtype), shape: None };
-        Type::map(self.outputs.iter().map(|(name, ty)| (name.as_str(), Type::Tensor(tensor(ty)))))
+        let value = |port: &PortType| match port.element {
+            Element::Of(dtype) => Type::Tensor(TensorShape { dtype: Some(dtype), shape: None }),
+            // A model that does not say how many axes there are has none here.
+            Element::Text if port.shape.is_empty() => Type::Any,
+            Element::Text => port.into(),
+        };
+        Type::map(self.outputs.iter().map(|(name, port)| (name.as_str(), value(port))))
     }
 }
 
 /// Whether a value may go into a model's input: a tensor of its element type and shape, one row of it, or what a tensor can be made
-/// of.
+/// of. Texts go into a tensor of texts, and nowhere else.
 ///
 /// # Errors
 /// What is asked for and what was given.
@@ -52,6 +57,10 @@ pub(crate) fn fits_model(from: &Type, wanted: &Type) -> Result<(), String> {
     let fits = match from {
         Type::Optional(from) => return fits_model(from, wanted),
         Type::OneOf(all) => all.iter().any(|from| fits_model(from, wanted).is_ok()),
+        from if wanted.is_texts() => {
+            let row = if let Type::List(row) = wanted { row } else { wanted };
+            assignable(from, wanted).is_ok() || assignable(from, row).is_ok()
+        }
         Type::Text | Type::Bytes | Type::Map(_) | Type::None => false,
         Type::List(item) => fits_model(item, &Type::Any).is_ok(),
         Type::Tensor(given) => match wanted {
@@ -101,7 +110,7 @@ label = "RESPONSE"
         let file = FILE.replace("INPUTS", inputs).replace("RESPONSE", response);
         // Without the model nothing of this is known.
         Plan::compile("p.toml", &file).unwrap();
-        let tensor = |text: &str| text.parse::<TensorType>().unwrap();
+        let tensor = |text: &str| text.parse::<PortType>().unwrap();
         let signature = ModelSignature {
             inputs: [("float_input".to_owned(), tensor("f32[?,4]"))].into(),
             outputs: [
@@ -151,5 +160,31 @@ label = "RESPONSE"
             assert!(faults.contains(expected), "{faults}");
         }
         assert!(check(good, "scored.labels").unwrap_err().contains("did you mean `label`?"));
+    }
+    #[test]
+    fn texts_go_into_tensors_of_texts_alone() {
+        let fits = |from: &str, port: &str| {
+            let from = from.parse::<crate::request::FieldType>().unwrap().ty();
+            fits_model(&from, &(&port.parse::<PortType>().unwrap()).into())
+        };
+        for (from, port) in [
+            ("text[]", "text[?]"),
+            ("text", "text[?]"),
+            ("text[][]", "text[?,1]"),
+            ("text[]", "text[?,1]"),
+            ("json", "text[?]"),
+        ] {
+            assert_eq!(fits(from, port), Ok(()), "{from} into {port}");
+        }
+        for (from, port) in [
+            ("text[]", "f32[?]"),
+            ("float[]", "text[?]"),
+            ("f32[?]", "text[?]"),
+            ("text", "text[?,1]"),
+            ("text[][]", "text[?]"),
+            ("bytes", "text[?]"),
+        ] {
+            assert!(fits(from, port).is_err(), "{from} into {port}");
+        }
     }
 }

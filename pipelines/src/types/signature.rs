@@ -59,18 +59,28 @@ impl Inputs {
 pub fn task_inputs(spec: &DeploymentSpec) -> Inputs {
     let texts = || Type::list(Type::Text);
     match spec.task {
-        Task::Embed | Task::Classify => Inputs::default().required("texts", texts()),
-        Task::Rerank => Inputs::default()
+        Task::Embed => cut(Inputs::default()
+            .required("texts", texts())
+            .optional("prompt_name", Type::Text)
+            .optional("input_type", Type::Text)),
+        Task::Classify => cut(Inputs::default().required("texts", texts()).optional("top_k", Type::Int)),
+        Task::Rerank => cut(Inputs::default()
             .required("query", Type::Text)
             .required("documents", texts())
-            .optional("keep", Type::Int),
+            .optional("keep", Type::Int)),
         Task::Generate => generate_inputs(),
-        Task::Tensor | Task::Custom if spec.signature.is_empty() => Inputs::any(),
+        Task::Tensor | Task::Custom if spec.inputs.signature.is_empty() => Inputs::any(),
         Task::Tensor | Task::Custom => spec
+            .inputs
             .signature
             .iter()
             .fold(Inputs::default(), |inputs, (name, ty)| inputs.required(name, ty.into())),
     }
+}
+
+/// The same with what says how texts that are too long are cut.
+fn cut(inputs: Inputs) -> Inputs {
+    inputs.optional("truncate", Type::Text).optional("max_tokens", Type::Int)
 }
 
 fn generate_inputs() -> Inputs {

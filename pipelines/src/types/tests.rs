@@ -40,6 +40,8 @@ fn assignable_by_table() {
         (tensor.clone(), Type::tensor(DType::F32, [None]), false),
         (tensor.clone(), Type::Tensor(TensorShape::default()), true),
         (tensor, Type::Text, false),
+        (Type::Tensor(TensorShape::default()), Type::list(Type::Text), true),
+        (Type::Tensor(TensorShape::default()), Type::list(Type::Int), false),
         (Type::Text.optional(), Type::Text, true),
         (Type::Text, Type::Text.optional(), true),
         (Type::None, Type::Text, false),

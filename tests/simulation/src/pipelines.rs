@@ -245,7 +245,7 @@ impl Shape {
                 fail_ratio: f64::from(self.failing) / 1000.0,
                 crash_on: self.never_starts.then(|| NEVER.to_owned()),
             }),
-            signature: BTreeMap::new(),
+            inputs: Default::default(),
         }
     }
 }

@@ -30,7 +30,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("proto", &["values", "status", "calls"]),
     ("pipelines", &["values"]),
     ("engine", &["values", "calls", "pipelines"]),
-    ("model-files", &["engine"]),
+    ("model-files", &["values", "engine"]),
     ("batching", &["clock", "values", "calls", "pipelines", "engine"]),
     ("replica", &["clock", "values", "calls", "pipelines", "engine"]),
     ("engine-tensors", &["engine", "model-files"]),

@@ -1,8 +1,10 @@
 //! Reading a model's files. A model folder may come from anywhere: what is read is a plain file of that folder, no link, no pipe, no
 //! device; it has a limit; and what was checked is what is read, as both go through one descriptor. Errors name the file.
+//! Calls for what a model's tokenizer alone can say ([`TokenCall`]) are answered here too, as engines of several kinds have one.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
+mod token_call;
 mod tokenizer;
 
 use std::fs::File;
@@ -14,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
+pub use token_call::{Detokenize, TokenCall, TokenInput, Tokenize};
 pub use tokenizer::{MAX_TOKENIZER_BYTES, TokenizerFile, tokenizer_file};
 
 /// Most bytes of a JSON file of settings, such as `config.json`, or of the index of a model in several files.

@@ -135,7 +135,7 @@ pub(crate) fn is_convicted(state: &State, name: &Name, pipeline: &Pipeline, revi
 
 /// Whether replicas of either settings can answer the same calls.
 pub(crate) fn is_interchangeable(a: &DeploymentSpec, b: &DeploymentSpec) -> bool {
-    a.task == b.task && a.signature == b.signature
+    a.task == b.task && a.inputs == b.inputs
 }
 
 /// What the autoscaler has decided, by deployment.

@@ -8,7 +8,8 @@ use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::super::fields::{Items, Neutral, Unsupported, read, refuse};
+use super::super::cut::Cut;
+use super::super::fields::{Items, Unsupported, read, refuse};
 use super::super::task::{TaskAnswer, TaskCall, texts};
 use super::super::vectors::{Dimensions, Vectors, binary, int8, ubinary, uint8};
 use super::super::{Exchange, Last, Problem, Protocol, Told, json as json_answer};
@@ -31,10 +32,7 @@ const ENDPOINTS: [Endpoint; 2] = [
 const UNSUPPORTED: &[Unsupported] = &[
     Unsupported { name: "images", neutral: &[] },
     Unsupported { name: "inputs", neutral: &[] },
-    Unsupported { name: "max_tokens", neutral: &[] },
     Unsupported { name: "priority", neutral: &[] },
-    // What is too long for the model is cut at its end.
-    Unsupported { name: "truncate", neutral: &[Neutral::Text("END")] },
 ];
 
 /// See the module.
@@ -47,7 +45,9 @@ impl Protocol for Embed {
 
     fn read(&self, head: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
         refuse(&body, UNSUPPORTED)?;
-        let EmbedBody { model, texts: given, input_type, embedding_types, output_dimension } = read(&body)?;
+        let body: EmbedBody = read(&body)?;
+        let cut = body.cut()?;
+        let EmbedBody { model, texts: given, input_type, embedding_types, output_dimension, .. } = body;
         if given.0.is_empty() {
             return Err(Problem::bad_field("/texts", "there is no text; give at least one"));
         }
@@ -58,7 +58,7 @@ impl Protocol for Embed {
         let version = if head.uri.path().starts_with("/v1/") { Version::One } else { Version::Two };
         let kinds = embedding_types.map(|kinds| once(kinds.0)).unwrap_or_default();
         let texts = texts(given.0);
-        let call = TaskCall::embed(model, texts.clone());
+        let call = TaskCall::embed(model, texts.clone()).input_type(input_type.map(InputType::kind)).cut(cut);
         Ok(call.answered_by(EmbedAnswer { texts, kinds, dimensions, version }))
     }
 
@@ -74,9 +74,34 @@ struct EmbedBody {
     input_type: Option<InputType>,
     embedding_types: Option<Items<Kind>>,
     output_dimension: Option<u64>,
+    max_tokens: Option<u64>,
+    truncate: Option<Truncate>,
 }
 
-/// What texts are for. No engine here tells them apart; other words are refused, as they are mistakes.
+impl EmbedBody {
+    fn cut(&self) -> Result<Cut, Problem> {
+        if self.max_tokens == Some(0) {
+            return Err(Problem::bad_field("/max_tokens", "is 0; give at least 1"));
+        }
+        let cut = match self.truncate {
+            None | Some(Truncate::End) => Cut::END,
+            Some(Truncate::Start) => Cut::START,
+            Some(Truncate::None) => Cut::NEVER,
+        };
+        Ok(Cut { max_tokens: self.max_tokens, ..cut })
+    }
+}
+
+/// Where texts that are too long are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Truncate {
+    End,
+    Start,
+    None,
+}
+
+/// What texts are for: a model may have a prompt for it. Other words are refused, as they are mistakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum InputType {
@@ -85,6 +110,19 @@ enum InputType {
     Classification,
     Clustering,
     Image,
+}
+
+impl InputType {
+    /// As engines know it.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::SearchDocument => "document",
+            Self::SearchQuery => "query",
+            Self::Classification => "classification",
+            Self::Clustering => "clustering",
+            Self::Image => "image",
+        }
+    }
 }
 
 /// A form of vectors.
@@ -264,9 +302,9 @@ mod tests {
     fn what_cannot_be_done_is_named() {
         for (more, path) in [
             (r#", "embedding_types": ["float", "hex"]"#, "/embedding_types/1"),
-            (r#", "truncate": "NONE""#, "/truncate"),
+            (r#", "truncate": "MIDDLE""#, "/truncate"),
             (r#", "images": ["data:"]"#, "/images"),
-            (r#", "max_tokens": 9"#, "/max_tokens"),
+            (r#", "max_tokens": 0"#, "/max_tokens"),
             (r#", "input_type": "image""#, "/input_type"),
             (r#", "input_type": "story""#, "/input_type"),
             (r#", "output_dimension": 0"#, "/output_dimension"),

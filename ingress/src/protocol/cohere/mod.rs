@@ -19,5 +19,5 @@ pub(crate) fn document(problem: &Problem, request_id: &RequestId) -> Value {
 }
 
 fn refuse(problem: &Problem, request_id: &RequestId) -> Response<Last> {
-    problem.with_document(&document(problem, request_id))
+    problem.with_document_of_400(&document(problem, request_id))
 }

@@ -13,6 +13,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
+use super::super::cut::Cut;
 use super::super::fields::{Items, read};
 use super::super::task::{Ranked, TaskAnswer, TaskCall, ranked};
 use super::super::{Exchange, Last, Problem, Protocol, Told, json as json_answer};
@@ -54,7 +55,10 @@ impl Protocol for Rerank {
 /// # Errors
 /// The problem to answer with.
 pub(crate) fn read_rerank(body: &[u8]) -> Result<Box<dyn Exchange>, Problem> {
-    let RerankBody { model, query, documents, top_n, top_k, return_documents } = read(body)?;
+    let body: RerankBody = read(body)?;
+    // vLLM's field is the same at this route and at its own; without it, all of these APIs cut at the end.
+    let cut = Cut::of_vllm(body.truncate_prompt_tokens)?.unwrap_or(Cut::unless_refused(body.truncation));
+    let RerankBody { model, query, documents, top_n, top_k, return_documents, .. } = body;
     let documents: Vec<_> = documents.0.into_iter().map(|Document(text)| text).collect();
     if documents.is_empty() {
         return Err(Problem::bad_field("/documents", "there are none; give at least one"));
@@ -66,7 +70,7 @@ pub(crate) fn read_rerank(body: &[u8]) -> Result<Box<dyn Exchange>, Problem> {
         (Some(0), Shape::Voyage) => return Err(Problem::bad_field("/top_k", "is 0; give at least 1")),
         (Some(keep), _) => keep.min(documents.len() as u64),
     };
-    let call = TaskCall::rerank(model, query, documents, keep);
+    let call = TaskCall::rerank(model, query, documents, keep).cut(cut);
     Ok(call.answered_by(RerankAnswer { shape, tells_documents: return_documents == Some(true) }))
 }
 
@@ -78,6 +82,9 @@ struct RerankBody {
     top_n: Option<u64>,
     top_k: Option<u64>,
     return_documents: Option<bool>,
+    /// Voyage's.
+    truncation: Option<bool>,
+    truncate_prompt_tokens: Option<i64>,
 }
 
 /// A document: a text, or an object with one.

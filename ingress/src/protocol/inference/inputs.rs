@@ -7,7 +7,7 @@ use millstream_values::{DType, Map, Tensor, Value};
 
 use super::super::Problem;
 use super::super::problem::shown;
-use super::request::{Content, Input};
+use super::request::{Content, Input, Texts};
 
 /// The fields that these inputs are for a plan. What the plan says of their values is left to its own check.
 ///
@@ -26,13 +26,18 @@ pub(super) fn fields(plan: &Plan, inputs: &[Input]) -> Result<Map, Problem> {
             Content::Texts(texts) => reader.of_texts(&ty, texts),
         };
         let value = value.map_err(refused)?;
-        num_values += value.as_list().map_or(1, <[Value]>::len);
+        num_values += num_values_of(&value);
         if num_values > MAX_VALUES {
             return Err(Problem::malformed(format!("the inputs have more than {MAX_VALUES} values")));
         }
         fields.insert(name.clone(), value);
     }
     Ok(fields)
+}
+
+/// A value that is a list counts its items, those of lists within it too.
+fn num_values_of(value: &Value) -> usize {
+    value.as_list().map_or(1, |items| items.iter().map(num_values_of).sum())
 }
 
 /// Makes the value of one field.
@@ -73,8 +78,9 @@ impl FieldReader<'_> {
         }
     }
 
-    fn of_texts(self, ty: &Type, texts: &[Bytes]) -> Result<Value, String> {
-        let one = || match texts {
+    fn of_texts(self, ty: &Type, all: &Texts) -> Result<Value, String> {
+        let Texts { shape, texts } = all;
+        let one = || match &texts[..] {
             [text] => Ok(text),
             _ => Err(format!("has {} elements; a field of type `{ty}` takes one", texts.len())),
         };
@@ -84,15 +90,20 @@ impl FieldReader<'_> {
             Type::List(item) => match &**item {
                 Type::Text => texts.iter().map(text).collect::<Result<Vec<_>, _>>().map(Value::list),
                 Type::Bytes => Ok(Value::list(texts.iter().cloned().map(Value::Bytes))),
+                // Lists in lists, where the shape has as many axes.
+                Type::List(_) if shape.len() > 1 && axes_of_texts(ty) == Some(shape.len()) => {
+                    nested(shape, texts)
+                }
                 _ => self.json(ty, one()?),
             },
             Type::Map(_) => self.json(ty, one()?),
-            Type::Optional(ty) => self.of_texts(ty, texts),
+            Type::Optional(ty) => self.of_texts(ty, all),
             // Lists and objects can only come as JSON, where anything is taken.
-            Type::Any => match texts {
+            Type::Any => match &texts[..] {
                 [text] if is_structured(text) && self.plan.request_field(self.name).is_some() => {
                     self.json(ty, text)
                 }
+                _ if shape.len() > 1 => nested(shape, texts),
                 [one] => text(one),
                 _ => texts.iter().map(text).collect::<Result<Vec<_>, _>>().map(Value::list),
             },
@@ -110,6 +121,23 @@ impl FieldReader<'_> {
 /// Whether a text begins as a list or an object in JSON does.
 fn is_structured(text: &[u8]) -> bool {
     matches!(text.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+/// How many lists are around a text in values of that type; `None` where it is not made of texts.
+fn axes_of_texts(ty: &Type) -> Option<usize> {
+    match ty {
+        Type::Text => Some(0),
+        Type::List(item) => Some(axes_of_texts(item)? + 1),
+        _ => None,
+    }
+}
+
+/// Texts in lists as deep as the shape.
+fn nested(shape: &[usize], texts: &[Bytes]) -> Result<Value, String> {
+    let Some((&len, shape)) = shape.split_first() else { return texts.first().map_or(Ok(Value::None), text) };
+    let stride = texts.len().checked_div(len).unwrap_or(0);
+    let items = (0..len).map(|at| nested(shape, &texts[at * stride..(at + 1) * stride]));
+    items.collect::<Result<Vec<_>, _>>().map(Value::list)
 }
 
 fn text(bytes: &Bytes) -> Result<Value, String> {
@@ -160,6 +188,7 @@ ratio = { type = "float", default = 1 }
 flag = { type = "bool", default = false }
 numbers = { type = "int[]", default = [] }
 table = { type = "float[][]", default = [] }
+words = { type = "text[][]", default = [] }
 row = { type = "f32[?]", default = [] }
 more = { type = "json", default = {} }
 raw = { type = "bytes", default = "" }
@@ -183,7 +212,12 @@ all = "s.all"
     }
 
     fn texts(texts: &[&str]) -> Content {
-        Content::Texts(texts.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect())
+        shaped(&[texts.len()], texts)
+    }
+
+    fn shaped(shape: &[usize], texts: &[&str]) -> Content {
+        let texts = texts.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
+        Content::Texts(Texts { shape: shape.to_vec(), texts })
     }
 
     fn tensor(dtype: DType, shape: &[usize], bytes: &[u8]) -> Content {
@@ -213,6 +247,11 @@ all = "s.all"
             ("more", texts(&[r#" {"a": [1]}"#]), r#"{"a":[1]}"#),
             ("more", texts(&["plain"]), r#""plain""#),
             ("more", texts(&["a", "b"]), r#"["a","b"]"#),
+            ("more", shaped(&[2, 1], &["a", "b"]), r#"[["a"],["b"]]"#),
+            ("words", shaped(&[2, 2], &["a", "b", "c", "d"]), r#"[["a","b"],["c","d"]]"#),
+            ("words", shaped(&[1, 0], &[]), "[[]]"),
+            ("words", texts(&[r#"[["a"], []]"#]), r#"[["a"],[]]"#),
+            ("documents", shaped(&[2, 1], &["a", "b"]), r#"["a","b"]"#),
             ("raw", texts(&["hi"]), r#""aGk=""#),
             ("said", texts(&[r#"[{"role": "user"}]"#]), r#"[{"role":"user"}]"#),
         ] {
@@ -222,7 +261,7 @@ all = "s.all"
 
     #[test]
     fn a_tensor_of_another_type_is_refused() {
-        let not_utf8 = Content::Texts(vec![Bytes::from_static(b"\xff")]);
+        let not_utf8 = Content::Texts(Texts { shape: vec![1], texts: vec![Bytes::from_static(b"\xff")] });
         for (name, content, reason) in [
             ("question", texts(&["a", "b"]), "has 2 elements; a field of type `text` takes one"),
             ("question", not_utf8, "not UTF-8"),

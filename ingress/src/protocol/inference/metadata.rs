@@ -112,6 +112,13 @@ fn tensor_of(ty: &Type) -> Option<(Datatype, Vec<i64>)> {
                 shape.insert(0, -1);
                 (datatype, shape)
             }),
+            // Texts in lists in lists have as many axes.
+            Type::List(_) => match tensor_of(item)? {
+                (Datatype::Bytes, shape) if shape.iter().all(|size| *size == -1) => {
+                    Some((Datatype::Bytes, [vec![-1], shape].concat()))
+                }
+                _ => Some((Datatype::Bytes, vec![1])),
+            },
             _ => Some((Datatype::Bytes, vec![1])),
         },
     }
@@ -127,6 +134,9 @@ mod tests {
         for (ty, expected) in [
             (Type::Text, Some(("BYTES", vec![1]))),
             (Type::list(Type::Text), Some(("BYTES", vec![-1]))),
+            (Type::list(Type::list(Type::Text)), Some(("BYTES", vec![-1, -1]))),
+            (Type::list(Type::list(Type::Float)), Some(("BYTES", vec![1]))),
+            (Type::list(Type::list(Type::Any)), Some(("BYTES", vec![1]))),
             (Type::Int, Some(("INT64", vec![1]))),
             (Type::list(Type::Float), Some(("FP64", vec![-1]))),
             (Type::Bool.optional(), Some(("BOOL", vec![1]))),

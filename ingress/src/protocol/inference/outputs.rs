@@ -46,6 +46,11 @@ impl<'v> Output<'v> {
             let shape = tensor.shape().to_vec();
             return Self { name, shape, content: OutputContent::Tensor(tensor) };
         }
+        if let Some(shape) = shape_of_texts(value).filter(|shape| shape.len() > 1) {
+            let mut texts = Vec::with_capacity(shape.iter().product());
+            flatten(value, &mut texts);
+            return Self { name, shape, content: OutputContent::Texts(texts) };
+        }
         let texts = match value {
             Value::None => Vec::new(),
             Value::List(items) => match items.iter().map(as_bytes).collect() {
@@ -87,6 +92,22 @@ fn as_bytes(value: &Value) -> Option<Cow<'_, [u8]>> {
         Value::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
         Value::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
         _ => None,
+    }
+}
+
+/// The shape of lists of texts that are all alike; `None` for others.
+fn shape_of_texts(value: &Value) -> Option<Vec<usize>> {
+    let Value::List(items) = value else { return as_bytes(value).map(|_| Vec::new()) };
+    let (first, others) = items.split_first()?;
+    let shape = shape_of_texts(first)?;
+    let are_alike = others.iter().all(|item| shape_of_texts(item).as_ref() == Some(&shape));
+    are_alike.then(|| std::iter::once(items.len()).chain(shape).collect())
+}
+
+fn flatten<'v>(value: &'v Value, texts: &mut Vec<Cow<'v, [u8]>>) {
+    match value {
+        Value::List(items) => items.iter().for_each(|item| flatten(item, texts)),
+        value => texts.extend(as_bytes(value)),
     }
 }
 
@@ -167,6 +188,11 @@ mod tests {
             (Value::None, "BYTES [0] "),
             (Value::list([]), "BYTES [0] "),
             (Value::list(["a", "b"].map(Value::from)), "BYTES [2] a|b"),
+            (
+                Value::list([Value::list([Value::from("a")]), Value::list([Value::from("b")])]),
+                "BYTES [2, 1] a|b",
+            ),
+            (Value::list([Value::list([Value::from("a")]), Value::list([])]), "BYTES [1] [[\"a\"],[]]"),
             (Value::list([1, 2].map(Value::Int)), "INT64 [2] [1,2]"),
             (Value::list([Value::Int(1), Value::Float(0.5)]), "FP64 [2] [1.0,0.5]"),
             (Value::list([Value::Float(0.5), Value::Int(1)]), "FP64 [2] [0.5,1.0]"),

@@ -50,8 +50,15 @@ pub(super) struct Input {
 pub(super) enum Content {
     /// Numbers or booleans.
     Tensor(Tensor),
-    /// Texts or bytes, row by row.
-    Texts(Vec<Bytes>),
+    /// Texts or bytes.
+    Texts(Texts),
+}
+
+/// A tensor of texts or bytes, row by row; there are as many as the shape says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Texts {
+    pub(super) shape: Vec<usize>,
+    pub(super) texts: Vec<Bytes>,
 }
 
 /// An output that is asked for.
@@ -206,9 +213,13 @@ impl Binary {
         })?;
         let shape = shape_of(&input.shape.0)?;
         if datatype == Datatype::Bytes {
-            let num_texts = data::num_elements(&shape).filter(|&number| number <= MAX_TEXTS);
-            let num_texts = num_texts.ok_or(format!("the shape has more than {MAX_TEXTS} elements"))?;
-            self.num_texts += num_texts;
+            // Lists are made of them, also where an axis of size zero leaves no elements.
+            let num_lists =
+                shape.iter().try_fold(1, |product: usize, &size| product.checked_mul(size.max(1)));
+            if num_lists.is_none_or(|number| number > MAX_TEXTS) {
+                return Err(format!("the shape has more than {MAX_TEXTS} elements"));
+            }
+            self.num_texts += shape.iter().product::<usize>();
             if self.num_texts > MAX_VALUES {
                 return Err(format!("the inputs have more than {MAX_VALUES} elements of type BYTES"));
             }
@@ -221,14 +232,17 @@ impl Binary {
             (Some(data), None) => {
                 let elements = data::read(data, datatype, &shape)?;
                 match datatype {
-                    Datatype::Bytes => Ok(Content::Texts(elements.texts)),
+                    Datatype::Bytes => Ok(Content::Texts(Texts { shape, texts: elements.texts })),
                     Datatype::Of(dtype) => tensor(dtype, &shape, elements.bytes.into()),
                 }
             }
             (None, Some(size)) => {
                 let bytes = self.take(size)?;
                 match datatype {
-                    Datatype::Bytes => texts(bytes, shape.iter().product()).map(Content::Texts),
+                    Datatype::Bytes => {
+                        let texts = texts(bytes, shape.iter().product())?;
+                        Ok(Content::Texts(Texts { shape, texts }))
+                    }
                     Datatype::Of(dtype) => tensor(dtype, &shape, bytes),
                 }
             }

@@ -7,6 +7,7 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 
+use super::super::cut::Cut;
 use super::super::fields::{Texts, read};
 use super::super::task::{self, TaskAnswer, TaskCall};
 use super::super::vectors::{Dimensions, Vectors};
@@ -29,7 +30,9 @@ impl Protocol for Embeddings {
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        let EmbeddingBody { model, input, encoding_format, dimensions } = read(&body)?;
+        let body: EmbeddingBody = read(&body)?;
+        let cut = body.cut()?;
+        let EmbeddingBody { model, input, encoding_format, dimensions, input_type, .. } = body;
         let texts = input.all();
         if texts.is_empty() {
             return Err(Problem::bad_field("/input", "there is no text; give at least one"));
@@ -40,7 +43,8 @@ impl Protocol for Embeddings {
             Some(_) => return Err(Problem::bad_field("/encoding_format", "give `float` or `base64`")),
         };
         let dimensions = Dimensions::read("/dimensions", dimensions)?;
-        let call = TaskCall::embed(Some(model), task::texts(texts));
+        let kind = input_type.map(InputType::kind);
+        let call = TaskCall::embed(Some(model), task::texts(texts)).input_type(kind).cut(cut);
         Ok(call.answered_by(EmbeddingAnswer { encoding, dimensions }))
     }
 
@@ -55,6 +59,38 @@ struct EmbeddingBody {
     input: Texts,
     encoding_format: Option<String>,
     dimensions: Option<u64>,
+    /// vLLM's.
+    truncate_prompt_tokens: Option<i64>,
+    /// Voyage's, as is the next.
+    truncation: Option<bool>,
+    input_type: Option<InputType>,
+}
+
+impl EmbeddingBody {
+    /// A text that is too long is an error in this API; in those that have taken its route, a request may say otherwise.
+    fn cut(&self) -> Result<Cut, Problem> {
+        let cut = Cut::of_vllm(self.truncate_prompt_tokens)?;
+        Ok(cut.unwrap_or(if self.truncation == Some(true) { Cut::END } else { Cut::NEVER }))
+    }
+}
+
+/// What texts are for: a model may have a prompt for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum InputType {
+    Query,
+    #[serde(alias = "passage")]
+    Document,
+}
+
+impl InputType {
+    /// As engines know it.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Document => "document",
+        }
+    }
 }
 
 /// How numbers are told.

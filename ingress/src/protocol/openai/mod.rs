@@ -4,6 +4,7 @@
 //! Source: openai-openapi, `openapi.yaml` of August 2026; where the official client reads something else, the client is right.
 
 mod chat;
+mod classify;
 mod completions;
 mod embeddings;
 mod error;
@@ -12,14 +13,17 @@ mod moderations;
 mod responses;
 mod score;
 mod text;
+mod tokens;
 
 pub(crate) use self::chat::Chat;
+pub(crate) use self::classify::Classify;
 pub(crate) use self::completions::Completions;
 pub(crate) use self::embeddings::Embeddings;
 pub(crate) use self::models::{MODEL, MODELS, Models};
 pub(crate) use self::moderations::Moderations;
 pub(crate) use self::responses::{Cancelled, HOW_TO_KEEP, Kept, ResponseKey, ResponseStore, Responses};
 pub(crate) use self::score::Score;
+pub(crate) use self::tokens::{Detokenize, read_tokenize};
 
 use serde::Serialize;
 

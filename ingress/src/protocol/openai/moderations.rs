@@ -12,7 +12,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use super::super::task::{TaskAnswer, TaskCall, labels_of, texts};
+use super::super::task::{Label, TaskAnswer, TaskCall, labels, texts};
 use super::super::{Exchange, Last, Problem, Protocol, Told, json as json_answer};
 use super::{error, new_id};
 use crate::protocol::fields::{Items, read};
@@ -57,7 +57,7 @@ impl Protocol for Moderations {
         let ModerationsBody { model, input } = read(&body)?;
         let model = model.unwrap_or_else(|| DEFAULT_MODEL.to_owned());
         let texts = texts(input.texts()?);
-        Ok(TaskCall::classify(Some(model), texts).answered_by(ModerationAnswer))
+        Ok(TaskCall::classify(Some(model), texts).all_labels().answered_by(ModerationAnswer))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -168,14 +168,15 @@ struct Moderation {
 
 impl Moderation {
     /// Of a text with these labels.
-    fn of(labels: Vec<(&str, f64)>) -> Self {
+    fn of(labels: Vec<Label<'_>>) -> Self {
         let mut moderation = Self {
             flagged: false,
             categories: Map::new(),
             category_scores: Map::new(),
             category_applied_input_types: Map::new(),
         };
-        for (label, score) in labels {
+        for Label { label, score, .. } in labels {
+            let label = label.as_text().unwrap_or_default();
             let is_flagged = score >= THRESHOLD && !HARMLESS.contains(&&*label.to_lowercase());
             moderation.flagged |= is_flagged;
             moderation.categories.insert(label.to_owned(), is_flagged.into());
@@ -188,7 +189,7 @@ impl Moderation {
 
 impl TaskAnswer for ModerationAnswer {
     fn answer(&self, model: &str, value: &Value, _: Told<'_>) -> Response<Last> {
-        let results: Vec<_> = labels_of(value).map(Moderation::of).collect();
+        let results: Vec<_> = labels(value).into_iter().map(Moderation::of).collect();
         json_answer(&json!({ "id": new_id("modr-"), "model": model, "results": results }))
     }
 }
@@ -213,24 +214,19 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_categories_whether_one_is_told_or_all() {
-        let top = Value::map([
-            ("labels", Value::list(["hate", "ok"].map(Value::from))),
-            ("scores", Value::list([0.75, 0.9].map(Value::from))),
-        ]);
-        let results = shown(&top);
-        assert_eq!(results[0]["flagged"], true);
-        assert_eq!(results[0]["categories"], json!({ "hate": true }));
-        assert_eq!(results[0]["category_scores"], json!({ "hate": 0.75 }));
-        assert_eq!(results[1]["flagged"], false, "a harmless label");
+    fn labels_are_categories() {
+        let rows = |rows: [[Value; 2]; 2]| Value::list(rows.map(Value::list));
         let all = Value::map([
-            ("labels", Value::list([Value::list(["hate", "violence"].map(Value::from))])),
-            ("scores", Value::list([Value::list([0.25, 0.5].map(Value::from))])),
+            ("labels", rows([["violence", "hate"], ["ok", "hate"]].map(|row| row.map(Value::from)))),
+            ("scores", rows([[0.5, 0.25], [0.9, 0.1]].map(|row| row.map(Value::from)))),
+            ("indices", rows([[1, 0], [2, 0]].map(|row| row.map(Value::Int)))),
         ]);
         let results = shown(&all);
         assert_eq!(results[0]["categories"], json!({ "hate": false, "violence": true }));
+        assert_eq!(results[0]["category_scores"], json!({ "hate": 0.25, "violence": 0.5 }));
         assert_eq!(results[0]["category_applied_input_types"]["hate"], json!(["text"]));
         assert_eq!(results[0]["flagged"], true);
+        assert_eq!(results[1]["flagged"], false, "a harmless label");
     }
 
     #[test]

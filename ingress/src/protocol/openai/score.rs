@@ -7,7 +7,8 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::{Deserialize, Serialize};
 
-use super::super::fields::{Neutral, Texts, Unsupported, read, refuse};
+use super::super::cut::Cut;
+use super::super::fields::{Texts, Unsupported, read, refuse};
 use super::super::task::{TaskAnswer, TaskCall, ranked};
 use super::super::{Exchange, Last, Problem, Protocol, Told, json};
 use super::{Usage, error, new_id, unix_seconds};
@@ -23,7 +24,6 @@ const ENDPOINTS: [Endpoint; 2] = [
 ];
 
 const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported { name: "truncate_prompt_tokens", neutral: &[Neutral::MinusOne] },
     Unsupported { name: "mm_processor_kwargs", neutral: &[] },
     Unsupported { name: "instruction", neutral: &[] },
     Unsupported { name: "chat_template", neutral: &[] },
@@ -43,7 +43,7 @@ impl Protocol for Score {
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
         refuse(&body, UNSUPPORTED)?;
-        let ScoreBody { model, text_1, text_2, use_activation } = read(&body)?;
+        let ScoreBody { model, text_1, text_2, use_activation, truncate_prompt_tokens } = read(&body)?;
         if use_activation == Some(false) {
             let text = "no model here gives scores without its activation; leave the field out";
             return Err(Problem::bad_field("/use_activation", text));
@@ -54,7 +54,8 @@ impl Protocol for Score {
         }
         let query = one_query(text_1.all(), documents.len())?;
         let keep = documents.len() as u64;
-        Ok(TaskCall::rerank(model, query, documents, keep).answered_by(ScoreAnswer))
+        let cut = Cut::of_vllm(truncate_prompt_tokens)?.unwrap_or(Cut::NEVER);
+        Ok(TaskCall::rerank(model, query, documents, keep).cut(cut).answered_by(ScoreAnswer))
     }
 
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
@@ -89,6 +90,7 @@ struct ScoreBody {
     text_2: Texts,
     #[serde(alias = "activation")]
     use_activation: Option<bool>,
+    truncate_prompt_tokens: Option<i64>,
 }
 
 struct ScoreAnswer;
@@ -180,7 +182,7 @@ mod tests {
             (value!({"text_1": "q", "text_2": []}), "/text_2"),
             (value!({"queries": "q", "documents": [{"type": "image_url"}]}), "/documents/0"),
             (value!({"text_1": "q", "text_2": "a", "activation": false}), "/use_activation"),
-            (value!({"text_1": "q", "text_2": "a", "truncate_prompt_tokens": 9}), "/truncate_prompt_tokens"),
+            (value!({"text_1": "q", "text_2": "a", "truncate_prompt_tokens": 0}), "/truncate_prompt_tokens"),
             (value!({"text_1": "q"}), ""),
         ] {
             assert_eq!(read(&body).err().as_deref(), Some(path), "{body}");

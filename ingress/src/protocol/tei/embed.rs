@@ -7,11 +7,11 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{RequestId, Value};
 use serde::Deserialize;
 
-use super::super::fields::{Texts, read, refuse};
+use super::super::cut::Direction;
+use super::super::fields::{Texts, read};
 use super::super::task::{TaskAnswer, TaskCall, texts};
 use super::super::vectors::{Dimensions, Vectors, normalize};
 use super::super::{Exchange, Last, Problem, Protocol, Told, json};
-use super::UNSUPPORTED;
 
 const ENDPOINT: Endpoint = Endpoint {
     methods: "POST",
@@ -33,15 +33,17 @@ impl Protocol for Embed {
     }
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        refuse(&body, UNSUPPORTED)?;
-        let EmbedBody { model, inputs, normalize, dimensions } = read(&body)?;
+        let EmbedBody { model, inputs, prompt_name, normalize, dimensions, truncate, truncation_direction } =
+            read(&body)?;
         let inputs = inputs.all();
         if inputs.is_empty() {
             return Err(Problem::bad_field("/inputs", "there is no text; give at least one"));
         }
         let dimensions = Dimensions::read("/dimensions", dimensions)?;
         let length = if normalize == Some(false) { Length::AsGiven } else { Length::One };
-        Ok(TaskCall::embed(model, texts(inputs)).answered_by(EmbedAnswer { dimensions, length }))
+        let cut = Direction::cut(truncation_direction, truncate);
+        let call = TaskCall::embed(model, texts(inputs)).prompt_name(prompt_name).cut(cut);
+        Ok(call.answered_by(EmbedAnswer { dimensions, length }))
     }
 
     fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
@@ -53,8 +55,11 @@ impl Protocol for Embed {
 struct EmbedBody {
     model: Option<String>,
     inputs: Texts,
+    prompt_name: Option<String>,
     normalize: Option<bool>,
     dimensions: Option<u64>,
+    truncate: Option<bool>,
+    truncation_direction: Option<Direction>,
 }
 
 /// Of vectors.
@@ -120,14 +125,16 @@ mod tests {
         for (body, path) in [
             (value!({"inputs": []}), "/inputs"),
             (value!({"inputs": [1, 2]}), "/inputs/0"),
-            (value!({"inputs": "a", "prompt_name": "query"}), "/prompt_name"),
-            (value!({"inputs": "a", "truncation_direction": "left"}), "/truncation_direction"),
+            (value!({"inputs": "a", "prompt_name": 1}), "/prompt_name"),
+            (value!({"inputs": "a", "truncation_direction": "up"}), "/truncation_direction"),
+            (value!({"inputs": "a", "truncate": "END"}), "/truncate"),
             (value!({"inputs": "a", "normalize": "yes"}), "/normalize"),
             (value!({"inputs": "a", "dimensions": 0}), "/dimensions"),
             (value!({}), ""),
         ] {
             assert_eq!(read(&body).err().as_deref(), Some(path), "{body}");
         }
-        assert!(read(&value!({"inputs": "a", "prompt_name": null, "truncation_direction": "right"})).is_ok());
+        assert!(read(&value!({"inputs": "a", "prompt_name": null, "truncation_direction": "Right"})).is_ok());
+        assert!(read(&value!({"inputs": "a", "prompt_name": "query", "truncate": false})).is_ok());
     }
 }

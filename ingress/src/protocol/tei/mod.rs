@@ -4,23 +4,22 @@
 mod embed;
 mod predict;
 mod rerank;
+mod tokens;
 
 pub(crate) use self::embed::Embed;
 pub(crate) use self::predict::Predict;
 pub(crate) use self::rerank::read_rerank;
+pub(crate) use self::tokens::{Decode, read_tokenize};
 
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::fields::{Neutral, Unsupported};
+use super::fields::Unsupported;
 use super::{Last, Problem};
 
-/// What no model here can do. `truncate` is not among them: what is too long is cut at its end, asked for or not.
-const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported { name: "raw_scores", neutral: &[] },
-    Unsupported { name: "prompt_name", neutral: &[] },
-    Unsupported { name: "truncation_direction", neutral: &[Neutral::Text("right"), Neutral::Text("Right")] },
-];
+/// What no model that ranks or classifies can do here.
+const UNSUPPORTED: &[Unsupported] =
+    &[Unsupported { name: "raw_scores", neutral: &[] }, Unsupported { name: "prompt_name", neutral: &[] }];
 
 /// An error.
 pub(crate) fn document(problem: &Problem) -> Value {
@@ -35,7 +34,7 @@ pub(crate) fn document(problem: &Problem) -> Value {
 }
 
 fn refuse(problem: &Problem) -> Response<Last> {
-    problem.with_document(&document(problem))
+    problem.with_document_of_400(&document(problem))
 }
 
 #[cfg(test)]

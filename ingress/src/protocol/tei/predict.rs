@@ -1,4 +1,4 @@
-//! `POST /predict`: the label of each text. Engines here tell the most likely label alone, so that each list has one.
+//! `POST /predict`: all labels of each text with their scores, likeliest first.
 
 use std::fmt;
 
@@ -11,8 +11,9 @@ use millstream_proto::{RequestId, Value};
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::super::cut::Direction;
 use super::super::fields::{Texts, read, refuse};
-use super::super::task::{TaskAnswer, TaskCall, texts};
+use super::super::task::{Label, TaskAnswer, TaskCall, labels, texts};
 use super::super::{Exchange, Last, Problem, Protocol, Told, json};
 use super::UNSUPPORTED;
 
@@ -20,7 +21,7 @@ const ENDPOINT: Endpoint = Endpoint {
     methods: "POST",
     path: "/predict",
     access: Access::ApiKey,
-    help: "Classification as Text Embeddings Inference has it: the most likely label of each text with its score, by the only deployment that classifies, or by the one that `model` names.",
+    help: "Classification as Text Embeddings Inference has it: all labels of each text with their scores, likeliest first, by the only deployment that classifies, or by the one that `model` names.",
 };
 
 /// See the module.
@@ -37,12 +38,14 @@ impl Protocol for Predict {
 
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
         refuse(&body, UNSUPPORTED)?;
-        let PredictBody { model, inputs } = read(&body)?;
+        let PredictBody { model, inputs, truncate, truncation_direction } = read(&body)?;
         let (given, answers) = match inputs {
             Inputs::One(text) => (vec![text], Answers::One),
             Inputs::Many(texts) => (texts, Answers::Many),
         };
-        Ok(TaskCall::classify(model, texts(given)).answered_by(PredictAnswer { answers }))
+        let cut = Direction::cut(truncation_direction, truncate);
+        let call = TaskCall::classify(model, texts(given)).all_labels().cut(cut);
+        Ok(call.answered_by(PredictAnswer { answers }))
     }
 
     fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
@@ -54,6 +57,8 @@ impl Protocol for Predict {
 struct PredictBody {
     model: Option<String>,
     inputs: Inputs,
+    truncate: Option<bool>,
+    truncation_direction: Option<Direction>,
 }
 
 /// A text, as it is or in a list; or a list of such lists. Two texts in a list are a pair, which no engine here classifies.
@@ -134,10 +139,9 @@ struct Prediction<'a> {
 
 impl TaskAnswer for PredictAnswer {
     fn answer(&self, _: &str, value: &Value, _: Told<'_>) -> Response<Last> {
-        let list = |name: &str| value.get(name).and_then(Value::as_list).unwrap_or_default();
-        let predictions = list("scores").iter().zip(list("labels"));
-        let mut predictions = predictions
-            .map(|(score, label)| [Prediction { score: score.as_f64().unwrap_or_default(), label }]);
+        let mut predictions = labels(value).into_iter().map(|row| {
+            row.into_iter().map(|Label { label, score, .. }| Prediction { score, label }).collect::<Vec<_>>()
+        });
         match (self.answers, predictions.next()) {
             (Answers::One, Some(first)) => json(&first),
             (Answers::Many, Some(first)) => {
@@ -164,17 +168,21 @@ mod tests {
     #[test]
     fn one_text_has_one_list_and_several_have_a_list_each() {
         let shown = |inputs: &serde_json::Value, labels: &[&str]| -> serde_json::Value {
+            let rows = |item: &dyn Fn(&str) -> [Value; 2]| {
+                Value::list(labels.iter().map(|label| Value::list(item(label))))
+            };
             let answer = Value::map([
-                ("labels", Value::list(labels.iter().map(|label| Value::from(*label)))),
-                ("scores", Value::list(labels.iter().map(|_| Value::from(0.75)))),
+                ("labels", rows(&|label| [Value::from(label), Value::from("none")])),
+                ("scores", rows(&|_| [0.75, 0.25].map(Value::from))),
+                ("indices", rows(&|_| [1, 0].map(Value::Int))),
             ]);
             let request_id = RequestId::new("r-1");
             let told = Told { request_id: &request_id, spent: Spent::default() };
             let response = read(inputs).unwrap().answer(&answer, told);
             serde_json::from_slice(&response.body().bytes).unwrap()
         };
-        let calm = value!([{"score": 0.75, "label": "calm"}]);
-        let urgent = value!([{"score": 0.75, "label": "urgent"}]);
+        let calm = value!([{"score": 0.75, "label": "calm"}, {"score": 0.25, "label": "none"}]);
+        let urgent = value!([{"score": 0.75, "label": "urgent"}, {"score": 0.25, "label": "none"}]);
         assert_eq!(shown(&value!("a"), &["calm"]), calm);
         assert_eq!(shown(&value!(["a"]), &["calm"]), calm);
         assert_eq!(shown(&value!([["a"]]), &["calm"]), value!([calm]));

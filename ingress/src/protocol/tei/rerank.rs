@@ -4,6 +4,7 @@ use http::Response;
 use millstream_proto::Value;
 use serde::{Deserialize, Serialize};
 
+use super::super::cut::Direction;
 use super::super::fields::{Items, read, refuse};
 use super::super::task::{TaskAnswer, TaskCall, ranked};
 use super::super::{Exchange, Last, Problem, Told, json};
@@ -15,12 +16,13 @@ use super::UNSUPPORTED;
 /// The problem to answer with.
 pub(crate) fn read_rerank(body: &[u8]) -> Result<Box<dyn Exchange>, Problem> {
     refuse(body, UNSUPPORTED)?;
-    let RerankBody { model, query, texts, return_text } = read(body)?;
+    let RerankBody { model, query, texts, return_text, truncate, truncation_direction } = read(body)?;
     if texts.0.is_empty() {
         return Err(Problem::bad_field("/texts", "there are none; give at least one"));
     }
     let keep = texts.0.len() as u64;
-    let call = TaskCall::rerank(model, query, texts.0, keep);
+    let cut = Direction::cut(truncation_direction, truncate);
+    let call = TaskCall::rerank(model, query, texts.0, keep).cut(cut);
     Ok(call.answered_by(RerankAnswer { tells_texts: return_text == Some(true) }))
 }
 
@@ -30,6 +32,8 @@ struct RerankBody {
     query: String,
     texts: Items<String>,
     return_text: Option<bool>,
+    truncate: Option<bool>,
+    truncation_direction: Option<Direction>,
 }
 
 struct RerankAnswer {

@@ -62,7 +62,7 @@ impl EngineFactory for CandleFactory {
         self.accepts(args)?;
         let dir = args.model_dir_for("candle")?;
         (args.progress)("reading tokenizer and settings");
-        let model = TextModel::load(dir, args.spec.task)?;
+        let model = TextModel::load(dir, args.spec.task)?.with_prompts(&args.spec.inputs.prompts);
         (args.progress)("loading weights");
         // A number of labels is as much of the task as its name.
         let part = format!("{:?} {}", model.task, model.config.num_labels());

@@ -11,6 +11,7 @@ use millstream_engine::{
     Call, EngineMeter, FinishReason, LoadError, Progress, SequenceLoad, StepWatch, Stepped, SteppingEngine,
     invalid_input,
 };
+use millstream_model_files::TokenCall;
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, Value};
 use rand::SeedableRng;
@@ -71,6 +72,10 @@ impl GeneratorEngine {
             return call.reply.finish(Err(too_late()));
         }
         let Call { inputs, arrived, deadline, answer, timed, reply, .. } = call;
+        if let Some(call) = inputs.as_map().and_then(TokenCall::parse) {
+            let context = self.decoder.config().max_context_tokens;
+            return reply.finish(call.and_then(|call| self.text.answer_tokens(call, context)));
+        }
         let times = Times::new(arrived, millstream_clock::now());
         let Prefilled { request, cache, logits, length } = match self.prefill(&inputs) {
             Ok(prefilled) => prefilled,

@@ -78,6 +78,19 @@ impl GenerateCall {
     }
 }
 
+/// The messages of a conversation, checked as those of a call are.
+///
+/// # Errors
+/// Class `Invalid`, naming every fault.
+pub(crate) fn messages_of(messages: &Value) -> Result<Vec<Value>, CallError> {
+    let map = Map::from_iter([("messages".into(), messages.clone())]);
+    let mut reader = Reader { map: &map, faults: Vec::new() };
+    match reader.prompt() {
+        Some(Prompt::Messages(messages)) if reader.faults.is_empty() => Ok(messages),
+        _ => Err(invalid_input(reader.faults.join("; "))),
+    }
+}
+
 struct Reader<'a> {
     map: &'a Map,
     faults: Vec<String>,

@@ -1,11 +1,12 @@
 //! A generator's text: prompts to tokens, tokens to text.
 
 use millstream_engine::invalid_input;
-use millstream_values::CallError;
+use millstream_model_files::TokenCall;
+use millstream_values::{CallError, Value};
 use tokenizers::Tokenizer;
 
 use crate::failures::internal;
-use crate::request::Prompt;
+use crate::request::{Prompt, messages_of};
 use crate::template::ChatTemplate;
 
 /// Bytes of text for each token that the context holds: a longer prompt is refused without being cut into tokens. English has four
@@ -47,6 +48,18 @@ impl TextSide {
             return Err(invalid_input("the prompt is empty; give at least one character"));
         }
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The answer to a call for tokens.
+    pub(crate) fn answer_tokens(&self, call: TokenCall, context: usize) -> Result<Value, CallError> {
+        let call = match (call.messages(), &self.template) {
+            (Some(messages), Some(template)) => {
+                let text = template.render(&messages_of(messages)?)?;
+                call.of_conversation(text)
+            }
+            _ => call,
+        };
+        call.answer(&self.tokenizer, context, |text| Ok(text.to_owned()))
     }
 
     pub(crate) fn decode(&self, ids: &[u32]) -> String {

@@ -6,15 +6,25 @@ use std::fmt::Debug;
 use bytemuck::{AnyBitPattern, NoUninit};
 use bytes::Bytes;
 use half::{bf16, f16};
+use millstream_pipelines::Element;
 use millstream_values::{DType, Tensor};
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, TensorRef};
+
+use crate::array::{Array, Texts};
 
 // Bytes are handed over as they are, and tensors are little-endian by definition.
 const _: () = assert!(cfg!(target_endian = "little"), "this engine needs a little-endian machine");
 
 /// The element type in our terms; `None` for those that pipelines do not have.
-pub(crate) fn dtype_of(element: TensorElementType) -> Option<DType> {
+pub(crate) fn element_of(element: TensorElementType) -> Option<Element> {
+    if element == TensorElementType::String {
+        return Some(Element::Text);
+    }
+    dtype_of(element).map(Element::Of)
+}
+
+fn dtype_of(element: TensorElementType) -> Option<DType> {
     Some(match element {
         TensorElementType::Bool => DType::Bool,
         TensorElementType::Uint8 => DType::U8,
@@ -33,11 +43,21 @@ pub(crate) fn dtype_of(element: TensorElementType) -> Option<DType> {
     })
 }
 
-/// The tensor as an input that borrows its bytes.
+/// The tensor as an input that borrows its bytes. Texts are copied.
 ///
 /// # Errors
 /// ONNX Runtime's, and for booleans that are neither 0 nor 1.
-pub(crate) fn borrow(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+pub(crate) fn borrow(array: &Array) -> ort::Result<SessionInputValue<'_>> {
+    match array {
+        Array::Numbers(tensor) => borrow_numbers(tensor),
+        Array::Texts(texts) => {
+            let of = (texts.shape().to_vec(), texts.texts());
+            Ok(ort::value::Tensor::from_string_array(of)?.into())
+        }
+    }
+}
+
+fn borrow_numbers(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
     match tensor.dtype() {
         DType::Bool => borrow_bool(tensor),
         DType::U8 => borrow_as::<u8>(tensor),
@@ -79,7 +99,18 @@ fn borrow_bool(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
 ///
 /// # Errors
 /// ONNX Runtime's, when the value is not a tensor of that type.
-pub(crate) fn copy_out(value: &DynValue, dtype: DType) -> ort::Result<Tensor> {
+pub(crate) fn copy_out(value: &DynValue, element: Element) -> ort::Result<Array> {
+    match element {
+        Element::Of(dtype) => copy_numbers(value, dtype).map(Array::Numbers),
+        Element::Text => {
+            let (shape, texts) = value.try_extract_strings()?;
+            let texts = Texts::new(sizes(shape)?, texts.into_iter().map(Into::into).collect());
+            texts.map(Array::Texts).ok_or_else(|| ort::Error::new("an output has fewer texts than its shape"))
+        }
+    }
+}
+
+fn copy_numbers(value: &DynValue, dtype: DType) -> ort::Result<Tensor> {
     match dtype {
         DType::Bool => copy_as::<bool>(value, dtype),
         DType::U8 => copy_as::<u8>(value, dtype),

@@ -1,17 +1,21 @@
-//! Checking a call's inputs against what the model takes, and turning lists of numbers into tensors. Pure; every fault
+//! Checking a call's inputs against what the model takes, and turning lists of numbers and of texts into tensors. Pure; every fault
 //! is the caller's and all faults of a call are told at once.
+
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use millstream_engine::invalid_input;
+use millstream_pipelines::Element;
 use millstream_values::{CallError, DType, Tensor, Value};
 
+use crate::array::{Array, Texts};
 use crate::port::{Fit, Port, check_named_axes, type_text};
 
 /// The call's tensors in the order of `ports`, shaped as the model takes them. Tensors are not copied.
 ///
 /// # Errors
 /// Class `Invalid`: unknown, missing or ill-typed inputs, shapes that do not fit, numbers out of range.
-pub(crate) fn to_tensors(inputs: &Value, ports: &[Port]) -> Result<Vec<Tensor>, CallError> {
+pub(crate) fn to_tensors(inputs: &Value, ports: &[Port]) -> Result<Vec<Array>, CallError> {
     let map = inputs
         .as_map()
         .ok_or_else(|| invalid_input(format!("inputs are `{}`, not a map", inputs.type_name())))?;
@@ -33,7 +37,7 @@ pub(crate) fn to_tensors(inputs: &Value, ports: &[Port]) -> Result<Vec<Tensor>, 
         }
     }
     if faults.is_empty() {
-        let shapes: Vec<&[usize]> = tensors.iter().map(Tensor::shape).collect();
+        let shapes: Vec<&[usize]> = tensors.iter().map(Array::shape).collect();
         faults = check_named_axes(ports, &shapes);
     }
     if faults.is_empty() { Ok(tensors) } else { Err(invalid_input(faults.join("; "))) }
@@ -45,51 +49,77 @@ fn listed(ports: &[Port]) -> String {
     ports.join(", ")
 }
 
-fn to_tensor(value: &Value, port: &Port) -> Result<Tensor, String> {
+fn to_tensor(value: &Value, port: &Port) -> Result<Array, String> {
+    let dtype = match port.element {
+        Element::Text => return to_texts(value, port),
+        Element::Of(dtype) => dtype,
+    };
     let tensor = match value {
         Value::Tensor(tensor) => tensor.clone(),
-        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) => gather(value, port)?,
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) => gather(value, dtype, port)?,
         Value::None | Value::Text(_) | Value::Bytes(_) | Value::Map(_) => {
-            return Err(format!(
-                "input `{}` is `{}`, the model takes `{port}`",
-                port.name,
-                value.type_name()
-            ));
+            return Err(other_kind(value, port));
         }
     };
-    let mismatch = || {
-        format!(
-            "input `{}` is `{}`, the model takes `{port}`",
-            port.name,
-            type_text(tensor.dtype(), tensor.shape())
-        )
-    };
-    if tensor.dtype() != port.dtype {
-        return Err(mismatch());
+    if tensor.dtype() != dtype {
+        return Err(mismatch(&tensor, port));
     }
-    if tensor.dtype() == DType::Bool && tensor.data().iter().any(|&byte| byte > 1) {
+    if dtype == DType::Bool && tensor.data().iter().any(|&byte| byte > 1) {
         return Err(format!("input `{}` is `bool`, but has a byte that is neither 0 nor 1", port.name));
     }
     match port.fit(tensor.shape()) {
-        Fit::AsItIs => Ok(tensor),
+        Fit::AsItIs => Ok(Array::Numbers(tensor)),
         Fit::AsOneRow => {
             let shape: Vec<usize> = std::iter::once(1).chain(tensor.shape().iter().copied()).collect();
-            Tensor::new(tensor.dtype(), shape, tensor.data().clone()).map_err(|error| error.to_string())
+            let tensor = Tensor::new(tensor.dtype(), shape, tensor.data().clone());
+            tensor.map(Array::Numbers).map_err(|error| error.to_string())
         }
+        Fit::No => Err(mismatch(&tensor, port)),
+    }
+}
+
+/// A tensor of texts out of a text and (nested) lists of texts.
+fn to_texts(value: &Value, port: &Port) -> Result<Array, String> {
+    match value {
+        Value::Text(_) | Value::List(_) => {}
+        Value::Tensor(tensor) => return Err(mismatch(tensor, port)),
+        _ => return Err(other_kind(value, port)),
+    }
+    let shape = shape_of(value);
+    let mut texts = Vec::new();
+    fill(value, &shape, &mut texts).map_err(|fault| placed(port, &fault))?;
+    let found = type_text(Element::Text, &shape);
+    let mismatch = || format!("input `{}` is `{found}`, the model takes `{port}`", port.name);
+    let fit = port.fit(&shape);
+    let texts = Texts::new(shape, texts).ok_or_else(mismatch)?;
+    match fit {
+        Fit::AsItIs => Ok(Array::Texts(texts)),
+        Fit::AsOneRow => Ok(Array::Texts(texts.into_one_row())),
         Fit::No => Err(mismatch()),
     }
 }
 
+fn other_kind(value: &Value, port: &Port) -> String {
+    format!("input `{}` is `{}`, the model takes `{port}`", port.name, value.type_name())
+}
+
+fn mismatch(tensor: &Tensor, port: &Port) -> String {
+    let found = type_text(Element::Of(tensor.dtype()), tensor.shape());
+    format!("input `{}` is `{found}`, the model takes `{port}`", port.name)
+}
+
+/// A fault opens with its place within the list, such as `[3][0]`, or with nothing.
+fn placed(port: &Port, fault: &str) -> String {
+    let (place, what) = fault.split_once(' ').unwrap_or(("", fault));
+    format!("`{}{place}` {what}", port.name)
+}
+
 /// A tensor of the port's element type out of numbers and (nested) lists of numbers or of tensors.
-fn gather(value: &Value, port: &Port) -> Result<Tensor, String> {
+fn gather(value: &Value, dtype: DType, port: &Port) -> Result<Tensor, String> {
     let shape = shape_of(value);
-    let mut data = Vec::new();
-    fill(value, &shape, port.dtype, &mut data).map_err(|fault| {
-        // A fault opens with its place within the list, such as `[3][0]`, or with nothing.
-        let (place, what) = fault.split_once(' ').unwrap_or(("", &fault));
-        format!("`{}{place}` {what}", port.name)
-    })?;
-    Tensor::new(port.dtype, shape, data.into()).map_err(|error| error.to_string())
+    let mut numbers = Numbers { dtype, data: Vec::new() };
+    fill(value, &shape, &mut numbers).map_err(|fault| placed(port, &fault))?;
+    Tensor::new(dtype, shape, numbers.data.into()).map_err(|error| error.to_string())
 }
 
 /// The shape that a nested list has if all its parts are like its first ones.
@@ -114,24 +144,64 @@ fn shape_of(value: &Value) -> Vec<usize> {
     }
 }
 
+/// Where the elements of lists go. A fault says what is wrong with one, without its place.
+trait Elements {
+    fn push(&mut self, value: &Value) -> Result<(), String>;
+
+    fn push_tensor(&mut self, tensor: &Tensor) -> Result<(), String>;
+}
+
+struct Numbers {
+    dtype: DType,
+    data: Vec<u8>,
+}
+
+impl Elements for Numbers {
+    fn push(&mut self, value: &Value) -> Result<(), String> {
+        push_number(value, self.dtype, &mut self.data)
+    }
+
+    fn push_tensor(&mut self, tensor: &Tensor) -> Result<(), String> {
+        if tensor.dtype() != self.dtype {
+            return Err(format!("is `{}`, not `{}`", tensor.dtype(), self.dtype));
+        }
+        self.data.extend_from_slice(tensor.data());
+        Ok(())
+    }
+}
+
+impl Elements for Vec<Arc<str>> {
+    fn push(&mut self, value: &Value) -> Result<(), String> {
+        let Value::Text(text) = value else {
+            return Err(format!("is `{}`, not `text`", value.type_name()));
+        };
+        // ONNX Runtime takes texts that end at the first of these.
+        if text.contains('\0') {
+            return Err("has a NUL character, which the model cannot take".to_owned());
+        }
+        self.push(text.clone());
+        Ok(())
+    }
+
+    fn push_tensor(&mut self, tensor: &Tensor) -> Result<(), String> {
+        Err(format!("is `{}`, not `text`", tensor.dtype()))
+    }
+}
+
 /// Appends the value's elements; a fault is `PLACE WHAT`, the place being empty for the value itself.
-fn fill(value: &Value, shape: &[usize], dtype: DType, data: &mut Vec<u8>) -> Result<(), String> {
+fn fill(value: &Value, shape: &[usize], elements: &mut impl Elements) -> Result<(), String> {
     match value {
         Value::List(values) if shape.first() == Some(&values.len()) => {
             for (at, value) in values.iter().enumerate() {
-                fill(value, &shape[1..], dtype, data).map_err(|fault| format!("[{at}]{fault}"))?;
+                fill(value, &shape[1..], elements).map_err(|fault| format!("[{at}]{fault}"))?;
             }
             Ok(())
         }
         Value::Tensor(tensor) if tensor.shape() == shape => {
-            if tensor.dtype() != dtype {
-                return Err(format!(" is `{}`, not `{dtype}`", tensor.dtype()));
-            }
-            data.extend_from_slice(tensor.data());
-            Ok(())
+            elements.push_tensor(tensor).map_err(|fault| format!(" {fault}"))
         }
         Value::List(_) | Value::Tensor(_) => Err(" has another shape than what stands before it".to_owned()),
-        _ if shape.is_empty() => push_number(value, dtype, data).map_err(|fault| format!(" {fault}")),
+        _ if shape.is_empty() => elements.push(value).map_err(|fault| format!(" {fault}")),
         _ => Err(format!(" is a `{}` where a list is wanted", value.type_name())),
     }
 }
@@ -193,13 +263,21 @@ mod tests {
     use crate::port::Dim;
 
     fn ports() -> Vec<Port> {
-        vec![Port::new("x", DType::F32, vec![Dim::Any("batch".into()), Dim::Fixed(2)])]
+        vec![Port::new("x", Element::Of(DType::F32), vec![Dim::Any("batch".into()), Dim::Fixed(2)])]
     }
 
     fn one(value: Value) -> Result<Tensor, String> {
-        to_tensors(&Value::map([("x", value)]), &ports())
-            .map(|mut tensors| tensors.remove(0))
-            .map_err(|e| e.message)
+        one_of(value, &ports()).map(numbers)
+    }
+
+    fn one_of(value: Value, ports: &[Port]) -> Result<Array, String> {
+        let tensors = to_tensors(&Value::map([("x", value)]), ports);
+        tensors.map(|mut tensors| tensors.remove(0)).map_err(|error| error.message)
+    }
+
+    fn numbers(array: Array) -> Tensor {
+        let Array::Numbers(tensor) = array else { panic!("{array:?}") };
+        tensor
     }
 
     fn floats(values: &[f64]) -> Value {
@@ -255,18 +333,49 @@ mod tests {
             (DType::U64, i64::MAX, -1),
             (DType::I32, 7, 1 << 40),
         ] {
-            let port = [Port::new("x", dtype, vec![Dim::Fixed(1)])];
+            let port = [Port::new("x", Element::Of(dtype), vec![Dim::Fixed(1)])];
             let call = |value| Value::map([("x", Value::list([Value::Int(value)]))]);
-            let tensor = to_tensors(&call(inside), &port).unwrap().remove(0);
+            let tensor = numbers(to_tensors(&call(inside), &port).unwrap().remove(0));
             #[expect(clippy::cast_precision_loss, reason = "the largest rounds on both sides")]
             let expected = inside as f64;
             assert_eq!(tensor.iter_f64().collect::<Vec<_>>(), [expected]);
             assert!(to_tensors(&call(outside), &port).is_err(), "{dtype}");
         }
-        let flag = [Port::new("x", DType::Bool, vec![Dim::Fixed(1)])];
+        let flag = [Port::new("x", Element::Of(DType::Bool), vec![Dim::Fixed(1)])];
         let odd = Tensor::new(DType::Bool, [1], bytes::Bytes::from_static(&[2])).unwrap();
         assert!(to_tensors(&Value::map([("x", Value::Tensor(odd))]), &flag).is_err());
         assert!(to_tensors(&Value::map([("x", Value::list([Value::Bool(true)]))]), &flag).is_ok());
+    }
+
+    #[test]
+    fn texts_become_a_tensor_of_texts_or_are_refused_with_their_place() {
+        let of = |dims: &[Dim]| [Port::new("x", Element::Text, dims.to_vec())];
+        let (open, column) = (of(&[Dim::Any(String::new())]), of(&[Dim::Any(String::new()), Dim::Fixed(1)]));
+        let list = |texts: &[&str]| Value::list(texts.iter().copied().map(Value::from));
+        for (value, ports, expected) in [
+            (list(&["a", "b"]), &open, Ok(&[2][..])),
+            (Value::from("a"), &open, Ok(&[1])),
+            (Value::list([]), &open, Ok(&[0])),
+            (Value::list([list(&["a"]), list(&["b"])]), &column, Ok(&[2, 1])),
+            (list(&["a"]), &column, Ok(&[1, 1])),
+            (list(&["a", "b"]), &column, Err("input `x` is `text[2]`, the model takes `text[?,1]`")),
+            (Value::Int(1), &open, Err("input `x` is `int`, the model takes `text[?]`")),
+            (list(&["a", "b\0c"]), &open, Err("`x[1]` has a NUL character, which the model cannot take")),
+            (Value::list([Value::from("a"), Value::Int(1)]), &open, Err("`x[1]` is `int`, not `text`")),
+            (
+                Value::list([list(&["a"]), list(&[])]),
+                &column,
+                Err("`x[1]` has another shape than what stands before it"),
+            ),
+            (
+                Value::Tensor(Tensor::from_i64([1], &[1]).unwrap()),
+                &open,
+                Err("input `x` is `i64[1]`, the model takes `text[?]`"),
+            ),
+        ] {
+            let found = one_of(value, ports);
+            assert_eq!(found.as_ref().map(Array::shape).map_err(String::as_str), expected);
+        }
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -290,14 +399,14 @@ mod tests {
         #[test]
         fn whatever_comes_is_refused_or_fits(
             value in any_value(),
-            dtype in proptest::sample::select(DType::ALL.to_vec()),
+            element in proptest::sample::select(DType::ALL.map(Element::Of).into_iter().chain([Element::Text]).collect::<Vec<_>>()),
             sizes in proptest::collection::vec(proptest::option::of(0usize..3), 0..4),
         ) {
             let dims = sizes.iter().map(|size| size.map_or_else(|| Dim::Any("n".into()), Dim::Fixed)).collect();
-            let ports = [Port::new("x", dtype, dims)];
+            let ports = [Port::new("x", element, dims)];
             match to_tensors(&Value::map([("x", value)]), &ports) {
                 Ok(tensors) => {
-                    prop_assert_eq!(tensors[0].dtype(), dtype);
+                    prop_assert_eq!(tensors[0].element(), element);
                     prop_assert_eq!(ports[0].fit(tensors[0].shape()), Fit::AsItIs);
                 }
                 Err(error) => prop_assert!(error.message.contains("`x"), "{}", error.message),

@@ -77,7 +77,10 @@ impl EngineFactory for OnnxFactory {
         let environment = self.environment()?;
         let text = match args.spec.task {
             Task::Tensor => None,
-            task => Some(TextModel::load(&tokenizer_dir(&file, args), task)?),
+            task => {
+                let text = TextModel::load(&tokenizer_dir(&file, args), task)?;
+                Some(text.with_prompts(&args.spec.inputs.prompts))
+            }
         };
         (args.progress)(&format!("loading {}", file.file_name().unwrap_or_default().display()));
         let lanes = Model::open(&Opening {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use millstream_batching::Company;
 use millstream_engine::{LoadError, ModelStore};
 use millstream_model_files::open;
-use millstream_values::Tensor;
 use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, ValueType};
 use parking_lot::Mutex;
 
-use crate::bridge::{borrow, copy_out, dtype_of};
+use crate::array::Array;
+use crate::bridge::{borrow, copy_out, element_of};
 use crate::external::external_files;
 use crate::port::{Dim, Port};
 use crate::session::{self, path_of};
@@ -22,7 +22,7 @@ use crate::shared::{MIN_SHARED_BYTES, SharedModel};
 pub(crate) struct Model {
     /// What it takes, in its own order.
     pub(crate) inputs: Vec<Port>,
-    /// What it gives, in its own order; outputs that are not tensors of numbers are left out.
+    /// What it gives, in its own order; outputs that are not tensors are left out.
     pub(crate) outputs: Vec<Port>,
     /// Bytes of its weights on disk.
     pub(crate) num_bytes: u64,
@@ -90,7 +90,7 @@ impl Model {
     ///
     /// # Errors
     /// [`LoadError::Model`] for files that ONNX Runtime does not read or that keep weights outside their folder,
-    /// [`LoadError::Unsupported`] for inputs that are not tensors of numbers.
+    /// [`LoadError::Unsupported`] for inputs that are not tensors of numbers, booleans or texts.
     pub(crate) fn open(opening: &Opening<'_>) -> Result<Vec<Lane>, LoadError> {
         let Opening { environment, file, threads, models, scratch, .. } = *opening;
         let source = open(file)?;
@@ -152,7 +152,7 @@ impl Model {
         }
         if outputs.is_empty() {
             return Err(LoadError::Unsupported(format!(
-                "`{}` has no output that is a tensor of numbers; export it so that it has one",
+                "`{}` has no output that is a tensor; export it so that it has one",
                 file.display()
             )));
         }
@@ -170,12 +170,12 @@ impl Lane {
     ///
     /// # Errors
     /// [`RunError`] as ONNX Runtime says.
-    pub(crate) fn run(&mut self, inputs: &[Tensor], company: Company) -> Result<Vec<Tensor>, RunError> {
+    pub(crate) fn run(&mut self, inputs: &[Array], company: Company) -> Result<Vec<Array>, RunError> {
         let lent = inputs.iter().map(borrow).collect::<ort::Result<Vec<_>>>()?;
         let model = self.model.clone();
         self.run_values(&lent, company, |outputs| {
             let copied = model.outputs.iter().map(|port| match outputs.get(&port.name) {
-                Some(value) => copy_out(value, port.dtype).map_err(RunError::from),
+                Some(value) => copy_out(value, port.element).map_err(RunError::from),
                 None => Err(RunError::Failed(format!("output `{}` is missing", port.name))),
             });
             copied.collect()
@@ -205,15 +205,15 @@ impl Lane {
 fn port(outlet: &Outlet, what: &str) -> Result<Port, LoadError> {
     let unsupported = |found: &str| {
         LoadError::Unsupported(format!(
-            "{what} `{}` of the model is {found}; supported are tensors of numbers and booleans (for scikit-learn models: \
-             export without `zipmap`)",
+            "{what} `{}` of the model is {found}; supported are tensors of numbers, booleans and texts (for scikit-learn \
+             models: export without `zipmap`)",
             outlet.name()
         ))
     };
     let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
         return Err(unsupported("not a tensor"));
     };
-    let dtype = dtype_of(*ty).ok_or_else(|| unsupported(&format!("of type `{ty}`")))?;
+    let element = element_of(*ty).ok_or_else(|| unsupported(&format!("of type `{ty}`")))?;
     let dims = shape
         .iter()
         .enumerate()
@@ -222,5 +222,5 @@ fn port(outlet: &Outlet, what: &str) -> Result<Port, LoadError> {
             Err(_) => Dim::Any(dimension_symbols.get(axis).cloned().unwrap_or_default()),
         })
         .collect();
-    Ok(Port::new(outlet.name(), dtype, dims))
+    Ok(Port::new(outlet.name(), element, dims))
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 
+use millstream_pipelines::Element;
 use millstream_values::DType;
 
 /// Graphs within graphs deeper than this are refused.
@@ -33,8 +34,8 @@ pub(crate) struct Outline {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct PortOutline {
     pub(crate) name: String,
-    /// Type of its elements; `None` for one that pipelines do not have, and for what is not a tensor.
-    pub(crate) dtype: Option<DType>,
+    /// What it consists of; `None` for what pipelines do not have, and for what is not a tensor.
+    pub(crate) element: Option<Element>,
     /// Sizes of its axes, `None` for any; `None` where that is open too.
     pub(crate) shape: Option<Vec<Option<u64>>>,
     /// Whether it belongs to the model's own graph, and not to one within that.
@@ -67,7 +68,7 @@ impl Message {
     /// A field that is a number.
     fn number(&mut self, number: u64, value: u64, port: &mut PortOutline) {
         match (self.kind, number) {
-            (Kind::TensorType, 1) => port.dtype = dtype_of(value),
+            (Kind::TensorType, 1) => port.element = element_of(value),
             (Kind::Dim, 1) => {
                 if let Some(size) = port.shape.as_mut().and_then(|shape| shape.last_mut()) {
                     *size = Some(value);
@@ -281,6 +282,11 @@ impl Walker<'_> {
         self.at = stop;
         Ok(())
     }
+}
+
+/// What a tensor of that `TensorProto.DataType` consists of.
+fn element_of(data_type: u64) -> Option<Element> {
+    if data_type == 8 { Some(Element::Text) } else { dtype_of(data_type).map(Element::Of) }
 }
 
 /// `TensorProto.DataType` in our terms; `None` for those that pipelines do not have.

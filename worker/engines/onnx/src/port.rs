@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use millstream_pipelines::TensorType;
-use millstream_values::DType;
+use millstream_pipelines::{Element, PortType};
 
 /// One axis of a model's input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub(crate) struct Port {
     /// Its name.
     pub(crate) name: String,
     /// Type of its elements.
-    pub(crate) dtype: DType,
+    pub(crate) element: Element,
     /// Its axes.
     pub(crate) dims: Vec<Dim>,
     /// Whether the model itself leaves the size of the first axis open.
@@ -29,24 +28,24 @@ pub(crate) struct Port {
 
 impl Port {
     /// A port as the model declares it.
-    pub(crate) fn new(name: impl Into<String>, dtype: DType, dims: Vec<Dim>) -> Self {
+    pub(crate) fn new(name: impl Into<String>, element: Element, dims: Vec<Dim>) -> Self {
         let open_rows = matches!(dims.first(), Some(Dim::Any(_)));
-        Self { name: name.into(), dtype, dims, open_rows }
+        Self { name: name.into(), element, dims, open_rows }
     }
 
     /// Its type, as pipelines have it.
-    pub(crate) fn ty(&self) -> TensorType {
+    pub(crate) fn ty(&self) -> PortType {
         let size = |dim: &Dim| match dim {
             Dim::Fixed(size) => Some(*size),
             Dim::Any(_) => None,
         };
-        TensorType { dtype: self.dtype, shape: self.dims.iter().map(size).collect() }
+        PortType { element: self.element, shape: self.dims.iter().map(size).collect() }
     }
 
     /// Narrows the port by what the pipeline declares; a declaration may leave out an open first axis (one row).
-    pub(crate) fn narrow(&mut self, declared: &TensorType) -> Result<(), String> {
+    pub(crate) fn narrow(&mut self, declared: &PortType) -> Result<(), String> {
         let skipped = usize::from(self.open_rows && declared.shape.len() + 1 == self.dims.len());
-        let fits = declared.dtype == self.dtype
+        let fits = declared.element == self.element
             && declared.shape.len() + skipped == self.dims.len()
             && self.dims[skipped..].iter().zip(&declared.shape).all(|pair| match pair {
                 (Dim::Fixed(own), Some(size)) => own == size,
@@ -54,12 +53,9 @@ impl Port {
                 (Dim::Any(_), _) => true,
             });
         if !fits {
-            let shape =
-                declared.shape.iter().map(|size| size.map_or(Dim::Any(String::new()), Dim::Fixed)).collect();
             return Err(format!(
-                "`signature` declares input `{}` as `{}`, the model takes `{self}`; correct the declaration",
-                self.name,
-                Self::new("", declared.dtype, shape)
+                "`signature` declares input `{}` as `{declared}`, the model takes `{self}`; correct the declaration",
+                self.name
             ));
         }
         for (own, size) in self.dims[skipped..].iter_mut().zip(&declared.shape) {
@@ -101,22 +97,14 @@ pub(crate) enum Fit {
 /// `f32[?,42]`, as in pipeline files.
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dims: Vec<String> = self
-            .dims
-            .iter()
-            .map(|dim| match dim {
-                Dim::Fixed(size) => size.to_string(),
-                Dim::Any(_) => "?".to_owned(),
-            })
-            .collect();
-        write!(f, "{}[{}]", self.dtype, dims.join(","))
+        self.ty().fmt(f)
     }
 }
 
 /// A type as pipeline files write it, of a tensor that is there.
-pub(crate) fn type_text(dtype: DType, shape: &[usize]) -> String {
+pub(crate) fn type_text(element: Element, shape: &[usize]) -> String {
     let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
-    format!("{dtype}[{}]", dims.join(","))
+    format!("{element}[{}]", dims.join(","))
 }
 
 /// What is wrong with the sizes of named axes in one call: each name has one size.
@@ -145,7 +133,11 @@ pub(crate) fn check_named_axes(ports: &[Port], shapes: &[&[usize]]) -> Vec<Strin
 
 #[cfg(test)]
 mod tests {
+    use millstream_values::DType;
+
     use super::*;
+
+    const F32: Element = Element::Of(DType::F32);
 
     fn any() -> Dim {
         Dim::Any(String::new())
@@ -153,35 +145,39 @@ mod tests {
 
     #[test]
     fn a_row_fits_where_rows_are_open() {
-        let port = Port::new("x", DType::F32, vec![any(), Dim::Fixed(42)]);
+        let port = Port::new("x", F32, vec![any(), Dim::Fixed(42)]);
         assert_eq!(port.to_string(), "f32[?,42]");
         assert_eq!(port.fit(&[7, 42]), Fit::AsItIs);
         assert_eq!(port.fit(&[42]), Fit::AsOneRow);
         assert_eq!(port.fit(&[41]), Fit::No);
         assert_eq!(port.fit(&[1, 1, 42]), Fit::No);
-        assert_eq!(Port::new("x", DType::F32, vec![Dim::Fixed(2), Dim::Fixed(42)]).fit(&[42]), Fit::No);
+        assert_eq!(Port::new("x", F32, vec![Dim::Fixed(2), Dim::Fixed(42)]).fit(&[42]), Fit::No);
     }
 
     #[test]
     fn declarations_narrow_or_are_refused() {
-        let model = Port::new("x", DType::F32, vec![any(), any()]);
-        let declared = |dtype, shape: &[Option<usize>]| TensorType { dtype, shape: shape.to_vec() };
+        let model = Port::new("x", F32, vec![any(), any()]);
+        let declared = |element, shape: &[Option<usize>]| PortType { element, shape: shape.to_vec() };
         let mut port = model.clone();
-        port.narrow(&declared(DType::F32, &[Some(42)])).unwrap();
+        port.narrow(&declared(F32, &[Some(42)])).unwrap();
         assert_eq!(port.to_string(), "f32[?,42]");
         assert!(port.open_rows);
-        let error = model.clone().narrow(&declared(DType::I64, &[Some(42)])).unwrap_err();
+        let error = model.clone().narrow(&declared(Element::Of(DType::I64), &[Some(42)])).unwrap_err();
         assert_eq!(
             error,
             "`signature` declares input `x` as `i64[42]`, the model takes `f32[?,?]`; correct the declaration"
         );
-        assert!(port.narrow(&declared(DType::F32, &[None, Some(41)])).is_err());
+        assert!(port.narrow(&declared(F32, &[None, Some(41)])).is_err());
     }
 
     #[test]
     fn axes_of_one_name_have_one_size() {
         let named = |name: &str| {
-            Port::new(name, DType::I64, vec![Dim::Any("batch".into()), Dim::Any("tokens".into())])
+            Port::new(
+                name,
+                Element::Of(DType::I64),
+                vec![Dim::Any("batch".into()), Dim::Any("tokens".into())],
+            )
         };
         let ports = [named("ids"), named("mask")];
         assert!(check_named_axes(&ports, &[&[2, 5], &[2, 5]]).is_empty());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use millstream_model_files::open;
-use millstream_pipelines::TensorType;
+use millstream_pipelines::PortType;
 use millstream_pipelines::types::ModelSignature;
 
 use crate::factory::model_file_in;
@@ -23,17 +23,17 @@ pub fn signature_of(path: &Path) -> Option<ModelSignature> {
     let own = |port: &&PortOutline| port.is_of_main_graph && !is_weight(port);
     let inputs = outline.inputs.iter().filter(own);
     let inputs = inputs.map(|port| Some((port.name.clone(), type_of(port)?))).collect::<Option<_>>()?;
-    // What is not a tensor of numbers is left out of the answer.
+    // What is not a tensor is left out of the answer.
     let outputs = outline.outputs.iter().filter(own);
     let outputs: BTreeMap<_, _> =
         outputs.filter_map(|port| Some((port.name.clone(), type_of(port)?))).collect();
     (!outputs.is_empty()).then_some(ModelSignature { inputs, outputs })
 }
 
-fn type_of(port: &PortOutline) -> Option<TensorType> {
+fn type_of(port: &PortOutline) -> Option<PortType> {
     let size = |size: &Option<u64>| size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
     let shape = port.shape.as_ref()?.iter().map(size).collect();
-    Some(TensorType { dtype: port.dtype?, shape })
+    Some(PortType { element: port.element?, shape })
 }
 
 #[cfg(test)]
@@ -54,6 +54,7 @@ mod tests {
             "linear.onnx",
             "lookup.onnx",
             "types.onnx",
+            "texts.onnx",
             "external.onnx",
             "transposed.onnx",
             classifier,

@@ -10,10 +10,11 @@ use std::sync::{Arc, OnceLock};
 use millstream_batching::{BatchEngine, Batched, Company, Preparing, Shape};
 use millstream_engine::{LoadError, invalid_input};
 use millstream_pipelines::types::ModelSignature;
-use millstream_pipelines::{Batch, DeploymentSpec};
+use millstream_pipelines::{Batch, DeploymentSpec, Element};
 use millstream_values::{CallError, DType, ErrorClass, Map, Tensor, Value};
 use smallvec::{SmallVec, smallvec};
 
+use crate::array::{Array, Texts};
 use crate::convert::to_tensors;
 use crate::model::{Lane, Model, RunError};
 use crate::pack::{alike, join, num_rows, rows_of, starts};
@@ -29,25 +30,25 @@ pub(crate) struct TensorEngine {
     /// Whether rows of several calls may run together; found out by the first [`warm_up`](BatchEngine::warm_up).
     joins: OnceLock<bool>,
     /// Inputs that the model took: where it refuses others, whose fault that is.
-    good: OnceLock<Vec<Tensor>>,
+    good: OnceLock<Vec<Array>>,
 }
 
 /// Rows of a call, in the order of the model's inputs.
 pub(crate) struct TensorPart {
     index: usize,
-    tensors: Vec<Tensor>,
+    tensors: Vec<Array>,
 }
 
 /// What a run gave.
 pub(crate) struct Outputs {
-    tensors: Vec<Tensor>,
+    tensors: Vec<Array>,
     /// Where each part's rows begin, and where the last one's end; `None` when all is one part's.
     starts: Option<Vec<usize>>,
 }
 
 impl Outputs {
     /// Takes the rows of the part at place `at` of the run: views, no copies.
-    fn of_part(&mut self, at: usize) -> Vec<Tensor> {
+    fn of_part(&mut self, at: usize) -> Vec<Array> {
         match &self.starts {
             None => std::mem::take(&mut self.tensors),
             Some(starts) => rows_of(&self.tensors, starts[at], starts[at + 1]).unwrap_or_default(),
@@ -68,7 +69,7 @@ impl TensorEngine {
 
     fn new(model: Arc<Model>, spec: &DeploymentSpec) -> Result<Self, LoadError> {
         let mut ports = model.inputs.clone();
-        for (name, declared) in &spec.signature {
+        for (name, declared) in &spec.inputs.signature {
             let port = ports.iter_mut().find(|port| port.name == *name).ok_or_else(|| {
                 let names: Vec<&str> = model.inputs.iter().map(|port| port.name.as_str()).collect();
                 LoadError::Unsupported(format!(
@@ -93,7 +94,7 @@ impl TensorEngine {
     }
 
     /// Runs the model. Values that it refuses are the caller's fault only while it takes others: a model that takes none is broken.
-    fn run_on(&self, lane: &mut Lane, inputs: &[Tensor], company: Company) -> Result<Vec<Tensor>, CallError> {
+    fn run_on(&self, lane: &mut Lane, inputs: &[Array], company: Company) -> Result<Vec<Array>, CallError> {
         match lane.run(inputs, company) {
             Ok(outputs) => {
                 if self.good.get().is_none() {
@@ -116,10 +117,10 @@ impl TensorEngine {
         let (Some(one), Some(two)) = (rows_of(&inputs, 0, 1), rows_of(&inputs, 1, 3)) else {
             return Ok(false);
         };
-        let mut run = |inputs: &[Tensor]| lane.run(inputs, Company::Others);
+        let mut run = |inputs: &[Array]| lane.run(inputs, Company::Others);
         let whole = run(&inputs)?;
         let (one, two) = (run(&one)?, run(&two)?);
-        let same = |start, end, apart: &[Tensor]| {
+        let same = |start, end, apart: &[Array]| {
             rows_of(&whole, start, end).is_some_and(|together| alike(&together, apart))
         };
         Ok(starts(&whole, &[1, 2]).is_some() && same(0, 1, &one) && same(1, 3, &two))
@@ -129,7 +130,7 @@ impl TensorEngine {
 impl BatchEngine for TensorEngine {
     type Lane = Lane;
     /// Outputs of each part, in the order of the parts.
-    type Call = SmallVec<[Vec<Tensor>; 1]>;
+    type Call = SmallVec<[Vec<Array>; 1]>;
     type Part = TensorPart;
     type Outcome = Outputs;
 
@@ -194,7 +195,7 @@ impl BatchEngine for TensorEngine {
             let tensors = self.run_on(lane, &part.tensors, company)?;
             return Ok(Outputs { tensors, starts: None });
         }
-        let tensors: Vec<&[Tensor]> = parts.iter().map(|part| &part.tensors[..]).collect();
+        let tensors: Vec<&[Array]> = parts.iter().map(|part| &part.tensors[..]).collect();
         let rows: Vec<usize> = tensors.iter().map(|tensors| num_rows(tensors).unwrap_or(0)).collect();
         let joined = join(&tensors).map_err(|error| failed(&RunError::Failed(error.to_string())))?;
         let tensors = self.run_on(lane, &joined, company)?;
@@ -212,11 +213,11 @@ impl BatchEngine for TensorEngine {
         let outputs = if call.len() == 1 {
             call.swap_remove(0)
         } else {
-            let parts: Vec<&[Tensor]> = call.iter().map(Vec::as_slice).collect();
+            let parts: Vec<&[Array]> = call.iter().map(Vec::as_slice).collect();
             join(&parts).map_err(|error| failed(&RunError::Failed(error.to_string())))?
         };
         let mut answer = self.answer.clone();
-        answer.values_mut().zip(outputs).for_each(|(value, output)| *value = Value::Tensor(output));
+        answer.values_mut().zip(outputs).for_each(|(value, output)| *value = output.into_value());
         Ok(answer.into())
     }
 
@@ -237,7 +238,7 @@ pub(crate) fn signature(inputs: &[Port], outputs: &[Port]) -> ModelSignature {
 
 /// What calls have in common that may run together: everything of their shapes but the number of rows. Their types are
 /// the ports'.
-fn row_shape(tensors: &[Tensor]) -> u64 {
+fn row_shape(tensors: &[Array]) -> u64 {
     let mut hasher = DefaultHasher::new();
     tensors.iter().for_each(|tensor| tensor.shape()[1..].hash(&mut hasher));
     hasher.finish()
@@ -259,7 +260,7 @@ fn failed(error: &RunError) -> CallError {
 }
 
 /// Inputs with `rows` rows where that is open, 2 along any other open axis; small numbers, differing from row to row.
-fn made_up(ports: &[Port], rows: usize) -> Vec<Tensor> {
+fn made_up(ports: &[Port], rows: usize) -> Vec<Array> {
     let tensor = |port: &Port| {
         let sizes = port.dims.iter().enumerate().map(|(axis, dim)| match dim {
             Dim::Fixed(size) => *size,
@@ -267,9 +268,18 @@ fn made_up(ports: &[Port], rows: usize) -> Vec<Tensor> {
             Dim::Any(_) => 2,
         });
         let shape: Vec<usize> = sizes.collect();
-        let data: Vec<u8> =
-            (0..shape.iter().product::<usize>()).flat_map(|at| small_number(port.dtype, at)).collect();
-        Tensor::new(port.dtype, shape, data.into()).ok()
+        let places = 0..shape.iter().product::<usize>();
+        match port.element {
+            Element::Of(dtype) => {
+                let data: Vec<u8> = places.flat_map(|at| small_number(dtype, at)).collect();
+                Tensor::new(dtype, shape, data.into()).ok().map(Array::Numbers)
+            }
+            // Digits: a model may make numbers of them.
+            Element::Text => {
+                let texts = places.map(|at| small_number(DType::U8, at)[0].to_string().into());
+                Texts::new(shape, texts.collect()).map(Array::Texts)
+            }
+        }
     };
     ports.iter().filter_map(tensor).collect()
 }
@@ -310,6 +320,7 @@ mod tests {
             ("linear.onnx", true),
             ("lookup.onnx", true),
             ("types.onnx", true),
+            ("texts.onnx", true),
             (classifier, true),
             ("running_sum.onnx", false),
         ] {

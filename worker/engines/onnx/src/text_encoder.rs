@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use millstream_engine::LoadError;
 use millstream_engine_text::{Company, Encoder, EncoderError, Pooling, Rows, TextModel, TokenBatch, pool};
-use millstream_pipelines::Task;
+use millstream_pipelines::{Element, Task};
 use millstream_values::DType;
 use ort::session::{SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, Tensor};
@@ -63,9 +63,9 @@ fn feed(port: &Port) -> Result<Feed, LoadError> {
             )));
         }
     };
-    match port.dtype {
-        DType::I64 => Ok(Feed { what, wide: true }),
-        DType::I32 => Ok(Feed { what, wide: false }),
+    match port.element {
+        Element::Of(DType::I64) => Ok(Feed { what, wide: true }),
+        Element::Of(DType::I32) => Ok(Feed { what, wide: false }),
         _ => Err(LoadError::Unsupported(format!(
             "the model takes `{}` as `{port}`, not as integers",
             port.name
@@ -86,7 +86,7 @@ fn choose_output(outputs: &[Port], task: Task) -> Result<&Port, LoadError> {
             .or_else(|| ranked(2)),
         _ => named("logits").or_else(|| ranked(2)).or_else(|| ranked(1)),
     };
-    let usable = |port: &&Port| matches!(port.dtype, DType::F32 | DType::F16);
+    let usable = |port: &&Port| matches!(port.element, Element::Of(DType::F32 | DType::F16));
     found.filter(usable).ok_or_else(|| {
         let listed: Vec<String> = outputs.iter().map(|port| format!("`{}: {port}`", port.name)).collect();
         let wanted = if task == Task::Embed { "vectors of texts or tokens" } else { "`logits`" };
@@ -101,7 +101,7 @@ impl Encoder for OnnxEncoder {
         let values = values.map_err(|error| EncoderError(error.message().to_owned()))?;
         let read = |outputs: &SessionOutputs<'_>| {
             let missing = || RunError::Failed(format!("output `{}` is missing", port.name));
-            let (shape, numbers) = floats(outputs.get(&port.name).ok_or_else(missing)?, port.dtype)?;
+            let (shape, numbers) = floats(outputs.get(&port.name).ok_or_else(missing)?, port.element)?;
             match shape[..] {
                 [rows] if rows == batch.rows => Ok(Rows { width: 1, data: numbers.into_owned() }),
                 [rows, width] if rows == batch.rows => Ok(Rows { width, data: numbers.into_owned() }),
@@ -141,8 +141,8 @@ fn value(feed: Feed, batch: &TokenBatch) -> ort::Result<SessionInputValue<'stati
 }
 
 /// An output's shape and numbers; borrowed from ONNX Runtime's memory where they are `f32`.
-fn floats(output: &DynValue, dtype: DType) -> ort::Result<(Vec<usize>, Cow<'_, [f32]>)> {
-    if dtype == DType::F16 {
+fn floats(output: &DynValue, element: Element) -> ort::Result<(Vec<usize>, Cow<'_, [f32]>)> {
+    if element == Element::Of(DType::F16) {
         let (shape, numbers) = output.try_extract_tensor::<half::f16>()?;
         return Ok((sizes(shape)?, numbers.iter().map(|number| number.to_f32()).collect()));
     }
@@ -156,7 +156,7 @@ mod tests {
     use crate::port::Dim;
 
     fn port(name: &str, dtype: DType, rank: usize) -> Port {
-        Port::new(name, dtype, vec![Dim::Any(String::new()); rank])
+        Port::new(name, Element::Of(dtype), vec![Dim::Any(String::new()); rank])
     }
 
     #[test]

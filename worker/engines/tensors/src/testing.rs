@@ -139,7 +139,7 @@ pub fn spec(task: Task) -> DeploymentSpec {
             idempotent: true,
         },
         echo: None,
-        signature: Default::default(),
+        inputs: Default::default(),
     }
 }
 

@@ -59,6 +59,30 @@ pub fn classified(labels: &[Value], probabilities: &[f32]) -> Value {
     ])
 }
 
+/// The answer of `classify` with `top_k`: `{labels, scores, indices}`, for each text a list of the most likely labels, best first,
+/// equal ones in their order; `indices` are the labels' places in the model.
+#[must_use]
+#[expect(clippy::cast_possible_wrap, reason = "a model has fewer than 2^63 labels")]
+pub fn top_labels(labels: &[Value], probabilities: &[f32], top_k: usize) -> Value {
+    let rows: Vec<Vec<(usize, f32)>> = probabilities
+        .chunks_exact(labels.len().max(1))
+        .map(|row| {
+            let mut row: Vec<_> = row.iter().copied().enumerate().collect();
+            row.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+            row.truncate(top_k);
+            row
+        })
+        .collect();
+    let lists = |value: &dyn Fn(usize, f32) -> Value| {
+        Value::list(rows.iter().map(|row| Value::list(row.iter().map(|&(at, score)| value(at, score)))))
+    };
+    Value::map([
+        ("labels", lists(&|at, _| labels[at].clone())),
+        ("scores", lists(&|_, score| Value::Float(f64::from(score)))),
+        ("indices", lists(&|at, _| Value::Int(at as i64))),
+    ])
+}
+
 /// A failure that is not the caller's fault: the reason goes to the log, the caller learns what failed.
 pub(crate) fn failed(what: &str, reason: &str) -> CallError {
     tracing::warn!(error = reason, "a call failed in a text engine");
@@ -84,6 +108,22 @@ mod tests {
         let answer = classified(&labels, &[0.25, 0.75, 0.5, 0.5]);
         assert_eq!(answer.get("labels"), Some(&Value::list(["yes", "no"].map(Value::from))));
         assert_eq!(answer.get("scores"), Some(&Value::list([0.75, 0.5].map(Value::from))));
+    }
+
+    #[test]
+    fn each_text_gets_as_many_labels_as_are_asked_for() {
+        let labels = ["no", "maybe", "yes"].map(Value::from);
+        let probabilities = [0.25, 0.25, 0.5, 0.75, 0.25, 0.0];
+        let shown = |top_k| serde_json::to_string(&top_labels(&labels, &probabilities, top_k)).unwrap();
+        assert_eq!(
+            shown(9),
+            r#"{"labels":[["yes","no","maybe"],["no","maybe","yes"]],"scores":[[0.5,0.25,0.25],[0.75,0.25,0.0]],"indices":[[2,0,1],[0,1,2]]}"#
+        );
+        assert_eq!(shown(1), r#"{"labels":[["yes"],["no"]],"scores":[[0.5],[0.75]],"indices":[[2],[0]]}"#);
+        assert_eq!(
+            serde_json::to_string(&top_labels(&labels, &[], 2)).unwrap(),
+            r#"{"labels":[],"scores":[],"indices":[]}"#
+        );
     }
 
     #[test]

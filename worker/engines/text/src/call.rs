@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use millstream_engine::invalid_input;
+use millstream_model_files::TokenCall;
 use millstream_pipelines::Task;
 use millstream_values::{CallError, Map, Value};
+
+use crate::cut::{Cut, positive};
 
 /// Most texts of one call.
 const MAX_TEXTS: usize = 256;
@@ -14,6 +17,22 @@ const MAX_TEXTS: usize = 256;
 pub struct EmbedCall {
     /// What to embed, in order.
     pub texts: Vec<Arc<str>>,
+    /// What is put before each of them.
+    pub prompt: PromptChoice,
+    /// What is done with those that are too long.
+    pub cut: Cut,
+}
+
+/// Which of a model's prompts a call wants.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum PromptChoice {
+    /// Its default, if it has one.
+    #[default]
+    Default,
+    /// The one of this name.
+    Named(Arc<str>),
+    /// One for texts of this kind, such as `query` and `document`, if it has one; else its default.
+    For(Arc<str>),
 }
 
 /// A call of `task = "rerank"`.
@@ -27,6 +46,8 @@ pub struct RerankCall {
     pub texts: Vec<Arc<str>>,
     /// How many to answer with; `None` for all.
     pub keep: Option<usize>,
+    /// What is done with pairs that are too long.
+    pub cut: Cut,
 }
 
 /// A call of `task = "classify"`.
@@ -34,6 +55,10 @@ pub struct RerankCall {
 pub struct ClassifyCall {
     /// What to classify, in order.
     pub texts: Vec<Arc<str>>,
+    /// How many labels each text is to have, likeliest first, in a list; `None` for the likeliest alone.
+    pub top_k: Option<usize>,
+    /// What is done with those that are too long.
+    pub cut: Cut,
 }
 
 /// A checked call to a text encoder.
@@ -45,6 +70,8 @@ pub enum TextCall {
     Rerank(RerankCall),
     /// Texts to labels.
     Classify(ClassifyCall),
+    /// Texts to tokens or back, without the model.
+    Tokens(TokenCall),
 }
 
 impl TextCall {
@@ -57,14 +84,19 @@ impl TextCall {
         let map = inputs
             .as_map()
             .ok_or_else(|| invalid_input(format!("inputs are `{}`, not a map", inputs.type_name())))?;
+        if let Some(call) = TokenCall::parse(map) {
+            return call.map(Self::Tokens);
+        }
         match task {
             Task::Embed => {
-                check_names(map, &["texts"])?;
-                Ok(Self::Embed(EmbedCall { texts: texts(map, "texts")? }))
+                check_names(map, &["texts", "prompt_name", "input_type"])?;
+                let (texts, prompt) = (texts(map, "texts")?, prompt(map)?);
+                Ok(Self::Embed(EmbedCall { texts, prompt, cut: Cut::parse(map)? }))
             }
             Task::Classify => {
-                check_names(map, &["texts"])?;
-                Ok(Self::Classify(ClassifyCall { texts: texts(map, "texts")? }))
+                check_names(map, &["texts", "top_k"])?;
+                let (texts, top_k) = (texts(map, "texts")?, positive(map, "top_k")?);
+                Ok(Self::Classify(ClassifyCall { texts, top_k, cut: Cut::parse(map)? }))
             }
             Task::Rerank => parse_rerank(map).map(Self::Rerank),
             Task::Generate | Task::Tensor | Task::Custom => {
@@ -80,6 +112,7 @@ impl TextCall {
             Self::Embed(call) => call.texts.len(),
             Self::Rerank(call) => call.texts.len(),
             Self::Classify(call) => call.texts.len(),
+            Self::Tokens(_) => 0,
         }
     }
 }
@@ -100,15 +133,25 @@ fn parse_rerank(map: &Map) -> Result<RerankCall, CallError> {
         .enumerate()
         .map(|(at, document)| document_text(at, document))
         .collect::<Result<_, _>>()?;
-    let keep = match map.get("keep") {
-        None | Some(Value::None) => None,
-        Some(Value::Int(keep)) => match usize::try_from(*keep) {
-            Ok(keep) if keep >= 1 => Some(keep),
-            _ => return Err(invalid_input(format!("`keep` is `{keep}`; it must be 1 or more"))),
-        },
-        Some(other) => return Err(wrong_type("keep", other, "a whole number")),
+    let keep = positive(map, "keep")?;
+    Ok(RerankCall { query, documents, texts, keep, cut: Cut::parse(map)? })
+}
+
+/// What the inputs `prompt_name` and `input_type` say. A name must be there; a kind need not.
+fn prompt(map: &Map) -> Result<PromptChoice, CallError> {
+    let text = |name: &str| match map.get(name) {
+        None | Some(Value::None) => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(wrong_type(name, other, "text")),
     };
-    Ok(RerankCall { query, documents, texts, keep })
+    Ok(match (text("prompt_name")?, text("input_type")?) {
+        (Some(name), None) => PromptChoice::Named(name),
+        (None, Some(kind)) => PromptChoice::For(kind),
+        (None, None) => PromptChoice::Default,
+        (Some(_), Some(_)) => {
+            return Err(invalid_input("`prompt_name` and `input_type` are both given; give one of them"));
+        }
+    })
 }
 
 fn document_text(at: usize, document: &Value) -> Result<Arc<str>, CallError> {
@@ -155,10 +198,13 @@ fn required<'a>(map: &'a Map, name: &str) -> Result<&'a Value, CallError> {
     }
 }
 
+/// Beside those that are known, every call has those of [`Cut`].
 fn check_names(map: &Map, known: &[&str]) -> Result<(), CallError> {
-    match map.keys().find(|key| !known.contains(&&***key)) {
+    let is_known = |key: &str| known.contains(&key) || Cut::NAMES.contains(&key);
+    match map.keys().find(|key| !is_known(key)) {
         None => Ok(()),
         Some(key) => {
+            let known = [known, &Cut::NAMES].concat();
             Err(invalid_input(format!("input `{key}` is not known; the inputs are `{}`", known.join("`, `"))))
         }
     }
@@ -180,7 +226,7 @@ mod tests {
             (
                 Task::Embed,
                 Value::map([("text", text())]),
-                "input `text` is not known; the inputs are `texts`",
+                "input `text` is not known; the inputs are `texts`, `prompt_name`, `input_type`, `truncate`, `max_tokens`",
             ),
             (Task::Embed, Value::Map(Arc::default()), "input `texts` is missing"),
             (
@@ -203,6 +249,23 @@ mod tests {
         for (task, inputs, message) in table {
             assert_eq!(TextCall::parse(task, &inputs).unwrap_err().message, message);
         }
+    }
+
+    #[test]
+    fn a_prompt_is_chosen_by_its_name_or_by_what_texts_are_for() {
+        let parse = |more: &[(&'static str, &str)]| {
+            let more = more.iter().map(|&(name, value)| (name, Value::from(value)));
+            let map = Value::map([("texts", Value::from("x"))].into_iter().chain(more));
+            match TextCall::parse(Task::Embed, &map) {
+                Ok(TextCall::Embed(call)) => Ok(call.prompt),
+                Ok(_) => panic!("not an embed call"),
+                Err(error) => Err(error.message),
+            }
+        };
+        assert_eq!(parse(&[]), Ok(PromptChoice::Default));
+        assert_eq!(parse(&[("prompt_name", "query")]), Ok(PromptChoice::Named("query".into())));
+        assert_eq!(parse(&[("input_type", "query")]), Ok(PromptChoice::For("query".into())));
+        assert!(parse(&[("input_type", "a"), ("prompt_name", "b")]).is_err());
     }
 
     #[test]

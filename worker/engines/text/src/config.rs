@@ -148,6 +148,8 @@ pub struct SentenceConfig {
     pub lower_case: bool,
     /// Put before each text, where the model asks for it.
     pub prompt: Option<String>,
+    /// What calls may ask to have put before their texts, by name.
+    pub prompts: BTreeMap<String, String>,
 }
 
 /// Without any file that says so, longer texts are cut here.
@@ -199,12 +201,13 @@ impl SentenceConfig {
             max_tokens: max_tokens(&file, &tokenizer, model),
             lower_case: file.do_lower_case,
             prompt: prompts.default_prompt_name.and_then(|name| prompts.prompts.get(&name).cloned()),
+            prompts: prompts.prompts,
         };
         for module in json_if_there::<Vec<Module>>(dir, "modules.json")?.unwrap_or_default() {
             match module.kind.rsplit('.').next() {
                 Some("Transformer" | "Dropout") => {}
                 Some("Normalize") => config.normalize = true,
-                Some("Pooling") => config.pooling = pooling(dir, &module.path, config.prompt.is_some())?,
+                Some("Pooling") => config.pool(dir, &module.path)?,
                 _ => {
                     return Err(LoadError::Unsupported(format!(
                         "`modules.json` lists a `{}`; supported are `Transformer`, `Pooling` and `Normalize`",
@@ -214,6 +217,24 @@ impl SentenceConfig {
             }
         }
         Ok(config)
+    }
+}
+
+impl SentenceConfig {
+    /// Reads how vectors are pooled.
+    fn pool(&mut self, dir: &Path, path: &str) -> Result<(), LoadError> {
+        let (pooling, includes_prompt) = pooling(dir, path)?;
+        if !includes_prompt && self.prompt.is_some() {
+            return Err(LoadError::Unsupported(format!(
+                "`{path}/config.json` leaves the prompt out of the pooling, which is not supported"
+            )));
+        }
+        if !includes_prompt {
+            // Whoever names one is told that there is none.
+            self.prompts.clear();
+        }
+        self.pooling = pooling;
+        Ok(())
     }
 }
 
@@ -232,8 +253,9 @@ fn max_tokens(file: &SentenceBertFile, tokenizer: &TokenizerFile, model: &ModelC
     .max(5)
 }
 
-/// The one pooling mode of `dir/path/config.json`, in its older form (one flag a mode) or its newer one (a name).
-fn pooling(dir: &Path, path: &str, has_prompt: bool) -> Result<Pooling, LoadError> {
+/// The one pooling mode of `dir/path/config.json`, in its older form (one flag a mode) or its newer one (a name), and whether a
+/// prompt's tokens are pooled too.
+fn pooling(dir: &Path, path: &str) -> Result<(Pooling, bool), LoadError> {
     let name = format!("{path}/config.json");
     if path.is_empty() || path.contains("..") || Path::new(path).is_absolute() {
         return Err(LoadError::Model(format!(
@@ -241,11 +263,7 @@ fn pooling(dir: &Path, path: &str, has_prompt: bool) -> Result<Pooling, LoadErro
         )));
     }
     let file: BTreeMap<String, serde_json::Value> = json_if_there(dir, &name)?.unwrap_or_default();
-    if has_prompt && file.get("include_prompt") == Some(&serde_json::Value::Bool(false)) {
-        return Err(LoadError::Unsupported(format!(
-            "`{name}` leaves the prompt out of the pooling, which is not supported"
-        )));
-    }
+    let includes_prompt = file.get("include_prompt") != Some(&serde_json::Value::Bool(false));
     let modes: Vec<String> = match file.get("pooling_mode") {
         Some(serde_json::Value::String(mode)) => vec![mode.clone()],
         Some(other) => vec![other.to_string()],
@@ -255,15 +273,18 @@ fn pooling(dir: &Path, path: &str, has_prompt: bool) -> Result<Pooling, LoadErro
             .map(|(key, _)| key.trim_start_matches("pooling_mode_").trim_end_matches("_tokens").to_owned())
             .collect(),
     };
-    match modes.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] | ["mean"] => Ok(Pooling::Mean),
-        ["cls" | "cls_token"] => Ok(Pooling::Cls),
-        ["max"] => Ok(Pooling::Max),
-        _ => Err(LoadError::Unsupported(format!(
-            "`{name}` asks for pooling `{}`; supported are `mean`, `cls` and `max`",
-            modes.join("` and `")
-        ))),
-    }
+    let pooling = match modes.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] | ["mean"] => Pooling::Mean,
+        ["cls" | "cls_token"] => Pooling::Cls,
+        ["max"] => Pooling::Max,
+        _ => {
+            return Err(LoadError::Unsupported(format!(
+                "`{name}` asks for pooling `{}`; supported are `mean`, `cls` and `max`",
+                modes.join("` and `")
+            )));
+        }
+    };
+    Ok((pooling, includes_prompt))
 }
 
 #[cfg(test)]

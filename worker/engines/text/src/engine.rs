@@ -10,9 +10,10 @@ use millstream_engine::LoadError;
 use millstream_pipelines::{Batch, Task};
 use millstream_values::{CallError, Value};
 
-use crate::answer::{classified, embedded, failed, ranked};
+use crate::answer::{classified, embedded, failed, ranked, top_labels};
 use crate::batch::TokenBatch;
 use crate::call::TextCall;
+use crate::cut::Cut;
 use crate::model::TextModel;
 use crate::pool::normalize;
 use crate::tokens::Tokens;
@@ -117,7 +118,11 @@ impl<E: Encoder> BatchEngine for TextEngine<E> {
     fn warm_up(&self, encoder: &mut E, batch: &Batch) -> Result<(), LoadError> {
         let broken =
             |reason: &str| LoadError::Model(format!("the model does not run: {reason}; check its files"));
-        let short = self.model.tokenizer.encode("warm up").map_err(|error| broken(&error))?;
+        let short = self
+            .model
+            .tokenizer
+            .encode("warm up", Cut::default())
+            .map_err(|error| broken(&format!("{error:?}")))?;
         // A short batch and a full, longer one: the shapes that first calls come in.
         let mut long = short.clone();
         long.ids =
@@ -172,7 +177,11 @@ impl<E: Encoder> BatchEngine for TextEngine<E> {
             TextCall::Embed(call) => embedded(call.texts.len(), self.width(), job.rows)
                 .map_err(|error| failed("the answer", &error.to_string())),
             TextCall::Rerank(call) => Ok(ranked(&call.documents, &job.rows, call.keep)),
-            TextCall::Classify(_) => Ok(classified(&self.labels, &job.rows)),
+            TextCall::Classify(call) => Ok(match call.top_k {
+                None => classified(&self.labels, &job.rows),
+                Some(top_k) => top_labels(&self.labels, &job.rows, top_k),
+            }),
+            TextCall::Tokens(call) => self.model.answer_tokens(call),
         }
     }
 

@@ -10,6 +10,7 @@ mod answer;
 mod batch;
 mod call;
 mod config;
+mod cut;
 mod engine;
 mod model;
 mod pool;
@@ -17,11 +18,12 @@ mod tokens;
 
 pub use millstream_batching::Company;
 
-pub use answer::{classified, embedded, ranked};
+pub use answer::{classified, embedded, ranked, top_labels};
 pub use batch::TokenBatch;
-pub use call::{ClassifyCall, EmbedCall, RerankCall, TextCall};
+pub use call::{ClassifyCall, EmbedCall, PromptChoice, RerankCall, TextCall};
 pub use config::{Activation, ModelConfig, Pooling, SentenceConfig};
+pub use cut::{Cut, Truncate};
 pub use engine::{Encoder, EncoderError, Rows, TextEngine, TextJob, TextPart};
 pub use model::TextModel;
 pub use pool::{normalize, pool};
-pub use tokens::{Query, TextTokenizer, Tokens};
+pub use tokens::{EncodeError, Query, TextTokenizer, Tokens};

@@ -1,6 +1,6 @@
 //! Revisions that do not fit the models that have been loaded for them.
 
-use millstream_pipelines::TensorType;
+use millstream_pipelines::PortType;
 use millstream_pipelines::types::ModelSignature;
 
 use super::*;
@@ -30,7 +30,7 @@ impl Cluster {
     /// The model is loaded: it takes `x` and returns `label`.
     fn load_model(&mut self, replica: &str) {
         let (node, session, mut report) = self.find(replica);
-        let port = |name: &str, ty: &str| [(name.to_owned(), ty.parse::<TensorType>().unwrap())].into();
+        let port = |name: &str, ty: &str| [(name.to_owned(), ty.parse::<PortType>().unwrap())].into();
         report.state = ReplicaState::Ready;
         report.signature = Some(Arc::new(ModelSignature {
             inputs: port("x", "f32[?,4]"),

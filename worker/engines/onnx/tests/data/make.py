@@ -19,12 +19,12 @@ TABULAR = HERE.parents[4] / "pipelines/models/tabular-classifier/model.onnx"
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
-def save(name: str, nodes: list, inputs: list, outputs: list, weights: dict[str, np.ndarray] | None = None) -> None:
-    """Writes one graph; inputs and outputs are (name, type, shape)."""
+def save(name: str, nodes: list, inputs: list, outputs: list, weights: dict[str, np.ndarray] | None = None, domains: tuple = ()) -> None:
+    """Writes one graph; inputs and outputs are (name, type, shape), domains those of operators beyond ONNX's own, with versions."""
     infos = [[helper.make_tensor_value_info(*port) for port in ports] for ports in (inputs, outputs)]
     initializers = [numpy_helper.from_array(value, key) for key, value in (weights or {}).items()]
     graph = helper.make_graph(nodes, name, *infos, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name="millstream")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(*opset) for opset in (("", 17), *domains)], producer_name="millstream")
     model.ir_version = 8
     onnx.checker.check_model(model)
     onnx.save(model, str(HERE / f"{name}.onnx"))
@@ -79,6 +79,19 @@ def graphs() -> None:
         [node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in types],
         [(f"in_{name}", kind, ["batch", 2]) for name, kind in types.items()],
         [(f"out_{name}", kind, ["batch", 2]) for name, kind in types.items()],
+    )
+    # Texts in and out, in one axis and in two, and numbers made of them.
+    text = TensorProto.STRING
+    save(
+        "texts",
+        [
+            node("LabelEncoder", ["words"], ["kind"], domain="ai.onnx.ml", keys_strings=["Bread", "flour"], values_strings=["food", "näher"], default_string=""),
+            node("LabelEncoder", ["words"], ["known"], domain="ai.onnx.ml", keys_strings=["Bread", "flour"], values_int64s=[1, 2], default_int64=-1),
+            node("Identity", ["pairs"], ["same"]),
+        ],
+        [("words", text, ["batch"]), ("pairs", text, ["batch", 2])],
+        [("kind", text, ["batch"]), ("known", INT64, ["batch"]), ("same", text, ["batch", 2])],
+        domains=(("ai.onnx.ml", 2),),
     )
     # An embedder without token_type_ids whose token vectors are rows of a table.
     table = np.random.default_rng(5).normal(size=(8, 4)).astype(np.float32)

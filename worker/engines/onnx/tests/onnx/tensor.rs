@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_engine::Progress;
-use millstream_pipelines::{Task, TensorType};
+use millstream_pipelines::{Element, PortType, Task};
 use millstream_values::{DType, ErrorClass, Tensor, Value};
 
 use crate::support::{call, data, factory, finished, floats, keys, load, run, run_one, spec, tensor_engine};
@@ -139,8 +139,10 @@ fn the_declared_signature_is_checked_and_narrows() {
     let Some(factory) = factory() else { return };
     let mut declared = spec(Task::Tensor, 4);
     let mut declare = |name: &str, dtype, size| {
-        declared.signature =
-            BTreeMap::from([(name.to_owned(), TensorType { dtype, shape: vec![Some(1), Some(size)] })]);
+        declared.inputs.signature = BTreeMap::from([(
+            name.to_owned(),
+            PortType { element: Element::Of(dtype), shape: vec![Some(1), Some(size)] },
+        )]);
         load(&factory, &declared, &data("add.onnx")).map_err(|error| error.to_string())
     };
     assert!(declare("c", DType::F32, 2).err().unwrap().contains("the model's inputs are `a`, `b`"));
@@ -167,4 +169,33 @@ fn calls_without_rows_or_waiters_or_time_do_no_harm() {
     assert_eq!(engine.step(vec![left, late, good]).progress, Progress::Idle);
     assert_eq!(finished(late_pending).unwrap_err().class, ErrorClass::DeadlineExceeded);
     assert!(finished(good_pending).is_ok());
+}
+
+#[test]
+fn texts_go_in_and_come_out_as_lists() {
+    let Some(mut engine) = tensor_engine("texts.onnx", 8) else { return };
+    let list = |texts: &[&str]| Value::list(texts.iter().copied().map(Value::from));
+    let words = |words: &[&str]| {
+        let pairs = Value::list(words.iter().map(|word| list(&[word, "é"])));
+        Value::map([("words", list(words)), ("pairs", pairs)])
+    };
+    let calls = vec![words(&["Bread", ""]), words(&["FLOUR", "flour", "Ünknown"]), words(&[])];
+    let answers = run(&mut engine, calls);
+    let shown = |at: usize| serde_json::to_string(answers[at].as_ref().unwrap()).unwrap();
+    assert_eq!(shown(0), r#"{"kind":["food",""],"known":[1,-1],"same":[["Bread","é"],["","é"]]}"#);
+    assert_eq!(
+        shown(1),
+        r#"{"kind":["","näher",""],"known":[-1,2,-1],"same":[["FLOUR","é"],["flour","é"],["Ünknown","é"]]}"#
+    );
+    // A lone text, and a lone pair, are a row.
+    let one = Value::map([("words", Value::from("Bread")), ("pairs", list(&["a", "b"]))]);
+    let answer = run_one(&mut engine, one).unwrap();
+    assert_eq!(answer.get("kind"), Some(&list(&["food"])));
+    let error =
+        run_one(&mut engine, Value::map([("words", Value::Int(1)), ("pairs", list(&["a"]))])).unwrap_err();
+    assert_eq!(error.class, ErrorClass::Invalid);
+    assert_eq!(
+        error.message,
+        "input `words` is `int`, the model takes `text[?]`; input `pairs` is `text[1]`, the model takes `text[?,2]`"
+    );
 }
