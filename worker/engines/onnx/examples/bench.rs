@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use millstream_calls::call::{Parts, channel};
 use millstream_engine::{Call, Engine, EngineFactory, LoadArgs, ModelStore, Progress, SteppingEngine};
 use millstream_engine_onnx::{OnnxFactory, Places};
-use millstream_engine_text::{TextModel, TokenBatch, Tokens, normalize, pool};
+use millstream_engine_text::{Cut, TextModel, TokenBatch, Tokens, normalize, pool};
 use millstream_pipelines::{DeploymentSpec, Task};
 use millstream_values::{Tensor, Value};
 use ort::session::builder::GraphOptimizationLevel;
@@ -63,8 +63,9 @@ fn bench_embed(
         Ok(())
     };
     let plain = || {
-        let tokens: Vec<Tokens> =
-            texts.iter().map(|text_of| text.tokenizer.encode(text_of)).collect::<Result<_, _>>()?;
+        let encode =
+            |one: &String| text.tokenizer.encode(one, Cut::default()).map_err(|error| format!("{error:?}"));
+        let tokens: Vec<Tokens> = texts.iter().map(encode).collect::<Result<_, _>>()?;
         let batch = TokenBatch::of(&tokens, text.tokenizer.pad_id());
         let wide = |numbers: &[u32]| numbers.iter().map(|number| i64::from(*number)).collect::<Vec<_>>();
         let (ids, mask, types) = (wide(&batch.ids), wide(&batch.mask), wide(&batch.type_ids));
