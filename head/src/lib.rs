@@ -29,6 +29,7 @@ pub mod stored;
 mod targets;
 mod telemetry;
 mod traces;
+mod usage;
 mod wire;
 
 pub use head::{Config, Head, StartError};

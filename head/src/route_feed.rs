@@ -112,6 +112,9 @@ fn encode_key(name: &Name, key: &ApiKey) -> v1::ApiKey {
         concurrency: concurrency.unwrap_or_default(),
         weight,
         priority: v1::Priority::from(priority).into(),
+        tokens_per_minute: key.settings.tokens_per_minute.unwrap_or_default(),
+        tokens_per_day: key.settings.tokens_per_day.unwrap_or_default(),
+        models: key.settings.models.clone(),
     }
 }
 

@@ -71,6 +71,10 @@ pub mod reference {
     pub use crate::protocol::problem::{KINDS, Kind, kind_of};
 }
 
+/// How long the head may take to store what keys have used last.
+const LAST_USAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often is looked whether requests are under way, while the process is about to end.
+const LEAVING_TICK: Duration = Duration::from_millis(20);
 /// How long the last captures may take to their disk or sink.
 const LAST_CAPTURES_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -119,6 +123,7 @@ pub enum StartError {
 pub struct Ingress {
     address: SocketAddr,
     server: Server,
+    edge: Arc<Edge>,
     leave: watch::Receiver<Option<Duration>>,
     captures: Captures,
     _route_watch: AbortOnDropHandle<()>,
@@ -175,10 +180,12 @@ impl Ingress {
             traces,
             unrouted,
         };
-        let server = http::start(listener, Arc::new(edge));
+        let edge = Arc::new(edge);
+        let server = http::start(listener, edge.clone());
         Ok(Self {
             address,
             server,
+            edge,
             leave,
             captures,
             _route_watch: AbortOnDropHandle::new(route_watch),
@@ -204,9 +211,18 @@ impl Ingress {
         }
     }
 
-    /// Stops accepting, finishes what is under way for at most `timeout`, then stops. Routes are followed meanwhile.
+    /// Finishes what is under way for at most `timeout`, then stops. As long as there is something, those that come are told to go
+    /// elsewhere. Routes are followed meanwhile.
     pub async fn drain(self, timeout: Duration) {
-        self.server.drain(timeout).await;
+        let began = millstream_clock::now();
+        self.edge.guards.leave();
+        self.server.finish_connections();
+        while self.edge.guards.are_busy() && millstream_clock::since(began) < timeout {
+            tokio::time::sleep(LEAVING_TICK).await;
+        }
+        self.server.drain(timeout.saturating_sub(millstream_clock::since(began))).await;
+        // A head that does not answer has it counted neither.
+        let _ = tokio::time::timeout(LAST_USAGE_TIMEOUT, self.edge.routes.book().flush()).await;
         self.captures.flush(LAST_CAPTURES_TIMEOUT).await;
     }
 }

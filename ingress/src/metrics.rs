@@ -88,7 +88,7 @@ const STAGE_DURATION: Definition = Definition {
 const KEY_REQUESTS: Definition = Definition {
     name: "millstream_key_requests_total",
     kind: Kind::Counter,
-    help: "Requests with an API key, by its name: admitted, or turned away because of its rate or its concurrency limit.",
+    help: "Requests with an API key, by its name: admitted, or turned away because of its rate, its concurrency limit or its limits of tokens.",
     labels: &["key", "result"],
 };
 
@@ -317,17 +317,19 @@ pub(crate) enum KeyResult {
     Rate,
     /// The key has as many requests under way as it may.
     Concurrency,
+    /// The key has used as many tokens as it may.
+    Tokens,
 }
 
 /// Counts the requests of one API key.
 pub(crate) struct KeyMeter {
-    results: [Counter; 3],
+    results: [Counter; 4],
 }
 
 impl KeyMeter {
     /// For the requests of the key of that name.
     pub(crate) fn of(key: &str) -> Self {
-        let results = ["admitted", "rate", "concurrency"];
+        let results = ["admitted", "rate", "concurrency", "tokens"];
         Self {
             results: results.map(|it| counter!(KEY_REQUESTS.name, "key" => key.to_owned(), "result" => it)),
         }

@@ -415,6 +415,37 @@ async fn a_drain_finishes_what_is_under_way_and_refuses_what_is_new() {
 }
 
 #[tokio::test]
+async fn who_comes_while_the_last_requests_run_is_told_why_and_where_not_to_stay() {
+    let worker = FakeWorker::start(|_| Reaction::EchoAfter(Duration::from_millis(1500)));
+    let Setup { head: _head, ingress, client } = Setup::echo(&[("echo-1", worker.address)]).await;
+    let url = format!("http://{}", ingress.address());
+    let body = json!({"text": "hello"});
+    let under_way = tokio::spawn(client.post(format!("{url}/echo")).json(&body).send());
+    eventually("the replica has the call", || worker.seen().started.len() == 1).await;
+    let drain = tokio::spawn(ingress.drain(Duration::from_secs(60)));
+    let ready =
+        || async { reqwest::get(format!("{url}/-/readyz")).await.map(|answer| answer.status().as_u16()) };
+    while ready().await.unwrap() == 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ready().await.unwrap(), 503, "load balancers see it");
+    for path in ["/echo", "/v1/chat/completions"] {
+        let refused = reqwest::Client::new().post(format!("{url}{path}")).json(&body).send().await.unwrap();
+        let header = |name: &str| refused.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(
+            (refused.status().as_u16(), header("x-millstream-refused"), header("connection")),
+            (503, "shutting-down".to_owned(), "close".to_owned()),
+            "{path}"
+        );
+        assert_eq!(header("retry-after"), "1");
+        assert!(refused.text().await.unwrap().contains("this ingress is shutting down"));
+    }
+    assert_eq!(under_way.await.unwrap().unwrap().status(), 200);
+    drain.await.unwrap();
+    assert!(reqwest::get(format!("{url}/-/readyz")).await.unwrap_err().is_connect());
+}
+
+#[tokio::test]
 async fn a_drain_is_bounded() {
     let worker = FakeWorker::start(|_| Reaction::Hang);
     let Setup { head: _head, ingress, client } = Setup::echo(&[("echo-1", worker.address)]).await;

@@ -36,6 +36,8 @@ pub struct Plan {
     pub(crate) graph: Graph,
     /// See [`Plan::task`].
     task: Option<Task>,
+    /// See [`Plan::callable_name`].
+    callable_name: Arc<str>,
     /// What a deployment called by itself answers; anything for a pipeline, whose `[response]` says it.
     answer: Type,
 }
@@ -178,7 +180,22 @@ impl Plan {
     /// Makes a plan of checked parts.
     pub(crate) fn new(parts: PlanParts) -> Self {
         let graph = Graph::of(&parts);
-        Self { parts, graph, task: None, answer: Type::Any }
+        let callable_name = parts.name.as_str().into();
+        Self { parts, graph, task: None, callable_name, answer: Type::Any }
+    }
+
+    /// What requests call it: the pipeline's name, or the full name of a deployment that is called by itself.
+    #[must_use]
+    pub fn callable_name(&self) -> &Arc<str> {
+        &self.callable_name
+    }
+
+    /// How many of its stages may call a generator of text.
+    #[must_use]
+    pub fn num_generating_stages(&self) -> usize {
+        let generates =
+            |stage: &&StagePlan| matches!(stage.work, Work::Call { text: TextAnswer::Streams, .. });
+        self.parts.stages.iter().filter(generates).count()
     }
 
     /// What it does, where it is a deployment called by itself; `None` for a pipeline.

@@ -11,7 +11,7 @@ mod wire;
 pub use millstream_calls::{IngressId, NodeId, ReplicaId, RequestId, call};
 pub use millstream_status::{
     defrag, deploy_plan, durations, event, inspection, key, series, stage, status, summary, token, trace,
-    what_if,
+    usage, what_if,
 };
 pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};
 pub use wire::{WireError, grpc_code, status_of};

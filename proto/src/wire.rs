@@ -49,15 +49,35 @@ pub fn status_of(class: ErrorClass, message: impl Into<String>) -> tonic::Status
 
 impl From<v1::KeySettings> for KeyRequest {
     fn from(settings: v1::KeySettings) -> Self {
-        let v1::KeySettings { rate_per_s, burst, concurrency, weight, priority } = settings;
-        Self { rate_per_s, burst, concurrency, weight, priority }
+        let v1::KeySettings {
+            rate_per_s,
+            burst,
+            concurrency,
+            weight,
+            priority,
+            tokens_per_minute,
+            tokens_per_day,
+            models,
+        } = settings;
+        let models = models.map(|models| models.patterns);
+        Self { rate_per_s, burst, concurrency, weight, priority, tokens_per_minute, tokens_per_day, models }
     }
 }
 
 impl From<KeyRequest> for v1::KeySettings {
     fn from(request: KeyRequest) -> Self {
-        let KeyRequest { rate_per_s, burst, concurrency, weight, priority } = request;
-        Self { rate_per_s, burst, concurrency, weight, priority }
+        let KeyRequest {
+            rate_per_s,
+            burst,
+            concurrency,
+            weight,
+            priority,
+            tokens_per_minute,
+            tokens_per_day,
+            models,
+        } = request;
+        let models = models.map(|patterns| v1::ModelPatterns { patterns });
+        Self { rate_per_s, burst, concurrency, weight, priority, tokens_per_minute, tokens_per_day, models }
     }
 }
 

@@ -491,10 +491,19 @@ export type KeyRequest = {
   burst?: number | null;
   /** Requests under way at a time; 0 lifts the limit. */
   concurrency?: number | null;
+  /**
+   * What it may call: names of pipelines, full names of deployments, and what they begin with (`rag/*`); an empty list lifts the
+   * limit.
+   */
+  models?: string[] | null;
   /** Name of the highest priority that its requests may have. */
   priority?: string | null;
   /** Requests a second; 0 lifts the limit. */
   rate_per_s?: number | null;
+  /** Tokens a day; 0 lifts the limit. */
+  tokens_per_day?: number | null;
+  /** Tokens a minute, those of prompts and those of answers together; 0 lifts the limit. */
+  tokens_per_minute?: number | null;
   /** Its share beside others where requests wait. */
   weight?: number | null;
 };
@@ -507,6 +516,8 @@ export type KeyStatus = {
   concurrency?: number | null;
   /** Milliseconds since the Unix epoch. */
   created_at_ms: number;
+  /** What it may call: names of pipelines, full names of deployments, and what they begin with (`rag/*`); empty: everything. */
+  models: string[];
   /** Its name. */
   name: string;
   /** The highest priority that its requests may have. */
@@ -515,6 +526,10 @@ export type KeyStatus = {
   rate_per_s?: number | null;
   /** Its number, which no other key ever has. */
   tenant: number;
+  /** Tokens a day; absent: no limit. */
+  tokens_per_day: number | null;
+  /** Tokens a minute, those of prompts and those of answers together; absent: no limit. */
+  tokens_per_minute: number | null;
   /** Its share beside others where requests wait. */
   weight: number;
 };
@@ -1088,6 +1103,35 @@ export type UndoBody = {
   to_revision?: number | null;
 };
 
+/** What keys have used since some hour. */
+export type UsageReport = {
+  /** By hour, key and model, as far as they are told apart. */
+  rows: UsageRow[];
+  /** Start of the first hour that counts, in milliseconds since the Unix epoch. */
+  since_ms: number;
+};
+
+/** What was used, summed up over what is not told apart. */
+export type UsageRow = {
+  /** Start of the hour, in milliseconds since the Unix epoch; absent when hours are not told apart. */
+  hour_ms?: number | null;
+  /** Tokens that went into models. */
+  input_tokens: number;
+  /** The key; absent when keys are not told apart. */
+  key?: string | null;
+  /**
+   * The pipeline or the deployment; empty for requests that were turned away before it was known, absent when models are not
+   * told apart.
+   */
+  model?: string | null;
+  /** Tokens that models made. */
+  output_tokens: number;
+  /** Requests that were turned away before they ran. */
+  refused: number;
+  /** Requests, those that were turned away among them. */
+  requests: number;
+};
+
 /** A revision that requests run on. */
 export type VariantView = {
   /** Thousandths of the requests that it answers. */
@@ -1259,4 +1303,6 @@ export type Calls = {
   "POST /api/tokens": { values: Record<string, never>; body: TokenBody; answer: TokenStatus };
   /** Deletes a token for the dashboard. */
   "DELETE /api/tokens/{name}": { values: { name: string }; body: undefined; answer: Done };
+  /** What API keys have used, by the hour: the same as `cluster usage --json`. */
+  "GET /api/usage": { values: { since_ms?: Value; by?: Value }; body: undefined; answer: UsageReport };
 };

@@ -42,3 +42,4 @@ mod terminal;
 mod text_calls;
 mod top;
 mod traces;
+mod usage;

@@ -59,6 +59,11 @@ fn who_makes_room_for_the_urgent_is_told_so() -> Result<()> {
         eventually("one runs", || (cluster.deployment("p/model")["ongoing"] == 1).then_some(()));
         let low = scope.spawn(|| ask(&cluster, "x-priority", "low"));
         eventually("another one waits", || (queued(&cluster) >= 1).then_some(()));
+        let full = ask(&cluster, "x-priority", "low");
+        assert_eq!(
+            (full.status().as_u16(), &full.headers()["x-millstream-refused"]),
+            (503, &"saturated".parse().unwrap())
+        );
         assert_eq!(ask(&cluster, "x-priority", "high").status(), 200);
         let low = low.join().unwrap();
         let header = |name: &str| low.headers()[name].to_str().unwrap().to_owned();

@@ -139,7 +139,9 @@ vectors = "vectors"
     let failed = cluster.try_deploy(lost, &[]);
     assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
     // Well before its deadline, which is a minute away.
-    let (status, problem) = cluster.post("/lost", &json!({"texts": ["a"]}))?;
+    let answer = cluster.http().post(cluster.url("/lost")).json(&json!({"texts": ["a"]})).send()?;
+    assert_eq!(answer.headers()["x-millstream-refused"], "no-replica");
+    let (status, problem) = (answer.status().as_u16(), answer.json::<Value>()?);
     assert_eq!((status, &problem["type"]), (503, &json!("urn:millstream:problem:unavailable")), "{problem}");
     let detail = problem["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("`lost/embedder` cannot start: its replicas fail each time"), "{problem}");

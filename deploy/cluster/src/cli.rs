@@ -22,6 +22,7 @@ use crate::commands::status::StatusArgs;
 use crate::commands::token::TokenArgs;
 use crate::commands::top::TopArgs;
 use crate::commands::trace::TraceArgs;
+use crate::commands::usage::UsageArgs;
 use crate::commands::validate::ValidateArgs;
 use crate::exit;
 use crate::global::Global;
@@ -78,8 +79,11 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Set how many replicas a deployment has, or between which numbers it scales, in place of its file.
     Scale(ScaleArgs),
-    /// Make, list, change and delete API keys, with limits for the requests of each.
+    /// Make, list, change and delete API keys, with limits for the requests and tokens of each, and what it may call.
     Key(KeyArgs),
+    /// Show what API keys have used: requests and tokens by key, model and hour.
+    #[command(after_help = examples::USAGE)]
+    Usage(UsageArgs),
     /// Make, list and delete tokens that open the dashboard for reading.
     Token(TokenArgs),
     /// Show which moves of replicas would make whole GPUs free.

@@ -117,6 +117,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Explain(args) => commands::explain::run(&global, &args).await,
             Command::Scale(args) => commands::scale::run(&global, &args).await,
             Command::Key(args) => commands::key::run(&global, args).await,
+            Command::Usage(args) => commands::usage::run(&global, &args).await,
             Command::Trace(args) => commands::trace::run(&global, args).await,
             Command::Token(args) => commands::token::run(&global, args).await,
             Command::Defrag(args) => commands::defrag::run(&global, &args).await,

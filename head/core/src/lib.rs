@@ -10,7 +10,8 @@
 //! - [`autoscaler`]: how many there are to be;
 //! - [`rollout`]: how one revision takes over from another;
 //! - [`present`]: the cluster as people and programs see it;
-//! - [`dry_run`]: what a deploy would do.
+//! - [`dry_run`]: what a deploy would do;
+//! - [`usage`]: what API keys have used, by the hour.
 #![forbid(unsafe_code)]
 
 pub mod autoscaler;
@@ -24,5 +25,6 @@ pub mod scheduler;
 #[cfg(test)]
 mod testing;
 mod timing;
+pub mod usage;
 
 pub use timing::Timing;

@@ -9,6 +9,7 @@ pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod tokens;
 pub(crate) mod traces;
+pub(crate) mod usage;
 pub(crate) mod what_if;
 
 use millstream_core::desired::change::Refusal;

@@ -12,6 +12,7 @@ use crate::host::Host;
 use crate::route_feed::RouteFeed;
 use crate::snapshots::Snapshots;
 use crate::store::{self, Fenced};
+use crate::usage::UsageLog;
 
 /// Why a term cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +20,9 @@ pub(crate) enum Error {
     /// What people ask for cannot be read.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
-    /// The events cannot be read.
+    /// The events, or what keys have used, cannot be read.
     #[error(transparent)]
-    Events(#[from] store::Error),
+    Store(#[from] store::Error),
 }
 
 /// See the module.
@@ -37,6 +38,8 @@ pub(crate) struct TermContext {
     pub(crate) catalog: Catalog,
     /// What was decided lately, and why.
     pub(crate) events: EventLog,
+    /// What API keys have used.
+    pub(crate) usage: UsageLog,
     /// What ingresses are told.
     pub(crate) feed: watch::Sender<RouteFeed>,
     /// Pictures of the cluster, for whoever shows it.
@@ -56,8 +59,9 @@ impl TermContext {
         let store = Arc::new(store);
         let catalog = Catalog::load(Arc::clone(&store)).await?;
         let events = EventLog::load(&store, epoch).await?;
+        let usage = UsageLog::load(&store).await?;
         let over = host.closing.child_token();
         let (feed, snapshots) = (watch::Sender::new(RouteFeed::default()), Snapshots::default());
-        Ok(Self { host, epoch, cluster_id, store, catalog, events, feed, snapshots, over })
+        Ok(Self { host, epoch, cluster_id, store, catalog, events, usage, feed, snapshots, over })
     }
 }

@@ -139,6 +139,7 @@ impl Leading {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(write_events(Arc::clone(&term.context)));
+        tasks.spawn(write_usage(Arc::clone(&term.context)));
         tasks.spawn(follow_store(Arc::clone(&term.context)));
         tasks.spawn(pass_on_changes(Arc::clone(&term.context), term.reconciler.clone()));
         Ok(Self { term: Arc::new(term), lease, reconciler_end, tasks })
@@ -215,6 +216,11 @@ async fn start_reconciler(
 /// Keeps events in the store.
 async fn write_events(context: Arc<TermContext>) {
     context.events.keep(&context.store, context.over.clone()).await;
+}
+
+/// Stores what keys have used.
+async fn write_usage(context: Arc<TermContext>) {
+    context.usage.keep(&context.store, context.over.clone()).await;
 }
 
 /// Hears of changes that were stored late, or by others.

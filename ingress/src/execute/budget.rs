@@ -23,6 +23,11 @@ impl RetryBudget {
         Active { budget: self }
     }
 
+    /// Whether there are active requests.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.active.load(Ordering::Relaxed) > 0
+    }
+
     /// Takes a place for a retry until the guard is dropped; `None` when the budget is spent.
     pub(crate) fn retry(&self) -> Option<Retrying<'_>> {
         let active = self.active.load(Ordering::Relaxed);

@@ -67,6 +67,25 @@ pub(crate) struct Guards {
     budget: RetryBudget,
     /// Calls that may crash replicas.
     suspects: Suspects,
+    /// Whether the process finishes what it has and takes nothing new.
+    is_leaving: AtomicBool,
+}
+
+impl Guards {
+    /// No more requests are to come: those that do are told so.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no more requests are to come.
+    pub(crate) fn are_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests are under way.
+    pub(crate) fn are_busy(&self) -> bool {
+        self.budget.is_busy()
+    }
 }
 
 /// How far a request has come, as its calls tell.

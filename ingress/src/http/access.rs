@@ -8,7 +8,7 @@ use super::headers;
 use super::state::Edge;
 use crate::keys::{Key, Keys};
 use crate::protocol::Problem;
-use crate::routes::RouteTable;
+use crate::routes::{Route, RouteTable};
 
 /// What is routed to, with the keys that there are.
 ///
@@ -16,6 +16,11 @@ use crate::routes::RouteTable;
 /// 503 until the first table has come: which keys are good is not known before.
 pub(crate) fn table_of(edge: &Edge) -> Result<Arc<RouteTable>, Problem> {
     edge.routes.current().clone().ok_or_else(Problem::starting)
+}
+
+/// Whether a request may call what a route leads to, and may know of it: a key may be for some models alone.
+pub(crate) fn may_call(key: Option<&Arc<Key>>, route: &Route) -> bool {
+    key.is_none_or(|key| key.may_call(route.variants[0].plan.callable_name()))
 }
 
 /// How the keys of a cluster begin.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
-use millstream_pipelines::Task;
 use millstream_proto::Value;
 use millstream_proto::call::CallContext;
 use rand::Rng as _;
@@ -16,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::access::{key_of, table_of};
 use super::answer::EdgeBody;
 use super::byte_budget::VALUE_BYTES;
+use super::called::{Called, called};
 use super::read_body::{Bounds, read_body};
 use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
@@ -25,19 +25,13 @@ use super::{headers, later, stream};
 use crate::capture::PipelineCapture;
 use crate::dispatch::QueueClass;
 use crate::execute::{Caching, Context, PartSender, Progress, execute, parts};
-use crate::keys::{self, Key};
+use crate::keys::visit::Streams;
+use crate::keys::{self, Estimate, Key};
 use crate::model::{Failure, Tenant};
-use crate::protocol::problem::{kind_of, shown};
-use crate::protocol::{Asked, Client, Exchange, Form, Problem, Protocol, Target, Told, Wishes};
+use crate::protocol::problem::kind_of;
+use crate::protocol::{Asked, Client, Exchange, Form, Problem, Protocol, Told, Wishes};
 use crate::random;
-use crate::routes::{DeadlineOf, Pipeline, Route, RouteTable, split};
-
-/// What a request calls.
-struct Called {
-    route: Arc<Route>,
-    /// The revision that it names beside the pipeline.
-    version: Option<u64>,
-}
+use crate::routes::{DeadlineOf, Pipeline, Route, split};
 
 /// Answers a request. Takes the body once the head has been found good.
 ///
@@ -65,7 +59,15 @@ pub(crate) async fn call(
             let task = AbortOnDropHandle::new(tokio::spawn(execution.run_in(pipeline.clone(), parts)));
             let (request_id, keep_alive) = (request_id.clone(), edge.limits.request.stream_keep_alive);
             let trace = end.trace().cloned();
-            let running = stream::Running { parts: receiver, task, exchange, request_id, trace, keep_alive };
+            let running = stream::Running {
+                parts: receiver,
+                task,
+                exchange,
+                request_id,
+                trace,
+                keep_alive,
+                num_parts: 0,
+            };
             stream::respond(running).await?
         }
         Form::Later => {
@@ -123,6 +125,7 @@ async fn read(
         Some(body) => read_body(body, Bounds { max_bytes, time: limits.body_time }, take).await?,
         None => Bytes::new(),
     };
+    let num_bytes = body.len();
     let mut exchange = protocol.read(head, body)?;
     let claim = keys::claim(key.as_deref(), priority.or(exchange.wishes().priority));
     let (tenant, responses) = (Tenant(claim.tenant), edge.responses.as_ref());
@@ -131,10 +134,14 @@ async fn read(
     wishes.user.into_iter().for_each(|user| end.is_for_user(user));
     let choice = match early {
         Some(choice) => choice,
-        None => Choice::of(called_in_body(edge, &*exchange, end)?, &head.headers, claim)?,
+        None => Choice::of(called_in_body(edge, &*exchange, key.as_ref(), end)?, &head.headers, claim)?,
     };
     let asked = exchange.ask(&choice.pipeline().plan)?;
     take(asked.num_values * VALUE_BYTES)?;
+    end.reserves(|| {
+        let streams = if asked.form == Form::Parts { Streams::Yes } else { Streams::No };
+        Estimate::of(num_bytes, &choice.pipeline().plan, &asked.fields, streams)
+    })?;
     let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), limits);
     let call = call_context(choice.pipeline(), end, key.as_deref(), head, wishes);
     if let Some(trace) = end.trace() {
@@ -164,9 +171,11 @@ fn let_in(
     end: &RequestEnd,
 ) -> Result<(Option<Called>, Option<Arc<Key>>), Problem> {
     let table = table_of(edge)?;
-    let called = protocol.target(head).map(|target| called(&table, target, end));
+    let key = key_of(edge, &table.keys, &head.headers);
+    let known = key.as_ref().ok().and_then(Option::as_ref);
+    let called = protocol.target(head).map(|target| called(&table, target, known, end));
     // Whoever has no key learns nothing, not even which routes there are.
-    let key = key_of(edge, &table.keys, &head.headers)?;
+    let key = key?;
     let called = called.transpose()?;
     let methods = protocol.methods(head.uri.path());
     if !methods.split(',').any(|method| method.trim_start() == head.method.as_str()) {
@@ -178,76 +187,14 @@ fn let_in(
     Ok((called, key))
 }
 
-fn called_in_body(edge: &Edge, exchange: &dyn Exchange, end: &RequestEnd) -> Result<Called, Problem> {
+fn called_in_body(
+    edge: &Edge,
+    exchange: &dyn Exchange,
+    key: Option<&Arc<Key>>,
+    end: &RequestEnd,
+) -> Result<Called, Problem> {
     let target = exchange.target().ok_or_else(|| Problem::not_found("the request names nothing to call"))?;
-    called(&*table_of(edge)?, target, end)
-}
-
-/// Finds what is called; the request counts as one for it.
-fn called(table: &RouteTable, target: Target<'_>, end: &RequestEnd) -> Result<Called, Problem> {
-    let (route, version) = match target {
-        // `/rag/` is `/rag`: no route ends with a slash.
-        Target::Route(path) => {
-            let plain = || table.by_path.get(path.strip_suffix('/')?);
-            (table.by_path.get(path).or_else(plain), None)
-        }
-        Target::Named { name, version } => (table.named(name), version),
-        Target::Only(tasks) => (Some(only(table, tasks)?), None),
-        Target::OnlyRoute => (Some(only_route(table)?), None),
-    };
-    let route = route.ok_or_else(|| nothing_there(target))?.clone();
-    end.is_for(route.variants[0].clone());
-    Ok(Called { route, version })
-}
-
-/// The only deployment that does one of these tasks.
-fn only<'t>(table: &'t RouteTable, tasks: &[Task]) -> Result<&'t Arc<Route>, Problem> {
-    let does = |route: &Route| route.variants[0].plan.task().is_some_and(|task| tasks.contains(&task));
-    let mut found: Vec<_> = table.callable.iter().filter(|(_, route)| does(route)).collect();
-    match &found[..] {
-        [(_, route)] => Ok(route),
-        [] => Err(nothing_there(Target::Only(tasks))),
-        _ => {
-            found.sort_unstable_by_key(|(name, _)| *name);
-            let names: Vec<_> = found.iter().take(20).map(|(name, _)| format!("`{name}`")).collect();
-            let text = format!(
-                "is missing, and there are several models that could be meant; give one of {}",
-                names.join(", ")
-            );
-            Err(Problem::bad_field("/model", text))
-        }
-    }
-}
-
-/// The only pipeline that has a route.
-fn only_route(table: &RouteTable) -> Result<&Arc<Route>, Problem> {
-    if let Some(route) = table.only_route() {
-        return Ok(route);
-    }
-    let mut paths: Vec<_> = table.by_path.keys().collect();
-    paths.sort_unstable();
-    let paths: Vec<_> = paths.into_iter().take(20).map(|path| format!("`{path}`")).collect();
-    Err(Problem::not_found(match &paths[..] {
-        [] => "no pipeline has a route".to_owned(),
-        paths => format!("several pipelines could be meant; call one at its own route: {}", paths.join(", ")),
-    }))
-}
-
-fn nothing_there(target: Target<'_>) -> Problem {
-    Problem::not_found(match target {
-        Target::Route(path) => {
-            format!("no pipeline has the route `{}`; `GET /-/routes` lists those there are", shown(path))
-        }
-        Target::Named { name, .. } => format!(
-            "no pipeline or deployment has the name `{}`; `GET /-/routes` lists those there are",
-            shown(name)
-        ),
-        Target::Only(tasks) => {
-            let tasks: Vec<_> = tasks.iter().map(|task| format!("`{}`", task.as_str())).collect();
-            format!("there is no deployment that does {}", tasks.join(" or "))
-        }
-        Target::OnlyRoute => "no pipeline has a route".to_owned(),
-    })
+    called(&*table_of(edge)?, target, key, end)
 }
 
 /// The revision that a request runs on.

@@ -110,6 +110,9 @@ pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     if let Some(allowance) = end.allowance() {
         headers::add_allowance(response.headers_mut(), &allowance);
     }
+    if let Some(allowance) = end.token_allowance() {
+        headers::add_token_allowance(response.headers_mut(), &allowance);
+    }
     response.body_mut().ends_with(end);
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(headers::REQUEST_ID, value);
@@ -134,6 +137,9 @@ async fn respond(
     check_head(&head.uri, &head.headers, &edge.limits.request)?;
     if edge.entry.own_site_only {
         own_site::check(head)?;
+    }
+    if edge.guards.are_leaving() && !matches!(speaks, Speaks::OwnPages) {
+        return Err(Problem::shutting_down());
     }
     match speaks {
         Speaks::OwnPages => {

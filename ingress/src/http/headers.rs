@@ -12,7 +12,7 @@ use millstream_proto::RequestId;
 use millstream_proto::call::{Priority, TraceContext};
 use millstream_proto::endpoint::Header;
 
-use crate::keys::Allowance;
+use crate::keys::{Allowance, TokenAllowance};
 use crate::protocol::Problem;
 use crate::protocol::inference::HEADER_LENGTH;
 use crate::protocol::problem::{REFUSED, RETRY_AFTER_MS};
@@ -51,6 +51,11 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-reques
 const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
 const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 
+/// The same of tokens.
+const TOKEN_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
+const TOKENS_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-tokens");
+const TOKEN_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-tokens");
+
 /// Adds what the key of a request may still do.
 pub(crate) fn add_allowance(headers: &mut HeaderMap, allowance: &Allowance) {
     let Allowance { limit, remaining, reset } = allowance;
@@ -59,6 +64,21 @@ pub(crate) fn add_allowance(headers: &mut HeaderMap, allowance: &Allowance) {
         (RATE_REMAINING, remaining.to_string()),
         (RATE_RESET, format!("{}ms", reset.as_millis())),
     ];
+    add(headers, texts);
+}
+
+/// Adds how many tokens the key of a request may still use.
+pub(crate) fn add_token_allowance(headers: &mut HeaderMap, allowance: &TokenAllowance) {
+    let TokenAllowance { limit, remaining, reset } = allowance;
+    let texts = [
+        (TOKEN_LIMIT, limit.to_string()),
+        (TOKENS_REMAINING, remaining.to_string()),
+        (TOKEN_RESET, format!("{}ms", reset.as_millis())),
+    ];
+    add(headers, texts);
+}
+
+fn add(headers: &mut HeaderMap, texts: [(HeaderName, String); 3]) {
     for (name, text) in texts {
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.insert(name, value);
@@ -128,8 +148,17 @@ pub fn response_headers() -> Vec<Header> {
         (RATE_REMAINING, "Those that it may send now."),
         (RATE_RESET, "How long it takes until it may send all of them again, such as `1500ms`."),
         (
+            TOKEN_LIMIT,
+            "Tokens that the key may use at once, at this ingress, of a minute or of a day, whichever has less left; only for a key with a limit of tokens, as the next two.",
+        ),
+        (
+            TOKENS_REMAINING,
+            "Those that it may use now: what requests under way are expected to need is taken off.",
+        ),
+        (TOKEN_RESET, "How long it takes until it may use all of them again."),
+        (
             REFUSED,
-            "Why a request was turned away before it ran: `saturated` (the queue or the memory is full), `displaced` (it waited, and one that goes first took its place in the full queue), `late` (its deadline would pass while it waits), `no-replica` (none can start) or `quota` (of its key).",
+            "Why a request was turned away before it ran: `saturated` (the queue or the memory is full), `displaced` (it waited, and one that goes first took its place in the full queue), `late` (its deadline would pass while it waits), `no-replica` (none can start), `quota` (of its key) or `shutting-down` (the process finishes what it has).",
         ),
         (RETRY_AFTER, "Seconds to wait before the next try; with 429 and 503."),
         (RETRY_AFTER_MS, "The same in milliseconds, as clients of OpenAI read it."),

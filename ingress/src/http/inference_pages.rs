@@ -7,8 +7,9 @@ use http::{Method, Response};
 use millstream_proto::ErrorClass;
 use millstream_proto::endpoint::{Access, Endpoint};
 
-use super::access::{key_of, table_of};
+use super::access::{key_of, may_call, table_of};
 use super::state::Edge;
+use crate::keys::Key;
 use crate::model::Failure;
 use crate::protocol::inference::metadata::{self, Entry};
 use crate::protocol::inference::path::{self, Action, InferencePath, ModelPath};
@@ -87,19 +88,27 @@ pub(crate) fn answer(
     }
     let table = table_of(edge)?;
     if *asked == InferencePath::Ready {
+        if edge.guards.are_leaving() {
+            return Err(Problem::shutting_down());
+        }
         return Ok(metadata::yes());
     }
-    key_of(edge, &table.keys, &head.headers)?;
+    let key = key_of(edge, &table.keys, &head.headers)?;
     match asked {
-        InferencePath::Index => Ok(index(&table)),
-        InferencePath::Model(model) => of_model(&table, model),
+        InferencePath::Index => Ok(index(&table, key.as_ref())),
+        InferencePath::Model(model) => of_model(&table, model, key.as_ref()),
         _ => Ok(metadata::server()),
     }
 }
 
-fn of_model(table: &RouteTable, model: &ModelPath<'_>) -> Result<Response<Last>, Problem> {
+fn of_model(
+    table: &RouteTable,
+    model: &ModelPath<'_>,
+    key: Option<&Arc<Key>>,
+) -> Result<Response<Last>, Problem> {
     let version = model.revision()?;
-    let route = table.named(&model.name).ok_or_else(|| {
+    let route = table.named(&model.name).filter(|route| may_call(key, route));
+    let route = route.ok_or_else(|| {
         let name = shown(&model.name);
         Problem::not_found(format!("there is no model `{name}`; `POST /v2/repository/index` lists all"))
     })?;
@@ -128,9 +137,9 @@ fn why_not_ready(pipeline: &Pipeline) -> Option<String> {
     (!missing.is_empty()).then(|| format!("no replica is ready of {}", missing.join(", ")))
 }
 
-fn index(table: &RouteTable) -> Response<Last> {
+fn index(table: &RouteTable, key: Option<&Arc<Key>>) -> Response<Last> {
     let mut entries = Vec::new();
-    for (name, route) in table.names() {
+    for (name, route) in table.names().filter(|(_, route)| may_call(key, route)) {
         for pipeline in route.variants.iter() {
             let reason = why_not_ready(pipeline);
             let state = if reason.is_none() { "READY" } else { "UNAVAILABLE" };

@@ -7,6 +7,7 @@ mod access;
 mod answer;
 mod byte_budget;
 mod call;
+mod called;
 mod edge;
 mod grpc;
 mod headers;

@@ -10,12 +10,13 @@ use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::{ErrorClass, v1};
 use serde::Serialize;
 
-use super::access::{key_of, table_of};
+use super::access::{key_of, may_call, table_of};
 use super::inference_pages;
 use super::openapi::{self, KeyUse, SUFFIX};
 use super::response_pages;
 use super::site;
 use super::state::Edge;
+use crate::keys::Key;
 use crate::model::Failure;
 use crate::protocol::openai::{MODEL, MODELS, Models};
 use crate::protocol::problem::shown;
@@ -69,7 +70,7 @@ const PAGES: [(Page, Endpoint); 13] = [
             methods: "GET, HEAD",
             path: "/-/readyz",
             access: Access::Everybody,
-            help: "`{\"status\":\"ready\"}` once the head has said what is served; 503 before. For load balancers: which pipelines are ready is not asked here.",
+            help: "`{\"status\":\"ready\"}` once the head has said what is served; 503 before, and while the process shuts down. For load balancers: which pipelines are ready is not asked here.",
         },
     ),
     (
@@ -188,6 +189,7 @@ pub(crate) fn answer(edge: &Edge, head: &Parts) -> Result<Response<Last>, Proble
     }
     match page {
         Page::Health => Ok(json(&Status { status: "ok" })),
+        Page::Ready if edge.guards.are_leaving() => Err(Problem::shutting_down()),
         Page::Ready => table_of(edge).map(|_| json(&Status { status: "ready" })),
         Page::PipelineReady => pipeline_ready(edge, head, name.unwrap_or_default()),
         Page::Ping => ping(edge),
@@ -211,8 +213,9 @@ fn no_page(path: &str) -> Problem {
 
 fn pipeline_ready(edge: &Edge, head: &Parts, name: &str) -> Result<Response<Last>, Problem> {
     let table = table_of(edge)?;
-    key_of(edge, &table.keys, &head.headers)?;
+    let key = key_of(edge, &table.keys, &head.headers)?;
     let route = name.parse().ok().and_then(|name: Name| table.by_name.get(&name));
+    let route = route.filter(|route| may_call(key.as_ref(), route));
     let route = route.ok_or_else(|| Problem::not_found(format!("there is no pipeline `{}`", shown(name))))?;
     let missing = route.variants[0].missing();
     if missing.is_empty() {
@@ -234,28 +237,33 @@ fn ping(edge: &Edge) -> Result<Response<Last>, Problem> {
 
 fn routes_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let table = table_of(edge)?;
-    key_of(edge, &table.keys, &head.headers)?;
-    Ok(json(&RoutesPage::of(&table)))
+    let key = key_of(edge, &table.keys, &head.headers)?;
+    Ok(json(&RoutesPage::of(&table, key.as_ref())))
 }
 
 /// Whoever has no key where one is needed gets all but the pipelines.
 /// Everybody may ask; a request without a good key learns of no pipeline where keys are required.
 fn start_page(edge: &Edge, head: &Parts) -> Response<Last> {
     let table = edge.routes.current().clone();
-    let table = table.filter(|table| key_of(edge, &table.keys, &head.headers).is_ok());
-    site::start(head, table.as_deref())
+    let known = table.as_ref().and_then(|table| key_of(edge, &table.keys, &head.headers).ok());
+    let table = table.zip(known);
+    let routes = table.as_ref().map(|(table, key)| {
+        table.by_name.values().filter(|route| may_call(key.as_ref(), route)).map(|route| &**route).collect()
+    });
+    site::start(head, routes)
 }
 
 fn openapi_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let table = table_of(edge)?;
-    key_of(edge, &table.keys, &head.headers)?;
+    let key = key_of(edge, &table.keys, &head.headers)?;
+    let is_for_it = |route: &&Arc<Route>| may_call(key.as_ref(), route);
     let plan = |route: &Arc<Route>| route.variants[0].plan.clone();
     let path = head.uri.path();
     let plans: Vec<_> =
         match path.strip_suffix(SUFFIX).filter(|route| !route.is_empty()) {
-            None => table.by_name.values().map(plan).collect(),
+            None => table.by_name.values().filter(is_for_it).map(plan).collect(),
             Some(route) => {
-                let found = table.by_path.get(route).map(plan);
+                let found = table.by_path.get(route).filter(is_for_it).map(plan);
                 vec![found.ok_or_else(|| {
                     Problem::not_found(format!("no pipeline has the route `{}`", shown(route)))
                 })?]
@@ -267,8 +275,11 @@ fn openapi_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
 
 fn models_page(edge: &Edge, head: &Parts) -> Result<Response<Last>, Problem> {
     let table = table_of(edge)?;
-    key_of(edge, &table.keys, &head.headers)?;
+    let key = key_of(edge, &table.keys, &head.headers)?;
     let task = |route: &Route| {
+        if !may_call(key.as_ref(), route) {
+            return None;
+        }
         let plan = &route.variants[0].plan;
         plan.task().map(|task| task.as_str()).or_else(|| plan.chat().map(|_| "chat"))
     };
@@ -334,8 +345,9 @@ struct DeploymentPage {
 }
 
 impl RoutesPage {
-    fn of(table: &RouteTable) -> Self {
-        let pipelines = table.by_name.values().map(|route| PipelinePage::of(route));
+    fn of(table: &RouteTable, key: Option<&Arc<Key>>) -> Self {
+        let shown = table.by_name.values().filter(|route| may_call(key, route));
+        let pipelines = shown.map(|route| PipelinePage::of(route));
         let v1::TableVersion { epoch, number } = table.version;
         Self { epoch, version: number, pipelines: pipelines.collect() }
     }

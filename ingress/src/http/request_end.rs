@@ -10,7 +10,8 @@ use millstream_proto::RequestId;
 use super::headers;
 use super::request_log::{Ended, RequestLine};
 use super::state::Edge;
-use crate::keys::{Allowance, Key, Slot};
+use crate::keys::visit::{Ending, Entry, Work};
+use crate::keys::{Allowance, Estimate, Key, TokenAllowance, Visit};
 use crate::metrics::CLIENT_LEFT;
 use crate::model::Failure;
 use crate::protocol::{Problem, Spent};
@@ -27,9 +28,8 @@ pub(crate) struct RequestEnd {
     /// Why it has no answer.
     problem: Option<Problem>,
     served: OnceLock<Served>,
-    slot: OnceLock<Slot>,
-    /// The key that it came with.
-    key: OnceLock<Arc<Key>>,
+    /// What it holds of the limits of its key, where it came with one.
+    visit: OnceLock<Visit>,
     /// Bytes that it has taken of the ingress's budget.
     num_bytes: AtomicUsize,
     /// Where its time goes, when somebody wants to know.
@@ -49,6 +49,9 @@ pub(crate) enum Tracing {
     Optional,
 }
 
+/// The status of a request whose deadline has passed.
+const TIMED_OUT: u16 = 504;
+
 /// What a request turned out to be for.
 enum Served {
     /// A pipeline.
@@ -61,13 +64,15 @@ impl RequestEnd {
     /// A request that starts now.
     pub(crate) fn new(request_id: RequestId, head: &Parts, edge: Arc<Edge>, tracing: Tracing) -> Self {
         let started = millstream_clock::now();
-        let (served, slot, key) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let (served, visit) = (OnceLock::new(), OnceLock::new());
         let num_bytes = AtomicUsize::new(0);
         let (line, status) = (RequestLine::from(head), CLIENT_LEFT);
         let parent = || headers::trace(&head.headers);
+        // What a key is charged is what the trace knows.
+        let has_key = || !edge.traces.are_on() && headers::secret(&head.headers).is_some();
         let trace = match tracing {
-            Tracing::Told | Tracing::Needed => Some(edge.traces.begin_for_client(parent())),
-            Tracing::Optional => edge.traces.begin(parent),
+            Tracing::Optional if !has_key() => edge.traces.begin(parent),
+            _ => Some(edge.traces.begin_for_client(parent())),
         };
         Self {
             request_id,
@@ -76,8 +81,7 @@ impl RequestEnd {
             status,
             problem: None,
             served,
-            slot,
-            key,
+            visit,
             num_bytes,
             trace,
             tracing,
@@ -130,14 +134,46 @@ impl RequestEnd {
     /// # Errors
     /// What to tell the client when the key is at one of its limits.
     pub(crate) fn comes_with(&self, key: &Arc<Key>) -> Result<(), Failure> {
-        let _ = self.key.set(key.clone());
-        let _ = self.slot.set(key.admit()?);
-        Ok(())
+        let (visit, admitted) = Visit::enter(key);
+        let _ = self.visit.set(visit);
+        admitted
+    }
+
+    /// What it is expected to need is set aside of its key's tokens, where it has a key.
+    ///
+    /// # Errors
+    /// What to tell the client when there are not so many.
+    pub(crate) fn reserves(&self, estimate: impl FnOnce() -> Estimate) -> Result<(), Failure> {
+        self.visit.get().map_or(Ok(()), |visit| visit.reserve(estimate()))
     }
 
     /// What its key may still do, where it has one with a rate.
     pub(crate) fn allowance(&self) -> Option<Allowance> {
-        self.key.get()?.allowance()
+        self.visit.get()?.allowance()
+    }
+
+    /// How many tokens its key may still use, where it has one with a limit of them.
+    pub(crate) fn token_allowance(&self) -> Option<TokenAllowance> {
+        self.visit.get()?.token_allowance()
+    }
+
+    /// So many parts of its answer have come.
+    pub(crate) fn had_parts(&mut self, num_parts: u64) {
+        if let Some(visit) = self.visit.get_mut() {
+            visit.num_parts = num_parts;
+        }
+    }
+
+    /// How it has ended, for its key.
+    fn ending(&self, trace: Option<&Trace>) -> Ending {
+        let is_cut = matches!(self.status, CLIENT_LEFT | TIMED_OUT);
+        let was_at_work = is_cut && trace.is_some_and(Trace::was_cut_off);
+        let is_refusal = self.problem.as_ref().is_some_and(Problem::is_refusal);
+        Ending {
+            told: trace.map(Trace::tokens).unwrap_or_default(),
+            work: if was_at_work { Work::CutOff } else { Work::Complete },
+            entry: if is_refusal { Entry::Refused } else { Entry::Admitted },
+        }
     }
 
     /// It takes so many bytes more of what all requests may hold, if there are as many; they are given back at its end.
@@ -175,6 +211,13 @@ impl RequestEnd {
 impl Drop for RequestEnd {
     fn drop(&mut self) {
         self.edge.bytes.give_back(*self.num_bytes.get_mut());
+        if let Some(visit) = self.visit.take() {
+            let model = match self.served.get() {
+                Some(Served::Pipeline(pipeline)) => Some(pipeline.plan.callable_name()),
+                _ => None,
+            };
+            visit.end(model, &self.ending(self.trace.as_deref()));
+        }
         let now = millstream_clock::now();
         let elapsed = now.saturating_duration_since(self.started);
         let pipeline = match self.served.get() {

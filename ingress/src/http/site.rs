@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::openapi;
 use crate::protocol::{Last, Problem, accepts, json};
-use crate::routes::RouteTable;
+use crate::routes::Route;
 
 /// How the path of a page ends that shows a document.
 pub(crate) const DOCS: &str = "/docs";
@@ -130,13 +130,13 @@ struct StartPipeline {
     openapi: String,
 }
 
-/// What is here, as JSON or, for browsers, as a page. Without a table it says nothing of pipelines.
-pub(crate) fn start(head: &Parts, table: Option<&RouteTable>) -> Response<Last> {
+/// What is here, as JSON or, for browsers, as a page. Without routes it says nothing of pipelines.
+pub(crate) fn start(head: &Parts, routes: Option<Vec<&Route>>) -> Response<Last> {
     let start = Start {
         name: "millstream",
         version: env!("CARGO_PKG_VERSION"),
         links: Links { docs: DOCS, openapi: openapi::SUFFIX, routes: "/-/routes", models: "/v1/models" },
-        pipelines: table.map(pipelines),
+        pipelines: routes.map(pipelines),
     };
     let mut response = if accepts(&head.headers, "text/html") {
         let mut response = Response::new(start.page().into_bytes().into());
@@ -151,8 +151,8 @@ pub(crate) fn start(head: &Parts, table: Option<&RouteTable>) -> Response<Last> 
     response
 }
 
-fn pipelines(table: &RouteTable) -> Vec<StartPipeline> {
-    let plans = table.by_name.values().map(|route| &route.variants[0].plan);
+fn pipelines(routes: Vec<&Route>) -> Vec<StartPipeline> {
+    let plans = routes.into_iter().map(|route| &route.variants[0].plan);
     let routes = plans.filter_map(|plan| Some((plan.name().to_string(), plan.route()?.to_owned())));
     let entry = |(name, route): (String, String)| StartPipeline {
         docs: format!("{route}{DOCS}"),

@@ -38,6 +38,8 @@ pub(crate) struct Running {
     pub trace: Option<Arc<Trace>>,
     /// Silence after which the client is told that the connection lives.
     pub keep_alive: Duration,
+    /// How many parts have come.
+    pub num_parts: u64,
 }
 
 /// The body of an answer in parts.
@@ -120,6 +122,15 @@ impl Stream for PartStream {
     }
 }
 
+impl Drop for PartStream {
+    /// A client that leaves is charged for the parts that came.
+    fn drop(&mut self) {
+        if let Some(end) = &mut self.end {
+            end.had_parts(self.running.num_parts);
+        }
+    }
+}
+
 impl PartStream {
     /// The next part, or a sign of life; `None` after the last part.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -160,9 +171,11 @@ impl Running {
     fn frame_of(&mut self, part: &StreamPart) -> Bytes {
         let mut bytes = Vec::new();
         self.exchange.part(part, &mut bytes);
+        self.num_parts += 1;
         while bytes.len() < MAX_FRAME_BYTES {
             let Some(part) = self.parts.try_recv() else { break };
             self.exchange.part(&part, &mut bytes);
+            self.num_parts += 1;
         }
         bytes.into()
     }

@@ -1,10 +1,12 @@
-//! A token bucket: how many requests may come, as a plain function of its state and a clock that is passed in. It holds
-//! at most a burst, fills at a steady rate, and a request takes one token: never more than burst + rate · time.
+//! A token bucket: how much may come, as a plain function of its state and a clock that is passed in. It holds at most a
+//! burst and fills at a steady rate. A request takes one token where requests are counted, and as many as it is expected to need
+//! where tokens of models are: never more than burst + rate · time. What was not needed is put back; who has needed more leaves
+//! the bucket in debt, which is at most a burst, so that it never takes longer than a burst takes to fill until something is there.
 
 use std::time::{Duration, Instant};
 
-/// Longest time that somebody is told to wait.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// Longest time that somebody is told to wait: that of a whole day of debt and a whole day again.
+const MAX_WAIT: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// How fast a bucket fills, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,14 +33,22 @@ impl Bucket {
 
     /// Takes a token; without one, how long it takes until there is one. The rate may be another one than last time.
     pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        self.tokens = self.tokens_at(rate, now);
+        self.wait_for(rate, 1.0, now).map_or(Ok(()), Err)?;
+        self.put(rate, -1.0, now);
+        Ok(())
+    }
+
+    /// How long it takes until so many tokens are there, which are at most the burst; `None` when they are.
+    pub(crate) fn wait_for(&self, rate: Rate, wanted: f64, now: Instant) -> Option<Duration> {
+        let missing = wanted - self.tokens_at(rate, now);
+        let wait = || Duration::try_from_secs_f64(missing / rate.per_s).unwrap_or(MAX_WAIT).min(MAX_WAIT);
+        (missing > 0.0).then(wait)
+    }
+
+    /// Adds tokens, or takes them whether or not they are there. No more than a burst is kept, and no more than one is owed.
+    pub(crate) fn put(&mut self, rate: Rate, tokens: f64, now: Instant) {
+        self.tokens = (self.tokens_at(rate, now) + tokens).clamp(-rate.burst, rate.burst);
         self.at = self.at.max(now);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            return Ok(());
-        }
-        let wait = Duration::try_from_secs_f64((1.0 - self.tokens) / rate.per_s);
-        Err(wait.unwrap_or(MAX_WAIT).min(MAX_WAIT))
     }
 
     /// Whole tokens that are there, and how long it takes until it is full.

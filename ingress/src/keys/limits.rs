@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use millstream_proto::v1;
 
 use super::bucket::{Bucket, Rate};
+use super::tokens::{Shortage, TokenLimits, TokenUsage};
 
 /// What an ingress lets through of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -14,6 +15,8 @@ pub(crate) struct Limits {
     pub rate: Option<Rate>,
     /// `None`: any number at a time.
     pub concurrency: Option<u32>,
+    /// Of tokens of models.
+    pub tokens: TokenLimits,
 }
 
 impl Limits {
@@ -25,7 +28,7 @@ impl Limits {
         let rate = limited
             .then(|| Rate { per_s: key.rate_per_s / parts, burst: (f64::from(key.burst) / parts).max(1.0) });
         let concurrency = (key.concurrency > 0).then(|| (key.concurrency / num_ingresses).max(1));
-        Self { rate, concurrency }
+        Self { rate, concurrency, tokens: TokenLimits::part_of(key, num_ingresses) }
     }
 }
 
@@ -34,6 +37,7 @@ impl Limits {
 pub(crate) struct Usage {
     bucket: Bucket,
     ongoing: u32,
+    pub(super) tokens: TokenUsage,
 }
 
 /// Why a request is turned away.
@@ -43,18 +47,23 @@ pub(crate) enum Refusal {
     Rate(Duration),
     /// Too many at a time: so many may be under way here.
     Concurrency(u32),
+    /// Too many tokens of models.
+    Tokens(Shortage),
 }
 
 impl Usage {
     /// Nothing used yet.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { bucket: Bucket::full(now), ongoing: 0 }
+        Self { bucket: Bucket::full(now), ongoing: 0, tokens: TokenUsage::new(now) }
     }
 
     /// Lets a request in, or turns it away without using anything up.
     pub(crate) fn admit(&mut self, limits: Limits, now: Instant) -> Result<(), Refusal> {
         if let Some(most) = limits.concurrency.filter(|&most| self.ongoing >= most) {
             return Err(Refusal::Concurrency(most));
+        }
+        if !limits.tokens.are_none() {
+            self.tokens.check(limits.tokens, now).map_err(Refusal::Tokens)?;
         }
         if let Some(rate) = limits.rate {
             self.bucket.take(rate, now).map_err(Refusal::Rate)?;
@@ -77,7 +86,7 @@ impl Usage {
 /// Seconds for `Retry-After`.
 pub(crate) fn retry_after_s(refusal: Refusal) -> u32 {
     match refusal {
-        Refusal::Rate(wait) => {
+        Refusal::Rate(wait) | Refusal::Tokens(Shortage { wait, .. }) => {
             let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             u32::try_from(whole).unwrap_or(u32::MAX).max(1)
         }
@@ -106,7 +115,8 @@ mod tests {
         ];
         for (key, ingresses, rate, concurrency) in table {
             let rate = rate.map(|(per_s, burst)| Rate { per_s, burst });
-            assert_eq!(Limits::part_of(&key, ingresses), Limits { rate, concurrency }, "{key:?} {ingresses}");
+            let expected = Limits { rate, concurrency, tokens: TokenLimits::default() };
+            assert_eq!(Limits::part_of(&key, ingresses), expected, "{key:?} {ingresses}");
         }
     }
 
@@ -130,10 +140,25 @@ mod tests {
     }
 
     #[test]
+    fn without_tokens_nobody_comes_in_and_nothing_is_taken() {
+        let now = millstream_clock::now();
+        let key = v1::ApiKey { tokens_per_minute: 60, ..key(1.0, 1, 1) };
+        let limits = Limits::part_of(&key, 1);
+        let mut usage = Usage::new(now);
+        let reserved = usage.tokens.reserve(limits.tokens, 60, now).unwrap();
+        let short = Shortage { window: "minute", wait: Duration::from_secs(1) };
+        assert_eq!(usage.admit(limits, now), Err(Refusal::Tokens(short)));
+        usage.tokens.settle(limits.tokens, reserved, 0, now);
+        assert_eq!(usage.admit(limits, now), Ok(()));
+    }
+
+    #[test]
     fn waits_are_whole_seconds_rounded_up() {
         for (ms, expected) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_500, 60)] {
             assert_eq!(retry_after_s(Refusal::Rate(Duration::from_millis(ms))), expected, "{ms}");
         }
         assert_eq!(retry_after_s(Refusal::Concurrency(3)), 1);
+        let short = Shortage { window: "day", wait: Duration::from_secs(7200) };
+        assert_eq!(retry_after_s(Refusal::Tokens(short)), 7200);
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Refused {
     NoReplica,
     /// Its key is at one of its limits.
     Quota,
+    /// The process is about to end.
+    ShuttingDown,
 }
 
 impl Refused {
@@ -43,6 +45,7 @@ impl Refused {
             Self::Late => "late",
             Self::NoReplica => "no-replica",
             Self::Quota => "quota",
+            Self::ShuttingDown => "shutting-down",
         }
     }
 }

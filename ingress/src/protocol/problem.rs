@@ -41,7 +41,7 @@ kinds! {
     MALFORMED = BAD_REQUEST "malformed" "The body is not JSON, or a header has a value that it cannot have.";
     UNAUTHORIZED = UNAUTHORIZED "unauthorized" "The API key is unknown, or the ingress requires one and none was sent.";
     FORBIDDEN = FORBIDDEN "forbidden" "A page of another site, or a `Host` that is not this machine, on an ingress on loopback that needs no API key.";
-    NOT_FOUND = NOT_FOUND "not-found" "No pipeline has the route, or `x-revision` names a revision that takes no requests.";
+    NOT_FOUND = NOT_FOUND "not-found" "No pipeline has the route or the name, the API key may not call it, or `x-revision` names a revision that takes no requests.";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method-not-allowed" "The path answers other methods; `allow` lists them.";
     SLOW_BODY = REQUEST_TIMEOUT "slow-body" "The body did not arrive in time.";
     CONFLICT = CONFLICT "conflict" "The call was meant for another state of the cluster than the current one.";
@@ -49,11 +49,11 @@ kinds! {
     URI_TOO_LONG = URI_TOO_LONG "uri-too-long" "The path and query are longer than allowed.";
     UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body is compressed, or `content-type` is missing or not JSON.";
     INVALID = UNPROCESSABLE_ENTITY "invalid" "The body does not fit the pipeline's `[request]`, or a model refuses the input.";
-    RATE_LIMITED = TOO_MANY_REQUESTS "rate-limited" "The API key is over its rate or at its concurrency limit.";
+    RATE_LIMITED = TOO_MANY_REQUESTS "rate-limited" "The API key is over its rate, at its concurrency limit or over its limits of tokens.";
     HEADERS_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "headers-too-large" "There are more headers, or longer ones, than allowed.";
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "The server or a model failed.";
     OVERLOADED = SERVICE_UNAVAILABLE "overloaded" "The queue of a deployment is full, or the deadline would pass in it.";
-    UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "No replica can be reached, or the ingress has no routes yet.";
+    UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "No replica can be reached, the ingress has no routes yet, or it is shutting down.";
     DEADLINE_EXCEEDED = GATEWAY_TIMEOUT "deadline-exceeded" "The deadline of the request has passed.";
 }
 
@@ -211,6 +211,19 @@ impl Problem {
         let message = "the requests under way hold as much memory as they may";
         let refused = Some(Refused::Saturated);
         Self::from(Failure { refused, ..Failure::new(ErrorClass::Overloaded, message) })
+    }
+
+    /// 503 while the process finishes what it has.
+    pub(crate) fn shutting_down() -> Self {
+        let message = "this ingress is shutting down and takes no more requests; send them to another one";
+        let refused = Some(Refused::ShuttingDown);
+        let failure = Failure { refused, ..Failure::new(ErrorClass::Unavailable, message) };
+        Self { ends_connection: true, ..Self::from(failure) }
+    }
+
+    /// Whether it was turned away before it ran.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.refused.is_some()
     }
 
     /// The status.

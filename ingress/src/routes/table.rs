@@ -19,7 +19,7 @@ use super::revisions::{RevisionId, Revisions};
 use crate::cache::StageCache;
 use crate::capture::Captures;
 use crate::dispatch::{Deployment, DeploymentSettings, NewRoute, NewTarget, StartFailure};
-use crate::keys::Keys;
+use crate::keys::{Book, Keys};
 use crate::model::TrafficShare;
 use crate::transport::Transports;
 
@@ -107,6 +107,8 @@ pub(crate) struct Routes {
     captures: Captures,
     queue_formed: Arc<Notify>,
     hears_head: AtomicBool,
+    /// What keys have used.
+    book: Arc<Book>,
 }
 
 impl Routes {
@@ -118,6 +120,7 @@ impl Routes {
             captures,
             queue_formed: Arc::new(Notify::new()),
             hears_head: AtomicBool::new(false),
+            book: Arc::default(),
         }
     }
 
@@ -139,6 +142,11 @@ impl Routes {
     /// The session with the head is over.
     pub(super) fn head_is_lost(&self) {
         self.hears_head.store(false, Ordering::Relaxed);
+    }
+
+    /// What keys have used and the head has not stored.
+    pub(crate) fn book(&self) -> &Arc<Book> {
+        &self.book
     }
 
     /// Told when a queue starts to form.
@@ -194,7 +202,7 @@ impl Routes {
         let aliases = aliases_of(&by_name, &callable);
         let by_path = by_path.into_iter().map(|(path, variants)| (path, Arc::new(Route::new(&variants))));
         let (version, by_path) = (table.version.unwrap_or_default(), by_path.collect());
-        let keys = Keys::of(table, old.as_deref().map(|old| &old.keys));
+        let keys = Keys::of(table, old.as_deref().map(|old| &old.keys), &self.book);
         self.current.store(Some(Arc::new(RouteTable {
             version,
             by_path,

@@ -26,10 +26,13 @@ use super::follow::{Follower, Newest};
 use super::load::{DeploymentLoads, report};
 use super::revisions::Revisions;
 use super::table::Routes;
+use crate::keys::book;
 use crate::random;
 use crate::trace::KeptTraces;
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the head is told what keys have used, and told again what it has not stored.
+const USAGE_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -167,6 +170,8 @@ impl Session<'_> {
         let mut reported = DeploymentLoads::new();
         let mut tick = tokio::time::interval(REPORT_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut usage = tokio::time::interval(USAGE_INTERVAL);
+        usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = inbound.message() => match message? {
@@ -175,6 +180,8 @@ impl Session<'_> {
                 },
                 _ = tick.tick() => self.report(&mut reported, &outbound).await?,
                 () = self.routes.queue_formed().notified() => self.report(&mut reported, &outbound).await?,
+                _ = usage.tick() => self.tell_usage(&outbound).await?,
+                () = self.routes.book().wanted().notified() => self.tell_usage(&outbound).await?,
                 Some(trace) = self.kept.recv() => {
                     let json = serde_json::to_string(&*trace)?;
                     outbound.send(ingress_message::Body::Trace(v1::KeptTrace { json })).await?;
@@ -193,6 +200,13 @@ impl Session<'_> {
             outbound.send(ingress_message::Body::Load(report)).await?;
         }
         *reported = now;
+        Ok(())
+    }
+
+    async fn tell_usage(&self, outbound: &mpsc::Sender<ingress_message::Body>) -> Result<(), Error> {
+        if let Some(batch) = self.routes.book().batch(book::hour()) {
+            outbound.send(ingress_message::Body::Usage(batch)).await?;
+        }
         Ok(())
     }
 
@@ -215,6 +229,7 @@ impl Session<'_> {
             Some(route_message::Body::Table(table)) => {
                 newest.send_replace(Some(Arc::new(v1::RouteTable::decode(table)?)));
             }
+            Some(route_message::Body::UsageStored(stored)) => self.routes.book().stored(stored.sequence),
             Some(route_message::Body::Leave(leave)) => {
                 self.leave.send_replace(Some(Duration::from_millis(leave.drain_ms)));
             }

@@ -177,6 +177,18 @@ impl Trace {
         self.tokens.each_ref().map(|sum| sum.load(Ordering::Relaxed))
     }
 
+    /// Whether a replica was at work for the request and could not tell what it has done. The calls of a stream that was left may end
+    /// a moment later; they count as well.
+    pub(crate) fn was_cut_off(&self) -> bool {
+        let calls = self.calls.lock();
+        let num_begun = self.num_calls.load(Ordering::Relaxed);
+        let is_cut =
+            |tried: &TracedTry| tried.replica.is_some() && tried.reported.is_none() && tried.error.is_none();
+        let was_cut =
+            |call: &TracedCall| call.error == Some(ErrorClass::Cancelled) && call.tries.iter().any(is_cut);
+        u32::try_from(calls.len()).is_ok_and(|num_ended| num_ended < num_begun) || calls.iter().any(was_cut)
+    }
+
     pub(super) fn take_calls(&self) -> Vec<TracedCall> {
         std::mem::take(&mut self.calls.lock())
     }

@@ -74,6 +74,11 @@ impl Traces {
         (Self { config, name, quotas, to_head, began }, kept)
     }
 
+    /// Whether requests have traces although nobody asks for them.
+    pub(crate) fn are_on(&self) -> bool {
+        self.config.is_on
+    }
+
     /// The trace of a request that begins; `None` where there are none. A request whose client wants to know where the time goes
     /// has one all the same: [`Traces::begin_for_client`].
     pub(crate) fn begin(&self, parent: impl FnOnce() -> Option<TraceContext>) -> Option<Arc<Trace>> {

@@ -130,7 +130,7 @@ impl RouteService for HeadService {
                     ingress_message::Body::Hello(hello) => heard.hello = Some(hello),
                     ingress_message::Body::Ack(ack) => heard.acks.extend(ack.version),
                     ingress_message::Body::Load(load) => heard.loads.extend(load.deployments),
-                    ingress_message::Body::Trace(_) => {}
+                    ingress_message::Body::Trace(_) | ingress_message::Body::Usage(_) => {}
                 }
             }
         });

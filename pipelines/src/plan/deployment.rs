@@ -42,7 +42,8 @@ impl Plan {
         });
         // What takes anything may answer anything.
         let answer = if takes.open { Type::open_map(Type::Any) } else { task_output(spec, &inputs) };
-        Self { task: Some(spec.task), answer, ..plan }
+        let callable_name = plan.parts.targets[0].to_string().into();
+        Self { task: Some(spec.task), callable_name, answer, ..plan }
     }
 }
 

@@ -136,12 +136,17 @@ impl Server {
         Self { stop, accepting, _watching: watching, connections }
     }
 
+    /// Lets the connections that there are finish what is under way; new ones are still accepted.
+    pub fn finish_connections(&self) {
+        self.connections.open.lock().values_mut().for_each(|open| open.drain = None);
+    }
+
     /// Stops accepting, lets connections finish what is under way for at most `timeout`, then ends them.
     pub async fn drain(mut self, timeout: Duration) {
         self.stop.cancel();
         let _ = (&mut self.accepting).await;
+        self.finish_connections();
         let connections = &self.connections;
-        connections.open.lock().values_mut().for_each(|open| open.drain = None);
         connections.tracker.close();
         if tokio::time::timeout(timeout, connections.tracker.wait()).await.is_err() {
             tracing::warn!(

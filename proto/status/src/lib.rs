@@ -18,6 +18,7 @@ pub mod status;
 pub mod summary;
 pub mod token;
 pub mod trace;
+pub mod usage;
 pub mod what_if;
 
 pub use ids::{IngressId, NodeId, ReplicaId, RequestId};

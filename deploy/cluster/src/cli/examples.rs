@@ -20,6 +20,10 @@ pub(super) const ROLLOUT: &str = "Examples:
   cluster rollout status rag --watch
   cluster rollout set rag --percent 60%
   cluster rollout undo rag                 # back to the revision before";
+/// Of `cluster usage`.
+pub(super) const USAGE: &str = "Examples:
+  cluster usage                                        # the last day, by key and model
+  cluster usage --by hour,key --since 7d --csv > usage.csv";
 /// Of `cluster simulate`.
 pub(super) const SIMULATE: &str = "Examples:
   cluster simulate autoscaling --trace requests.csv --service-time '0.05 + 0.02 * generated' \\

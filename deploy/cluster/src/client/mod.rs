@@ -18,6 +18,7 @@ use millstream_proto::key::KeyStatus;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::token::TokenStatus;
 use millstream_proto::trace::{RequestTrace, TracedRequest};
+use millstream_proto::usage::{UsageBy, UsageReport};
 use millstream_proto::v1;
 use tonic::{Code, Request, Response, Status};
 
@@ -195,6 +196,14 @@ impl Client {
     pub(crate) async fn keys(&mut self) -> Result<Vec<KeyStatus>, Failure> {
         let request = v1::ListKeysRequest {};
         let answer = self.call(SHORT, request, async |service, request| service.list_keys(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// What keys have used from so long ago on.
+    pub(crate) async fn usage(&mut self, last: Duration, by: UsageBy) -> Result<UsageReport, Failure> {
+        let last_ms = u64::try_from(last.as_millis()).unwrap_or(u64::MAX);
+        let request = v1::GetUsageRequest { last_ms, by: by.to_string() };
+        let answer = self.call(LONG, request, async |service, request| service.get_usage(request).await);
         parse(&answer.await?.json)
     }
 

@@ -21,5 +21,6 @@ pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod trace;
+pub(crate) mod usage;
 pub(crate) mod validate;
 mod watch;

@@ -50,11 +50,29 @@ pub struct KeySettings {
     pub weight: u32,
     /// The highest priority of its requests.
     pub priority: Priority,
+    /// Tokens a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+    /// What it may call, as patterns of names; empty: everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
 }
 
 impl Default for KeySettings {
     fn default() -> Self {
-        Self { rate_per_s: None, burst: None, concurrency: None, weight: 1, priority: Priority::Normal }
+        Self {
+            rate_per_s: None,
+            burst: None,
+            concurrency: None,
+            weight: 1,
+            priority: Priority::Normal,
+            tokens_per_minute: None,
+            tokens_per_day: None,
+            models: Vec::new(),
+        }
     }
 }
 
@@ -70,7 +88,9 @@ impl KeySettings {
     /// The settings after a change.
     fn changed(&self, asked: &KeyRequest) -> Result<Self, Vec<String>> {
         let mut faults = key::faults(asked);
-        let KeyRequest { rate_per_s, burst, concurrency, weight, priority } = asked;
+        let KeyRequest { rate_per_s, burst, concurrency, weight, priority, .. } = asked;
+        let tokens =
+            |asked: Option<u64>, now| asked.map_or(now, |asked| Some(asked).filter(|&tokens| tokens > 0));
         let count = |asked: Option<u32>, now| asked.map_or(now, |asked| Some(asked).filter(|&n| n > 0));
         let priority = priority.as_deref().and_then(Priority::from_name);
         let rate_per_s = rate_per_s.map_or(self.rate_per_s, |rate| Some(rate).filter(|&rate| rate > 0.0));
@@ -86,6 +106,9 @@ impl KeySettings {
             concurrency: count(*concurrency, self.concurrency),
             weight: weight.unwrap_or(self.weight),
             priority: priority.unwrap_or(self.priority),
+            tokens_per_minute: tokens(asked.tokens_per_minute, self.tokens_per_minute),
+            tokens_per_day: tokens(asked.tokens_per_day, self.tokens_per_day),
+            models: asked.models.as_ref().map_or_else(|| self.models.clone(), |models| sorted(models)),
         })
     }
 }
@@ -95,11 +118,28 @@ impl ApiKey {
     #[must_use]
     pub fn status(&self, name: &Name) -> KeyStatus {
         let KeySettings { rate_per_s, concurrency, weight, priority, .. } = self.settings;
-        let burst = self.settings.burst_in_force();
-        let Self { tenant, created_at_ms, .. } = *self;
-        let name = name.to_string();
-        KeyStatus { name, tenant, rate_per_s, burst, concurrency, weight, priority, created_at_ms }
+        KeyStatus {
+            name: name.to_string(),
+            tenant: self.tenant,
+            rate_per_s,
+            burst: self.settings.burst_in_force(),
+            concurrency,
+            weight,
+            priority,
+            tokens_per_minute: self.settings.tokens_per_minute,
+            tokens_per_day: self.settings.tokens_per_day,
+            models: self.settings.models.clone(),
+            created_at_ms: self.created_at_ms,
+        }
     }
+}
+
+/// The same, each once.
+fn sorted(models: &[String]) -> Vec<String> {
+    let mut models = models.to_vec();
+    models.sort_unstable();
+    models.dedup();
+    models
 }
 
 /// The keys with one more.
@@ -198,6 +238,9 @@ mod tests {
             concurrency: Some(4),
             weight: Some(2),
             priority: Some("high".into()),
+            tokens_per_minute: Some(100),
+            tokens_per_day: Some(5000),
+            models: Some(vec!["rag/*".into(), "a".into(), "a".into()]),
         };
         let (keys, a) = create(&Keys::default(), "a", &[1; 32], &asked, 7).unwrap();
         let (same, _) = set(&keys, "a", &KeyRequest::default()).unwrap();
@@ -209,8 +252,29 @@ mod tests {
         let (lifted, _) = set(&keys, "a", &settings(0.0)).unwrap();
         assert_eq!(lifted.by_name[&a].settings.rate_per_s, None);
         assert_eq!(lifted.by_name[&a].settings.burst, None, "it leaves with the rate");
-        let none = KeyRequest { concurrency: Some(0), ..Default::default() };
-        assert_eq!(set(&keys, "a", &none).unwrap().0.by_name[&a].settings.concurrency, None);
+        let none = KeyRequest {
+            concurrency: Some(0),
+            tokens_per_day: Some(0),
+            models: Some(Vec::new()),
+            ..Default::default()
+        };
+        let lifted = set(&keys, "a", &none).unwrap().0.by_name[&a].settings.clone();
+        assert_eq!(
+            (lifted.concurrency, lifted.tokens_per_minute, lifted.tokens_per_day),
+            (None, Some(100), None)
+        );
+        assert_eq!(
+            (&keys.by_name[&a].settings.models[..], lifted.models.len()),
+            (&["a".to_owned(), "rag/*".to_owned()][..], 0)
+        );
+    }
+
+    #[test]
+    fn keys_of_an_earlier_version_have_no_limits_of_tokens() {
+        let old = r#"{"rate_per_s":null,"burst":null,"concurrency":null,"weight":1,"priority":"normal"}"#;
+        let read: KeySettings = serde_json::from_str(old).unwrap();
+        assert_eq!(read, KeySettings::default());
+        assert_eq!(serde_json::to_string(&read).unwrap(), old, "and an earlier version reads them back");
     }
 
     #[test]

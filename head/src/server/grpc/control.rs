@@ -13,14 +13,14 @@ use millstream_proto::v1::{
     CreateKeyRequest, CreateTokenRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse,
     DeleteTokenRequest, DeleteTokenResponse, DeployRequest, DeployResponse, DeployedPipeline, ExplainRequest,
     ExplainResponse, GetRevisionRequest, GetRevisionResponse, GetSeriesRequest, GetSeriesResponse,
-    GetStagesRequest, GetStagesResponse, GetTraceRequest, GetTraceResponse, InspectRequest, InspectResponse,
-    KeptRevision, KeyResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest,
-    ListPipelinesResponse, ListRevisionsRequest, ListRevisionsResponse, ListTokensRequest,
-    ListTokensResponse, ListTracesRequest, ListTracesResponse, PipelineFile, PlanDefragRequest,
-    PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest, RemoveNodeResponse, RolloutRequest,
-    RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, SetRolloutRequest, ShutdownRequest,
-    ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline, TokenResponse, UndoRolloutRequest,
-    deploy_request::Beside,
+    GetStagesRequest, GetStagesResponse, GetTraceRequest, GetTraceResponse, GetUsageRequest,
+    GetUsageResponse, InspectRequest, InspectResponse, KeptRevision, KeyResponse, ListKeysRequest,
+    ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse, ListRevisionsRequest,
+    ListRevisionsResponse, ListTokensRequest, ListTokensResponse, ListTracesRequest, ListTracesResponse,
+    PipelineFile, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest,
+    RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest,
+    SetRolloutRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline,
+    TokenResponse, UndoRolloutRequest, deploy_request::Beside,
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status};
@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status};
 use crate::catalog::Takeover;
 use crate::control::cluster::{self, StatusWatch};
 use crate::control::deploy::{self, Text};
-use crate::control::{Error, inspect, keys, rollout, scale, tokens, traces};
+use crate::control::{Error, inspect, keys, rollout, scale, tokens, traces, usage};
 use crate::leadership::{Leadership, Term};
 use crate::snapshots::Shown;
 use crate::traces::TraceFilter;
@@ -171,6 +171,19 @@ impl ControlService for ControlServer {
     async fn list_keys(&self, _: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
         let json = to_json(&keys::list(&self.term()?.catalog.desired()))?;
         Ok(Response::new(ListKeysResponse { json }))
+    }
+
+    async fn get_usage(
+        &self,
+        request: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        let GetUsageRequest { last_ms, by } = request.into_inner();
+        let term = self.term()?;
+        // Hundreds of thousands of rows, where there are many keys.
+        let read = move || to_json(&usage::report(&term, Some(usage::ago(last_ms)), Some(&by))?);
+        let json = tokio::task::spawn_blocking(read).await;
+        let json = json.map_err(|_| Error::Internal("summing up usage failed"))??;
+        Ok(Response::new(GetUsageResponse { json }))
     }
 
     async fn create_token(

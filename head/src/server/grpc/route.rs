@@ -51,9 +51,10 @@ impl RouteService for RouteServer {
         let joined = ReconcilerMsg::Observe(joined, term.host.clock.now());
         term.reconciler.cast(joined).map_err(|_| Status::unavailable(Restarting.to_string()))?;
         tracing::info!(ingress_id = %id, "ingress joined");
-        let outbound = tables(feed, Arc::clone(&term));
+        let stored = Arc::new(watch::Sender::new(0));
+        let outbound = tables(feed, stored.subscribe(), Arc::clone(&term));
         tokio::spawn(async move {
-            read(inbound, term, id, session).await;
+            read(inbound, term, Ingress { id, session, stored }).await;
             drop(listed);
         });
         Ok(Response::new(outbound))
@@ -89,9 +90,21 @@ async fn first(inbound: &mut Streaming<IngressMessage>) -> Result<v1::Hello, Sta
     }
 }
 
+/// The other end of a session.
+struct Ingress {
+    id: IngressId,
+    session: SessionId,
+    /// Gets the number of its last batch of usage that is stored.
+    stored: Arc<watch::Sender<u64>>,
+}
+
 /// What a stream has sent so far.
 struct Sent {
     feed: watch::Receiver<RouteFeed>,
+    /// The last batch of usage that is stored.
+    stored: watch::Receiver<u64>,
+    /// The last one that the ingress was told of.
+    told: u64,
     term: Arc<Term>,
     welcome: bool,
     version: TableVersion,
@@ -102,9 +115,11 @@ struct Sent {
 /// must see its ingresses join.
 fn tables(
     feed: watch::Receiver<RouteFeed>,
+    stored: watch::Receiver<u64>,
     term: Arc<Term>,
 ) -> BoxStream<'static, Result<RouteMessage, Status>> {
-    let sent = Sent { feed, term, welcome: false, version: TableVersion::default(), leave: false };
+    let sent =
+        Sent { feed, stored, told: 0, term, welcome: false, version: TableVersion::default(), leave: false };
     stream::unfold(sent, async |mut sent| {
         loop {
             if let Some(body) = next(&mut sent) {
@@ -112,6 +127,7 @@ fn tables(
             }
             tokio::select! {
                 changed = sent.feed.changed() => changed.ok()?,
+                changed = sent.stored.changed() => changed.ok()?,
                 () = sent.term.over.cancelled() => return None,
             }
         }
@@ -123,6 +139,10 @@ fn tables(
 fn next(sent: &mut Sent) -> Option<Body> {
     if !std::mem::replace(&mut sent.welcome, true) {
         return Some(Body::Welcome(v1::Welcome { cluster_id: sent.term.cluster_id.clone() }));
+    }
+    let sequence = *sent.stored.borrow_and_update();
+    if sequence != std::mem::replace(&mut sent.told, sequence) {
+        return Some(Body::UsageStored(v1::UsageStored { sequence }));
     }
     // Let go of at once: whoever encodes a table must not hold the reconciler up.
     let RouteFeed { table, leave } = sent.feed.borrow_and_update().clone();
@@ -140,8 +160,9 @@ fn next(sent: &mut Sent) -> Option<Body> {
 }
 
 /// Passes on what the ingress says until its stream or the term ends.
-async fn read(mut inbound: Streaming<IngressMessage>, term: Arc<Term>, id: IngressId, session: SessionId) {
+async fn read(mut inbound: Streaming<IngressMessage>, term: Arc<Term>, ingress: Ingress) {
     use v1::ingress_message::Body;
+    let Ingress { id, session, stored } = ingress;
     let observe = |event| term.reconciler.cast(ReconcilerMsg::Observe(event, term.host.clock.now())).is_ok();
     loop {
         let message = tokio::select! {
@@ -156,6 +177,10 @@ async fn read(mut inbound: Streaming<IngressMessage>, term: Arc<Term>, id: Ingre
                     Ok(trace) => term.host.traces.lock().push(trace),
                     Err(error) => tracing::debug!(%error, ingress_id = %id, "a trace is not understood"),
                 }
+                continue;
+            }
+            Some(Body::Usage(batch)) => {
+                term.usage.take(&id, batch, &stored);
                 continue;
             }
             Some(Body::Load(load)) => {

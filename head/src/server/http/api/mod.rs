@@ -18,6 +18,7 @@ use millstream_proto::status::ClusterStatus;
 use millstream_proto::summary::ClusterSummary;
 use millstream_proto::token::TokenStatus;
 use millstream_proto::trace::RequestTrace;
+use millstream_proto::usage::UsageReport;
 use millstream_proto::what_if::{WhatIf, WhatIfRequest};
 
 use self::documents::{
@@ -112,6 +113,12 @@ fn reading_requests() -> Vec<Operation> {
             )
             .takes::<WhatIfRequest>(),
         Operation::read::<Vec<KeyStatus>>("/api/keys", get(read::keys)).help("getKeys", "The API keys."),
+        Operation::read::<UsageReport>("/api/usage", get(read::usage))
+            .help("getUsage", "What API keys have used, by the hour: the same as `cluster usage --json`.")
+            .query(&[
+                ("since_ms", "Only what was used since the hour of then, in milliseconds since the Unix epoch; the last 24 hours by default."),
+                ("by", "What to tell apart: `hour`, `key`, `model`, with commas between; `key,model` by default."),
+            ]),
         Operation::read::<Vec<TokenStatus>>("/api/tokens", get(read::tokens))
             .help("getTokens", "The tokens for the dashboard."),
         Operation::read::<DefragPlan>("/api/defrag", get(read::defrag))

@@ -270,6 +270,26 @@ pub(crate) async fn keys(State(site): State<Arc<Site>>) -> Answer {
     Ok(page(&control::keys::list(&site.leadership.term()?.catalog.desired())))
 }
 
+/// What keys have used since when, and by what.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UsageQuery {
+    since_ms: Option<u64>,
+    by: Option<String>,
+}
+
+/// What keys have used.
+pub(crate) async fn usage(
+    State(site): State<Arc<Site>>,
+    Parameters(query): Parameters<UsageQuery>,
+) -> Answer {
+    let term = site.leadership.term()?;
+    // Hundreds of thousands of rows, where there are many keys.
+    let read = move || control::usage::report(&term, query.since_ms, query.by.as_deref());
+    let report = tokio::task::spawn_blocking(read).await;
+    Ok(page(&report.map_err(|_| Error::Internal("summing up usage failed"))??))
+}
+
 /// The tokens.
 pub(crate) async fn tokens(State(site): State<Arc<Site>>) -> Answer {
     Ok(page(&control::tokens::list(&site.leadership.term()?.catalog.desired())))
