@@ -9,9 +9,12 @@ use http::Request;
 use http::request::Parts;
 use millstream_pipelines::Plan;
 use millstream_proto::RequestId;
+use millstream_proto::inference::ModelInferRequest;
+use prost::Message as _;
 
-use crate::protocol::inference::{HEADER_LENGTH, Inference};
-use crate::protocol::{PROTOCOLS, Protocol as _, Spent, Told};
+use crate::protocol::inference::{HEADER_LENGTH, Inference, ModelInfer, StreamedInfer};
+use crate::protocol::run::{Run, RunStream};
+use crate::protocol::{GRPC_PROTOCOLS, PROTOCOLS, Protocol, Spent, Told};
 
 /// A piece of a body.
 #[derive(Debug, Clone, TypeGenerator)]
@@ -217,4 +220,163 @@ fn check_tensors(plan: &AssertUnwindSafe<Plan>, request: &TensorRequest) {
     };
     let status = response.status().as_u16();
     assert!(status == 200 || status == 400, "{status}");
+}
+
+/// A message as its wire has it: fields with numbers and forms as they may come.
+#[derive(Debug, Clone, TypeGenerator)]
+enum WirePiece {
+    /// A field with these bytes, which say how many they are, and by how much that is a lie.
+    Bytes {
+        number: u8,
+        bytes: Vec<u8>,
+        lie: Option<i8>,
+    },
+    /// A field with fields of its own.
+    Message {
+        number: u8,
+        fields: Vec<WireLeaf>,
+    },
+    Leaf(WireLeaf),
+    Raw(Vec<u8>),
+}
+
+/// A field without others in it.
+#[derive(Debug, Clone, TypeGenerator)]
+enum WireLeaf {
+    Number { number: u8, value: u64 },
+    Float { number: u8, value: f32 },
+    Name { number: u8, which: u8 },
+    Datatype { number: u8, which: u8 },
+    Bytes { number: u8, bytes: Vec<u8> },
+}
+
+fn put(number: u8, form: u8, value: &[u8], message: &mut Vec<u8>) {
+    message.push((1 + number % 9) << 3 | form);
+    message.extend_from_slice(value);
+}
+
+fn with_length(bytes: &[u8], lie: i8) -> Vec<u8> {
+    let mut with = Vec::new();
+    prost::encoding::encode_varint((bytes.len() as u64).saturating_add_signed(lie.into()), &mut with);
+    with.extend_from_slice(bytes);
+    with
+}
+
+impl WireLeaf {
+    fn write(&self, message: &mut Vec<u8>) {
+        match self {
+            Self::Number { number, value } => {
+                let mut varint = Vec::new();
+                prost::encoding::encode_varint(*value, &mut varint);
+                put(*number, 0, &varint, message);
+            }
+            Self::Float { number, value } => put(*number, 5, &value.to_le_bytes(), message),
+            Self::Name { number, which } => {
+                let name = NAMES[usize::from(*which) % NAMES.len()];
+                put(*number, 2, &with_length(name.as_bytes(), 0), message);
+            }
+            Self::Datatype { number, which } => {
+                let name = DATATYPES[usize::from(*which) % DATATYPES.len()];
+                put(*number, 2, &with_length(name.as_bytes(), 0), message);
+            }
+            Self::Bytes { number, bytes } => put(*number, 2, &with_length(bytes, 0), message),
+        }
+    }
+}
+
+fn message_of(pieces: &[WirePiece]) -> Vec<u8> {
+    let mut message = Vec::new();
+    for piece in pieces {
+        match piece {
+            WirePiece::Bytes { number, bytes, lie } => {
+                put(*number, 2, &with_length(bytes, lie.unwrap_or(0)), &mut message);
+            }
+            WirePiece::Message { number, fields } => {
+                let mut inner = Vec::new();
+                fields.iter().for_each(|field| field.write(&mut inner));
+                put(*number, 2, &with_length(&inner, 0), &mut message);
+            }
+            WirePiece::Leaf(leaf) => leaf.write(&mut message),
+            WirePiece::Raw(bytes) => message.extend_from_slice(bytes),
+        }
+    }
+    message
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).unwrap();
+    [&[0][..], &length.to_be_bytes(), message].concat().into()
+}
+
+/// A call with this body: answered with its own fields, or refused.
+fn ask(protocol: &dyn Protocol, body: Bytes, plan: &Plan) {
+    let (head, ()) = Request::post("/").body(()).unwrap().into_parts();
+    let (request_id, spent) = (RequestId::new("r-1"), Spent::default());
+    let asked = protocol.read(&head, body).and_then(|exchange| {
+        let asked = exchange.ask(plan)?;
+        Ok((exchange, asked))
+    });
+    match asked {
+        Ok((mut exchange, asked)) => {
+            exchange.answer(&asked.fields, Told { request_id: &request_id, spent });
+            exchange.end(Ok(&asked.fields), Told { request_id: &request_id, spent });
+        }
+        Err(problem) => {
+            assert!(problem.status().is_client_error(), "{problem:?}");
+            protocol.problem(&problem, &request_id);
+        }
+    }
+}
+
+#[test]
+fn messages_are_read_or_refused() {
+    let plan = AssertUnwindSafe(Plan::compile("p.toml", FIELDS).unwrap());
+    bolero::check!().with_type::<Vec<WirePiece>>().for_each(|pieces| {
+        let message = message_of(pieces);
+        for protocol in GRPC_PROTOCOLS {
+            ask(*protocol, framed(&message), &plan);
+            ask(*protocol, message.clone().into(), &plan);
+        }
+        ask(&StreamedInfer::default(), message.clone().into(), &plan);
+        for method in ["ModelReady", "ModelStatistics", "RepositoryIndex"] {
+            let _ = crate::protocol::inference::question::Question::of(method).unwrap().read(&message);
+        }
+    });
+}
+
+/// What the generated code makes of a tensor is what ours makes of it.
+#[test]
+fn messages_are_what_they_were_written_as() {
+    let plan = AssertUnwindSafe(Plan::compile("p.toml", FIELDS).unwrap());
+    bolero::check!().with_type::<(Vec<u8>, u8, Vec<i32>)>().for_each(|(raw, columns, ints)| {
+        use millstream_proto::inference::InferTensorContents;
+        use millstream_proto::inference::model_infer_request::InferInputTensor;
+        let columns = i64::from(columns % 8);
+        let contents = Some(InferTensorContents { int_contents: ints.clone(), ..Default::default() });
+        let n = InferInputTensor {
+            name: "n".to_owned(),
+            datatype: "INT32".to_owned(),
+            shape: vec![i64::try_from(ints.len()).unwrap()],
+            contents,
+            ..Default::default()
+        };
+        let x = InferInputTensor {
+            name: "x".to_owned(),
+            datatype: "UINT8".to_owned(),
+            shape: vec![columns, 2],
+            ..Default::default()
+        };
+        let request = |inputs, raw_input_contents| ModelInferRequest {
+            model_name: "p".to_owned(),
+            inputs,
+            raw_input_contents,
+            ..Default::default()
+        };
+        let typed = request(vec![n], Vec::new());
+        ask(&ModelInfer, framed(&typed.encode_to_vec()), &plan);
+        let raw = request(vec![x], vec![raw.clone().into()]);
+        ask(&ModelInfer, framed(&raw.encode_to_vec()), &plan);
+        ask(&Run, framed(&raw.encode_to_vec()), &plan);
+        ask(&RunStream, framed(&raw.encode_to_vec()), &plan);
+    });
 }

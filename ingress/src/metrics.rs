@@ -2,6 +2,7 @@
 //! route table is put in force, so that a request looks nothing up and allocates nothing for being counted.
 
 mod exemplars;
+mod tally;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use millstream_pipelines::{FullName, OnError};
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 
 pub use self::exemplars::{Bucket, Exemplar, exemplars};
+pub(crate) use self::tally::{Tallied, Tally};
 use crate::model::Outcome;
 
 /// Buckets of the histogram whose exemplars there are.
@@ -195,6 +197,8 @@ pub(crate) struct CallMeter {
     outcomes: [Counter; 7],
     retries: [Counter; 4],
     shed: Counter,
+    /// For clients that ask: answers, failures, waits.
+    tallies: [Tally; 3],
 }
 
 impl CallMeter {
@@ -209,12 +213,14 @@ impl CallMeter {
             outcomes: outcomes.map(|it| counter!(CALLS.name, "deployment" => name(), "outcome" => it)),
             retries: reasons.map(|it| counter!(RETRIES.name, "deployment" => name(), "reason" => it)),
             shed: counter!(SHED_CALLS.name, "deployment" => name()),
+            tallies: Default::default(),
         }
     }
 
     /// A call got its place in a replica.
     pub(crate) fn waited(&self, wait: Duration) {
         self.queue_wait.record(wait.as_secs_f64());
+        self.tallies[2].add(wait);
     }
 
     /// A call that was sent has ended.
@@ -229,10 +235,21 @@ impl CallMeter {
             Outcome::Silent => 6,
         };
         self.outcomes[index].increment(1);
+        match outcome {
+            Outcome::Answered => self.tallies[0].add(elapsed),
+            Outcome::Failed | Outcome::Transport | Outcome::TimedOut => self.tallies[1].add(elapsed),
+            Outcome::Full | Outcome::Abandoned | Outcome::Silent => {}
+        }
         // What was not done says nothing about how long it takes.
         if !matches!(outcome, Outcome::Full | Outcome::Abandoned) {
             self.duration.record(elapsed.as_secs_f64());
         }
+    }
+
+    /// Answers, failures and waits of all its calls so far.
+    pub(crate) fn tallied(&self) -> (Tallied, Tallied, Tallied) {
+        let [answered, failed, waited] = &self.tallies;
+        (answered.read(), failed.read(), waited.read())
     }
 
     /// A call is sent again.

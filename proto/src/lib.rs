@@ -23,5 +23,16 @@ pub mod v1 {
     tonic::include_proto!("millstream.v1");
 }
 
+/// The generated messages of package `inference`, and its service: the Open Inference Protocol over gRPC.
+#[expect(missing_docs, clippy::all, reason = "generated; the .proto files carry the documentation")]
+#[allow(unreachable_pub, clippy::missing_errors_doc, clippy::large_futures, reason = "generated")]
+pub mod inference {
+    tonic::include_proto!("inference");
+}
+
 /// All of `millstream.v1` as a `google.protobuf.FileDescriptorSet`: which services there are, with which methods.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The services that clients call, in the same form: what server reflection tells them.
+pub const PUBLIC_FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/public_descriptors.bin"));

@@ -38,6 +38,12 @@ def pages():
     assert embedder["outputs"] == [{"name": "embeddings", "datatype": "FP32", "shape": [-1, -1]}], embedder
     pipeline = client.get_model_metadata("ai", "1")
     assert [output["name"] for output in pipeline["outputs"]] == ["text", "vectors"], pipeline
+    config = client.get_model_config("shapes")
+    assert config["input"][0]["data_type"] == "TYPE_FP32" and config["input"][0]["dims"] == [-1, 300], config
+    assert "dynamic_batching" in client.get_model_config("ai/embedder", "1")
+    counted = client.get_inference_statistics("ai/embedder")["model_stats"][0]
+    assert counted["name"] == "ai/embedder" and counted["inference_stats"]["success"]["count"] >= 0, counted
+    assert {"ai", "shapes/mirror"} <= {it["name"] for it in client.get_inference_statistics()["model_stats"]}
     index = {(entry["name"], entry["version"]): entry["state"] for entry in client.get_model_repository_index()}
     assert index["ai/embedder", "1"] == index["ai", "1"] == "READY", index
 

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use millstream_connect::{Authority, Secret, connect, dial, handshake};
 use millstream_ingress::reference;
-use millstream_proto::FILE_DESCRIPTOR_SET;
 use millstream_proto::endpoint::{Access, Endpoint};
+use millstream_proto::{FILE_DESCRIPTOR_SET, PUBLIC_FILE_DESCRIPTOR_SET};
 use millstream_tests::{Cluster, Echo, UpOptions};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -42,9 +42,14 @@ const OPEN_ROUTES: [&str; 24] = [
     "{route}/docs",
 ];
 
+/// Methods of gRPC that may be called at an ingress that requires keys without one, beside health.
+const OPEN_METHODS: [&str; 2] =
+    ["/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"];
+
 /// The paths of the methods of a service.
 fn methods(service: &str) -> Result<Vec<String>> {
-    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)?.file;
+    let mut files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)?.file;
+    files.extend(FileDescriptorSet::decode(PUBLIC_FILE_DESCRIPTOR_SET)?.file);
     let services =
         files.iter().flat_map(|file| file.service.iter().map(move |found| (file.package(), found)));
     let found = services.filter(|(_, found)| found.name() == service).flat_map(|(package, found)| {
@@ -133,7 +138,7 @@ fn every_service_refuses_whoever_has_not_proved_to_know_its_token() -> Result<()
     let (control, worker) = (address("control")?, address("worker")?);
     let mut names = service_names()?;
     names.sort();
-    assert_eq!(names, ["ControlService", "NodeService", "RouteService"], "is the new one here?");
+    assert_eq!(names, ["ControlService", "NodeService", "Pipelines", "RouteService"], "is the new one here?");
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let head = Callers::connect(&cluster, &control).await?;
@@ -149,6 +154,26 @@ fn every_service_refuses_whoever_has_not_proved_to_know_its_token() -> Result<()
         call(&admin, "/millstream.v1.ControlService/Status").await?;
         let silent = call(&head.member, "/millstream.v1.NodeService/Session").await.unwrap_err();
         assert_eq!(silent.code(), Code::InvalidArgument, "{silent}");
+        Ok(())
+    })
+}
+
+#[test]
+fn methods_at_the_ingress_need_a_key_where_keys_are_required() -> Result<()> {
+    let mut cluster = Cluster::up(&UpOptions::new().args(&["--require-api-key"]).pipeline(&Echo::new("p")))?;
+    cluster.wait_ready();
+    let address = cluster.leader.endpoints()["ingress"].as_str().context("an address")?.to_owned();
+    let mut paths = methods("GRPCInferenceService")?;
+    paths.extend(methods("Pipelines")?);
+    paths.push("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo".to_owned());
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let channel = transport::Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+        for path in paths {
+            let answer = call(&channel, &path).await.map_err(|status| status.code());
+            let expected = if OPEN_METHODS.contains(&&*path) { Ok(()) } else { Err(Code::Unauthenticated) };
+            assert_eq!(answer, expected, "{path}");
+        }
         Ok(())
     })
 }

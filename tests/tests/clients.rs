@@ -37,6 +37,7 @@ vectors = "vectors"
 const SHAPES: &str = r#"
 name = "shapes"
 route = "/shapes"
+max_body = "16MiB"
 [request]
 rows = "f32[?,300]"
 count = { type = "int", default = 1 }
@@ -409,13 +410,29 @@ fn the_official_clients_work_unchanged() -> Result<()> {
         }
         passes(&cluster, Command::new(&python).arg(program(&format!("{client}_client.py"))))?;
     }
-    // The client that left in the middle of a stream has freed its replica.
+    freed(&mut cluster);
+    Ok(())
+}
+
+#[test]
+fn tritons_client_works_over_grpc() -> Result<()> {
+    let Some(python) = python_with(&["tritonclient.grpc.aio"])? else {
+        return Ok(());
+    };
+    let mut cluster = cluster(&[])?;
+    cluster.deploy(SHAPES, &[])?;
+    passes(&cluster, Command::new(&python).arg(program("triton_grpc_client.py")))?;
+    freed(&mut cluster);
+    Ok(())
+}
+
+/// The client that left in the middle of a stream has freed its replica.
+fn freed(cluster: &mut Cluster) {
     let admin = crate::metrics::address(&mut cluster.leader, "admin");
     millstream_tests::eventually("the stream that was left has ended", || {
         let page = reqwest::blocking::get(format!("http://{admin}/metrics")).ok()?.text().ok()?;
         page.contains("vllm:num_requests_running{model_name=\"ai/writer\"} 0").then_some(())
     });
-    Ok(())
 }
 
 #[test]

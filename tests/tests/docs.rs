@@ -52,6 +52,7 @@ pages_that_run! {
     concepts: "docs/concepts.md",
     dashboard: "docs/dashboard.md",
     debugging: "docs/debugging.md",
+    grpc: "docs/grpc.md",
     http: "docs/http.md",
     keys: "docs/keys.md",
     metrics: "docs/metrics.md",

@@ -6,7 +6,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
-use hyper::body::Incoming;
 use millstream_proto::Value;
 use millstream_proto::call::CallContext;
 use rand::Rng as _;
@@ -16,7 +15,7 @@ use super::access::{key_of, table_of};
 use super::answer::EdgeBody;
 use super::byte_budget::VALUE_BYTES;
 use super::called::{Called, called};
-use super::read_body::{Bounds, read_body};
+use super::read_body::{Bounds, RequestBody, read_body, too_large};
 use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
 use super::state::Edge;
@@ -41,7 +40,7 @@ pub(crate) async fn call(
     edge: &Edge,
     protocol: &dyn Protocol,
     head: &Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
     end: &RequestEnd,
 ) -> Result<Response<EdgeBody>, Problem> {
     let Read { mut exchange, asked, choice, context, by, capture } =
@@ -108,7 +107,7 @@ async fn read(
     edge: &Edge,
     protocol: &dyn Protocol,
     head: &Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
     end: &RequestEnd,
 ) -> Result<Read, Problem> {
     let (called, key) = let_in(edge, protocol, head, end)?;
@@ -119,10 +118,13 @@ async fn read(
     let early = called.map(|called| Choice::of(called, &head.headers, claim)).transpose()?;
     let take = |num_bytes| if end.takes(num_bytes) { Ok(()) } else { Err(Problem::out_of_memory()) };
     let limits = &edge.limits.request;
-    let own_max = early.as_ref().and_then(|choice| choice.pipeline().plan.max_body());
-    let max_bytes = own_max.map_or(limits.max_body_bytes, |max| usize::try_from(max).unwrap_or(usize::MAX));
+    let max_bytes =
+        early.as_ref().map_or_else(|| edge.max_body(), |choice| edge.max_body_for(choice.pipeline()));
     let body = match body.take() {
-        Some(body) => read_body(body, Bounds { max_bytes, time: limits.body_time }, take).await?,
+        Some(body) => {
+            let bounds = Bounds { length_of: protocol.length_of(), max_bytes, time: limits.body_time };
+            read_body(body, bounds, take).await?
+        }
         None => Bytes::new(),
     };
     let num_bytes = body.len();
@@ -136,6 +138,10 @@ async fn read(
         Some(choice) => choice,
         None => Choice::of(called_in_body(edge, &*exchange, key.as_ref(), end)?, &head.headers, claim)?,
     };
+    let max_bytes = edge.max_body_for(choice.pipeline());
+    if num_bytes > max_bytes {
+        return Err(too_large(max_bytes));
+    }
     let asked = exchange.ask(&choice.pipeline().plan)?;
     take(asked.num_values * VALUE_BYTES)?;
     end.reserves(|| {

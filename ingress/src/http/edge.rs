@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -12,7 +13,8 @@ use millstream_proto::endpoint::Endpoint;
 use millstream_proto::{ErrorClass, RequestId};
 
 use super::answer::EdgeBody;
-use super::read_body::discard_body;
+use super::infer_stream::StreamedRequest;
+use super::read_body::{RequestBody, discard_body};
 use super::request_end::{RequestEnd, Tracing};
 use super::state::Edge;
 use super::{call, grpc, headers, own_pages, own_site};
@@ -44,7 +46,7 @@ impl<'e> Speaks<'e> {
         if own_pages::takes(path) && !edge.has_route(path) {
             Self::OwnPages
         } else if grpc::takes(&head.headers) {
-            Self::Grpc
+            grpc::protocol_of(path).map_or(Self::Grpc, Self::Protocol)
         } else {
             Self::Protocol(edge.protocol_of(path))
         }
@@ -67,12 +69,12 @@ impl<'e> Speaks<'e> {
         problem: &Problem,
         request_id: &RequestId,
     ) -> Response<EdgeBody> {
-        let protocol = match self {
-            Self::Grpc => return grpc::refuse(problem),
-            Self::OwnPages => edge.protocol_of(head.uri.path()),
-            Self::Protocol(protocol) => protocol,
+        let response = match self {
+            Self::Grpc => crate::protocol::grpc::refuse(problem),
+            Self::OwnPages => edge.protocol_of(head.uri.path()).problem(problem, request_id),
+            Self::Protocol(protocol) => protocol.problem(problem, request_id),
         };
-        let mut response = EdgeBody::whole(protocol.problem(problem, request_id));
+        let mut response = EdgeBody::whole(response);
         problem.add_headers(response.headers_mut(), head.version);
         response
     }
@@ -81,15 +83,31 @@ impl<'e> Speaks<'e> {
 /// Answers a request. Dropping the future (the client has left) stops the work on every hop.
 pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Response<EdgeBody> {
     let (head, body) = request.into_parts();
-    let mut body = Some(body);
     let request_id = headers::request_id(&head.headers);
-    // It goes from hand to hand with the body.
     let speaks = Speaks::of(&edge, &head);
-    let tracing = speaks.tracing(&head);
-    let mut end = Box::new(RequestEnd::new(request_id.clone(), &head, edge.clone(), tracing));
+    answer_as(&edge, speaks, &head, RequestBody::Incoming(body), request_id).await
+}
+
+/// Answers a request that came on a stream of them, whose head is all of theirs.
+fn answer_streamed(request: StreamedRequest<'_>) -> BoxFuture<'_, Response<EdgeBody>> {
+    let StreamedRequest { edge, protocol, head, message, id } = request;
+    Box::pin(answer_as(edge, Speaks::Protocol(protocol), head, RequestBody::Whole(message), id))
+}
+
+async fn answer_as(
+    edge: &Arc<Edge>,
+    speaks: Speaks<'_>,
+    head: &Parts,
+    body: RequestBody,
+    request_id: RequestId,
+) -> Response<EdgeBody> {
+    let mut body = Some(body);
+    // It goes from hand to hand with the body.
+    let tracing = speaks.tracing(head);
+    let mut end = Box::new(RequestEnd::new(request_id.clone(), head, edge.clone(), tracing));
     let result = {
         // It stays where it is: taken by value it would have its place twice in this future, which is copied for each request.
-        let work = pin!(respond(&edge, speaks, &head, &mut body, &end));
+        let work = pin!(respond(edge, speaks, head, &mut body, &end));
         let caught = AssertUnwindSafe(work).catch_unwind().await;
         caught.unwrap_or_else(|_| Err(panicked(&request_id)))
     };
@@ -99,12 +117,12 @@ pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
             response
         }
         Err(problem) => {
-            let response = speaks.refuse(&edge, &head, &problem, &request_id);
+            let response = speaks.refuse(edge, head, &problem, &request_id);
             end.failed(problem);
             response
         }
     };
-    if let Some(unread) = body {
+    if let Some(RequestBody::Incoming(unread)) = body {
         discard_body(unread);
     }
     if let Some(allowance) = end.allowance() {
@@ -131,7 +149,7 @@ async fn respond(
     edge: &Arc<Edge>,
     speaks: Speaks<'_>,
     head: &Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
     end: &RequestEnd,
 ) -> Result<Response<EdgeBody>, Problem> {
     check_head(&head.uri, &head.headers, &edge.limits.request)?;
@@ -146,7 +164,7 @@ async fn respond(
             end.is_own_page();
             own_pages::answer(edge, head).map(EdgeBody::whole)
         }
-        Speaks::Grpc => grpc::call(edge, head, body, end).await,
+        Speaks::Grpc => grpc::call(edge, head, body, end, answer_streamed).await,
         Speaks::Protocol(protocol) => call::call(edge, protocol, head, body, end).await,
     }
 }

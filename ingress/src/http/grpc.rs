@@ -1,5 +1,6 @@
-//! gRPC services on the listener of everything else: with the same limits on connections and heads, the same keys, the same budget in bytes.
-//! How long their calls take is theirs.
+//! gRPC on the listener of everything else. Calls that run something are requests of a protocol, as those over HTTP are. What is left
+//! are services with the same limits on connections and heads, the same keys, the same budget in bytes: the Open Inference Protocol's
+//! pages and streams, health, reflection. How long their calls take is theirs.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,23 +11,36 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::access::{key_of, table_of};
 use super::answer::{EdgeBody, Stream};
+use super::infer_stream::AnswerStreamed;
+use super::read_body::RequestBody;
 use super::request_end::RequestEnd;
 use super::state::Edge;
-use crate::protocol::Problem;
+use super::{infer_stream, inference_pages};
+use crate::protocol::{GRPC_PROTOCOLS, Problem, Protocol};
 
 /// What every client may ask, with or without a key (gRPC health checking protocol).
 const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// The Open Inference Protocol.
+const INFERENCE: &str = "/inference.GRPCInferenceService/";
+/// Its method that has many requests.
+const STREAM: &str = "ModelStreamInfer";
 
 /// Whether a request is a gRPC call.
 pub(crate) fn takes(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
     kind.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The protocol of a call that runs something.
+pub(crate) fn protocol_of(path: &str) -> Option<&'static dyn Protocol> {
+    GRPC_PROTOCOLS.iter().find(|protocol| protocol.takes(path)).copied()
 }
 
 /// Calls a service.
@@ -36,10 +50,25 @@ pub(crate) fn takes(headers: &HeaderMap) -> bool {
 pub(crate) async fn call(
     edge: &Arc<Edge>,
     head: &Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<RequestBody>,
     end: &RequestEnd,
+    answer_streamed: AnswerStreamed,
 ) -> Result<Response<EdgeBody>, Problem> {
-    if head.uri.path().starts_with(HEALTH) {
+    let path = head.uri.path();
+    let incoming = match body.take() {
+        Some(RequestBody::Incoming(body)) => Some(body),
+        _ => None,
+    };
+    if let Some(method) = path.strip_prefix(INFERENCE) {
+        end.is_own_page();
+        return match incoming {
+            Some(incoming) if method == STREAM => {
+                infer_stream::respond(edge, head, incoming, end.request_id(), answer_streamed)
+            }
+            incoming => inference_pages::call(edge, head, method, incoming).await.map(EdgeBody::whole),
+        };
+    }
+    if path.starts_with(HEALTH) {
         end.is_own_page();
     } else {
         let key = key_of(edge, &table_of(edge)?.keys, &head.headers)?;
@@ -47,8 +76,7 @@ pub(crate) async fn call(
             end.comes_with(&key)?;
         }
     }
-    let body = body
-        .take()
+    let body = incoming
         .map_or_else(Body::empty, |body| Body::new(CountedBody { body, num_bytes: 0, edge: edge.clone() }));
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
@@ -57,27 +85,6 @@ pub(crate) async fn call(
     *request.headers_mut() = head.headers.clone();
     let Ok(response) = edge.services.0.clone().oneshot(request).await;
     Ok(response.map(|body| EdgeBody::Stream(Box::new(ServiceStream { body, end: None }))))
-}
-
-/// The answer to a call that did not come to its service: headers alone, as gRPC has it.
-pub(crate) fn refuse(problem: &Problem) -> Response<EdgeBody> {
-    let status = Status::new(code_of(problem.status()), problem.detail());
-    EdgeBody::whole(status.into_http::<Bytes>().map(|_| crate::protocol::Last::default()))
-}
-
-/// The code of a problem's status (`google.rpc.Code`).
-fn code_of(status: StatusCode) -> Code {
-    match status.as_u16() {
-        400 | 414 | 415 | 422 | 431 => Code::InvalidArgument,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::NotFound,
-        408 | 504 => Code::DeadlineExceeded,
-        409 => Code::Aborted,
-        413 | 429 => Code::ResourceExhausted,
-        503 => Code::Unavailable,
-        _ => Code::Internal,
-    }
 }
 
 /// A call's messages on their way in. What has come of them counts for as long as the call reads.

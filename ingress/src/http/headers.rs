@@ -23,6 +23,8 @@ use crate::routes::split::Asked;
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a request may take: `250ms`, `2s`, a bare number of seconds.
 pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+/// The same, as gRPC's own clients say it: up to eight digits and a unit.
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The revision that a request is to run on (`stable`, `canary` or a number), and in the response the one it ran on.
 pub(crate) const REVISION: HeaderName = HeaderName::from_static("x-revision");
 /// Requests with one key run on one revision while two take requests.
@@ -109,6 +111,10 @@ pub fn request_headers() -> Vec<Header> {
         (
             REQUEST_TIMEOUT,
             "The deadline: `250ms`, `2s`, `1m`, or a number of seconds; at most 600 s. Without it the pipeline's `timeout`, else 60 s.",
+        ),
+        (
+            GRPC_TIMEOUT,
+            "The same, as clients of gRPC send it by themselves: `250m`, `2S`. The shorter one counts.",
         ),
         (PRIORITY, "Who goes first where requests wait: `high`, `normal` or `low`."),
         (REVISION, "The revision to run on: `stable`, `canary` or a number."),
@@ -209,13 +215,16 @@ fn parsed<T>(
     })
 }
 
-/// How long the client gives the request.
+/// How long the client gives the request; the shorter time where it says two.
 ///
 /// # Errors
-/// A problem (400) when the header is not a positive time.
+/// A problem (400) when a header is not a positive time.
 pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     let give = "a time above zero such as `250ms`, `2s` or `2` (seconds)";
-    parsed(headers, &REQUEST_TIMEOUT, |text| parse_timeout(text.trim()), give)
+    let own = parsed(headers, &REQUEST_TIMEOUT, |text| parse_timeout(text.trim()), give)?;
+    let give = "up to eight digits and one of `H`, `M`, `S`, `m`, `u`, `n`";
+    let of_grpc = parsed(headers, &GRPC_TIMEOUT, parse_grpc_timeout, give)?;
+    Ok(own.into_iter().chain(of_grpc).min())
 }
 
 /// The revision that the client asks for.
@@ -279,6 +288,24 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     timeout.ok().filter(|timeout| !timeout.is_zero())
 }
 
+/// A deadline that is over before the call begins is one all the same.
+fn parse_grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -312,6 +339,27 @@ mod tests {
             assert_eq!(problem.status().as_u16(), 400, "{bad}");
         }
         assert_eq!(timeout(&HeaderMap::new()).ok(), Some(None));
+    }
+
+    #[test]
+    fn deadlines_of_grpc_are_digits_and_a_unit() {
+        let ms = Duration::from_millis;
+        for (text, expected) in [
+            ("1H", ms(3_600_000)),
+            ("2M", ms(120_000)),
+            ("99999999S", ms(99_999_999_000)),
+            ("250m", ms(250)),
+            ("1000u", ms(1)),
+            ("0n", ms(0)),
+        ] {
+            assert_eq!(timeout(&with(GRPC_TIMEOUT, text)).ok().flatten(), Some(expected), "{text}");
+        }
+        for bad in ["", "S", "1", "1s", "-1S", "+1S", "1.5S", "999999999S", "1é", "é"] {
+            assert_eq!(timeout(&with(GRPC_TIMEOUT, bad)).unwrap_err().status().as_u16(), 400, "{bad}");
+        }
+        let mut both = with(GRPC_TIMEOUT, "2S");
+        both.insert(REQUEST_TIMEOUT, HeaderValue::from_static("3s"));
+        assert_eq!(timeout(&both).ok().flatten(), Some(ms(2000)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod called;
 mod edge;
 mod grpc;
 mod headers;
+mod infer_stream;
 mod inference_pages;
 mod later;
 mod openapi;

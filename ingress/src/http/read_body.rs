@@ -17,8 +17,21 @@ const MAX_DISCARDED_BYTES: usize = 16 << 20;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
+/// The body of a request.
+pub(crate) enum RequestBody {
+    /// As it comes on a connection.
+    Incoming(Incoming),
+    /// One that is here: a message of a stream of requests.
+    Whole(Bytes),
+}
+
+/// How many bytes a body has as its own first bytes say it; 0 where they do not.
+pub(crate) type LengthOf = fn(&[u8]) -> usize;
+
 /// What a body may take.
 pub(crate) struct Bounds {
+    /// Told by the body itself, where no header says it.
+    pub(crate) length_of: LengthOf,
     pub(crate) max_bytes: usize,
     /// To arrive.
     pub(crate) time: Duration,
@@ -30,15 +43,21 @@ pub(crate) struct Bounds {
 /// A problem: 413 for too many bytes (at once when they are announced), 408 when they come too slowly, 400 when they
 /// do not come to an end, and what `take` says to bytes that have come.
 pub(crate) async fn read_body(
-    mut body: Incoming,
-    Bounds { max_bytes, time }: Bounds,
+    body: RequestBody,
+    bounds: Bounds,
     take: impl Fn(usize) -> Result<(), Problem>,
 ) -> Result<Bytes, Problem> {
+    let Bounds { max_bytes, time, .. } = bounds;
+    let mut body = match body {
+        RequestBody::Incoming(body) => body,
+        RequestBody::Whole(bytes) if bytes.len() > max_bytes => return Err(too_large(max_bytes)),
+        RequestBody::Whole(bytes) => return take(bytes.len()).map(|()| bytes),
+    };
     let announced = body.size_hint().lower();
     let collected = if announced > max_bytes as u64 {
         Ok(Collected::TooLarge)
     } else {
-        match within(millstream_clock::now() + time, pin!(collect(&mut body, max_bytes, &take))).await {
+        match within(millstream_clock::now() + time, pin!(collect(&mut body, &bounds, &take))).await {
             Ok(collected) => collected,
             Err(_) => Err(too_slow(time)),
         }
@@ -63,7 +82,7 @@ enum Collected {
 
 async fn collect(
     body: &mut Incoming,
-    max_bytes: usize,
+    &Bounds { length_of, max_bytes, .. }: &Bounds,
     take: impl Fn(usize) -> Result<(), Problem>,
 ) -> Result<Collected, Problem> {
     let mut first = Bytes::new();
@@ -78,11 +97,15 @@ async fn collect(
         }
         take(data.len())?;
         if so_far == 0 {
+            if length_of(&data) > max_bytes {
+                return Ok(Collected::TooLarge);
+            }
             first = data;
         } else {
             let rest = rest.get_or_insert_with(|| {
                 let announced = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(max_bytes);
-                let mut all = BytesMut::with_capacity(first.len() + data.len() + announced);
+                let capacity = (first.len() + data.len() + announced).max(length_of(&first));
+                let mut all = BytesMut::with_capacity(capacity);
                 all.extend_from_slice(&first);
                 all
             });
@@ -111,13 +134,15 @@ async fn discard(mut body: Incoming) {
     }
 }
 
-fn too_large(max_bytes: usize) -> Problem {
+/// What is told to a body of more bytes.
+pub(super) fn too_large(max_bytes: usize) -> Problem {
     let max = format_bytes(max_bytes as u64);
     Problem::body_too_large(format!(
         "the body is larger than `{max}`; send less in one request, or let the pipeline's file say a larger `max_body`"
     ))
 }
 
-fn too_slow(body_time: Duration) -> Problem {
+/// What is told to a body that takes longer.
+pub(super) fn too_slow(body_time: Duration) -> Problem {
     Problem::slow_body(format!("the body was not complete within `{body_time:?}`"))
 }

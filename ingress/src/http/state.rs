@@ -11,7 +11,7 @@ use crate::limits::HttpLimits;
 use crate::metrics::RequestMeter;
 use crate::protocol::openai::ResponseStore;
 use crate::protocol::{PipelineProtocol, Protocol};
-use crate::routes::Routes;
+use crate::routes::{Pipeline, Routes};
 use crate::trace::Traces;
 
 /// See the module.
@@ -59,6 +59,18 @@ impl Edge {
             Some(protocol) if !protocol.yields() || !self.has_route(path) => *protocol,
             _ => &PipelineProtocol,
         }
+    }
+
+    /// The most bytes that a body may have as long as it is not known what it is for.
+    pub(crate) fn max_body(&self) -> usize {
+        let of_pipelines = self.routes.current().as_ref().map_or(0, |table| table.max_body);
+        usize::try_from(of_pipelines).unwrap_or(usize::MAX).max(self.limits.request.max_body_bytes)
+    }
+
+    /// The most bytes of a body for this pipeline.
+    pub(crate) fn max_body_for(&self, pipeline: &Pipeline) -> usize {
+        let own = pipeline.plan.max_body();
+        own.map_or(self.limits.request.max_body_bytes, |max| usize::try_from(max).unwrap_or(usize::MAX))
     }
 
     /// Whether a pipeline has this route. Of the paths that the ingress answers, pipelines may have those outside `/v1`, `/v2` and `/-`.

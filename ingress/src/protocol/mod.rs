@@ -6,12 +6,14 @@ mod anthropic;
 mod cohere;
 mod cut;
 mod fields;
+pub(crate) mod grpc;
 pub(crate) mod inference;
 mod messages;
 pub(crate) mod openai;
 mod pipeline;
 pub(crate) mod problem;
 mod rerank;
+pub(crate) mod run;
 pub(crate) mod sagemaker;
 pub(crate) mod sse;
 mod task;
@@ -20,6 +22,7 @@ mod text;
 mod tokenize;
 mod tokens;
 mod vectors;
+mod wire;
 
 use std::sync::Arc;
 
@@ -60,6 +63,9 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &openai::Models,
     &PipelineProtocol,
 ];
+
+/// Those over gRPC whose calls have one request. They are asked for by their paths, which no other API has.
+pub(crate) const GRPC_PROTOCOLS: &[&dyn Protocol] = &[&inference::ModelInfer, &run::Run, &run::RunStream];
 
 /// A public API over HTTP.
 pub(crate) trait Protocol: Send + Sync {
@@ -105,6 +111,11 @@ pub(crate) trait Protocol: Send + Sync {
     /// The problem to answer with.
     fn check_content(&self, head: &Parts) -> Result<(), Problem> {
         pipeline::check_json(&head.headers)
+    }
+
+    /// How many bytes a body has as its first bytes say it; 0 where they do not.
+    fn length_of(&self) -> fn(&[u8]) -> usize {
+        |_| 0
     }
 
     /// A request whose body is here.

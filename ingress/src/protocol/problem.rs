@@ -236,6 +236,11 @@ impl Problem {
         self.kind.name
     }
 
+    /// Whether there is too much to do at this moment.
+    pub(crate) fn is_overload(&self) -> bool {
+        self.kind == &OVERLOADED
+    }
+
     /// The stage and the replica where it came up.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()

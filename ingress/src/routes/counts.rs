@@ -7,6 +7,8 @@ use millstream_proto::ErrorClass;
 use millstream_proto::durations::{NUM_BUCKETS, bucket};
 use millstream_proto::v1;
 
+use crate::metrics::{Tallied, Tally};
+
 /// Who set the time that a request had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeadlineOf {
@@ -29,13 +31,16 @@ pub(crate) struct RequestCounts {
     compared: AtomicU64,
     different: AtomicU64,
     copies_failed: AtomicU64,
+    /// For clients that ask: answers and failures so far.
+    tallies: [Tally; 2],
 }
 
 impl Default for RequestCounts {
     fn default() -> Self {
         let (answered, failed, compared, different, copies_failed) = Default::default();
         let durations = [const { AtomicU32::new(0) }; NUM_BUCKETS];
-        Self { answered, durations, failed, compared, different, copies_failed }
+        let tallies = Default::default();
+        Self { answered, durations, failed, compared, different, copies_failed, tallies }
     }
 }
 
@@ -50,6 +55,7 @@ impl RequestCounts {
     /// A request had its response after that time.
     pub(crate) fn answered(&self, took: Duration) {
         self.answered.fetch_add(1, Ordering::Relaxed);
+        self.tallies[0].add(took);
         self.durations[bucket(took)].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -57,6 +63,7 @@ impl RequestCounts {
     /// about the revision.
     pub(crate) fn failed(&self, class: ErrorClass, deadline: DeadlineOf) {
         use ErrorClass::{DeadlineExceeded, Internal, Unavailable};
+        self.tallies[1].add(Duration::ZERO);
         let is_revisions = match class {
             Internal | Unavailable => true,
             DeadlineExceeded => deadline == DeadlineOf::Pipeline,
@@ -65,6 +72,12 @@ impl RequestCounts {
         if is_revisions {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Answers and failures so far, whoever is to blame for those; their times are not counted.
+    pub(crate) fn tallied(&self) -> (Tallied, Tallied) {
+        let [answered, failed] = &self.tallies;
+        (answered.read(), failed.read())
     }
 
     /// A copy ended: whether its answer was the client's, `None` when it failed.

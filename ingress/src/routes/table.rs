@@ -73,6 +73,8 @@ pub(crate) struct RouteTable {
     pub aliases: ByName,
     /// The API keys.
     pub keys: Keys,
+    /// The largest body that a pipeline's file allows; 0 where none says it.
+    pub max_body: u64,
     /// Every deployment that has replicas or is called, those of other pipelines included.
     deployments: BTreeMap<FullName, Arc<Deployment>>,
 }
@@ -202,6 +204,8 @@ impl Routes {
         let aliases = aliases_of(&by_name, &callable);
         let by_path = by_path.into_iter().map(|(path, variants)| (path, Arc::new(Route::new(&variants))));
         let (version, by_path) = (table.version.unwrap_or_default(), by_path.collect());
+        let max_body = callable.values().flat_map(|route| &route.variants);
+        let max_body = max_body.filter_map(|pipeline| pipeline.plan.max_body()).max().unwrap_or(0);
         let keys = Keys::of(table, old.as_deref().map(|old| &old.keys), &self.book);
         self.current.store(Some(Arc::new(RouteTable {
             version,
@@ -210,6 +214,7 @@ impl Routes {
             callable,
             aliases,
             keys,
+            max_body,
             deployments,
         })));
     }

@@ -36,6 +36,13 @@ impl Plan {
         Interface { fields: fields.iter().map(field).collect(), is_open: *is_open }
     }
 
+    /// Whether a request may come without that field.
+    #[must_use]
+    pub fn may_leave_out(&self, name: &str) -> bool {
+        let field = self.parts.request.fields.iter().find(|field| *field.name == *name);
+        field.is_none_or(|field| field.is_optional || field.default.is_some())
+    }
+
     /// What an answer is made of.
     #[must_use]
     pub fn answer_interface(&self) -> Interface {

@@ -78,8 +78,22 @@ impl InferExchange {
         }
     }
 
+    /// Whether that output is to be in the answer.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        let outputs = &self.request.outputs;
+        outputs.is_empty() || outputs.iter().any(|wanted| wanted.name == name)
+    }
+
+    /// The model, the revision that answers, and the client's own id.
+    pub(super) fn told(&self) -> (&str, u64, Option<&str>) {
+        (&self.model, self.version, self.request.id.as_deref())
+    }
+
     /// The outputs to answer with, and how.
-    fn wanted<'v>(&self, value: &'v Value) -> Result<Vec<(Output<'v>, Encoding)>, Problem> {
+    ///
+    /// # Errors
+    /// A problem (400) that names an output that the answer does not have.
+    pub(super) fn wanted<'v>(&self, value: &'v Value) -> Result<Vec<(Output<'v>, Encoding)>, Problem> {
         let all = outputs(value);
         if self.request.outputs.is_empty() {
             let whole = |(name, value)| (Output::of(name, value), self.request.encoding);

@@ -7,7 +7,7 @@ use millstream_values::{DType, Map, Tensor, Value};
 
 use super::super::Problem;
 use super::super::problem::shown;
-use super::request::{Content, Input, Texts};
+use super::tensors::{Content, Input, Texts};
 
 /// The fields that these inputs are for a plan. What the plan says of their values is left to its own check.
 ///

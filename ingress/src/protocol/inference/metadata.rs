@@ -1,89 +1,87 @@
 //! What the pages of the protocol say: the server, and models with their inputs and outputs.
 
-use bytes::Bytes;
-use http::Response;
 use millstream_pipelines::types::{TensorShape, Type};
-use millstream_pipelines::{Interface, InterfaceField, Plan};
+use millstream_pipelines::{Batch, Interface, InterfaceField, Plan};
+use millstream_proto::inference::model_config::SchedulingChoice;
+use millstream_proto::inference::model_metadata_response::TensorMetadata;
+use millstream_proto::inference::{
+    DataType, ModelConfig, ModelDynamicBatching, ModelInput, ModelMetadataResponse, ModelOutput,
+    ModelTransactionPolicy, ServerMetadataResponse,
+};
 use millstream_values::DType;
-use serde::Serialize;
 
-use super::super::{Last, json};
 use super::datatype::Datatype;
 use super::outputs::LONE_OUTPUT;
 
-/// `GET /v2`.
-pub(crate) fn server() -> Response<Last> {
-    json(&Server {
-        name: "millstream",
-        version: env!("CARGO_PKG_VERSION"),
-        extensions: ["binary_tensor_data", "model_repository(index)"],
-    })
-}
+/// What runs models, as clients are told.
+const PLATFORM: &str = "millstream";
 
-/// That what a path asks about is so. The protocol says it by the status alone.
-pub(crate) fn yes() -> Response<Last> {
-    Response::new(Last { bytes: Bytes::new(), trailers: None })
+/// The server.
+pub(crate) fn server() -> ServerMetadataResponse {
+    let extensions = ["binary_tensor_data", "model_configuration", "model_repository(index)", "statistics"];
+    ServerMetadataResponse {
+        name: "millstream".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        extensions: extensions.map(str::to_owned).into(),
+    }
 }
 
 /// A model, with the revisions that take requests.
-pub(crate) fn model(name: &str, revisions: impl Iterator<Item = u64>, plan: &Plan) -> Response<Last> {
-    json(&Model {
-        name,
+pub(crate) fn model(name: &str, revisions: impl Iterator<Item = u64>, plan: &Plan) -> ModelMetadataResponse {
+    ModelMetadataResponse {
+        name: name.to_owned(),
         versions: revisions.map(|revision| revision.to_string()).collect(),
-        platform: "millstream",
+        platform: PLATFORM.to_owned(),
         inputs: tensors(plan.request_interface()),
         outputs: tensors(plan.answer_interface()),
-    })
+    }
 }
 
-/// A model in the index.
-#[derive(Serialize)]
-pub(crate) struct Entry<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// A revision that takes requests.
-    pub version: String,
-    /// `READY` or `UNAVAILABLE`.
-    pub state: &'static str,
-    /// Why it is not ready.
-    pub reason: String,
+/// How a model is configured; `batch` says how a deployment's calls run together. The shapes are all of the tensors: there is no axis
+/// beside them that a server adds, so that `max_batch_size` is 0.
+pub(crate) fn config(name: &str, plan: &Plan, batch: Option<&Batch>) -> ModelConfig {
+    let data_type = |name: &str| DataType::from_str_name(&config_type(name)).unwrap_or_default().into();
+    let input = |TensorMetadata { name, datatype, shape }| {
+        let optional = plan.may_leave_out(&name);
+        ModelInput { name, data_type: data_type(&datatype), dims: shape, optional }
+    };
+    let output = |TensorMetadata { name, datatype, shape }| ModelOutput {
+        name,
+        data_type: data_type(&datatype),
+        dims: shape,
+    };
+    let batching = |batch: &Batch| ModelDynamicBatching {
+        preferred_batch_size: batch
+            .preferred_sizes
+            .iter()
+            .chain([&batch.max_size])
+            .filter_map(|&size| i32::try_from(size).ok())
+            .collect(),
+        max_queue_delay_microseconds: u64::try_from(batch.max_wait.as_micros()).unwrap_or(u64::MAX),
+    };
+    ModelConfig {
+        name: name.to_owned(),
+        platform: PLATFORM.to_owned(),
+        backend: PLATFORM.to_owned(),
+        max_batch_size: 0,
+        input: tensors(plan.request_interface()).into_iter().map(input).collect(),
+        output: tensors(plan.answer_interface()).into_iter().map(output).collect(),
+        model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
+        scheduling_choice: batch.map(|batch| SchedulingChoice::DynamicBatching(batching(batch))),
+    }
 }
 
-/// `POST /v2/repository/index`.
-pub(crate) fn index(entries: &[Entry<'_>]) -> Response<Last> {
-    json(&entries)
-}
-
-#[derive(Serialize)]
-struct Server {
-    name: &'static str,
-    version: &'static str,
-    extensions: [&'static str; 2],
-}
-
-#[derive(Serialize)]
-struct Model<'a> {
-    name: &'a str,
-    versions: Vec<String>,
-    platform: &'static str,
-    inputs: Vec<TensorInfo>,
-    outputs: Vec<TensorInfo>,
-}
-
-#[derive(Debug, PartialEq, Serialize)]
-struct TensorInfo {
-    name: String,
-    datatype: &'static str,
-    /// Sizes; -1 for any.
-    shape: Vec<i64>,
+/// A datatype as configurations name it.
+fn config_type(datatype: &str) -> String {
+    format!("TYPE_{}", if datatype == "BYTES" { "STRING" } else { datatype })
 }
 
 /// The fields as tensors, as far as their types are known.
-fn tensors(interface: Interface) -> Vec<TensorInfo> {
+fn tensors(interface: Interface) -> Vec<TensorMetadata> {
     let tensor = |InterfaceField { name, ty }: InterfaceField| {
         let (datatype, shape) = tensor_of(&ty)?;
         let name = if name.is_empty() { LONE_OUTPUT.to_owned() } else { name.to_string() };
-        Some(TensorInfo { name, datatype: datatype.as_str(), shape })
+        Some(TensorMetadata { name, datatype: datatype.as_str().to_owned(), shape })
     };
     interface.fields.into_iter().filter_map(tensor).collect()
 }
@@ -127,6 +125,13 @@ fn tensor_of(ty: &Type) -> Option<(Datatype, Vec<i64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn configurations_have_a_type_for_each_datatype() {
+        for name in Datatype::names().split(", ") {
+            assert!(DataType::from_str_name(&config_type(name)).is_some(), "{name}");
+        }
+    }
 
     #[test]
     fn types_are_tensors() {

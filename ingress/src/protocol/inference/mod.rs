@@ -1,19 +1,25 @@
-//! The Open Inference Protocol 2.0 over HTTP, as KServe and Triton have it: tensors in and out, as JSON or as their bytes behind the
-//! JSON. A model is a pipeline, whose request fields are the inputs and whose response fields are the outputs, or a deployment by its full
+//! The Open Inference Protocol 2.0, as KServe and Triton have it: tensors in and out; over HTTP as JSON or as their bytes behind the
+//! JSON, over gRPC in `grpc`. A model is a pipeline, whose request fields are the inputs and whose response fields are the outputs, or a deployment by its full
 //! name.
 //!
 //! What calls nothing (health, metadata, the index of models) is answered by the ingress as its own pages are; here is what these
-//! pages say. `request` reads a body, `inputs` makes fields of its tensors, `exchange` and `outputs` make the answer.
+//! pages say. `request` and `message` read a body, `inputs` makes fields of its tensors, `exchange` and `outputs` make the answer.
 
+mod contents;
 mod data;
 mod datatype;
 mod error;
 mod exchange;
+mod grpc;
 mod inputs;
+mod message;
 pub(crate) mod metadata;
 mod outputs;
+pub(crate) mod page;
 pub(crate) mod path;
+pub(crate) mod question;
 mod request;
+mod tensors;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
@@ -23,6 +29,7 @@ use millstream_proto::RequestId;
 use millstream_proto::endpoint::{Access, Endpoint};
 
 use self::exchange::InferExchange;
+pub(crate) use self::grpc::{ModelInfer, StreamedInfer};
 use self::path::{Action, InferencePath, ModelPath};
 pub(crate) use self::request::HEADER_LENGTH;
 use super::{Exchange, Last, Problem, Protocol, Target, pipeline};

@@ -6,7 +6,7 @@ use super::super::problem::shown;
 use super::super::{Problem, Target};
 
 /// What a path asks about.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum InferencePath<'p> {
     /// `/v2`: the server.
     Server,
@@ -16,12 +16,14 @@ pub(crate) enum InferencePath<'p> {
     Ready,
     /// `/v2/repository/index`: all models.
     Index,
+    /// `/v2/models/stats`: what was counted of all models.
+    Statistics,
     /// `/v2/models/…`: one model.
     Model(ModelPath<'p>),
 }
 
 /// A path of a model.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ModelPath<'p> {
     /// Its name, with the slash as it is.
     pub name: Cow<'p, str>,
@@ -37,6 +39,8 @@ pub(crate) enum Action {
     Metadata,
     Ready,
     Infer,
+    Config,
+    Statistics,
 }
 
 /// What a path asks about; `None` for one that the protocol does not have.
@@ -46,6 +50,7 @@ pub(crate) fn parse(path: &str) -> Option<InferencePath<'_>> {
         "/v2/health/live" => Some(InferencePath::Live),
         "/v2/health/ready" => Some(InferencePath::Ready),
         "/v2/repository/index" => Some(InferencePath::Index),
+        "/v2/models/stats" => Some(InferencePath::Statistics),
         path => path.strip_prefix("/v2/models/").and_then(model).map(InferencePath::Model),
     }
 }
@@ -54,6 +59,8 @@ fn model(path: &str) -> Option<ModelPath<'_>> {
     let (rest, action) = match path.rsplit_once('/') {
         Some((rest, "infer")) => (rest, Action::Infer),
         Some((rest, "ready")) => (rest, Action::Ready),
+        Some((rest, "config")) => (rest, Action::Config),
+        Some((rest, "stats")) => (rest, Action::Statistics),
         _ => (path, Action::Metadata),
     };
     let versioned = rest.rsplit_once('/').and_then(|(front, version)| {
@@ -71,20 +78,27 @@ fn model(path: &str) -> Option<ModelPath<'_>> {
     Some(ModelPath { name, version, action })
 }
 
+/// The revision that a version of a model is.
+///
+/// # Errors
+/// 404: versions are numbers.
+pub(super) fn revision(name: &str, version: Option<&str>) -> Result<Option<u64>, Problem> {
+    let Some(version) = version else { return Ok(None) };
+    version.parse().map(Some).map_err(|_| {
+        let (name, version) = (shown(name), shown(version));
+        Problem::not_found(format!(
+            "`{name}` has no version `{version}`; versions are numbers of revisions, such as `1`"
+        ))
+    })
+}
+
 impl<'p> ModelPath<'p> {
     /// The revision that the path names.
     ///
     /// # Errors
     /// 404: versions are numbers.
     pub(crate) fn revision(&self) -> Result<Option<u64>, Problem> {
-        let Some(version) = self.version else { return Ok(None) };
-        version.parse().map(Some).map_err(|_| {
-            let version = shown(version);
-            Problem::not_found(format!(
-                "`{}` has no version `{version}`; versions are numbers of revisions, as in `/versions/1`",
-                shown(&self.name),
-            ))
-        })
+        revision(&self.name, self.version)
     }
 
     /// What it calls, where the path has the name as it is.
@@ -108,6 +122,8 @@ mod tests {
             ("/v2/models/rag/ready", "rag", None, Action::Ready),
             ("/v2/models/rag/infer", "rag", None, Action::Infer),
             ("/v2/models/rag/embedder/infer", "rag/embedder", None, Action::Infer),
+            ("/v2/models/rag/embedder/config", "rag/embedder", None, Action::Config),
+            ("/v2/models/rag/versions/3/stats", "rag", Some("3"), Action::Statistics),
             ("/v2/models/rag%2Fembedder/infer", "rag/embedder", None, Action::Infer),
             ("/v2/models/rag%2fembedder/versions/3", "rag/embedder", Some("3"), Action::Metadata),
             ("/v2/models/rag/versions/3/infer", "rag", Some("3"), Action::Infer),
@@ -128,6 +144,7 @@ mod tests {
             ("/v2/health/live", Some(InferencePath::Live)),
             ("/v2/health/ready", Some(InferencePath::Ready)),
             ("/v2/repository/index", Some(InferencePath::Index)),
+            ("/v2/models/stats", Some(InferencePath::Statistics)),
             ("/v2/models", None),
             ("/v2/models/", None),
             ("/v2/rerank", None),

@@ -1,0 +1,169 @@
+//! What public APIs over gRPC have in common: messages in frames, and answers whose status is in trailers. A call's request is one
+//! message and is read as every other body is; its answer is one message, or several as parts of it are made.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use prost::Message;
+use tonic::{Code, Status};
+
+use super::{Last, Problem};
+
+/// What stands before a message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+/// As much of what is wrong as goes into a status. Clients refuse metadata of more than 8 KiB, and most letters of the world take
+/// nine bytes there.
+const MAX_TEXT_CHARS: usize = 600;
+
+/// How long the message is that such a prefix announces, the prefix counted.
+///
+/// # Errors
+/// A problem for one that is compressed.
+pub(crate) fn announced(prefix: [u8; PREFIX_BYTES]) -> Result<usize, Problem> {
+    let [flag, length @ ..] = prefix;
+    match flag {
+        0 => Ok(PREFIX_BYTES.saturating_add(u32::from_be_bytes(length) as usize)),
+        _ => Err(Problem::unsupported_media(
+            "compressed messages are not accepted; send them without `grpc-encoding`",
+        )),
+    }
+}
+
+/// How long a body of one message is, as its first bytes say; 0 for what is none.
+pub(crate) fn length_of(first: &[u8]) -> usize {
+    first.first_chunk().and_then(|prefix| announced(*prefix).ok()).unwrap_or(0)
+}
+
+/// The only message of a body.
+///
+/// # Errors
+/// A problem for none, for one that is compressed or cut off, and for more than one.
+pub(crate) fn only_message(mut body: Bytes) -> Result<Bytes, Problem> {
+    let Some(prefix) = body.first_chunk() else {
+        return Err(Problem::malformed("the call has no message"));
+    };
+    let announced = announced(*prefix)?;
+    if announced != body.len() {
+        let (length, there) = (announced - PREFIX_BYTES, body.len() - PREFIX_BYTES);
+        return Err(Problem::malformed(format!(
+            "the frame says that its message has {length} bytes, and {there} came"
+        )));
+    }
+    Ok(body.split_off(PREFIX_BYTES))
+}
+
+/// A message without what stands before it, as [`announced`] told its length.
+pub(crate) fn without_prefix(mut frame: Bytes) -> Bytes {
+    frame.split_off(PREFIX_BYTES.min(frame.len()))
+}
+
+/// Appends a message in its frame.
+pub(crate) fn frame(message: &impl Message, bytes: &mut Vec<u8>) {
+    let length = message.encoded_len();
+    bytes.reserve(PREFIX_BYTES + length);
+    bytes.push(0);
+    // Answers are bounded far below 4 GiB.
+    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    message.encode_raw(bytes);
+}
+
+/// The end of an answer: this message, and that all went well.
+pub(crate) fn end(message: &impl Message) -> Last {
+    let mut bytes = Vec::new();
+    frame(message, &mut bytes);
+    ok(bytes)
+}
+
+/// The end of an answer whose messages are in these bytes.
+pub(crate) fn ok(bytes: Vec<u8>) -> Last {
+    let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
+    Last { bytes: bytes.into(), trailers: Some(Box::new(trailers)) }
+}
+
+/// The end of an answer that has begun and cannot be finished.
+pub(crate) fn failed(problem: &Problem) -> Last {
+    let mut trailers = HeaderMap::new();
+    // Fails for metadata that is none, and there is none.
+    let _ = status(problem).add_header(&mut trailers);
+    Last { bytes: Bytes::new(), trailers: Some(Box::new(trailers)) }
+}
+
+/// The headers of an answer.
+pub(crate) fn headers() -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))])
+}
+
+/// An answer of one message.
+pub(crate) fn answer(message: &impl Message) -> Response<Last> {
+    let mut response = Response::new(end(message));
+    *response.headers_mut() = headers();
+    response
+}
+
+/// The answer to a call that has none: headers alone, as gRPC has it.
+pub(crate) fn refuse(problem: &Problem) -> Response<Last> {
+    status(problem).into_http::<Bytes>().map(|_| Last::default())
+}
+
+/// The answer to a call of a method that there is not.
+pub(crate) fn unimplemented(text: &str) -> Response<Last> {
+    Status::unimplemented(text).into_http::<Bytes>().map(|_| Last::default())
+}
+
+fn status(problem: &Problem) -> Status {
+    let text: String = problem.text().chars().take(MAX_TEXT_CHARS).collect();
+    Status::new(code_of(problem), text)
+}
+
+/// The code of a problem (`google.rpc.Code`).
+pub(crate) fn code_of(problem: &Problem) -> Code {
+    match problem.status() {
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::Unimplemented,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,
+        StatusCode::CONFLICT => Code::Aborted,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+        // A full queue is told apart from a replica that is not there, as between the processes of a cluster.
+        StatusCode::SERVICE_UNAVAILABLE if problem.is_overload() => Code::ResourceExhausted,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        status if status.is_client_error() => Code::InvalidArgument,
+        _ => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_one_whole_message() {
+        let message = |bytes: &'static [u8]| only_message(Bytes::from_static(bytes));
+        assert_eq!(message(b"\0\0\0\0\x02hi").unwrap(), "hi");
+        assert_eq!(message(b"\0\0\0\0\0").unwrap(), "");
+        for (bytes, code, reason) in [
+            (&b""[..], Code::InvalidArgument, "no message"),
+            (b"\0\0\0\0", Code::InvalidArgument, "no message"),
+            (b"\x01\0\0\0\x02hi", Code::Unimplemented, "compressed"),
+            (b"\0\0\0\0\x03hi", Code::InvalidArgument, "has 3 bytes, and 2 came"),
+            (b"\0\xff\xff\xff\xffhi", Code::InvalidArgument, "has 4294967295 bytes, and 2 came"),
+            (b"\0\0\0\0\x01hi", Code::InvalidArgument, "has 1 bytes, and 2 came"),
+        ] {
+            let problem = message(bytes).unwrap_err();
+            assert_eq!(code_of(&problem), code, "{bytes:?}");
+            assert!(problem.detail().contains(reason), "{}", problem.detail());
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_headers_of_a_bounded_size() {
+        let response = refuse(&Problem::malformed("é".repeat(100_000)));
+        assert_eq!(
+            (response.status(), &response.headers()["grpc-status"]),
+            (StatusCode::OK, &HeaderValue::from_static("3"))
+        );
+        assert!(response.headers()["grpc-message"].len() < 6000);
+        assert_eq!(response.body(), &Last::default());
+    }
+}
