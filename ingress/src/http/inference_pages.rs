@@ -174,10 +174,11 @@ fn page(edge: &Edge, headers: &HeaderMap, asked: &InferencePath<'_>) -> Result<P
         return Ok(Page::Ready(Readiness::Ready));
     }
     let key = key_of(edge, &table.keys, headers)?;
+    let key = key.as_ref();
     match asked {
-        InferencePath::Index => Ok(Page::Index(index(&table, key.as_ref()))),
-        InferencePath::Statistics => Ok(Page::Statistics(all_statistics(&table, key.as_ref()))),
-        InferencePath::Model(model) => of_model(&table, model, key.as_ref()),
+        InferencePath::Index => Ok(Page::Index(index(&table, key))),
+        InferencePath::Statistics => Ok(Page::Statistics(all_statistics(&table, key))),
+        InferencePath::Model(model) => of_model(&table, model, key),
         _ => Ok(Page::Server(metadata::server())),
     }
 }
