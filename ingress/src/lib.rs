@@ -38,7 +38,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::capture::Captures;
 pub use crate::http::ACCESS_LOG;
 use crate::http::Edge;
-pub use crate::limits::{HttpLimits, RequestLimits};
+pub use crate::limits::{HttpLimits, RequestLimits, Visitors};
 use crate::metrics::RequestMeter;
 use crate::protocol::PROTOCOLS;
 use crate::protocol::openai::ResponseStore;
@@ -98,8 +98,8 @@ pub struct Config {
     pub socket_dir: Option<PathBuf>,
     /// Bounds of the HTTP edge; [`HttpLimits::default`] is what the documentation says.
     pub limits: HttpLimits,
-    /// Whether requests without an API key are refused.
-    pub require_api_key: bool,
+    /// Who may call.
+    pub visitors: Visitors,
     /// Which requests are traced, and where traces go.
     pub traces: TraceConfig,
     /// The folder for captures; made when a pipeline has some.
@@ -155,10 +155,11 @@ impl Ingress {
         let cache_tender = tokio::spawn(routes::tend_caches(routes.clone(), max_cache_bytes));
         let unrouted = RequestMeter::of_none();
         let (guards, shadows) = (Arc::default(), http::Shadows::default());
-        let (limits, require_key) = (config.limits, config.require_api_key);
+        let (limits, visitors) = (config.limits, config.visitors);
         let bytes = http::ByteBudget::new(limits.request.max_bytes_under_way);
+        let require_key = visitors.require_api_key;
         let own_site_only = address.ip().is_loopback() && !require_key;
-        let entry = http::EntryRules { own_site_only, require_key };
+        let entry = http::EntryRules { own_site_only, require_key, mcp_origins: visitors.mcp_origins };
         let responses = match limits.request.max_response_store_bytes {
             0 => None,
             max_bytes => Some(Arc::new(ResponseStore::new(max_bytes, limits.request.max_response_age))),

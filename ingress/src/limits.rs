@@ -13,6 +13,15 @@ pub struct HttpLimits {
     pub request: RequestLimits,
 }
 
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Visitors {
+    /// Whether requests without an API key are refused.
+    pub require_api_key: bool,
+    /// Origins, such as `https://agent.example`, whose pages may call tools, beside those of this machine and of the address that is called.
+    pub mcp_origins: Vec<String>,
+}
+
 /// Bounds on one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestLimits {

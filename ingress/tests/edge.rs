@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
-use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, TraceConfig, reference};
+use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, TraceConfig, Visitors, reference};
 use millstream_test_support::{JOIN_TOKEN, LIMIT};
 use serde_json::json;
 
@@ -157,7 +157,7 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
         join_token: JOIN_TOKEN.to_owned(),
         local: None,
         limits: HttpLimits::default(),
-        require_api_key: false,
+        visitors: Visitors::default(),
         traces: millstream_ingress::TraceConfig::default(),
         capture_dir: "captures".into(),
         socket_dir: None,
@@ -183,7 +183,7 @@ async fn routes_come_from_the_head_that_leads() {
         join_token: JOIN_TOKEN.to_owned(),
         local: None,
         limits: HttpLimits::default(),
-        require_api_key: false,
+        visitors: Visitors::default(),
         traces: millstream_ingress::TraceConfig::default(),
         capture_dir: "captures".into(),
         socket_dir: None,

@@ -6,6 +6,7 @@ use crate::raw::{self, Syntax};
 use crate::types::Signatures;
 use crate::{Faults, Plan};
 
+mod about;
 mod capture;
 mod chat;
 mod deployment;

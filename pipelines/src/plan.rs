@@ -18,11 +18,13 @@ mod deployment;
 mod graph;
 mod interface;
 mod serving;
+mod tool;
 
 pub use chat::Chat;
 use graph::Graph;
 pub use interface::{Interface, InterfaceField};
 pub(crate) use serving::Serving;
+pub(crate) use tool::About;
 
 /// A checked pipeline, ready to run. Immutable; shared by all requests.
 //
@@ -307,6 +309,12 @@ impl Plan {
     #[must_use]
     pub fn request_schema(&self) -> serde_json::Value {
         self.parts.request.json_schema()
+    }
+
+    /// The fields of a request, as JSON Schema: those of the body without what says how to answer.
+    #[must_use]
+    pub fn fields_schema(&self) -> serde_json::Value {
+        self.parts.request.fields_schema()
     }
 
     /// The names of the fields of `[response]`, in the order of the file; none for a deployment called by itself.

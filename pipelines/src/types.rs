@@ -3,6 +3,7 @@
 //!
 //! Checking is gradual: what cannot be known at deploy time is [`Type::Any`] and is checked by the run.
 
+mod json_schema;
 mod model_signature;
 mod port;
 mod signature;

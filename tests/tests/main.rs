@@ -21,6 +21,7 @@ mod failure;
 mod join;
 mod keys;
 mod language;
+mod mcp;
 mod messages;
 mod metrics;
 mod model_servers;

@@ -1,7 +1,7 @@
 //! A request of any protocol, from its head to its answer: let in, read, executed within its deadline, answered.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -11,11 +11,12 @@ use millstream_proto::call::CallContext;
 use rand::Rng as _;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::access::{key_of, table_of};
+use super::access::{key_of, may_call, table_of};
 use super::answer::EdgeBody;
 use super::byte_budget::VALUE_BYTES;
 use super::called::{Called, called};
 use super::read_body::{Bounds, RequestBody, read_body, too_large};
+use super::refusal::Refusal;
 use super::request_end::RequestEnd;
 use super::shadow::{Copy, Original};
 use super::state::Edge;
@@ -28,7 +29,7 @@ use crate::keys::visit::Streams;
 use crate::keys::{self, Estimate, Key};
 use crate::model::{Failure, Tenant};
 use crate::protocol::problem::kind_of;
-use crate::protocol::{Asked, Client, Exchange, Form, Problem, Protocol, Told, Wishes};
+use crate::protocol::{Asked, Client, Exchange, Form, Last, Problem, Protocol, Wishes};
 use crate::random;
 use crate::routes::{DeadlineOf, Pipeline, Route, split};
 
@@ -42,10 +43,28 @@ pub(crate) async fn call(
     head: &Parts,
     body: &mut Option<RequestBody>,
     end: &RequestEnd,
-) -> Result<Response<EdgeBody>, Problem> {
-    let Read { mut exchange, asked, choice, context, by, capture } =
-        read(edge, protocol, head, body, end).await?;
-    let (request_id, deadline, draw) = (end.request_id(), context.deadline, context.draw);
+) -> Result<Response<EdgeBody>, Refusal> {
+    let mut arrived = arrive(edge, protocol, head, body, end).await?;
+    if let Some(response) = own_answer(edge, &mut arrived)? {
+        end.is_own_page();
+        return Ok(EdgeBody::whole(response));
+    }
+    let Arrived { mut exchange, asking } = arrived;
+    match prepare(edge, head, &*exchange, asking, end) {
+        Ok(ready) => run(edge, exchange, ready, end).await,
+        Err(problem) => Err(Refusal::of(&mut *exchange, problem, end.told())),
+    }
+}
+
+async fn run(
+    edge: &Edge,
+    mut exchange: Box<dyn Exchange>,
+    ready: Ready,
+    end: &RequestEnd,
+) -> Result<Response<EdgeBody>, Refusal> {
+    let request_id = end.request_id();
+    let Ready { asked, choice, context, by, capture } = ready;
+    let (deadline, draw) = (context.deadline, context.draw);
     let copy = copied(edge, &choice.route, &*exchange, &Original { request_id, deadline, draw });
     exchange.asked();
     exchange.runs_on(choice.pipeline().revision);
@@ -78,8 +97,8 @@ pub(crate) async fn call(
         Form::Whole => {
             // Made where it stays: it is most of this future, which is copied several times before it runs.
             let value = Box::pin(execution.run(pipeline)).await;
-            let told = Told { request_id, spent: end.spent() };
-            let response = exchange.answer(&value?, told);
+            let value = value.map_err(|failure| Refusal::of(&mut *exchange, failure, end.told()))?;
+            let response = exchange.answer(&value, end.told());
             end.takes_for_answer(response.body().bytes.len());
             let mut response = EdgeBody::whole(response);
             if let Some(trace) = end.told_trace() {
@@ -93,23 +112,31 @@ pub(crate) async fn call(
     Ok(response)
 }
 
-/// A request that was let in and read, and what it is to run with.
-struct Read {
+/// A request that was let in, and whose body is here.
+struct Arrived {
     exchange: Box<dyn Exchange>,
-    asked: Asked,
-    choice: Choice,
-    context: Context,
-    by: DeadlineOf,
-    capture: Option<Arc<PipelineCapture>>,
+    asking: Asking,
 }
 
-async fn read(
+/// What it asks for beside its fields.
+struct Asking {
+    /// What it runs on, where its head says what it calls.
+    early: Option<Choice>,
+    key: Option<Arc<Key>>,
+    claim: QueueClass,
+    /// Of its body.
+    num_bytes: usize,
+    /// How long it may take, as its headers say it.
+    asked_time: Option<Duration>,
+}
+
+async fn arrive(
     edge: &Edge,
     protocol: &dyn Protocol,
     head: &Parts,
     body: &mut Option<RequestBody>,
     end: &RequestEnd,
-) -> Result<Read, Problem> {
+) -> Result<Arrived, Problem> {
     let (called, key) = let_in(edge, protocol, head, end)?;
     protocol.check_content(head)?;
     let asked_time = headers::timeout(&head.headers)?;
@@ -132,24 +159,57 @@ async fn read(
     let claim = keys::claim(key.as_deref(), priority.or(exchange.wishes().priority));
     let (tenant, responses) = (Tenant(claim.tenant), edge.responses.as_ref());
     take(exchange.comes_from(Client { tenant, priority: claim.priority, responses })?)?;
-    let wishes = exchange.wishes();
-    wishes.user.into_iter().for_each(|user| end.is_for_user(user));
+    exchange.wishes().user.into_iter().for_each(|user| end.is_for_user(user));
+    Ok(Arrived { exchange, asking: Asking { early, key, claim, num_bytes, asked_time } })
+}
+
+/// The answer to a request that calls nothing, where its API has such requests.
+fn own_answer(edge: &Edge, arrived: &mut Arrived) -> Result<Option<Response<Last>>, Problem> {
+    if arrived.asking.early.is_some() || arrived.exchange.target().is_some() {
+        return Ok(None);
+    }
+    let table = table_of(edge)?;
+    let may_call = |(_, route): &(_, &Arc<Route>)| may_call(arrived.asking.key.as_ref(), route);
+    let callable = table.callable.iter().filter(may_call);
+    let mut callable = callable.map(|(name, route)| (&**name, &*route.variants[0].plan));
+    Ok(arrived.exchange.own_answer(&mut callable))
+}
+
+/// What a request is to run with.
+struct Ready {
+    asked: Asked,
+    choice: Choice,
+    context: Context,
+    by: DeadlineOf,
+    capture: Option<Arc<PipelineCapture>>,
+}
+
+fn prepare(
+    edge: &Edge,
+    head: &Parts,
+    exchange: &dyn Exchange,
+    asking: Asking,
+    end: &RequestEnd,
+) -> Result<Ready, Problem> {
+    let Asking { early, key, claim, num_bytes, asked_time } = asking;
     let choice = match early {
         Some(choice) => choice,
-        None => Choice::of(called_in_body(edge, &*exchange, key.as_ref(), end)?, &head.headers, claim)?,
+        None => Choice::of(called_in_body(edge, exchange, key.as_ref(), end)?, &head.headers, claim)?,
     };
     let max_bytes = edge.max_body_for(choice.pipeline());
     if num_bytes > max_bytes {
         return Err(too_large(max_bytes));
     }
     let asked = exchange.ask(&choice.pipeline().plan)?;
-    take(asked.num_values * VALUE_BYTES)?;
+    if !end.takes(asked.num_values * VALUE_BYTES) {
+        return Err(Problem::out_of_memory());
+    }
     end.reserves(|| {
         let streams = if asked.form == Form::Parts { Streams::Yes } else { Streams::No };
         Estimate::of(num_bytes, &choice.pipeline().plan, &asked.fields, streams)
     })?;
-    let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), limits);
-    let call = call_context(choice.pipeline(), end, key.as_deref(), head, wishes);
+    let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), &edge.limits.request);
+    let call = call_context(choice.pipeline(), end, key.as_deref(), head, exchange.wishes());
     if let Some(trace) = end.trace() {
         trace.runs_on(choice.pipeline().clone());
     }
@@ -159,14 +219,14 @@ async fn read(
         guards: edge.guards.clone(),
         draw: choice.draw,
         claim,
-        tenant,
+        tenant: Tenant(claim.tenant),
         caching: Caching::Allowed,
         parts: None,
         trace: end.trace().cloned(),
         progress: Progress::default(),
     };
     let capture = captured(choice.pipeline(), &head.headers)?;
-    Ok(Read { exchange, asked, choice, context, by, capture })
+    Ok(Ready { asked, choice, context, by, capture })
 }
 
 /// Whether a request may come in, by its head: what it calls, where that is said there, and whose it is.

@@ -8,7 +8,7 @@ use super::access::may_call;
 use super::request_end::RequestEnd;
 use crate::keys::Key;
 use crate::protocol::problem::shown;
-use crate::protocol::{Problem, Target};
+use crate::protocol::{Problem, Target, mcp};
 use crate::routes::{Route, RouteTable};
 
 /// What a request calls.
@@ -35,12 +35,19 @@ pub(super) fn called(
             (table.by_path.get(path).or_else(plain), None)
         }
         Target::Named { name, version } => (table.named(name), version),
+        Target::Tool(name) => (tool(table, name), None),
         Target::Only(tasks) => (Some(only(table, tasks, key)?), None),
         Target::OnlyRoute => (Some(only_route(table, key)?), None),
     };
     let route = route.filter(|route| may_call(key, route)).ok_or_else(|| nothing_there(target))?.clone();
     end.is_for(route.variants[0].clone());
     Ok(Called { route, version })
+}
+
+/// The pipeline or deployment that is a tool of that name.
+fn tool<'t>(table: &'t RouteTable, name: &str) -> Option<&'t Arc<Route>> {
+    let mut found = mcp::callable_names(name).filter_map(|name| table.callable.get(&*name));
+    found.find(|route| route.variants[0].plan.is_tool())
 }
 
 /// The only deployment that does one of these tasks.
@@ -94,6 +101,9 @@ fn nothing_there(target: Target<'_>) -> Problem {
             "no pipeline or deployment has the name `{}`; `GET /-/routes` lists those there are",
             shown(name)
         ),
+        Target::Tool(name) => {
+            format!("there is no tool `{}`; `tools/list` lists those there are", shown(name))
+        }
         Target::Only(tasks) => {
             let tasks: Vec<_> = tasks.iter().map(|task| format!("`{}`", task.as_str())).collect();
             format!("there is no deployment that does {}", tasks.join(" or "))

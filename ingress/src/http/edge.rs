@@ -15,6 +15,7 @@ use millstream_proto::{ErrorClass, RequestId};
 use super::answer::EdgeBody;
 use super::infer_stream::StreamedRequest;
 use super::read_body::{RequestBody, discard_body};
+use super::refusal::Refusal;
 use super::request_end::{RequestEnd, Tracing};
 use super::state::Edge;
 use super::{call, grpc, headers, own_pages, own_site};
@@ -109,16 +110,22 @@ async fn answer_as(
         // It stays where it is: taken by value it would have its place twice in this future, which is copied for each request.
         let work = pin!(respond(edge, speaks, head, &mut body, &end));
         let caught = AssertUnwindSafe(work).catch_unwind().await;
-        caught.unwrap_or_else(|_| Err(panicked(&request_id)))
+        caught.unwrap_or_else(|_| Err(panicked(&request_id).into()))
     };
     let mut response = match result {
         Ok(response) => {
             end.answered(response.status());
             response
         }
-        Err(problem) => {
-            let response = speaks.refuse(edge, head, &problem, &request_id);
-            end.failed(problem);
+        Err(Refusal { problem, response }) => {
+            let response = match response {
+                Some(mut response) => {
+                    problem.add_headers(response.headers_mut(), head.version);
+                    EdgeBody::whole(*response)
+                }
+                None => speaks.refuse(edge, head, &problem, &request_id),
+            };
+            end.failed(*problem);
             response
         }
     };
@@ -151,20 +158,23 @@ async fn respond(
     head: &Parts,
     body: &mut Option<RequestBody>,
     end: &RequestEnd,
-) -> Result<Response<EdgeBody>, Problem> {
+) -> Result<Response<EdgeBody>, Refusal> {
     check_head(&head.uri, &head.headers, &edge.limits.request)?;
     if edge.entry.own_site_only {
         own_site::check(head)?;
     }
     if edge.guards.are_leaving() && !matches!(speaks, Speaks::OwnPages) {
-        return Err(Problem::shutting_down());
+        return Err(Problem::shutting_down().into());
+    }
+    if matches!(speaks, Speaks::Protocol(protocol) if !protocol.trusts_pages()) {
+        own_site::check_origin(head, &edge.entry)?;
     }
     match speaks {
         Speaks::OwnPages => {
             end.is_own_page();
-            own_pages::answer(edge, head).map(EdgeBody::whole)
+            Ok(own_pages::answer(edge, head).map(EdgeBody::whole)?)
         }
-        Speaks::Grpc => grpc::call(edge, head, body, end, answer_streamed).await,
+        Speaks::Grpc => Ok(grpc::call(edge, head, body, end, answer_streamed).await?),
         Speaks::Protocol(protocol) => call::call(edge, protocol, head, body, end).await,
     }
 }

@@ -15,6 +15,7 @@ use millstream_proto::endpoint::Header;
 use crate::keys::{Allowance, TokenAllowance};
 use crate::protocol::Problem;
 use crate::protocol::inference::HEADER_LENGTH;
+use crate::protocol::mcp;
 use crate::protocol::problem::{REFUSED, RETRY_AFTER_MS};
 use crate::protocol::sse::ACCEL_BUFFERING;
 use crate::routes::split::Asked;
@@ -125,6 +126,15 @@ pub fn request_headers() -> Vec<Header> {
         ),
         (WANTS_TIMING, "`1` asks for `server-timing` in the response."),
         (CAPTURE, "`off` keeps the request out of captures (`[capture]`)."),
+        (
+            mcp::VERSION,
+            "The revision of the Model Context Protocol, at `/mcp` alone; without it `2025-03-26`. Others than those there are get 400.",
+        ),
+        (
+            mcp::METHOD,
+            "The method of the body. Needed since revision 2026-07-28 of that protocol, as the next; both must agree with the body.",
+        ),
+        (mcp::NAME, "The tool that the body names."),
     ];
     rows.map(|(name, help)| Header { name: name.to_string(), help }).into()
 }

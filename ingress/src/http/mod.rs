@@ -18,6 +18,7 @@ mod openapi;
 mod own_pages;
 mod own_site;
 mod read_body;
+mod refusal;
 mod request_end;
 mod request_log;
 mod response_pages;

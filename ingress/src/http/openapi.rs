@@ -66,7 +66,7 @@ fn operation(plan: &Plan) -> Value {
     content.insert("text/event-stream".to_owned(), json!({ "schema": { "description": events } }));
     let mut responses = errors();
     responses.insert("200".to_owned(), json!({ "description": "The answer.", "content": content }));
-    json!({
+    let mut operation = json!({
         "operationId": name,
         "summary": format!("Runs the pipeline {name}."),
         "tags": ["pipelines"],
@@ -75,7 +75,11 @@ fn operation(plan: &Plan) -> Value {
             "content": { "application/json": { "schema": plan.request_schema(), "example": example } },
         },
         "responses": responses,
-    })
+    });
+    if let Some(description) = plan.description() {
+        operation["description"] = json!(description);
+    }
+    operation
 }
 
 /// Every error, by its status.

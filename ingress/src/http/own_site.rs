@@ -1,13 +1,14 @@
 //! Keeps pages of other sites away from an ingress that needs no key: on loopback anybody's browser can reach it, and a page may have
 //! made its own name resolve to this machine. With API keys required this is not needed: a page has none.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::{HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
 use millstream_connect::{is_own_host, is_own_origin};
 
+use super::state::EntryRules;
 use crate::protocol::Problem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -40,9 +41,68 @@ pub(crate) fn check(head: &Parts) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Refuses what a page asks that is not of this machine, not of the address it calls and not of a listed origin. With the name that a
+/// page calls it by, the page may have made it up: that counts only where a page would need a key as well.
+///
+/// # Errors
+/// 403.
+pub(crate) fn check_origin(head: &Parts, entry: &EntryRules) -> Result<(), Problem> {
+    let text = |name: &HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(&HOST).or_else(|| head.uri.authority().map(Authority::as_str));
+    let is_known = |origin: &str| {
+        let name = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        let is_address = |name: &str| name.parse::<SocketAddr>().is_ok() || name.parse::<IpAddr>().is_ok();
+        let is_own = is_own_origin(Some(origin), host) && (entry.require_key || name.is_some_and(is_address));
+        is_own
+            || name.is_some_and(|name| is_own_host(name, LOOPBACK))
+            || entry.mcp_origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin))
+    };
+    let mut origins = head.headers.get_all(ORIGIN).iter();
+    if origins.all(|origin| origin.to_str().is_ok_and(is_known)) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(
+        "pages of this `Origin` may not call tools here; `cluster up --mcp-origin` names those that may",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tools_are_called_by_known_pages_alone() {
+        let keys = |require_key: bool| EntryRules {
+            own_site_only: false,
+            require_key,
+            mcp_origins: vec!["https://agent.example".to_owned()],
+        };
+        let host = "tools.example:8000";
+        let table = [
+            (host, None, true, true),
+            (host, Some("http://localhost:6274"), true, true),
+            (host, Some("http://127.0.0.1"), true, true),
+            (host, Some("https://AGENT.example"), true, true),
+            (host, Some("http://agent.example"), false, false),
+            (host, Some("http://tools.example:8000"), false, true),
+            ("10.0.0.7:8000", Some("http://10.0.0.7:8000"), true, true),
+            ("10.0.0.7:8000", Some("http://10.0.0.8:8000"), false, false),
+            (host, Some("https://evil.example"), false, false),
+            (host, Some("http://localhost.evil.example"), false, false),
+            (host, Some("null"), false, false),
+            (host, Some("file://"), false, false),
+            (host, Some(""), false, false),
+        ];
+        for (host, origin, without_keys, with_keys) in table {
+            let mut request = http::Request::builder().header("host", host);
+            if let Some(origin) = origin {
+                request = request.header("origin", origin);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let found = [false, true].map(|needed| check_origin(&head, &keys(needed)).is_ok());
+            assert_eq!(found, [without_keys, with_keys], "{host} {origin:?}");
+        }
+    }
 
     #[test]
     fn only_this_machines_names_and_pages_are_answered() {

@@ -14,7 +14,7 @@ use crate::keys::visit::{Ending, Entry, Work};
 use crate::keys::{Allowance, Estimate, Key, TokenAllowance, Visit};
 use crate::metrics::CLIENT_LEFT;
 use crate::model::Failure;
-use crate::protocol::{Problem, Spent};
+use crate::protocol::{Problem, Spent, Told};
 use crate::routes::Pipeline;
 use crate::trace::{Finished, Trace};
 
@@ -105,8 +105,13 @@ impl RequestEnd {
     }
 
     /// What it has spent.
-    pub(crate) fn spent(&self) -> Spent {
+    fn spent(&self) -> Spent {
         self.trace.as_deref().map(Spent::of).unwrap_or_default()
+    }
+
+    /// What its answer may tell of it.
+    pub(crate) fn told(&self) -> Told<'_> {
+        Told { request_id: &self.request_id, spent: self.spent() }
     }
 
     /// When it came.

@@ -43,12 +43,14 @@ pub(crate) struct Edge {
 }
 
 /// Who may come in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct EntryRules {
     /// Whether pages of other sites, and other names of this machine, are kept away.
     pub own_site_only: bool,
     /// Whether requests without an API key are refused.
     pub require_key: bool,
+    /// Origins whose pages may call tools.
+    pub mcp_origins: Vec<String>,
 }
 
 impl Edge {

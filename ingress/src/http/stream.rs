@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::answer::{EdgeBody, Stream};
+use super::refusal::Refusal;
 use super::request_end::RequestEnd;
 use crate::execute::PartReceiver;
 use crate::model::{Failure, StreamPart};
@@ -69,11 +70,11 @@ enum Next {
 ///
 /// # Errors
 /// The problem of a request that failed before anything went out.
-pub(crate) async fn respond(mut running: Running) -> Result<Response<EdgeBody>, Problem> {
+pub(crate) async fn respond(mut running: Running) -> Result<Response<EdgeBody>, Refusal> {
     let next = match tokio::time::timeout(running.keep_alive, running.parts.recv()).await {
         Ok(Some(part)) => Next::First(running.frame_of(&part)),
         Ok(None) => {
-            let value = joined((&mut running.task).await)?;
+            let value = joined((&mut running.task).await).map_err(|failure| running.refuse(failure))?;
             Next::Last(running.end(Ok(&value)))
         }
         Err(_) => Next::First(running.exchange.keep_alive()),
@@ -163,8 +164,17 @@ impl PartStream {
 impl Running {
     /// The end of the answer.
     fn end(&mut self, outcome: Result<&Value, &Problem>) -> Last {
-        let spent = self.trace.as_deref().map(Spent::of).unwrap_or_default();
-        self.exchange.end(outcome, Told { request_id: &self.request_id, spent })
+        self.exchange.end(outcome, Told { request_id: &self.request_id, spent: self.spent() })
+    }
+
+    /// Nothing has gone out.
+    fn refuse(&mut self, failure: Failure) -> Refusal {
+        let told = Told { request_id: &self.request_id, spent: self.spent() };
+        Refusal::of(&mut *self.exchange, failure, told)
+    }
+
+    fn spent(&self) -> Spent {
+        self.trace.as_deref().map(Spent::of).unwrap_or_default()
     }
 
     /// A part and those that wait behind it.

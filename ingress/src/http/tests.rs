@@ -252,7 +252,7 @@ fn serve_routes(routes: Routes, require_key: bool) -> (SocketAddr, Server) {
         routes: Arc::new(routes),
         bytes: ByteBudget::new(limits.request.max_bytes_under_way),
         limits,
-        entry: EntryRules { own_site_only: false, require_key },
+        entry: EntryRules { own_site_only: false, require_key, mcp_origins: Vec::new() },
         responses: None,
         guards: Arc::default(),
         shadows: Shadows::default(),

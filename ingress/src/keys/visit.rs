@@ -294,7 +294,7 @@ mod tests {
         let plan = Plan::compile("p.toml", source).unwrap();
         let of = |name: &str, max_tokens: Option<i64>| {
             let spec = &plan.deployments()[&name.parse::<Name>().unwrap()];
-            let plan = Plan::of_deployment(plan.name(), spec);
+            let plan = plan.of_deployment(spec);
             let fields = Value::map(max_tokens.map(|tokens| ("max_tokens", Value::Int(tokens))));
             let Estimate { input, output, .. } = Estimate::of(10, &plan, &fields, Streams::No);
             (input, output)

@@ -8,6 +8,7 @@ mod cut;
 mod fields;
 pub(crate) mod grpc;
 pub(crate) mod inference;
+pub(crate) mod mcp;
 mod messages;
 pub(crate) mod openai;
 mod pipeline;
@@ -59,6 +60,7 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &tokenize::Tokenize,
     &openai::Detokenize,
     &sagemaker::Invocations,
+    &mcp::Mcp,
     &inference::Inference,
     &openai::Models,
     &PipelineProtocol,
@@ -102,6 +104,11 @@ pub(crate) trait Protocol: Send + Sync {
 
     /// Whether its answers say what a request has spent.
     fn tells_usage(&self) -> bool {
+        true
+    }
+
+    /// Whether any page that a browser shows may call it, where the ingress as such lets pages in.
+    fn trusts_pages(&self) -> bool {
         true
     }
 
@@ -154,6 +161,17 @@ pub(crate) trait Exchange: Send + Sync {
     /// The problem to answer with.
     fn ask(&self, plan: &Plan) -> Result<Asked, Problem>;
 
+    /// The answer to a request that calls nothing, for those without a [`Self::target`]; `None` where its API has no such. It is
+    /// told what may be called.
+    fn own_answer(&mut self, _callable: &mut Callable<'_>) -> Option<Response<Last>> {
+        None
+    }
+
+    /// The answer where there is none to give, if the request has a form for it; `None` leaves it to [`Protocol::problem`].
+    fn refuse(&mut self, _problem: &Problem, _told: Told<'_>) -> Option<Response<Last>> {
+        None
+    }
+
     /// Nobody asks any more: what only that needs may go, as requests may run for long.
     fn asked(&mut self) {}
 
@@ -188,6 +206,9 @@ pub(crate) trait Exchange: Send + Sync {
     }
 }
 
+/// What requests may call by name, each with the plan that serves.
+pub(crate) type Callable<'t> = dyn Iterator<Item = (&'t str, &'t Plan)> + 't;
+
 /// What a request calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target<'r> {
@@ -200,6 +221,8 @@ pub(crate) enum Target<'r> {
         /// One of its revisions; `None` leaves it to the weights.
         version: Option<u64>,
     },
+    /// The tool of this name.
+    Tool(&'r str),
     /// The only deployment that does one of these tasks.
     Only(&'r [Task]),
     /// The only pipeline that has a route.

@@ -40,7 +40,7 @@ macro_rules! kinds {
 kinds! {
     MALFORMED = BAD_REQUEST "malformed" "The body is not JSON, or a header has a value that it cannot have.";
     UNAUTHORIZED = UNAUTHORIZED "unauthorized" "The API key is unknown, or the ingress requires one and none was sent.";
-    FORBIDDEN = FORBIDDEN "forbidden" "A page of another site, or a `Host` that is not this machine, on an ingress on loopback that needs no API key.";
+    FORBIDDEN = FORBIDDEN "forbidden" "A page of another site, or a `Host` that is not this machine, on an ingress on loopback that needs no API key; at `/mcp` every page that is not of this machine, the server or `--mcp-origin`.";
     NOT_FOUND = NOT_FOUND "not-found" "No pipeline has the route or the name, the API key may not call it, or `x-revision` names a revision that takes no requests.";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method-not-allowed" "The path answers other methods; `allow` lists them.";
     SLOW_BODY = REQUEST_TIMEOUT "slow-body" "The body did not arrive in time.";

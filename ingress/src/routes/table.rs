@@ -235,7 +235,7 @@ impl Routes {
                     let known = route.variants.iter().find(|known| known.revision == pipeline.revision)?;
                     Some(known.plan.clone())
                 };
-                let plan = known().unwrap_or_else(|| Arc::new(Plan::of_deployment(&name.pipeline, spec)));
+                let plan = known().unwrap_or_else(|| Arc::new(pipeline.plan.of_deployment(spec)));
                 let deployment = self.deployment(deployments, &name, old);
                 let alone = Arc::new(pipeline.deployment(plan, deployment));
                 let variant = Variant { pipeline: alone, permille: *permille, shadow_permille: 0 };

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millstream_connect::{Authority, Secret, serve};
-use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker, TraceConfig};
+use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker, TraceConfig, Visitors};
 use millstream_listen::ConnectionLimits;
 use millstream_proto::call::{self, CallContext, CallRequest, PendingCall, ReplicaClient, Reply};
 use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId, Started as HasStarted, Value};
@@ -280,7 +280,7 @@ fn config(head: &FakeHead, local: Option<LocalWorker>, limits: HttpLimits) -> Co
         join_token: JOIN_TOKEN.to_owned(),
         local,
         limits,
-        require_api_key: false,
+        visitors: Visitors::default(),
         traces: TraceConfig::default(),
         capture_dir: "captures".into(),
         socket_dir: None,

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
+use crate::check::about;
 use crate::fault::FaultSink;
+use crate::plan::About;
 use crate::raw::{Key, Raw, Reader};
 use crate::{DeploymentSpec, Echo, EngineKind, ModelRef, Name, Task};
 
@@ -37,13 +39,13 @@ const ENGINES: [(&str, EngineKind); 5] = [
     ("echo", EngineKind::Echo),
 ];
 
-/// Checks one deployment. `None` when not even its task is known.
+/// Checks one deployment, and what its table says of it. `None` when not even its task is known.
 pub(super) fn deployment(
     name: &Name,
     key: &Key,
     raw: &Raw,
     faults: &mut FaultSink<'_>,
-) -> Option<DeploymentSpec> {
+) -> Option<(DeploymentSpec, About)> {
     let mut table = Reader::entry("deployment", key, raw, faults)?;
     let engine = engine(&mut table, faults);
     let task = task(&mut table, engine, faults);
@@ -57,8 +59,9 @@ pub(super) fn deployment(
     let inputs = inputs::inputs(&mut table, task, faults);
     // Aliases are read with those of the whole file.
     let _ = table.raw("serving");
+    let about = about::of_deployment(&mut table, task, faults);
     table.finish(faults);
-    Some(DeploymentSpec {
+    let spec = DeploymentSpec {
         name: name.clone(),
         task: task?,
         engine,
@@ -71,7 +74,8 @@ pub(super) fn deployment(
         limits,
         echo,
         inputs,
-    })
+    };
+    Some((spec, about))
 }
 
 fn engine(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> EngineKind {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::capture::{self, Types};
 use super::limits::{MAX_BODY_BOUNDS, MAX_TIMEOUT, MIN_TIMEOUT, NAME_HELP};
 use super::stage::{self, Deployments};
-use super::{MAX_ENTRIES, chat, deployment, request, rollout, serving, value};
+use super::{MAX_ENTRIES, about, chat, deployment, request, rollout, serving, value};
 use crate::expr::{Expression, Scope};
 use crate::fault::FaultSink;
-use crate::plan::{PlanParts, Response, Serving};
+use crate::plan::{About, PlanParts, Response, Serving};
 use crate::raw::{Raw, RawTable, Reader};
 use crate::types::{Signatures, Type};
 use crate::{DeploymentSpec, Name, Placement};
@@ -19,11 +19,12 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
     let mut table = Reader::file(file);
     let name = name(&mut table, faults);
     let route = route(&mut table, faults);
+    let about = about::of_pipeline(&mut table, faults);
     let timeout = table.duration("timeout", MIN_TIMEOUT..=MAX_TIMEOUT, faults);
     let max_body = table.bytes("max_body", MAX_BODY_BOUNDS, faults);
     let request = request::schema(section(&mut table, "request", faults), faults);
-    let deployments =
-        Deployments { signatures: signatures.clone(), ..deployments(&mut table, &name, faults) };
+    let (deployments, tools) = deployments(&mut table, &name, faults);
+    let deployments = Deployments { signatures: signatures.clone(), ..deployments };
     let around = serving::Around { file, pipeline: &name, deployments: &deployments.specs };
     let aliases = serving::aliases(&mut table, &around, faults);
     let placement = placement(&mut table, faults);
@@ -47,7 +48,7 @@ pub(super) fn check(file: &RawTable, signatures: &Signatures, faults: &mut Fault
     belong_together(file, has_stages, faults);
     PlanParts {
         name,
-        serving: Serving { route, chat, aliases },
+        serving: Serving { route, chat, aliases, about, deployments: tools },
         request,
         deployments: deployments.specs,
         targets: stages.targets,
@@ -130,8 +131,14 @@ fn route_fault(route: &str) -> Option<&'static str> {
     None
 }
 
-fn deployments(table: &mut Reader<'_>, pipeline: &Name, faults: &mut FaultSink<'_>) -> Deployments {
+/// The deployments, and what their tables say of them.
+fn deployments(
+    table: &mut Reader<'_>,
+    pipeline: &Name,
+    faults: &mut FaultSink<'_>,
+) -> (Deployments, BTreeMap<Name, About>) {
     let mut specs: BTreeMap<Name, DeploymentSpec> = BTreeMap::new();
+    let mut tools = BTreeMap::new();
     let mut names = Vec::new();
     for (key, raw) in section(table, "deployments", faults).iter().flat_map(|t| &t.entries) {
         names.push(key.text.clone());
@@ -143,11 +150,14 @@ fn deployments(table: &mut Reader<'_>, pipeline: &Name, faults: &mut FaultSink<'
             );
             continue;
         };
-        if let Some(spec) = deployment::deployment(&name, key, raw, faults) {
+        if let Some((spec, about)) = deployment::deployment(&name, key, raw, faults) {
+            if about != About::default() {
+                tools.insert(name.clone(), about);
+            }
             specs.insert(name, spec);
         }
     }
-    Deployments { pipeline: pipeline.clone(), specs, names, signatures: Signatures::new() }
+    (Deployments { pipeline: pipeline.clone(), specs, names, signatures: Signatures::new() }, tools)
 }
 
 /// How replicas are placed; without the table each by itself.
@@ -210,6 +220,10 @@ fn belong_together(file: &RawTable, has_stages: bool, faults: &mut FaultSink<'_>
             faults.push(0..0, "the file holds neither stages nor deployments", "add `[deployments.NAME]`");
         }
         _ => {}
+    }
+    if let Some(span) = place("mcp").filter(|_| place("route").is_none()) {
+        let help = "add `route = \"/…\"` at the top, or write it into `[deployments.NAME]`";
+        faults.push(span, "the pipeline has `mcp` but no `route`", help);
     }
     for table in ["request", "capture"] {
         if let Some(span) = place(table).filter(|_| place("route").is_none()) {

@@ -8,13 +8,15 @@ use super::{
 };
 use crate::request::{Field, FieldType, Schema};
 use crate::types::{Inputs, Type, task_inputs, task_output};
-use crate::{DeploymentSpec, FullName, Name, Placement, Rollout, TensorType};
+use crate::{DeploymentSpec, FullName, Placement, Rollout, TensorType};
 
 impl Plan {
-    /// Makes one for a deployment of that pipeline. Its request has the inputs of the deployment's task; where those are not known,
+    /// Makes one for a deployment of this pipeline. Its request has the inputs of the deployment's task; where those are not known,
     /// it takes any.
     #[must_use]
-    pub fn of_deployment(pipeline: &Name, spec: &DeploymentSpec) -> Self {
+    pub fn of_deployment(&self, spec: &DeploymentSpec) -> Self {
+        let pipeline = self.name();
+        let about = self.parts.serving.deployments.get(&spec.name).cloned().unwrap_or_default();
         let stage = StagePlan {
             name: spec.name.as_str().into(),
             work: Work::Call { target: 0, text: TextAnswer::of(spec) },
@@ -28,7 +30,7 @@ impl Plan {
         let inputs = takes.fields.iter().map(|input| (input.name.clone(), input.ty.clone())).collect();
         let plan = Self::new(PlanParts {
             name: pipeline.clone(),
-            serving: Serving::default(),
+            serving: Serving { about, ..Serving::default() },
             request: Schema::of(&takes),
             deployments: BTreeMap::new(),
             targets: vec![FullName { pipeline: pipeline.clone(), deployment: spec.name.clone() }],
@@ -91,7 +93,7 @@ mod tests {
         let file = format!("name = \"p\"\n[deployments.d]\n{deployment}\n");
         let plan = Plan::compile("p.toml", &file).unwrap();
         let spec = plan.deployments().values().next().unwrap();
-        Plan::of_deployment(plan.name(), spec)
+        plan.of_deployment(spec)
     }
 
     #[test]

@@ -26,6 +26,23 @@ pub struct InterfaceField {
     pub ty: Type,
 }
 
+impl Interface {
+    /// The values as an object of JSON Schema, all of them there; `lone` is what a value without a name is called.
+    #[must_use]
+    pub fn json_schema(&self, lone: &str) -> serde_json::Value {
+        let name = |field: &InterfaceField| if field.name.is_empty() { lone } else { &field.name }.to_owned();
+        let properties: serde_json::Map<_, _> =
+            self.fields.iter().map(|field| (name(field), field.ty.json_schema())).collect();
+        let required: Vec<_> = self.fields.iter().map(name).collect();
+        serde_json::json!({
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": self.is_open,
+        })
+    }
+}
+
 impl Plan {
     /// What a request is made of.
     #[must_use]
@@ -114,7 +131,7 @@ asked = "request.question"
         let plan = Plan::compile("p.toml", FILE).unwrap();
         assert_eq!(shown(&plan.request_interface()), "question: text, rows: f32[?,2], more: json");
         assert_eq!(shown(&plan.answer_interface()), "vectors: f32[?,?], asked: text");
-        let lone = |name: &str| Plan::of_deployment(plan.name(), &plan.deployments()[&name.parse().unwrap()]);
+        let lone = |name: &str| plan.of_deployment(&plan.deployments()[&name.parse().unwrap()]);
         assert_eq!(
             shown(&lone("embedder").request_interface()),
             "texts: text[], prompt_name: text, input_type: text, truncate: text, max_tokens: int"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Chat, Plan};
+use super::{About, Chat, Plan};
 use crate::{Alias, Name};
 
 /// See the module.
@@ -14,6 +14,10 @@ pub(crate) struct Serving {
     pub(crate) chat: Option<Chat>,
     /// Other names, and whose they are: `None` is the pipeline, else the deployment.
     pub(crate) aliases: BTreeMap<Alias, Option<Name>>,
+    /// What it is for.
+    pub(crate) about: About,
+    /// The same of its deployments, where their tables say something.
+    pub(crate) deployments: BTreeMap<Name, About>,
 }
 
 impl Plan {

@@ -1,4 +1,4 @@
-//! A request as JSON Schema (draft 2020-12), for the OpenAPI document of a pipeline.
+//! A request as JSON Schema (draft 2020-12), for the OpenAPI document of a pipeline, and for agents.
 
 use millstream_values::{DType, Value};
 use serde_json::{Map, Value as Json, json};
@@ -9,8 +9,7 @@ use crate::TensorType;
 impl Schema {
     /// The body of a request.
     pub(crate) fn json_schema(&self) -> Json {
-        let mut schema = object(&self.fields);
-        schema.insert("additionalProperties".to_owned(), json!(self.is_open));
+        let mut schema = self.fields_schema();
         if let Some(Json::Object(properties)) = schema.get_mut("properties") {
             let stream = json!({
                 "type": "boolean", "default": false,
@@ -18,6 +17,13 @@ impl Schema {
             });
             properties.insert(STREAM_FIELD.to_owned(), stream);
         }
+        schema
+    }
+
+    /// The fields alone.
+    pub(crate) fn fields_schema(&self) -> Json {
+        let mut schema = object(&self.fields);
+        schema.insert("additionalProperties".to_owned(), json!(self.is_open));
         Json::Object(schema)
     }
 }
@@ -193,6 +199,7 @@ x = "s.x"
         assert_eq!(properties["blob"]["contentEncoding"], "base64");
         assert_eq!(properties["messages"]["items"]["required"], json!(["role", "content"]));
         assert_eq!(properties["stream"]["type"], "boolean");
+        assert_eq!(plan.fields_schema()["properties"].get("stream"), None);
         let required = ["question", "documents", "mode", "row", "whole", "small", "blob", "messages"];
         assert_eq!(schema["required"], json!(required));
         assert_eq!(schema["additionalProperties"], false);

@@ -48,6 +48,10 @@ pub(crate) struct UpArgs {
     /// Refuse requests without an API key (`cluster key create`) at this process's ingress.
     #[arg(long)]
     pub(crate) require_api_key: bool,
+    /// Origins such as `https://agent.example` whose pages may call the tools at /mcp of this process's ingress, beside pages of this
+    /// machine and of the ingress's own address.
+    #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',', value_parser = parse_origin)]
+    pub(crate) mcp_origin: Vec<String>,
     /// Log each request of this process's ingress on stderr, whatever --log says; --log-format json makes a JSON object of each.
     /// Without it those that the server failed are logged.
     #[arg(long)]
@@ -135,6 +139,18 @@ impl NodeArgs {
     /// The labels as a map; the last of equal keys counts.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         self.labels.iter().cloned().collect()
+    }
+}
+
+/// As browsers send it: a scheme, a host and, where it is not the usual one, a port.
+fn parse_origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    if host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '*', '@', ' '])) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "`{text}` is not an origin; write it as https://HOST or https://HOST:PORT, without a path"
+        ))
     }
 }
 

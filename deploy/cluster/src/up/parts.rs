@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_connect::Heads;
 use millstream_head::{Head, MetricsPage};
-use millstream_ingress::{HttpLimits, Ingress, LocalWorker, TraceConfig};
+use millstream_ingress::{HttpLimits, Ingress, LocalWorker, TraceConfig, Visitors};
 use millstream_otlp::Sending;
 use millstream_proto::IngressId;
 use millstream_worker::{DeclaredGpu, Listen, Worker};
@@ -210,7 +210,10 @@ async fn start_ingress(
         heads: heads.clone(),
         join_token: process.join_token.clone(),
         limits: http_limits(process.args),
-        require_api_key: process.args.require_api_key,
+        visitors: Visitors {
+            require_api_key: process.args.require_api_key,
+            mcp_origins: process.args.mcp_origin.clone(),
+        },
         traces,
         capture_dir: process.data_dir.captures(),
         socket_dir: join_token::own_folder(&process.global.environment).ok(),

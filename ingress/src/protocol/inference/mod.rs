@@ -30,6 +30,7 @@ use millstream_proto::endpoint::{Access, Endpoint};
 
 use self::exchange::InferExchange;
 pub(crate) use self::grpc::{ModelInfer, StreamedInfer};
+pub(crate) use self::outputs::LONE_OUTPUT;
 use self::path::{Action, InferencePath, ModelPath};
 pub(crate) use self::request::HEADER_LENGTH;
 use super::{Exchange, Last, Problem, Protocol, Target, pipeline};

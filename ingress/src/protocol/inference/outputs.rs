@@ -8,7 +8,7 @@ use millstream_values::{DType, Tensor, Value};
 use super::datatype::Datatype;
 
 /// The name of an answer that is one value: an embedder's vectors.
-pub(super) const LONE_OUTPUT: &str = "embeddings";
+pub(crate) const LONE_OUTPUT: &str = "embeddings";
 
 /// A named tensor of an answer.
 #[derive(Debug, PartialEq)]
