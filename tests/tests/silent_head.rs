@@ -164,8 +164,11 @@ fn down_does_not_take_a_broken_connection_for_a_stopped_cluster() -> Result<()> 
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    // The ingress accepts no new connection once the cluster drains.
-    eventually("the cluster drains", || cluster.post("/slow", &json!({})).is_err().then_some(()));
+    // While a request is under way, others are told that the ingress shuts down.
+    eventually("the cluster drains", || {
+        let (status, _) = cluster.post("/slow", &json!({})).ok()?;
+        (status == 503).then_some(())
+    });
     cluster.leader.kill();
     let output = down.wait_with_output()?;
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,12 +1,11 @@
 //! A request of any protocol, from its head to its answer: let in, read, executed within its deadline, answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
-use millstream_proto::Value;
 use millstream_proto::call::CallContext;
 use rand::Rng as _;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,6 +14,7 @@ use super::access::{key_of, may_call, table_of};
 use super::answer::EdgeBody;
 use super::byte_budget::VALUE_BYTES;
 use super::called::{Called, called};
+use super::execution::Execution;
 use super::read_body::{Bounds, RequestBody, read_body, too_large};
 use super::refusal::Refusal;
 use super::request_end::RequestEnd;
@@ -24,11 +24,10 @@ use super::time_allowed::{Allowed, allowed};
 use super::{headers, later, stream};
 use crate::capture::PipelineCapture;
 use crate::dispatch::QueueClass;
-use crate::execute::{Caching, Context, PartSender, Progress, execute, parts};
+use crate::execute::{Caching, Context, Progress, parts};
 use crate::keys::visit::Streams;
 use crate::keys::{self, Estimate, Key};
 use crate::model::{Failure, Tenant};
-use crate::protocol::problem::kind_of;
 use crate::protocol::{Asked, Client, Exchange, Form, Last, Problem, Protocol, Wishes};
 use crate::random;
 use crate::routes::{DeadlineOf, Pipeline, Route, split};
@@ -357,48 +356,5 @@ fn call_context(
         tenant: key.map(Key::name),
         affinity: sticky.map(|key| split::affinity_of(name, key)),
         ..CallContext::new(end.request_id().clone())
-    }
-}
-
-/// A request that is about to run.
-struct Execution {
-    fields: Value,
-    context: Context,
-    by: DeadlineOf,
-    /// When it came.
-    started: Instant,
-    copy: Option<Copy>,
-    capture: Option<Arc<PipelineCapture>>,
-}
-
-impl Execution {
-    /// Executes the request, counts how it ended, and lets a copy compare.
-    async fn run(self, pipeline: &Pipeline) -> Result<Value, Failure> {
-        let result = execute(pipeline, &self.fields, &self.context).await;
-        match &result {
-            Ok(answer) => {
-                let now = millstream_clock::now();
-                pipeline.counts.answered(now.saturating_duration_since(self.started));
-                if let Some(copy) = self.copy {
-                    copy.compare(answer);
-                }
-            }
-            Err(failure) => pipeline.counts.failed(failure.class, self.by),
-        }
-        if let Some(capture) = self.capture {
-            let elapsed = millstream_clock::now().saturating_duration_since(self.started);
-            let outcome = match &result {
-                Ok(answer) => Ok(answer.clone()),
-                Err(failure) => Err(kind_of(failure.class)),
-            };
-            capture.capture(self.context.call.request_id, self.fields, outcome, elapsed);
-        }
-        result
-    }
-
-    /// The same, with parts of the answer on the way.
-    async fn run_in(mut self, pipeline: Arc<Pipeline>, parts: PartSender) -> Result<Value, Failure> {
-        self.context.parts = Some(parts);
-        self.run(&pipeline).await
     }
 }

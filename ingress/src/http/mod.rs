@@ -9,6 +9,7 @@ mod byte_budget;
 mod call;
 mod called;
 mod edge;
+mod execution;
 mod grpc;
 mod headers;
 mod infer_stream;
