@@ -12,8 +12,8 @@ use millstream_proto::RequestId;
 use millstream_proto::inference::ModelInferRequest;
 use prost::Message as _;
 
-use crate::protocol::inference::{HEADER_LENGTH, Inference, ModelInfer, StreamedInfer};
-use crate::protocol::run::{Run, RunStream};
+use crate::protocol::inference::{HEADER_LENGTH, Inference, MODEL_INFER, StreamedInfer};
+use crate::protocol::run::{RUN, RUN_STREAM};
 use crate::protocol::{GRPC_PROTOCOLS, PROTOCOLS, Protocol, Spent, Told};
 
 /// A piece of a body.
@@ -401,10 +401,10 @@ fn messages_are_what_they_were_written_as() {
             ..Default::default()
         };
         let typed = request(vec![n], Vec::new());
-        ask(&ModelInfer, framed(&typed.encode_to_vec()), &plan);
+        ask(&MODEL_INFER, framed(&typed.encode_to_vec()), &plan);
         let raw = request(vec![x], vec![raw.clone().into()]);
-        ask(&ModelInfer, framed(&raw.encode_to_vec()), &plan);
-        ask(&Run, framed(&raw.encode_to_vec()), &plan);
-        ask(&RunStream, framed(&raw.encode_to_vec()), &plan);
+        ask(&MODEL_INFER, framed(&raw.encode_to_vec()), &plan);
+        ask(&RUN, framed(&raw.encode_to_vec()), &plan);
+        ask(&RUN_STREAM, framed(&raw.encode_to_vec()), &plan);
     });
 }

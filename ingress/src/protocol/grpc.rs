@@ -3,17 +3,53 @@
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use millstream_proto::RequestId;
+use millstream_proto::endpoint::Endpoint;
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::{Last, Problem};
+use super::{Exchange, Last, Problem, Protocol};
 
 /// What stands before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 /// As much of what is wrong as goes into a status. Clients refuse metadata of more than 8 KiB, and most letters of the world take
 /// nine bytes there.
 const MAX_TEXT_CHARS: usize = 600;
+
+/// A method whose request is one message. Methods differ by how that is read.
+pub(crate) struct Method {
+    pub(crate) endpoints: &'static [Endpoint],
+    /// A request of this message.
+    pub(crate) read: fn(Bytes) -> Result<Box<dyn Exchange>, Problem>,
+}
+
+impl Protocol for Method {
+    fn endpoints(&self) -> &'static [Endpoint] {
+        self.endpoints
+    }
+
+    fn tells_usage(&self) -> bool {
+        false
+    }
+
+    fn check_content(&self, _: &Parts) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn length_of(&self) -> fn(&[u8]) -> usize {
+        length_of
+    }
+
+    fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
+        (self.read)(only_message(body)?)
+    }
+
+    fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
+        refuse(problem)
+    }
+}
 
 /// How long the message is that such a prefix announces, the prefix counted.
 ///

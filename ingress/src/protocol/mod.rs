@@ -67,7 +67,7 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
 ];
 
 /// Those over gRPC whose calls have one request. They are asked for by their paths, which no other API has.
-pub(crate) const GRPC_PROTOCOLS: &[&dyn Protocol] = &[&inference::ModelInfer, &run::Run, &run::RunStream];
+pub(crate) const GRPC_PROTOCOLS: &[&dyn Protocol] = &[&inference::MODEL_INFER, &run::RUN, &run::RUN_STREAM];
 
 /// A public API over HTTP.
 pub(crate) trait Protocol: Send + Sync {

@@ -49,15 +49,8 @@ impl Protocol for Rerank {
         }
     }
 
-    /// What does not fit may be of either API: the error has the fields of both.
     fn problem(&self, problem: &Problem, request_id: &RequestId) -> Response<Last> {
-        let mut document = tei::document(problem);
-        if let (Some(fields), serde_json::Value::Object(more)) =
-            (document.as_object_mut(), cohere::document(problem, request_id))
-        {
-            fields.extend(more);
-        }
-        problem.with_document_of_400(&document)
+        tei::refuse_for_both(problem, cohere::document(problem, request_id))
     }
 }
 

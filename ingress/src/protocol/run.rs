@@ -4,87 +4,37 @@
 mod values;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderMap, Response};
 use millstream_pipelines::Plan;
+use millstream_proto::Value;
 use millstream_proto::endpoint::{Access, Endpoint};
 use millstream_proto::v1::{self, run_response, run_stream_response};
-use millstream_proto::{RequestId, Value};
 use millstream_values::Map;
 
 use super::wire::{Field, Fields};
-use super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, grpc};
+use super::{Asked, Exchange, Form, Last, Problem, Target, Told, grpc};
 use crate::model::StreamPart;
 
 /// `Run`.
-pub(crate) struct Run;
+pub(crate) const RUN: grpc::Method = grpc::Method {
+    endpoints: &[Endpoint {
+        methods: "POST",
+        path: "/millstream.v1.Pipelines/Run",
+        access: Access::ApiKey,
+        help: "Runs a pipeline or a deployment.",
+    }],
+    read: |message| Ok(Box::new(RunExchange::read(&message, Form::Whole)?)),
+};
 /// `RunStream`.
-pub(crate) struct RunStream;
-
-const RUN: Endpoint = Endpoint {
-    methods: "POST",
-    path: "/millstream.v1.Pipelines/Run",
-    access: Access::ApiKey,
-    help: "Runs a pipeline or a deployment.",
+pub(crate) const RUN_STREAM: grpc::Method = grpc::Method {
+    endpoints: &[Endpoint {
+        methods: "POST",
+        path: "/millstream.v1.Pipelines/RunStream",
+        access: Access::ApiKey,
+        help: "The same, with parts of the text as they are made.",
+    }],
+    read: |message| Ok(Box::new(RunExchange::read(&message, Form::Parts)?)),
 };
-const RUN_STREAM: Endpoint = Endpoint {
-    methods: "POST",
-    path: "/millstream.v1.Pipelines/RunStream",
-    access: Access::ApiKey,
-    help: "The same, with parts of the text as they are made.",
-};
-
-impl Protocol for Run {
-    fn endpoints(&self) -> &'static [Endpoint] {
-        &[RUN]
-    }
-
-    fn tells_usage(&self) -> bool {
-        false
-    }
-
-    fn check_content(&self, _: &Parts) -> Result<(), Problem> {
-        Ok(())
-    }
-
-    fn length_of(&self) -> fn(&[u8]) -> usize {
-        grpc::length_of
-    }
-
-    fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        Ok(Box::new(RunExchange::read(&grpc::only_message(body)?, Form::Whole)?))
-    }
-
-    fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
-        grpc::refuse(problem)
-    }
-}
-
-impl Protocol for RunStream {
-    fn endpoints(&self) -> &'static [Endpoint] {
-        &[RUN_STREAM]
-    }
-
-    fn tells_usage(&self) -> bool {
-        false
-    }
-
-    fn check_content(&self, _: &Parts) -> Result<(), Problem> {
-        Ok(())
-    }
-
-    fn length_of(&self) -> fn(&[u8]) -> usize {
-        grpc::length_of
-    }
-
-    fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        Ok(Box::new(RunExchange::read(&grpc::only_message(body)?, Form::Parts)?))
-    }
-
-    fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
-        grpc::refuse(problem)
-    }
-}
 
 struct RunExchange {
     pipeline: String,

@@ -53,15 +53,10 @@ impl Protocol for Tokenize {
         }
     }
 
-    /// What does not fit may be of either API: the error has the fields of both. vLLM's are those that its older versions have beside
-    /// `error`, which is a text in the other API.
+    /// vLLM's fields are those that its older versions have beside `error`, which is a text in the other API.
     fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
-        let mut document = tei::document(problem);
         let more = json!({ "object": "error", "message": problem.text(), "type": problem.name() });
-        if let (Some(fields), serde_json::Value::Object(more)) = (document.as_object_mut(), more) {
-            fields.extend(more);
-        }
-        problem.with_document_of_400(&document)
+        tei::refuse_for_both(problem, more)
     }
 }
 

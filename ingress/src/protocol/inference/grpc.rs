@@ -21,52 +21,28 @@ use super::message::InferMessage;
 use super::outputs::{Output, OutputContent};
 use crate::model::StreamPart;
 
-const MODEL_INFER: Endpoint = Endpoint {
-    methods: "POST",
-    path: "/inference.GRPCInferenceService/ModelInfer",
-    access: Access::ApiKey,
-    help: "The Open Inference Protocol over gRPC: runs a pipeline or a deployment on tensors.",
+/// `ModelInfer`.
+pub(crate) const MODEL_INFER: grpc::Method = grpc::Method {
+    endpoints: &[Endpoint {
+        methods: "POST",
+        path: "/inference.GRPCInferenceService/ModelInfer",
+        access: Access::ApiKey,
+        help: "The Open Inference Protocol over gRPC: runs a pipeline or a deployment on tensors.",
+    }],
+    read: |bytes| {
+        let message = InferMessage::read(&bytes)?;
+        Ok(Box::new(GrpcExchange(exchange(&message, &bytes)?)))
+    },
 };
 
 /// What is set on an answer of a stream that is its request's last.
 const FINAL: &str = "triton_final_response";
-
-/// `ModelInfer`.
-pub(crate) struct ModelInfer;
 
 /// One request of `ModelStreamInfer`.
 #[derive(Default)]
 pub(crate) struct StreamedInfer {
     /// What its client calls it, once that has been read.
     id: OnceLock<String>,
-}
-
-impl Protocol for ModelInfer {
-    fn endpoints(&self) -> &'static [Endpoint] {
-        &[MODEL_INFER]
-    }
-
-    fn tells_usage(&self) -> bool {
-        false
-    }
-
-    fn check_content(&self, _: &Parts) -> Result<(), Problem> {
-        Ok(())
-    }
-
-    fn length_of(&self) -> fn(&[u8]) -> usize {
-        grpc::length_of
-    }
-
-    fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
-        let bytes = grpc::only_message(body)?;
-        let message = InferMessage::read(&bytes)?;
-        Ok(Box::new(GrpcExchange(exchange(&message, &bytes)?)))
-    }
-
-    fn problem(&self, problem: &Problem, _: &RequestId) -> Response<Last> {
-        grpc::refuse(problem)
-    }
 }
 
 /// A problem is an answer here: the stream goes on.

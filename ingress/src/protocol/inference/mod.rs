@@ -29,7 +29,7 @@ use millstream_proto::RequestId;
 use millstream_proto::endpoint::{Access, Endpoint};
 
 use self::exchange::InferExchange;
-pub(crate) use self::grpc::{ModelInfer, StreamedInfer};
+pub(crate) use self::grpc::{MODEL_INFER, StreamedInfer};
 pub(crate) use self::outputs::LONE_OUTPUT;
 use self::path::{Action, InferencePath, ModelPath};
 pub(crate) use self::request::HEADER_LENGTH;

@@ -22,7 +22,7 @@ const UNSUPPORTED: &[Unsupported] =
     &[Unsupported { name: "raw_scores", neutral: &[] }, Unsupported { name: "prompt_name", neutral: &[] }];
 
 /// An error.
-pub(crate) fn document(problem: &Problem) -> Value {
+fn document(problem: &Problem) -> Value {
     let kind = match problem.status() {
         StatusCode::TOO_MANY_REQUESTS => "Overloaded",
         StatusCode::SERVICE_UNAVAILABLE if problem.name() == "overloaded" => "Overloaded",
@@ -31,6 +31,15 @@ pub(crate) fn document(problem: &Problem) -> Value {
         _ => "Backend",
     };
     json!({ "error": problem.text(), "error_type": kind })
+}
+
+/// An error at a route that another API has too: what does not fit may be of either, so it has the fields of both.
+pub(crate) fn refuse_for_both(problem: &Problem, other: Value) -> Response<Last> {
+    let mut document = document(problem);
+    if let (Some(fields), Value::Object(other)) = (document.as_object_mut(), other) {
+        fields.extend(other);
+    }
+    problem.with_document_of_400(&document)
 }
 
 fn refuse(problem: &Problem) -> Response<Last> {

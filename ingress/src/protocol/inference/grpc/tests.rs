@@ -54,7 +54,7 @@ fn answer_bytes(message: &[u8]) -> Result<ModelInferResponse, Problem> {
     let mut body = vec![0];
     body.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
     body.extend_from_slice(message);
-    let mut exchange = ModelInfer.read(&parts(), body.into())?;
+    let mut exchange = MODEL_INFER.read(&parts(), body.into())?;
     let asked = exchange.ask(&plan())?;
     exchange.asked();
     exchange.runs_on(7);
