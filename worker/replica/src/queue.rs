@@ -109,8 +109,9 @@ impl Queue {
         waiting.into_values().collect()
     }
 
-    /// Waits for news only while lane and queue have nothing to do, and for company only as long as the engine asked for.
-    pub(crate) fn receive(&self, lane: usize, progress: Progress) -> Received {
+    /// Waits for news only while lane and queue have nothing to do, and for company only as long as the engine asked for. Calls are no
+    /// news to an engine that has no room for them.
+    pub(crate) fn receive(&self, lane: usize, progress: Progress, room: usize) -> Received {
         let mut state = self.state.lock();
         if progress == Progress::Idle {
             state.set_busy(lane, false);
@@ -123,7 +124,7 @@ impl Queue {
             }
         }
         let is_quiet = |state: &mut State| {
-            !(state.is_closed || state.woken || state.batch.is_some() || state.has_for(lane))
+            !(state.is_closed || state.woken || state.batch.is_some() || (room > 0 && state.has_for(lane)))
         };
         match progress {
             Progress::Busy => {}
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(taken(&queue, Progress::Busy, 9), [""; 0]);
         assert_eq!(taken(&queue, Progress::Idle, 9), ["lone"]);
         assert_eq!(taken(&queue, Progress::Busy, 9), [""; 0]);
-        queue.receive(0, Progress::Idle);
+        queue.receive(0, Progress::Idle, 1);
         assert_eq!(taken(&queue, Progress::Idle, 9), ["b"]);
     }
 
@@ -255,7 +256,7 @@ mod tests {
             let calls = queue.take(lane, Progress::Idle, 1, millstream_clock::now());
             calls.iter().map(|call| call.inputs.as_text().unwrap().to_owned()).collect::<Vec<_>>()
         };
-        let receive = |lane| assert_eq!(queue.receive(lane, Progress::Idle), Received::News);
+        let receive = |lane| assert_eq!(queue.receive(lane, Progress::Idle, 1), Received::News);
         receive(0);
         assert_eq!(take(0), ["a"]);
         assert_eq!(take(1), [""; 0], "the first lane has something else");
@@ -271,18 +272,28 @@ mod tests {
         let (queue, _pending) = queue_of(vec![call("a", |_| ()), call("b", |_| ())]);
         assert_eq!(queue.close().len(), 2);
         assert!(queue.push(call("c", |_| ()).0).is_err());
-        assert_eq!(queue.receive(0, Progress::Idle), Received::Stop);
+        assert_eq!(queue.receive(0, Progress::Idle, 1), Received::Stop);
+    }
+
+    #[test]
+    fn a_full_engine_that_waits_is_not_woken_by_calls_that_it_has_no_room_for() {
+        let (queue, _pending) = queue_of(vec![call("a", |_| ())]);
+        let until = millstream_clock::now() + Duration::from_millis(5);
+        assert_eq!(queue.receive(0, Progress::Waiting { until }, 1), Received::News);
+        assert!(millstream_clock::now() < until, "there is room");
+        assert_eq!(queue.receive(0, Progress::Waiting { until }, 0), Received::News);
+        assert!(millstream_clock::now() >= until);
     }
 
     #[test]
     fn an_idle_engine_waits_for_news_and_a_waiting_one_for_its_time() {
         let queue = Queue::default();
         let until = millstream_clock::now() + Duration::from_millis(5);
-        assert_eq!(queue.receive(0, Progress::Waiting { until }), Received::News);
+        assert_eq!(queue.receive(0, Progress::Waiting { until }, 1), Received::News);
         assert!(millstream_clock::now() >= until);
         for news in [|queue: &Queue| queue.wake(), |queue: &Queue| queue.set_batch(Batch::default())] {
             std::thread::scope(|scope| {
-                let engine = scope.spawn(|| queue.receive(0, Progress::Idle));
+                let engine = scope.spawn(|| queue.receive(0, Progress::Idle, 1));
                 news(&queue);
                 assert_eq!(engine.join().unwrap(), Received::News);
             });

@@ -147,7 +147,7 @@ impl StepWatch for Watch {
 /// Feeds a lane until the replica ends. Blocks only while there is nothing to do.
 fn serve(number: usize, lane: &mut dyn SteppingEngine, shared: &Shared) {
     let mut progress = Progress::Idle;
-    while shared.queue.receive(number, progress) == Received::News {
+    while shared.queue.receive(number, progress, lane.room()) == Received::News {
         if let Some(batch) = shared.queue.new_batch() {
             lane.set_batch(&batch);
         }
