@@ -34,6 +34,7 @@ pub use request::{MAX_ITEMS, MAX_VALUES, push_float, push_whole};
 pub use request_error::{FieldFault, RequestError};
 pub use run::{Action, CallId, Run, RunError, StageCall, StageFailure};
 pub use spec::{
-    Autoscaling, Batch, Cache, CacheScope, Capture, Demand, DeploymentSpec, Device, Echo, EngineKind,
-    GpuDemand, Hedge, Limits, ModelRef, Placement, Rollout, Task, TensorType, TrafficStep,
+    AnswerTokens, Autoscaling, Batch, Cache, CacheScope, Capture, Demand, DeploymentSpec, Device, Echo,
+    EngineKind, EngineSettings, FirstToken, GpuDemand, Hedge, Limits, ModelRef, NextToken, Placement,
+    Rollout, Sim, Task, TensorType, TrafficStep,
 };

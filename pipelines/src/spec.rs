@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeclaredInputs, Name, RedactedPath};
 
+mod engine;
+
+pub use self::engine::{AnswerTokens, Echo, EngineKind, EngineSettings, FirstToken, NextToken, Sim};
+
 /// A deployment's settings, all ranges checked and all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeploymentSpec {
@@ -34,8 +38,9 @@ pub struct DeploymentSpec {
     pub autoscaling: Autoscaling,
     /// Bounds on requests and times.
     pub limits: Limits,
-    /// Settings of `engine = "echo"`.
-    pub echo: Option<Echo>,
+    /// Settings of an engine that runs no model.
+    #[serde(default)]
+    pub engine_settings: Option<EngineSettings>,
     /// What the file says of its inputs.
     #[serde(flatten)]
     pub inputs: DeclaredInputs,
@@ -53,6 +58,24 @@ impl DeploymentSpec {
             ..self.clone()
         };
         in_place != *other
+    }
+
+    /// Settings of `engine = "echo"`.
+    #[must_use]
+    pub fn echo(&self) -> Option<&Echo> {
+        match &self.engine_settings {
+            Some(EngineSettings::Echo(echo)) => Some(echo),
+            _ => None,
+        }
+    }
+
+    /// Settings of `engine = "sim"`.
+    #[must_use]
+    pub fn sim(&self) -> Option<&Sim> {
+        match &self.engine_settings {
+            Some(EngineSettings::Sim(sim)) => Some(sim),
+            _ => None,
+        }
     }
 }
 
@@ -87,24 +110,6 @@ impl Task {
             Self::Custom => "custom",
         }
     }
-}
-
-/// What runs a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineKind {
-    /// By the model's files and what is installed.
-    Auto,
-    /// ONNX Runtime.
-    Onnx,
-    /// candle, for BERT-family models.
-    Candle,
-    /// candle, for decoder-only generators.
-    Generator,
-    /// Another server, run as a replica.
-    Process,
-    /// Answers its inputs; for tests and for measuring overhead.
-    Echo,
 }
 
 /// Where a model is found.
@@ -347,17 +352,6 @@ pub struct Limits {
     pub max_surge: u32,
     /// Whether a call that has started may be run again elsewhere.
     pub idempotent: bool,
-}
-
-/// Settings of `engine = "echo"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Echo {
-    /// How long an answer takes.
-    pub delay: Duration,
-    /// Part of the calls that fail, 0 to 1.
-    pub fail_ratio: f64,
-    /// Ends the replica when an input contains this text (fault tests).
-    pub crash_on: Option<String>,
 }
 
 /// A tensor's type: `f32[42]`, `i64[?]`, `f32[?,384]`.

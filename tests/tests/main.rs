@@ -38,6 +38,7 @@ mod secrets;
 mod serve;
 mod signatures;
 mod silent_head;
+mod sim;
 mod steps;
 mod terminal;
 mod text_calls;

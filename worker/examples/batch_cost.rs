@@ -109,7 +109,7 @@ async fn replicas(
         model: Some(ModelRef::File { path: classifier().display().to_string() }),
         batch: Batch { max_size: u32::try_from(MAX_BATCH)?, ..Batch::default() },
         lanes: None,
-        echo: None,
+        engine_settings: None,
         ..echo_spec("tabular")
     };
     spec.limits.max_ongoing_requests = u32::try_from(NUM_ROWS)?;

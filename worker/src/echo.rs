@@ -24,8 +24,11 @@ impl EngineFactory for EchoFactory {
     }
 
     fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
-        let settings =
-            args.spec.echo.clone().unwrap_or(Echo { delay: Duration::ZERO, fail_ratio: 0.0, crash_on: None });
+        let settings = args.spec.echo().cloned().unwrap_or(Echo {
+            delay: Duration::ZERO,
+            fail_ratio: 0.0,
+            crash_on: None,
+        });
         Ok(Engine::Concurrent(Arc::new(EchoEngine { settings, num_calls: AtomicU64::new(0) })))
     }
 }

@@ -11,8 +11,9 @@ use crate::echo::EchoFactory;
 
 /// Known to the language, not built yet.
 const PROCESS: &str = "process";
-/// Runs no model.
+/// Run no model.
 const ECHO: &str = "echo";
+const SIM: &str = "sim";
 
 /// What a model's files say of what it takes and returns, without loading it; `None` where they say nothing that an engine of
 /// this build reads.
@@ -31,7 +32,7 @@ pub(crate) struct Engines {
 }
 
 impl Engines {
-    /// The engines that the features of this build name, and echo. Heavy parts are loaded with the first model.
+    /// The engines that the features of this build name, and those that run no model. Heavy parts are loaded with the first model.
     #[cfg_attr(
         not(feature = "onnx"),
         expect(unused_variables, clippy::needless_pass_by_value, reason = "only ONNX Runtime is looked for")
@@ -46,6 +47,7 @@ impl Engines {
             Box::new(millstream_engine_candle::CandleFactory::new()),
             #[cfg(feature = "generator")]
             Box::new(millstream_engine_generator::GeneratorFactory::new()),
+            Box::new(millstream_engine_sim::SimFactory),
             Box::new(EchoFactory),
         ];
         Self { factories }
@@ -91,7 +93,7 @@ impl Engines {
             }
         }
         // What runs no model never had a chance.
-        reasons.retain(|(name, _)| *name != ECHO);
+        reasons.retain(|(name, _)| ![ECHO, SIM].contains(name));
         let meant = likeliest(args);
         reasons.sort_by_key(|(name, _)| *name != meant);
         let mut reasons = reasons.into_iter();
@@ -130,6 +132,7 @@ fn name(kind: EngineKind) -> Option<&'static str> {
         EngineKind::Generator => Some("generator"),
         EngineKind::Process => Some(PROCESS),
         EngineKind::Echo => Some(ECHO),
+        EngineKind::Sim => Some(SIM),
     }
 }
 
@@ -222,7 +225,12 @@ mod tests {
         for (name, task, expected) in cases {
             let model = ModelRef::Alias { name: name.into(), alias: "production".into() };
             let model_dir = Some(crate::models::resolve(&model, &models, Path::new("")).unwrap());
-            let spec = DeploymentSpec { task, engine: EngineKind::Auto, echo: None, ..echo_spec("model") };
+            let spec = DeploymentSpec {
+                task,
+                engine: EngineKind::Auto,
+                engine_settings: None,
+                ..echo_spec("model")
+            };
             let models = ModelStore::default();
             let args = LoadArgs {
                 spec: &spec,

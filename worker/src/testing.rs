@@ -37,7 +37,9 @@ pub(crate) fn echo_spec(name: &str) -> DeploymentSpec {
             max_surge: 1,
             idempotent: true,
         },
-        echo: Some(Echo { delay: Duration::ZERO, fail_ratio: 0.0, crash_on: Some("boom".into()) }),
+        engine_settings: Some(
+            Echo { delay: Duration::ZERO, fail_ratio: 0.0, crash_on: Some("boom".into()) }.into(),
+        ),
         inputs: Default::default(),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn spec(deployment: &str) -> DeploymentSpec {
             max_surge: 1,
             idempotent: true,
         },
-        echo: Some(Echo { delay: Duration::ZERO, fail_ratio: 0.0, crash_on: None }),
+        engine_settings: Some(Echo { delay: Duration::ZERO, fail_ratio: 0.0, crash_on: None }.into()),
         inputs: Default::default(),
     }
 }

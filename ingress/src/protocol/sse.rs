@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
+use serde::Serialize;
 
 /// Tells proxies whether to hold a response back until there is more of it.
 pub(crate) const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -26,6 +27,13 @@ pub(crate) fn data(data: &[u8], bytes: &mut Vec<u8>) {
     for piece in [b"data: ", data, b"\n\n"] {
         bytes.extend_from_slice(piece);
     }
+}
+
+/// Appends an event without a name, whose data is this as JSON. Written where it stays: there is one for each token.
+pub(crate) fn json(data: &impl Serialize, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(b"data: ");
+    serde_json::to_writer(&mut *bytes, data).expect("texts and numbers have a JSON form");
+    bytes.extend_from_slice(b"\n\n");
 }
 
 /// Appends an event. `data` is JSON and so has no line breaks.

@@ -3,19 +3,18 @@
 //! A table with faults still gives a spec where its task is known, with defaults for what is wrong, so that the stages
 //! that use it are checked too.
 
-use std::time::Duration;
-
 use crate::check::about;
 use crate::fault::FaultSink;
 use crate::plan::About;
 use crate::raw::{Key, Raw, Reader};
-use crate::{DeploymentSpec, Echo, EngineKind, ModelRef, Name, Task};
+use crate::{DeploymentSpec, EngineKind, ModelRef, Name, Task};
 
 mod batch;
 mod demand;
 mod inputs;
 mod limits;
 mod model;
+mod own;
 mod scaling;
 
 /// Most lanes of a replica.
@@ -31,12 +30,13 @@ const TASKS: [(&str, Task); 6] = [
 ];
 
 /// Those that a file may name. [`EngineKind::Process`] comes with a version that can run it.
-const ENGINES: [(&str, EngineKind); 5] = [
+const ENGINES: [(&str, EngineKind); 6] = [
     ("auto", EngineKind::Auto),
     ("onnx", EngineKind::Onnx),
     ("candle", EngineKind::Candle),
     ("generator", EngineKind::Generator),
     ("echo", EngineKind::Echo),
+    ("sim", EngineKind::Sim),
 ];
 
 /// Checks one deployment, and what its table says of it. `None` when not even its task is known.
@@ -55,7 +55,7 @@ pub(super) fn deployment(
     let lanes = table.int("lanes", 1..=MAX_LANES, faults);
     let autoscaling = scaling::replicas(&mut table, faults);
     let limits = limits::limits(&mut table, engine, &batch, faults);
-    let echo = echo(&mut table, engine, faults);
+    let engine_settings = own::settings(&mut table, engine, faults);
     let inputs = inputs::inputs(&mut table, task, faults);
     // Aliases are read with those of the whole file.
     let _ = table.raw("serving");
@@ -72,7 +72,7 @@ pub(super) fn deployment(
         lanes,
         autoscaling,
         limits,
-        echo,
+        engine_settings,
         inputs,
     };
     Some((spec, about))
@@ -82,11 +82,18 @@ fn engine(table: &mut Reader<'_>, faults: &mut FaultSink<'_>) -> EngineKind {
     table.word("engine", &ENGINES, faults).unwrap_or(EngineKind::Auto)
 }
 
+/// The engine as a file names it.
+fn word_of(engine: EngineKind) -> &'static str {
+    ENGINES.iter().find(|(_, kind)| *kind == engine).map_or("", |(word, _)| word)
+}
+
 /// The task; required but for engines that do whatever they do.
 fn task(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) -> Option<Task> {
     let Some((_, raw)) = table.raw("task") else {
-        if matches!(engine, EngineKind::Echo | EngineKind::Process) {
-            return Some(Task::Custom);
+        match engine {
+            EngineKind::Echo | EngineKind::Process => return Some(Task::Custom),
+            EngineKind::Sim => return Some(Task::Generate),
+            _ => {}
         }
         let help = "add `task = \"…\"`: `embed`, `rerank`, `generate`, `classify`, `tensor` or `custom`";
         faults.push(table.span(), format!("{} is missing", table.label("task")), help);
@@ -94,7 +101,7 @@ fn task(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) 
     };
     let task = table.word("task", &TASKS, faults)?;
     let allowed: &[Task] = match engine {
-        EngineKind::Generator => &[Task::Generate],
+        EngineKind::Generator | EngineKind::Sim => &[Task::Generate],
         EngineKind::Candle => &[Task::Embed, Task::Rerank, Task::Classify],
         EngineKind::Onnx => &[Task::Embed, Task::Rerank, Task::Classify, Task::Tensor, Task::Custom],
         EngineKind::Auto | EngineKind::Process | EngineKind::Echo => return Some(task),
@@ -102,7 +109,7 @@ fn task(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) 
     if !allowed.contains(&task) {
         let word =
             |wanted: Task| TASKS.iter().find(|(_, task)| *task == wanted).map_or("", |(word, _)| *word);
-        let engine = ENGINES.iter().find(|(_, kind)| *kind == engine).map_or("", |(word, _)| *word);
+        let engine = word_of(engine);
         let can: Vec<String> = allowed.iter().map(|&task| format!("`{}`", word(task))).collect();
         let message =
             format!("{} is `{}`, which engine `{engine}` does not do", table.label("task"), word(task));
@@ -114,14 +121,15 @@ fn task(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) 
 
 fn model(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) -> Option<ModelRef> {
     let Some((_, raw)) = table.raw("model") else {
-        if !matches!(engine, EngineKind::Echo | EngineKind::Process) {
+        if !engine.runs_no_model() && engine != EngineKind::Process {
             let help = "add `model = \"mini-embedder@production\"` or the name of another model, or `\"file:FOLDER\"`";
             faults.push(table.span(), format!("{} is missing", table.label("model")), help);
         }
         return None;
     };
-    if engine == EngineKind::Echo {
-        let message = format!("{} is given, but engine `echo` runs no model", table.label("model"));
+    if engine.runs_no_model() {
+        let name = word_of(engine);
+        let message = format!("{} is given, but engine `{name}` runs no model", table.label("model"));
         faults.push(raw.span.clone(), message, "remove the model, or the engine");
         return None;
     }
@@ -134,31 +142,4 @@ fn model(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>)
             None
         }
     }
-}
-
-fn echo(table: &mut Reader<'_>, engine: EngineKind, faults: &mut FaultSink<'_>) -> Option<Echo> {
-    const KEYS: [&str; 3] = ["delay", "fail_ratio", "crash_on"];
-    if engine != EngineKind::Echo {
-        for key in KEYS {
-            if let Some((name, _)) = table.raw(key) {
-                let message = format!("{} is only for engine `echo`", table.label(key));
-                faults.push(name.span.clone(), message, "remove the key, or set `engine = \"echo\"`");
-            }
-        }
-        return None;
-    }
-    let delay =
-        table.duration(KEYS[0], Duration::ZERO..=Duration::from_secs(600), faults).unwrap_or_default();
-    let fail_ratio = table.number(KEYS[1], 0.0..=1.0, faults).unwrap_or_default();
-    let crash_on = table.text(KEYS[2], faults).and_then(|(text, raw)| {
-        if text.is_empty() {
-            faults.push(
-                raw.span.clone(),
-                format!("{} is empty", table.label(KEYS[2])),
-                "write a text, or leave it out",
-            );
-        }
-        (!text.is_empty()).then(|| text.to_owned())
-    });
-    Some(Echo { delay, fail_ratio, crash_on })
 }

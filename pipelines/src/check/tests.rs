@@ -34,10 +34,10 @@ fn defaults_are_filled_in() {
         (embed.limits.drain_timeout, embed.limits.start_timeout),
         (Duration::from_secs(30), Duration::from_secs(300))
     );
-    assert!(embed.limits.idempotent && embed.echo.is_none());
+    assert!(embed.limits.idempotent && embed.engine_settings.is_none());
     assert_eq!((echo.task, echo.engine, echo.model.clone()), (Task::Custom, EngineKind::Echo, None));
     assert_eq!((echo.demand.cpu_milli, echo.limits.max_ongoing_requests), (10, 64));
-    assert_eq!(echo.echo.as_ref().unwrap().delay, Duration::ZERO);
+    assert_eq!(echo.echo().unwrap().delay, Duration::ZERO);
 }
 
 #[test]

@@ -17,12 +17,12 @@ const NEVER: &str = "never starts";
 
 /// Whether replicas of these settings never get ready.
 pub(crate) fn never_starts(spec: &DeploymentSpec) -> bool {
-    spec.echo.as_ref().is_some_and(|echo| echo.crash_on.as_deref() == Some(NEVER))
+    spec.echo().is_some_and(|echo| echo.crash_on.as_deref() == Some(NEVER))
 }
 
 /// Whether replicas of these settings get ready, and fail no calls.
 pub(crate) fn is_sound(spec: &DeploymentSpec) -> bool {
-    !never_starts(spec) && spec.echo.as_ref().is_none_or(|echo| echo.fail_ratio <= 0.0)
+    !never_starts(spec) && spec.echo().is_none_or(|echo| echo.fail_ratio <= 0.0)
 }
 
 /// Whether numbers of replicas follow the requests.
@@ -240,11 +240,14 @@ impl Shape {
                 max_surge: self.max_surge,
                 idempotent: true,
             },
-            echo: Some(Echo {
-                delay: Duration::from_millis(if self.slow { 2_000 } else { 200 }),
-                fail_ratio: f64::from(self.failing) / 1000.0,
-                crash_on: self.never_starts.then(|| NEVER.to_owned()),
-            }),
+            engine_settings: Some(
+                Echo {
+                    delay: Duration::from_millis(if self.slow { 2_000 } else { 200 }),
+                    fail_ratio: f64::from(self.failing) / 1000.0,
+                    crash_on: self.never_starts.then(|| NEVER.to_owned()),
+                }
+                .into(),
+            ),
             inputs: Default::default(),
         }
     }

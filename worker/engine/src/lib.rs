@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use crate::meter::{EngineMeter, FinishReason, Generated, SequenceLoad, Uncounted};
+pub use crate::meter::{EngineMeter, FinishReason, Generated, PrefixLookup, SequenceLoad, Uncounted};
 pub use crate::models::ModelStore;
 pub use millstream_calls::call::{
     CallContext, CallRequest, MAX_MATES, Priority, Reply, ResponseMode, SpanRef, Timing,

@@ -14,6 +14,11 @@ pub trait EngineMeter: Send + Sync {
         let _ = num_tokens;
     }
 
+    /// Of a prompt's tokens, so many were found in a cache of prefixes, if the engine has one.
+    fn prefix(&self, lookup: PrefixLookup) {
+        let _ = lookup;
+    }
+
     /// The first token of an answer is there, so long after its call came to the replica.
     fn first_token(&self, after: Duration) {
         let _ = after;
@@ -58,6 +63,15 @@ pub struct Generated {
     pub decode: Duration,
     /// Why it ended.
     pub finish: FinishReason,
+}
+
+/// What was found of a prompt in a cache of prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrefixLookup {
+    /// Tokens of the prompt.
+    pub tokens: usize,
+    /// Those of them, at its beginning, that were there.
+    pub found: usize,
 }
 
 /// Why a sequence ended; the words are those of OpenAI's API and of vLLM.

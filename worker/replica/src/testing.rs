@@ -64,7 +64,7 @@ impl EngineFactory for StepFactory {
     fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
         (args.progress)("waiting at the gate");
         self.0.load_gate.pass();
-        if args.spec.echo.is_some() {
+        if args.spec.echo().is_some() {
             return Err(LoadError::Model("settings of echo make no sense here".to_owned()));
         }
         Ok(Engine::stepping(StepEngine(self.0.clone())))

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use millstream_engine::{EngineMeter, FinishReason, Generated, SequenceLoad};
+use millstream_engine::{EngineMeter, FinishReason, Generated, PrefixLookup, SequenceLoad};
 use millstream_pipelines::Task;
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 
@@ -133,12 +133,12 @@ const V_SUCCESS: Definition = Definition {
 const V_PREFIX_QUERIES: Definition = twin(
     "vllm:prefix_cache_queries_total",
     Kind::Counter,
-    "Tokens of prompts that were looked for in a cache of prefixes; always 0, as there is none.",
+    "Tokens of prompts that were looked for in a cache of prefixes: of `sim`, as no other engine has one.",
 );
 const V_PREFIX_HITS: Definition = twin(
     "vllm:prefix_cache_hits_total",
     Kind::Counter,
-    "Tokens of prompts that were found in a cache of prefixes; always 0.",
+    "Tokens of prompts that were found in a cache of prefixes.",
 );
 const V_PREEMPTIONS: Definition = twin(
     "vllm:num_preemptions_total",
@@ -209,6 +209,8 @@ pub(crate) struct ReplicaMeter {
 /// Counts what the replica of a generator does.
 struct GeneratorMeter {
     prompt_tokens: Counter,
+    /// Tokens looked for in a cache of prefixes, and found there.
+    prefix: [Counter; 2],
     tokens: [Counter; 2],
     first_token: [Histogram; 2],
     next_token: [Histogram; 2],
@@ -262,6 +264,14 @@ impl EngineMeter for ReplicaMeter {
         }
     }
 
+    fn prefix(&self, lookup: PrefixLookup) {
+        if let Some(generator) = &self.generator {
+            let [tokens, found] = &generator.prefix;
+            tokens.increment(lookup.tokens as u64);
+            found.increment(lookup.found as u64);
+        }
+    }
+
     fn first_token(&self, after: Duration) {
         if let Some(generator) = &self.generator {
             generator.tokens.iter().for_each(|counter| counter.increment(1));
@@ -297,11 +307,12 @@ impl GeneratorMeter {
             counter!(definition.name, &labels)
         };
         // There, and 0, for those that divide by them.
-        for never in [V_PREFIX_QUERIES, V_PREFIX_HITS, V_PREEMPTIONS] {
-            counter(&never).absolute(0);
-        }
+        counter(&V_PREEMPTIONS).absolute(0);
+        let prefix = [counter(&V_PREFIX_QUERIES), counter(&V_PREFIX_HITS)];
+        prefix.iter().for_each(|counter| counter.absolute(0));
         Self {
             prompt_tokens: counter(&V_PROMPT_TOTAL),
+            prefix,
             tokens: [counter(&GENERATED_TOKENS), counter(&V_ANSWER_TOTAL)],
             first_token: [histogram(&TIME_TO_FIRST_TOKEN), histogram(&V_FIRST_TOKEN)],
             next_token: [histogram(&INTER_TOKEN), histogram(&V_NEXT_TOKEN)],

@@ -88,11 +88,11 @@ fn done(text: &str) -> CallEvent {
 
 fn slow_spec(delay: Duration) -> DeploymentSpec {
     let echo = Echo { delay, fail_ratio: 0.0, crash_on: Some("boom".into()) };
-    DeploymentSpec { echo: Some(echo), ..testing::echo_spec("slow") }
+    DeploymentSpec { engine_settings: Some(echo.into()), ..testing::echo_spec("slow") }
 }
 
 fn stepping_spec() -> DeploymentSpec {
-    DeploymentSpec { engine: EngineKind::Auto, echo: None, ..testing::echo_spec("model") }
+    DeploymentSpec { engine: EngineKind::Auto, engine_settings: None, ..testing::echo_spec("model") }
 }
 
 fn failure(event: CallEvent) -> CallError {

@@ -190,7 +190,7 @@ impl Head {
 
 pub(crate) fn start_echo(id: &str, delay: Duration) -> head_message::Body {
     let mut spec = echo_spec("embedder");
-    spec.echo = Some(Echo { delay, fail_ratio: 0.0, crash_on: None });
+    spec.engine_settings = Some(Echo { delay, fail_ratio: 0.0, crash_on: None }.into());
     head_message::Body::Start(start(id, &spec))
 }
 

@@ -181,8 +181,7 @@ impl Teller {
         spent: Option<Spent>,
         bytes: &mut Vec<u8>,
     ) {
-        let json = serde_json::to_vec(&self.envelope(model, choices, spent));
-        sse::data(&json.expect("texts and numbers have a JSON form"), bytes);
+        sse::json(&self.envelope(model, choices, spent), bytes);
     }
 }
 

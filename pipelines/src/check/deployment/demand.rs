@@ -9,12 +9,12 @@ use crate::{Demand, Device, EngineKind, GpuDemand};
 /// Cores of a replica that asks for none, in thousandths. Small on purpose: a replica keeps cores busy only while it has
 /// calls, and a machine of two cores should hold a pipeline of three models.
 const DEFAULT_CPU_MILLI: u64 = 100;
-/// The same for `echo`.
-const ECHO_CPU_MILLI: u64 = 10;
+/// The same for an engine that runs no model.
+const SMALL_CPU_MILLI: u64 = 10;
 /// Memory of a replica that asks for none.
 const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
-/// The same for `echo`.
-const ECHO_MEMORY_BYTES: u64 = 16 << 20;
+/// The same for an engine that runs no model.
+const SMALL_MEMORY_BYTES: u64 = 16 << 20;
 
 const MAX_CPUS: f64 = 1024.0;
 const MAX_GPUS: f64 = 64.0;
@@ -28,9 +28,9 @@ pub(super) fn demand(
     engine: EngineKind,
     faults: &mut FaultSink<'_>,
 ) -> (Device, Demand) {
-    let echo = engine == EngineKind::Echo;
-    let cpu_milli = cpus(table, faults).unwrap_or(if echo { ECHO_CPU_MILLI } else { DEFAULT_CPU_MILLI });
-    let default_memory = if echo { ECHO_MEMORY_BYTES } else { DEFAULT_MEMORY_BYTES };
+    let small = engine.runs_no_model();
+    let cpu_milli = cpus(table, faults).unwrap_or(if small { SMALL_CPU_MILLI } else { DEFAULT_CPU_MILLI });
+    let default_memory = if small { SMALL_MEMORY_BYTES } else { DEFAULT_MEMORY_BYTES };
     let memory_bytes = table.bytes("memory", 1..=MAX_BYTES, faults).unwrap_or(default_memory);
     let gpus = gpus(table, faults);
     let device = device(table, gpus, faults);

@@ -57,9 +57,9 @@ impl Worker {
             phase: Phase::Starting,
             calls: BTreeSet::new(),
             max_calls: usize::try_from(spec.limits.max_ongoing_requests).unwrap_or(usize::MAX),
-            run_time: spec.echo.as_ref().map_or(Duration::ZERO, |echo| echo.delay),
+            run_time: spec.echo().map_or(Duration::ZERO, |echo| echo.delay),
             never_starts: never_starts(spec),
-            fail_ratio: spec.echo.as_ref().map_or(0.0, |echo| echo.fail_ratio),
+            fail_ratio: spec.echo().map_or(0.0, |echo| echo.fail_ratio),
             revision: (order.pipeline.parse().expect("heads order valid names only"), order.revision),
         };
         self.running.insert(order.id.clone(), running);

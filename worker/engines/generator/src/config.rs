@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use millstream_engine::LoadError;
+use millstream_engine_answers::SamplingDefaults;
 use millstream_model_files::{json, json_if_there};
 use serde::Deserialize;
 
@@ -28,7 +29,7 @@ pub(crate) struct DecoderConfig {
     pub(crate) tied_embeddings: bool,
     /// Tokens that end an answer.
     pub(crate) end_tokens: Vec<u32>,
-    /// Sampling when the request does not say.
+    /// What `generation_config.json` says about sampling: greedy where it says nothing.
     pub(crate) defaults: SamplingDefaults,
 }
 
@@ -38,13 +39,6 @@ pub(crate) struct Biases {
     pub(crate) queries_keys_values: bool,
     pub(crate) attention_out: bool,
     pub(crate) feed_forward: bool,
-}
-
-/// What `generation_config.json` says about sampling: greedy where it says nothing.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct SamplingDefaults {
-    pub(crate) temperature: f64,
-    pub(crate) top_p: f64,
 }
 
 #[derive(Deserialize)]

@@ -11,6 +11,7 @@ use millstream_engine::{
     Call, EngineMeter, FinishReason, LoadError, Progress, SequenceLoad, StepWatch, Stepped, SteppingEngine,
     invalid_input,
 };
+use millstream_engine_answers::{Answer, Asked, GenerateCall, too_late};
 use millstream_model_files::TokenCall;
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, Value};
@@ -19,10 +20,10 @@ use rand::rngs::StdRng;
 use rayon::ThreadPool;
 
 use crate::decoder::{Cache, Decoder};
-use crate::failures::{failed, internal, too_late};
-use crate::request::GenerateCall;
+use crate::failures::{failed, internal};
 use crate::sampler::choose;
-use crate::sequence::{AnswerText, Length, Sequence, Times};
+use crate::sequence::Sequence;
+use crate::stream::Detokenizer;
 use crate::text_side::TextSide;
 
 /// A loaded generator.
@@ -48,7 +49,8 @@ struct Prefilled {
     cache: Cache,
     /// What its first token is chosen by.
     logits: Vec<f32>,
-    length: Length,
+    prompt_tokens: usize,
+    max_tokens: usize,
 }
 
 /// How long an engine sleeps whose clients all read slowly, unless one of them reads on.
@@ -71,16 +73,16 @@ impl GeneratorEngine {
         if call.deadline.is_some_and(|deadline| deadline <= millstream_clock::now()) {
             return call.reply.finish(Err(too_late()));
         }
-        let Call { inputs, arrived, deadline, answer, timed, reply, .. } = call;
-        if let Some(call) = inputs.as_map().and_then(TokenCall::parse) {
+        if let Some(tokens) = call.inputs.as_map().and_then(TokenCall::parse) {
             let context = self.decoder.config().max_context_tokens;
-            return reply.finish(call.and_then(|call| self.text.answer_tokens(call, context)));
+            return call.reply.finish(tokens.and_then(|tokens| self.text.answer_tokens(tokens, context)));
         }
-        let times = Times::new(arrived, millstream_clock::now());
-        let Prefilled { request, cache, logits, length } = match self.prefill(&inputs) {
+        let started = millstream_clock::now();
+        let prefilled = match self.prefill(&call.inputs) {
             Ok(prefilled) => prefilled,
-            Err(error) => return reply.finish(Err(error)),
+            Err(error) => return call.reply.finish(Err(error)),
         };
+        let Prefilled { request, cache, logits, prompt_tokens, max_tokens } = prefilled;
         #[expect(clippy::disallowed_methods, reason = "a client that gives no seed gets a new one")]
         let random = request.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
         let sequence = Sequence {
@@ -88,12 +90,8 @@ impl GeneratorEngine {
             next: 0,
             sampling: request.sampling,
             random,
-            text: AnswerText::new(request.stop, answer),
-            length,
-            times,
-            is_timed: timed,
-            deadline,
-            reply,
+            detokenizer: Detokenizer::default(),
+            answer: Answer::new(call, Asked { stop: request.stop, prompt_tokens, max_tokens }, started),
         };
         if let Some(sequence) = self.advance(sequence, &logits) {
             self.active.push(sequence);
@@ -119,15 +117,14 @@ impl GeneratorEngine {
         let mut cache = Cache::new(config);
         let logits = self.on_threads(|decoder, threads| decoder.prefill(&ids, &mut cache, threads));
         let logits = logits.map_err(|error| failed(&error))?;
-        let length = Length { prompt: ids.len(), tokens: 0, max_tokens };
-        Ok(Prefilled { request, cache, logits, length })
+        Ok(Prefilled { request, cache, logits, prompt_tokens: ids.len(), max_tokens })
     }
 
     /// Chooses a sequence's next token; returns the sequence back unless its answer is complete.
     fn advance(&self, mut sequence: Sequence, logits: &[f32]) -> Option<Sequence> {
         let Some(token) = choose(logits, sequence.sampling, &mut sequence.random) else {
             let error = internal("the model gave no numbers to choose a token by");
-            sequence.fail(error, FinishReason::Error, &*self.meter);
+            sequence.answer.fail(error, FinishReason::Error, &*self.meter);
             return None;
         };
         match sequence.push(token, &self.text, &self.decoder.config().end_tokens, &*self.meter) {
@@ -143,10 +140,10 @@ impl GeneratorEngine {
     fn drop_dead(&mut self) {
         let now = millstream_clock::now();
         for sequence in std::mem::take(&mut self.active) {
-            if sequence.reply.is_cancelled() {
-                sequence.left(&*self.meter);
-            } else if sequence.deadline.is_some_and(|deadline| deadline <= now) {
-                sequence.fail(too_late(), FinishReason::Abort, &*self.meter);
+            if sequence.answer.is_cancelled() {
+                sequence.answer.left(&*self.meter);
+            } else if sequence.answer.is_late(now) {
+                sequence.answer.fail(too_late(), FinishReason::Abort, &*self.meter);
             } else {
                 self.active.push(sequence);
             }
@@ -155,7 +152,7 @@ impl GeneratorEngine {
 
     /// One token for every sequence whose client reads; returns how many those are.
     fn decode(&mut self) -> usize {
-        let is_behind = |sequence: &Sequence| sequence.reply.is_behind();
+        let is_behind = |sequence: &Sequence| sequence.answer.is_behind();
         let (paused, mut sequences): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.active).into_iter().partition(is_behind);
         self.active = paused;
@@ -176,7 +173,7 @@ impl GeneratorEngine {
             Err(error) => {
                 let error = failed(&error);
                 for sequence in sequences {
-                    sequence.fail(error.clone(), FinishReason::Error, &*self.meter);
+                    sequence.answer.fail(error.clone(), FinishReason::Error, &*self.meter);
                 }
             }
         }
@@ -186,7 +183,7 @@ impl GeneratorEngine {
     fn load(&self) -> SequenceLoad {
         SequenceLoad {
             sequences: self.active.len(),
-            cached_tokens: self.active.iter().map(|sequence| sequence.length.cached()).sum(),
+            cached_tokens: self.active.iter().map(|sequence| sequence.answer.cached_tokens()).sum(),
             max_cached_tokens: self.max_sequences.saturating_mul(self.decoder.config().max_context_tokens),
         }
     }
@@ -226,7 +223,7 @@ impl SteppingEngine for GeneratorEngine {
         self.meter.holds(self.load());
         let progress = if self.active.is_empty() {
             Progress::Idle
-        } else if self.active.iter().all(|sequence| sequence.reply.is_behind()) {
+        } else if self.active.iter().all(|sequence| sequence.answer.is_behind()) {
             // Woken when a client has read on.
             Progress::Waiting { until: millstream_clock::now() + MAX_PAUSE }
         } else {

@@ -2,10 +2,6 @@
 
 use millstream_values::{CallError, ErrorClass};
 
-pub(crate) fn too_late() -> CallError {
-    CallError::started(ErrorClass::DeadlineExceeded, "the deadline passed before the answer was complete")
-}
-
 pub(crate) fn internal(message: &str) -> CallError {
     CallError::started(ErrorClass::Internal, message)
 }

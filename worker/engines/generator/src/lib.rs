@@ -9,7 +9,6 @@ mod config;
 mod decoder;
 mod engine;
 mod failures;
-mod request;
 mod rope;
 mod sampler;
 mod sequence;
@@ -32,8 +31,6 @@ use crate::decoder::Decoder;
 use crate::engine::GeneratorEngine;
 use crate::template::ChatTemplate;
 use crate::text_side::TextSide;
-
-pub use crate::request::{DEFAULT_NEW_TOKENS, MAX_NEW_TOKENS, MAX_STOP_STRINGS};
 
 /// Makes engines that run Llama- and Qwen2-shaped models on the CPU.
 #[derive(Debug, Default)]

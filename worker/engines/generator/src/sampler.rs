@@ -1,15 +1,7 @@
 //! Choosing the next token from logits. Pure: the random number generator is passed in.
 
+use millstream_engine_answers::Sampling;
 use rand::Rng;
-
-/// How tokens are chosen; ranges are checked where requests are read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Sampling {
-    /// 0 takes the most likely token; higher values flatten the distribution.
-    pub(crate) temperature: f64,
-    /// Only the most likely tokens that together have this probability are drawn from; in (0, 1].
-    pub(crate) top_p: f64,
-}
 
 /// The next token, or `None` when the logits hold no number to choose by.
 pub(crate) fn choose(logits: &[f32], sampling: Sampling, random: &mut impl Rng) -> Option<u32> {

@@ -1,12 +1,12 @@
 //! A generator's text: prompts to tokens, tokens to text.
 
 use millstream_engine::invalid_input;
+use millstream_engine_answers::{Prompt, messages_of};
 use millstream_model_files::TokenCall;
 use millstream_values::{CallError, Value};
 use tokenizers::Tokenizer;
 
 use crate::failures::internal;
-use crate::request::{Prompt, messages_of};
 use crate::template::ChatTemplate;
 
 /// Bytes of text for each token that the context holds: a longer prompt is refused without being cut into tokens. English has four

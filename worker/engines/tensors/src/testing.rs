@@ -138,7 +138,7 @@ pub fn spec(task: Task) -> DeploymentSpec {
             max_surge: 1,
             idempotent: true,
         },
-        echo: None,
+        engine_settings: None,
         inputs: Default::default(),
     }
 }

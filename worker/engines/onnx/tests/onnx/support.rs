@@ -74,8 +74,8 @@ pub(crate) fn spec(task: Task, max_size: u32) -> DeploymentSpec {
             max_surge: 1,
             idempotent: true,
         },
-        echo: None,
-        inputs: Default::default(),
+        engine_settings: None,
+        signature: std::collections::BTreeMap::new(),
     }
 }
 

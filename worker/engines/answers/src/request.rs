@@ -5,9 +5,6 @@ use std::sync::Arc;
 use millstream_engine::invalid_input;
 use millstream_values::{CallError, Map, Value};
 
-use crate::config::SamplingDefaults;
-use crate::sampler::Sampling;
-
 /// Most tokens of an answer that may be asked for.
 pub const MAX_NEW_TOKENS: i64 = 4096;
 /// Tokens of an answer when the call does not say.
@@ -15,22 +12,42 @@ pub const DEFAULT_NEW_TOKENS: i64 = 256;
 /// Most stop strings of a call.
 pub const MAX_STOP_STRINGS: usize = 4;
 
+/// How tokens are chosen; ranges are checked where requests are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the most likely token; higher values flatten the distribution.
+    pub temperature: f64,
+    /// Only the most likely tokens that together have this probability are drawn from; in (0, 1].
+    pub top_p: f64,
+}
+
+/// What a model says about sampling, for calls that do not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SamplingDefaults {
+    /// See [`Sampling`].
+    pub temperature: f64,
+    /// See [`Sampling`].
+    pub top_p: f64,
+}
+
 /// A checked call.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct GenerateCall {
-    pub(crate) prompt: Prompt,
-    pub(crate) sampling: Sampling,
+pub struct GenerateCall {
+    /// What it goes on from.
+    pub prompt: Prompt,
+    /// How its tokens are chosen.
+    pub sampling: Sampling,
     /// Makes draws repeatable.
-    pub(crate) seed: Option<u64>,
+    pub seed: Option<u64>,
     /// Texts that end the answer; not part of it.
-    pub(crate) stop: Vec<String>,
+    pub stop: Vec<String>,
     /// Most tokens of the answer, at least 1.
-    pub(crate) max_tokens: usize,
+    pub max_tokens: usize,
 }
 
 /// What the model goes on from.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Prompt {
+pub enum Prompt {
     /// Text as it is.
     Text(Arc<str>),
     /// A conversation for the model's chat template: maps with `role` and `content` as text.
@@ -46,7 +63,7 @@ impl GenerateCall {
     ///
     /// # Errors
     /// Class `Invalid`, naming every fault.
-    pub(crate) fn parse(inputs: &Value, defaults: SamplingDefaults) -> Result<Self, CallError> {
+    pub fn parse(inputs: &Value, defaults: SamplingDefaults) -> Result<Self, CallError> {
         let map = inputs
             .as_map()
             .ok_or_else(|| invalid_input(format!("inputs are `{}`, not a map", inputs.type_name())))?;
@@ -82,7 +99,7 @@ impl GenerateCall {
 ///
 /// # Errors
 /// Class `Invalid`, naming every fault.
-pub(crate) fn messages_of(messages: &Value) -> Result<Vec<Value>, CallError> {
+pub fn messages_of(messages: &Value) -> Result<Vec<Value>, CallError> {
     let map = Map::from_iter([("messages".into(), messages.clone())]);
     let mut reader = Reader { map: &map, faults: Vec::new() };
     match reader.prompt() {
