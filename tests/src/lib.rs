@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 pub mod axum_echo;
 mod binary;
+pub mod chat_client;
 pub mod echo_client;
 mod load;
+pub mod model_stand_in;
 mod process;
 pub mod prometheus;
 mod revisions;

@@ -171,7 +171,13 @@ impl Node {
     /// Memory of the process (PSS): its own, and its part of what it shares.
     #[must_use]
     pub fn pss_mib(&self) -> f64 {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid().as_raw_nonzero()));
+        Self::pss_mib_of(self.child.id())
+    }
+
+    /// The same of any process.
+    #[must_use]
+    pub fn pss_mib_of(pid: u32) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
         let text = text.unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default();
         let kib: f64 =

@@ -14,13 +14,19 @@ PEERS = {
     "bentoml": ["bentoml>=1.4,<1.5"],
     "ray": ["ray[serve]"],
     "triton": ["nvidia-pytriton"],
+    "smg": ["smg"],
+    "vllm-router": ["vllm-router"],
 }
+# Those that run no model, and pass requests on.
+ROUTERS = ["smg", "vllm-router"]
 # Whose versions a result names.
 TOLD = {
     "fastapi": ["fastapi", "uvicorn"],
     "bentoml": ["bentoml"],
     "ray": ["ray"],
     "triton": ["nvidia-pytriton"],
+    "smg": ["smg"],
+    "vllm-router": ["vllm-router"],
 }
 
 
@@ -36,7 +42,7 @@ def venv(folder, name):
 def peer(folder, name):
     """Installs a peer when it is not there; says why not when it cannot."""
     python = venv(folder, name)
-    packages = PEERS[name] + COMMON
+    packages = PEERS[name] + ([] if name in ROUTERS else COMMON)
     stamp = folder / name / "ready.json"
     if stamp.exists() and json.loads(stamp.read_text()) == packages and python.exists():
         return None
@@ -60,7 +66,7 @@ def peer(folder, name):
 def versions(folder, name):
     """What is installed of a peer."""
     code = "import importlib.metadata as m, sys; print(*[f'{n} {m.version(n)}' for n in sys.argv[1:]], sep=', ')"
-    command = [str(venv(folder, name)), "-c", code, *TOLD[name], "onnxruntime"]
+    command = [str(venv(folder, name)), "-c", code, *TOLD[name], *([] if name in ROUTERS else ["onnxruntime"])]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
@@ -83,9 +89,8 @@ def oha(folder):
     return str(local) if local.exists() else None
 
 
-def ours(root):
+def ours(root, wanted=(("millstream", "cluster"), ("millstream-tests", "bench-axum-echo"))):
     """Builds ours as published binaries are built."""
-    wanted = [("millstream", "cluster"), ("millstream-tests", "bench-axum-echo")]
     binaries = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "dist"
     for package, binary in wanted:
         say(f"building {binary}")
