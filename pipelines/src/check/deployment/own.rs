@@ -176,7 +176,7 @@ mod tests {
             assert!(faults.len() == 1 && faults[0].contains(expected), "{settings}: {faults:?}");
         }
         let text = "name = \"p\"\n[deployments.a]\nengine = \"echo\"\nsim = { seed = 1 }\n";
-        let faults = Plan::compile("p.toml", text).unwrap_err().faults;
+        let faults = Plan::compile("p.toml", text).err().unwrap().faults;
         assert!(faults[0].message.contains("`sim` is only for engine `sim`"), "{faults:?}");
     }
 }

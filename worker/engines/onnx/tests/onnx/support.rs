@@ -75,7 +75,7 @@ pub(crate) fn spec(task: Task, max_size: u32) -> DeploymentSpec {
             idempotent: true,
         },
         engine_settings: None,
-        signature: std::collections::BTreeMap::new(),
+        inputs: Default::default(),
     }
 }
 
