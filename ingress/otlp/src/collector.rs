@@ -6,19 +6,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::uri::PathAndQuery;
 use http::{StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
+use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
+use crate::request::ExportRequest;
 use crate::{Config, StartError, Transport};
 
 /// How long the collector may take for a batch, with all tries.
@@ -29,6 +32,8 @@ const MAX_RETRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Where a collector takes traces over HTTP.
 const HTTP_PATH: &str = "/v1/traces";
+/// And where one takes them over gRPC.
+const GRPC_METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 /// Headers that go with each request, such as `authorization=Bearer%20abc`, for traces alone and for all.
 const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
 /// As much of an answer as is read.
@@ -37,7 +42,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// See the module.
 #[derive(Debug)]
 pub(crate) enum Collector {
-    Grpc { client: Box<TraceServiceClient<Channel>>, headers: HeaderMap },
+    Grpc { channel: Channel, headers: HeaderMap },
     Http { client: Box<Client<HttpConnector, Full<Bytes>>>, uri: Uri, headers: HeaderMap },
 }
 
@@ -66,8 +71,7 @@ impl Collector {
             Transport::Grpc => {
                 let channel =
                     Channel::from_shared(endpoint.clone()).map_err(|error| failed(error.to_string()))?;
-                let client = Box::new(TraceServiceClient::new(channel.connect_lazy()));
-                Ok(Self::Grpc { client, headers })
+                Ok(Self::Grpc { channel: channel.connect_lazy(), headers })
             }
             Transport::Http => {
                 let has_path = host.trim_end_matches('/').contains('/');
@@ -81,39 +85,46 @@ impl Collector {
         }
     }
 
-    /// Sends a batch, which is written anew for each try.
-    pub(crate) async fn take(&self, batch: impl Fn() -> ExportTraceServiceRequest) -> Result<(), Refusal> {
+    /// Sends a batch.
+    pub(crate) async fn take(&self, batch: &ExportRequest) -> Result<(), Refusal> {
         let sent = async {
             let mut wait = FIRST_WAIT;
             for _ in 0..MAX_RETRIES {
-                let Err(refusal) = self.try_once(batch()).await else { return Ok(()) };
+                let Err(refusal) = self.try_once(batch).await else { return Ok(()) };
                 let Some(at_least) = refusal.again else { return Err(refusal) };
                 tokio::time::sleep(wait.max(at_least)).await;
                 wait *= 2;
             }
-            self.try_once(batch()).await
+            self.try_once(batch).await
         };
         let late = || Refusal { text: format!("it has not taken them within {TIMEOUT:?}"), again: None };
         tokio::time::timeout(TIMEOUT, sent).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn try_once(&self, batch: ExportTraceServiceRequest) -> Result<(), Refusal> {
+    async fn try_once(&self, batch: &ExportRequest) -> Result<(), Refusal> {
         match self {
-            Self::Grpc { client, headers } => {
+            Self::Grpc { channel, headers } => {
                 let metadata = MetadataMap::from_headers(headers.clone());
-                let request = Request::from_parts(metadata, http::Extensions::new(), batch);
-                client.clone().export(request).await.map(drop).map_err(|status| Refusal::from(&status))
+                let request = Request::from_parts(metadata, http::Extensions::new(), batch.clone());
+                export(channel, request).await.map_err(|status| Refusal::from(&status))
             }
             Self::Http { client, uri, headers } => post(client, uri, headers, batch).await,
         }
     }
 }
 
+async fn export(channel: &Channel, request: Request<ExportRequest>) -> Result<(), Status> {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = ProstCodec::<ExportRequest, ExportTraceServiceResponse>::default();
+    client.unary(request, PathAndQuery::from_static(GRPC_METHOD), codec).await.map(drop)
+}
+
 async fn post(
     client: &Client<HttpConnector, Full<Bytes>>,
     uri: &Uri,
     headers: &HeaderMap,
-    batch: ExportTraceServiceRequest,
+    batch: &ExportRequest,
 ) -> Result<(), Refusal> {
     let mut request = http::Request::new(Full::new(Bytes::from(batch.encode_to_vec())));
     *request.method_mut() = http::Method::POST;
@@ -210,7 +221,7 @@ mod tests {
             asked
         });
         let config = Config { endpoint, transport: Transport::Http, node: String::new() };
-        let result = Collector::new(&config).unwrap().take(ExportTraceServiceRequest::default).await;
+        let result = Collector::new(&config).unwrap().take(&ExportRequest::default()).await;
         (result, asked.join().unwrap())
     }
 

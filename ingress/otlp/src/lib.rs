@@ -6,28 +6,21 @@
 #![forbid(unsafe_code)]
 
 mod collector;
+mod request;
 mod span;
+mod waiting;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use millstream_status::trace::RequestTrace;
-use opentelemetry::KeyValue;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
-use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::collector::Collector;
+use self::request::Origin;
+use self::waiting::{Added, Waiting};
 
-/// Spans that wait for the collector. What comes beyond is dropped and counted.
-const MAX_WAITING_SPANS: usize = 32_768;
-/// Traces that go out together.
-const MAX_BATCH: usize = 512;
 /// How long the first trace of a batch waits for company.
 const BATCH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -73,14 +66,9 @@ pub enum StartError {
 /// The way to the collector. Cloning is cheap.
 #[derive(Clone)]
 pub struct Otlp {
-    queue: mpsc::UnboundedSender<Arc<RequestTrace>>,
-    counts: Arc<Counts>,
-}
-
-#[derive(Default)]
-struct Counts {
-    waiting_spans: AtomicUsize,
-    dropped: AtomicU64,
+    waiting: Arc<Waiting>,
+    /// A batch begins.
+    begins: mpsc::Sender<()>,
 }
 
 /// The task that sends; ends once every [`Otlp`] is gone and what waited is sent.
@@ -100,83 +88,42 @@ impl Otlp {
     /// [`StartError`] for an endpoint that makes no sense.
     pub fn start(config: &Config) -> Result<(Self, Sending), StartError> {
         let collector = Collector::new(config)?;
-        let (queue, traces) = mpsc::unbounded_channel();
-        let counts = Arc::<Counts>::default();
-        let task = tokio::spawn(send(collector, traces, counts.clone(), config.clone()));
-        Ok((Self { queue, counts }, Sending(task)))
+        let (begins, begun) = mpsc::channel(1);
+        let waiting = Arc::<Waiting>::default();
+        let task = tokio::spawn(send(collector, waiting.clone(), begun, config.clone()));
+        Ok((Self { waiting, begins }, Sending(task)))
     }
 
     /// Sends a trace, unless too much waits. Never waits itself.
-    pub fn export(&self, trace: Arc<RequestTrace>) {
-        let spans = trace.spans.len();
-        let waiting = self.counts.waiting_spans.fetch_add(spans, Ordering::AcqRel);
-        if waiting + spans > MAX_WAITING_SPANS || self.queue.send(trace).is_err() {
-            self.counts.waiting_spans.fetch_sub(spans, Ordering::AcqRel);
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+    pub fn export(&self, trace: &RequestTrace) {
+        if self.waiting.add(request::spans_of(trace)) == Added::Begins {
+            // One that nobody has noticed yet is enough.
+            let _ = self.begins.try_send(());
         }
     }
 }
 
-/// A request of these traces, which come from there.
-fn request_of(traces: &[Arc<RequestTrace>], from: &Resource) -> ExportTraceServiceRequest {
-    let scope = InstrumentationScope {
-        name: "millstream".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    let spans = traces.iter().flat_map(|trace| span::spans_of(trace)).collect();
-    let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: String::new() }];
-    let resource = Some(from.clone());
-    ExportTraceServiceRequest {
-        resource_spans: vec![ResourceSpans { resource, scope_spans, schema_url: String::new() }],
-    }
-}
-
-/// Where traces come from: this process, and what `OTEL_RESOURCE_ATTRIBUTES` says of it.
-fn resource(node: &str) -> Resource {
-    let resource = opentelemetry_sdk::Resource::builder()
-        .with_service_name("millstream")
-        .with_attributes([
-            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("service.instance.id", node.to_owned()),
-        ])
-        .build();
-    let attributes = ResourceAttributesWithSchema::from(&resource).attributes.0;
-    Resource { attributes, ..Resource::default() }
-}
-
-async fn send(
-    collector: Collector,
-    mut traces: mpsc::UnboundedReceiver<Arc<RequestTrace>>,
-    counts: Arc<Counts>,
-    config: Config,
-) {
+/// Sends what waits, batch by batch; ends when nobody adds to it any more.
+async fn send(collector: Collector, waiting: Arc<Waiting>, mut begun: mpsc::Receiver<()>, config: Config) {
     let Config { endpoint, node, .. } = config;
-    let from = resource(&node);
+    let origin = Origin::new(&node);
     let mut is_away = false;
-    let mut batch = Vec::with_capacity(MAX_BATCH);
-    while let Some(first) = traces.recv().await {
-        batch.push(first);
-        let more = async {
-            while batch.len() < MAX_BATCH {
-                let Some(trace) = traces.recv().await else { return };
-                batch.push(trace);
+    while begun.recv().await.is_some() {
+        // Until the next batch begins: this one is whole then.
+        let _ = tokio::time::timeout(BATCH_INTERVAL, begun.recv()).await;
+        while let Some(batch) = waiting.take() {
+            let sent = collector.take(&origin.request_of(batch)).await;
+            let dropped = waiting.take_dropped();
+            // One line for each end of an outage.
+            match (&sent, is_away) {
+                (Err(error), false) => {
+                    tracing::warn!(%error, endpoint, "traces do not reach the collector, and are dropped until they do");
+                }
+                (Ok(()), true) => tracing::info!(endpoint, dropped, "traces reach the collector again"),
+                _ => {}
             }
-        };
-        let _ = tokio::time::timeout(BATCH_INTERVAL, more).await;
-        counts.waiting_spans.fetch_sub(batch.iter().map(|trace| trace.spans.len()).sum(), Ordering::AcqRel);
-        let sent = collector.take(|| request_of(&batch, &from)).await;
-        batch.clear();
-        let dropped = counts.dropped.swap(0, Ordering::Relaxed);
-        // One line for each end of an outage.
-        match (&sent, is_away) {
-            (Err(error), false) => {
-                tracing::warn!(%error, endpoint, "traces do not reach the collector, and are dropped until they do");
-            }
-            (Ok(()), true) => tracing::info!(endpoint, dropped, "traces reach the collector again"),
-            _ => {}
+            is_away = sent.is_err();
         }
-        is_away = sent.is_err();
     }
 }
 

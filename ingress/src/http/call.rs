@@ -102,7 +102,7 @@ async fn run(
             let mut response = EdgeBody::whole(response);
             if let Some(trace) = end.told_trace() {
                 let total = millstream_clock::now().saturating_duration_since(end.started());
-                response.headers_mut().insert(headers::SERVER_TIMING, trace.server_timing(total));
+                response.headers_mut().insert(headers::SERVER_TIMING, trace.server_timing(pipeline, total));
             }
             response
         }
@@ -210,7 +210,7 @@ fn prepare(
     let Allowed { time, by } = allowed(asked_time, choice.pipeline().plan.timeout(), &edge.limits.request);
     let call = call_context(choice.pipeline(), end, key.as_deref(), head, exchange.wishes());
     if let Some(trace) = end.trace() {
-        trace.runs_on(choice.pipeline().clone());
+        trace.runs_on(choice.index);
     }
     let context = Context {
         call: CallContext { priority: claim.priority, ..call },

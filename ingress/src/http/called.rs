@@ -40,7 +40,7 @@ pub(super) fn called(
         Target::OnlyRoute => (Some(only_route(table, key)?), None),
     };
     let route = route.filter(|route| may_call(key, route)).ok_or_else(|| nothing_there(target))?.clone();
-    end.is_for(route.variants[0].clone());
+    end.is_for(route.clone());
     Ok(Called { route, version })
 }
 

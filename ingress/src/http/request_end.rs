@@ -15,7 +15,7 @@ use crate::keys::{Allowance, Estimate, Key, TokenAllowance, Visit};
 use crate::metrics::CLIENT_LEFT;
 use crate::model::Failure;
 use crate::protocol::{Problem, Spent, Told};
-use crate::routes::Pipeline;
+use crate::routes::Route;
 use crate::trace::{Finished, Trace};
 
 /// Counts a request's end and tells the log; a client that left before it did is 499. It goes with the answer: a stream
@@ -55,7 +55,7 @@ const TIMED_OUT: u16 = 504;
 /// What a request turned out to be for.
 enum Served {
     /// A pipeline.
-    Pipeline(Arc<Pipeline>),
+    Route(Arc<Route>),
     /// A page of the ingress's own, which is not counted.
     OwnPage,
 }
@@ -104,9 +104,10 @@ impl RequestEnd {
         self.trace.as_deref().filter(|_| self.tracing == Tracing::Told)
     }
 
-    /// What it has spent.
+    /// What it has spent, where its answer tells that.
     fn spent(&self) -> Spent {
-        self.trace.as_deref().map(Spent::of).unwrap_or_default()
+        let trace = self.trace.as_deref().filter(|_| self.tracing != Tracing::Optional);
+        trace.map(Spent::of).unwrap_or_default()
     }
 
     /// What its answer may tell of it.
@@ -119,9 +120,9 @@ impl RequestEnd {
         self.started
     }
 
-    /// It is for this pipeline.
-    pub(crate) fn is_for(&self, pipeline: Arc<Pipeline>) {
-        let _ = self.served.set(Served::Pipeline(pipeline));
+    /// It is for the pipeline of this route.
+    pub(crate) fn is_for(&self, route: Arc<Route>) {
+        let _ = self.served.set(Served::Route(route));
     }
 
     /// It is for this user of its tenant.
@@ -218,17 +219,17 @@ impl Drop for RequestEnd {
         self.edge.bytes.give_back(*self.num_bytes.get_mut());
         if let Some(visit) = self.visit.take() {
             let model = match self.served.get() {
-                Some(Served::Pipeline(pipeline)) => Some(pipeline.plan.callable_name()),
+                Some(Served::Route(route)) => Some(route.variants[0].plan.callable_name()),
                 _ => None,
             };
             visit.end(model, &self.ending(self.trace.as_deref()));
         }
         let now = millstream_clock::now();
         let elapsed = now.saturating_duration_since(self.started);
-        let pipeline = match self.served.get() {
-            Some(Served::Pipeline(pipeline)) => {
-                pipeline.meter.ended(self.status, elapsed);
-                Some(&**pipeline)
+        let route = match self.served.get() {
+            Some(Served::Route(route)) => {
+                route.variants[0].meter.ended(self.status, elapsed);
+                Some(&**route)
             }
             // Whoever asks it knows; probes ask all the time.
             Some(Served::OwnPage) => return,
@@ -244,14 +245,14 @@ impl Drop for RequestEnd {
             line,
             status: *status,
             elapsed,
-            pipeline,
+            pipeline: route.map(|route| &*route.variants[0]),
             problem: problem.as_ref(),
             trace: trace.as_deref(),
         };
         self.edge.log.tell(&ended, now);
         if let Some(trace) = trace {
             let (started, method, user) = (self.started, line.method(), line.user());
-            let ended = Finished { request_id, started, elapsed, status: *status, method, user, pipeline };
+            let ended = Finished { request_id, started, elapsed, status: *status, method, user, route };
             self.edge.traces.end(trace, &ended);
         }
     }

@@ -57,8 +57,8 @@ pub(crate) struct Ended<'a> {
 
 impl RequestLine {
     /// The HTTP method.
-    pub(super) fn method(&self) -> &str {
-        self.method.as_str()
+    pub(super) fn method(&self) -> &Method {
+        &self.method
     }
 }
 
@@ -69,8 +69,8 @@ impl RequestLine {
     }
 
     /// The tenant's user.
-    pub(super) fn user(&self) -> Option<&str> {
-        self.user.get().map(|user| &**user)
+    pub(super) fn user(&self) -> &OnceLock<Box<str>> {
+        &self.user
     }
 }
 
@@ -103,7 +103,7 @@ impl RequestLog {
                     replica = origin.and_then(|it| it.replica.as_ref()).map(|it| it.as_str()),
                     detail = problem.map(Problem::detail),
                     trace_id = trace.map(Trace::trace_id),
-                    user = line.user(),
+                    user = line.user().get().map(|user| &**user),
                     not_told = $not_told,
                     $text
                 );

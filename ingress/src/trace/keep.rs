@@ -107,7 +107,7 @@ pub(crate) struct SlowThreshold {
 /// Requests before which nothing counts as slow.
 const WARM_UP: u64 = 200;
 /// A request this short is never slow.
-const NEVER_SLOW: Duration = Duration::from_millis(1);
+const NEVER_SLOW_NANOS: u64 = 1_000_000;
 /// A step is this part of the threshold.
 const STEP: u64 = 10;
 
@@ -121,6 +121,10 @@ impl SlowThreshold {
         }
         // Two requests that end at the same time may lose one step: it is an estimate.
         let threshold = self.nanos.load(Ordering::Relaxed);
+        // Neither is slow: nothing to learn, and nothing that all threads write to.
+        if seen >= WARM_UP && threshold <= NEVER_SLOW_NANOS && nanos < NEVER_SLOW_NANOS {
+            return false;
+        }
         let from = threshold.max(1000);
         let is_above = nanos > threshold;
         // The first ones find out about how long they take.
@@ -130,7 +134,7 @@ impl SlowThreshold {
             (false, _) => from - from / (STEP * 99),
         };
         self.nanos.store(next, Ordering::Relaxed);
-        is_above && seen >= WARM_UP && took >= NEVER_SLOW
+        is_above && seen >= WARM_UP && nanos >= NEVER_SLOW_NANOS
     }
 }
 

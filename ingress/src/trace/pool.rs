@@ -4,7 +4,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use rand::Rng as _;
+use rand::rngs::SmallRng;
+
 use super::record::Trace;
+use crate::random;
 
 /// Most traces that a thread keeps the memory of.
 const MAX_KEPT: usize = 64;
@@ -14,6 +18,8 @@ const MAX_CALLS_KEPT: usize = 16;
 thread_local! {
     /// Traces that are over; the one whose memory was used last comes last. Nobody else holds them.
     static OVER: RefCell<Vec<Arc<Trace>>> = const { RefCell::new(Vec::new()) };
+    /// Ids of traces are no secrets.
+    static IDS: RefCell<SmallRng> = RefCell::new(random::small_rng());
 }
 
 /// Begins a trace where one was before, if there is such a place.
@@ -24,6 +30,11 @@ pub(super) fn begin(begin: impl FnOnce(&mut Trace)) -> Arc<Trace> {
         begin(trace);
     }
     place
+}
+
+/// Random bits for the ids of a trace and its spans.
+pub(super) fn random() -> [u64; 2] {
+    IDS.with_borrow_mut(|ids| ids.random())
 }
 
 /// A trace is over.

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -11,7 +10,7 @@ use millstream_proto::{ErrorClass, ReplicaId};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::routes::Pipeline;
+use crate::routes::{Pipeline, Route};
 
 /// A stage's call, with everything that was needed for it.
 #[derive(Debug)]
@@ -110,8 +109,8 @@ pub(crate) struct Trace {
     pub(super) parent: Option<TraceContext>,
     /// When it is kept.
     pub(super) sampling: Sampling,
-    /// What it runs on, once that is chosen.
-    pipeline: OnceLock<Arc<Pipeline>>,
+    /// Which of its route's revisions it runs on, from 1; 0 before one is chosen.
+    variant: AtomicU32,
     num_calls: AtomicU32,
     /// Tokens that went into models, and that models made.
     tokens: [AtomicU64; 2],
@@ -130,25 +129,28 @@ impl Trace {
         self.root = high;
         self.parent = parent;
         self.sampling = sampling;
+        *self.variant.get_mut() = 0;
         *self.num_calls.get_mut() = 0;
         self.tokens = Default::default();
     }
 
     /// Lets go of all that it refers to; returns how many calls it has memory for.
     pub(super) fn forget(&mut self) -> usize {
-        self.pipeline = OnceLock::new();
         let calls = self.calls.get_mut();
         calls.clear();
         calls.capacity()
     }
 
-    /// The request runs on this.
-    pub(crate) fn runs_on(&self, pipeline: Arc<Pipeline>) {
-        let _ = self.pipeline.set(pipeline);
+    /// The request runs on this one of its route's revisions.
+    pub(crate) fn runs_on(&self, index: usize) {
+        self.variant
+            .store(u32::try_from(index).map_or(0, |index| index.saturating_add(1)), Ordering::Relaxed);
     }
 
-    pub(super) fn pipeline(&self) -> Option<&Pipeline> {
-        self.pipeline.get().map(|pipeline| &**pipeline)
+    /// What the request runs on, once that is chosen.
+    pub(super) fn pipeline_of<'r>(&self, route: &'r Route) -> Option<&'r Pipeline> {
+        let index = self.variant.load(Ordering::Relaxed).checked_sub(1)?;
+        route.variants.get(usize::try_from(index).ok()?).map(|pipeline| &**pipeline)
     }
 
     /// A stage's call that begins now.
@@ -214,13 +216,8 @@ impl Trace {
 
     /// Where the time went so far, in milliseconds, by stage: `embed-queue;dur=0.1, embed-batch;dur=2.0, embed-run;dur=9.1, …,
     /// total;dur=12.4`. Calls that run at the same time add up. Source: the W3C's Server Timing.
-    pub(crate) fn server_timing(&self, total: Duration) -> HeaderValue {
-        let names: Vec<_> = self
-            .pipeline()
-            .iter()
-            .flat_map(|pipeline| pipeline.plan.stages())
-            .map(|(name, _)| name)
-            .collect();
+    pub(crate) fn server_timing(&self, pipeline: &Pipeline, total: Duration) -> HeaderValue {
+        let names: Vec<_> = pipeline.plan.stages().map(|(name, _)| name).collect();
         self.timing_of(&names, total)
     }
 

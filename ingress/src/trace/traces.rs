@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use millstream_proto::call::TraceContext;
 use millstream_proto::trace::{RequestTrace, TracedRequest};
-use rand::Rng as _;
 use tokio::sync::mpsc;
 
 use super::keep::{self, End, Quotas};
@@ -13,10 +12,9 @@ use super::pool;
 use super::record::{Sampling, Trace};
 use super::view::Finished;
 use crate::metrics::RequestMeter;
-use crate::random;
 
 /// Takes traces to another system. Called on the path of requests that were slow, failed or sampled: it must not wait.
-pub type Exporter = Arc<dyn Fn(Arc<RequestTrace>) + Send + Sync>;
+pub type Exporter = Arc<dyn Fn(&RequestTrace) + Send + Sync>;
 
 /// Which requests are traced.
 #[derive(Clone)]
@@ -87,7 +85,7 @@ impl Traces {
 
     /// The trace of a request whose client wants to know where the time goes.
     pub(crate) fn begin_for_client(&self, parent: Option<TraceContext>) -> Arc<Trace> {
-        let random: [u64; 2] = random::rng().random();
+        let random = pool::random();
         let is_sampled = self.config.exporter.is_some()
             && match &parent {
                 Some(parent) => parent.flags & 1 == 1,
@@ -107,7 +105,7 @@ impl Traces {
 
     fn decide(&self, trace: &Trace, ended: &Finished<'_>) {
         let is_slow = ended.status < 400
-            && ended.pipeline.is_some_and(|pipeline| pipeline.slow_threshold.is_slow(ended.elapsed));
+            && ended.pipeline().is_some_and(|pipeline| pipeline.slow_threshold.is_slow(ended.elapsed));
         let end = End { status: ended.status, is_sampled: trace.sampling == Sampling::Always, is_slow };
         let now = (ended.started + ended.elapsed).saturating_duration_since(self.began);
         let Some(kept) = keep::decide(end, &self.quotas, now) else { return };
@@ -117,7 +115,7 @@ impl Traces {
         let TracedRequest { pipeline, trace_id, .. } = &view.request;
         RequestMeter::traced(pipeline, ended.status, ended.elapsed, trace_id.clone());
         if let Some(export) = self.config.exporter.as_ref().filter(|_| kept.is_exported) {
-            export(view.clone());
+            export(&view);
         }
         if kept.is_shown {
             // While the head is away the newest ones are not shown: people look at what is there now.

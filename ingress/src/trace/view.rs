@@ -1,8 +1,10 @@
 //! A trace as people and other systems see it.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use http::Method;
 use millstream_pipelines::{DeploymentSpec, Task};
 use millstream_proto::RequestId;
 use millstream_proto::call::Timing;
@@ -10,7 +12,7 @@ use millstream_proto::trace::{RequestTrace, SpanKind, SpanLink, TraceKept, Trace
 use serde_json::{Value, json};
 
 use super::record::{Trace, TracedCall, TracedTry};
-use crate::routes::Pipeline;
+use crate::routes::{Pipeline, Route};
 
 /// A request that has ended.
 pub(crate) struct Finished<'a> {
@@ -19,10 +21,17 @@ pub(crate) struct Finished<'a> {
     pub(crate) elapsed: Duration,
     pub(crate) status: u16,
     /// The HTTP method.
-    pub(crate) method: &'a str,
+    pub(crate) method: &'a Method,
     /// The tenant's user, as an id.
-    pub(crate) user: Option<&'a str>,
-    pub(crate) pipeline: Option<&'a Pipeline>,
+    pub(crate) user: &'a OnceLock<Box<str>>,
+    pub(crate) route: Option<&'a Route>,
+}
+
+impl Finished<'_> {
+    /// What it is counted for, whatever revision it ran on.
+    pub(super) fn pipeline(&self) -> Option<&Pipeline> {
+        self.route.map(|route| &*route.variants[0])
+    }
 }
 
 /// Provider of the GenAI conventions.
@@ -42,12 +51,14 @@ impl Trace {
         at_ms: f64,
         ingress: &str,
     ) -> RequestTrace {
-        let name = ended.pipeline.map_or("", |pipeline| pipeline.plan.name().as_str());
+        let name = ended.pipeline().map_or("", |pipeline| pipeline.plan.name().as_str());
         let mut calls = self.take_calls();
         calls.sort_by_key(|call| (call.began, call.number));
-        let mut spans = vec![self.root(ended)];
+        let pipeline = ended.route.and_then(|route| self.pipeline_of(route));
+        let revision = pipeline.map_or(0, |pipeline| pipeline.revision);
+        let mut spans = vec![self.root(ended, revision)];
         for call in &calls {
-            self.push(call, ended.started, &mut spans);
+            self.push(call, pipeline, ended.started, &mut spans);
         }
         // Calls that ran at the same time.
         spans[1..].sort_by_key(|span| span.start_us);
@@ -56,7 +67,7 @@ impl Trace {
                 request_id: ended.request_id.to_string(),
                 trace_id: self.trace_id(),
                 pipeline: name.to_owned(),
-                revision: self.revision(),
+                revision,
                 at_ms,
                 duration_ms: ended.elapsed.as_secs_f64() * 1e3,
                 status: ended.status,
@@ -68,24 +79,20 @@ impl Trace {
         }
     }
 
-    /// The revision that it runs on; 0 before one is chosen.
-    fn revision(&self) -> u64 {
-        self.pipeline().map_or(0, |pipeline| pipeline.revision)
-    }
-
-    fn root(&self, ended: &Finished<'_>) -> TraceSpan {
-        let route = ended.pipeline.and_then(|pipeline| pipeline.plan.route()).unwrap_or_default();
+    /// The request's own span; `revision` is the one that it runs on, 0 before one is chosen.
+    fn root(&self, ended: &Finished<'_>, revision: u64) -> TraceSpan {
+        let route = ended.pipeline().and_then(|pipeline| pipeline.plan.route()).unwrap_or_default();
         let mut attributes = BTreeMap::from([
-            ("http.request.method".to_owned(), json!(ended.method)),
+            ("http.request.method".to_owned(), json!(ended.method.as_str())),
             ("http.response.status_code".to_owned(), json!(ended.status)),
             ("millstream.request.id".to_owned(), json!(ended.request_id.as_str())),
         ]);
-        attributes.extend(ended.user.map(|user| ("enduser.pseudo.id".to_owned(), json!(user))));
-        if let Some(pipeline) = ended.pipeline {
+        attributes.extend(ended.user.get().map(|user| ("enduser.pseudo.id".to_owned(), json!(user))));
+        if let Some(pipeline) = ended.pipeline() {
             attributes.extend([
                 ("http.route".to_owned(), json!(route)),
                 ("millstream.pipeline".to_owned(), json!(pipeline.plan.name().as_str())),
-                ("millstream.revision".to_owned(), json!(self.revision())),
+                ("millstream.revision".to_owned(), json!(revision)),
                 ("gen_ai.operation.name".to_owned(), json!("invoke_workflow")),
                 ("gen_ai.provider.name".to_owned(), json!(PROVIDER)),
             ]);
@@ -103,7 +110,13 @@ impl Trace {
         }
     }
 
-    fn push(&self, call: &TracedCall, request: Instant, spans: &mut Vec<TraceSpan>) {
+    fn push(
+        &self,
+        call: &TracedCall,
+        pipeline: Option<&Pipeline>,
+        request: Instant,
+        spans: &mut Vec<TraceSpan>,
+    ) {
         let ended = call.ended.unwrap_or(call.began);
         let of = |[id, parent]: [u32; 2], name: String, kind, [start, end]: [Instant; 2]| TraceSpan {
             span_id: self.hex_id(id),
@@ -116,7 +129,7 @@ impl Trace {
             links: Vec::new(),
             error: None,
         };
-        let (name, attributes) = self.stage(call);
+        let (name, attributes) = pipeline.map(|pipeline| stage(call, pipeline)).unwrap_or_default();
         let stage = of([call.span(), 0], name, SpanKind::Stage, [call.began, ended]);
         spans.push(TraceSpan { attributes, error: call.error.map(|class| class.to_string()), ..stage });
         for (index, tried) in call.tries().iter().enumerate() {
@@ -139,19 +152,6 @@ impl Trace {
             spans.extend([queue, sent]);
             spans.extend(in_replica.into_iter().flatten());
         }
-    }
-
-    /// The name of a call's stage, and what is known of it.
-    fn stage(&self, call: &TracedCall) -> (String, BTreeMap<String, Value>) {
-        let Some(pipeline) = self.pipeline() else { return Default::default() };
-        let name = pipeline.plan.stages().nth(call.stage).map_or("", |(name, _)| name);
-        let deployment = pipeline.targets[call.target].name();
-        let is_own = *pipeline.plan.name() == deployment.pipeline;
-        let spec = pipeline.plan.deployments().get(&deployment.deployment).filter(|_| is_own);
-        let own =
-            [("millstream.stage", json!(name)), ("millstream.deployment", json!(deployment.to_string()))];
-        let all = own.into_iter().chain(spec.into_iter().flat_map(|spec| gen_ai(spec)));
-        (name.to_owned(), all.map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
     /// What a replica says of its time, within the call to it: it has no clock in common with the ingress, so that what it says
@@ -191,6 +191,17 @@ impl Trace {
     fn hex_id(&self, span: u32) -> String {
         hex(&self.span_id(span).to_be_bytes())
     }
+}
+
+/// The name of a call's stage, and what is known of it.
+fn stage(call: &TracedCall, pipeline: &Pipeline) -> (String, BTreeMap<String, Value>) {
+    let name = pipeline.plan.stages().nth(call.stage).map_or("", |(name, _)| name);
+    let deployment = pipeline.targets[call.target].name();
+    let is_own = *pipeline.plan.name() == deployment.pipeline;
+    let spec = pipeline.plan.deployments().get(&deployment.deployment).filter(|_| is_own);
+    let own = [("millstream.stage", json!(name)), ("millstream.deployment", json!(deployment.to_string()))];
+    let all = own.into_iter().chain(spec.into_iter().flat_map(|spec| gen_ai(spec)));
+    (name.to_owned(), all.map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// What the GenAI conventions of OpenTelemetry ask for of a deployment. `rerank` is not among their operations, and is what
