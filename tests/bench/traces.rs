@@ -5,8 +5,9 @@
 //! cargo build --release -p millstream -p millstream-tests --bins && target/release/bench-traces
 //! ```
 //!
-//! The clusters run in processes of their own and take turns, in another order each round, so that a machine that drifts drifts for
-//! all. Two of them have no traces: what differs between those two is noise.
+//! Each round starts every cluster anew: where a process happens to lie in memory makes as much of a difference as traces do. Within a
+//! round they take turns, so that a machine that drifts drifts for all. Two of them have no traces: what differs between those two is
+//! noise.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,21 +26,19 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 /// Rounds, unless the first argument says otherwise.
-const ROUNDS: usize = 40;
-const CALLS_PER_TURN: usize = 20_000;
+const ROUNDS: usize = 12;
+const TURNS: usize = 4;
+const CALLS_PER_TURN: usize = 12_000;
 const NUM_CALLERS: usize = 40;
-/// After a turn, for batches of traces to leave.
-const PAUSE: Duration = Duration::from_millis(700);
+/// After the last turn, for batches of traces to leave.
+const PAUSE: Duration = Duration::from_secs(1);
 /// What `/proc` counts in: hundredths of a second, whatever the kernel's own tick is.
 const US_PER_TICK: f64 = 1e4;
 
 /// A cluster under test.
 struct Server {
-    name: &'static str,
     cluster: Cluster,
     connections: Vec<SendRequest<Full<Bytes>>>,
-    /// CPU time of each turn, in ticks.
-    turns: Vec<u64>,
 }
 
 fn main() -> Result<()> {
@@ -50,25 +49,16 @@ fn main() -> Result<()> {
     let bytes = Arc::new(AtomicU64::new(0));
     runtime.spawn(collect(listener, bytes.clone()));
     let export = ["--otlp-protocol", "http/protobuf", "--trace-sample", "1%", "--otlp-endpoint", &endpoint];
-    let mut servers = Vec::new();
-    for (name, flags) in [
-        ("no traces", &["--no-traces"][..]),
+    let settings: [(&str, &[&str]); 4] = [
+        ("no traces", &["--no-traces"]),
         ("no traces, again", &["--no-traces"]),
         ("traces", &[]),
         ("traces, 1% exported", &export),
-    ] {
-        servers.push(bring_up(name, flags)?);
-    }
-    runtime.block_on(measure(&mut servers, rounds))?;
-    report(&servers, rounds, bytes.load(Ordering::Relaxed));
+    ];
+    let flags = settings.map(|(_, flags)| flags);
+    let costs = (0..rounds).map(|_| runtime.block_on(measure(&flags))).collect::<Result<Vec<_>>>()?;
+    report(&settings.map(|(name, _)| name), &costs, bytes.load(Ordering::Relaxed));
     Ok(())
-}
-
-fn bring_up(name: &'static str, flags: &[&str]) -> Result<Server> {
-    let echo = millstream_tests::root().join("pipelines/examples/echo.toml");
-    let mut cluster = Cluster::up(&UpOptions::new().file(echo).args(flags))?;
-    cluster.wait_ready();
-    Ok(Server { name, cluster, connections: Vec::new(), turns: Vec::new() })
 }
 
 /// A collector that only counts the bytes that come, until the program ends.
@@ -81,17 +71,14 @@ async fn collect(listener: TcpListener, bytes: Arc<AtomicU64>) -> std::io::Resul
     axum::serve(listener, axum::Router::new().route("/v1/traces", post(take))).await
 }
 
-async fn measure(servers: &mut [Server], rounds: usize) -> Result<()> {
-    for server in &mut *servers {
-        let address: SocketAddr =
-            server.cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
-        for _ in 0..NUM_CALLERS {
-            server.connections.push(connect(address).await?);
-        }
-        turn(server).await?;
-        server.turns.clear();
+/// One round: the CPU time of a call, in microseconds, to clusters that are started with these flags.
+async fn measure(flags: &[&[&str]]) -> Result<Vec<f64>> {
+    let mut servers = Vec::new();
+    for flags in flags {
+        servers.push(bring_up(flags).await?);
     }
-    for round in 0..rounds {
+    let before = servers.iter().map(cpu_ticks).collect::<Result<Vec<_>>>()?;
+    for round in 0..TURNS {
         // Neither always first, nor always after the same one.
         let step = if round % 2 == 0 { 1 } else { servers.len() - 1 };
         for place in 0..servers.len() {
@@ -99,22 +86,36 @@ async fn measure(servers: &mut [Server], rounds: usize) -> Result<()> {
             turn(&mut servers[at]).await?;
         }
     }
-    Ok(())
+    tokio::time::sleep(PAUSE).await;
+    let cost = |(server, before)| {
+        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 ticks and calls")]
+        anyhow::Ok((cpu_ticks(server)? - before) as f64 * US_PER_TICK / (TURNS * CALLS_PER_TURN) as f64)
+    };
+    servers.iter().zip(before).map(cost).collect()
+}
+
+async fn bring_up(flags: &[&str]) -> Result<Server> {
+    let echo = millstream_tests::root().join("pipelines/examples/echo.toml");
+    let mut cluster = Cluster::up(&UpOptions::new().file(echo).args(flags))?;
+    cluster.wait_ready();
+    let address: SocketAddr =
+        cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
+    let connections = (0..NUM_CALLERS).map(|_| connect(address));
+    let connections = futures_util::future::try_join_all(connections).await?;
+    let mut server = Server { cluster, connections };
+    turn(&mut server).await?;
+    Ok(server)
 }
 
 async fn turn(server: &mut Server) -> Result<()> {
     let body = echo_client::body();
-    let before = cpu_ticks(server)?;
     let callers = server.connections.iter_mut().map(async |connection| {
         for _ in 0..CALLS_PER_TURN / NUM_CALLERS {
             call(connection, &body).await?;
         }
         anyhow::Ok(())
     });
-    futures_util::future::try_join_all(callers).await?;
-    tokio::time::sleep(PAUSE).await;
-    server.turns.push(cpu_ticks(server)? - before);
-    Ok(())
+    futures_util::future::try_join_all(callers).await.map(drop)
 }
 
 /// The CPU time of the server's process so far, its own and the kernel's for it.
@@ -127,19 +128,30 @@ fn cpu_ticks(server: &Server) -> Result<u64> {
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 ticks and calls")]
-fn report(servers: &[Server], rounds: usize, bytes: u64) {
-    let calls = rounds * CALLS_PER_TURN;
-    let us = |server: &Server| server.turns.iter().sum::<u64>() as f64 * US_PER_TICK / calls as f64;
-    let floor = (us(&servers[0]) + us(&servers[1])) / 2.0;
-    println!("echo of 42 floats, {NUM_CALLERS} callers, {calls} calls each, {bytes} bytes at the collector");
+fn report(names: &[&str], rounds: &[Vec<f64>], bytes: u64) {
+    let calls = TURNS * CALLS_PER_TURN;
     println!(
-        "goal: at most 1.03 with 1% exported\n| server | CPU of a call, µs | of none |\n| --- | --- | --- |"
+        "echo of 42 floats, {NUM_CALLERS} callers, {} rounds of {calls} calls, {bytes} bytes at the collector",
+        rounds.len()
     );
+    println!("goal: at most 1.03 with 1% exported");
+    println!("| server | CPU of a call, µs | of none | standard error |\n| --- | --- | --- | --- |");
     let mut result = Map::new();
-    for server in servers {
-        println!("| {} | {:.2} | {:.3} |", server.name, us(server), us(server) / floor);
-        result.insert(server.name.into(), json!({"us": us(server), "ratio": us(server) / floor}));
+    for (index, name) in names.iter().enumerate() {
+        let (us, _) = mean(rounds.iter().map(|round| round[index]));
+        // Beside those of the same round that have no traces.
+        let (ratio, error) = mean(rounds.iter().map(|round| round[index] * 2.0 / (round[0] + round[1])));
+        println!("| {name} | {us:.2} | {ratio:.3} | {error:.3} |");
+        result.insert((*name).into(), json!({"us": us, "ratio": ratio, "error": error}));
     }
     println!("{}", Value::Object(result));
+}
+
+/// The mean of what the rounds have measured, and its standard error.
+#[expect(clippy::cast_precision_loss, reason = "few rounds")]
+fn mean(rounds: impl ExactSizeIterator<Item = f64> + Clone) -> (f64, f64) {
+    let count = rounds.len() as f64;
+    let mean = rounds.clone().sum::<f64>() / count;
+    let variance = rounds.map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    (mean, (variance / count).sqrt())
 }
