@@ -22,7 +22,7 @@ mod revisions;
 pub use binary::{cluster_binary, run_cluster};
 pub use load::{Callers, Ended, Load};
 pub use millstream_test_support::{Echo, eventually};
-pub use process::{Cluster, Node, UpOptions};
+pub use process::{Cluster, Node, UpOptions, allow_descriptors};
 pub use revisions::{broken_revision, failing_revision, good_revision, revision};
 
 /// The repository's folder.

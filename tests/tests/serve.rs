@@ -108,6 +108,11 @@ fn the_example_comes_at_the_first_start_alone_and_not_where_it_is_not_wanted() -
     assert_eq!(pipelines(&empty), 0);
     let said = std::fs::read_to_string(empty.leader.data_dir().join("stdout.log"))?;
     assert!(said.contains("no pipeline is deployed"), "{said}");
+    let bare = "name = \"bare\"\n[deployments.a]\nengine = \"sim\"\n";
+    let mut bare = Cluster::up(&UpOptions::new().pipeline(bare))?;
+    bare.wait_ready();
+    let said = std::fs::read_to_string(bare.leader.data_dir().join("stdout.log"))?;
+    assert!(said.contains("bare has no route") && said.contains("/v1/models"), "{said}");
     let mut headless = Cluster::up(&UpOptions::new().args(&["--roles", "head"]))?;
     headless.wait_ready();
     assert!(headless.leader.log().contains("cluster up --join 127.0.0.1:"), "{}", headless.leader.log());

@@ -4,8 +4,10 @@ use std::io::Read as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use millstream_tests::{Cluster, root};
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use millstream_tests::chat_client::ChatClient;
+use millstream_tests::{Cluster, UpOptions, allow_descriptors, eventually, root};
 use serde_json::json;
 
 /// A simulated model of 16 sequences and 2,000 tokens: 20 ms to the first token, 10 ms to the next.
@@ -90,5 +92,69 @@ fn a_client_that_leaves_in_the_middle_frees_its_sequence_within_100_ms() -> Resu
     times.sort();
     // 20 ms of these are those of the next call's token. Not the longest: a busy machine may not run us for as long.
     assert!(times[2] < Duration::from_millis(120), "{times:?}");
+    Ok(())
+}
+
+/// Replicas of one sequence each, whose number follows the streams.
+const MANY: &str = r#"
+name = "many"
+[deployments.sim]
+engine = "sim"
+cpus = 0.001
+memory = "1MiB"
+batch = { max_size = 1 }
+max_ongoing_requests = 1
+max_queued_requests = 2000
+autoscaling = { min_replicas = 1, max_replicas = 1000, target_ongoing_requests = 1, look_back = "500ms", upscale_delay = "100ms", downscale_delay = "3s" }
+[deployments.sim.sim]
+first_token = { base = "20ms" }
+next_token = { base = "1s" }
+"#;
+const NUM_STREAMS: usize = 1_000;
+
+/// Streams that are under way at the same time, at their first token.
+async fn begin_streams(ingress: &str, num_tokens: usize) -> Result<Vec<ChatClient>> {
+    let address = ingress.parse()?;
+    let connect = (0..NUM_STREAMS).map(|_| ChatClient::connect(address, "many/sim", num_tokens));
+    let mut clients = try_join_all(connect).await?;
+    try_join_all(clients.iter_mut().map(ChatClient::begin)).await?;
+    Ok(clients)
+}
+
+#[test]
+fn a_thousand_streams_make_a_thousand_replicas_and_their_end_ends_them() -> Result<()> {
+    allow_descriptors(4_000)?;
+    let mut cluster = Cluster::up(&UpOptions::new().pipeline(MANY))?;
+    cluster.wait_ready();
+    let ingress = cluster.leader.endpoints()["ingress"].as_str().context("no ingress")?.to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (before, start) = (cluster.leader.pss_mib(), Instant::now());
+
+    // A replica has one sequence, and none of these ends: they can be under way at the same time in so many replicas only.
+    let clients = runtime.block_on(begin_streams(&ingress, 4_000))?;
+    let took = start.elapsed();
+    eventually("all replicas are ready", || {
+        (cluster.deployment("many/sim")["ready_replicas"] == 1_000).then_some(())
+    });
+    let held = cluster.leader.pss_mib() - before;
+    eprintln!("{NUM_STREAMS} streams and as many replicas after {took:?}, {held:.0} MiB");
+    // In a debug build, beside other tests; with optimisation it is a few seconds, and half of the memory.
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(held < 500.0, "{held} MiB");
+
+    drop(clients);
+    let left = Instant::now();
+    // Whole answers, in the places of those who have left.
+    let streamed = runtime.block_on(async {
+        let address = ingress.parse()?;
+        let connect = (0..NUM_STREAMS).map(|_| ChatClient::connect(address, "many/sim", 2));
+        let mut clients = try_join_all(connect).await?;
+        try_join_all(clients.iter_mut().map(ChatClient::stream)).await
+    })?;
+    eprintln!("as many whole answers {:?} after the others left", left.elapsed());
+    assert!(streamed.iter().all(|streamed| streamed.num_tokens == 2));
+    eventually("nobody calls, and one replica is left", || {
+        (cluster.deployment("many/sim")["replicas"].as_array()?.len() == 1).then_some(())
+    });
     Ok(())
 }

@@ -47,7 +47,7 @@ impl Engines {
             Box::new(millstream_engine_candle::CandleFactory::new()),
             #[cfg(feature = "generator")]
             Box::new(millstream_engine_generator::GeneratorFactory::new()),
-            Box::new(millstream_engine_sim::SimFactory),
+            Box::new(millstream_engine_sim::SimFactory::default()),
             Box::new(EchoFactory),
         ];
         Self { factories }

@@ -9,12 +9,13 @@ use crate::style;
 /// A pipeline that people can call.
 pub(crate) struct Served {
     name: String,
-    route: String,
+    /// Without one its deployments alone are called, by their full names.
+    route: Option<String>,
     example: String,
 }
 
 impl Served {
-    /// The stored pipeline's route and an example body; `None` without a route, and while no revision of it serves.
+    /// The stored pipeline's route and an example body; `None` while no revision of it serves.
     pub(crate) fn of(stored: StoredPipeline, status: &ClusterStatus) -> Option<Self> {
         let pipeline = status.pipelines.iter().find(|pipeline| pipeline.name == stored.name)?;
         let has_replicas = |deployment: &DeploymentStatus| {
@@ -24,7 +25,11 @@ impl Served {
             return None;
         }
         let plan = Plan::compile(&stored.file_name, &stored.source).ok()?;
-        Some(Self { name: stored.name, route: plan.route()?.to_owned(), example: plan.example_body() })
+        Some(Self {
+            name: stored.name,
+            route: plan.route().map(ToOwned::to_owned),
+            example: plan.example_body(),
+        })
     }
 }
 
@@ -34,15 +39,21 @@ impl Served {
         &self.name
     }
 
-    /// The path of its requests.
-    pub(crate) fn route(&self) -> &str {
-        &self.route
+    /// The path of its requests, if it takes any.
+    pub(crate) fn route(&self) -> Option<&str> {
+        self.route.as_deref()
     }
 
     /// A line to paste, for the ingress at HOST:PORT.
     pub(crate) fn call(&self, ingress: &str) -> String {
         let Self { name, route, example } = self;
         let (name, example) = (style::strong(name), example.replace('\'', r"'\''"));
+        let Some(route) = route else {
+            return format!(
+                "\n{name} has no route; clients call its deployments by their full names:\n\n  \
+                 curl -s http://{ingress}/v1/models\n"
+            );
+        };
         format!(
             "\n{name} serves {route}. Try it:\n\n  \
              curl -s http://{ingress}{route} -H 'content-type: application/json' -d '{example}'\n"

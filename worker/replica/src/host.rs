@@ -116,7 +116,9 @@ impl Replica {
                 // A caller that leaves frees the place at once, whatever the engine is busy with.
                 let slot = SharedSlot::new(slot);
                 let at_end = slot.clone();
-                let reply = reply.on_end(move || at_end.give_back());
+                let reply = reply.on_end(move || {
+                    at_end.give_back();
+                });
                 self.enqueue(Call::of(request, reply, arrived), pending, slot)
             }
         }
@@ -132,8 +134,11 @@ impl Replica {
                     }
                 });
                 pending.on_drop(move || {
-                    shared.queue.remove(place);
-                    slot.give_back();
+                    let is_left_to_engine = !shared.queue.remove(place);
+                    // An engine that sleeps is to drop its sequence now, not when it would have woken.
+                    if slot.give_back() && is_left_to_engine {
+                        shared.queue.wake();
+                    }
                 })
             }
             Err(call) => {

@@ -81,10 +81,10 @@ impl Queue {
         Ok(place)
     }
 
-    /// Takes out a call whose caller has left, unless the engine has it.
-    pub(crate) fn remove(&self, place: Place) {
+    /// Takes out a call whose caller has left; `false` where the engine has it.
+    pub(crate) fn remove(&self, place: Place) -> bool {
         let left = self.state.lock().waiting.remove(&place);
-        drop(left);
+        left.is_some()
     }
 
     /// Gives the engine these batch settings before its next step.
@@ -93,7 +93,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Has a lane look again: a caller has read on, or another lane leaves work to it.
+    /// Has a lane look again: a caller has read on or left, or another lane leaves work to it.
     pub(crate) fn wake(&self) {
         self.state.lock().woken = true;
         self.changed.notify_one();

@@ -102,9 +102,9 @@ impl SharedSlot {
         Self(Arc::new(Mutex::new(Some(slot))))
     }
 
-    /// Returns the place, unless that has been done.
-    pub(crate) fn give_back(&self) {
-        drop(self.0.lock().take());
+    /// Returns the place; `false` where that has been done.
+    pub(crate) fn give_back(&self) -> bool {
+        self.0.lock().take().is_some()
     }
 }
 
@@ -141,9 +141,9 @@ mod tests {
             let slot = SharedSlot::new(slots.take().unwrap());
             (slot.clone(), slot)
         };
-        caller.give_back();
+        assert!(caller.give_back());
         assert_eq!(slots.ongoing(), 1);
-        end.give_back();
+        assert!(!end.give_back());
         assert_eq!(slots.ongoing(), 1);
     }
 

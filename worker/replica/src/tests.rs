@@ -3,7 +3,10 @@ use std::time::{Duration, Instant};
 
 use millstream_calls::RequestId;
 use millstream_calls::call::{CallEvent, CallRequest, PendingCall, ResponseMode};
-use millstream_engine::{ConcurrentEngine, Engine, EngineFuture, LoadError, LoadedModel, Reply, Uncounted};
+use millstream_engine::{
+    Call, ConcurrentEngine, Engine, EngineFuture, LoadError, LoadedModel, Progress, Reply, Stepped,
+    SteppingEngine, Uncounted,
+};
 use millstream_pipelines::Batch;
 use millstream_values::{CallError, ErrorClass, Started, Value};
 
@@ -171,6 +174,46 @@ async fn callers_that_leave_take_their_inputs_with_them_while_the_engine_is_busy
     assert_eq!(bench.host.replica().ongoing(), 1);
     bench.probe.step_gate.open();
     drop(inside);
+}
+
+/// Keeps its calls and sleeps, as a generator does whose callers all read slowly.
+struct SleepingEngine {
+    held: Vec<Call>,
+    num_held: mpsc::Sender<usize>,
+}
+
+impl SteppingEngine for SleepingEngine {
+    fn warm_up(&mut self) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    fn step(&mut self, calls: Vec<Call>) -> Stepped {
+        self.held.extend(calls);
+        self.held.retain(|call| !call.reply.is_cancelled());
+        let _ = self.num_held.send(self.held.len());
+        let until = millstream_clock::now() + Duration::from_secs(60);
+        Stepped { progress: Progress::Waiting { until }, num_inputs: 0 }
+    }
+
+    fn set_batch(&mut self, _: &Batch) {}
+
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_wakes_the_engine_that_has_its_call() {
+    let (num_held, steps) = mpsc::channel();
+    let engine = SleepingEngine { held: Vec::new(), num_held };
+    let load: Load = Box::new(|_| Ok(Engine::stepping(engine)));
+    let bench = Bench::load(&settings(), Probe::default(), load);
+    bench.wait_for(&Event::Ready(LoadedModel::default()));
+    let pending = bench.send("a");
+    let next = || steps.recv_timeout(Duration::from_secs(10)).unwrap();
+    while next() == 0 {}
+    drop(pending);
+    assert_eq!(next(), 0);
 }
 
 #[tokio::test]

@@ -141,6 +141,12 @@ impl Answer {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
+    /// When its caller gives up.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
     /// Whether its caller leaves so much unread that it is to pause.
     #[must_use]
     pub fn is_behind(&self) -> bool {

@@ -1,4 +1,4 @@
-//! How long things take, and which calls fail: plain functions of the settings.
+//! How long things take, and how long answers become: plain functions of the settings.
 
 use std::time::Duration;
 
@@ -25,13 +25,6 @@ pub(crate) fn answer_length(range: Option<AnswerTokens>, draw: u64) -> Option<us
     let AnswerTokens { min, max } = range?;
     let span = u64::from(max - min.min(max)) + 1;
     usize::try_from(u64::from(min) + draw % span).ok()
-}
-
-/// Whether the call of that number, from 0, is one of those that fail. They are spread evenly, so that the ratio is met exactly.
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 calls")]
-pub(crate) fn fails(fail_ratio: f64, number: u64) -> bool {
-    let before = number as f64;
-    ((before + 1.0) * fail_ratio).floor() > (before * fail_ratio).floor()
 }
 
 /// The next of a sequence of draws (splitmix64).
@@ -66,12 +59,5 @@ mod tests {
         let range = Some(AnswerTokens { min: 3, max: 5 });
         let lengths: Vec<_> = (0..6).map(|draw| answer_length(range, draw).unwrap()).collect();
         assert_eq!(lengths, [3, 4, 5, 3, 4, 5]);
-    }
-
-    #[test]
-    fn exactly_the_asked_part_fails() {
-        for (ratio, expected) in [(0.0, 0), (0.3, 300), (1.0, 1000)] {
-            assert_eq!((0..1000).filter(|&number| fails(ratio, number)).count(), expected);
-        }
     }
 }

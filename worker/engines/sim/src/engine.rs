@@ -1,8 +1,8 @@
 //! The stepping engine. As in a real one, the sequences under way take a step together, which gives each of them a token; a sequence whose
 //! prompt was read in the meantime joins with the step after.
 //!
-//! The engine's thread sleeps until a token is due. It looks up [`MAX_SLEEP`] after at the latest, so that a caller who has left is
-//! noticed however long a prompt or a step takes.
+//! The engine's thread sleeps until a token or a deadline is due. Its replica wakes it when a call comes, and when a caller has read on or
+//! left.
 
 use std::collections::VecDeque;
 #[cfg(target_os = "linux")]
@@ -20,12 +20,13 @@ use millstream_values::{CallError, Value};
 
 use crate::corpus::Writer;
 use crate::curves;
+use crate::faults::Faults;
 use crate::prefixes::{HASH_START, Prefixes, hash_on};
 use crate::prompt;
 use crate::sequence::{Ending, Phase, Sequence};
 
 /// Longest sleep while a sequence is under way.
-pub(crate) const MAX_SLEEP: Duration = Duration::from_millis(40);
+pub(crate) const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// Sampling when a call does not say: it changes nothing here.
 const DEFAULTS: SamplingDefaults = SamplingDefaults { temperature: 0.0, top_p: 1.0 };
 
@@ -40,8 +41,8 @@ pub(crate) struct SimEngine {
     /// When the step under way ends.
     step_ends: Option<Instant>,
     prefixes: Prefixes,
-    /// Calls so far, which decides on those that fail.
-    num_calls: u64,
+    /// Which calls fail.
+    faults: Faults,
     meter: Arc<dyn EngineMeter>,
 }
 
@@ -61,14 +62,15 @@ impl Waiting {
 }
 
 impl SimEngine {
-    pub(crate) fn new(settings: Sim, batch: &Batch) -> Self {
+    /// The `number`th replica of its process.
+    pub(crate) fn new(settings: Sim, batch: &Batch, number: u64) -> Self {
         Self {
             max_sequences: max_sequences(batch),
             waiting: VecDeque::new(),
             active: Vec::new(),
             step_ends: None,
             prefixes: Prefixes::new(settings.prefix_tokens as usize),
-            num_calls: 0,
+            faults: Faults::new(settings.fail_ratio, u64::from(settings.seed), number),
             meter: Arc::new(Uncounted),
             settings,
         }
@@ -200,8 +202,7 @@ impl SimEngine {
         self.meter.prefix(PrefixLookup { tokens: asked.prompt_tokens, found });
         let mut writer = Writer::new(seed);
         let length = curves::answer_length(self.settings.answer_tokens, writer.draw());
-        let fails = curves::fails(self.settings.fail_ratio, self.num_calls);
-        self.num_calls += 1;
+        let fails = self.faults.next_fails();
         let breaks_off = usize::try_from(writer.draw()).unwrap_or_default()
             % length.unwrap_or(asked.max_tokens).min(asked.max_tokens);
         let takes = curves::first_token(&self.settings.first_token, to_read, self.active.len());
@@ -219,7 +220,12 @@ impl SimEngine {
     fn begin_step(&mut self, begins: Instant, now: Instant) -> Option<Instant> {
         let mut num_sequences = 0;
         for sequence in &mut self.active {
-            if !matches!(sequence.phase, Phase::Prompt { .. }) && !sequence.answer.is_behind() {
+            if matches!(sequence.phase, Phase::Prompt { .. }) {
+                continue;
+            }
+            if sequence.answer.is_behind() {
+                sequence.phase = Phase::Joining;
+            } else {
                 sequence.phase = Phase::Decoding;
                 num_sequences += 1;
             }
@@ -239,7 +245,10 @@ impl SimEngine {
             Phase::Prompt { until } => Some(until),
             Phase::Joining | Phase::Decoding => None,
         });
-        Progress::Waiting { until: prompts.chain(self.step_ends).fold(now + MAX_SLEEP, Instant::min) }
+        let deadlines = self.active.iter().filter_map(|sequence| sequence.answer.deadline());
+        let waiting = self.waiting.iter().filter_map(|waiting| waiting.call.deadline);
+        let moments = prompts.chain(deadlines).chain(waiting).chain(self.step_ends);
+        Progress::Waiting { until: moments.fold(now + MAX_SLEEP, Instant::min) }
     }
 
     fn load(&self) -> SequenceLoad {

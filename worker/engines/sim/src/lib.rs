@@ -12,19 +12,25 @@
 mod corpus;
 mod curves;
 mod engine;
+mod faults;
 mod prefixes;
 mod prompt;
 mod sequence;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use millstream_engine::{Engine, EngineFactory, LoadArgs, LoadError};
 
 use crate::engine::SimEngine;
 
 /// Makes simulated models.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SimFactory;
+#[derive(Debug, Default)]
+pub struct SimFactory {
+    /// Replicas so far.
+    num_loaded: AtomicU64,
+}
 
 impl EngineFactory for SimFactory {
     fn name(&self) -> &'static str {
@@ -37,6 +43,7 @@ impl EngineFactory for SimFactory {
 
     fn load(&self, args: &LoadArgs<'_>) -> Result<Engine, LoadError> {
         let settings = args.spec.sim().cloned().unwrap_or_default();
-        Ok(Engine::stepping(SimEngine::new(settings, &args.spec.batch)))
+        let number = self.num_loaded.fetch_add(1, Ordering::Relaxed);
+        Ok(Engine::stepping(SimEngine::new(settings, &args.spec.batch, number)))
     }
 }

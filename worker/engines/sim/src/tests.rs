@@ -31,7 +31,7 @@ struct Test {
 impl Test {
     fn new(settings: Sim) -> Self {
         let start = millstream_clock::now();
-        Self { engine: SimEngine::new(settings, &Batch::default()), start, now: start }
+        Self { engine: SimEngine::new(settings, &Batch::default(), 0), start, now: start }
     }
 
     /// A streamed call for so many tokens.
@@ -213,16 +213,22 @@ fn who_leaves_or_is_too_late_frees_the_place_soon_whatever_is_under_way() {
     let Progress::Waiting { until } = test.step(vec![gone, waits]) else { panic!("two are under way") };
     assert_eq!(until, test.now + MAX_SLEEP);
     drop((pending, waiting_pending));
-    test.now = until;
+    test.now += MS;
     assert_eq!(test.step(Vec::new()), Progress::Idle);
 
     let (mut late, mut pending) = test.call("four", 50, &[]);
     late.deadline = Some(test.now + 30 * MS);
-    test.step(vec![late]);
-    test.now += MAX_SLEEP;
+    let (mut waits, mut waiting_pending) = test.call("four", 80, &[]);
+    waits.deadline = Some(test.now + 20 * MS);
+    assert_eq!(test.step(vec![late, waits]), Progress::Waiting { until: test.now + 20 * MS });
+    test.now += 20 * MS;
+    assert_eq!(test.step(Vec::new()), Progress::Waiting { until: test.now + 10 * MS });
+    test.now += 10 * MS;
     assert_eq!(test.step(Vec::new()), Progress::Idle);
-    let Some(CallEvent::Failed(error)) = pending.next().now_or_never() else { panic!("it is late") };
-    assert_eq!(error.class, ErrorClass::DeadlineExceeded);
+    for pending in [&mut pending, &mut waiting_pending] {
+        let Some(CallEvent::Failed(error)) = pending.next().now_or_never() else { panic!("it is late") };
+        assert_eq!(error.class, ErrorClass::DeadlineExceeded);
+    }
 }
 
 #[test]
@@ -239,6 +245,23 @@ fn a_client_that_reads_slowly_pauses_its_own_answer_alone() {
     assert_eq!(parts(&mut slow_pending), 2, "what was unread, and its first token");
     assert_eq!(test.until(400), Progress::Idle);
     assert_eq!(parts(&mut slow_pending), 4);
+}
+
+#[test]
+fn a_step_gives_tokens_only_to_those_that_it_began_with() {
+    let mut test = Test::new(settings());
+    let (slow, mut slow_pending) = test.call("four", 100, &[]);
+    // As if it had left so much unread that there is room for one token, and not for two.
+    slow.reply.delta_of(Value::None, (64 << 10) - 104);
+    let (quick, mut quick_pending) = test.call("four", 100, &[]);
+    test.step(vec![slow, quick]);
+    // First tokens at 21 ms and a step of both to 32 ms, after which the first is behind; a step of the other alone to 42 ms.
+    test.until(35);
+    assert_eq!((parts(&mut slow_pending), parts(&mut quick_pending)), (3, 2));
+    test.until(42);
+    assert_eq!((parts(&mut slow_pending), parts(&mut quick_pending)), (0, 1), "it was read on with too late");
+    test.until(53);
+    assert_eq!((parts(&mut slow_pending), parts(&mut quick_pending)), (1, 1));
 }
 
 #[test]
