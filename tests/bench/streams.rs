@@ -62,6 +62,7 @@ struct Server {
     name: &'static str,
     address: SocketAddr,
     pid: u32,
+    /// The model of the streams whose pace is measured, and of those that stay open.
     models: [&'static str; 2],
     /// Seconds to the first token over what was set.
     added: Vec<f64>,
@@ -100,13 +101,13 @@ fn main() -> Result<()> {
     let ours = cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
     let mut servers = vec![
         server("Millstream, with its engine", ours, pid_of(&cluster)?, ["chat/sim", "chat/slow"]),
-        server("the axum stand-in itself", stand_in_address, stand_in.0.id(), ["sim", "slow"]),
+        server("the axum stand-in itself", stand_in_address, stand_in.0.id(), ["sim", "sim"]),
     ];
     let mut routers = Vec::new();
     for (name, flag) in [("SMG", "--smg"), ("vllm-router", "--vllm-router")] {
         if let Some(program) = after(flag) {
             let (router, address) = start_router(flag, program, stand_in_address)?;
-            servers.push(server(name, address, router.0.id(), ["sim", "slow"]));
+            servers.push(server(name, address, router.0.id(), ["sim", "sim"]));
             routers.push(router);
         }
     }
@@ -235,7 +236,9 @@ async fn open_streams(server: &Server, num_open: usize) -> Result<f64> {
     let before = Node::pss_mib_of(server.pid);
     let mut open = Vec::new();
     for _ in 0..num_open {
-        open.push(ChatClient::connect(server.address, server.models[1], NUM_TOKENS).await?);
+        open.push(
+            ChatClient::connect(server.address, server.models[1], model_stand_in::SLOW_FROM_TOKENS).await?,
+        );
     }
     let begun = futures_util::future::join_all(open.iter_mut().map(ChatClient::begin)).await;
     begun.into_iter().collect::<Result<Vec<_>>>()?;

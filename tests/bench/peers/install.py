@@ -14,8 +14,8 @@ PEERS = {
     "bentoml": ["bentoml>=1.4,<1.5"],
     "ray": ["ray[serve]"],
     "triton": ["nvidia-pytriton"],
-    "smg": ["smg"],
-    "vllm-router": ["vllm-router"],
+    "smg": ["smg==1.13.0"],
+    "vllm-router": ["vllm-router==0.1.17"],
 }
 # Those that run no model, and pass requests on.
 ROUTERS = ["smg", "vllm-router"]

@@ -1,7 +1,7 @@
 """Chat streams of a simulated model, beside SMG and vllm-router in front of a plain server that streams at the same pace. Installs the
 routers (pip, into target/peers), builds ours, and runs `bench-streams`, which measures all of them in turn and prints a table.
 
-    python3 tests/bench/peers/streams.py [ROUNDS]"""
+    python3 tests/bench/peers/streams.py [ROUNDS] [--quick]"""
 
 import os
 import pathlib
