@@ -71,6 +71,12 @@ pub mod reference {
     pub use crate::protocol::problem::{KINDS, Kind, kind_of};
 }
 
+/// What every request goes through, for benchmarks. Nothing else is to be built on it.
+#[doc(hidden)]
+pub mod measured {
+    pub use crate::http::endpoints_for;
+}
+
 /// How long the head may take to store what keys have used last.
 const LAST_USAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often is looked whether requests are under way, while the process is about to end.

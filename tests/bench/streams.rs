@@ -19,7 +19,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, ensure};
 use millstream_tests::chat_client::{ChatClient, Streamed};
 use millstream_tests::echo_client::quantile;
-use millstream_tests::{Cluster, Node, UpOptions, allow_descriptors, eventually, model_stand_in};
+use millstream_tests::{Cluster, Node, UpOptions, allow_descriptors, cpu_s_of, eventually, model_stand_in};
 use serde_json::{Map, Value, json};
 
 const NUM_STREAMS: usize = 64;
@@ -180,7 +180,7 @@ async fn measure(servers: &mut [Server], size: Size) -> Result<()> {
     // The first round warms up.
     for round in 0..=size.rounds {
         for server in servers.iter_mut().filter(|server| server.fault.is_none()) {
-            let before = cpu_s(server.pid)?;
+            let before = cpu_s_of(server.pid)?;
             let streams = match in_time(run_streams(server)).await {
                 Ok(streams) => streams,
                 Err(error) => {
@@ -189,7 +189,7 @@ async fn measure(servers: &mut [Server], size: Size) -> Result<()> {
                 }
             };
             if round > 0 {
-                server.cpu_s += cpu_s(server.pid)? - before;
+                server.cpu_s += cpu_s_of(server.pid)? - before;
                 server.num_tokens += streams.iter().map(|stream| stream.num_tokens).sum::<usize>();
                 let set = model_stand_in::FIRST_TOKEN.as_secs_f64();
                 server.added.extend(streams.iter().map(|stream| stream.first_token.as_secs_f64() - set));
@@ -243,15 +243,6 @@ async fn open_streams(server: &Server, num_open: usize) -> Result<f64> {
     let begun = futures_util::future::join_all(open.iter_mut().map(ChatClient::begin)).await;
     begun.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(Node::pss_mib_of(server.pid) - before)
-}
-
-/// CPU time of a process, in seconds.
-fn cpu_s(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // After the name, which may have spaces: state, then numbers; user and system time are the 14th and 15th of all.
-    let fields: Vec<&str> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(ticks / 100.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 tokens")]
@@ -341,16 +332,16 @@ fn measure_replicas(size: Size) -> Result<()> {
         cluster.deploy(&text, &["--timeout", "300s"])
     };
     deploy(1)?;
-    let (before, cpu_before, start) = (Node::pss_mib_of(pid), cpu_s(pid)?, Instant::now());
+    let (before, cpu_before, start) = (Node::pss_mib_of(pid), cpu_s_of(pid)?, Instant::now());
     deploy(size.num_replicas)?;
     eventually("all replicas are ready", || {
         (cluster.deployment("many/sim")["ready_replicas"] == size.num_replicas).then_some(())
     });
-    let (took, cpu_of_start) = (start.elapsed().as_secs_f64(), cpu_s(pid)? - cpu_before);
+    let (took, cpu_of_start) = (start.elapsed().as_secs_f64(), cpu_s_of(pid)? - cpu_before);
     std::thread::sleep(size.idle / 2);
-    let (held, cpu) = (Node::pss_mib_of(pid) - before, cpu_s(pid)?);
+    let (held, cpu) = (Node::pss_mib_of(pid) - before, cpu_s_of(pid)?);
     std::thread::sleep(size.idle);
-    let idle = (cpu_s(pid)? - cpu) / size.idle.as_secs_f64();
+    let idle = (cpu_s_of(pid)? - cpu) / size.idle.as_secs_f64();
     let number = size.num_replicas;
     println!(
         "\n{number} replicas in one process: ready after {took:.1} s and {cpu_of_start:.1} s of CPU; {held:.0} MiB, {:.0} KiB each; idle, they take {:.1}% of a core",

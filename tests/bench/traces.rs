@@ -9,11 +9,11 @@
 //! round they take turns, so that a machine that drifts drifts for all. Two of them have no traces: what differs between those two is
 //! noise.
 
+use std::env;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use std::{env, fs};
 
 use anyhow::{Context as _, Result};
 use axum::routing::post;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use millstream_tests::echo_client::{self, call, connect};
-use millstream_tests::{Cluster, UpOptions};
+use millstream_tests::{Cluster, UpOptions, cpu_s_of};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
@@ -32,8 +32,6 @@ const CALLS_PER_TURN: usize = 12_000;
 const NUM_CALLERS: usize = 40;
 /// After the last turn, for batches of traces to leave.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What `/proc` counts in: hundredths of a second, whatever the kernel's own tick is.
-const US_PER_TICK: f64 = 1e4;
 
 /// A cluster under test.
 struct Server {
@@ -77,7 +75,7 @@ async fn measure(flags: &[&[&str]]) -> Result<Vec<f64>> {
     for flags in flags {
         servers.push(bring_up(flags).await?);
     }
-    let before = servers.iter().map(cpu_ticks).collect::<Result<Vec<_>>>()?;
+    let before = servers.iter().map(cpu_s).collect::<Result<Vec<_>>>()?;
     for round in 0..TURNS {
         // Neither always first, nor always after the same one.
         let step = if round % 2 == 0 { 1 } else { servers.len() - 1 };
@@ -88,8 +86,8 @@ async fn measure(flags: &[&[&str]]) -> Result<Vec<f64>> {
     }
     tokio::time::sleep(PAUSE).await;
     let cost = |(server, before)| {
-        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 ticks and calls")]
-        anyhow::Ok((cpu_ticks(server)? - before) as f64 * US_PER_TICK / (TURNS * CALLS_PER_TURN) as f64)
+        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 calls")]
+        anyhow::Ok((cpu_s(server)? - before) * 1e6 / (TURNS * CALLS_PER_TURN) as f64)
     };
     servers.iter().zip(before).map(cost).collect()
 }
@@ -107,6 +105,11 @@ async fn bring_up(flags: &[&str]) -> Result<Server> {
     Ok(server)
 }
 
+/// The CPU time of the server's process so far, its own and the kernel's for it, in seconds.
+fn cpu_s(server: &Server) -> Result<f64> {
+    cpu_s_of(u32::try_from(server.cluster.leader.pid().as_raw_nonzero().get())?)
+}
+
 async fn turn(server: &mut Server) -> Result<()> {
     let body = echo_client::body();
     let callers = server.connections.iter_mut().map(async |connection| {
@@ -116,15 +119,6 @@ async fn turn(server: &mut Server) -> Result<()> {
         anyhow::Ok(())
     });
     futures_util::future::try_join_all(callers).await.map(drop)
-}
-
-/// The CPU time of the server's process so far, its own and the kernel's for it.
-fn cpu_ticks(server: &Server) -> Result<u64> {
-    let pid = server.cluster.leader.pid().as_raw_nonzero();
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The 14th and 15th field; the second may have spaces in it.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().context("ticks")).sum()
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]

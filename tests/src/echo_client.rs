@@ -16,7 +16,13 @@ use tokio::net::TcpStream;
 /// The file that the axum echo is to write its address to, if this process is the one.
 #[must_use]
 pub fn axum_file() -> Option<String> {
-    (env::args().nth(1)? == "--axum").then(|| env::args().nth(2))?
+    address_file("--axum")
+}
+
+/// The file that a server is to write its address to, if this process was started with that flag to be one.
+#[must_use]
+pub fn address_file(flag: &str) -> Option<String> {
+    (env::args().nth(1)? == flag).then(|| env::args().nth(2))?
 }
 
 /// 42 floats.
@@ -27,9 +33,17 @@ pub fn body() -> Bytes {
 }
 
 /// A process that ends with this, whatever becomes of the program that started it.
-pub struct Axum(Child);
+pub struct OwnServer(Child);
 
-impl Drop for Axum {
+impl OwnServer {
+    /// The id of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for OwnServer {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -37,12 +51,17 @@ impl Drop for Axum {
 }
 
 /// Starts this program again as a bare axum echo; returns its address once it listens.
-pub fn start_axum() -> Result<(Axum, SocketAddr)> {
+pub fn start_axum() -> Result<(OwnServer, SocketAddr)> {
+    start_own("--axum")
+}
+
+/// Starts this program again with that flag, as a server; returns its address once it listens.
+pub fn start_own(flag: &str) -> Result<(OwnServer, SocketAddr)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("address");
-    let child = Command::new(env::current_exe()?).arg("--axum").arg(&file).stdin(Stdio::null()).spawn()?;
-    let child = Axum(child);
-    let address = crate::eventually("axum listens", || fs::read_to_string(&file).ok()?.parse().ok());
+    let child = Command::new(env::current_exe()?).arg(flag).arg(&file).stdin(Stdio::null()).spawn()?;
+    let child = OwnServer(child);
+    let address = crate::eventually("the server listens", || fs::read_to_string(&file).ok()?.parse().ok());
     Ok((child, address))
 }
 
@@ -57,10 +76,22 @@ pub async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
 
 /// One call; returns the seconds that it took.
 pub async fn call(connection: &mut SendRequest<Full<Bytes>>, body: &Bytes) -> Result<f64> {
-    let request = hyper::Request::post("/echo")
-        .header("host", "localhost")
-        .header("content-type", "application/json")
-        .body(Full::new(body.clone()))?;
+    call_at(connection, "/echo", None, body).await
+}
+
+/// One call of any path, with an API key where there is one; returns the seconds that it took.
+pub async fn call_at(
+    connection: &mut SendRequest<Full<Bytes>>,
+    path: &str,
+    key: Option<&str>,
+    body: &Bytes,
+) -> Result<f64> {
+    let mut request =
+        hyper::Request::post(path).header("host", "localhost").header("content-type", "application/json");
+    if let Some(key) = key {
+        request = request.header("x-api-key", key);
+    }
+    let request = request.body(Full::new(body.clone()))?;
     connection.ready().await?;
     let start = Instant::now();
     let answer = connection.send_request(request).await?;

@@ -17,7 +17,7 @@ use super::infer_stream::StreamedRequest;
 use super::read_body::{RequestBody, discard_body};
 use super::refusal::Refusal;
 use super::request_end::{RequestEnd, Tracing};
-use super::state::Edge;
+use super::state::{Edge, Protocols, protocol_of};
 use super::{call, grpc, headers, own_pages, own_site};
 use crate::limits::RequestLimits;
 use crate::model::Failure;
@@ -28,6 +28,16 @@ use crate::protocol::{PROTOCOLS, Problem, Protocol};
 pub fn endpoints() -> Vec<Endpoint> {
     let of_protocols = PROTOCOLS.iter().flat_map(|protocol| protocol.endpoints().iter().copied());
     of_protocols.chain(own_pages::endpoints()).collect()
+}
+
+/// What the API answers that a request belongs to, found as it is for every request; nothing for pages of the ingress and gRPC services.
+/// No pipeline is there. For benchmarks.
+#[must_use]
+pub fn endpoints_for(head: &Parts) -> &'static [Endpoint] {
+    match Speaks::by(PROTOCOLS, head, |_| false) {
+        Speaks::Protocol(protocol) => protocol.endpoints(),
+        Speaks::OwnPages | Speaks::Grpc => &[],
+    }
 }
 
 /// Who answers a request.
@@ -43,13 +53,17 @@ enum Speaks<'e> {
 
 impl<'e> Speaks<'e> {
     fn of(edge: &'e Edge, head: &Parts) -> Self {
+        Self::by(edge.protocols, head, |path| edge.has_route(path))
+    }
+
+    fn by(protocols: Protocols, head: &Parts, has_route: impl Fn(&str) -> bool) -> Self {
         let path = head.uri.path();
-        if own_pages::takes(path) && !edge.has_route(path) {
+        if own_pages::takes(path) && !has_route(path) {
             Self::OwnPages
         } else if grpc::takes(&head.headers) {
             grpc::protocol_of(path).map_or(Self::Grpc, Self::Protocol)
         } else {
-            Self::Protocol(edge.protocol_of(path))
+            Self::Protocol(protocol_of(protocols, path, has_route))
         }
     }
 

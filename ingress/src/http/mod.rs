@@ -33,7 +33,7 @@ mod tests;
 mod time_allowed;
 
 pub(crate) use byte_budget::ByteBudget;
-pub use edge::endpoints;
+pub use edge::{endpoints, endpoints_for};
 pub use headers::{request_headers, response_headers};
 pub use request_log::ACCESS_LOG;
 pub(crate) use request_log::RequestLog;

@@ -14,10 +14,13 @@ use crate::protocol::{PipelineProtocol, Protocol};
 use crate::routes::{Pipeline, Routes};
 use crate::trace::Traces;
 
+/// APIs in the order in which they are asked whether a request is theirs.
+pub(crate) type Protocols = &'static [&'static dyn Protocol];
+
 /// See the module.
 pub(crate) struct Edge {
     /// The APIs, asked in this order whose a request is; the last takes all that are left.
-    pub protocols: &'static [&'static dyn Protocol],
+    pub protocols: Protocols,
     /// gRPC services beside them.
     pub services: Services,
     /// What is served.
@@ -56,11 +59,7 @@ pub(crate) struct EntryRules {
 impl Edge {
     /// The API that a path belongs to.
     pub(crate) fn protocol_of(&self, path: &str) -> &'static dyn Protocol {
-        let takes = self.protocols.iter().find(|protocol| protocol.takes(path));
-        match takes {
-            Some(protocol) if !protocol.yields() || !self.has_route(path) => *protocol,
-            _ => &PipelineProtocol,
-        }
+        protocol_of(self.protocols, path, |path| self.has_route(path))
     }
 
     /// The most bytes that a body may have as long as it is not known what it is for.
@@ -79,5 +78,17 @@ impl Edge {
     pub(crate) fn has_route(&self, path: &str) -> bool {
         let path = path.strip_suffix('/').unwrap_or(path);
         self.routes.current().as_ref().is_some_and(|table| table.by_path.contains_key(path))
+    }
+}
+
+/// The API that a path belongs to, where pipelines have some of the paths as their routes.
+pub(crate) fn protocol_of(
+    protocols: Protocols,
+    path: &str,
+    has_route: impl Fn(&str) -> bool,
+) -> &'static dyn Protocol {
+    match protocols.iter().find(|protocol| protocol.takes(path)) {
+        Some(protocol) if !protocol.yields() || !has_route(path) => *protocol,
+        _ => &PipelineProtocol,
     }
 }

@@ -84,7 +84,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     ("simulation", &["connect", "proto", "pipelines", "core", "ingress", "worker"]),
     ("test-support", &[]),
-    ("tests", &["pipelines", "core", "simulate", "test-support"]),
+    ("tests", &["proto", "pipelines", "core", "simulate", "ingress", "test-support"]),
 ];
 
 /// What tests, and optional helpers of tests, may know besides.
