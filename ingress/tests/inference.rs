@@ -54,21 +54,24 @@ async fn pipelines_and_deployments_are_models() {
 #[tokio::test]
 async fn tensors_cross_in_binary() {
     let (worker, setup) = setup().await;
-    let tensor =
-        json!({"name": "x", "datatype": "FP32", "shape": [2, 1], "parameters": {"binary_data_size": 8}});
-    let head = json!({"inputs": [tensor], "parameters": {"binary_data_output": true}}).to_string();
-    let numbers = [0.5_f32.to_le_bytes(), (-2.0_f32).to_le_bytes()].concat();
-    let request = setup.client.post(setup.url("/v2/models/echo/model/infer"));
-    let request = request.header(HEADER_LENGTH, head.len()).body([head.as_bytes(), &numbers].concat());
-    let response = request.send().await.unwrap();
-    assert_eq!(response.status(), 200);
-    assert_eq!(response.headers()["content-type"], "application/octet-stream");
-    let length: usize = response.headers()[HEADER_LENGTH].to_str().unwrap().parse().unwrap();
-    let body = response.bytes().await.unwrap();
-    let answer: Value = serde_json::from_slice(&body[..length]).unwrap();
-    assert_eq!(answer["outputs"], json!([tensor]));
-    assert_eq!(&body[length..], numbers);
-    assert_eq!(worker.seen().request_ids.len(), 1);
+    // A few bytes go out with what stands before them, many by themselves.
+    for size in [2, 100_000] {
+        let parameters = json!({"binary_data_size": 4 * size});
+        let tensor = json!({"name": "x", "datatype": "FP32", "shape": [size, 1], "parameters": parameters});
+        let head = json!({"inputs": [tensor], "parameters": {"binary_data_output": true}}).to_string();
+        let numbers = [0.5_f32.to_le_bytes(), (-2.0_f32).to_le_bytes()].concat().repeat(size / 2);
+        let request = setup.client.post(setup.url("/v2/models/echo/model/infer"));
+        let request = request.header(HEADER_LENGTH, head.len()).body([head.as_bytes(), &numbers].concat());
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "application/octet-stream");
+        let length: usize = response.headers()[HEADER_LENGTH].to_str().unwrap().parse().unwrap();
+        let body = response.bytes().await.unwrap();
+        let answer: Value = serde_json::from_slice(&body[..length]).unwrap();
+        assert_eq!(answer["outputs"], json!([tensor]));
+        assert!(body[length..] == numbers, "other numbers");
+    }
+    assert_eq!(worker.seen().request_ids.len(), 2);
 }
 
 #[tokio::test]

@@ -13,16 +13,15 @@ use crate::protocol::Last;
 
 /// A response's body.
 pub(crate) enum EdgeBody {
-    /// In one piece, then what comes after it.
+    /// All that there is, then what comes after it.
     Whole(Whole),
     /// As it comes.
     Stream(Box<dyn Stream>),
 }
 
-/// What is still to go out; `None` once it is out.
+/// What is still to go out.
 pub(crate) struct Whole {
-    bytes: Option<Bytes>,
-    trailers: Option<Box<HeaderMap>>,
+    last: Last,
     /// The request ends when the client has taken it.
     end: Option<Box<RequestEnd>>,
 }
@@ -42,12 +41,9 @@ pub(crate) trait Stream: Send {
 }
 
 impl EdgeBody {
-    /// The response with a body that goes out in one piece.
+    /// The response with a body that is there.
     pub(crate) fn whole(response: Response<Last>) -> Response<Self> {
-        response.map(|Last { bytes, trailers }| {
-            let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
-            Self::Whole(Whole { bytes, trailers, end: None })
-        })
+        response.map(|last| Self::Whole(Whole { last, end: None }))
     }
 
     /// What the request holds is given back with this body.
@@ -68,9 +64,10 @@ impl Body for EdgeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut *self {
-            Self::Whole(Whole { bytes, trailers, .. }) => {
-                let last = |trailers: Box<HeaderMap>| Frame::trailers(*trailers);
-                Poll::Ready(bytes.take().map(Frame::data).or_else(|| trailers.take().map(last)).map(Ok))
+            Self::Whole(Whole { last, .. }) => {
+                let trailers = |trailers: Box<HeaderMap>| Frame::trailers(*trailers);
+                let frame = last.next_bytes().map(Frame::data);
+                Poll::Ready(frame.or_else(|| last.trailers.take().map(trailers)).map(Ok))
             }
             Self::Stream(stream) => stream.poll_next(cx),
         }
@@ -78,16 +75,14 @@ impl Body for EdgeBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(whole) => whole.bytes.is_none() && whole.trailers.is_none(),
+            Self::Whole(Whole { last, .. }) => last.num_bytes() == 0 && last.trailers.is_none(),
             Self::Stream(stream) => stream.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(whole) => {
-                SizeHint::with_exact(whole.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Self::Whole(Whole { last, .. }) => SizeHint::with_exact(last.num_bytes() as u64),
             Self::Stream(_) => SizeHint::default(),
         }
     }

@@ -98,7 +98,7 @@ async fn run(
             let value = Box::pin(execution.run(pipeline)).await;
             let value = value.map_err(|failure| Refusal::of(&mut *exchange, failure, end.told()))?;
             let response = exchange.answer(&value, end.told());
-            end.takes_for_answer(response.body().bytes.len());
+            end.takes_for_answer(response.body().num_bytes());
             let mut response = EdgeBody::whole(response);
             if let Some(trace) = end.told_trace() {
                 let total = millstream_clock::now().saturating_duration_since(end.started());

@@ -88,7 +88,7 @@ pub(crate) fn file(head: &Parts) -> Result<Response<Last>, Problem> {
 }
 
 fn whole(file: &File) -> Response<Last> {
-    let mut response = Response::new(Last { bytes: bytes::Bytes::from_static(file.bytes), trailers: None });
+    let mut response = Response::new(Last::from(bytes::Bytes::from_static(file.bytes)));
     set(&mut response, CONTENT_TYPE, file.kind);
     set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     if let Some(coding) = file.coding {

@@ -110,9 +110,13 @@ impl Stream for PartStream {
                     let result = ready!(Pin::new(&mut self.running.task).poll(cx));
                     self.next = Next::Last(self.last(joined(result)));
                 }
-                Next::Last(Last { bytes, trailers }) => {
-                    self.next = trailers.map_or(Next::Nothing, Next::Trailers);
-                    if !bytes.is_empty() {
+                Next::Last(mut last) => {
+                    let bytes = last.next_bytes();
+                    self.next = match (&bytes, last.trailers) {
+                        (Some(_), trailers) => Next::Last(Last { trailers, ..last }),
+                        (None, trailers) => trailers.map_or(Next::Nothing, Next::Trailers),
+                    };
+                    if let Some(bytes) = bytes {
                         return Poll::Ready(Some(Ok(Frame::data(bytes))));
                     }
                 }

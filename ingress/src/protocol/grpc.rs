@@ -4,12 +4,14 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use millstream_proto::RequestId;
 use millstream_proto::endpoint::Endpoint;
 use prost::Message;
+use prost::encoding::{encode_varint, encoded_len_varint};
 use tonic::{Code, Status};
 
+use super::pieces::Pieces;
 use super::{Exchange, Last, Problem, Protocol};
 
 /// What stands before a message: whether it is compressed, and its length.
@@ -97,10 +99,15 @@ pub(crate) fn without_prefix(mut frame: Bytes) -> Bytes {
 pub(crate) fn frame(message: &impl Message, bytes: &mut Vec<u8>) {
     let length = message.encoded_len();
     bytes.reserve(PREFIX_BYTES + length);
+    prefix(length, bytes);
+    message.encode_raw(bytes);
+}
+
+/// Appends what stands before a message of that length.
+fn prefix(length: usize, bytes: &mut Vec<u8>) {
     bytes.push(0);
     // Answers are bounded far below 4 GiB.
     bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    message.encode_raw(bytes);
 }
 
 /// The end of an answer: this message, and that all went well.
@@ -111,9 +118,9 @@ pub(crate) fn end(message: &impl Message) -> Last {
 }
 
 /// The end of an answer whose messages are in these bytes.
-pub(crate) fn ok(bytes: Vec<u8>) -> Last {
+pub(crate) fn ok(bytes: impl Into<Last>) -> Last {
     let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
-    Last { bytes: bytes.into(), trailers: Some(Box::new(trailers)) }
+    Last { trailers: Some(Box::new(trailers)), ..bytes.into() }
 }
 
 /// The end of an answer that has begun and cannot be finished.
@@ -121,7 +128,8 @@ pub(crate) fn failed(problem: &Problem) -> Last {
     let mut trailers = HeaderMap::new();
     // Fails for metadata that is none, and there is none.
     let _ = status(problem).add_header(&mut trailers);
-    Last { bytes: Bytes::new(), trailers: Some(Box::new(trailers)) }
+    problem.add_headers(&mut trailers, Version::HTTP_2);
+    Last { trailers: Some(Box::new(trailers)), ..Last::default() }
 }
 
 /// The headers of an answer.
@@ -131,7 +139,29 @@ pub(crate) fn headers() -> HeaderMap {
 
 /// An answer of one message.
 pub(crate) fn answer(message: &impl Message) -> Response<Last> {
-    let mut response = Response::new(end(message));
+    whole(end(message))
+}
+
+/// An answer of one message, and behind its fields others that have these bytes, all of that number.
+pub(crate) fn answer_with(message: &impl Message, number: u32, contents: Vec<Pieces>) -> Response<Last> {
+    let sizes: Vec<_> = contents.iter().map(Pieces::num_bytes).collect();
+    let key = (number << 3) | 2;
+    let of_field = |size: &usize| encoded_len_varint(key.into()) + encoded_len_varint(*size as u64) + size;
+    let length = message.encoded_len() + sizes.iter().map(of_field).sum::<usize>();
+    let mut pieces = Pieces::default();
+    let bytes = pieces.tail();
+    prefix(length, bytes);
+    message.encode_raw(bytes);
+    for (content, size) in contents.into_iter().zip(sizes) {
+        encode_varint(key.into(), pieces.tail());
+        encode_varint(size as u64, pieces.tail());
+        pieces.append(content);
+    }
+    whole(ok(pieces))
+}
+
+fn whole(last: Last) -> Response<Last> {
+    let mut response = Response::new(last);
     *response.headers_mut() = headers();
     response
 }
@@ -190,6 +220,33 @@ mod tests {
             assert_eq!(code_of(&problem), code, "{bytes:?}");
             assert!(problem.detail().contains(reason), "{}", problem.detail());
         }
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_says_why_in_its_trailers() {
+        let failed = failed(&Problem::shutting_down());
+        let trailers = failed.trailers.unwrap();
+        assert_eq!(trailers["grpc-status"], "14");
+        assert_eq!(trailers["x-millstream-refused"], "shutting-down");
+    }
+
+    #[test]
+    fn contents_go_behind_the_message() {
+        use millstream_proto::inference::ModelInferResponse;
+        let contents = [Bytes::from_static(b"small"), Bytes::from(vec![7; 100_000]), Bytes::new()];
+        let message = ModelInferResponse { id: "a".to_owned(), ..Default::default() };
+        let pieces = contents.clone().map(|bytes| {
+            let mut pieces = Pieces::default();
+            pieces.push(&bytes);
+            pieces
+        });
+        let Last { bytes, more, trailers } = answer_with(&message, 6, pieces.into()).into_body();
+        assert_eq!(more[0].as_ptr(), contents[1].as_ptr(), "it is not copied");
+        assert_eq!(trailers.unwrap()["grpc-status"], "0");
+        let all = std::iter::once(bytes).chain(more).flatten().collect::<Vec<u8>>();
+        let message = only_message(all.into()).unwrap();
+        let found = ModelInferResponse::decode(message).unwrap();
+        assert_eq!((&*found.id, &found.raw_output_contents[..]), ("a", &contents[..]));
     }
 
     #[test]

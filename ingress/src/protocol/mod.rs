@@ -11,6 +11,7 @@ pub(crate) mod inference;
 pub(crate) mod mcp;
 mod messages;
 pub(crate) mod openai;
+mod pieces;
 mod pipeline;
 pub(crate) mod problem;
 mod rerank;
@@ -25,6 +26,7 @@ mod tokens;
 mod vectors;
 mod wire;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,6 +38,7 @@ use millstream_proto::endpoint::Endpoint;
 use millstream_proto::{RequestId, Value};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::pieces::Pieces;
 pub(crate) use self::pipeline::{PipelineProtocol, accepts, json, json_bytes};
 pub(crate) use self::problem::Problem;
 use crate::model::{StreamPart, Tenant};
@@ -303,12 +306,40 @@ pub(crate) enum Form {
 pub(crate) struct Last {
     /// The bytes.
     pub bytes: Bytes,
+    /// More of them, each sent as it lies.
+    pub more: VecDeque<Bytes>,
     /// Headers that come after them.
     pub trailers: Option<Box<HeaderMap>>,
 }
 
 impl From<Vec<u8>> for Last {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes: bytes.into(), trailers: None }
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<Bytes> for Last {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+}
+
+impl From<Pieces> for Last {
+    fn from(pieces: Pieces) -> Self {
+        let (bytes, more) = pieces.finish();
+        Self { bytes, more, trailers: None }
+    }
+}
+
+impl Last {
+    /// Takes the next bytes that are to go out.
+    pub(crate) fn next_bytes(&mut self) -> Option<Bytes> {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.is_empty() { self.more.pop_front() } else { Some(bytes) }
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn num_bytes(&self) -> usize {
+        self.bytes.len() + self.more.iter().map(Bytes::len).sum::<usize>()
     }
 }

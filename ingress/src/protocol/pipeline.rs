@@ -119,7 +119,7 @@ pub(crate) fn json(value: &impl Serialize) -> Response<Last> {
 
 /// An answer that is JSON already.
 pub(crate) fn json_bytes(bytes: Bytes) -> Response<Last> {
-    let mut response = Response::new(Last { bytes, trailers: None });
+    let mut response = Response::new(Last::from(bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

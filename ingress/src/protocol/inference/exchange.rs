@@ -6,6 +6,7 @@ use millstream_pipelines::Plan;
 use millstream_values::{Tensor, Value};
 use serde::Serialize;
 
+use super::super::pieces::Pieces;
 use super::super::problem::shown;
 use super::super::{Asked, Exchange, Form, Last, Problem, Target, Told, json};
 use super::error::document;
@@ -110,7 +111,7 @@ impl InferExchange {
 
     fn respond(&self, value: &Value) -> Result<Response<Last>, Problem> {
         let outputs = self.wanted(value)?;
-        let mut binary = Vec::new();
+        let mut binary = Pieces::default();
         let mut heads = Vec::with_capacity(outputs.len());
         for (output, encoding) in &outputs {
             let (parameters, data) = match encoding {
@@ -129,10 +130,11 @@ impl InferExchange {
         if outputs.iter().all(|(_, encoding)| *encoding == Encoding::Json) {
             return Ok(json(&document));
         }
-        let mut bytes = serde_json::to_vec(&document).expect("texts and numbers have a JSON form");
-        let header_length = bytes.len();
-        bytes.append(&mut binary);
-        let mut response = Response::new(Last::from(bytes));
+        let mut pieces = Pieces::default();
+        serde_json::to_writer(pieces.tail(), &document).expect("texts and numbers have a JSON form");
+        let header_length = pieces.num_bytes();
+        pieces.append(binary);
+        let mut response = Response::new(Last::from(pieces));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         headers.insert(HEADER_LENGTH, HeaderValue::from(header_length));

@@ -15,6 +15,7 @@ use millstream_proto::inference::model_infer_response::InferOutputTensor;
 use millstream_proto::inference::{InferParameter, ModelInferResponse, ModelStreamInferResponse};
 use millstream_values::Value;
 
+use super::super::pieces::Pieces;
 use super::super::{Asked, Exchange, Form, Last, Problem, Protocol, Target, Told, grpc};
 use super::exchange::InferExchange;
 use super::message::InferMessage;
@@ -35,6 +36,8 @@ pub(crate) const MODEL_INFER: grpc::Method = grpc::Method {
     },
 };
 
+/// The number of the field with the contents of outputs.
+const RAW_OUTPUT_CONTENTS: u32 = 6;
 /// What is set on an answer of a stream that is its request's last.
 const FINAL: &str = "triton_final_response";
 
@@ -89,33 +92,38 @@ fn error(problem: &Problem, id: Option<&str>) -> Vec<u8> {
     bytes
 }
 
-/// An answer with these outputs.
+/// An answer with these outputs, without their contents.
 fn response(exchange: &InferExchange, outputs: &[Output<'_>]) -> ModelInferResponse {
     let (model, version, id) = exchange.told();
-    let mut response = ModelInferResponse {
+    let head = |output: &Output<'_>| InferOutputTensor {
+        name: output.name.to_owned(),
+        datatype: output.datatype().as_str().to_owned(),
+        // Sizes of what is in memory.
+        shape: output.shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect(),
+        ..Default::default()
+    };
+    ModelInferResponse {
         model_name: model.to_owned(),
         model_version: version.to_string(),
         id: id.unwrap_or_default().to_owned(),
+        outputs: outputs.iter().map(head).collect(),
         ..Default::default()
-    };
-    for output in outputs {
-        response.outputs.push(InferOutputTensor {
-            name: output.name.to_owned(),
-            datatype: output.datatype().as_str().to_owned(),
-            // Sizes of what is in memory.
-            shape: output.shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect(),
-            ..Default::default()
-        });
-        response.raw_output_contents.push(match &output.content {
-            OutputContent::Tensor(tensor) => tensor.data().clone(),
-            OutputContent::Texts(_) => {
-                let mut bytes = Vec::new();
-                output.write(&mut bytes);
-                bytes.into()
-            }
-        });
     }
-    response
+}
+
+/// The raw contents of an output.
+fn contents(output: &Output<'_>) -> Pieces {
+    let mut pieces = Pieces::default();
+    output.write(&mut pieces);
+    pieces
+}
+
+/// The same in one piece: a stream's messages are put together anyway.
+fn raw_contents(output: &Output<'_>) -> Bytes {
+    match &output.content {
+        OutputContent::Tensor(tensor) => tensor.data().clone(),
+        OutputContent::Texts(_) => Last::from(contents(output)).bytes,
+    }
 }
 
 fn wanted<'v>(exchange: &InferExchange, value: &'v Value) -> Result<Vec<Output<'v>>, Problem> {
@@ -144,7 +152,10 @@ impl Exchange for GrpcExchange {
 
     fn answer(&mut self, value: &Value, _: Told<'_>) -> Response<Last> {
         match wanted(&self.0, value) {
-            Ok(outputs) => grpc::answer(&response(&self.0, &outputs)),
+            Ok(outputs) => {
+                let contents = outputs.iter().map(contents).collect();
+                grpc::answer_with(&response(&self.0, &outputs), RAW_OUTPUT_CONTENTS, contents)
+            }
             Err(problem) => grpc::refuse(&problem),
         }
     }
@@ -171,6 +182,7 @@ enum Place {
 impl StreamedExchange {
     fn frame(&self, outputs: &[Output<'_>], place: Place, bytes: &mut Vec<u8>) {
         let mut response = response(&self.infer, outputs);
+        response.raw_output_contents = outputs.iter().map(raw_contents).collect();
         let choice = ParameterChoice::BoolParam(place == Place::Last);
         let parameter = InferParameter { parameter_choice: Some(choice) };
         response.parameters = HashMap::from([(FINAL.to_owned(), parameter)]);

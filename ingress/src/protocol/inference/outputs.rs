@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use millstream_values::{DType, Tensor, Value};
 
+use super::super::pieces::Pieces;
 use super::datatype::Datatype;
 
 /// The name of an answer that is one value: an embedder's vectors.
@@ -70,20 +71,24 @@ impl<'v> Output<'v> {
     }
 
     /// Appends its bytes, and says how many they are.
-    pub(super) fn write(&self, bytes: &mut Vec<u8>) -> usize {
-        let before = bytes.len();
+    pub(super) fn write(&self, pieces: &mut Pieces) -> usize {
         match &self.content {
-            OutputContent::Tensor(tensor) => bytes.extend_from_slice(tensor.data()),
+            OutputContent::Tensor(tensor) => {
+                pieces.push(tensor.data());
+                tensor.data().len()
+            }
             OutputContent::Texts(texts) => {
+                let bytes = pieces.tail();
+                let before = bytes.len();
                 for text in texts {
                     // A text of 4 GiB does not get here: values are bounded far below.
                     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
                     bytes.extend_from_slice(&length.to_le_bytes());
                     bytes.extend_from_slice(text);
                 }
+                bytes.len() - before
             }
         }
-        bytes.len() - before
     }
 }
 
@@ -162,9 +167,9 @@ mod tests {
 
     fn shown(value: &Value) -> String {
         let output = Output::of("x", value);
-        let mut bytes = Vec::new();
-        let size = output.write(&mut bytes);
-        assert_eq!(size, bytes.len());
+        let mut pieces = Pieces::default();
+        let size = output.write(&mut pieces);
+        assert_eq!(size, pieces.num_bytes());
         let content = match &output.content {
             OutputContent::Tensor(tensor) => serde_json::to_string(tensor).unwrap(),
             OutputContent::Texts(texts) => {

@@ -1,6 +1,5 @@
 //! What the pages of the protocol say, and how: as JSON over HTTP, as a message over gRPC.
 
-use bytes::Bytes;
 use http::Response;
 use millstream_proto::inference::model_config::SchedulingChoice;
 use millstream_proto::inference::{
@@ -45,9 +44,7 @@ impl Page {
     /// Over HTTP. That something is so is said by the status alone.
     pub(crate) fn to_json(&self) -> Response<Last> {
         match self {
-            Self::Live | Self::Ready(_) | Self::ModelReady(_) => {
-                Response::new(Last { bytes: Bytes::new(), trailers: None })
-            }
+            Self::Live | Self::Ready(_) | Self::ModelReady(_) => Response::new(Last::default()),
             Self::Server(server) => answer(server),
             Self::Model(model) => answer(model),
             Self::Index(index) => answer(&index.models),

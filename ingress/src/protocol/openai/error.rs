@@ -64,7 +64,7 @@ pub(super) fn json(problem: &Problem, request_id: &RequestId) -> Vec<u8> {
 /// The document as an answer.
 pub(super) fn document(problem: &Problem, request_id: &RequestId) -> Response<Last> {
     let bytes = Bytes::from(json(problem, request_id));
-    let mut response = Response::new(Last { bytes, trailers: None });
+    let mut response = Response::new(Last::from(bytes));
     *response.status_mut() = status(problem);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
