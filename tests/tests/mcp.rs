@@ -105,6 +105,37 @@ fn tools_are_for_known_visitors_and_called_by_post() -> Result<()> {
 }
 
 #[test]
+fn a_key_has_the_tools_that_it_may_call() -> Result<()> {
+    let (cluster, all) = cluster()?;
+    let made = cluster.command(&["key", "create", "some", "--models", "ai/embedder"]);
+    ensure!(made.status.success(), "{made:?}");
+    let some = String::from_utf8(made.stdout)?.trim().to_owned();
+    let ask = |key: &str, method: &str, params: Value| -> Result<Value> {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        Ok(post(&cluster, key).body(body.to_string()).send()?.json()?)
+    };
+    let tools = |key: &str| -> Result<Vec<Value>> {
+        let answer = ask(key, "tools/list", json!({}))?;
+        Ok(answer["result"]["tools"].as_array().cloned().unwrap_or_default())
+    };
+    let mine = millstream_tests::eventually("the ingress knows the key", || {
+        tools(&some).ok().filter(|tools| !tools.is_empty())
+    });
+    assert_eq!(mine.len(), 1, "{mine:?}");
+    let name = &mine[0]["name"];
+    let good = ask(&some, "tools/call", json!({"name": name, "arguments": {"texts": ["a"]}}))?;
+    assert_eq!(good["result"]["isError"], json!(false), "{good}");
+    let others = tools(&all)?;
+    assert!(others.len() > 2, "{others:?}");
+    for other in others.iter().map(|tool| &tool["name"]).filter(|other| *other != name) {
+        let refused = ask(&some, "tools/call", json!({"name": other, "arguments": {"text": "x"}}))?;
+        let message = refused["error"]["message"].as_str().context("an error")?;
+        assert!(message.contains("there is no tool"), "{refused}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_call_keeps_its_deadline_and_is_counted_as_it_ended() -> Result<()> {
     let (cluster, key) = cluster()?;
     let call = json!({

@@ -126,7 +126,7 @@ impl LineExchange {
             http::HeaderName::from_static("x-called"),
             HeaderValue::from_str(&self.name).unwrap(),
         )]);
-        Last { bytes: Bytes::from(format!("{text}\n")), trailers: Some(Box::new(trailers)) }
+        Last { trailers: Some(Box::new(trailers)), ..Bytes::from(format!("{text}\n")).into() }
     }
 }
 
@@ -195,11 +195,18 @@ text = "answer.text"
 
 static PROTOCOLS: &[&dyn Protocol] = &[&LineProtocol, &PipelineProtocol];
 
-/// SHA-256 of `mk_good`.
-fn key() -> v1::ApiKey {
+/// The key with the secret `mk_NAME`.
+fn key(name: &str, tenant: u32) -> v1::ApiKey {
     use sha2::Digest as _;
-    let sha256 = Bytes::copy_from_slice(&sha2::Sha256::digest(b"mk_good"));
-    v1::ApiKey { name: "good".to_owned(), sha256, tenant: 1, weight: 1, ..Default::default() }
+    let sha256 = Bytes::copy_from_slice(&sha2::Sha256::digest(format!("mk_{name}")));
+    v1::ApiKey { name: name.to_owned(), sha256, tenant, weight: 1, ..Default::default() }
+}
+
+/// One that may do everything, one that may call a single deployment, and one that may call once in 1,000 seconds.
+fn keys() -> Vec<v1::ApiKey> {
+    let writer = v1::ApiKey { models: vec!["p/writer".to_owned()], ..key("writer", 2) };
+    let once = v1::ApiKey { rate_per_s: 0.001, burst: 1, ..key("once", 3) };
+    vec![key("good", 1), writer, once]
 }
 
 fn node() -> NodeId {
@@ -236,7 +243,7 @@ fn serve(require_key: bool) -> (SocketAddr, Server) {
             variants: vec![v1::Variant { revision: 7, permille: 1000, shadow_permille: 0 }],
             deployments: deployments.collect(),
         }],
-        keys: vec![key()],
+        keys: keys(),
         num_ingresses: 1,
     };
     routes.apply(&table, &Revisions::of("p", 7, plan));

@@ -50,9 +50,97 @@ async fn channel(address: SocketAddr) -> tonic::transport::Channel {
 }
 
 fn with_key<T>(message: T) -> tonic::Request<T> {
+    with("mk_good", message)
+}
+
+fn with<T>(secret: &'static str, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.metadata_mut().insert("x-api-key", "mk_good".parse().unwrap());
+    request.metadata_mut().insert("x-api-key", secret.parse().unwrap());
     request
+}
+
+/// Runs with an empty prompt.
+fn run_request(pipeline: &str) -> v1::RunRequest {
+    let json = Bytes::from_static(br#"{"prompt": "x"}"#);
+    v1::RunRequest { pipeline: pipeline.to_owned(), input: Some(v1::run_request::Input::Json(json)) }
+}
+
+#[tokio::test]
+async fn a_key_calls_and_sees_what_it_is_for() {
+    use millstream_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+    use millstream_proto::inference::{
+        ModelConfigRequest, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest,
+        ModelStatisticsRequest, RepositoryIndexRequest,
+    };
+    use v1::pipelines_client::PipelinesClient;
+    let (address, _server) = serve(true);
+    let channel = channel(address).await;
+    let mut runs = PipelinesClient::new(channel.clone());
+    let mut infers = GrpcInferenceServiceClient::new(channel);
+    let writer = "mk_writer";
+    runs.run(with(writer, run_request("p/writer"))).await.unwrap();
+    runs.run_stream(with(writer, run_request("p/writer"))).await.unwrap();
+    // What it may not call is not there for it.
+    for name in ["p", "/p", "p/echo", "p/signed"] {
+        let told = runs.run(with(writer, run_request(name))).await.unwrap_err();
+        assert_eq!(told.code(), Code::NotFound, "{name}");
+        assert!(told.message().starts_with("no pipeline"), "{told}");
+        let told = runs.run_stream(with(writer, run_request(name))).await.unwrap_err();
+        assert_eq!(told.code(), Code::NotFound, "{name}");
+    }
+    for (name, is_there) in [("p", false), ("p/echo", false), ("p/writer", true)] {
+        let found = |code: Result<(), Status>| code.map_err(|status| status.code());
+        let expected = if is_there { Ok(()) } else { Err(Code::NotFound) };
+        let (name, version) = (name.to_owned(), String::new());
+        let metadata = ModelMetadataRequest { name: name.clone(), version: version.clone() };
+        assert_eq!(found(infers.model_metadata(with(writer, metadata)).await.map(drop)), expected, "{name}");
+        let config = ModelConfigRequest { name: name.clone(), version: version.clone() };
+        assert_eq!(found(infers.model_config(with(writer, config)).await.map(drop)), expected, "{name}");
+        let counted = ModelStatisticsRequest { name: name.clone(), version: version.clone() };
+        assert_eq!(found(infers.model_statistics(with(writer, counted)).await.map(drop)), expected, "{name}");
+        let ready = ModelReadyRequest { name: name.clone(), version };
+        assert_eq!(infers.model_ready(with(writer, ready)).await.unwrap().into_inner().ready, is_there);
+        let infer = ModelInferRequest { model_name: name.clone(), ..Default::default() };
+        let told = infers.model_infer(with(writer, infer.clone())).await;
+        assert_eq!(found(told.map(drop)), expected, "{name}");
+        let stream = with(writer, tokio_stream::iter([infer]));
+        let told = infers.model_stream_infer(stream).await.unwrap().into_inner().message().await.unwrap();
+        assert_eq!(told.unwrap().error_message.starts_with("no pipeline"), !is_there, "{name}");
+    }
+    let index = infers.repository_index(with(writer, RepositoryIndexRequest::default())).await.unwrap();
+    let names: Vec<_> = index.into_inner().models.into_iter().map(|model| model.name).collect();
+    assert_eq!(names, ["p/writer"]);
+    let all = infers.model_statistics(with(writer, ModelStatisticsRequest::default())).await.unwrap();
+    assert_eq!(all.into_inner().model_stats.len(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_says_its_reason_in_metadata() {
+    use millstream_proto::inference::ModelInferRequest;
+    use millstream_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+    use v1::pipelines_client::PipelinesClient;
+    let (address, _server) = serve(true);
+    let channel = channel(address).await;
+    let mut runs = PipelinesClient::new(channel.clone());
+    let mut infers = GrpcInferenceServiceClient::new(channel);
+    let once = "mk_once";
+    runs.run(with(once, run_request("p/writer"))).await.unwrap();
+    let infer = ModelInferRequest { model_name: "p".to_owned(), ..Default::default() };
+    for refused in [
+        runs.run(with(once, run_request("p/writer"))).await.unwrap_err(),
+        runs.run_stream(with(once, run_request("p/writer"))).await.unwrap_err(),
+        infers.model_infer(with(once, infer.clone())).await.unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        let told = |name: &str| refused.metadata().get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(told("x-millstream-refused"), Some("quota"), "{refused:?}");
+        let wait: u64 = told("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap();
+        assert_eq!(told("retry-after-ms"), Some(&*(wait * 1000).to_string()));
+    }
+    // In a stream each request is answered by itself, without metadata.
+    let stream = with(once, tokio_stream::iter([infer]));
+    let told = infers.model_stream_infer(stream).await.unwrap().into_inner().message().await.unwrap();
+    assert!(told.unwrap().error_message.contains("rate"), "the key's limit");
 }
 
 #[tokio::test]
