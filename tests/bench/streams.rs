@@ -19,7 +19,9 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, ensure};
 use millstream_tests::chat_client::{ChatClient, Streamed};
 use millstream_tests::echo_client::quantile;
-use millstream_tests::{Cluster, Node, UpOptions, allow_descriptors, cpu_s_of, eventually, model_stand_in};
+use millstream_tests::{
+    Cluster, UpOptions, allow_descriptors, cpu_s_of, eventually, model_stand_in, pss_mib_of,
+};
 use serde_json::{Map, Value, json};
 
 const NUM_STREAMS: usize = 64;
@@ -28,6 +30,8 @@ const NUM_TOKENS: usize = 100;
 const STREAMS_EACH: usize = 2;
 /// A router has two sockets for each stream.
 const MAX_DESCRIPTORS: u64 = 10_000;
+/// Longest time until a router passes requests on.
+const MAX_START: Duration = Duration::from_secs(30);
 /// Longest time that one part of the measuring may take.
 const MAX_TIME: Duration = Duration::from_secs(60);
 
@@ -107,7 +111,8 @@ fn main() -> Result<()> {
     for (name, flag) in [("SMG", "--smg"), ("vllm-router", "--vllm-router")] {
         if let Some(program) = after(flag) {
             let (router, address) = start_router(flag, program, stand_in_address)?;
-            servers.push(server(name, address, router.0.id(), ["sim", "sim"]));
+            let fault = wait_for_router(address).err().map(|error| error.to_string());
+            servers.push(Server { fault, ..server(name, address, router.0.id(), ["sim", "sim"]) });
             routers.push(router);
         }
     }
@@ -150,7 +155,7 @@ fn start_stand_in() -> Result<(Process, SocketAddr)> {
     Ok((Process(child), address))
 }
 
-/// Starts a router in front of the stand-in; returns once it passes a request on.
+/// Starts a router in front of the stand-in.
 fn start_router(flag: &str, program: &str, model: SocketAddr) -> Result<(Process, SocketAddr)> {
     let [port, metrics] = [free_port()?, free_port()?];
     let mut command = Command::new(program);
@@ -161,15 +166,26 @@ fn start_router(flag: &str, program: &str, model: SocketAddr) -> Result<(Process
     command.args(["--port", &port.to_string(), "--prometheus-port", &metrics.to_string()]);
     command.args(["--worker-urls", &format!("http://{model}"), "--max-concurrent-requests", "8192"]);
     command.args(["--log-level", if flag == "--smg" { "error" } else { "critical" }]);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let process = Process(child);
-    let url = format!("http://127.0.0.1:{port}/v1/chat/completions");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = child.with_context(|| format!("starting `{program}`"))?;
+    Ok((Process(child), SocketAddr::from(([127, 0, 0, 1], port))))
+}
+
+/// Waits until a router passes a request on.
+fn wait_for_router(address: SocketAddr) -> Result<()> {
+    let url = format!("http://{address}/v1/chat/completions");
     let body = json!({"model": "sim", "stream": true, "max_tokens": 2, "messages": [{"role": "user", "content": "x"}]});
-    let client = reqwest::blocking::Client::new();
-    eventually("the router passes requests on", || {
-        client.post(&url).json(&body).send().ok().filter(|answer| answer.status() == 200).map(drop)
-    });
-    Ok((process, SocketAddr::from(([127, 0, 0, 1], port))))
+    let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(5)).build()?;
+    let start = Instant::now();
+    loop {
+        let fault = match client.post(&url).json(&body).send() {
+            Ok(answer) if answer.status() == 200 => return Ok(()),
+            Ok(answer) => answer.status().to_string(),
+            Err(error) => error.to_string(),
+        };
+        ensure!(start.elapsed() < MAX_START, "it passes no request on: {fault}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn free_port() -> Result<u16> {
@@ -233,7 +249,7 @@ async fn run_streams(server: &Server) -> Result<Vec<Streamed>> {
 
 /// What the server's process holds for so many streams that are under way, in MiB.
 async fn open_streams(server: &Server, num_open: usize) -> Result<f64> {
-    let before = Node::pss_mib_of(server.pid);
+    let before = pss_mib_of(server.pid);
     let mut open = Vec::new();
     for _ in 0..num_open {
         open.push(
@@ -242,7 +258,7 @@ async fn open_streams(server: &Server, num_open: usize) -> Result<f64> {
     }
     let begun = futures_util::future::join_all(open.iter_mut().map(ChatClient::begin)).await;
     begun.into_iter().collect::<Result<Vec<_>>>()?;
-    Ok(Node::pss_mib_of(server.pid) - before)
+    Ok(pss_mib_of(server.pid) - before)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 tokens")]
@@ -332,14 +348,14 @@ fn measure_replicas(size: Size) -> Result<()> {
         cluster.deploy(&text, &["--timeout", "300s"])
     };
     deploy(1)?;
-    let (before, cpu_before, start) = (Node::pss_mib_of(pid), cpu_s_of(pid)?, Instant::now());
+    let (before, cpu_before, start) = (pss_mib_of(pid), cpu_s_of(pid)?, Instant::now());
     deploy(size.num_replicas)?;
     eventually("all replicas are ready", || {
         (cluster.deployment("many/sim")["ready_replicas"] == size.num_replicas).then_some(())
     });
     let (took, cpu_of_start) = (start.elapsed().as_secs_f64(), cpu_s_of(pid)? - cpu_before);
     std::thread::sleep(size.idle / 2);
-    let (held, cpu) = (Node::pss_mib_of(pid) - before, cpu_s_of(pid)?);
+    let (held, cpu) = (pss_mib_of(pid) - before, cpu_s_of(pid)?);
     std::thread::sleep(size.idle);
     let idle = (cpu_s_of(pid)? - cpu) / size.idle.as_secs_f64();
     let number = size.num_replicas;

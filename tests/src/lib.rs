@@ -12,21 +12,21 @@ use std::path::{Path, PathBuf};
 pub mod axum_echo;
 mod binary;
 pub mod chat_client;
-mod cpu;
 pub mod echo_client;
 pub mod inference_client;
 mod load;
 pub mod model_stand_in;
 mod process;
 pub mod prometheus;
+mod resources;
 mod revisions;
 pub mod tonic_echo;
 
 pub use binary::{cluster_binary, run_cluster};
-pub use cpu::cpu_s_of;
 pub use load::{Callers, Ended, Load};
 pub use millstream_test_support::{Echo, eventually};
-pub use process::{Cluster, Node, UpOptions, allow_descriptors};
+pub use process::{Cluster, Node, UpOptions};
+pub use resources::{allow_descriptors, cpu_s_of, pss_mib_of};
 pub use revisions::{broken_revision, failing_revision, good_revision, revision};
 
 /// The repository's folder.

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::blocking::Response;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::prometheus::Page;
-use crate::{cluster_binary, eventually, run_cluster};
+use crate::{cluster_binary, eventually, pss_mib_of, run_cluster};
 
 /// How a process is brought up.
 #[derive(Clone)]
@@ -85,16 +85,6 @@ fn command(max_descriptors: Option<u32>) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &max.to_string()]).arg(cluster_binary());
     command
-}
-
-/// Lets this process, and those that it starts, open so many files and sockets at a time, or as many as it may.
-pub fn allow_descriptors(wanted: u64) -> Result<()> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < wanted) {
-        let current = Some(maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-        setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
-    }
-    Ok(())
 }
 
 /// A process of `cluster up`; killed when dropped.
@@ -181,18 +171,7 @@ impl Node {
     /// Memory of the process (PSS): its own, and its part of what it shares.
     #[must_use]
     pub fn pss_mib(&self) -> f64 {
-        Self::pss_mib_of(self.child.id())
-    }
-
-    /// The same of any process.
-    #[must_use]
-    pub fn pss_mib_of(pid: u32) -> f64 {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
-        let text = text.unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default();
-        let kib: f64 =
-            line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(f64::NAN);
-        kib / 1024.0
+        pss_mib_of(self.child.id())
     }
 
     /// Its data directory.

@@ -53,7 +53,7 @@ struct Prefilled {
     max_tokens: usize,
 }
 
-/// How long an engine sleeps whose clients all read slowly, unless one of them reads on.
+/// How long an engine sleeps whose clients all read slowly, unless one of them reads on or leaves.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 impl GeneratorEngine {
@@ -224,7 +224,7 @@ impl SteppingEngine for GeneratorEngine {
         let progress = if self.active.is_empty() {
             Progress::Idle
         } else if self.active.iter().all(|sequence| sequence.answer.is_behind()) {
-            // Woken when a client has read on.
+            // Woken when a client has read on or left.
             Progress::Waiting { until: millstream_clock::now() + MAX_PAUSE }
         } else {
             Progress::Busy
