@@ -1,15 +1,17 @@
 //! What an ingress counts: names, meanings, labels, and the handles that the request path holds. Handles are made when a
 //! route table is put in force, so that a request looks nothing up and allocates nothing for being counted.
 
+mod captures;
 mod exemplars;
 mod tally;
 
 use std::time::Duration;
 
-use ::metrics::{Counter, Histogram, counter, gauge, histogram};
+use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use millstream_pipelines::{FullName, OnError};
 use millstream_proto::metric::{Definition, Kind, SECONDS};
 
+pub(crate) use self::captures::CaptureMeter;
 pub use self::exemplars::{Bucket, Exemplar, exemplars};
 pub(crate) use self::tally::{Tallied, Tally};
 use crate::model::Outcome;
@@ -108,6 +110,13 @@ const CAPTURED_REQUESTS: Definition = Definition {
     labels: &["pipeline", "result"],
 };
 
+const RESPONSE_STORE_BYTES: Definition = Definition {
+    name: "millstream_response_store_bytes",
+    kind: Kind::Gauge,
+    help: "Memory that OpenAI's responses take that this ingress keeps (`--response-store`).",
+    labels: &[],
+};
+
 /// Everything that an ingress counts.
 pub const ALL: &[Definition] = &[
     REQUESTS,
@@ -124,6 +133,7 @@ pub const ALL: &[Definition] = &[
     KEY_REQUESTS,
     HEARS_HEAD,
     CAPTURED_REQUESTS,
+    RESPONSE_STORE_BYTES,
 ];
 
 /// Classes of statuses, as they stand in labels.
@@ -363,28 +373,9 @@ pub(crate) fn hears_head(sessions: u8) {
     gauge!(HEARS_HEAD.name).set(f64::from(sessions));
 }
 
-/// Counts the captures of one pipeline.
-pub(crate) struct CaptureMeter {
-    kept: Counter,
-    dropped: Counter,
-}
-
-impl CaptureMeter {
-    /// For the requests of that pipeline.
-    pub(crate) fn of(pipeline: &str) -> Self {
-        let count = |result: &'static str| counter!(CAPTURED_REQUESTS.name, "pipeline" => pipeline.to_owned(), "result" => result);
-        Self { kept: count("kept"), dropped: count("dropped") }
-    }
-
-    /// One is on disk, or its sink has it.
-    pub(crate) fn kept(&self) {
-        self.kept.increment(1);
-    }
-
-    /// One is nowhere.
-    pub(crate) fn dropped(&self) {
-        self.dropped.increment(1);
-    }
+/// Where it is told what the responses take that are kept.
+pub(crate) fn response_store_bytes() -> Gauge {
+    gauge!(RESPONSE_STORE_BYTES.name)
 }
 
 /// Tells what a stage's kept answers take.

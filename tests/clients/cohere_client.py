@@ -14,6 +14,16 @@ ranked = client.rerank(model="ai/reranker", query="What needs flour?", documents
 assert len(ranked.results) == 2, ranked
 assert ranked.results[0].relevance_score >= ranked.results[1].relevance_score
 assert ranked.results[0].index in range(3) and ranked.id
+long = ["Bread needs flour. " * 40, "Cats purr. " * 40]
+short = client.rerank(model="ai/reranker", query="What needs flour?", documents=long, max_tokens_per_doc=4)
+whole = client.rerank(model="ai/reranker", query="What needs flour?", documents=long)
+assert short.meta.tokens.input_tokens < whole.meta.tokens.input_tokens, (short, whole)
+try:
+    client.rerank(model="ai/reranker", query="x", documents=long, max_tokens_per_doc=0)
+except BadRequestError as found:
+    assert "max_tokens_per_doc" in found.body["message"], found
+else:
+    raise AssertionError("documents of no tokens were ranked")
 for model, error in [("nobody", NotFoundError), ("ai/writer", BadRequestError)]:
     try:
         client.rerank(model=model, query="x", documents=DOCUMENTS)

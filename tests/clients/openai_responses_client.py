@@ -34,6 +34,20 @@ def aliases():
         assert answer.model == model and answer.choices[0].message.content
 
 
+def counted():
+    count = client.responses.input_tokens.count
+    response = client.responses.create(**ASK, instructions="Answer in prose.")
+    told = count(model="gpt-4o-mini", input=SAID, instructions="Answer in prose.")
+    assert told.object == "response.input_tokens" and told.input_tokens == response.usage.input_tokens, (told, response.usage)
+    more = dict(model="gpt-4o-mini", input="And then?", previous_response_id=response.id)
+    follows = client.responses.create(**more, max_output_tokens=4)
+    assert count(**more).input_tokens == follows.usage.input_tokens > told.input_tokens
+    assert count(model="gpt-4o-mini", input="hi").input_tokens < told.input_tokens
+    assert refused(openai.BadRequestError, lambda: count(model="gpt-4o-mini", input="x", tools=[{"type": "web_search"}]), param="tools")
+    assert refused(openai.BadRequestError, lambda: count(model="gpt-4o-mini"), param="input")
+    refused(openai.NotFoundError, lambda: count(model="nobody", input="x"))
+
+
 def whole():
     response = client.responses.create(**ASK, instructions="Answer in prose.", metadata={"for": "a test"}, user="u-1", top_p=1)
     assert response.object == "response" and response.status in ("completed", "incomplete"), response
@@ -185,6 +199,7 @@ async def concurrently():
 
 
 aliases()
+counted()
 first = whole()
 stream(first)
 conversation(first)

@@ -64,6 +64,8 @@ fn the_official_client_works_unchanged() -> Result<()> {
     let run = Command::new(&python).arg(script).arg(cluster.url("")).output()?;
     let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
     ensure!(run.status.success(), "{said}");
+    let held = cluster.metrics()?.one("millstream_response_store_bytes", &[]);
+    assert!(held.is_some_and(|bytes| bytes > 0.0 && bytes <= 1024.0 * 1024.0), "{held:?}");
     // The streams that were left and stopped have freed their replica.
     let admin = crate::metrics::address(&mut cluster.leader, "admin");
     millstream_tests::eventually("what was left and stopped has ended", || {
@@ -118,7 +120,7 @@ fn bodies_that_no_client_sends_are_refused_in_the_apis_form() -> Result<()> {
         br#"{"model":"gpt-4o-mini","input":"x","metadata":{"a":1}}"#.to_vec(),
         br#"{"model":1,"input":{"a":{"b":1}}}"#.to_vec(),
     ];
-    for path in ["/v1/responses", "/v1/moderations"] {
+    for path in ["/v1/responses", "/v1/responses/input_tokens", "/v1/moderations"] {
         for body in &bodies {
             let shown = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
             let request = cluster.http().post(cluster.url(path)).header("content-type", "application/json");
@@ -145,7 +147,7 @@ fn bodies_that_no_client_sends_are_refused_in_the_apis_form() -> Result<()> {
         ("GET", cluster.url("/v1/responses"), 405),
         ("GET", cluster.url("/v1/responses/..%2f"), 404),
         ("GET", cluster.url(&format!("/v1/responses/resp_{}", "x".repeat(5000))), 404),
-        ("POST", cluster.url("/v1/responses/input_tokens"), 404),
+        ("POST", cluster.url("/v1/responses/compact"), 404),
     ] {
         let answer = cluster.http().request(method.parse()?, &url).send()?;
         assert_eq!(answer.status().as_u16(), status, "{method} {}", &url[..url.len().min(120)]);

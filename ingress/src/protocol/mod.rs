@@ -49,6 +49,7 @@ pub(crate) const PROTOCOLS: &[&dyn Protocol] = &[
     &openai::Chat,
     &openai::Completions,
     &openai::Responses,
+    &openai::InputTokens,
     &openai::Embeddings,
     &openai::Moderations,
     &anthropic::Messages,

@@ -47,6 +47,12 @@ impl TaskCall {
         self
     }
 
+    /// The same with so many tokens of each document at most.
+    pub(crate) fn max_document_tokens(mut self, max: Option<u64>) -> Self {
+        self.fields.extend(max.map(|max| ("max_document_tokens".into(), whole(max))));
+        self
+    }
+
     /// The same with the model's prompt of that name before each text.
     pub(crate) fn prompt_name(mut self, name: Option<String>) -> Self {
         self.fields.extend(name.map(|name| ("prompt_name".into(), name.into())));

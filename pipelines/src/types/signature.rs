@@ -67,7 +67,8 @@ pub fn task_inputs(spec: &DeploymentSpec) -> Inputs {
         Task::Rerank => cut(Inputs::default()
             .required("query", Type::Text)
             .required("documents", texts())
-            .optional("keep", Type::Int)),
+            .optional("keep", Type::Int)
+            .optional("max_document_tokens", Type::Int)),
         Task::Generate => generate_inputs(),
         Task::Tensor | Task::Custom if spec.inputs.signature.is_empty() => Inputs::any(),
         Task::Tensor | Task::Custom => spec

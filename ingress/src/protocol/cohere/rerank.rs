@@ -58,6 +58,7 @@ pub(crate) fn read_rerank(body: &[u8]) -> Result<Box<dyn Exchange>, Problem> {
     let body: RerankBody = read(body)?;
     // vLLM's field is the same at this route and at its own; without it, all of these APIs cut at the end.
     let cut = Cut::of_vllm(body.truncate_prompt_tokens)?.unwrap_or(Cut::unless_refused(body.truncation));
+    let max_document_tokens = body.max_document_tokens()?;
     let RerankBody { model, query, documents, top_n, top_k, return_documents, .. } = body;
     let documents: Vec<_> = documents.0.into_iter().map(|Document(text)| text).collect();
     if documents.is_empty() {
@@ -70,7 +71,8 @@ pub(crate) fn read_rerank(body: &[u8]) -> Result<Box<dyn Exchange>, Problem> {
         (Some(0), Shape::Voyage) => return Err(Problem::bad_field("/top_k", "is 0; give at least 1")),
         (Some(keep), _) => keep.min(documents.len() as u64),
     };
-    let call = TaskCall::rerank(model, query, documents, keep).cut(cut);
+    let call =
+        TaskCall::rerank(model, query, documents, keep).cut(cut).max_document_tokens(max_document_tokens);
     Ok(call.answered_by(RerankAnswer { shape, tells_documents: return_documents == Some(true) }))
 }
 
@@ -85,6 +87,16 @@ struct RerankBody {
     /// Voyage's.
     truncation: Option<bool>,
     truncate_prompt_tokens: Option<i64>,
+    /// Cohere's.
+    max_tokens_per_doc: Option<i64>,
+}
+
+impl RerankBody {
+    fn max_document_tokens(&self) -> Result<Option<u64>, Problem> {
+        let asked =
+            self.max_tokens_per_doc.map(u64::try_from).transpose().ok().filter(|asked| *asked != Some(0));
+        asked.ok_or_else(|| Problem::bad_field("/max_tokens_per_doc", "give at least 1"))
+    }
 }
 
 /// A document: a text, or an object with one.

@@ -32,7 +32,7 @@ impl Protocol for Embeddings {
     fn read(&self, _: &Parts, body: Bytes) -> Result<Box<dyn Exchange>, Problem> {
         let body: EmbeddingBody = read(&body)?;
         let cut = body.cut()?;
-        let EmbeddingBody { model, input, encoding_format, dimensions, input_type, .. } = body;
+        let EmbeddingBody { model, input, encoding_format, dimensions, input_type, task, .. } = body;
         let texts = input.all();
         if texts.is_empty() {
             return Err(Problem::bad_field("/input", "there is no text; give at least one"));
@@ -43,7 +43,7 @@ impl Protocol for Embeddings {
             Some(_) => return Err(Problem::bad_field("/encoding_format", "give `float` or `base64`")),
         };
         let dimensions = Dimensions::read("/dimensions", dimensions)?;
-        let kind = input_type.map(InputType::kind);
+        let kind = input_type.or(task.map(|JinaTask(kind)| kind)).map(InputType::kind);
         let call = TaskCall::embed(Some(model), task::texts(texts)).input_type(kind).cut(cut);
         Ok(call.answered_by(EmbeddingAnswer { encoding, dimensions }))
     }
@@ -64,13 +64,17 @@ struct EmbeddingBody {
     /// Voyage's, as is the next.
     truncation: Option<bool>,
     input_type: Option<InputType>,
+    /// Jina's, as is the next.
+    truncate: Option<bool>,
+    task: Option<JinaTask>,
 }
 
 impl EmbeddingBody {
     /// A text that is too long is an error in this API; in those that have taken its route, a request may say otherwise.
     fn cut(&self) -> Result<Cut, Problem> {
         let cut = Cut::of_vllm(self.truncate_prompt_tokens)?;
-        Ok(cut.unwrap_or(if self.truncation == Some(true) { Cut::END } else { Cut::NEVER }))
+        let is_wanted = self.truncation.or(self.truncate) == Some(true);
+        Ok(cut.unwrap_or(if is_wanted { Cut::END } else { Cut::NEVER }))
     }
 }
 
@@ -89,6 +93,25 @@ impl InputType {
         match self {
             Self::Query => "query",
             Self::Document => "document",
+        }
+    }
+}
+
+/// What texts are for, as Jina says it. Its other tasks are for models with an adapter for each, which there are none of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct JinaTask(InputType);
+
+impl TryFrom<String> for JinaTask {
+    type Error = &'static str;
+
+    fn try_from(task: String) -> Result<Self, Self::Error> {
+        match &*task {
+            "retrieval.query" => Ok(Self(InputType::Query)),
+            "retrieval.passage" => Ok(Self(InputType::Document)),
+            _ => Err(
+                "no model here does this task; give `retrieval.query` or `retrieval.passage`, or leave it out",
+            ),
         }
     }
 }
@@ -187,6 +210,35 @@ mod tests {
         let json = answer(Encoding::Base64, None);
         let bytes = STANDARD.decode(json["data"][1]["embedding"].as_str().unwrap()).unwrap();
         assert_eq!(bytes, [0.5_f32.to_le_bytes(), (-1.0_f32).to_le_bytes()].concat());
+    }
+
+    #[test]
+    fn texts_are_for_what_voyage_and_jina_say() {
+        let read = |more: &str| {
+            let (head, ()) = http::Request::post("/v1/embeddings").body(()).unwrap().into_parts();
+            let body = format!(r#"{{"model": "p/d", "input": "a"{more}}}"#);
+            Embeddings.read(&head, body.into()).map(drop).map_err(|problem| problem.text())
+        };
+        for good in [
+            "",
+            r#", "task": "retrieval.query", "truncate": true, "late_chunking": false"#,
+            r#", "task": "retrieval.passage", "truncate": false"#,
+            r#", "task": null, "truncate": null"#,
+        ] {
+            assert_eq!(read(good), Ok(()), "{good}");
+        }
+        for (bad, said) in [
+            (r#", "task": "separation""#, "`task`: no model here does this task; give `retrieval.query`"),
+            (r#", "task": 1"#, "`task`: "),
+            (r#", "truncate": "END""#, "`truncate`: "),
+        ] {
+            let found = read(bad).unwrap_err();
+            assert!(found.starts_with(said), "{found}");
+        }
+        let cut = |body: &str| serde_json::from_str::<EmbeddingBody>(body).unwrap().cut().unwrap();
+        assert_eq!(cut(r#"{"model": "m", "input": "a"}"#), Cut::NEVER);
+        assert_eq!(cut(r#"{"model": "m", "input": "a", "truncate": true}"#), Cut::END);
+        assert_eq!(cut(r#"{"model": "m", "input": "a", "truncate": false}"#), Cut::NEVER);
     }
 
     #[test]

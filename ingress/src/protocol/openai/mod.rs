@@ -21,7 +21,9 @@ pub(crate) use self::completions::Completions;
 pub(crate) use self::embeddings::Embeddings;
 pub(crate) use self::models::{MODEL, MODELS, Models};
 pub(crate) use self::moderations::Moderations;
-pub(crate) use self::responses::{Cancelled, HOW_TO_KEEP, Kept, ResponseKey, ResponseStore, Responses};
+pub(crate) use self::responses::{
+    Cancelled, HOW_TO_KEEP, InputTokens, Kept, ResponseKey, ResponseStore, Responses,
+};
 pub(crate) use self::score::Score;
 pub(crate) use self::tokens::{Detokenize, read_tokenize};
 

@@ -46,6 +46,8 @@ pub struct RerankCall {
     pub texts: Vec<Arc<str>>,
     /// How many to answer with; `None` for all.
     pub keep: Option<usize>,
+    /// Most tokens of each document; `None` for as many as fit.
+    pub max_document_tokens: Option<usize>,
     /// What is done with pairs that are too long.
     pub cut: Cut,
 }
@@ -118,7 +120,7 @@ impl TextCall {
 }
 
 fn parse_rerank(map: &Map) -> Result<RerankCall, CallError> {
-    check_names(map, &["query", "documents", "keep"])?;
+    check_names(map, &["query", "documents", "keep", "max_document_tokens"])?;
     let query = match required(map, "query")? {
         Value::Text(text) => text.clone(),
         other => return Err(wrong_type("query", other, "text")),
@@ -134,7 +136,8 @@ fn parse_rerank(map: &Map) -> Result<RerankCall, CallError> {
         .map(|(at, document)| document_text(at, document))
         .collect::<Result<_, _>>()?;
     let keep = positive(map, "keep")?;
-    Ok(RerankCall { query, documents, texts, keep, cut: Cut::parse(map)? })
+    let max_document_tokens = positive(map, "max_document_tokens")?;
+    Ok(RerankCall { query, documents, texts, keep, max_document_tokens, cut: Cut::parse(map)? })
 }
 
 /// What the inputs `prompt_name` and `input_type` say. A name must be there; a kind need not.

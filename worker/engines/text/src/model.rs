@@ -95,7 +95,8 @@ impl TextModel {
                 let query = self.tokenizer.query(&self.cased(&call.query, call.cut.truncate), call.cut);
                 let query = query.map_err(|error| refused(error, "`query`"))?;
                 each("documents", &call.texts, &|text| {
-                    self.tokenizer.encode_pair(&query, &self.cased(text, call.cut.truncate), call.cut)
+                    let text = self.cased(text, call.cut.truncate);
+                    self.tokenizer.encode_pair(&query, &text, call.cut, call.max_document_tokens)
                 })
             }
             TextCall::Tokens(_) => Ok(Vec::new()),

@@ -143,13 +143,24 @@ impl TextTokenizer {
         Ok(Query(encoding))
     }
 
-    /// Tokens of a pair, as cross-encoders read query and document. Of a pair that is too long the longer side is cut first.
+    /// Tokens of a pair, as cross-encoders read query and document; of the document at most so many, where that is said. Of a pair that is
+    /// too long the longer side is cut first.
     ///
     /// # Errors
     /// The tokenizer's, and for a pair that is too long and not to be cut.
-    pub fn encode_pair(&self, query: &Query, second: &str, cut: Cut) -> Result<Tokens, EncodeError> {
+    pub fn encode_pair(
+        &self,
+        query: &Query,
+        second: &str,
+        cut: Cut,
+        max_second: Option<usize>,
+    ) -> Result<Tokens, EncodeError> {
         let mut first = query.0.clone();
         let mut other = self.plain(second)?;
+        if let Some(max) = max_second.filter(|max| *max < other.len()) {
+            other.truncate(max, 0, direction(cut.truncate));
+            drop(other.take_overflowing());
+        }
         let max_tokens = cut.max_tokens(self.max_tokens);
         let num_tokens = first.len() + other.len() + self.num_added_to_pair;
         if num_tokens > max_tokens || self.is_endless(second, cut) {
@@ -262,7 +273,7 @@ mod tests {
             for first in texts {
                 let query = tokenizer.query(first, Cut::default()).unwrap();
                 for second in texts {
-                    let pair = tokenizer.encode_pair(&query, second, Cut::default()).unwrap();
+                    let pair = tokenizer.encode_pair(&query, second, Cut::default(), None).unwrap();
                     let whole = tokens_of(&its_own.encode_fast((first, second), true).unwrap());
                     let ((total, of_second), (expected, expected_of_second)) =
                         (lengths(&pair), lengths(&whole));
@@ -300,7 +311,7 @@ mod tests {
                     let query = tokenizer.query("bread", cut).unwrap();
                     let pair = tokens_of(&its_own.encode_fast(("bread", text), true).unwrap());
                     assert_eq!(
-                        tokenizer.encode_pair(&query, text, cut).unwrap(),
+                        tokenizer.encode_pair(&query, text, cut, None).unwrap(),
                         pair,
                         "{truncate:?} {text:?}"
                     );
@@ -316,6 +327,22 @@ mod tests {
     }
 
     #[test]
+    fn documents_may_have_fewer_tokens_than_fit() {
+        let tokenizer = tokenizer(64);
+        let query = tokenizer.query("What needs flour?", Cut::default()).unwrap();
+        let long = "bread and butter ".repeat(20);
+        let num_of_query = lengths(&tokenizer.encode_pair(&query, "", Cut::default(), None).unwrap()).0;
+        let start = Cut { truncate: Truncate::Start, max_tokens: None };
+        for cut in [Cut::default(), start] {
+            let pair = tokenizer.encode_pair(&query, &long, cut, Some(5)).unwrap();
+            assert_eq!(lengths(&pair).0, num_of_query + 5, "the query's tokens are not among them");
+            let whole = tokenizer.encode_pair(&query, "bread", cut, None).unwrap();
+            assert_eq!(tokenizer.encode_pair(&query, "bread", cut, Some(500)).unwrap(), whole);
+        }
+        assert_eq!(tokenizer.encode_pair(&query, &long, start, Some(500)).unwrap().len(), 64);
+    }
+
+    #[test]
     fn what_is_not_to_be_cut_is_refused_with_its_length() {
         let tokenizer = tokenizer(8);
         let cut = Cut { truncate: Truncate::Never, max_tokens: None };
@@ -326,9 +353,9 @@ mod tests {
         assert!(tokenizer.encode("bread", cut).is_ok());
         assert!(matches!(tokenizer.query(&long, cut), Err(EncodeError::TooLong { .. })));
         let query = tokenizer.query("bread", cut).unwrap();
-        assert!(tokenizer.encode_pair(&query, "bread", cut).is_ok());
+        assert!(tokenizer.encode_pair(&query, "bread", cut, None).is_ok());
         assert!(
-            matches!(tokenizer.encode_pair(&query, &long, cut), Err(EncodeError::TooLong { tokens, .. }) if tokens > 8)
+            matches!(tokenizer.encode_pair(&query, &long, cut, None), Err(EncodeError::TooLong { tokens, .. }) if tokens > 8)
         );
         // Long in bytes, and of few tokens as far as it is read.
         let blank = " ".repeat(1_000_000);

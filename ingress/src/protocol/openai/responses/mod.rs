@@ -3,6 +3,7 @@
 
 mod body;
 mod document;
+mod input_tokens;
 mod items;
 mod store;
 
@@ -19,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::body::{How, Question, UNSUPPORTED};
 use self::document::{Document, Events, State};
+pub(crate) use self::input_tokens::InputTokens;
 use self::items::Item;
 use self::store::Work;
 pub(crate) use self::store::{Cancelled, Kept, ResponseKey, ResponseStore};
@@ -129,6 +131,12 @@ struct Memory {
 }
 
 impl Memory {
+    /// The conversation as a generator takes it.
+    fn messages(&self, instructions: Option<&str>) -> impl Iterator<Item = Value> {
+        let instructions = instructions.map(|text| message("system", Value::from(text)));
+        instructions.into_iter().chain(self.items.iter().map(|item| item.value()))
+    }
+
     /// Takes over the conversation that it goes on from; says how many bytes that has.
     fn recall(&mut self, client: Client<'_>) -> Result<usize, Problem> {
         let Some(previous) = &self.previous else { return Ok(0) };
@@ -154,8 +162,7 @@ impl Memory {
 
 impl ResponseExchange {
     fn set_messages(&mut self) {
-        let instructions = self.instructions.iter().map(|text| message("system", Value::from(text.as_str())));
-        let messages = instructions.chain(self.memory.items.iter().map(|item| item.value()));
+        let messages = self.memory.messages(self.instructions.as_deref());
         self.request.set("messages", Value::list(messages));
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::metrics::Gauge;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,6 +27,8 @@ pub(crate) struct ResponseStore {
     max_bytes: usize,
     max_age: Duration,
     entries: Mutex<Entries>,
+    /// Told what they take.
+    gauge: Gauge,
 }
 
 /// A response.
@@ -141,7 +144,13 @@ impl Entries {
 impl ResponseStore {
     /// An empty one.
     pub(crate) fn new(max_bytes: usize, max_age: Duration) -> Self {
-        Self { max_bytes, max_age, entries: Mutex::default() }
+        Self { max_bytes, max_age, entries: Mutex::default(), gauge: crate::metrics::response_store_bytes() }
+    }
+
+    /// Tells what the entries take; under their lock, so that the last word is the last state.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn tell(&self, entries: &Entries) {
+        self.gauge.set(entries.num_bytes as f64);
     }
 
     /// Whether a response of that size is kept.
@@ -152,7 +161,10 @@ impl ResponseStore {
     /// Keeps a response, with the work on it where it is made later.
     pub(super) fn put(&self, key: ResponseKey, kept: Kept, work: Option<Work>) {
         let entry = self.entry(kept, work.map_or(Later::No, Later::Runs));
-        let gone = self.entries.lock().insert(key, entry, self.max_bytes);
+        let mut entries = self.entries.lock();
+        let gone = entries.insert(key, entry, self.max_bytes);
+        self.tell(&entries);
+        drop(entries);
         // Work is stopped, and memory freed, without the lock.
         drop(gone);
     }
@@ -164,6 +176,7 @@ impl ResponseStore {
         let is_awaited = |entry: &Entry| matches!(entry.later, Later::Runs(_));
         if entries.by_key.get(key).is_some_and(is_awaited) {
             let gone = entries.insert(key.clone(), entry, self.max_bytes);
+            self.tell(&entries);
             drop(entries);
             drop(gone);
         }
@@ -185,7 +198,10 @@ impl ResponseStore {
 
     /// Deletes a response, and stops the work on it; says whether there was one.
     pub(crate) fn delete(&self, key: &ResponseKey) -> bool {
-        let gone = self.entries.lock().remove(key);
+        let mut entries = self.entries.lock();
+        let gone = entries.remove(key);
+        self.tell(&entries);
+        drop(entries);
         gone.is_some()
     }
 
@@ -215,7 +231,10 @@ impl ResponseStore {
     pub(crate) async fn sweep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
-            let gone = self.entries.lock().make_room(0, self.max_bytes, millstream_clock::now());
+            let mut entries = self.entries.lock();
+            let gone = entries.make_room(0, self.max_bytes, millstream_clock::now());
+            self.tell(&entries);
+            drop(entries);
             drop(gone);
         }
     }
