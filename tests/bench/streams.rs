@@ -232,8 +232,9 @@ async fn run_streams(server: &Server) -> Result<Vec<Streamed>> {
         let mut client = ChatClient::connect(server.address, server.models[0], NUM_TOKENS).await?;
         tokio::time::sleep(all * u32::try_from(number)? / u32::try_from(NUM_STREAMS)?).await;
         let mut streamed = Vec::new();
-        for _ in 0..STREAMS_EACH {
+        for round in 0..STREAMS_EACH {
             streamed.push(client.stream().await?);
+            tokio::time::sleep(pause(number * STREAMS_EACH + round)).await;
         }
         anyhow::Ok(streamed)
     });
@@ -245,6 +246,15 @@ async fn run_streams(server: &Server) -> Result<Vec<Streamed>> {
     ensure!(all.iter().all(|stream| stream.num_tokens <= NUM_TOKENS && stream.num_tokens > NUM_TOKENS / 2));
     all.iter_mut().for_each(|stream| stream.num_tokens = NUM_TOKENS);
     Ok(all)
+}
+
+/// After a stream: somebody who asks again does not know when the model takes its steps. At once, each would ask while the tokens of all
+/// streams go out.
+fn pause(stream: usize) -> Duration {
+    // By the golden ratio: spread evenly over a step.
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred streams")]
+    let part = (stream as f64 * 0.618_034).fract();
+    model_stand_in::NEXT_TOKEN.mul_f64(1.0 + part)
 }
 
 /// What the server's process holds for so many streams that are under way, in MiB.
