@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use millstream_tests::echo_client::{call, connect, quantile, start_axum};
 use millstream_tests::{Cluster, UpOptions, axum_echo, echo_client};
 use serde_json::{Value, json};
@@ -32,8 +32,7 @@ fn main() -> Result<()> {
     let ready = start.elapsed();
     let idle = cluster.leader.pss_mib();
     let (axum, axum_address) = start_axum()?;
-    let ours_address: SocketAddr =
-        cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
+    let ours_address = cluster.ingress()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (floor, ours) = runtime.block_on(measure(axum_address, ours_address))?;
     let loaded = cluster.leader.pss_mib();

@@ -196,8 +196,7 @@ fn main() -> Result<()> {
     let options = PIPELINES.iter().fold(UpOptions::new().file(echo), |options, text| options.pipeline(text));
     let mut cluster = Cluster::up(&options)?;
     cluster.wait_ready();
-    let address = cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
-    let pid = u32::try_from(cluster.leader.pid().as_raw_nonzero().get())?;
+    let (address, pid) = (cluster.ingress()?, cluster.leader.pid_number());
     let ours = Ours { cluster, address, pid };
     let (tonic, tonic_address) = start_own(TONIC)?;
     let keys = ours.keys()?;

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use millstream_tests::echo_client::{self, call, connect, quantile, start_axum};
 use millstream_tests::{Cluster, UpOptions, axum_echo};
 use serde_json::{Map, Value, json};
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
 
 fn bring_up(way: Way) -> Result<(Cluster, SocketAddr)> {
     let echo = fs::read_to_string(millstream_tests::root().join("pipelines/examples/echo.toml"))?;
-    let mut cluster = if way == Way::OneProcess {
+    let cluster = if way == Way::OneProcess {
         Cluster::up(&UpOptions::new())?
     } else {
         let mut cluster = Cluster::up(&UpOptions::new().args(&["--roles", "head,ingress"]))?;
@@ -80,7 +80,7 @@ fn bring_up(way: Way) -> Result<(Cluster, SocketAddr)> {
         }
     }
     cluster.deploy(&echo, &[])?;
-    let address = cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
+    let address = cluster.ingress()?;
     Ok((cluster, address))
 }
 

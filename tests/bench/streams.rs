@@ -10,20 +10,21 @@
 //! CPU time is of the server's process: of ours, ingress and simulated engine together; of a router, the router alone. `--quick` is to
 //! see that all of it runs: its figures say nothing.
 
+use std::env;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use millstream_tests::chat_client::{ChatClient, Streamed};
-use millstream_tests::echo_client::quantile;
+use millstream_tests::echo_client::{OwnServer, address_file, quantile, start_own};
 use millstream_tests::{
     Cluster, UpOptions, allow_descriptors, cpu_s_of, eventually, model_stand_in, pss_mib_of,
 };
 use serde_json::{Map, Value, json};
 
+const STAND_IN: &str = "--stand-in";
 const NUM_STREAMS: usize = 64;
 const NUM_TOKENS: usize = 100;
 /// Streams of each connection in a round.
@@ -77,21 +78,11 @@ struct Server {
     fault: Option<String>,
 }
 
-/// A process that ends with this.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let after = |flag: &str| arguments.iter().position(|it| it == flag).and_then(|at| arguments.get(at + 1));
-    if let Some(file) = after("--stand-in") {
-        return model_stand_in::serve(Path::new(file));
+    if let Some(file) = address_file(STAND_IN) {
+        return model_stand_in::serve(Path::new(&file));
     }
     let mut size = if arguments.iter().any(|it| it == "--quick") { QUICK } else { FULL };
     if let Some(rounds) = arguments.first().and_then(|number| number.parse().ok()) {
@@ -101,18 +92,18 @@ fn main() -> Result<()> {
     allow_descriptors(MAX_DESCRIPTORS)?;
     let mut cluster = Cluster::up(&UpOptions::new().pipeline(MODELS))?;
     cluster.wait_ready();
-    let (stand_in, stand_in_address) = start_stand_in()?;
-    let ours = cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
+    let (stand_in, stand_in_address) = start_own(STAND_IN)?;
+    let ours = cluster.ingress()?;
     let mut servers = vec![
-        server("Millstream, with its engine", ours, pid_of(&cluster)?, ["chat/sim", "chat/slow"]),
-        server("the axum stand-in itself", stand_in_address, stand_in.0.id(), ["sim", "sim"]),
+        server("Millstream, with its engine", ours, cluster.leader.pid_number(), ["chat/sim", "chat/slow"]),
+        server("the axum stand-in itself", stand_in_address, stand_in.pid(), ["sim", "sim"]),
     ];
     let mut routers = Vec::new();
     for (name, flag) in [("SMG", "--smg"), ("vllm-router", "--vllm-router")] {
         if let Some(program) = after(flag) {
             let (router, address) = start_router(flag, program, stand_in_address)?;
             let fault = wait_for_router(address).err().map(|error| error.to_string());
-            servers.push(Server { fault, ..server(name, address, router.0.id(), ["sim", "sim"]) });
+            servers.push(Server { fault, ..server(name, address, router.pid(), ["sim", "sim"]) });
             routers.push(router);
         }
     }
@@ -126,10 +117,6 @@ fn main() -> Result<()> {
         "not all servers could be measured, see above"
     );
     Ok(())
-}
-
-fn pid_of(cluster: &Cluster) -> Result<u32> {
-    Ok(u32::try_from(cluster.leader.pid().as_raw_nonzero().get())?)
 }
 
 fn server(name: &'static str, address: SocketAddr, pid: u32, models: [&'static str; 2]) -> Server {
@@ -146,17 +133,8 @@ fn server(name: &'static str, address: SocketAddr, pid: u32, models: [&'static s
     }
 }
 
-fn start_stand_in() -> Result<(Process, SocketAddr)> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("address");
-    let child =
-        Command::new(env::current_exe()?).arg("--stand-in").arg(&file).stdin(Stdio::null()).spawn()?;
-    let address = eventually("the stand-in listens", || fs::read_to_string(&file).ok()?.parse().ok());
-    Ok((Process(child), address))
-}
-
 /// Starts a router in front of the stand-in.
-fn start_router(flag: &str, program: &str, model: SocketAddr) -> Result<(Process, SocketAddr)> {
+fn start_router(flag: &str, program: &str, model: SocketAddr) -> Result<(OwnServer, SocketAddr)> {
     let [port, metrics] = [free_port()?, free_port()?];
     let mut command = Command::new(program);
     if flag == "--smg" {
@@ -168,7 +146,7 @@ fn start_router(flag: &str, program: &str, model: SocketAddr) -> Result<(Process
     command.args(["--log-level", if flag == "--smg" { "error" } else { "critical" }]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let child = child.with_context(|| format!("starting `{program}`"))?;
-    Ok((Process(child), SocketAddr::from(([127, 0, 0, 1], port))))
+    Ok((child.into(), SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
 /// Waits until a router passes a request on.
@@ -350,7 +328,7 @@ fn report_goals(servers: &[Server], size: Size) {
 fn measure_replicas(size: Size) -> Result<()> {
     let mut cluster = Cluster::up(&UpOptions::new().args(&["--empty"]))?;
     cluster.wait_ready();
-    let pid = pid_of(&cluster)?;
+    let pid = cluster.leader.pid_number();
     let deploy = |number: usize| {
         let text = format!(
             "name = \"many\"\n[deployments.sim]\nengine = \"sim\"\ncpus = 0.001\nmemory = \"1MiB\"\nreplicas = {number}\n"

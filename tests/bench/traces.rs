@@ -10,12 +10,11 @@
 //! noise.
 
 use std::env;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::routing::post;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -96,8 +95,7 @@ async fn bring_up(flags: &[&str]) -> Result<Server> {
     let echo = millstream_tests::root().join("pipelines/examples/echo.toml");
     let mut cluster = Cluster::up(&UpOptions::new().file(echo).args(flags))?;
     cluster.wait_ready();
-    let address: SocketAddr =
-        cluster.leader.endpoints()["ingress"].as_str().context("no ingress address")?.parse()?;
+    let address = cluster.ingress()?;
     let connections = (0..NUM_CALLERS).map(|_| connect(address));
     let connections = futures_util::future::try_join_all(connections).await?;
     let mut server = Server { cluster, connections };
@@ -107,7 +105,7 @@ async fn bring_up(flags: &[&str]) -> Result<Server> {
 
 /// The CPU time of the server's process so far, its own and the kernel's for it, in seconds.
 fn cpu_s(server: &Server) -> Result<f64> {
-    cpu_s_of(u32::try_from(server.cluster.leader.pid().as_raw_nonzero().get())?)
+    cpu_s_of(server.cluster.leader.pid_number())
 }
 
 async fn turn(server: &mut Server) -> Result<()> {

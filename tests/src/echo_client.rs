@@ -43,6 +43,12 @@ impl OwnServer {
     }
 }
 
+impl From<Child> for OwnServer {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Drop for OwnServer {
     fn drop(&mut self) {
         let _ = self.0.kill();

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -168,6 +168,12 @@ impl Node {
         Pid::from_child(&self.child)
     }
 
+    /// The same, as `/proc` has it.
+    #[must_use]
+    pub fn pid_number(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory of the process (PSS): its own, and its part of what it shares.
     #[must_use]
     pub fn pss_mib(&self) -> f64 {
@@ -275,6 +281,11 @@ impl Cluster {
         // It listens on any free port again.
         self.dashboard = self.leader.endpoints()["dashboard"].as_str().unwrap_or_default().to_owned();
         Ok(())
+    }
+
+    /// Where it takes requests.
+    pub fn ingress(&self) -> Result<SocketAddr> {
+        self.ingress.parse().with_context(|| format!("`{}` is no address of an ingress", self.ingress))
     }
 
     /// Runs a command against this cluster.

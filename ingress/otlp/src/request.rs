@@ -66,23 +66,13 @@ pub(crate) fn spans_of(trace: &RequestTrace) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use millstream_status::trace::{SpanKind, TraceKept, TraceSpan, TracedRequest};
+    use millstream_status::trace::{SpanKind, TraceSpan};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
     use super::*;
+    use crate::span::tests::trace_of;
 
     fn trace(name: &str) -> RequestTrace {
-        let request = TracedRequest {
-            request_id: "r".to_owned(),
-            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
-            pipeline: "rag".to_owned(),
-            revision: 1,
-            at_ms: 1_700_000_000_000.0,
-            duration_ms: 0.007,
-            status: 200,
-            ingress: "vm".to_owned(),
-            kept: TraceKept::Sample,
-        };
         let span = TraceSpan {
             span_id: "00f067aa0ba902b7".to_owned(),
             parent_id: None,
@@ -94,7 +84,7 @@ mod tests {
             links: Vec::new(),
             error: None,
         };
-        RequestTrace { request, parent_id: None, spans: vec![span.clone(), span] }
+        trace_of(vec![span.clone(), span])
     }
 
     #[test]

@@ -99,13 +99,29 @@ fn bytes(digits: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use millstream_status::trace::{TraceKept, TracedRequest};
     use serde_json::json;
 
     use super::*;
+
+    /// The trace of a request with these spans.
+    pub(crate) fn trace_of(spans: Vec<TraceSpan>) -> RequestTrace {
+        let request = TracedRequest {
+            request_id: "r".to_owned(),
+            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
+            pipeline: "rag".to_owned(),
+            revision: 1,
+            at_ms: 1_700_000_000_000.0,
+            duration_ms: 0.007,
+            status: 504,
+            ingress: "vm".to_owned(),
+            kept: TraceKept::Failed,
+        };
+        RequestTrace { request, parent_id: None, spans }
+    }
 
     #[test]
     fn a_trace_is_written_as_the_protocol_has_it() {
@@ -127,18 +143,7 @@ mod tests {
             links: Vec::new(),
             ..span.clone()
         };
-        let request = TracedRequest {
-            request_id: "r".to_owned(),
-            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
-            pipeline: "rag".to_owned(),
-            revision: 1,
-            at_ms: 1_700_000_000_000.0,
-            duration_ms: 0.007,
-            status: 504,
-            ingress: "vm".to_owned(),
-            kept: TraceKept::Failed,
-        };
-        let trace = RequestTrace { request, parent_id: None, spans: vec![span, call] };
+        let trace = trace_of(vec![span, call]);
         let [root, call] = &spans_of(&trace).collect::<Vec<_>>()[..] else { panic!("two spans") };
         assert_eq!((root.trace_id.len(), root.trace_id[0], root.trace_id[15]), (16, 0x4b, 0x36));
         assert_eq!(root.span_id, 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes());
