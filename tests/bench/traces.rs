@@ -23,6 +23,7 @@ use millstream_tests::echo_client::{self, call, connect};
 use millstream_tests::{Cluster, UpOptions, cpu_s_of};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 /// Rounds, unless the first argument says otherwise.
 const ROUNDS: usize = 12;
@@ -40,7 +41,7 @@ struct Server {
 
 fn main() -> Result<()> {
     let rounds = env::args().nth(1).map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let endpoint = format!("http://{}", listener.local_addr()?);
     let bytes = Arc::new(AtomicU64::new(0));
@@ -53,7 +54,7 @@ fn main() -> Result<()> {
         ("traces, 1% exported", &export),
     ];
     let flags = settings.map(|(_, flags)| flags);
-    let costs = (0..rounds).map(|_| runtime.block_on(measure(&flags))).collect::<Result<Vec<_>>>()?;
+    let costs = (0..rounds).map(|_| measure(&runtime, &flags)).collect::<Result<Vec<_>>>()?;
     report(&settings.map(|(name, _)| name), &costs, bytes.load(Ordering::Relaxed));
     Ok(())
 }
@@ -69,10 +70,10 @@ async fn collect(listener: TcpListener, bytes: Arc<AtomicU64>) -> std::io::Resul
 }
 
 /// One round: the CPU time of a call, in microseconds, to clusters that are started with these flags.
-async fn measure(flags: &[&[&str]]) -> Result<Vec<f64>> {
+fn measure(runtime: &Runtime, flags: &[&[&str]]) -> Result<Vec<f64>> {
     let mut servers = Vec::new();
     for flags in flags {
-        servers.push(bring_up(flags).await?);
+        servers.push(bring_up(runtime, flags)?);
     }
     let before = servers.iter().map(cpu_s).collect::<Result<Vec<_>>>()?;
     for round in 0..TURNS {
@@ -80,10 +81,10 @@ async fn measure(flags: &[&[&str]]) -> Result<Vec<f64>> {
         let step = if round % 2 == 0 { 1 } else { servers.len() - 1 };
         for place in 0..servers.len() {
             let at = (round + place * step) % servers.len();
-            turn(&mut servers[at]).await?;
+            runtime.block_on(turn(&mut servers[at]))?;
         }
     }
-    tokio::time::sleep(PAUSE).await;
+    runtime.block_on(async { tokio::time::sleep(PAUSE).await });
     let cost = |(server, before)| {
         #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 calls")]
         anyhow::Ok((cpu_s(server)? - before) * 1e6 / (TURNS * CALLS_PER_TURN) as f64)
@@ -91,15 +92,16 @@ async fn measure(flags: &[&[&str]]) -> Result<Vec<f64>> {
     servers.iter().zip(before).map(cost).collect()
 }
 
-async fn bring_up(flags: &[&str]) -> Result<Server> {
+/// Not within the runtime: a cluster has a client that blocks.
+fn bring_up(runtime: &Runtime, flags: &[&str]) -> Result<Server> {
     let echo = millstream_tests::root().join("pipelines/examples/echo.toml");
     let mut cluster = Cluster::up(&UpOptions::new().file(echo).args(flags))?;
     cluster.wait_ready();
     let address = cluster.ingress()?;
     let connections = (0..NUM_CALLERS).map(|_| connect(address));
-    let connections = futures_util::future::try_join_all(connections).await?;
+    let connections = runtime.block_on(futures_util::future::try_join_all(connections))?;
     let mut server = Server { cluster, connections };
-    turn(&mut server).await?;
+    runtime.block_on(turn(&mut server))?;
     Ok(server)
 }
 
