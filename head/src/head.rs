@@ -55,7 +55,7 @@ pub struct Config {
     pub control: SocketAddr,
     /// HTTP address for the dashboard and REST; port 0 picks a free one.
     pub dashboard: SocketAddr,
-    /// Folder of the embedded store.
+    /// Folder of the embedded store; of no use to a head that shares a store.
     pub data_dir: PathBuf,
     /// The admin token that callers of the control service must prove to know, or carry.
     pub admin_token: String,
@@ -126,7 +126,14 @@ impl Head {
         Ok(head)
     }
 
-    /// A head on a store that it may share with others: the one that wins the election leads, the others say who does.
+    /// A head on a store that it shares with others: the one that wins the election leads, the others say who does.
+    ///
+    /// # Errors
+    /// [`StartError`] when an address or the store cannot be used.
+    pub async fn start_shared(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        Self::start_on(config, Timing::default(), store).await
+    }
+
     async fn start_on(config: Config, timing: Timing, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let control = bind(config.control, "workers, ingresses and the command", "--control").await?;
         let dashboard = bind(config.dashboard, "the dashboard", "--dashboard").await?;
@@ -183,6 +190,12 @@ impl Head {
     #[must_use]
     pub fn cluster_id(&self) -> Option<String> {
         Some(self.leadership.term().ok()?.cluster_id.clone())
+    }
+
+    /// Whether this head leads; another one does, or nobody, while it does not.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leadership.term().is_ok()
     }
 
     /// The dashboard's address.

@@ -17,6 +17,8 @@ mod command_output;
 mod debug;
 mod docs;
 mod edge;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod failure;
 mod join;
 mod keys;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
+use millstream_head::Tokens;
 use serde::{Deserialize, Serialize};
 
 use crate::global::Global;
@@ -81,6 +82,12 @@ impl DataDir {
     /// The join token, made at the first start; only the owner can read the file.
     pub(crate) fn join_token(&self) -> Result<String> {
         token(&self.join_token_file())
+    }
+
+    /// Keeps the tokens of a cluster whose heads share them.
+    pub(crate) fn keep_tokens(&self, tokens: &Tokens) -> Result<()> {
+        write_private(&self.token_file(), &tokens.admin)?;
+        write_private(&self.join_token_file(), &tokens.join)
     }
 
     /// Where the admin token is.

@@ -91,7 +91,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 fn run_command(cli: Cli) -> Result<(), exit::Failure> {
     style::choose(cli.global.color);
     let access_log = match &cli.command {
-        Command::Up(args) if args.access_log => AccessLog::On,
+        Command::Up(args) if args.edge.access_log => AccessLog::On,
         _ => AccessLog::Off,
     };
     logging::start(&cli.global, access_log)?;

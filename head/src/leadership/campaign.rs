@@ -48,7 +48,7 @@ pub(crate) struct Campaign {
 impl Campaign {
     /// A head that does not lead yet.
     pub(crate) fn new(host: Arc<Host>, candidate: Candidate) -> Self {
-        Self { host, candidate, standing: watch::Sender::new(Standing::Following(None)) }
+        Self { host, candidate, standing: watch::Sender::new(Standing::Vacant(None)) }
     }
 
     /// Who leads, now and later.
@@ -74,7 +74,7 @@ impl Campaign {
 
     /// Goes on from a first attempt until the head closes.
     pub(crate) async fn run(self, first: Attempt) {
-        let mut attempt = Ok(first);
+        let mut attempt: Result<_, Error> = Ok(first);
         let mut retries = Retries::new(BACKOFF, HEALTHY_AFTER);
         let mut floor = 0;
         loop {
@@ -99,6 +99,7 @@ impl Campaign {
                 }
                 Err(error) => {
                     tracing::error!(%error, "no term begins; trying again");
+                    self.standing.send_replace(Standing::Vacant(Some(error.to_string())));
                     retries.next_wait(Duration::ZERO, &mut random::rng())
                 }
             };
@@ -112,7 +113,7 @@ impl Campaign {
 
     async fn lead(&self, mut leading: Leading) -> End {
         let end = leading.until_over().await;
-        self.standing.send_replace(Standing::Following(None));
+        self.standing.send_replace(Standing::Vacant(None));
         match end {
             End::LeaseLost => {
                 tracing::error!("the lease ended before it was renewed; this head leads no longer")
@@ -124,14 +125,14 @@ impl Campaign {
         end
     }
 
+    /// Another head leads; one of another version may not say where.
     fn note_leader(&self, address: String) {
-        let leader = Some(address).filter(|address| !address.is_empty());
         self.standing.send_if_modified(|standing| {
-            let is_new =
-                !matches!(standing, Standing::Following(known) if *known == leader && leader.is_some());
+            let is_new = !matches!(standing, Standing::Following(known) if *known == address);
             if is_new {
-                tracing::info!(leader, "another head leads");
-                *standing = Standing::Following(leader.clone());
+                tracing::info!(leader = address, "another head leads");
+                *standing =
+                    if address.is_empty() { Standing::Vacant(None) } else { Standing::Following(address) };
             }
             is_new
         });

@@ -28,19 +28,24 @@ const NEXT_TERM_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Standing {
     /// It does.
     Leading(Arc<Term>),
-    /// Another one does, on this control address; or nobody known does.
-    Following(Option<String>),
+    /// Another one does, on this control address.
+    Following(String),
+    /// Nobody known does; why this head does not, where that is known.
+    Vacant(Option<String>),
 }
 
 /// This head does not lead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not_leader: {}", match leader {
-    Some(leader) => format!("this head does not lead the cluster; ask the one on {leader}"),
-    None => "no head leads the cluster just now; retry in a second".to_owned(),
+#[error("{}", match (leader, reason) {
+    (Some(leader), _) => format!("not_leader: this head does not lead the cluster; ask the one on {leader}"),
+    (None, Some(reason)) => reason.clone(),
+    (None, None) => "not_leader: no head leads the cluster just now; retry in a second".to_owned(),
 })]
 pub(crate) struct NotLeading {
     /// HOST:PORT of the head that does, as far as is known.
     pub(crate) leader: Option<String>,
+    /// Why none does.
+    pub(crate) reason: Option<String>,
 }
 
 /// Asks whether this head leads; clones ask the same campaign.
@@ -52,7 +57,8 @@ impl Leadership {
     pub(crate) fn term(&self) -> Result<Arc<Term>, NotLeading> {
         match &*self.0.borrow() {
             Standing::Leading(term) => Ok(Arc::clone(term)),
-            Standing::Following(leader) => Err(NotLeading { leader: leader.clone() }),
+            Standing::Following(leader) => Err(NotLeading { leader: Some(leader.clone()), reason: None }),
+            Standing::Vacant(reason) => Err(NotLeading { leader: None, reason: reason.clone() }),
         }
     }
 
@@ -61,7 +67,8 @@ impl Leadership {
         let mut standing = self.0.clone();
         let is_known = |standing: &Standing| match standing {
             Standing::Leading(term) => !term.over.is_cancelled(),
-            Standing::Following(leader) => leader.is_some(),
+            Standing::Following(_) => true,
+            Standing::Vacant(_) => false,
         };
         let _ = tokio::time::timeout(NEXT_TERM_TIMEOUT, standing.wait_for(is_known)).await;
         self.term()

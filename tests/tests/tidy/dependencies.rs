@@ -48,6 +48,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("dashboard", &[]),
     ("otlp", &["status"]),
     ("head", &["clock", "values", "listen", "connect", "proto", "pipelines", "core", "dashboard"]),
+    ("etcd", &["head"]),
     ("ingress", &["clock", "values", "listen", "connect", "link", "proto", "pipelines"]),
     (
         "worker",
@@ -77,6 +78,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "pipelines",
             "simulate",
             "head",
+            "etcd",
             "ingress",
             "otlp",
             "worker",

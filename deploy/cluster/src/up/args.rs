@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::up::store::StoreArgs;
 use crate::up::traces::TraceArgs;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
@@ -45,6 +46,17 @@ pub(crate) struct UpArgs {
     /// How long requests under way may take when the process stops.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub(crate) drain_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) edge: EdgeArgs,
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
+}
+
+/// How this process's ingress meets its callers.
+#[derive(Debug, Args)]
+pub(crate) struct EdgeArgs {
     /// Refuse requests without an API key (`cluster key create`) at this process's ingress.
     #[arg(long)]
     pub(crate) require_api_key: bool,
@@ -60,8 +72,6 @@ pub(crate) struct UpArgs {
     /// it; without it none are kept, and each request says the whole conversation.
     #[arg(long, value_name = "SIZE")]
     pub(crate) response_store: Option<ByteSize>,
-    #[command(flatten)]
-    pub(crate) traces: TraceArgs,
 }
 
 /// An address to listen on: HOST:PORT, where HOST may be a name of this machine, or a port alone, which means this machine and no

@@ -14,12 +14,14 @@ mod parts;
 mod port_holder;
 mod process_metrics;
 mod signals;
+mod store;
 mod telemetry;
 mod traces;
 
 use std::time::Duration;
 
-use millstream_head::DataDirLock;
+use millstream_head::store::Store;
+use millstream_head::{DataDirLock, Tokens};
 use millstream_proto::v1::DeployedPipeline;
 
 use crate::client::{Client, check_addresses};
@@ -72,14 +74,19 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
         false => Some(token::read("admin token", &data_dir.token_file())?),
     };
     let mut signals = Signals::listen()?;
+    let store = args.store.open(&roles).await?;
+    let (token, join_token) = match &store {
+        Some(store) => share_tokens(global, &data_dir, store.as_ref()).await?,
+        None => (token, None),
+    };
     let join_token = match &args.join {
-        None => data_dir.join_token()?,
+        None => join_token.map_or_else(|| data_dir.join_token(), Ok)?,
         Some(heads) => tokio::select! {
             found = join_token::find(global, &data_dir, heads) => found?,
             () = signals.stop() => return Ok(()),
         },
     };
-    let process = Process { global, args: &args, roles, node_name, data_dir, token, join_token };
+    let process = Process { global, args: &args, roles, node_name, data_dir, token, join_token, store };
     let parts = Parts::start(&process).await?;
     let endpoints = parts.endpoints(&process.node_name);
     process.data_dir.write_endpoints(&endpoints)?;
@@ -101,6 +108,27 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     };
     process.data_dir.remove_endpoints();
     ended
+}
+
+/// The tokens of a cluster whose heads share a store, as (admin, join); this machine's commands find them in the data directory.
+async fn share_tokens(
+    global: &Global,
+    data_dir: &DataDir,
+    store: &dyn Store,
+) -> Result<(Option<String>, Option<String>), Failure> {
+    let own = Tokens { admin: token::find_or_make(global, data_dir)?, join: data_dir.join_token()? };
+    let named = global.token_file.as_ref().map(|file| (file, own.admin.clone()));
+    let tokens = own.share(store).await.map_err(|error| Failure::failed(error.to_string()))?;
+    match named {
+        Some((file, admin)) if admin != tokens.admin => {
+            return Err(Failure::usage(format!(
+                "`{}` holds another admin token than the cluster on that store has; leave --token-file out",
+                file.display()
+            )));
+        }
+        _ => data_dir.keep_tokens(&tokens)?,
+    }
+    Ok((Some(tokens.admin), Some(tokens.join)))
 }
 
 /// Ends everything; requests under way have so much time, unless somebody does not want to wait.

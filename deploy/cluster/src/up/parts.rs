@@ -1,9 +1,11 @@
 //! The parts of this process: started in the order in which they need one another, stopped in the reverse.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connect::Heads;
+use millstream_head::store::Store;
 use millstream_head::{Head, MetricsPage};
 use millstream_ingress::{HttpLimits, Ingress, LocalWorker, TraceConfig, Visitors};
 use millstream_otlp::Sending;
@@ -41,6 +43,8 @@ pub(crate) struct Process<'a> {
     pub(crate) token: Option<String>,
     /// The join token, which all processes of the cluster know.
     pub(crate) join_token: String,
+    /// The store that the head shares with others; without it the head has its own in the data directory.
+    pub(crate) store: Option<Arc<dyn Store>>,
 }
 
 impl Process<'_> {
@@ -119,16 +123,35 @@ impl Parts {
 
     /// Waits until somebody asks the cluster to stop; returns the time to drain in.
     pub(crate) async fn asked_to_stop(&self) -> Duration {
-        // The head tells workers and ingresses first, so in its own process the head's word is the one that counts.
-        match (&self.head, &self.worker, &self.ingress) {
-            (Some(head), _, _) => head.asked_to_stop().await,
-            (None, Some(worker), Some(ingress)) => tokio::select! {
-                drain = worker.asked_to_stop() => drain,
-                drain = ingress.asked_to_leave() => drain,
+        let worker = async {
+            match &self.worker {
+                Some(worker) => worker.asked_to_stop().await,
+                None => std::future::pending().await,
+            }
+        };
+        let ingress = async {
+            match &self.ingress {
+                Some(ingress) => ingress.asked_to_leave().await,
+                None => std::future::pending().await,
+            }
+        };
+        let told = async {
+            let drain = tokio::select! {
+                drain = worker => drain,
+                drain = ingress => drain,
+            };
+            // A head that leads tells workers and ingresses first, so in its own process its word is the one that counts.
+            if self.head.as_ref().is_some_and(Head::leads) {
+                std::future::pending::<()>().await;
+            }
+            drain
+        };
+        match &self.head {
+            Some(head) => tokio::select! {
+                drain = head.asked_to_stop() => drain,
+                drain = told => drain,
             },
-            (None, Some(worker), None) => worker.asked_to_stop().await,
-            (None, None, Some(ingress)) => ingress.asked_to_leave().await,
-            (None, None, None) => std::future::pending().await,
+            None => told.await,
         }
     }
 
@@ -167,7 +190,11 @@ async fn start_head(process: &Process<'_>, metrics: MetricsPage) -> Result<Head,
         join_token: process.join_token.clone(),
         metrics: Some(metrics),
     };
-    Head::start(config).await.map_err(|error| Failure::failed(error.to_string()))
+    let head = match &process.store {
+        Some(shared) => Head::start_shared(config, Arc::clone(shared)).await,
+        None => Head::start(config).await,
+    };
+    head.map_err(|error| Failure::failed(error.to_string()))
 }
 
 async fn start_worker(
@@ -211,8 +238,8 @@ async fn start_ingress(
         join_token: process.join_token.clone(),
         limits: http_limits(process.args),
         visitors: Visitors {
-            require_api_key: process.args.require_api_key,
-            mcp_origins: process.args.mcp_origin.clone(),
+            require_api_key: process.args.edge.require_api_key,
+            mcp_origins: process.args.edge.mcp_origin.clone(),
         },
         traces,
         capture_dir: process.data_dir.captures(),
@@ -226,7 +253,7 @@ async fn start_ingress(
 /// Bodies under way and their values take an eighth of the memory there is, and kept answers as much.
 fn http_limits(args: &UpArgs) -> HttpLimits {
     let mut limits = HttpLimits::default();
-    if let Some(size) = args.response_store {
+    if let Some(size) = args.edge.response_store {
         limits.request.max_response_store_bytes = usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
     }
     if let Ok(memory @ 1..) = usize::try_from(millstream_worker::memory_bytes()) {
