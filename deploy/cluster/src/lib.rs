@@ -103,7 +103,8 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
     let global = cli.global;
     let outcome = runtime.block_on(async move {
         match cli.command {
-            Command::Up(args) => up::run(&global, args).await,
+            // Once a process: its kilobytes are worth no place in the others' futures.
+            Command::Up(args) => Box::pin(up::run(&global, args)).await,
             Command::Down(args) => commands::down::run(&global, &args).await,
             Command::Deploy(args) => commands::deploy::run(&global, &args).await,
             Command::Validate(args) => commands::validate::run(&global, &args).await,

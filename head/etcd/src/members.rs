@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 use crate::access::Access;
 use crate::failure::Failure;
 
+/// Largest answer of etcd that is read: all that a head keeps, many times over.
+pub(crate) const MAX_ANSWER_BYTES: usize = 256 << 20;
+
 /// What happens to an operation whose outcome is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -64,7 +67,8 @@ impl Members {
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
         let mut failure = Failure::NotTaken("no member of etcd is named".into());
-        for _ in &self.members {
+        // The first one once more: its connection may have been old.
+        for _ in 0..=self.members.len() {
             let mut turn = self.next_turn();
             failure = match turn.run(&work).await {
                 Ok(value) => return Ok(value),
@@ -108,7 +112,9 @@ impl Turn<'_> {
         if let Some(client) = known {
             return Ok(client);
         }
-        let client = Client::connect([&member.url], Some(self.members.options.clone())).await?;
+        let connecting = Client::connect([&member.url], Some(self.members.options.clone()));
+        // Connecting takes ten kilobytes, and happens once.
+        let client = Box::pin(connecting).await?;
         *member.client.lock() = Some(client.clone());
         Ok(client)
     }

@@ -16,15 +16,13 @@ use crate::access::Access;
 use crate::address::Address;
 use crate::commit::{self, version};
 use crate::failure::Failure;
-use crate::members::{Members, Repeat};
+use crate::members::{MAX_ANSWER_BYTES, Members, Repeat};
 use crate::watch;
 
 /// How values are written; another number is of another release.
 const FORMAT: &str = "1";
 /// How long etcd may take to answer at the start.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest answer of etcd that is read: all that a head keeps, many times over.
-pub(crate) const MAX_MESSAGE_BYTES: usize = 256 << 20;
 /// A lease that an operation has nothing to do with.
 const NO_LEASE: LeaseId = LeaseId(0);
 
@@ -165,7 +163,7 @@ impl EtcdStore {
 
 /// Reads answers of any size.
 fn kv(client: &Client) -> KvClient {
-    client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES)
+    client.kv_client().max_decoding_message_size(MAX_ANSWER_BYTES)
 }
 
 /// A time to live that etcd has told.
@@ -214,10 +212,10 @@ impl Store for EtcdStore {
     fn watch<'a>(&'a self, prefix: &'a str, after: Version) -> BoxFuture<'a, Result<Watch, Error>> {
         async move {
             let key = self.full(prefix);
-            let work = |client: Client| watch::begin(client, key.clone(), after);
+            let work = |client: Client| watch::begin(client, key.clone(), after).boxed();
             let begun = self.members.ask(Repeat::Harmless, work).await;
             let begun = begun.map_err(|failure| failure.of_read(NO_LEASE))?;
-            Ok(watch::events(begun, self.prefix.clone()))
+            Ok(begun.events(self.prefix.clone()))
         }
         .boxed()
     }
@@ -236,7 +234,7 @@ impl Store for EtcdStore {
 
     fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, Error>> {
         async move {
-            let left = self.members.ask(Repeat::Harmless, |client| renew(client, lease)).await;
+            let left = self.members.ask(Repeat::Harmless, |client| renew(client, lease).boxed()).await;
             left.map(seconds).map_err(|failure| failure.of_read(lease))
         }
         .boxed()

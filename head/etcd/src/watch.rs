@@ -7,42 +7,46 @@ use futures_util::stream;
 use millstream_head::store::{Change, Version, Watch, WatchEvent};
 
 use crate::commit::version;
-use crate::store::MAX_MESSAGE_BYTES;
+use crate::members::MAX_ANSWER_BYTES;
+
+/// A watch that etcd has taken.
+pub(crate) struct Begun {
+    stream: WatchStream,
+    first: WatchResponse,
+}
 
 /// Begins to watch; returns once etcd has taken it.
-pub(crate) async fn begin(
-    client: Client,
-    key: String,
-    after: Version,
-) -> Result<(WatchStream, WatchResponse), etcd_client::Error> {
+pub(crate) async fn begin(client: Client, key: String, after: Version) -> Result<Begun, etcd_client::Error> {
     let from = i64::try_from(after).unwrap_or(i64::MAX).saturating_add(1);
     let options = WatchOptions::new().with_prefix().with_start_revision(from);
-    let mut client = client.watch_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let mut client = client.watch_client().max_decoding_message_size(MAX_ANSWER_BYTES);
     let mut stream = client.watch(key, Some(options)).await?;
     match stream.message().await? {
-        Some(first) => Ok((stream, first)),
+        Some(first) => Ok(Begun { stream, first }),
         None => Err(etcd_client::Error::WatchError("etcd ended a watch at once".into())),
     }
 }
 
-/// The watch that has begun so; keys are told without `prefix`.
-pub(crate) fn events((stream, first): (WatchStream, WatchResponse), prefix: String) -> Watch {
-    let pending: VecDeque<_> = read(&first, &prefix).into();
-    Watch::new(stream::unfold((stream, pending), move |(mut stream, mut pending)| {
-        let prefix = prefix.clone();
-        async move {
-            loop {
-                if let Some(event) = pending.pop_front() {
-                    return Some((event, (stream, pending)));
-                }
-                match stream.message().await {
-                    Ok(Some(response)) => pending.extend(read(&response, &prefix)),
-                    Ok(None) => pending.push_back(WatchEvent::Broken("etcd ended the watch".into())),
-                    Err(error) => pending.push_back(WatchEvent::Broken(format!("etcd: {error}"))),
+impl Begun {
+    /// What it tells; keys without `prefix`.
+    pub(crate) fn events(self, prefix: String) -> Watch {
+        let pending: VecDeque<_> = read(&self.first, &prefix).into();
+        Watch::new(stream::unfold((self.stream, pending), move |(mut stream, mut pending)| {
+            let prefix = prefix.clone();
+            async move {
+                loop {
+                    if let Some(event) = pending.pop_front() {
+                        return Some((event, (stream, pending)));
+                    }
+                    match stream.message().await {
+                        Ok(Some(response)) => pending.extend(read(&response, &prefix)),
+                        Ok(None) => pending.push_back(WatchEvent::Broken("etcd ended the watch".into())),
+                        Err(error) => pending.push_back(WatchEvent::Broken(format!("etcd: {error}"))),
+                    }
                 }
             }
-        }
-    }))
+        }))
+    }
 }
 
 /// What etcd has said at once. It tells all changes of a revision together.

@@ -1,5 +1,8 @@
 //! The store on real etcd processes: what every store must do, also over connections that are cut, and what only etcd can suffer.
 
+#![allow(clippy::disallowed_methods, reason = "tests take real time")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod proxy;
 
 use std::time::{Duration, Instant};

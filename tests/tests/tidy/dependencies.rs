@@ -95,6 +95,7 @@ const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
     ("engine-candle", &["values", "calls"]),
     ("engine-generator", &["calls"]),
     ("head", &["test-support"]),
+    ("etcd", &["test-support"]),
     ("ingress", &["test-support"]),
     ("worker", &["test-support"]),
     ("millstream", &["test-support", "tests"]),

@@ -74,7 +74,7 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
         false => Some(token::read("admin token", &data_dir.token_file())?),
     };
     let mut signals = Signals::listen()?;
-    let store = args.store.open(&roles).await?;
+    let store = args.store.open().await?;
     let (token, join_token) = match &store {
         Some(store) => share_tokens(global, &data_dir, store.as_ref()).await?,
         None => (token, None),
@@ -226,6 +226,9 @@ fn check_roles(args: &UpArgs, roles: &[Role]) -> Result<(), Failure> {
         return Err(Failure::usage(
             "`--join` names another machine's head, so `--roles` cannot have `head` too",
         ));
+    }
+    if args.store.store.is_some() && !roles.contains(&Role::Head) {
+        return Err(Failure::usage("`--store` is the head's, and this process has no role `head`"));
     }
     if args.join.is_none() && !roles.contains(&Role::Head) {
         return Err(Failure::usage(

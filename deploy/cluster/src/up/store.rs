@@ -7,7 +7,6 @@ use clap::Args;
 use millstream_head::store::Store;
 
 use crate::exit::Failure;
-use crate::up::args::Role;
 
 /// Flags of the store.
 #[derive(Debug, Clone, Default, Args)]
@@ -32,11 +31,8 @@ pub(crate) struct StoreArgs {
 
 impl StoreArgs {
     /// The store that is named, once it answers; `None` where it is to be in the data directory.
-    pub(crate) async fn open(&self, roles: &[Role]) -> Result<Option<Arc<dyn Store>>, Failure> {
+    pub(crate) async fn open(&self) -> Result<Option<Arc<dyn Store>>, Failure> {
         let Some(address) = &self.store else { return Ok(None) };
-        if !roles.contains(&Role::Head) {
-            return Err(Failure::usage("`--store` is the head's, and `--roles` has no `head`"));
-        }
         self.open_etcd(address).await.map(Some)
     }
 

@@ -22,6 +22,10 @@ impl From<Error> for Status {
 impl From<NotLeading> for Status {
     fn from(error: NotLeading) -> Self {
         let message = error.to_string();
+        if error.reason.is_some() {
+            // No other head is worth asking, nor is asking again at once.
+            return Self::unavailable(message);
+        }
         millstream_connect::NotLeading { leader: error.leader }.status(message)
     }
 }
