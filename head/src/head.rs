@@ -14,14 +14,15 @@ use millstream_proto::v1::node_service_server::NodeServiceServer;
 use millstream_proto::v1::route_service_server::RouteServiceServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 
 use crate::actors::messages::ReconcilerMsg;
+use crate::control;
 use crate::host::Host;
 use crate::leadership::election::{self, Candidate, Leader};
-use crate::leadership::{Campaign, Leadership, Term};
+use crate::leadership::{Campaign, Leadership, Reach, Roll, Term};
 use crate::lock::{DataDirLock, LockError};
 use crate::metrics::MetricsPage;
 use crate::server::auth::AdminToken;
@@ -95,6 +96,9 @@ pub struct Head {
     host: Arc<Host>,
     leadership: Leadership,
     campaign: JoinHandle<()>,
+    /// Cancelled, it makes this the last term of this head.
+    retired: CancellationToken,
+    roll: Arc<Roll>,
     servers: Vec<Server>,
     watches: Vec<JoinHandle<()>>,
     /// The store, where it is this process's own, and the lock on its folder.
@@ -121,7 +125,7 @@ impl Head {
         let dir = config.data_dir.clone();
         let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir)).await;
         let store = opened.map_err(|error| store_error(&error))?.map_err(|error| store_error(&error))?;
-        let mut head = Self::start_on(config, timing, Arc::new(store.clone())).await?;
+        let mut head = Self::start_on(config, timing, Arc::new(store.clone()), Reach::Own).await?;
         head.own_store = Some((store, lock));
         Ok(head)
     }
@@ -131,21 +135,29 @@ impl Head {
     /// # Errors
     /// [`StartError`] when an address or the store cannot be used.
     pub async fn start_shared(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        Self::start_on(config, Timing::default(), store).await
+        Self::start_on(config, Timing::default(), store, Reach::Shared).await
     }
 
-    async fn start_on(config: Config, timing: Timing, store: Arc<dyn Store>) -> Result<Self, StartError> {
+    async fn start_on(
+        config: Config,
+        timing: Timing,
+        store: Arc<dyn Store>,
+        reach: Reach,
+    ) -> Result<Self, StartError> {
         let control = bind(config.control, "workers, ingresses and the command", "--control").await?;
         let dashboard = bind(config.dashboard, "the dashboard", "--dashboard").await?;
-        let store = Arc::new(Timed::new(store, STORE_TIMEOUT));
+        let store: Arc<dyn Store> = Arc::new(Timed::new(store, STORE_TIMEOUT));
         let (control_address, control) = control;
         let (dashboard_address, dashboard) = dashboard;
-        let me = Leader { name: config.name.clone(), address: control_address.to_string() };
+        let (name, dashboard_text) = (config.name.clone(), dashboard_address.to_string());
+        let me = Leader { name, address: control_address.to_string(), dashboard: dashboard_text };
+        let roll = Arc::new(Roll::new(Arc::clone(&store), me.clone(), reach));
         let host = Arc::new(Host::start(config.name, timing));
         let closing = host.closing.clone().drop_guard();
         let campaign = Campaign::new(Arc::clone(&host), Candidate { store, me });
         let leadership = campaign.leadership();
         let first = campaign.attempt(0).await.map_err(|error| store_error(&error))?;
+        let retired = campaign.retired();
         let campaign = tokio::spawn(campaign.run(first));
         let admin_token = AdminToken::new(&config.admin_token);
         let tokens = [(Authority::Member, &config.join_token), (Authority::Admin, &config.admin_token)];
@@ -156,14 +168,25 @@ impl Head {
             host: Arc::clone(&host),
             leadership: leadership.clone(),
             admin_token: admin_token.clone(),
+            roll: Arc::clone(&roll),
             metrics_page: config.metrics,
             is_public: !dashboard_address.ip().is_loopback(),
         };
         let servers = vec![
-            serve_grpc(leadership.clone(), admin_token, secrets, control),
+            serve_grpc(
+                ControlServer { leadership: leadership.clone(), roll: Arc::clone(&roll) },
+                admin_token,
+                secrets,
+                control,
+            ),
             serve_http(site, dashboard, dashboard_address),
         ];
+        let closed = host.closing.clone();
         let watches = vec![
+            tokio::spawn({
+                let roll = Arc::clone(&roll);
+                async move { roll.keep(closed).await }
+            }),
             tokio::spawn(telemetry::observe(Arc::clone(&host), leadership.clone())),
             tokio::spawn(host.presence.clone().watch(host.clock, host.closing.clone())),
         ];
@@ -173,6 +196,8 @@ impl Head {
             host,
             leadership,
             campaign,
+            retired,
+            roll,
             servers,
             watches,
             own_store: None,
@@ -213,9 +238,15 @@ impl Head {
         asked.ok().flatten().unwrap_or_default()
     }
 
-    /// Decides nothing any more: the process is about to end, and what ends with it is not to be replaced.
+    /// Decides nothing any more: the process is about to end. Another head leads from now on, if there is one and the cluster goes on;
+    /// else what ends with this process is not to be replaced.
     pub async fn rest(&self) {
+        self.retired.cancel();
         let Ok(term) = self.leadership.term() else { return };
+        let goes_on = self.host.stop.borrow().is_none();
+        if goes_on && control::cluster::step_down(&term, &self.roll).await.is_ok() {
+            return;
+        }
         if term.ask(ReconcilerMsg::Rest).await.is_err() {
             tracing::debug!("the reconciler is being restarted, so nothing is decided");
         }
@@ -278,12 +309,12 @@ async fn bind(
 
 /// Workers, ingresses and the command.
 fn serve_grpc(
-    leadership: Leadership,
+    control: ControlServer,
     token: AdminToken,
     secrets: Vec<Secret>,
     listener: TcpListener,
 ) -> Server {
-    let control = ControlServer { leadership: leadership.clone() };
+    let leadership = control.leadership.clone();
     let control = ControlServiceServer::new(control).max_decoding_message_size(MAX_REQUEST_BYTES);
     let node = NodeServiceServer::new(NodeServer { leadership: leadership.clone() });
     let route = RouteServiceServer::new(RouteServer { leadership });
@@ -307,8 +338,8 @@ mod tests {
 
     use super::*;
     use crate::catalog::{Catalog, Takeover};
+    use crate::control::Error;
     use crate::control::deploy::{Text, compile};
-    use crate::control::{self, Error};
 
     fn config(dir: &tempfile::TempDir, name: &str) -> Config {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -392,9 +423,7 @@ mod tests {
     async fn of_two_heads_on_a_store_one_leads_and_the_other_says_who_until_it_takes_over() {
         let dir = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).unwrap());
-        let on = async |name| {
-            Head::start_on(config(&dir, name), Timing::default(), Arc::clone(&store)).await.unwrap()
-        };
+        let on = async |name| Head::start_shared(config(&dir, name), Arc::clone(&store)).await.unwrap();
         let (first, second) = (on("first").await, on("second").await);
         let term = first.leadership.term().unwrap();
         control::deploy::deploy(&term, &[candidate("p").await], Takeover::ROLLING).await.unwrap();

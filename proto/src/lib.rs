@@ -10,8 +10,8 @@ mod wire;
 
 pub use millstream_calls::{IngressId, NodeId, ReplicaId, RequestId, call};
 pub use millstream_status::{
-    defrag, deploy_plan, durations, event, inspection, key, series, stage, status, summary, token, trace,
-    usage, what_if,
+    defrag, deploy_plan, durations, event, head, inspection, key, series, stage, status, summary, token,
+    trace, usage, what_if,
 };
 pub use millstream_values::{CallError, DType, ErrorClass, Map, Started, Tensor, TensorError, Value};
 pub use wire::{WireError, grpc_code, status_of};

@@ -120,6 +120,32 @@ fn another_head_takes_over_and_nothing_fails_meanwhile() -> Result<()> {
 }
 
 #[test]
+fn the_head_that_leads_gives_way_when_it_is_told_to_or_ends() -> Result<()> {
+    let mut heads = Heads::start(&["a", "b"])?;
+    assert!(heads.deploy(0, &Echo::new("p").replicas(2)).status.success());
+    let list = heads.command(1, &["head", "list"]);
+    println!("{}", String::from_utf8_lossy(&list.stdout));
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.lines().any(|line| line.starts_with(" a ") && line.contains("yes")), "{list}");
+    assert!(list.lines().any(|line| line.starts_with(" b ") && !line.contains("yes")), "{list}");
+    let stepped = heads.command(1, &["head", "step-down", "--json"]);
+    assert!(stepped.status.success(), "{}", text(&stepped));
+    let stepped: Value = serde_json::from_slice(&stepped.stdout)?;
+    println!("{stepped}");
+    assert_eq!((stepped["head"].as_str(), stepped["epoch"].as_u64()), (Some("b"), Some(2)));
+    assert!(heads.call(0, "/p") && heads.call(1, "/p"));
+    // One that ends by itself gives way too.
+    heads.nodes[1].signal(rustix::process::Signal::TERM);
+    let start = Instant::now();
+    eventually("the other one leads", || heads.nodes[0].log().contains("head leads epoch=3").then_some(()));
+    println!("after SIGTERM another head leads in {:?}", start.elapsed());
+    assert_eq!(heads.nodes[1].wait(), Some(0));
+    let alone = heads.command(0, &["head", "step-down"]);
+    assert!(text(&alone).contains("no other head"), "{}", text(&alone));
+    Ok(())
+}
+
+#[test]
 fn without_etcd_serving_goes_on_and_changes_are_refused_until_it_is_back() -> Result<()> {
     let mut heads = Heads::start(&["a"])?;
     assert!(heads.deploy(0, &Echo::new("p")).status.success());

@@ -12,6 +12,7 @@ use crate::commands::diff::DiffArgs;
 use crate::commands::down::DownArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::get::GetArgs;
+use crate::commands::head::HeadArgs;
 use crate::commands::key::KeyArgs;
 use crate::commands::node::NodeArgs;
 use crate::commands::replay::ReplayArgs;
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     /// Watch deployments live on a terminal: load, replicas, GPU shares and decisions; with --json a line each second.
     #[command(after_help = examples::TOP)]
     Top(TopArgs),
+    /// List the heads, and let another one lead.
+    Head(HeadArgs),
     /// List the nodes, and remove those that are gone for good.
     Node(NodeArgs),
     /// See, promote, abort or undo how a new revision takes over.

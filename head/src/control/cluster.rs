@@ -7,11 +7,12 @@ use millstream_core::present::snapshot::Version;
 use millstream_proto::NodeId;
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::event::Event;
+use millstream_proto::head::HeadStatus;
 use tokio::sync::watch;
 
 use super::Error;
 use crate::actors::messages::ReconcilerMsg;
-use crate::leadership::{Leadership, Term};
+use crate::leadership::{Leadership, Roll, Term};
 use crate::snapshots::Shown;
 
 /// Longest drain that a shutdown may ask for.
@@ -33,6 +34,20 @@ pub(crate) async fn plan_defrag(term: &Term) -> Result<DefragPlan, Error> {
 /// Ends the membership of a node that is gone for good.
 pub(crate) async fn remove_node(term: &Term, node: String) -> Result<NodeId, Error> {
     Ok(term.ask(|reply| ReconcilerMsg::RemoveNode(node, reply)).await??)
+}
+
+/// The heads of the cluster.
+pub(crate) async fn heads(roll: &Roll) -> Result<Vec<HeadStatus>, Error> {
+    roll.list().await.map_err(|error| Error::Catalog(error.into()))
+}
+
+/// Lets another head lead, if there is one.
+pub(crate) async fn step_down(term: &Term, roll: &Roll) -> Result<(), Error> {
+    if heads(roll).await?.iter().all(|head| head.leads) {
+        return Err(Error::Alone);
+    }
+    term.step_down();
+    Ok(())
 }
 
 /// Tells every ingress and worker to drain and end, then the head.

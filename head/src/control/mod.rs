@@ -35,6 +35,9 @@ pub(crate) enum Error {
     /// The node stays.
     #[error(transparent)]
     NotRemovable(#[from] NotRemovable),
+    /// Nobody else could lead.
+    #[error("there is no other head to lead the cluster; start one on the same `--store` first")]
+    Alone,
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -62,7 +65,7 @@ impl Error {
             Self::NotLeading(_) | Self::Restarting(_) => ErrorClass::Unavailable,
             Self::Catalog(error) => class_of(error),
             Self::NotRemovable(NotRemovable::Unknown(_)) | Self::NotFound(_) => ErrorClass::NotFound,
-            Self::NotRemovable(_) => ErrorClass::Conflict,
+            Self::NotRemovable(_) | Self::Alone => ErrorClass::Conflict,
             Self::Invalid(_) => ErrorClass::Invalid,
             Self::TooLarge(_) => ErrorClass::TooLarge,
             Self::Internal(_) => ErrorClass::Internal,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use millstream_connect::{Backoff, Retries};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::election::{self, Candidate, Outcome};
 use super::term::{BeginError, End, Leading};
@@ -18,6 +19,9 @@ use crate::store::Version;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(10) };
 /// A term that lasted so long was well: the next failure is the first one again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a head that has stepped down lets others lead before it would again.
+const STEP_DOWN_PAUSE: Duration = Duration::from_secs(3);
 
 /// Why there is no term.
 #[derive(Debug, thiserror::Error)]
@@ -43,17 +47,25 @@ pub(crate) struct Campaign {
     host: Arc<Host>,
     candidate: Candidate,
     standing: watch::Sender<Standing>,
+    /// Cancelled once this head is to lead no more.
+    retired: CancellationToken,
 }
 
 impl Campaign {
     /// A head that does not lead yet.
     pub(crate) fn new(host: Arc<Host>, candidate: Candidate) -> Self {
-        Self { host, candidate, standing: watch::Sender::new(Standing::Vacant(None)) }
+        let (standing, retired) = (watch::Sender::new(Standing::Vacant(None)), CancellationToken::new());
+        Self { host, candidate, standing, retired }
     }
 
     /// Who leads, now and later.
     pub(crate) fn leadership(&self) -> Leadership {
         Leadership(self.standing.subscribe())
+    }
+
+    /// Cancelled, it ends the campaign once the term under way is over.
+    pub(crate) fn retired(&self) -> CancellationToken {
+        self.retired.clone()
     }
 
     /// Tries to lead in a term above `floor`.
@@ -83,6 +95,10 @@ impl Campaign {
                 Ok(Attempt::Leading(leading)) => match self.lead(*leading).await {
                     End::Closing => return,
                     End::LeaseLost => Duration::ZERO,
+                    End::SteppedDown => {
+                        self.candidate.give_way(STEP_DOWN_PAUSE).await;
+                        Duration::ZERO
+                    }
                     End::ReconcilerDied => {
                         retries.next_wait(self.host.clock.now() - began_at, &mut random::rng())
                     }
@@ -94,6 +110,7 @@ impl Campaign {
                 Ok(Attempt::Following(seen_at)) => {
                     tokio::select! {
                         () = self.host.closing.cancelled() => return,
+                        () = self.retired.cancelled() => Duration::ZERO,
                         () = self.candidate.until_vacant(seen_at) => Duration::ZERO,
                     }
                 }
@@ -105,10 +122,19 @@ impl Campaign {
             };
             tokio::select! {
                 () = self.host.closing.cancelled() => return,
+                () = self.retired.cancelled() => return self.retire().await,
                 () = tokio::time::sleep(wait) => {}
             }
             attempt = self.attempt(floor).await;
         }
+    }
+
+    /// Points at the head that leads until this one closes.
+    async fn retire(&self) {
+        if let Ok(Some(leader)) = self.candidate.leader().await {
+            self.note_leader(leader.address);
+        }
+        self.host.closing.cancelled().await;
     }
 
     async fn lead(&self, mut leading: Leading) -> End {
@@ -119,6 +145,7 @@ impl Campaign {
                 tracing::error!("the lease ended before it was renewed; this head leads no longer")
             }
             End::ReconcilerDied => tracing::error!("the reconciler died; a new term begins"),
+            End::SteppedDown => tracing::info!("this head gives way to another one"),
             End::Closing | End::Exceeded(_) => {}
         }
         leading.end().await;

@@ -14,7 +14,7 @@ use crate::store::{self, Entry, Expected, Fenced, Guard, LeaseId, Store, Version
 use crate::{clock, random};
 
 /// The leader key: who leads, as JSON.
-const LEADER: &str = "leadership";
+pub(super) const LEADER: &str = "leadership";
 /// The last term's number.
 const EPOCH: &str = "epoch";
 /// There while no replica runs: left by a head that stopped after all workers had.
@@ -33,6 +33,9 @@ const LEASE: Duration = Duration::from_secs(5);
 pub(crate) const RENEW_INTERVAL: Duration = Duration::from_millis(1500);
 /// A leader stops that long before its lease ends.
 const LEASE_MARGIN: Duration = Duration::from_millis(1500);
+
+/// How often one that gives way looks whether another one leads.
+const GIVE_WAY_POLL: Duration = Duration::from_millis(50);
 
 /// Why an election failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +68,9 @@ pub(crate) struct Leader {
     pub(crate) name: String,
     /// HOST:PORT of its control address.
     pub(crate) address: String,
+    /// HOST:PORT of its dashboard; not told by earlier versions.
+    #[serde(default)]
+    pub(crate) dashboard: String,
 }
 
 /// What an election came to.
@@ -198,6 +204,21 @@ impl Candidate {
         }
     }
 
+    /// Who leads.
+    pub(crate) async fn leader(&self) -> Result<Option<Leader>, store::Error> {
+        Ok(self.store.get(LEADER).await?.as_ref().map(leader))
+    }
+
+    /// Waits until another head leads, for at most so long.
+    pub(crate) async fn give_way(&self, time: Duration) {
+        let led = async {
+            while !matches!(self.leader().await, Ok(Some(_))) {
+                tokio::time::sleep(GIVE_WAY_POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(time, led).await;
+    }
+
     /// Waits until the leader that was seen at that version may have changed.
     pub(crate) async fn until_vacant(&self, seen_at: Version) {
         let changed = async {
@@ -239,8 +260,11 @@ fn number(entry: &Entry) -> Result<u64, Error> {
 
 /// A value of another version tells nothing of its address.
 fn leader(entry: &Entry) -> Leader {
-    serde_json::from_slice(&entry.value)
-        .unwrap_or_else(|_| Leader { name: "another head".into(), address: String::new() })
+    serde_json::from_slice(&entry.value).unwrap_or_else(|_| Leader {
+        name: "another head".into(),
+        address: String::new(),
+        dashboard: String::new(),
+    })
 }
 
 #[cfg(test)]
@@ -249,7 +273,7 @@ pub(crate) mod testing {
 
     /// A head of that name.
     pub(crate) fn candidate(store: &Arc<dyn Store>, name: &str) -> Candidate {
-        let me = Leader { name: name.into(), address: format!("{name}:7400") };
+        let me = Leader { name: name.into(), address: format!("{name}:7400"), dashboard: String::new() };
         Candidate { store: Arc::clone(store), me }
     }
 

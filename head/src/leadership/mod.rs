@@ -10,6 +10,7 @@
 mod campaign;
 pub(crate) mod context;
 pub(crate) mod election;
+pub(crate) mod roll;
 mod term;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub(crate) use campaign::Campaign;
+pub(crate) use roll::{Reach, Roll};
 pub(crate) use term::{Restarting, Term};
 
 /// How long whoever follows the cluster waits for the next term.

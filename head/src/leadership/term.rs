@@ -11,6 +11,7 @@ use millstream_core::reconcile::{Reconciler, Start};
 use ractor::{Actor, ActorRef, RpcReplyPort, SpawnErr, call_t};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::context::{self, TermContext};
 use super::election::{HeldLease, Inherits, RENEW_INTERVAL, Won};
@@ -48,6 +49,8 @@ pub(crate) struct Term {
     pub(crate) reconciler: ActorRef<ReconcilerMsg>,
     /// The highest term that a worker said it has obeyed.
     obeyed: watch::Sender<u64>,
+    /// Cancelled once somebody wants another head to lead.
+    stepped_down: CancellationToken,
 }
 
 impl Deref for Term {
@@ -68,6 +71,11 @@ impl Term {
             "a worker obeyed a later term than this head's; going above it"
         );
         self.obeyed.send_modify(|highest| *highest = obeyed.max(*highest));
+    }
+
+    /// Ends the term, so that another head begins the next one.
+    pub(crate) fn step_down(&self) {
+        self.stepped_down.cancel();
     }
 
     /// Asks the reconciler and waits for the answer.
@@ -114,6 +122,8 @@ pub(crate) struct Leading {
 pub(crate) enum End {
     /// The head closes.
     Closing,
+    /// Another head is to lead.
+    SteppedDown,
     /// The lease was not renewed in time.
     LeaseLost,
     /// The reconciler died, and what it observed is forgotten.
@@ -158,6 +168,7 @@ impl Leading {
             let believed_until = self.lease.believed_until();
             tokio::select! {
                 () = self.term.over.cancelled() => return End::Closing,
+                () = self.term.stepped_down.cancelled() => return End::SteppedDown,
                 _ = &mut self.reconciler_end => return End::ReconcilerDied,
                 Ok(later) = obeyed.wait_for(|later| *later > self.term.epoch) => return End::Exceeded(*later),
                 () = tokio::time::sleep_until(believed_until) => return End::LeaseLost,
@@ -210,7 +221,8 @@ async fn start_reconciler(
     let reconciler = Reconciler::new(start, desired, host.timing.clone());
     let actor = ReconcilerActor { context: Arc::clone(&context) };
     let (reconciler, end) = ReconcilerActor::spawn(None, actor, reconciler).await?;
-    Ok((Term { context, reconciler, obeyed: watch::Sender::new(0) }, end))
+    let (obeyed, stepped_down) = (watch::Sender::new(0), CancellationToken::new());
+    Ok((Term { context, reconciler, obeyed, stepped_down }, end))
 }
 
 /// Keeps events in the store.

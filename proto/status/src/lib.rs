@@ -8,6 +8,7 @@ pub mod defrag;
 pub mod deploy_plan;
 pub mod durations;
 pub mod event;
+pub mod head;
 mod ids;
 pub mod inspection;
 pub mod key;

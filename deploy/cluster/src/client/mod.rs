@@ -14,6 +14,7 @@ use millstream_connect::Heads;
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::deploy_plan::DeployPlan;
 use millstream_proto::event::Event;
+use millstream_proto::head::HeadStatus;
 use millstream_proto::key::KeyStatus;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::token::TokenStatus;
@@ -156,6 +157,20 @@ impl Client {
         let request = v1::DeleteRequest { name: name.to_owned() };
         let answer = self.call(SHORT, request, async |service, request| service.delete(request).await);
         answer.await.map(drop)
+    }
+
+    /// The heads of the cluster.
+    pub(crate) async fn heads(&mut self) -> Result<Vec<HeadStatus>, Failure> {
+        let request = v1::ListHeadsRequest {};
+        let answer = self.call(SHORT, request, async |service, request| service.list_heads(request).await);
+        parse(&answer.await?.json)
+    }
+
+    /// Lets another head lead; returns the term that is over.
+    pub(crate) async fn step_down(&mut self) -> Result<u64, Failure> {
+        let request = v1::StepDownRequest {};
+        let answer = self.call(SHORT, request, async |service, request| service.step_down(request).await);
+        answer.await.map(|answer| answer.epoch)
     }
 
     /// Takes a node for gone; returns its id.

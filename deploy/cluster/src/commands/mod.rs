@@ -11,6 +11,7 @@ pub(crate) mod diff;
 pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod head;
 pub(crate) mod key;
 pub(crate) mod node;
 pub(crate) mod replay;

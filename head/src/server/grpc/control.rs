@@ -14,13 +14,14 @@ use millstream_proto::v1::{
     DeleteTokenRequest, DeleteTokenResponse, DeployRequest, DeployResponse, DeployedPipeline, ExplainRequest,
     ExplainResponse, GetRevisionRequest, GetRevisionResponse, GetSeriesRequest, GetSeriesResponse,
     GetStagesRequest, GetStagesResponse, GetTraceRequest, GetTraceResponse, GetUsageRequest,
-    GetUsageResponse, InspectRequest, InspectResponse, KeptRevision, KeyResponse, ListKeysRequest,
-    ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse, ListRevisionsRequest,
-    ListRevisionsResponse, ListTokensRequest, ListTokensResponse, ListTracesRequest, ListTracesResponse,
-    PipelineFile, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest,
-    RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest,
-    SetRolloutRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StoredPipeline,
-    TokenResponse, UndoRolloutRequest, deploy_request::Beside,
+    GetUsageResponse, InspectRequest, InspectResponse, KeptRevision, KeyResponse, ListHeadsRequest,
+    ListHeadsResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse,
+    ListRevisionsRequest, ListRevisionsResponse, ListTokensRequest, ListTokensResponse, ListTracesRequest,
+    ListTracesResponse, PipelineFile, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
+    RemoveNodeRequest, RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse,
+    SetKeyRequest, SetRolloutRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse,
+    StepDownRequest, StepDownResponse, StoredPipeline, TokenResponse, UndoRolloutRequest,
+    deploy_request::Beside,
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status};
@@ -29,13 +30,14 @@ use crate::catalog::Takeover;
 use crate::control::cluster::{self, StatusWatch};
 use crate::control::deploy::{self, Text};
 use crate::control::{Error, inspect, keys, rollout, scale, tokens, traces, usage};
-use crate::leadership::{Leadership, Term};
+use crate::leadership::{Leadership, Roll, Term};
 use crate::snapshots::Shown;
 use crate::traces::TraceFilter;
 
 /// Serves `millstream.v1.ControlService`.
 pub(crate) struct ControlServer {
     pub(crate) leadership: Leadership,
+    pub(crate) roll: Arc<Roll>,
 }
 
 impl ControlServer {
@@ -328,6 +330,17 @@ impl ControlService for ControlServer {
         let drain = Duration::from_millis(request.into_inner().drain_ms);
         cluster::shut_down(&*self.term()?, drain).await?;
         Ok(Response::new(ShutdownResponse {}))
+    }
+
+    async fn list_heads(&self, _: Request<ListHeadsRequest>) -> Result<Response<ListHeadsResponse>, Status> {
+        let json = to_json(&cluster::heads(&self.roll).await?)?;
+        Ok(Response::new(ListHeadsResponse { json }))
+    }
+
+    async fn step_down(&self, _: Request<StepDownRequest>) -> Result<Response<StepDownResponse>, Status> {
+        let term = self.term()?;
+        cluster::step_down(&term, &self.roll).await?;
+        Ok(Response::new(StepDownResponse { epoch: term.epoch }))
     }
 
     async fn remove_node(

@@ -25,13 +25,14 @@ use self::operation::Operation;
 use self::own_site::{json_page, own_host_only, own_origin_only, problem};
 use super::auth::AdminToken;
 use crate::host::Host;
-use crate::leadership::Leadership;
+use crate::leadership::{Leadership, Roll};
 use crate::metrics::MetricsPage;
 
 /// What the routes answer from.
 pub(crate) struct Site {
     pub(crate) host: Arc<Host>,
     pub(crate) leadership: Leadership,
+    pub(crate) roll: Arc<Roll>,
     pub(crate) admin_token: AdminToken,
     /// What `/metrics` answers.
     pub(crate) metrics_page: Option<MetricsPage>,

@@ -222,6 +222,13 @@ pub(crate) async fn remove_node(State(site): State<Arc<Site>>, Path(name): Path<
     Ok(done(id.to_string()))
 }
 
+/// Lets another head lead.
+pub(crate) async fn step_down(State(site): State<Arc<Site>>) -> Answer {
+    let term = site.leadership.term()?;
+    cluster::step_down(&term, &site.roll).await?;
+    Ok(done(term.host.name.clone()))
+}
+
 /// Ends the cluster.
 pub(crate) async fn shut_down(State(site): State<Arc<Site>>, Body(body): Body<ShutdownBody>) -> Answer {
     let term = site.leadership.term()?;

@@ -10,6 +10,7 @@ mod refused;
 use axum::routing::{delete, get, patch, post, put};
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::deploy_plan::DeployPlan;
+use millstream_proto::head::HeadStatus;
 use millstream_proto::inspection::Inspection;
 use millstream_proto::key::{KeyRequest, KeyStatus};
 use millstream_proto::series::Series;
@@ -47,6 +48,8 @@ fn reading_cluster() -> Vec<Operation> {
             .help("getSummary", "The same without the single replicas, and whether all is well."),
         Operation::read::<Inspection>("/api/head", get(read::head))
             .help("getHead", "The head from inside: versions, alarm, routes."),
+        Operation::read::<Vec<HeadStatus>>("/api/heads", get(read::heads))
+            .help("getHeads", "The heads of the cluster, and which of them leads; any of them answers."),
         Operation::events::<ClusterSummary>("/api/live", get(live::live)).help(
             "getLive",
             "Server-sent events: `summary` at once and at each change, at most once a second; `decision` for each \
@@ -185,6 +188,8 @@ pub(super) fn changing() -> Vec<Operation> {
             .help("deleteToken", "Deletes a token for the dashboard."),
         Operation::change::<Done>("DELETE", "/api/nodes/{name}", delete(change::remove_node))
             .help("removeNode", "Gives up a node that is gone for good."),
+        Operation::change::<Done>("POST", "/api/heads/step-down", post(change::step_down))
+            .help("stepDown", "Lets another head lead; refused where there is no other."),
         Operation::change::<Done>("POST", "/api/shutdown", post(change::shut_down))
             .help("shutdown", "Drains and ends every process of the cluster.")
             .takes::<ShutdownBody>(),

@@ -46,6 +46,11 @@ pub(crate) async fn head(State(site): State<Arc<Site>>) -> Answer {
     Ok(page(&control::inspect::inspect(&*site.leadership.term()?).await?))
 }
 
+/// The heads.
+pub(crate) async fn heads(State(site): State<Arc<Site>>) -> Answer {
+    Ok(page(&cluster::heads(&site.roll).await?))
+}
+
 fn ready_json(json: &str) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{json}\n")).into_response()
 }
