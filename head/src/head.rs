@@ -147,6 +147,7 @@ impl Head {
         let control = bind(config.control, "workers, ingresses and the command", "--control").await?;
         let dashboard = bind(config.dashboard, "the dashboard", "--dashboard").await?;
         let store: Arc<dyn Store> = Arc::new(Timed::new(store, STORE_TIMEOUT));
+        let secrets = secrets(&config);
         let (control_address, control) = control;
         let (dashboard_address, dashboard) = dashboard;
         let (name, dashboard_text) = (config.name.clone(), dashboard_address.to_string());
@@ -160,10 +161,6 @@ impl Head {
         let retired = campaign.retired();
         let campaign = tokio::spawn(campaign.run(first));
         let admin_token = AdminToken::new(&config.admin_token);
-        let tokens = [(Authority::Member, &config.join_token), (Authority::Admin, &config.admin_token)];
-        // An empty token admits nobody.
-        let tokens = tokens.into_iter().filter(|(_, token)| !token.trim().is_empty());
-        let secrets = tokens.map(|(authority, token)| Secret::new(authority, token)).collect();
         let site = Site {
             host: Arc::clone(&host),
             leadership: leadership.clone(),
@@ -172,21 +169,13 @@ impl Head {
             metrics_page: config.metrics,
             is_public: !dashboard_address.ip().is_loopback(),
         };
+        let service = ControlServer { leadership: leadership.clone(), roll: Arc::clone(&roll) };
         let servers = vec![
-            serve_grpc(
-                ControlServer { leadership: leadership.clone(), roll: Arc::clone(&roll) },
-                admin_token,
-                secrets,
-                control,
-            ),
+            serve_grpc(service, admin_token, secrets, control),
             serve_http(site, dashboard, dashboard_address),
         ];
-        let closed = host.closing.clone();
         let watches = vec![
-            tokio::spawn({
-                let roll = Arc::clone(&roll);
-                async move { roll.keep(closed).await }
-            }),
+            tokio::spawn(Arc::clone(&roll).keep(host.closing.clone())),
             tokio::spawn(telemetry::observe(Arc::clone(&host), leadership.clone())),
             tokio::spawn(host.presence.clone().watch(host.clock, host.closing.clone())),
         ];
@@ -291,6 +280,14 @@ async fn becomes_quiet(term: &Term) -> bool {
         }
     };
     tokio::time::timeout(QUIET_TIMEOUT, quiet).await.unwrap_or(false)
+}
+
+/// What callers of the control service may prove to know.
+fn secrets(config: &Config) -> Vec<Secret> {
+    let tokens = [(Authority::Member, &config.join_token), (Authority::Admin, &config.admin_token)];
+    // An empty token admits nobody.
+    let tokens = tokens.into_iter().filter(|(_, token)| !token.trim().is_empty());
+    tokens.map(|(authority, token)| Secret::new(authority, token)).collect()
 }
 
 fn store_error(error: &impl ToString) -> StartError {

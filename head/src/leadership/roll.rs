@@ -40,7 +40,7 @@ impl Roll {
     }
 
     /// Stays entered until the head closes.
-    pub(crate) async fn keep(&self, closing: CancellationToken) {
+    pub(crate) async fn keep(self: Arc<Self>, closing: CancellationToken) {
         if self.reach == Reach::Own {
             return;
         }
@@ -115,10 +115,7 @@ mod tests {
         let roll =
             |name: &str| Arc::new(Roll::new(Arc::clone(&store), candidate(&store, name).me, Reach::Shared));
         let (one, closing) = (roll("b"), CancellationToken::new());
-        let kept = tokio::spawn({
-            let (one, closing) = (Arc::clone(&one), closing.clone());
-            async move { one.keep(closing).await }
-        });
+        let kept = tokio::spawn(Arc::clone(&one).keep(closing.clone()));
         let names = async || {
             let heads = one.list().await.unwrap();
             heads.into_iter().map(|head| (head.name, head.leads)).collect::<Vec<_>>()
