@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::{self, Expected, Store, Write};
 
 /// Where they are.
-const KEY: &str = "tokens";
+pub(crate) const KEY: &str = "tokens";
 
 /// What the processes of a cluster, and those who may change it, prove to know.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

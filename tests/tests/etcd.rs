@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use millstream_test_support::Etcd;
-use millstream_tests::{Echo, Node, UpOptions, eventually, run_cluster};
+use millstream_tests::{Cluster, Echo, Node, UpOptions, eventually, run_cluster};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -142,6 +142,25 @@ fn the_head_that_leads_gives_way_when_it_is_told_to_or_ends() -> Result<()> {
     assert_eq!(heads.nodes[1].wait(), Some(0));
     let alone = heads.command(0, &["head", "step-down"]);
     assert!(text(&alone).contains("no other head"), "{}", text(&alone));
+    Ok(())
+}
+
+#[test]
+fn a_cluster_moves_from_its_data_directory_to_etcd() -> Result<()> {
+    let cluster = Cluster::serving(&Echo::new("p"))?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("state.jsonl").display().to_string();
+    let exported = cluster.command(&["state", "export", &file]);
+    assert!(exported.status.success(), "{}", text(&exported));
+    drop(cluster);
+    let mut heads = Heads { etcd: Etcd::start(), nodes: Vec::new(), folder, http: Client::new() };
+    let store = format!("etcd://{}/test", heads.etcd.members());
+    let imported = run_cluster(&["state", "import", &file, "--store", &store]);
+    assert!(imported.status.success(), "{}", text(&imported));
+    let again = run_cluster(&["state", "import", &file, "--store", &store]);
+    assert!(text(&again).contains("the store is not empty"), "{}", text(&again));
+    heads.add("a")?;
+    eventually("it serves", || heads.call(0, "/p").then_some(()));
     Ok(())
 }
 

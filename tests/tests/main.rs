@@ -41,6 +41,7 @@ mod serve;
 mod signatures;
 mod silent_head;
 mod sim;
+mod state;
 mod steps;
 mod terminal;
 mod text_calls;

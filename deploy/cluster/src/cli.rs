@@ -19,6 +19,7 @@ use crate::commands::replay::ReplayArgs;
 use crate::commands::rollout::RolloutArgs;
 use crate::commands::scale::ScaleArgs;
 use crate::commands::simulate::SimulateArgs;
+use crate::commands::state::StateArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::token::TokenArgs;
 use crate::commands::top::TopArgs;
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     /// Watch deployments live on a terminal: load, replicas, GPU shares and decisions; with --json a line each second.
     #[command(after_help = examples::TOP)]
     Top(TopArgs),
+    /// Write what people asked for to a file, or put such a file into an empty store: backups, and the way to etcd.
+    State(StateArgs),
     /// List the heads, and let another one lead.
     Head(HeadArgs),
     /// List the nodes, and remove those that are gone for good.

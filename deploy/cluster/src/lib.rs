@@ -111,6 +111,7 @@ fn run_command(cli: Cli) -> Result<(), exit::Failure> {
             Command::Get(args) => commands::get::run(&global, &args).await,
             Command::Diff(args) => commands::diff::run(&global, &args).await,
             Command::Delete(args) => commands::delete::run(&global, &args).await,
+            Command::State(args) => commands::state::run(&global, &args).await,
             Command::Head(args) => commands::head::run(&global, &args).await,
             Command::Node(args) => commands::node::run(&global, &args).await,
             Command::Status(args) => commands::status::run(&global, &args).await,

@@ -14,6 +14,7 @@ use super::Error;
 use crate::actors::messages::ReconcilerMsg;
 use crate::leadership::{Leadership, Roll, Term};
 use crate::snapshots::Shown;
+use crate::state_file::State;
 
 /// Longest drain that a shutdown may ask for.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
@@ -39,6 +40,12 @@ pub(crate) async fn remove_node(term: &Term, node: String) -> Result<NodeId, Err
 /// The heads of the cluster.
 pub(crate) async fn heads(roll: &Roll) -> Result<Vec<HeadStatus>, Error> {
     roll.list().await.map_err(|error| Error::Catalog(error.into()))
+}
+
+/// All that people asked for, as a file.
+pub(crate) async fn export_state(term: &Term) -> Result<String, Error> {
+    let state = State::take(term.store.as_ref()).await.map_err(|error| Error::Catalog(error.into()))?;
+    Ok(state.to_text())
 }
 
 /// Lets another head lead, if there is one.

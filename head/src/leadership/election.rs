@@ -14,13 +14,15 @@ use crate::store::{self, Entry, Expected, Fenced, Guard, LeaseId, Store, Version
 use crate::{clock, random};
 
 /// The leader key: who leads, as JSON.
-pub(super) const LEADER: &str = "leadership";
+pub(crate) const LEADER: &str = "leadership";
 /// The last term's number.
 const EPOCH: &str = "epoch";
 /// There while no replica runs: left by a head that stopped after all workers had.
-const QUIET: &str = "quiet";
+pub(crate) const QUIET: &str = "quiet";
 /// The cluster's id, made by the first leader.
-const CLUSTER_ID: &str = "cluster_id";
+pub(crate) const CLUSTER_ID: &str = "cluster_id";
+/// There while an import is under way.
+pub(crate) const IMPORTING: &str = "importing";
 /// How often an election is tried when somebody else gets in between.
 const MAX_ATTEMPTS: usize = 8;
 /// How far above the cluster's term a worker may say that it has obeyed one: more than a store that was put back can be
@@ -48,6 +50,9 @@ pub(crate) enum Error {
         "the store's key `{EPOCH}` has the value `{0}`, which is not a number of a term; restore a backup"
     )]
     Unreadable(String),
+    /// The store is half filled.
+    #[error("the store holds half an import; delete it, and run `cluster state import` again")]
+    HalfImported,
     /// Somebody has obeyed a term far above ours.
     #[error(
         "epoch {floor} is too far above this cluster's {last}: that worker belonged to another cluster, or its data is \
@@ -165,7 +170,10 @@ impl Candidate {
     }
 
     async fn try_win(&self, floor: u64) -> Result<Outcome, Error> {
-        let read = self.store.list(&[LEADER, EPOCH, QUIET, CLUSTER_ID]).await?;
+        let read = self.store.list(&[LEADER, EPOCH, QUIET, CLUSTER_ID, IMPORTING]).await?;
+        if read.get(IMPORTING).is_some() {
+            return Err(Error::HalfImported);
+        }
         if let Some(entry) = read.get(LEADER) {
             return Ok(Outcome::Follows(leader(entry), read.version));
         }

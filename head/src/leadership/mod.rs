@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub(crate) use campaign::Campaign;
-pub(crate) use roll::{Reach, Roll};
+pub(crate) use roll::{HEADS, Reach, Roll};
 pub(crate) use term::{Restarting, Term};
 
 /// How long whoever follows the cluster waits for the next term.

@@ -11,7 +11,7 @@ use super::election::{LEADER, Leader};
 use crate::store::{self, Expected, LeaseId, Store, Write};
 
 /// Where they are, each under its control address.
-const PREFIX: &str = "heads/";
+pub(crate) const HEADS: &str = "heads/";
 /// How long a head that was killed stays entered.
 const LEASE: Duration = Duration::from_secs(15);
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
@@ -73,17 +73,17 @@ impl Roll {
         }
         let lease = self.store.grant_lease(LEASE).await?.id;
         let me = serde_json::to_vec(&self.me).expect("names and addresses are text");
-        let entry = Write::put(format!("{PREFIX}{}", self.me.address), Expected::Any, me).with_lease(lease);
+        let entry = Write::put(format!("{HEADS}{}", self.me.address), Expected::Any, me).with_lease(lease);
         self.store.commit(entry.into()).await?;
         Ok(lease)
     }
 
     /// The heads that are entered, by name, and which of them leads.
     pub(crate) async fn list(&self) -> Result<Vec<HeadStatus>, store::Error> {
-        let listing = self.store.list(&[PREFIX, LEADER]).await?;
+        let listing = self.store.list(&[HEADS, LEADER]).await?;
         let read = |value: &[u8]| serde_json::from_slice::<Leader>(value).ok();
         let leader = listing.get(LEADER).and_then(|entry| read(&entry.value));
-        let mut heads: Vec<_> = listing.under(PREFIX).filter_map(|(_, entry)| read(&entry.value)).collect();
+        let mut heads: Vec<_> = listing.under(HEADS).filter_map(|(_, entry)| read(&entry.value)).collect();
         if let Some(leader) = &leader
             && !heads.iter().any(|head| head.address == leader.address)
         {

@@ -31,6 +31,8 @@ use crate::exit::Failure;
 use crate::global::{ClearText, Global};
 use crate::token;
 
+/// How long a head may take to read its whole store.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a head may take for what it only looks up or writes down.
 const SHORT: Duration = Duration::from_secs(5);
 /// How long it may take for what it compiles, or works out for the whole cluster.
@@ -164,6 +166,14 @@ impl Client {
         let request = v1::ListHeadsRequest {};
         let answer = self.call(SHORT, request, async |service, request| service.list_heads(request).await);
         parse(&answer.await?.json)
+    }
+
+    /// All that people asked for, as the file of `cluster state`.
+    pub(crate) async fn export_state(&mut self) -> Result<String, Failure> {
+        let request = v1::ExportStateRequest {};
+        let answer =
+            self.call(EXPORT_TIMEOUT, request, async |service, request| service.export_state(request).await);
+        answer.await.map(|answer| answer.state)
     }
 
     /// Lets another head lead; returns the term that is over.

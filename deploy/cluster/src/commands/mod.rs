@@ -18,6 +18,7 @@ pub(crate) mod replay;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod simulate;
+pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod top;

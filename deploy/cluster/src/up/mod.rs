@@ -14,7 +14,7 @@ mod parts;
 mod port_holder;
 mod process_metrics;
 mod signals;
-mod store;
+pub(crate) mod store;
 mod telemetry;
 mod traces;
 

@@ -12,16 +12,16 @@ use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
     CreateKeyRequest, CreateTokenRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse,
     DeleteTokenRequest, DeleteTokenResponse, DeployRequest, DeployResponse, DeployedPipeline, ExplainRequest,
-    ExplainResponse, GetRevisionRequest, GetRevisionResponse, GetSeriesRequest, GetSeriesResponse,
-    GetStagesRequest, GetStagesResponse, GetTraceRequest, GetTraceResponse, GetUsageRequest,
-    GetUsageResponse, InspectRequest, InspectResponse, KeptRevision, KeyResponse, ListHeadsRequest,
-    ListHeadsResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse,
-    ListRevisionsRequest, ListRevisionsResponse, ListTokensRequest, ListTokensResponse, ListTracesRequest,
-    ListTracesResponse, PipelineFile, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse,
-    RemoveNodeRequest, RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse,
-    SetKeyRequest, SetRolloutRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse,
-    StepDownRequest, StepDownResponse, StoredPipeline, TokenResponse, UndoRolloutRequest,
-    deploy_request::Beside,
+    ExplainResponse, ExportStateRequest, ExportStateResponse, GetRevisionRequest, GetRevisionResponse,
+    GetSeriesRequest, GetSeriesResponse, GetStagesRequest, GetStagesResponse, GetTraceRequest,
+    GetTraceResponse, GetUsageRequest, GetUsageResponse, InspectRequest, InspectResponse, KeptRevision,
+    KeyResponse, ListHeadsRequest, ListHeadsResponse, ListKeysRequest, ListKeysResponse,
+    ListPipelinesRequest, ListPipelinesResponse, ListRevisionsRequest, ListRevisionsResponse,
+    ListTokensRequest, ListTokensResponse, ListTracesRequest, ListTracesResponse, PipelineFile,
+    PlanDefragRequest, PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest, RemoveNodeResponse,
+    RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, SetRolloutRequest,
+    ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StepDownRequest, StepDownResponse,
+    StoredPipeline, TokenResponse, UndoRolloutRequest, deploy_request::Beside,
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status};
@@ -335,6 +335,14 @@ impl ControlService for ControlServer {
     async fn list_heads(&self, _: Request<ListHeadsRequest>) -> Result<Response<ListHeadsResponse>, Status> {
         let json = to_json(&cluster::heads(&self.roll).await?)?;
         Ok(Response::new(ListHeadsResponse { json }))
+    }
+
+    async fn export_state(
+        &self,
+        _: Request<ExportStateRequest>,
+    ) -> Result<Response<ExportStateResponse>, Status> {
+        let state = cluster::export_state(&*self.term()?).await?;
+        Ok(Response::new(ExportStateResponse { state }))
     }
 
     async fn step_down(&self, _: Request<StepDownRequest>) -> Result<Response<StepDownResponse>, Status> {

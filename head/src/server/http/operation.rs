@@ -80,6 +80,13 @@ impl Operation {
         events
     }
 
+    /// A file to be read, by whoever has the admin token.
+    pub(super) fn file(path: &'static str, kind: &'static str, handler: MethodRouter<Arc<Site>>) -> Self {
+        let mut file = Self::new("GET", path, Access::AdminToken, handler);
+        file.answers = Answers::Other(kind);
+        file
+    }
+
     /// A change, by whoever has the admin token.
     pub(super) fn change<T: JsonSchema>(
         method: &'static str,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use millstream_core::desired::Mode;
 use millstream_core::desired::scale::ScaleRequest;
 use millstream_pipelines::{FullName, Plan};
@@ -220,6 +220,12 @@ pub(crate) async fn remove_node(State(site): State<Arc<Site>>, Path(name): Path<
     let term = site.leadership.term()?;
     let id = cluster::remove_node(&term, name).await?;
     Ok(done(id.to_string()))
+}
+
+/// All that people asked for.
+pub(crate) async fn export_state(State(site): State<Arc<Site>>) -> Answer {
+    let text = cluster::export_state(&*site.leadership.term()?).await?;
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], text).into_response())
 }
 
 /// Lets another head lead.

@@ -188,6 +188,10 @@ pub(super) fn changing() -> Vec<Operation> {
             .help("deleteToken", "Deletes a token for the dashboard."),
         Operation::change::<Done>("DELETE", "/api/nodes/{name}", delete(change::remove_node))
             .help("removeNode", "Gives up a node that is gone for good."),
+        Operation::file("/api/state", "application/jsonl", get(change::export_state)).help(
+            "exportState",
+            "All that people asked for, as the file that `cluster state import` takes; it has the hashes of API keys.",
+        ),
         Operation::change::<Done>("POST", "/api/heads/step-down", post(change::step_down))
             .help("stepDown", "Lets another head lead; refused where there is no other."),
         Operation::change::<Done>("POST", "/api/shutdown", post(change::shut_down))
