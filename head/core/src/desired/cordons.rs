@@ -81,8 +81,8 @@ mod tests {
         use CordonKind::{Cordoned, Drained};
         use NodeRequest::{Cordon, Drain, Uncordon};
         // The requests one after another; what is kept in the end, and since which of them.
-        let table: [(&[NodeRequest], Option<(CordonKind, u64)>); 7] = [
-            (&[Cordon], Some((Cordoned, 0))),
+        let table = [
+            (&[Cordon][..], Some((Cordoned, 0))),
             (&[Cordon, Cordon], Some((Cordoned, 0))),
             (&[Cordon, Drain], Some((Drained, 1))),
             (&[Drain, Drain, Cordon], Some((Cordoned, 2))),
