@@ -303,11 +303,7 @@ impl Head {
     /// The store has taken a change.
     pub(crate) fn change_desired(&mut self, desired: &Arc<Desired>, cx: &mut Cx) {
         if desired.generation > self.desired().generation {
-            let mut desired = Arc::clone(desired);
-            if cx.mutation == Mutation::HeadForgetsCordons {
-                Arc::make_mut(&mut desired).cordons.clear();
-            }
-            self.feed_event(Event::Desired(desired), cx);
+            self.feed_event(Event::Desired(mutations::desired(desired, cx)), cx);
             cx.checks.dirty = true;
         }
     }

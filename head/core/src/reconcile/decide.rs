@@ -71,7 +71,7 @@ pub(super) fn decide(pass: Pass<'_>) -> Decided {
     }
     for (deployment, replicas) in &view.staying {
         if !desired.pipelines.contains_key(&deployment.pipeline) {
-            decided.commands.extend(replicas.iter().map(|seen| replicas::retire(seen, Reason::Unwanted)));
+            decided.commands.extend(replicas.iter().map(|seen| context::retire(seen, Reason::Unwanted)));
         }
     }
     start(pass, &wanted, &mut decided);

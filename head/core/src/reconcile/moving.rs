@@ -2,9 +2,8 @@
 //! counts them as what a deployment has: so replacements are wanted like any other replica, all at once, as they take
 //! no more room than they need in the end. What fits nowhere stays where it is.
 
-use super::context::{Context, Needs};
+use super::context::{Context, Needs, retire};
 use super::pass::Pass;
-use super::replicas::retire;
 use super::view::{ReplicaView, cordon_of, is_able};
 use crate::desired::CordonKind;
 use crate::model::Reason;

@@ -11,7 +11,7 @@ use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_status::ReplicaId;
 use millstream_status::status::ReplicaState;
 
-use super::context::{Context, Needs, beside, is_convicted, is_interchangeable};
+use super::context::{Context, Needs, beside, is_convicted, is_interchangeable, retire};
 use super::draining::{draining_revisions, serves_any};
 use super::moving::split;
 use super::view::ReplicaView;
@@ -262,10 +262,6 @@ impl Context<'_> {
 fn num_staying(node: &Node) -> usize {
     let stays = |replica: &&Replica| replica.leaving.is_none() && replica.state != ReplicaState::Draining;
     node.replicas.values().filter(stays).count()
-}
-
-pub(crate) fn retire(seen: &ReplicaView<'_>, reason: Reason) -> Command {
-    Command::Retire { node: seen.node_id.clone(), replica: seen.id.clone(), reason }
 }
 
 /// Tells a replica of settings that apply in place.
