@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use millstream_core::desired::change::{self, After, Candidate, Refusal};
 use millstream_core::desired::scale::{self, ScaleRequest};
-use millstream_core::desired::{Desired, Keys, Mode, Tokens};
+use millstream_core::desired::{Cordons, Desired, Keys, Mode, Tokens};
 use millstream_pipelines::{FullName, Name};
 use tokio::sync::{Mutex, watch};
 
@@ -194,6 +194,17 @@ impl Catalog {
             Ok((name, Desired { tokens, ..desired.clone() }))
         };
         Ok(self.change(change, note).await?.0)
+    }
+
+    /// Changes which nodes are cordoned; returns whether that changed anything.
+    pub(crate) async fn change_cordons(
+        &self,
+        change: impl Fn(&Cordons) -> Result<Cordons, Refusal>,
+        note: impl FnOnce(),
+    ) -> Result<bool, Error> {
+        let change =
+            |desired: &Desired| Ok(((), Desired { cordons: change(&desired.cordons)?, ..desired.clone() }));
+        Ok(self.change(change, |()| note()).await?.1)
     }
 
     /// Publishes what is stored by others, or late, for as long as the store is open.

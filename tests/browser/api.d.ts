@@ -553,7 +553,8 @@ export type NextStepStatus = {
 };
 
 /** What became of a node. */
-export type NodeChange = "joined" | "returned" | "draining" | "left" | "unreachable";
+export type NodeChange =
+  "joined" | "returned" | "draining" | "left" | "unreachable" | "cordoned" | "uncordoned" | "drain_begun" | "drained";
 
 /** A machine running a worker; made once and kept in its data directory. */
 export type NodeId = string;
@@ -587,6 +588,14 @@ export type NodeStatus = {
   pid: number;
   /** Whether it can be given work. */
   state: NodeState;
+};
+
+/** What became of a node. */
+export type NodeView = {
+  /** False when it was so before. */
+  changed: boolean;
+  /** Its name. */
+  node: string;
 };
 
 /** One series. */
@@ -1233,6 +1242,12 @@ export type Calls = {
   "GET /api/me": { values: Record<string, never>; body: undefined; answer: Me };
   /** Gives up a node that is gone for good. */
   "DELETE /api/nodes/{name}": { values: { name: string }; body: undefined; answer: Done };
+  /** Nothing new is placed on the node; what runs there stays. Ends a drain. */
+  "POST /api/nodes/{name}/cordon": { values: { name: string }; body: undefined; answer: NodeView };
+  /** Replaces what runs on the node on other nodes, each replica before it stops. Answers at once; in `/api/status` the node is `draining` until nothing runs there, then `cordoned`. */
+  "POST /api/nodes/{name}/drain": { values: { name: string }; body: undefined; answer: NodeView };
+  /** The node takes replicas again. Ends a drain. */
+  "POST /api/nodes/{name}/uncordon": { values: { name: string }; body: undefined; answer: NodeView };
   /** This API as an OpenAPI 3.1 document. */
   "GET /api/openapi.json": { values: Record<string, never>; body: undefined; answer: unknown };
   /** The pipelines that are deployed. */

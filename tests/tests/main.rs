@@ -27,6 +27,7 @@ mod mcp;
 mod messages;
 mod metrics;
 mod model_servers;
+mod nodes;
 mod openapi;
 mod overload;
 mod prometheus;

@@ -14,7 +14,11 @@ pub(crate) const CODES: [(u8, &str, &str); 7] = [
     (3, "invalid", "a pipeline file has faults"),
     (Failure::UNREACHABLE, "unreachable", "no cluster in reach"),
     (5, "refused", "the cluster refused (unknown name, conflict, wrong token)"),
-    (130, "interrupted", "stopped by a second Ctrl-C, without waiting for requests under way"),
+    (
+        130,
+        "interrupted",
+        "stopped by Ctrl-C before the end: what was asked for goes on, or requests under way were not waited for",
+    ),
 ];
 
 /// The exit codes as the last paragraph of `--help`.

@@ -1,10 +1,11 @@
 //! Shows what happens until pipelines are ready (what their replicas do, who waits for a place and why, how far a revision has
 //! taken over): a spinner each on a terminal, a line per change elsewhere.
 
-use std::collections::BTreeMap;
+mod display;
+
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use millstream_proto::status::{
     ClusterStatus, DeploymentStatus, PipelineState, PipelineStatus, ReplicaState, ReplicaStatus, RolloutMode,
     RolloutPhase, RolloutStatus,
@@ -12,8 +13,9 @@ use millstream_proto::status::{
 
 use crate::client::StatusWatch;
 use crate::exit::Failure;
+use crate::style;
 use crate::words::percent;
-use crate::{output, style};
+pub(crate) use display::{Display, Line};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -51,7 +53,7 @@ pub(crate) async fn until_ready(
         let Some(status) = status else {
             return Err(Failure::unreachable("the cluster went away before the pipelines were ready"));
         };
-        display.show(&status, wanted);
+        display.show(lines(&status, wanted));
         let outcome = match verdict(&status, wanted) {
             Verdict::Waiting => {
                 unconfirmed = None;
@@ -166,19 +168,6 @@ fn failure_text(pipeline: &PipelineStatus) -> String {
     text
 }
 
-/// Something that people watch while they wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
-    /// Tells it from others.
-    key: String,
-    /// What it is about.
-    what: String,
-    /// How far that is; empty where there is nothing to say, or no longer.
-    text: String,
-    /// Whether nothing more is expected of it.
-    is_over: bool,
-}
-
 /// What there is to say about the wanted pipelines. Replicas of the revisions before are not waited for.
 fn lines(status: &ClusterStatus, wanted: &[(String, u64)]) -> Vec<Line> {
     let mut lines = Vec::new();
@@ -237,71 +226,6 @@ fn rollout_line(pipeline: &str, rollout: &RolloutStatus) -> Line {
         text,
         is_over,
     }
-}
-
-/// What is on the screen.
-struct Display {
-    bars: Option<MultiProgress>,
-    shown: BTreeMap<String, Shown>,
-    started: Instant,
-}
-
-struct Shown {
-    text: String,
-    bar: Option<ProgressBar>,
-}
-
-impl Display {
-    fn new() -> Self {
-        Self {
-            bars: style::stderr_is_terminal().then(MultiProgress::new),
-            shown: BTreeMap::new(),
-            started: millstream_clock::now(),
-        }
-    }
-
-    fn show(&mut self, status: &ClusterStatus, wanted: &[(String, u64)]) {
-        lines(status, wanted).into_iter().for_each(|line| self.show_line(line));
-    }
-
-    fn show_line(&mut self, line: Line) {
-        let Line { key, what, text, is_over } = line;
-        if text.is_empty() && !self.shown.contains_key(&key) {
-            return;
-        }
-        let shown = self.shown.entry(key).or_insert_with(|| Shown {
-            text: String::new(),
-            bar: self.bars.as_ref().map(|bars| {
-                let bar = bars.add(ProgressBar::new_spinner().with_style(spinner()));
-                bar.enable_steady_tick(TICK);
-                bar.set_prefix(what.clone());
-                bar
-            }),
-        });
-        if shown.text == text {
-            return;
-        }
-        match &shown.bar {
-            Some(bar) if text.is_empty() => bar.finish_and_clear(),
-            Some(bar) => {
-                bar.set_message(text.clone());
-                if is_over {
-                    bar.finish();
-                }
-            }
-            None if text.is_empty() => {}
-            None => output::note(format_args!(
-                "{:>6.2} s  {what}: {text}",
-                millstream_clock::since(self.started).as_secs_f64(),
-            )),
-        }
-        shown.text = text;
-    }
-}
-
-fn spinner() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner:.cyan} {prefix}: {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 fn describe(replica: &ReplicaStatus) -> String {

@@ -222,8 +222,11 @@ impl ReconcilerActor {
     ) {
         let (kind, version) = (event.kind(), state.reconciler.version());
         if let Event::Observed(observation) = &event
-            && let Some((subject, decision)) =
-                explain::event_of_observation(observation, state.reconciler.state())
+            && let Some((subject, decision)) = explain::event_of_observation(
+                observation,
+                state.reconciler.state(),
+                &state.reconciler.desired().cordons,
+            )
         {
             self.record(subject, decision);
         }

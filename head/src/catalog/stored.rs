@@ -30,9 +30,12 @@ const LAST_TENANT: &str = "last_tenant";
 
 /// Keys of tokens for the dashboard: `tokens/NAME`.
 const TOKENS: &str = "tokens/";
+/// Keys of nodes that are cordoned or drained: `cordons/NAME`.
+const CORDONS: &str = "cordons/";
 
 /// Everything that is read.
-pub(super) const PREFIXES: [&str; 7] = [GENERATION, PIPELINES, REVISIONS, SCALES, KEYS, LAST_TENANT, TOKENS];
+pub(super) const PREFIXES: [&str; 8] =
+    [GENERATION, PIPELINES, REVISIONS, SCALES, KEYS, LAST_TENANT, TOKENS, CORDONS];
 
 /// What the store keeps of a pipeline beside its revisions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +146,9 @@ pub(super) fn read(listing: &Listing) -> Result<Desired, Error> {
     for (rest, entry) in listing.under(TOKENS) {
         desired.tokens.insert(parsed(&entry.key, rest)?, from_json(&entry.key, &entry.value)?);
     }
+    for (name, entry) in listing.under(CORDONS) {
+        desired.cordons.insert(name.to_owned(), from_json(&entry.key, &entry.value)?);
+    }
     Ok(desired)
 }
 
@@ -190,6 +196,7 @@ pub(super) fn writes(before: &Desired, after: &Desired) -> Vec<Write> {
     }
     changes.maps(KEYS, &before.keys.by_name, &after.keys.by_name);
     changes.maps(TOKENS, &before.tokens, &after.tokens);
+    changes.maps(CORDONS, &before.cordons, &after.cordons);
     changes.deletes.append(&mut changes.puts);
     changes.deletes
 }

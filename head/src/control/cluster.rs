@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::present::snapshot::Version;
-use millstream_proto::NodeId;
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::event::Event;
 use millstream_proto::head::HeadStatus;
@@ -30,11 +29,6 @@ pub(crate) async fn plan_defrag(term: &Term) -> Result<DefragPlan, Error> {
     // It may be long on a large cluster.
     let plan = tokio::task::spawn_blocking(move || shown.snapshot().defrag_plan());
     plan.await.map_err(|_| Error::Internal("finding the moves failed"))
-}
-
-/// Ends the membership of a node that is gone for good.
-pub(crate) async fn remove_node(term: &Term, node: String) -> Result<NodeId, Error> {
-    Ok(term.ask(|reply| ReconcilerMsg::RemoveNode(node, reply)).await??)
 }
 
 /// The heads of the cluster.

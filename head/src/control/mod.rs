@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod deploy;
 pub(crate) mod inspect;
 pub(crate) mod keys;
+pub(crate) mod nodes;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod tokens;

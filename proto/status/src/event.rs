@@ -257,6 +257,14 @@ pub enum NodeChange {
     Left,
     /// It is not heard any more.
     Unreachable,
+    /// People cordoned it: it gets nothing new.
+    Cordoned,
+    /// People let it take replicas again.
+    Uncordoned,
+    /// People drain it: its replicas move to other nodes.
+    DrainBegun,
+    /// Nothing runs any more on a node that was drained.
+    Drained,
 }
 
 /// What became of an API key.
@@ -349,6 +357,10 @@ impl fmt::Display for NodeChange {
             Self::Draining => "is stopping: it finishes what it has",
             Self::Left => "left",
             Self::Unreachable => "is unreachable",
+            Self::Cordoned => "is cordoned: it gets nothing new",
+            Self::Uncordoned => "may be given replicas again",
+            Self::DrainBegun => "is being drained: its replicas move to other nodes",
+            Self::Drained => "is drained: nothing runs there any more",
         })
     }
 }

@@ -68,9 +68,9 @@ pub struct NodeStatus {
 pub enum NodeState {
     /// Connected and free to take replicas.
     Ready,
-    /// Connected; keeps what it has, gets nothing new.
+    /// Connected; keeps what it has, gets nothing new. Also one that was drained, once nothing runs there.
     Cordoned,
-    /// Being emptied.
+    /// Being emptied: people drain it, or its worker stops.
     Draining,
     /// It ended as it was asked to.
     Left,

@@ -42,6 +42,8 @@ pub enum Rule {
     ConvictedNotRouted,
     /// A canary that has begun to fail all calls is convicted, however long it was good before.
     TurnedBadIsConvicted,
+    /// Nothing is placed on a node that is cordoned or drained.
+    CordonedGetNothing,
     /// While a head asks to be woken later, a look at everything would decide nothing.
     NothingOverlooked,
     /// A table names no replica that its head has told to stop.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millstream_core::desired::Mode;
+use millstream_core::desired::{Desired, Mode};
 use millstream_core::model::Replica;
 use millstream_core::present::status::status;
 use millstream_core::rollout::Phase;
@@ -15,7 +15,7 @@ use crate::checks::Rule;
 use crate::client::Strictness;
 use crate::clock::{Event, Host};
 use crate::head::Head;
-use crate::pipelines::is_sound;
+use crate::pipelines::{Draft, is_sound};
 use crate::scenario::{CALM_REQUESTS_MS, CONVICTED_WITHIN, Room};
 use crate::world::World;
 
@@ -114,6 +114,14 @@ impl World {
         }
         for index in 0..self.ingresses.len() {
             self.boot(Host::Ingress(index));
+        }
+        // Beside a dead node, or in little room, none can be kept free.
+        if !self.dead.is_empty() || self.scenario.room == Room::Tight {
+            let uncordon = |desired: &mut Desired, _: &mut Draft| {
+                let cordons = std::mem::take(&mut desired.cordons);
+                !cordons.is_empty()
+            };
+            self.change_desired(uncordon, 0);
         }
         for index in 0..self.drafts.len() {
             if !self.drafts[index].is_sound() || self.answers_badly(index) {

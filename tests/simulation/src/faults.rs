@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_core::desired::change::{self, Deployed};
 use millstream_core::desired::scale::{self, ScaleRequest};
-use millstream_core::desired::{self, Desired, Mode, Verdict};
+use millstream_core::desired::{self, Desired, Mode, NodeRequest, Verdict, cordons};
 use millstream_pipelines::FullName;
 
 use crate::clock::{Event, Host, Process, Timer};
@@ -36,6 +36,7 @@ impl World {
                 pipeline,
             ),
             Op::Abort { pipeline } => self.change_desired(abort, pipeline),
+            Op::Node { worker, request } => self.change_node(worker, request),
             Op::TurnBad { pipeline } => self.turn_bad(pipeline),
             Op::CrashReplica { worker, pick } => {
                 if self.workers[worker].paused_until <= self.cx.now()
@@ -150,6 +151,20 @@ impl World {
             scaled.map(|scaled| *desired = scaled).is_ok()
         };
         self.change_desired(change, pipeline);
+    }
+
+    /// One node at most is kept free: the others must be able to hold what is asked for.
+    fn change_node(&mut self, worker: usize, request: NodeRequest) {
+        let name = self.disks[worker].name.clone();
+        let change = |desired: &mut Desired, _: &mut Draft| {
+            let mut cordons = desired.cordons.clone();
+            cordons.retain(|other, _| *other == name || request == NodeRequest::Uncordon);
+            let Ok(cordons) = cordons::change(&cordons, &name, request, 0) else { return false };
+            let is_changed = cordons != desired.cordons;
+            desired.cordons = cordons;
+            is_changed
+        };
+        self.change_desired(change, 0);
     }
 
     fn kill_worker(&mut self, index: usize, (power, wipe): (bool, bool), down: Option<Duration>) {

@@ -303,7 +303,7 @@ impl Head {
     /// The store has taken a change.
     pub(crate) fn change_desired(&mut self, desired: &Arc<Desired>, cx: &mut Cx) {
         if desired.generation > self.desired().generation {
-            self.feed_event(Event::Desired(Arc::clone(desired)), cx);
+            self.feed_event(Event::Desired(mutations::desired(desired, cx)), cx);
             cx.checks.dirty = true;
         }
     }

@@ -71,6 +71,8 @@ pub enum Mutation {
     HeadRoutesTheConvicted,
     /// A head that counts all good answers since a trial began, however long ago they were.
     HeadCountsOldAnswers,
+    /// A head that forgets which nodes are cordoned.
+    HeadForgetsCordons,
 }
 
 /// Whether a run notes what happens.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use millstream_core::desired::Mode;
+use millstream_core::desired::{Mode, NodeRequest};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -75,6 +75,11 @@ pub(crate) enum Op {
     },
     Abort {
         pipeline: usize,
+    },
+    /// People cordon or drain a node, in place of the one that they did before, or take it back.
+    Node {
+        worker: usize,
+        request: NodeRequest,
     },
     /// The replicas of the revision that is a canary fail every call from now on.
     TurnBad {
@@ -285,7 +290,10 @@ impl Draw {
     /// What people want.
     fn wish(&self, rng: &mut SmallRng) -> Option<Op> {
         let pipeline = self.pipeline(rng);
-        match rng.random_range(0..14) {
+        match rng.random_range(0..18) {
+            14 => Some(Op::Node { worker: self.worker(rng), request: NodeRequest::Cordon }),
+            15 | 16 => Some(Op::Node { worker: self.worker(rng), request: NodeRequest::Drain }),
+            17 => Some(Op::Node { worker: self.worker(rng), request: NodeRequest::Uncordon }),
             0 => Some(Op::Delete { pipeline }),
             1 | 2 => Some(Op::Scale { pipeline, pick: rng.random_range(0..2), bounds: self.bounds(rng) }),
             3 | 4 => Some(Op::Promote { pipeline }),

@@ -74,7 +74,8 @@ fn a_head_that_panics_is_caught() {
 
 #[test]
 fn an_ingress_that_loses_routes_is_caught() {
-    is_caught(Mutation::IngressLosesRoutes, &[Rule::NoneFails]);
+    // A canary that gets no requests is not convicted either.
+    is_caught(Mutation::IngressLosesRoutes, &[Rule::NoneFails, Rule::TurnedBadIsConvicted]);
 }
 
 #[test]
@@ -95,6 +96,11 @@ fn an_ingress_that_asks_replicas_that_cannot_answer_is_caught() {
 #[test]
 fn a_head_that_counts_old_answers_is_caught() {
     is_caught(Mutation::HeadCountsOldAnswers, &[Rule::TurnedBadIsConvicted]);
+}
+
+#[test]
+fn a_head_that_forgets_cordons_is_caught() {
+    is_caught(Mutation::HeadForgetsCordons, &[Rule::CordonedGetNothing]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use millstream_proto::token::TokenStatus;
 use millstream_proto::trace::{RequestTrace, TracedRequest};
 use millstream_proto::usage::{UsageBy, UsageReport};
 use millstream_proto::v1;
+use millstream_proto::v1::change_node_request::Change;
 use tonic::{Code, Request, Response, Status};
 
 pub(crate) use self::address::{check as check_addresses, local_ports};
@@ -188,6 +189,16 @@ impl Client {
         let request = v1::RemoveNodeRequest { node: node.to_owned() };
         let answer = self.call(SHORT, request, async |service, request| service.remove_node(request).await);
         answer.await.map(|answer| answer.node_id)
+    }
+
+    /// Cordons or drains a node, or lets it take replicas again.
+    pub(crate) async fn change_node(
+        &mut self,
+        node: &str,
+        change: Change,
+    ) -> Result<v1::ChangeNodeResponse, Failure> {
+        let request = v1::ChangeNodeRequest { node: node.to_owned(), change: change.into() };
+        self.call(SHORT, request, async |service, request| service.change_node(request).await).await
     }
 
     /// Sets a deployment's bounds; returns those in force.

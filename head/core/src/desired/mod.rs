@@ -4,6 +4,7 @@
 
 pub mod change;
 mod conflicts;
+pub mod cordons;
 pub mod keys;
 mod refusal;
 pub mod rollout;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use millstream_pipelines::{Alias, DeploymentSpec, FullName, Name, Plan};
 use serde::{Deserialize, Serialize};
 
+pub use cordons::{Cordon, CordonKind, Cordons, NodeRequest};
 pub use keys::{ApiKey, Keys};
 pub use scale::ScaleOverride;
 pub use stored_rollout::{Mode, Outcome, StoredRollout, Verdict};
@@ -40,6 +42,8 @@ pub struct Desired {
     pub keys: Keys,
     /// The tokens for the dashboard and its API.
     pub tokens: Tokens,
+    /// The nodes that people keep free.
+    pub cordons: Cordons,
 }
 
 /// A pipeline that was deleted.

@@ -134,6 +134,8 @@ pub enum Reason {
     TakenBack,
     /// Nobody asks for its deployment any more.
     Unwanted,
+    /// Its node is drained, and it is not needed there any more.
+    Drained,
 }
 
 impl fmt::Display for Reason {
@@ -143,6 +145,7 @@ impl fmt::Display for Reason {
             Self::Replaced => "a newer revision serves",
             Self::TakenBack => "its revision was taken back",
             Self::Unwanted => "nobody asks for its deployment",
+            Self::Drained => "its node is drained",
         })
     }
 }

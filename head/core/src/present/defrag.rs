@@ -18,7 +18,7 @@ pub fn plan(desired: &Desired, state: &State, timing: &Timing, now: Duration) ->
     let nodes: Vec<_> = state
         .nodes
         .iter()
-        .filter(|(_, node)| takes_replicas(node, timing, now))
+        .filter(|(_, node)| takes_replicas(node, &desired.cordons, timing, now))
         .map(|(id, node)| {
             let stays = |replica: &&crate::model::Replica| {
                 replica.state == ReplicaState::Ready && replica.leaving.is_none()

@@ -11,7 +11,9 @@ use millstream_status::event::{Decision, NodeChange, RolloutStep, ScaleInputs};
 use millstream_status::status::ReplicaState;
 
 use crate::autoscaler::Inputs;
+use crate::desired::{CordonKind, Cordons};
 use crate::model::{Command, Observation, State};
+use crate::reconcile::view::cordon_of;
 use crate::rollout::{Change, ChangeKind, Phase};
 
 /// Whom an event is about.
@@ -106,7 +108,11 @@ fn event_of_rollout(change: &Change, state: &State) -> Option<Decision> {
 
 /// The event that it is to hear this; `None` for what is not worth telling. `state` is what was known before.
 #[must_use]
-pub fn event_of_observation(observation: &Observation, state: &State) -> Option<(Subject, Decision)> {
+pub fn event_of_observation(
+    observation: &Observation,
+    state: &State,
+    cordons: &Cordons,
+) -> Option<(Subject, Decision)> {
     let node = |id: &NodeId, session| state.nodes.get(id).filter(|node| node.session == Some(session));
     let told =
         |name: &str, change| Some((Subject::Cluster, Decision::Node { node: name.to_owned(), change }));
@@ -137,6 +143,12 @@ pub fn event_of_observation(observation: &Observation, state: &State) -> Option<
                     if !node.draining && known.leaving.is_none() && known.state != report.state =>
                 {
                     told(&node.name, NodeChange::Draining)
+                }
+                // The last one.
+                ReplicaState::Stopped
+                    if node.replicas.len() == 1 && cordon_of(node, cordons) == Some(CordonKind::Drained) =>
+                {
+                    told(&node.name, NodeChange::Drained)
                 }
                 _ => None,
             }

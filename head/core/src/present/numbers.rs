@@ -87,7 +87,7 @@ pub struct NodeNumbers {
 /// The numbers of the whole cluster.
 #[must_use]
 pub fn numbers(desired: &Desired, state: &State, timing: &Timing, now: Duration) -> Numbers {
-    let view = View::new(state, timing, now);
+    let view = View::new(state, &desired.cordons, timing, now);
     let mut all = Numbers::default();
     for (name, pipeline) in &desired.pipelines {
         let scope = Scope { desired, state, view: &view, name, pipeline, now };
@@ -102,7 +102,7 @@ pub fn numbers(desired: &Desired, state: &State, timing: &Timing, now: Duration)
     }
     let nodes = state.nodes.iter().map(|(id, node)| NodeNumbers {
         name: node.name.clone(),
-        state: node_state(node, timing, now),
+        state: node_state(node, &desired.cordons, timing, now),
         silence: now.saturating_sub(node.last_seen),
         devices: match node.resources.gpus.is_empty() {
             true => Vec::new(),

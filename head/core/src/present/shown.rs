@@ -6,9 +6,9 @@ use millstream_pipelines::{FullName, Name};
 use millstream_status::status::{NodeState, ReplicaState, RolloutPhase};
 
 use crate::Timing;
-use crate::desired::{Desired, Pipeline};
+use crate::desired::{CordonKind, Cordons, Desired, Pipeline};
 use crate::model::{NodeEntry, State};
-use crate::reconcile::view::{Health, ReplicaView, View};
+use crate::reconcile::view::{Health, ReplicaView, View, cordon_of};
 use crate::rollout::Phase;
 use crate::scheduler::WHOLE_DEVICE;
 
@@ -28,13 +28,18 @@ impl Scope<'_> {
     }
 }
 
-pub(super) fn node_state(node: &NodeEntry, timing: &Timing, now: Duration) -> NodeState {
+/// A node that was drained is only cordoned once nothing runs there any more.
+pub(super) fn node_state(node: &NodeEntry, cordons: &Cordons, timing: &Timing, now: Duration) -> NodeState {
     let is_heard = node.session.is_some() && node.health(timing, now) == Health::Live;
     match node.draining {
         true if node.session.is_none() && node.replicas.is_empty() => NodeState::Left,
         _ if !is_heard => NodeState::Unreachable,
         true => NodeState::Draining,
-        false => NodeState::Ready,
+        false => match cordon_of(node, cordons) {
+            Some(CordonKind::Drained) if !node.replicas.is_empty() => NodeState::Draining,
+            Some(_) => NodeState::Cordoned,
+            None => NodeState::Ready,
+        },
     }
 }
 

@@ -48,6 +48,14 @@ impl Snapshot {
         status::status(leader, &self.desired, &self.state, &self.timing, self.taken_at)
     }
 
+    /// The name of the node that has this name or this id.
+    #[must_use]
+    pub fn node_name(&self, node: &str) -> Option<&str> {
+        let mut nodes = self.state.nodes.iter();
+        let found = nodes.find(|(id, known)| id.as_str() == node || known.name == node);
+        found.map(|(_, known)| known.name.as_str())
+    }
+
     /// The last minute's requests of all pipelines together.
     #[must_use]
     pub fn traffic(&self) -> TrafficStatus {

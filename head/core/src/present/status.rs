@@ -6,7 +6,7 @@ use millstream_pipelines::DeploymentSpec;
 use millstream_status::NodeId;
 use millstream_status::status::{
     AutoscalingStatus, BoundsStatus, ClusterStatus, DeploymentStatus, GpuHolder, GpuStatus, IngressStatus,
-    NodeStatus, PipelineState, PipelineStatus, ReplicaCounts, ReplicaStatus, VerdictStatus,
+    NodeState, NodeStatus, PipelineState, PipelineStatus, ReplicaCounts, ReplicaStatus, VerdictStatus,
 };
 
 use super::numbers::DeploymentNumbers;
@@ -28,8 +28,10 @@ pub fn status(
     timing: &Timing,
     now: Duration,
 ) -> ClusterStatus {
-    let view = View::new(state, timing, now);
-    let mut nodes: Vec<_> = state.nodes.iter().map(|(id, node)| node_status(id, node, timing, now)).collect();
+    let view = View::new(state, &desired.cordons, timing, now);
+    let shown = |node| node_state(node, &desired.cordons, timing, now);
+    let nodes = state.nodes.iter().map(|(id, node)| node_status(id, node, shown(node), now));
+    let mut nodes: Vec<_> = nodes.collect();
     nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let connected = state.ingresses.values().filter(|ingress| ingress.session.is_some());
     let mut ingresses: Vec<_> = connected
@@ -54,7 +56,7 @@ pub fn status(
     }
 }
 
-fn node_status(id: &NodeId, node: &NodeEntry, timing: &Timing, now: Duration) -> NodeStatus {
+fn node_status(id: &NodeId, node: &NodeEntry, state: NodeState, now: Duration) -> NodeStatus {
     let left = free(id, node);
     let gpus = node.resources.gpus.iter().zip(&left.devices).map(|(gpu, left)| {
         let holders = node.replicas.iter().filter_map(|(id, replica)| {
@@ -74,7 +76,7 @@ fn node_status(id: &NodeId, node: &NodeEntry, timing: &Timing, now: Duration) ->
     NodeStatus {
         name: node.name.clone(),
         id: id.clone(),
-        state: node_state(node, timing, now),
+        state,
         address: node.address.clone(),
         pid: node.pid,
         cpu_milli: node.resources.cpu_milli,

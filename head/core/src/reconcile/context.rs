@@ -7,9 +7,9 @@ use std::sync::Arc;
 use millstream_pipelines::{DeploymentSpec, FullName, Name};
 
 use super::timer::Timer;
-use super::view::View;
+use super::view::{ReplicaView, View};
 use crate::desired::{Mode, Pipeline, Revision};
-use crate::model::{Command, State};
+use crate::model::{Command, Reason, State};
 use crate::scheduler::GroupId;
 use crate::{Timing, autoscaler};
 
@@ -108,6 +108,11 @@ impl<'a> Context<'a> {
             })
         })
     }
+}
+
+/// Lets a replica leave.
+pub(super) fn retire(seen: &ReplicaView<'_>, reason: Reason) -> Command {
+    Command::Retire { node: seen.node_id.clone(), replica: seen.id.clone(), reason }
 }
 
 /// How many replicas it takes to know what a deployment's model takes and returns.

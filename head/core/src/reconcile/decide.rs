@@ -11,7 +11,7 @@ use super::context::WantedReplicas;
 use super::observe::spec_of;
 use super::pass::Pass;
 use super::view::{Health, ReplicaView, View, world};
-use super::{context, replicas, scale};
+use super::{context, moving, replicas, scale};
 use crate::desired::Desired;
 use crate::model::{
     Booking, Command, Leaving, Node, Order, Reason, ReplicaCounts, State, TableVersion, Unplaced,
@@ -71,7 +71,7 @@ pub(super) fn decide(pass: Pass<'_>) -> Decided {
     }
     for (deployment, replicas) in &view.staying {
         if !desired.pipelines.contains_key(&deployment.pipeline) {
-            decided.commands.extend(replicas.iter().map(|seen| replicas::retire(seen, Reason::Unwanted)));
+            decided.commands.extend(replicas.iter().map(|seen| context::retire(seen, Reason::Unwanted)));
         }
     }
     start(pass, &wanted, &mut decided);
@@ -120,7 +120,7 @@ fn start(pass: Pass<'_>, wanted: &[WantedReplicas], decided: &mut Decided) {
         })
         .collect();
     let workload = workload(desired, state, &requests);
-    let mut world = world(state, pass.timing, pass.timer.now());
+    let mut world = world(state, &desired.cordons, pass.timing, pass.timer.now());
     world.nodes.retain(|node| !state.nodes.get(&node.id).is_some_and(|node| holds_unknown(desired, node)));
     let solution = scheduler::place(&world, &workload, &requests);
     for (last, placement) in (state.last_replica + 1..).zip(solution.placements) {
@@ -142,20 +142,24 @@ fn start(pass: Pass<'_>, wanted: &[WantedReplicas], decided: &mut Decided) {
         let unplaced =
             decided.unplaced.entry(deployment.clone()).or_default().entry(pending.lack).or_default();
         *unplaced += u32::try_from(pending.num_replicas).unwrap_or(u32::MAX);
-        decided.pending.insert(deployment.clone(), reasons(pending, deployment, state));
+        decided.pending.insert(deployment.clone(), reasons(pending, deployment, pass));
     }
 }
 
 /// Why replicas have no place, for people.
-fn reasons(pending: &Pending, deployment: &FullName, state: &State) -> Vec<String> {
+fn reasons(pending: &Pending, deployment: &FullName, pass: Pass<'_>) -> Vec<String> {
     let waits = pending.blocked.as_ref().filter(|blocked| blocked.by != *deployment);
     let mut reasons: Vec<_> = pending.blocked.iter().map(ToString::to_string).collect();
     reasons.extend(pending.shortage.reasons.iter().map(ToString::to_string));
     if pending.shortage.reasons.is_empty() && waits.is_none() {
-        reasons.push(match state.nodes.len() {
+        reasons.push(match pass.state.nodes.len() {
             0 => "no node is connected; start one with `cluster up --join HEAD`".into(),
-            count => format!("none of {count} nodes takes replicas: each is unreachable or stops"),
+            count => {
+                format!("none of {count} nodes takes replicas: each is unreachable, stops, or is cordoned")
+            }
         });
+    } else if waits.is_none() {
+        reasons.extend(moving::kept_free(pass));
     }
     reasons
 }

@@ -6,6 +6,7 @@
 //! - `serving`: which revision of a pipeline serves, and how far the next one has come;
 //! - `signatures`: whether a revision fits the models that have been loaded for it;
 //! - `replicas`: how many replicas of each deployment start, and which leave;
+//! - `moving`: what leaves nodes that are drained, once it is replaced elsewhere;
 //! - `draining`: what stays for requests on revisions that get no new ones;
 //! - `scale`: how many replicas there are to be, by requests;
 //! - `routes`: the table that ingresses get.
@@ -16,6 +17,7 @@ mod book;
 pub(crate) mod context;
 mod decide;
 mod draining;
+mod moving;
 mod observe;
 mod pass;
 mod reconciler;

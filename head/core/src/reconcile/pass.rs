@@ -22,7 +22,7 @@ pub(super) struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     pub(super) fn view(&self) -> View<'a> {
-        View::of_scope(self.scope, self.state, self.timing, self.timer.now())
+        View::of_scope(self.scope, self.state, &self.desired.cordons, self.timing, self.timer.now())
     }
 
     /// The pipelines that it is about.

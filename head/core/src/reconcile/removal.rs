@@ -15,7 +15,9 @@ pub enum NotRemovable {
     #[error("there is no node `{0}`; `cluster node list` shows those that there are")]
     Unknown(String),
     /// It is there and well.
-    #[error("node `{0}` is connected; stop its worker first, which drains it (Ctrl-C, or SIGTERM)")]
+    #[error(
+        "node `{0}` is connected; stop its worker first (Ctrl-C, or SIGTERM), best after `cluster node drain {0}`"
+    )]
     Live(String),
     /// Several have that name.
     #[error("there are several nodes `{name}`; name one by its id, such as `{one}` or `{other}`")]

@@ -11,8 +11,9 @@ use millstream_pipelines::{DeploymentSpec, FullName, Name};
 use millstream_status::ReplicaId;
 use millstream_status::status::ReplicaState;
 
-use super::context::{Context, Needs, beside, is_convicted, is_interchangeable};
+use super::context::{Context, Needs, beside, is_convicted, is_interchangeable, retire};
 use super::draining::{draining_revisions, serves_any};
+use super::moving::split;
 use super::view::ReplicaView;
 use crate::desired::Revision;
 use crate::model::{Command, Node, Order, Reason, Replica};
@@ -68,7 +69,7 @@ impl Context<'_> {
         old: &Revision,
         needs: &mut Needs,
     ) {
-        let all: Vec<_> = self.view.counted(deployment).collect();
+        let (all, moving) = split(self.view.counted(deployment));
         let current: Vec<_> = all.iter().copied().filter(|seen| seen.serves(newest)).collect();
         let serving: Vec<_> = all.iter().copied().filter(|seen| seen.serves(old)).collect();
         let interchangeable =
@@ -98,18 +99,26 @@ impl Context<'_> {
         needs.want(deployment, newest, missing.min(room));
         // What both revisions use must be enough for both; what only the newest can use is not needed yet.
         self.retire_surplus(&current, target.max(whole), |seen| seen.serves(old), needs);
+        let only_old: Vec<_> = serving.into_iter().filter(|seen| !seen.serves(newest)).collect();
         if gives_way {
-            let only_old: Vec<_> = serving.into_iter().filter(|seen| !seen.serves(newest)).collect();
             self.retire_surplus(&only_old, of_old, |_| true, needs);
         }
+        let (of_newest, of_others): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
+            moving.into_iter().partition(|seen| seen.serves(newest));
+        self.move_off(&of_newest, &current, if serves_both { asked.max(of_old) } else { asked }, needs);
+        let moving_old: Vec<_> = of_others.into_iter().filter(|seen| seen.serves(old)).collect();
+        let serve_both = current.iter().filter(|seen| seen.serves(old)).count();
+        self.move_off(&moving_old, &only_old, of_old.saturating_sub(serve_both), needs);
     }
 
     /// A deployment that the new revision no longer has keeps its number for as long as the old one serves.
     fn keep_whole(&self, deployment: &FullName, spec: &DeploymentSpec, old: &Revision, needs: &mut Needs) {
-        let serving: Vec<_> = self.view.counted(deployment).filter(|seen| seen.serves(old)).collect();
+        let serving = self.view.counted(deployment).filter(|seen| seen.serves(old));
+        let (serving, moving) = split(serving);
         let target = self.target(deployment, spec);
         needs.want(deployment, old, target.saturating_sub(serving.len()));
         self.retire_surplus(&serving, target, |_| true, needs);
+        self.move_off(&moving, &serving, target, needs);
     }
 
     /// The newest revision serves: bring it to its number, let others leave as its replicas get ready.
@@ -121,9 +130,13 @@ impl Context<'_> {
         draining: &[&Arc<Revision>],
         needs: &mut Needs,
     ) {
-        let all: Vec<_> = self.view.counted(deployment).collect();
-        let (current, others): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
-            all.iter().copied().partition(|seen| seen.serves(newest));
+        let (settled, moving) = split(self.view.counted(deployment));
+        let (current, mut others): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
+            settled.into_iter().partition(|seen| seen.serves(newest));
+        let (moving, moving_others): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
+            moving.into_iter().partition(|seen| seen.serves(newest));
+        // Others leave as the newest revision's replicas get ready, these first.
+        others.extend(moving_others);
         let target = self.wanted_target(deployment, spec);
         let missing = target.saturating_sub(current.len());
         let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
@@ -148,7 +161,9 @@ impl Context<'_> {
         let leaving = able.into_iter().skip(keep).chain(unable);
         needs.commands.extend(leaving.map(|seen| retire(seen, self.why_replaced(seen))));
         self.retire_surplus(&current, target, |_| true, needs);
-        let outdated = current.iter().filter(|seen| seen.replica.settings_of != newest.stored.number);
+        self.move_off(&moving, &current, target, needs);
+        let outdated =
+            current.iter().chain(&moving).filter(|seen| seen.replica.settings_of != newest.stored.number);
         needs.commands.extend(outdated.filter_map(|seen| update(seen, newest)));
     }
 
@@ -157,7 +172,7 @@ impl Context<'_> {
     }
 
     /// Replicas beyond `keep` leave, in this order: those whose node is not heard, those that serve nothing now, those that
-    /// are not ready, those on the emptiest nodes.
+    /// are not ready, those on cordoned nodes, those on the emptiest nodes.
     fn retire_surplus(
         &self,
         replicas: &[&ReplicaView<'_>],
@@ -172,8 +187,9 @@ impl Context<'_> {
         let mut order = replicas.to_vec();
         order.sort_by_cached_key(|seen| {
             // A node whose stream broke may be gone.
-            let crowd = num_staying(seen.node);
-            (seen.node.session.is_some(), serves(seen), seen.is_ready(), crowd, std::cmp::Reverse(seen.id))
+            let is_heard = seen.node.session.is_some();
+            let (free, crowd) = (seen.cordon.is_none(), num_staying(seen.node));
+            (is_heard, serves(seen), seen.is_ready(), free, crowd, std::cmp::Reverse(seen.id))
         });
         needs.commands.extend(order.into_iter().take(surplus).map(|seen| retire(seen, Reason::Surplus)));
     }
@@ -246,10 +262,6 @@ impl Context<'_> {
 fn num_staying(node: &Node) -> usize {
     let stays = |replica: &&Replica| replica.leaving.is_none() && replica.state != ReplicaState::Draining;
     node.replicas.values().filter(stays).count()
-}
-
-pub(crate) fn retire(seen: &ReplicaView<'_>, reason: Reason) -> Command {
-    Command::Retire { node: seen.node_id.clone(), replica: seen.id.clone(), reason }
 }
 
 /// Tells a replica of settings that apply in place.

@@ -10,6 +10,7 @@ use millstream_pipelines::{Autoscaling, DeploymentSpec, FullName};
 use millstream_status::IngressId;
 use millstream_status::status::ReplicaState;
 
+use super::moving::split;
 use super::pass::Pass;
 use super::scope::{Change, Scope};
 use super::view::{ReplicaView, View};
@@ -304,9 +305,14 @@ pub(super) fn adopt(state: &State, desired: &Desired, view: &View<'_>) -> Vec<Co
 }
 
 /// How many replicas a deployment was to have, by those that run. During a rollout the replicas of two revisions do: as
-/// many as wanted of one of them, or, while old ones leave, `max_surge` more than wanted of both.
+/// many as wanted of one of them, or, while old ones leave, `max_surge` more than wanted of both. Of those that a node is
+/// drained of, what is to come in their place counts once it is ready.
 fn adopted(pipeline: &Pipeline, deployment: &FullName, replicas: &[ReplicaView<'_>]) -> usize {
-    let of = |revision: &Arc<Revision>| replicas.iter().filter(|seen| seen.serves(revision)).count();
+    let of = |revision: &Arc<Revision>| {
+        let (settled, moving) = split(replicas.iter().filter(|seen| seen.serves(revision)));
+        let coming = settled.iter().filter(|seen| !seen.is_ready()).count();
+        settled.len() + moving.len() - coming.min(moving.len())
+    };
     let of_one = pipeline.revisions.values().map(of).max().unwrap_or(0);
     let spec = pipeline.wanted().and_then(|wanted| wanted.spec(&deployment.deployment));
     match (pipeline.rollout, spec) {

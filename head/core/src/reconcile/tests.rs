@@ -20,6 +20,7 @@ use crate::present::{numbers, status};
 use crate::rollout::{self, ChangeKind};
 use crate::testing::{compiled, name, spec};
 
+mod cordons;
 mod draining;
 mod dry_runs;
 mod histories;

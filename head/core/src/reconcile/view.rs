@@ -10,7 +10,7 @@ use millstream_status::{NodeId, ReplicaId};
 
 use super::scope::Scope;
 use crate::Timing;
-use crate::desired::Revision;
+use crate::desired::{CordonKind, Cordons, Revision};
 use crate::model::{Node, NodeEntry, Observation, Replica, State};
 use crate::scheduler::{FreeDevice, WHOLE_DEVICE, World};
 
@@ -46,6 +46,8 @@ pub(crate) struct ReplicaView<'a> {
     pub(crate) node: &'a NodeEntry,
     pub(crate) replica: &'a Replica,
     pub(crate) health: Health,
+    /// What people keep from its node.
+    pub(crate) cordon: Option<CordonKind>,
 }
 
 impl ReplicaView<'_> {
@@ -59,6 +61,11 @@ impl ReplicaView<'_> {
     /// Whether it is on its way out, as ordered or because its worker ends.
     pub(super) fn is_leaving(&self) -> bool {
         self.replica.leaving.is_some() || self.replica.state == ReplicaState::Draining
+    }
+
+    /// Whether it is to be replaced elsewhere, as its node is drained.
+    pub(super) fn is_moving(&self) -> bool {
+        self.cordon == Some(CordonKind::Drained)
     }
 
     /// Whether it serves that revision of its pipeline.
@@ -103,15 +110,15 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// The whole cluster.
-    pub(crate) fn new(state: &'a State, timing: &Timing, now: Duration) -> Self {
+    pub(crate) fn new(state: &'a State, cordons: &Cordons, timing: &Timing, now: Duration) -> Self {
         let mut view = Self::of_nodes(state, timing, now);
         // Ten thousand replicas find their deployment by hash; only the deployments are sorted, once.
         let mut places: HashMap<&FullName, usize> = HashMap::new();
         let mut staying: Vec<(&FullName, Vec<ReplicaView<'a>>)> = Vec::new();
         for (node_id, node) in &state.nodes {
-            let health = node.health(timing, now);
+            let (health, cordon) = (node.health(timing, now), cordon_of(node, cordons));
             for (id, replica) in &node.replicas {
-                let seen = ReplicaView { id, node_id, node, replica, health };
+                let seen = ReplicaView { id, node_id, node, replica, health, cordon };
                 if seen.is_leaving() {
                     view.leaving.push(seen);
                 } else {
@@ -128,13 +135,20 @@ impl<'a> View<'a> {
     }
 
     /// What a pass is about.
-    pub(super) fn of_scope(scope: &Scope, state: &'a State, timing: &Timing, now: Duration) -> Self {
-        let Scope::Pipelines(pipelines) = scope else { return Self::new(state, timing, now) };
+    pub(super) fn of_scope(
+        scope: &Scope,
+        state: &'a State,
+        cordons: &Cordons,
+        timing: &Timing,
+        now: Duration,
+    ) -> Self {
+        let Scope::Pipelines(pipelines) = scope else { return Self::new(state, cordons, timing, now) };
         let mut view = Self::of_nodes(state, timing, now);
         for (node_id, id) in pipelines.values().flatten() {
             let Some((node_id, node)) = state.nodes.get_key_value(node_id) else { continue };
             let Some((id, replica)) = node.replicas.get_key_value(id) else { continue };
-            let seen = ReplicaView { id, node_id, node, replica, health: node.health(timing, now) };
+            let (health, cordon) = (node.health(timing, now), cordon_of(node, cordons));
+            let seen = ReplicaView { id, node_id, node, replica, health, cordon };
             match seen.is_leaving() {
                 true => view.leaving.push(seen),
                 false => view.staying.entry(&replica.deployment).or_default().push(seen),
@@ -208,14 +222,24 @@ pub(super) fn revives(state: &State, timing: &Timing, observation: &Observation,
     }
 }
 
+/// What people keep from a node.
+pub(crate) fn cordon_of(node: &Node, cordons: &Cordons) -> Option<CordonKind> {
+    cordons.get(&node.name).map(|cordon| cordon.kind)
+}
+
 /// Whether a node may be given replicas.
-pub(crate) fn takes_replicas(node: &NodeEntry, timing: &Timing, now: Duration) -> bool {
+pub(crate) fn takes_replicas(node: &NodeEntry, cordons: &Cordons, timing: &Timing, now: Duration) -> bool {
+    is_able(node, timing, now) && cordon_of(node, cordons).is_none()
+}
+
+/// Whether a node could be given replicas, if people let it.
+pub(super) fn is_able(node: &NodeEntry, timing: &Timing, now: Duration) -> bool {
     node.session.is_some() && !node.draining && node.health(timing, now) == Health::Live
 }
 
 /// What the nodes that may be given work have free.
-pub(crate) fn world(state: &State, timing: &Timing, now: Duration) -> World {
-    let nodes = state.nodes.iter().filter(|(_, node)| takes_replicas(node, timing, now));
+pub(crate) fn world(state: &State, cordons: &Cordons, timing: &Timing, now: Duration) -> World {
+    let nodes = state.nodes.iter().filter(|(_, node)| takes_replicas(node, cordons, timing, now));
     World { nodes: nodes.map(|(id, node)| free(id, node)).collect() }
 }
 

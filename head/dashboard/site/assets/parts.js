@@ -29,6 +29,8 @@ const TONES = {
   slow: "warn",
   replaced: "warn",
   moving: "warn",
+  cordoned: "warn",
+  draining: "warn",
   failing: "bad",
   failed: "bad",
   unreachable: "bad",

@@ -4,32 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use millstream_core::desired::Mode;
 use millstream_core::desired::scale::ScaleRequest as Bounds;
-use millstream_pipelines::{FullName, Name};
+use millstream_pipelines::FullName;
 use millstream_proto::token::Role;
 use millstream_proto::v1::control_service_server::ControlService;
 use millstream_proto::v1::{
-    CreateKeyRequest, CreateTokenRequest, DeleteKeyRequest, DeleteKeyResponse, DeleteRequest, DeleteResponse,
-    DeleteTokenRequest, DeleteTokenResponse, DeployRequest, DeployResponse, DeployedPipeline, ExplainRequest,
-    ExplainResponse, ExportStateRequest, ExportStateResponse, GetRevisionRequest, GetRevisionResponse,
-    GetSeriesRequest, GetSeriesResponse, GetStagesRequest, GetStagesResponse, GetTraceRequest,
-    GetTraceResponse, GetUsageRequest, GetUsageResponse, InspectRequest, InspectResponse, KeptRevision,
-    KeyResponse, ListHeadsRequest, ListHeadsResponse, ListKeysRequest, ListKeysResponse,
-    ListPipelinesRequest, ListPipelinesResponse, ListRevisionsRequest, ListRevisionsResponse,
-    ListTokensRequest, ListTokensResponse, ListTracesRequest, ListTracesResponse, PipelineFile,
-    PlanDefragRequest, PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest, RemoveNodeResponse,
-    RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest, SetRolloutRequest,
-    ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StepDownRequest, StepDownResponse,
-    StoredPipeline, TokenResponse, UndoRolloutRequest, deploy_request::Beside,
+    ChangeNodeRequest, ChangeNodeResponse, CreateKeyRequest, CreateTokenRequest, DeleteKeyRequest,
+    DeleteKeyResponse, DeleteRequest, DeleteResponse, DeleteTokenRequest, DeleteTokenResponse, DeployRequest,
+    DeployResponse, DeployedPipeline, ExplainRequest, ExplainResponse, ExportStateRequest,
+    ExportStateResponse, GetRevisionRequest, GetRevisionResponse, GetSeriesRequest, GetSeriesResponse,
+    GetStagesRequest, GetStagesResponse, GetTraceRequest, GetTraceResponse, GetUsageRequest,
+    GetUsageResponse, InspectRequest, InspectResponse, KeptRevision, KeyResponse, ListHeadsRequest,
+    ListHeadsResponse, ListKeysRequest, ListKeysResponse, ListPipelinesRequest, ListPipelinesResponse,
+    ListRevisionsRequest, ListRevisionsResponse, ListTokensRequest, ListTokensResponse, ListTracesRequest,
+    ListTracesResponse, PlanDefragRequest, PlanDefragResponse, PlanDeployResponse, RemoveNodeRequest,
+    RemoveNodeResponse, RolloutRequest, RolloutResponse, ScaleRequest, ScaleResponse, SetKeyRequest,
+    SetRolloutRequest, ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, StepDownRequest,
+    StepDownResponse, StoredPipeline, TokenResponse, UndoRolloutRequest,
 };
 use serde::Serialize;
 use tonic::{Request, Response, Status};
 
+use super::requests::{name, node_request, texts};
 use crate::catalog::Takeover;
 use crate::control::cluster::{self, StatusWatch};
-use crate::control::deploy::{self, Text};
-use crate::control::{Error, inspect, keys, rollout, scale, tokens, traces, usage};
+use crate::control::deploy;
+use crate::control::{Error, inspect, keys, nodes, rollout, scale, tokens, traces, usage};
 use crate::leadership::{Leadership, Roll, Term};
 use crate::snapshots::Shown;
 use crate::traces::TraceFilter;
@@ -355,8 +355,18 @@ impl ControlService for ControlServer {
         &self,
         request: Request<RemoveNodeRequest>,
     ) -> Result<Response<RemoveNodeResponse>, Status> {
-        let id = cluster::remove_node(&*self.term()?, request.into_inner().node).await?;
+        let id = nodes::remove(&*self.term()?, request.into_inner().node).await?;
         Ok(Response::new(RemoveNodeResponse { node_id: id.to_string() }))
+    }
+
+    async fn change_node(
+        &self,
+        request: Request<ChangeNodeRequest>,
+    ) -> Result<Response<ChangeNodeResponse>, Status> {
+        let request = request.into_inner();
+        let asked = node_request(request.change())?;
+        let nodes::Changed { node, changed } = nodes::change(&*self.term()?, &request.node, asked).await?;
+        Ok(Response::new(ChangeNodeResponse { node, changed }))
     }
 
     async fn plan_defrag(
@@ -366,32 +376,6 @@ impl ControlService for ControlServer {
         let plan = cluster::plan_defrag(&*self.term()?).await?;
         Ok(Response::new(PlanDefragResponse { json: to_json(&plan)? }))
     }
-}
-
-fn name(text: &str) -> Result<Name, Error> {
-    text.parse().map_err(|error| Error::Invalid(format!("{error}")))
-}
-
-/// The texts to deploy, and how requests are to come to them.
-fn texts(request: DeployRequest) -> Result<(Vec<Text>, Option<Mode>), Error> {
-    let DeployRequest { files, beside } = request;
-    let part = |what: &str, permille: u32| {
-        u16::try_from(permille).ok().filter(|permille| (1..=1000).contains(permille)).ok_or_else(|| {
-            Error::Invalid(format!(
-                "a {what} cannot have {permille} thousandths of the requests; give 0.1% to 100%"
-            ))
-        })
-    };
-    let mode = match beside {
-        None => None,
-        Some(Beside::CanaryPermille(permille)) => Some(Mode::Canary { permille: part("canary", permille)? }),
-        Some(Beside::ShadowPermille(permille)) => Some(Mode::Shadow { permille: part("shadow", permille)? }),
-    };
-    let texts = files.into_iter().map(|file| {
-        let PipelineFile { file_name, source, source_dir } = file;
-        Text { file_name, source, source_dir }
-    });
-    Ok((texts.collect(), mode))
 }
 
 /// What travels as JSON: one form for the command, REST and scripts.

@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub(crate) mod node;
+mod requests;
 pub(crate) mod route;
 
 use millstream_proto::grpc_code;

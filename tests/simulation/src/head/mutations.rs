@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::desired::Desired;
 use millstream_core::model::{Counted, Report};
 use millstream_core::reconcile::Effect;
 use millstream_proto::status::ReplicaState;
@@ -21,6 +22,15 @@ pub(super) fn counted(mut counted: Counted, cx: &Cx) -> Counted {
         }
     }
     counted
+}
+
+/// What people ask for, as this head takes it.
+pub(super) fn desired(desired: &Arc<Desired>, cx: &Cx) -> Arc<Desired> {
+    let mut desired = Arc::clone(desired);
+    if cx.mutation == Mutation::HeadForgetsCordons {
+        Arc::make_mut(&mut desired).cordons.clear();
+    }
+    desired
 }
 
 impl Head {

@@ -14,7 +14,8 @@ use crate::checks::Rule;
 use crate::cx::Cx;
 
 impl Head {
-    /// A replica may be told to stop only when no ingress of this head sends to it, or had time to learn that.
+    /// A replica may be told to stop only when no ingress of this head sends to it, or had time to learn that; it may be started
+    /// on nodes that people do not keep free.
     pub(super) fn check(&mut self, command: &Command, now: Duration, cx: &mut Cx) {
         match command {
             Command::Retire { replica, .. } => {
@@ -30,6 +31,16 @@ impl Head {
             Command::Stop { node, replica, .. } => {
                 self.watched.stopped.insert(replica.clone(), node.clone());
                 self.check_stop(replica, now, cx);
+            }
+            Command::Start(order) => {
+                let stored = &cx.store.desired;
+                let name = self.state().nodes.get(&order.node).map(|node| &node.name);
+                let is_kept = name.is_some_and(|name| stored.cordons.contains_key(name));
+                // One that has been replaced may not have heard.
+                if is_kept && stored.generation == self.desired().generation {
+                    let detail = format!("{} is started on {}", order.replica, order.node);
+                    cx.checks.fail(Rule::CordonedGetNothing, detail);
+                }
             }
             _ => {}
         }

@@ -90,8 +90,17 @@ impl Told {
         }
     }
 
-    /// Where another revision takes over, its replicas mostly come before those of the old one go.
+    /// Where another revision takes over, or a node is drained, what comes instead mostly comes before what was there goes.
     fn retire(&mut self, deployment: String, lost: Place) {
+        if lost.why.contains("node is drained") {
+            let instead =
+                |new: &Place| new.node != lost.node && lost.at_ms.saturating_sub(new.at_ms) <= MAX_APART_MS;
+            if let Some(new) = take(&mut self.beside, &deployment, instead) {
+                let why = format!("node {} is drained", lost.node);
+                self.moved(deployment, &lost, &new, why);
+            }
+            return;
+        }
         if !lost.why.contains("newer revision") && !lost.why.contains("taken back") {
             return;
         }

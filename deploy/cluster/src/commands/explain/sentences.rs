@@ -87,8 +87,8 @@ pub(super) fn replica(deployment: &DeploymentStatus, replica: &ReplicaStatus) ->
 pub(super) fn node(node: &NodeStatus, now: &Now) -> Vec<String> {
     let state = match node.state {
         NodeState::Ready => "is ready".to_owned(),
-        NodeState::Cordoned => "gets nothing new".to_owned(),
-        NodeState::Draining => "stops: it finishes what it has and gets nothing new".to_owned(),
+        NodeState::Cordoned => "is cordoned: it gets nothing new".to_owned(),
+        NodeState::Draining => "is being emptied: it finishes what it has and gets nothing new".to_owned(),
         NodeState::Left => "has left".to_owned(),
         NodeState::Unreachable => format!("is unreachable, last heard {} ago", age(node.last_seen_ms_ago)),
     };

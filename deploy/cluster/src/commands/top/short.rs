@@ -44,6 +44,10 @@ fn node(change: NodeChange) -> &'static str {
         NodeChange::Draining => "draining",
         NodeChange::Left => "left",
         NodeChange::Unreachable => "unreachable",
+        NodeChange::Cordoned => "cordoned",
+        NodeChange::Uncordoned => "uncordoned",
+        NodeChange::DrainBegun => "draining",
+        NodeChange::Drained => "drained",
     }
 }
 

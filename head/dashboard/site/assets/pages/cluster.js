@@ -97,7 +97,7 @@ function nodeCard(context, node, largest) {
       { class: "heading" },
       h("h3", null, node.name),
       state(node.state),
-      isGone && context.isAdmin && button("Remove", () => void remove(context, node.name), { class: "quiet" }),
+      context.isAdmin && actions(context, node, isGone),
     ),
     h(
       "p",
@@ -268,6 +268,53 @@ function defrag(context) {
       ),
     ];
   });
+}
+
+/**
+ * What can be done about a node.
+ * @param {Context} context
+ * @param {NodeStatus} node
+ * @param {boolean} isGone
+ */
+function actions(context, { name, state: now }, isGone) {
+  const quiet = { class: "quiet" };
+  if (isGone) return button("Remove", () => void remove(context, name), quiet);
+  const isKept = now === "cordoned" || now === "draining";
+  return [
+    now !== "draining" && button("Drain", () => void drain(context, name), quiet),
+    now === "ready" && button("Cordon", () => void cordon(context, name), quiet),
+    isKept && button("Uncordon", () => void uncordon(context, name), quiet),
+  ];
+}
+
+/**
+ * @param {Context} context
+ * @param {string} name
+ */
+async function drain(context, name) {
+  const question = {
+    title: `Drain node ${name}?`,
+    text: "What runs there moves to other nodes: each replica stops once another is ready in its place. The node gets nothing new until it is uncordoned.",
+    action: "Drain",
+  };
+  if (await confirm(question))
+    await context.act(`Node ${name} is being drained.`, () => send("POST /api/nodes/{name}/drain", { name }));
+}
+
+/**
+ * @param {Context} context
+ * @param {string} name
+ */
+async function cordon(context, name) {
+  await context.act(`Node ${name} gets nothing new.`, () => send("POST /api/nodes/{name}/cordon", { name }));
+}
+
+/**
+ * @param {Context} context
+ * @param {string} name
+ */
+async function uncordon(context, name) {
+  await context.act(`Node ${name} takes replicas again.`, () => send("POST /api/nodes/{name}/uncordon", { name }));
 }
 
 /**

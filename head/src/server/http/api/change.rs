@@ -6,22 +6,22 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use millstream_core::desired::Mode;
 use millstream_core::desired::scale::ScaleRequest;
+use millstream_core::desired::{Mode, NodeRequest};
 use millstream_pipelines::{FullName, Plan};
 use millstream_proto::key::KeyRequest;
 use serde::Serialize;
 
 use super::documents::{
-    BoundsBody, BoundsView, DeployBody, DeployedView, Done, KeyBody, PartBody, RolledView, ShutdownBody,
-    TokenBody, UndoBody,
+    BoundsBody, BoundsView, DeployBody, DeployedView, Done, KeyBody, NodeView, PartBody, RolledView,
+    ShutdownBody, TokenBody, UndoBody,
 };
 use super::input::Body;
 use super::read::parse_name;
 use super::refused::Refused;
 use crate::catalog::Takeover;
 use crate::control::deploy::{self, Text};
-use crate::control::{Error, cluster, keys, rollout, scale, tokens};
+use crate::control::{Error, cluster, keys, nodes, rollout, scale, tokens};
 use crate::server::http::{Site, page};
 
 type Answer = Result<Response, Refused>;
@@ -218,7 +218,7 @@ fn digest(text: &str) -> Vec<u8> {
 /// Gives up a node.
 pub(crate) async fn remove_node(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Answer {
     let term = site.leadership.term()?;
-    let id = cluster::remove_node(&term, name).await?;
+    let id = nodes::remove(&term, name).await?;
     Ok(done(id.to_string()))
 }
 
@@ -233,6 +233,26 @@ pub(crate) async fn step_down(State(site): State<Arc<Site>>) -> Answer {
     let term = site.leadership.term()?;
     cluster::step_down(&term, &site.roll).await?;
     Ok(done(term.host.name.clone()))
+}
+
+/// Keeps a node from getting anything new.
+pub(crate) async fn cordon_node(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Answer {
+    change_node(&site, &name, NodeRequest::Cordon).await
+}
+
+/// Empties a node.
+pub(crate) async fn drain_node(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Answer {
+    change_node(&site, &name, NodeRequest::Drain).await
+}
+
+/// Lets a node take replicas again.
+pub(crate) async fn uncordon_node(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Answer {
+    change_node(&site, &name, NodeRequest::Uncordon).await
+}
+
+async fn change_node(site: &Site, node: &str, request: NodeRequest) -> Answer {
+    let nodes::Changed { node, changed } = nodes::change(&*site.leadership.term()?, node, request).await?;
+    Ok(page(&NodeView { node, changed }))
 }
 
 /// Ends the cluster.

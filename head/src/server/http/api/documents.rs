@@ -291,6 +291,15 @@ pub(crate) struct BoundsView {
     pub(crate) changed: bool,
 }
 
+/// What became of a node.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct NodeView {
+    /// Its name.
+    pub(crate) node: String,
+    /// False when it was so before.
+    pub(crate) changed: bool,
+}
+
 /// A key to make. Whoever asks makes the secret; the head never sees it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

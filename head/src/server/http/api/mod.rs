@@ -23,7 +23,7 @@ use millstream_proto::usage::UsageReport;
 use millstream_proto::what_if::{WhatIf, WhatIfRequest};
 
 use self::documents::{
-    BoundsBody, BoundsView, DeployBody, DeployedView, Done, Events, Graph, KeyBody, Me, PartBody,
+    BoundsBody, BoundsView, DeployBody, DeployedView, Done, Events, Graph, KeyBody, Me, NodeView, PartBody,
     PipelineEntry, PipelineSource, ReplicaPage, RevisionEntry, RolledView, ShutdownBody, TokenBody,
     TracedRequests, UndoBody,
 };
@@ -137,6 +137,11 @@ fn reading_requests() -> Vec<Operation> {
 
 /// What whoever has the admin token can change.
 pub(super) fn changing() -> Vec<Operation> {
+    [changing_pipelines(), changing_cluster()].into_iter().flatten().collect()
+}
+
+/// What is deployed.
+fn changing_pipelines() -> Vec<Operation> {
     vec![
         Operation::change::<Vec<DeployPlan>>("POST", "/api/plan", post(change::plan))
             .help("planDeploy", "What a deploy would do, without doing it.")
@@ -173,6 +178,12 @@ pub(super) fn changing() -> Vec<Operation> {
             delete(change::reset_bounds),
         )
         .help("resetBounds", "Back to what the file says."),
+    ]
+}
+
+/// Keys, tokens, nodes, and the end.
+fn changing_cluster() -> Vec<Operation> {
+    vec![
         Operation::change::<KeyStatus>("POST", "/api/keys", post(change::create_key))
             .help("createKey", "Makes an API key.")
             .takes::<KeyBody>(),
@@ -194,6 +205,15 @@ pub(super) fn changing() -> Vec<Operation> {
         ),
         Operation::change::<Done>("POST", "/api/heads/step-down", post(change::step_down))
             .help("stepDown", "Lets another head lead; refused where there is no other."),
+        Operation::change::<NodeView>("POST", "/api/nodes/{name}/cordon", post(change::cordon_node))
+            .help("cordonNode", "Nothing new is placed on the node; what runs there stays. Ends a drain."),
+        Operation::change::<NodeView>("POST", "/api/nodes/{name}/drain", post(change::drain_node)).help(
+            "drainNode",
+            "Replaces what runs on the node on other nodes, each replica before it stops. Answers at once; in `/api/status` the \
+             node is `draining` until nothing runs there, then `cordoned`.",
+        ),
+        Operation::change::<NodeView>("POST", "/api/nodes/{name}/uncordon", post(change::uncordon_node))
+            .help("uncordonNode", "The node takes replicas again. Ends a drain."),
         Operation::change::<Done>("POST", "/api/shutdown", post(change::shut_down))
             .help("shutdown", "Drains and ends every process of the cluster.")
             .takes::<ShutdownBody>(),
