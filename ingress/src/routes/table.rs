@@ -63,6 +63,8 @@ struct Variant {
 pub(crate) struct RouteTable {
     /// Which one it is.
     pub version: v1::TableVersion,
+    /// When it was kept, in milliseconds since the Unix epoch, if it is one that was read from the data directory.
+    pub kept_unix_ms: Option<u64>,
     /// By HTTP path.
     pub by_path: HashMap<Box<str>, Arc<Route>>,
     /// By name.
@@ -126,7 +128,7 @@ impl Routes {
         }
     }
 
-    /// The table in force; `None` until the head has been heard once.
+    /// The table in force; `None` until the head has been heard once, or its last words were read.
     pub(crate) fn current(&self) -> arc_swap::Guard<Option<Arc<RouteTable>>> {
         self.current.load()
     }
@@ -173,6 +175,15 @@ impl Routes {
     /// Puts a table in force: when this returns, no call is bound to a replica that it does not name. `revisions` has
     /// been asked for all that it names.
     pub(crate) fn apply(&self, table: &v1::RouteTable, revisions: &Revisions) {
+        self.put_in_force(table, revisions, None);
+    }
+
+    /// The same with one that was kept at that time: there is no head.
+    pub(super) fn apply_kept(&self, table: &v1::RouteTable, revisions: &Revisions, kept_unix_ms: u64) {
+        self.put_in_force(table, revisions, Some(kept_unix_ms));
+    }
+
+    fn put_in_force(&self, table: &v1::RouteTable, revisions: &Revisions, kept_unix_ms: Option<u64>) {
         let old = self.current.load_full();
         let plans = plans_of(table, revisions, old.as_deref());
         let mut deployments = self.deployments_of(table, &plans, old.as_deref());
@@ -209,6 +220,7 @@ impl Routes {
         let keys = Keys::of(table, old.as_deref().map(|old| &old.keys), &self.book);
         self.current.store(Some(Arc::new(RouteTable {
             version,
+            kept_unix_ms,
             by_path,
             by_name,
             callable,
