@@ -57,7 +57,10 @@ async fn the_last_routes_are_served_until_a_head_sends_others() {
 
     let head = FakeHead::start_at(address, Table::empty(2));
     eventually("the head's table is confirmed", || head.acked(2)).await;
-    assert_eq!(head.hello().unwrap().cluster_id, fs::read_to_string(folder.path().join("cluster_id")).unwrap());
+    assert_eq!(
+        head.hello().unwrap().cluster_id,
+        fs::read_to_string(folder.path().join("cluster_id")).unwrap()
+    );
     assert_eq!(get(&ingress, "/-/routes").await.1.get("kept_s"), None);
     assert_eq!(post(&ingress).await, 404);
 }
@@ -75,7 +78,9 @@ async fn routes_of_another_cluster_and_damaged_ones_are_not_served() {
     *damaged.last_mut().unwrap() ^= 1;
     let address = head.address;
     drop(head);
-    for (routes, cluster_id) in [(&good, "another"), (&damaged, "cluster-1"), (&good[..9].to_vec(), "cluster-1")] {
+    for (routes, cluster_id) in
+        [(&good, "another"), (&damaged, "cluster-1"), (&good[..9].to_vec(), "cluster-1")]
+    {
         fs::write(&file, routes).unwrap();
         fs::write(folder.path().join("cluster_id"), cluster_id).unwrap();
         let ingress = start(address, folder.path()).await;

@@ -24,8 +24,7 @@ impl Joined {
     /// Joins the cluster under that name.
     fn to(cluster: &Cluster, name: &str, roles: &str) -> Result<Self> {
         let control = cluster.control();
-        let options =
-            UpOptions::new().args(&["--join", control, "--node-name", name, "--roles", roles]);
+        let options = UpOptions::new().args(&["--join", control, "--node-name", name, "--roles", roles]);
         let mut node = Node::start(&cluster.folder().join(name), &options)?;
         let ingress = address_of(&mut node);
         Ok(Self { node, options, ingress, http: cluster.http().clone() })
@@ -93,8 +92,8 @@ fn take_head_away(cluster: &mut Cluster) -> Result<()> {
 
 #[test]
 fn a_process_that_is_killed_while_the_head_is_away_serves_and_heals_again() -> Result<()> {
-    let head_alone = UpOptions::new().args(&["--roles", "head"]);
-    let mut cluster = Cluster::up(&head_alone.clone().pipeline(&pipeline()))?;
+    let head = UpOptions::new().args(&["--roles", "head,ingress"]);
+    let mut cluster = Cluster::up(&head.clone().pipeline(&pipeline()))?;
     let mut joined = Joined::to(&cluster, "only", "worker,ingress")?;
     let before = replica(&cluster);
     let epoch = cluster.status()["epoch"].as_u64();
@@ -118,7 +117,7 @@ fn a_process_that_is_killed_while_the_head_is_away_serves_and_heals_again() -> R
     joined.until_it_answers();
     let pid = joined.node.pid_number();
 
-    cluster.restart_leader(head_alone)?;
+    cluster.restart_leader(head)?;
     let after = replica(&cluster);
     assert_eq!((&after["id"], &after["pid"]), (&before["id"], &json!(pid)), "it is adopted");
     assert_eq!(after["restarts"], 0, "nothing is started again: {after}");
@@ -132,8 +131,8 @@ fn a_process_that_is_killed_while_the_head_is_away_serves_and_heals_again() -> R
 
 #[test]
 fn an_ingress_and_a_worker_of_two_processes_find_one_another_without_a_head() -> Result<()> {
-    let head_alone = UpOptions::new().args(&["--roles", "head"]);
-    let mut cluster = Cluster::up(&head_alone.pipeline(&pipeline()))?;
+    let head = UpOptions::new().args(&["--roles", "head,ingress"]);
+    let mut cluster = Cluster::up(&head.pipeline(&pipeline()))?;
     // The worker listens on another port after each start: this machine's ingress finds it by its socket.
     let mut worker = Joined::to(&cluster, "worker", "worker")?;
     let mut ingress = Joined::to(&cluster, "ingress", "ingress")?;
@@ -153,8 +152,8 @@ fn an_ingress_and_a_worker_of_two_processes_find_one_another_without_a_head() ->
 
 #[test]
 fn files_that_are_damaged_or_of_others_are_ignored_and_the_process_starts() -> Result<()> {
-    let head_alone = UpOptions::new().args(&["--roles", "head"]);
-    let mut cluster = Cluster::up(&head_alone.clone().pipeline(&pipeline()))?;
+    let head = UpOptions::new().args(&["--roles", "head,ingress"]);
+    let mut cluster = Cluster::up(&head.clone().pipeline(&pipeline()))?;
     let mut joined = Joined::to(&cluster, "only", "worker,ingress")?;
     let id = replica(&cluster)["id"].as_str().context("replicas have ids")?.to_owned();
     joined.until_it_answers();
@@ -173,7 +172,7 @@ fn files_that_are_damaged_or_of_others_are_ignored_and_the_process_starts() -> R
     });
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(joined.get("/-/readyz")?.0, 503);
-    cluster.restart_leader(head_alone)?;
+    cluster.restart_leader(head)?;
     joined.until_it_answers();
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use millstream_kept::{Kept, KeptFile, Keeper};
+use millstream_kept::{Keeper, Kept, KeptFile};
 use millstream_proto::v1;
 use prost::Message as _;
 
@@ -68,7 +68,11 @@ impl LastOrders {
         let orders: Vec<Order> = self.wanted.values().filter_map(order).collect();
         if !orders.is_empty() {
             let (replicas, age_s) = (orders.len(), self.age.as_secs());
-            tracing::warn!(replicas, age_s, "no head answers: the last orders are run, from the data directory");
+            tracing::warn!(
+                replicas,
+                age_s,
+                "no head answers: the last orders are run, from the data directory"
+            );
         }
         orders
     }

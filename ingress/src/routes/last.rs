@@ -106,7 +106,13 @@ impl LastRoutes {
         routes.apply_kept(&table, &revisions, kept.written_unix_ms);
         let v1::TableVersion { epoch, number } = table.version.unwrap_or_default();
         let (pipelines, age_s) = (table.pipelines.len(), kept.age().as_secs());
-        tracing::warn!(epoch, number, pipelines, age_s, "no head answers: the last routes are served, from the data directory");
+        tracing::warn!(
+            epoch,
+            number,
+            pipelines,
+            age_s,
+            "no head answers: the last routes are served, from the data directory"
+        );
     }
 
     async fn read(&self) -> Option<(v1::RouteTable, Revisions, Kept)> {

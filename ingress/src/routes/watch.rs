@@ -82,25 +82,13 @@ pub(crate) async fn watch(
     tokio::join!(dial, last_routes.stand_in(&routes));
 }
 
-async fn dial(
-    mut heads: Heads,
-    secret: &Secret,
-    hello: &Hello,
-    routes: &Routes,
-    outbox: &mut Outbox,
-) {
+async fn dial(mut heads: Heads, secret: &Secret, hello: &Hello, routes: &Routes, outbox: &mut Outbox) {
     let mut retries = Retries::new(Backoff::REDIAL, GOOD_SESSION);
     let (mut epoch, mut is_away) = (0, false);
     let mut revisions = Revisions::default();
     loop {
         let dialled = millstream_clock::now();
-        let session = Session {
-            hello,
-            routes,
-            outbox,
-            epoch: &mut epoch,
-            is_away: &mut is_away,
-        };
+        let session = Session { hello, routes, outbox, epoch: &mut epoch, is_away: &mut is_away };
         let head = heads.current().to_owned();
         let error = session.run(&head, secret, &mut revisions).await.err();
         routes.head_is_lost();
@@ -228,7 +216,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn receive(&mut self, message: v1::RouteMessage, newest: &cell::Sender<Newest>) -> Result<(), Error> {
+    async fn receive(
+        &mut self,
+        message: v1::RouteMessage,
+        newest: &cell::Sender<Newest>,
+    ) -> Result<(), Error> {
         if let Some(route_message::Body::Welcome(welcome)) = &message.body {
             // Of another cluster its epoch means nothing here.
             self.outbox.last_routes.enter(&welcome.cluster_id).await?;

@@ -170,7 +170,10 @@ impl KeptFile {
             return Err(Unusable::NotOne);
         }
         if cluster != cluster_id {
-            return Err(Unusable::OtherCluster { expected: cluster_id.to_owned(), found: cluster.to_owned() });
+            return Err(Unusable::OtherCluster {
+                expected: cluster_id.to_owned(),
+                found: cluster.to_owned(),
+            });
         }
         Ok(Kept { written_unix_ms, content: content.to_vec() })
     }
