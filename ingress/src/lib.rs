@@ -164,13 +164,9 @@ impl Ingress {
         let (leave_sender, leave) = watch::channel(None);
         let (traces, kept) = Traces::new(config.traces, config.name.clone());
         let hello = Hello { id: config.id, name: config.name, address, admin: config.admin };
-        let (heads, followed) = (config.heads, routes.clone());
-        let outbox = routes::Outbox {
-            kept,
-            leave: leave_sender,
-            last_routes: Arc::new(LastRoutes::new(config.folders.routes)),
-        };
-        let route_watch = tokio::spawn(routes::watch(heads, secret, hello, followed, outbox));
+        let last_routes = Arc::new(LastRoutes::new(config.folders.routes));
+        let outbox = routes::Outbox { kept, leave: leave_sender, last_routes };
+        let route_watch = tokio::spawn(routes::watch(config.heads, secret, hello, routes.clone(), outbox));
         let max_cache_bytes = config.limits.request.max_cache_bytes as u64;
         let cache_tender = tokio::spawn(routes::tend_caches(routes.clone(), max_cache_bytes));
         let unrouted = RequestMeter::of_none();

@@ -58,7 +58,7 @@ impl Joined {
     /// `kill -9`, and the same command again.
     fn restart(&mut self) -> Result<()> {
         self.node.kill();
-        self.node = Node::start(&self.node.data_dir().to_owned(), &self.options)?;
+        self.node = Node::start(self.node.data_dir(), &self.options)?;
         self.ingress = address_of(&mut self.node);
         Ok(())
     }
