@@ -8,6 +8,7 @@ mod follow;
 mod last;
 mod load;
 mod pipeline;
+mod planned;
 mod revisions;
 pub(crate) mod split;
 mod table;
