@@ -6,7 +6,7 @@ use prost::Message as _;
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let own = compile(&["v1/node.proto", "v1/route.proto", "v1/control.proto", PIPELINES])?;
+    let own = compile(&["v1/node.proto", "v1/route.proto", "v1/control.proto", "v1/kept.proto", PIPELINES])?;
     let inference = compile(&["inference/grpc_service.proto", "inference/model_config.proto"])?;
     #[expect(
         clippy::disallowed_methods,

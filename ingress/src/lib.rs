@@ -1,6 +1,6 @@
 //! The HTTP edge: takes requests, validates them, executes plans by calling replicas, answers.
 //!
-//! It learns routes from the head and serves on from the last ones when the head is away. It decides admission and
+//! It learns routes from the head and serves on from the last ones when the head is away, also after a restart. It decides admission and
 //! replica choice; how many replicas there are is the head's business, how a model runs the worker's.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
@@ -42,7 +42,7 @@ pub use crate::limits::{HttpLimits, RequestLimits, Visitors};
 use crate::metrics::RequestMeter;
 use crate::protocol::PROTOCOLS;
 use crate::protocol::openai::ResponseStore;
-use crate::routes::{Hello, Routes};
+use crate::routes::{Hello, LastRoutes, Routes};
 use crate::trace::Traces;
 pub use crate::trace::{Exporter, TraceConfig};
 pub use crate::transport::LocalWorker;
@@ -100,16 +100,26 @@ pub struct Config {
     pub join_token: String,
     /// The worker of this process, whose replicas are called without a network.
     pub local: Option<LocalWorker>,
-    /// The folder of this user's processes: where workers of this machine have Unix sockets for calls.
-    pub socket_dir: Option<PathBuf>,
     /// Bounds of the HTTP edge; [`HttpLimits::default`] is what the documentation says.
     pub limits: HttpLimits,
     /// Who may call.
     pub visitors: Visitors,
     /// Which requests are traced, and where traces go.
     pub traces: TraceConfig,
-    /// The folder for captures; made when a pipeline has some.
-    pub capture_dir: PathBuf,
+    /// Its folders.
+    pub folders: Folders,
+}
+
+/// The folders of an ingress.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// For captures; made when a pipeline has some.
+    pub captures: PathBuf,
+    /// That of this user's processes: where workers of this machine have Unix sockets for calls.
+    pub sockets: Option<PathBuf>,
+    /// The process's data directory, where the last routes are kept for a start without a head; `None` where a head is in this
+    /// process.
+    pub routes: Option<PathBuf>,
 }
 
 /// Why an ingress did not start.
@@ -148,15 +158,15 @@ impl Ingress {
         let listener = millstream_listen::bind(config.listen).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let secret = Secret::new(Authority::Member, &config.join_token);
-        let transports = Transports::new(config.local, secret.clone(), config.socket_dir);
-        let captures = Captures::new(config.capture_dir);
+        let transports = Transports::new(config.local, secret.clone(), config.folders.sockets);
+        let captures = Captures::new(config.folders.captures);
         let routes = Arc::new(Routes::new(transports, captures.clone()));
         let (leave_sender, leave) = watch::channel(None);
         let (traces, kept) = Traces::new(config.traces, config.name.clone());
         let hello = Hello { id: config.id, name: config.name, address, admin: config.admin };
-        let (heads, followed) = (config.heads, routes.clone());
-        let outbox = routes::Outbox { kept, leave: leave_sender };
-        let route_watch = tokio::spawn(routes::watch(heads, secret, hello, followed, outbox));
+        let last_routes = Arc::new(LastRoutes::new(config.folders.routes));
+        let outbox = routes::Outbox { kept, leave: leave_sender, last_routes };
+        let route_watch = tokio::spawn(routes::watch(config.heads, secret, hello, routes.clone(), outbox));
         let max_cache_bytes = config.limits.request.max_cache_bytes as u64;
         let cache_tender = tokio::spawn(routes::tend_caches(routes.clone(), max_cache_bytes));
         let unrouted = RequestMeter::of_none();

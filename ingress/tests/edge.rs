@@ -3,9 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
-use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, TraceConfig, Visitors, reference};
-use millstream_test_support::{JOIN_TOKEN, LIMIT};
+use crate::common::{
+    FakeHead, FakeWorker, GENERATE, Reaction, Setup, config_at, echo, eventually, problem, table,
+};
+use millstream_ingress::{ConnectionLimits, HttpLimits, RequestLimits, TraceConfig, reference};
+use millstream_test_support::LIMIT;
 use serde_json::json;
 
 async fn echo_setup() -> (FakeWorker, Setup) {
@@ -148,21 +150,7 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
     let head = FakeHead::start(table(1, echo(), "model", &[("echo-1", worker.address)]));
     let address = head.address;
     drop(head);
-    let config = millstream_ingress::Config {
-        name: "test".to_owned(),
-        id: "ingress-1".into(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        admin: None,
-        heads: address.to_string().parse().unwrap(),
-        join_token: JOIN_TOKEN.to_owned(),
-        local: None,
-        limits: HttpLimits::default(),
-        visitors: Visitors::default(),
-        traces: millstream_ingress::TraceConfig::default(),
-        capture_dir: "captures".into(),
-        socket_dir: None,
-    };
-    let ingress = millstream_ingress::Ingress::start(config).await.unwrap();
+    let ingress = millstream_ingress::Ingress::start(config_at(address)).await.unwrap();
     let url = format!("http://{}/echo", ingress.address());
     let response = reqwest::Client::new().post(url).body("{}").send().await.unwrap();
     assert_eq!(response.headers()["retry-after"], "1");
@@ -174,20 +162,8 @@ async fn routes_come_from_the_head_that_leads() {
     let worker = FakeWorker::start(|_| Reaction::Echo);
     let leader = FakeHead::start(table(1, echo(), "model", &[("echo-1", worker.address)]));
     let follower = FakeHead::follower_of(&leader);
-    let config = millstream_ingress::Config {
-        name: "test".to_owned(),
-        id: "ingress-1".into(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        admin: None,
-        heads: format!("127.0.0.1:1,{}", follower.address).parse().unwrap(),
-        join_token: JOIN_TOKEN.to_owned(),
-        local: None,
-        limits: HttpLimits::default(),
-        visitors: Visitors::default(),
-        traces: millstream_ingress::TraceConfig::default(),
-        capture_dir: "captures".into(),
-        socket_dir: None,
-    };
+    let heads = format!("127.0.0.1:1,{}", follower.address).parse().unwrap();
+    let config = millstream_ingress::Config { heads, ..config_at(follower.address) };
     let _ingress = millstream_ingress::Ingress::start(config).await.unwrap();
     eventually("the leader's table is confirmed", || leader.acked(1)).await;
     assert!(follower.hello().is_none());

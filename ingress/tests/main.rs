@@ -7,6 +7,7 @@ mod cache;
 mod common;
 mod edge;
 mod fuzz;
+mod headless;
 mod inference;
 mod isolation;
 mod keys;

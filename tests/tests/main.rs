@@ -20,6 +20,7 @@ mod edge;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod failure;
+mod headless;
 mod join;
 mod keys;
 mod language;

@@ -24,14 +24,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::epoch::{EpochGate, Verdict};
-use crate::files::write_private;
+use crate::epoch::Verdict;
+use crate::last_orders::{HEAD_WAIT, HeadPlace, LastOrders};
 use crate::lifecycle::Event;
 use crate::messages::WorkerMsg;
 use crate::order::{self, Order};
+use crate::random;
+use crate::remembered::Remembered;
 use crate::session::{self, End, NodeFacts, Session};
 use crate::table::ReplicaTable;
-use crate::{identity, random};
 
 /// Delays between attempts to reach the head: short, as a head that returns needs its workers.
 const DIAL_BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(3) };
@@ -48,9 +49,9 @@ pub(crate) struct HeadLinkArgs {
     pub(crate) heads: Heads,
     /// Who this node is and what it has.
     pub(crate) facts: Arc<NodeFacts>,
-    /// The cluster of this process's own head; without one, that which the node joined before counts.
-    pub(crate) cluster_id: Option<String>,
-    /// Where the epoch and the cluster's id are kept.
+    /// Where the heads are.
+    pub(crate) place: HeadPlace,
+    /// Where the epoch, the cluster's id and the last orders are kept.
     pub(crate) data_dir: PathBuf,
     /// Ongoing calls, for heartbeats.
     pub(crate) table: Arc<ReplicaTable>,
@@ -66,6 +67,8 @@ pub(crate) struct HeadLinkArgs {
 pub(crate) enum HeadLinkMsg {
     /// By its own timer: try to reach the head.
     Dial,
+    /// By its own timer: if no head has been heard by now, run the last orders.
+    RunLastOrders,
     /// By the worker, as answer to [`WorkerMsg::Inventory`]: everything that runs here.
     Inventory {
         /// The session that asked.
@@ -101,10 +104,9 @@ pub(crate) struct Snapshot {
 pub(crate) struct HeadLinkState {
     args: HeadLinkArgs,
     worker: ActorRef<WorkerMsg>,
-    gate: EpochGate,
+    /// What outlives this process.
+    remembered: Remembered,
     heads: Heads,
-    /// The cluster that this node belongs to, once it does.
-    cluster_id: Option<String>,
     /// Number of the newest session.
     session: u64,
     /// Attempts that failed since the last registration.
@@ -143,17 +145,15 @@ impl Actor for HeadLink {
         myself: ActorRef<HeadLinkMsg>,
         (args, worker): (HeadLinkArgs, ActorRef<WorkerMsg>),
     ) -> Result<HeadLinkState, ActorProcessingErr> {
-        let gate = EpochGate::new(identity::load_epoch(&args.data_dir)?);
-        let (own, heads) = (args.cluster_id.clone(), args.heads.clone());
-        let cluster_id =
-            own.map_or_else(|| identity::load_cluster_id(&args.data_dir), |own| Ok(Some(own)))?;
+        let remembered = Remembered::load(&args.place, args.data_dir.clone())?;
+        let heads = args.heads.clone();
+        drop(myself.send_after(HEAD_WAIT, || HeadLinkMsg::RunLastOrders));
         myself.cast(HeadLinkMsg::Dial)?;
         Ok(HeadLinkState {
             args,
             worker,
-            gate,
+            remembered,
             heads,
-            cluster_id,
             session: 0,
             failures: 0,
             last_end: None,
@@ -169,6 +169,7 @@ impl Actor for HeadLink {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             HeadLinkMsg::Dial => state.dial(),
+            HeadLinkMsg::RunLastOrders => state.run_last_orders(&myself),
             HeadLinkMsg::Inventory { session, replicas } if session == state.session => {
                 state.open(&myself, replicas);
             }
@@ -181,7 +182,7 @@ impl Actor for HeadLink {
             // Late words of a session that is over.
             HeadLinkMsg::Inventory { .. } | HeadLinkMsg::FromHead(..) | HeadLinkMsg::Ended(..) => {}
             HeadLinkMsg::Inspect(reply) => {
-                let (session, failures, epoch) = (state.session, state.failures, state.gate.highest());
+                let (session, failures, epoch) = (state.session, state.failures, state.remembered.epoch());
                 let _ = reply.send(Snapshot { session, failures, epoch });
             }
         }
@@ -200,7 +201,26 @@ impl HeadLinkState {
         let _ = self.worker.cast(WorkerMsg::Inventory(self.session));
     }
 
+    fn run_last_orders(&mut self, myself: &ActorRef<HeadLinkMsg>) {
+        if self.args.leave.is_cancelled() {
+            return;
+        }
+        if matches!(self.last_end, Some(End::Rejected(_))) {
+            // A head is there, and says what is wrong. It may be gone later.
+            drop(myself.send_after(HEAD_WAIT, || HeadLinkMsg::RunLastOrders));
+            return;
+        }
+        let orders = self.remembered.take_up_orders();
+        let is_any = !orders.is_empty();
+        orders.into_iter().for_each(|order| self.tell_worker(Event::Start(Arc::new(order))));
+        if is_any && self.open.is_some() {
+            // What is under way would register without them, and the head would order others.
+            self.dial();
+        }
+    }
+
     fn open(&mut self, myself: &ActorRef<HeadLinkMsg>, replicas: Vec<v1::ReplicaReport>) {
+        self.remembered.registers(&replicas);
         let (outbound, unsent) = mpsc::channel(MAX_UNSENT);
         let unheard = CancellationToken::new();
         let number = self.session;
@@ -209,7 +229,7 @@ impl HeadLinkState {
         let session = Session {
             head: self.heads.current().to_owned(),
             facts: facts.clone(),
-            register: facts.register(replicas, self.gate.highest(), self.cluster_id.as_deref()),
+            register: facts.register(replicas, self.remembered.epoch(), self.remembered.cluster_id()),
             outbound: outbound.clone(),
             unsent,
             table: self.args.table.clone(),
@@ -245,51 +265,24 @@ impl HeadLinkState {
 
     async fn obey(&mut self, myself: &ActorRef<HeadLinkMsg>, message: v1::HeadMessage) {
         if let Some(Body::Registered(registered)) = &message.body
-            && let Err(error) = self.enter(&registered.cluster_id).await
+            && let Err(error) = self.remembered.enter(&registered.cluster_id).await
         {
             // Its epoch means nothing here.
             self.ended(myself, End::Rejected(error));
             return;
         }
-        match self.gate.admit(message.epoch) {
-            Verdict::Current => self.carry_out(message),
-            Verdict::Newer => {
-                self.remember_epoch().await;
-                self.carry_out(message);
-            }
+        match self.remembered.admit(message.epoch).await {
+            Verdict::Current | Verdict::Newer => self.carry_out(message),
             Verdict::Older => self.refuse(myself, &message),
-        }
-    }
-
-    /// Joins the head's cluster for good, unless the node belongs to another one.
-    async fn enter(&mut self, cluster_id: &str) -> Result<(), String> {
-        match &self.cluster_id {
-            Some(mine) if mine == cluster_id => Ok(()),
-            Some(_) => Err(format!(
-                "it leads another cluster than the one that this node belongs to; to move the node, delete `{}` and \
-                 start the worker again, or give it another --data-dir",
-                identity::cluster_id_file(&self.args.data_dir).display()
-            )),
-            None => {
-                self.cluster_id = Some(cluster_id.to_owned());
-                self.remember("cluster's id", identity::cluster_id_file(&self.args.data_dir), cluster_id)
-                    .await;
-                Ok(())
-            }
         }
     }
 
     /// A head that no longer leads: its orders are dropped; one that takes registrations is left, to find the leader.
     fn refuse(&mut self, myself: &ActorRef<HeadLinkMsg>, message: &v1::HeadMessage) {
-        let (epoch, current) = (message.epoch, self.gate.highest());
+        let (epoch, current) = (message.epoch, self.remembered.epoch());
         tracing::warn!(epoch, current, "refused an order of a head that no longer leads");
         if matches!(message.body, Some(Body::Registered(_))) {
-            let error = format!(
-                "its epoch {epoch} is older than {current}, which this node has obeyed; if the cluster's store was put \
-                 back, delete `{}` and start the worker again",
-                identity::epoch_file(&self.args.data_dir).display()
-            );
-            self.ended(myself, End::Rejected(error));
+            self.ended(myself, End::Rejected(self.remembered.why_older(epoch)));
         }
     }
 
@@ -301,6 +294,7 @@ impl HeadLinkState {
                 }
                 self.failures = 0;
                 self.args.registered.send_replace(true);
+                self.remembered.change_orders(LastOrders::head_is_heard);
                 tracing::info!(
                     epoch = message.epoch,
                     head = self.heads.current(),
@@ -308,7 +302,10 @@ impl HeadLinkState {
                 );
             }
             Some(Body::Start(start)) => match Order::try_from(start.clone()) {
-                Ok(order) => self.tell_worker(Event::Start(Arc::new(order))),
+                Ok(order) => {
+                    self.remembered.change_orders(|orders| orders.start(start));
+                    self.tell_worker(Event::Start(Arc::new(order)));
+                }
                 Err(error) => {
                     tracing::error!(replica_id = start.replica_id, %error, "order cannot be read");
                     self.send(v1::node_message::Body::Replica(order::unreadable(&start, &error)));
@@ -316,6 +313,7 @@ impl HeadLinkState {
             },
             Some(Body::Stop(stop)) => {
                 let drain = Duration::from_millis(stop.drain_ms);
+                self.remembered.change_orders(|orders| orders.stop(&stop.replica_id));
                 self.tell_worker(Event::Stop { id: ReplicaId::from(stop.replica_id), drain });
             }
             Some(Body::Shutdown(shutdown)) => {
@@ -323,21 +321,6 @@ impl HeadLinkState {
                 self.args.asked_to_stop.send_replace(Some(Duration::from_millis(shutdown.drain_ms)));
             }
             None => tracing::warn!("a message of the head is of a newer version; ignored"),
-        }
-    }
-
-    /// An epoch is on disk before its first order is obeyed.
-    async fn remember_epoch(&self) {
-        let epoch = self.gate.highest().to_string();
-        self.remember("epoch", identity::epoch_file(&self.args.data_dir), &epoch).await;
-    }
-
-    /// Keeps a value; returns once it is on disk.
-    async fn remember(&self, what: &str, file: PathBuf, value: &str) {
-        let text = value.to_owned();
-        let stored = tokio::task::spawn_blocking(move || write_private(&file, &text)).await;
-        if let Ok(Err(error)) = stored {
-            tracing::error!(%error, value, "cannot keep the {what} on disk; it holds until this process ends");
         }
     }
 
@@ -355,7 +338,7 @@ impl HeadLinkState {
         let broken = |end: &End| matches!(end, End::Broken(_));
         let is_told = self.last_end.as_ref().is_some_and(|it| *it == end || broken(it) && broken(&end));
         if !is_told {
-            self.tell_people(&end);
+            end.tell(self.heads.current(), &self.args.facts.name);
             self.last_end = Some(end.clone());
         }
         let is_named = match end {
@@ -370,32 +353,6 @@ impl HeadLinkState {
         self.failures = self.failures.saturating_add(1);
         let delay = DIAL_BACKOFF.delay(failures, &mut random::rng());
         drop(myself.send_after(delay, || HeadLinkMsg::Dial));
-    }
-
-    fn tell_people(&self, end: &End) {
-        let (head, node) = (self.heads.current(), &*self.args.facts.name);
-        match end {
-            End::Rejected(error) => {
-                tracing::error!(
-                    head,
-                    node,
-                    error,
-                    "the head does not take this node; tried again until it does"
-                );
-            }
-            End::Broken(error) => {
-                tracing::warn!(
-                    head,
-                    node,
-                    error,
-                    "no connection to the head; replicas run on, dialled until it is back"
-                );
-            }
-            End::NotLeading(answer) => {
-                tracing::info!(head, leader = answer.leader, "the head does not lead");
-            }
-            End::Left => {}
-        }
     }
 }
 

@@ -1,18 +1,17 @@
-//! What a worker keeps in its data directory across restarts: the node's id, made once, the cluster that it belongs to,
-//! and the highest epoch that it has obeyed there.
+//! Who a worker is, across restarts: the node's id, made once, and the highest epoch that it has obeyed, in its data directory.
+//! The cluster's id and the last orders are beside them.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use millstream_kept::write_private;
 use millstream_proto::NodeId;
 
-use crate::files::write_private;
 use crate::random;
 
 const NODE_ID: &str = "node_id";
 const EPOCH: &str = "epoch";
-const CLUSTER_ID: &str = "cluster_id";
 
 /// The node's id; made at the first start.
 pub(crate) fn node_id(data_dir: &Path) -> io::Result<NodeId> {
@@ -51,20 +50,6 @@ pub(crate) fn epoch_file(data_dir: &Path) -> PathBuf {
     data_dir.join(EPOCH)
 }
 
-/// The cluster that the node has joined; none on a new node.
-pub(crate) fn load_cluster_id(data_dir: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(cluster_id_file(data_dir)) {
-        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|id| !id.is_empty())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Where the cluster's id is kept.
-pub(crate) fn cluster_id_file(data_dir: &Path) -> PathBuf {
-    data_dir.join(CLUSTER_ID)
-}
-
 fn broken(path: &Path, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("`{}` {what}", path.display()))
 }
@@ -80,14 +65,6 @@ mod tests {
         let id = node_id(&data_dir).unwrap();
         assert_eq!(node_id(&data_dir).unwrap(), id);
         assert_ne!(node_id(dir.path()).unwrap(), id);
-    }
-
-    #[test]
-    fn the_cluster_is_remembered() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(load_cluster_id(dir.path()).unwrap(), None);
-        write_private(&cluster_id_file(dir.path()), "c-1").unwrap();
-        assert_eq!(load_cluster_id(dir.path()).unwrap().as_deref(), Some("c-1"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The node agent: registers what the machine has, runs replicas as supervised actors and hands calls to them.
 //!
 //! It decides nothing about placement or routes: the head commands, ingresses call. It keeps its replicas running
-//! when the head is away.
+//! when the head is away, and starts them again from its last orders when it is started meanwhile.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take real time"))]
 
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use millstream_connect::{Authority, Heads, Secret};
 use millstream_engine::ModelStore;
+use millstream_kept::load_cluster_id;
 use millstream_proto::call::ReplicaClient;
 use millstream_proto::{NodeId, v1};
 use ractor::{Actor, ActorRef};
@@ -32,14 +33,15 @@ use crate::session::NodeFacts;
 use crate::table::ReplicaTable;
 use crate::worker_actor::{WorkerActor, WorkerArgs};
 
+pub use crate::last_orders::HeadPlace;
 pub use crate::resources::memory_bytes;
 
 mod echo;
 mod engines;
 mod epoch;
-mod files;
 mod head_link;
 mod identity;
+mod last_orders;
 mod lifecycle;
 mod messages;
 pub mod metrics;
@@ -47,6 +49,7 @@ mod models;
 mod node;
 mod order;
 mod random;
+mod remembered;
 mod replica_actor;
 mod resources;
 mod restart;
@@ -58,7 +61,6 @@ mod table;
 mod testing;
 mod worker_actor;
 
-pub use crate::files::write_private;
 pub use crate::signatures::signatures_in_reach;
 
 /// What this crate decides, open to the simulation of a whole cluster: it runs this very code on a virtual clock, where
@@ -85,12 +87,11 @@ pub struct Config {
     pub heads: Heads,
     /// The cluster's join token: what the heads, and ingresses that call replicas here, must prove to know.
     pub join_token: String,
-    /// The id of the cluster of this process's own head. Without one the worker belongs to the cluster that it joins
-    /// first, and no other can have it until `cluster_id` is deleted from the data directory.
-    pub cluster_id: Option<String>,
+    /// Where the cluster's heads are.
+    pub head: HeadPlace,
     /// Addresses of this process.
     pub listen: Listen,
-    /// Folder that is this worker's own: node id, cluster id, highest epoch.
+    /// Folder that is this worker's own: node id, cluster id, highest epoch, last orders.
     pub data_dir: PathBuf,
     /// Labels that demands may ask for.
     pub labels: BTreeMap<String, String>,
@@ -197,7 +198,7 @@ impl Worker {
         let registered = watch::Sender::new(false);
         let link = HeadLinkArgs {
             heads: config.heads,
-            cluster_id: config.cluster_id,
+            place: config.head,
             facts: Arc::new(facts),
             data_dir: config.data_dir.clone(),
             table: table.clone(),
@@ -306,7 +307,7 @@ async fn find_out(config: &Config) -> Result<Found, StartError> {
         let node_id = identity::node_id(&path)?;
         // Read again by the head link; a broken file must stop the start, not fail later.
         identity::load_epoch(&path)?;
-        identity::load_cluster_id(&path)?;
+        load_cluster_id(&path)?;
         Ok(Found { node_id, resources: resources::detect(gpus.as_deref()) })
     };
     let found =

@@ -111,6 +111,34 @@ pub(crate) enum End {
     Left,
 }
 
+impl End {
+    /// Tells people of it: the node of that name and this head.
+    pub(crate) fn tell(&self, head: &str, node: &str) {
+        match self {
+            Self::Rejected(error) => {
+                tracing::error!(
+                    head,
+                    node,
+                    error,
+                    "the head does not take this node; tried again until it does"
+                );
+            }
+            Self::Broken(error) => {
+                tracing::warn!(
+                    head,
+                    node,
+                    error,
+                    "no connection to the head; replicas run on, dialled until it is back"
+                );
+            }
+            Self::NotLeading(answer) => {
+                tracing::info!(head, leader = answer.leader, "the head does not lead");
+            }
+            Self::Left => {}
+        }
+    }
+}
+
 /// Dials, registers and moves messages until the session is over.
 pub(crate) async fn run(mut session: Session) -> End {
     let (leave, unheard) = (session.leave.clone(), session.unheard.clone());

@@ -161,6 +161,54 @@ async fn orders_of_an_older_epoch_are_refused_even_after_a_restart() {
 }
 
 #[tokio::test]
+async fn without_a_head_the_last_orders_are_run_and_a_later_head_hears_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut head = Head::start().await;
+    let worker = head.worker(dir.path()).await;
+    let mut session = head.session(5).await;
+    for id in ["stays", "goes"] {
+        session.send(5, start_echo(id, Duration::ZERO)).await;
+        session.state(id, v1::ReplicaState::Ready).await;
+    }
+    session.send(5, stop("goes")).await;
+    session.state("goes", v1::ReplicaState::Stopped).await;
+    // It is written a moment after it was said.
+    let kept = dir.path().join("orders.kept");
+    until("the orders are kept", async || {
+        let text = String::from_utf8_lossy(&std::fs::read(&kept).ok()?).into_owned();
+        (text.contains("stays") && !text.contains("goes")).then_some(())
+    })
+    .await;
+    drop((worker, session));
+
+    // One that is there is heard first: nothing runs that it does not order.
+    let copy = std::fs::read(&kept).unwrap();
+    let worker = head.worker(dir.path()).await;
+    let session = head.session(6).await;
+    assert_eq!((session.register.epoch, session.register.replicas.len()), (5, 0));
+    until("the void orders are forgotten", async || (std::fs::read(&kept).ok()? != copy).then_some(())).await;
+    drop((worker, session));
+
+    std::fs::write(&kept, copy).unwrap();
+    *head.refuses.lock().unwrap() = Some(Status::unavailable("no head is here"));
+    let worker = head.worker(dir.path()).await;
+    let client = worker.client();
+    until("the replica runs again", async || {
+        (call(&*client, "stays", "hello").await == CallEvent::Done(inputs("hello"))).then_some(())
+    })
+    .await;
+    let CallEvent::Failed(failure) = call(&*client, "goes", "hello").await else {
+        panic!("expected a failure")
+    };
+    assert_eq!(failure.started, Started::No);
+    *head.refuses.lock().unwrap() = None;
+    let session = head.session(7).await;
+    let found: Vec<_> = session.register.replicas.iter().map(|it| (&*it.replica_id, it.state())).collect();
+    assert_eq!(found, [("stays", v1::ReplicaState::Ready)], "a head adopts it");
+    assert_eq!(session.register.epoch, 6);
+}
+
+#[tokio::test]
 async fn a_refused_registration_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut head = Head::start().await;

@@ -7,6 +7,7 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use millstream_head::Tokens;
+use millstream_kept::cluster_id_file;
 use serde::{Deserialize, Serialize};
 
 use crate::global::Global;
@@ -100,6 +101,30 @@ impl DataDir {
         self.0.join("join.token")
     }
 
+    /// The token that a head on this machine had left when this process joined it; none before it has joined a cluster, or after
+    /// somebody has deleted `cluster_id` so that it joins another one.
+    pub(crate) fn joined_token(&self) -> Result<Option<String>> {
+        let path = self.joined_token_file();
+        if !cluster_id_file(&self.0).exists() {
+            return Ok(None);
+        }
+        match fs::read_to_string(&path) {
+            Ok(token) => Ok(Some(token.trim().to_owned()).filter(|token| !token.is_empty())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+    }
+
+    /// Keeps the token that a head on this machine had left.
+    pub(crate) fn keep_joined_token(&self, token: &str) -> Result<()> {
+        write_private(&self.joined_token_file(), token)
+    }
+
+    /// Not `join.token`: that one is people's, and goes before what a head has left.
+    pub(crate) fn joined_token_file(&self) -> PathBuf {
+        self.0.join("joined.token")
+    }
+
     /// Where the captures of this process's ingress are, a folder for each pipeline.
     pub(crate) fn captures(&self) -> PathBuf {
         self.0.join("captures")
@@ -145,7 +170,7 @@ fn token(path: &Path) -> Result<String> {
 
 /// Writes a file that only its owner can read, whole or not at all.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
-    millstream_worker::write_private(path, text).with_context(|| format!("cannot write `{}`", path.display()))
+    millstream_kept::write_private(path, text).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 #[cfg(test)]
@@ -166,6 +191,18 @@ mod tests {
         assert_eq!(fs::metadata(dir.join_token_file()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(dir.token_file()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn the_token_of_a_cluster_counts_while_the_folder_belongs_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir(folder.path().to_owned());
+        assert_eq!(dir.joined_token().unwrap(), None);
+        dir.keep_joined_token("secret").unwrap();
+        assert_eq!(dir.joined_token().unwrap(), None, "it has not joined yet");
+        write_private(&cluster_id_file(folder.path()), "c-1").unwrap();
+        assert_eq!(dir.joined_token().unwrap().as_deref(), Some("secret"));
+        assert_eq!(fs::metadata(dir.joined_token_file()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The join token: what the processes of a cluster know and nobody else. The head makes it at its first start and keeps it as
 //! `join.token` in its data directory. For processes of the same user on the same machine it leaves a copy in a folder that
-//! only this user can read, under the port of its control address; so these join without a flag.
+//! only this user can read, under the port of its control address; so these join without a flag. A process that has joined so
+//! keeps what it found, and is started again with it when no head is there.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -52,12 +53,25 @@ impl Drop for LeftToken {
 }
 
 /// The token to join these heads with: of the file that is named, else of the data directory, else the one that a head on
-/// this machine has left, once it has.
+/// this machine has left, else the one that this process has joined with before. Where there is none of them, a head on this
+/// machine is waited for.
 pub(crate) async fn find(global: &Global, data_dir: &DataDir, heads: &Heads) -> Result<String, Failure> {
     let own = data_dir.join_token_file();
     if let Some(file) = global.token_file.as_ref().or_else(|| own.exists().then_some(&own)) {
         return Ok(token::read("join token", file)?);
     }
+    let (left, joined_with) = (left_files(global, heads), data_dir.joined_token()?);
+    let is_left = left.as_ref().is_ok_and(|files| files.iter().any(|file| file.exists()));
+    if let Some(token) = joined_with.filter(|_| !is_left) {
+        return Ok(token);
+    }
+    let token = wait_for_one(&left?, heads).await?;
+    data_dir.keep_joined_token(&token)?;
+    Ok(token)
+}
+
+/// Where heads of this user would leave their tokens, if they listen at these addresses.
+fn left_files(global: &Global, heads: &Heads) -> Result<Vec<PathBuf>, Failure> {
     let ports = local_ports(heads);
     if ports.is_empty() {
         return Err(Failure::usage(format!(
@@ -70,14 +84,17 @@ pub(crate) async fn find(global: &Global, data_dir: &DataDir, heads: &Heads) -> 
             "{error:#}; name `join.token` of the cluster's head with --token-file instead"
         ))
     })?;
-    let files: Vec<PathBuf> = ports.into_iter().map(|port| folder.join(file_name(port))).collect();
+    Ok(ports.into_iter().map(|port| folder.join(file_name(port))).collect())
+}
+
+async fn wait_for_one(files: &[PathBuf], heads: &Heads) -> Result<String, Failure> {
     let mut is_told = false;
     loop {
         if let Some(file) = files.iter().find(|file| file.exists()) {
             return Ok(token::read("join token", file)?);
         }
         if !std::mem::replace(&mut is_told, true) {
-            let others = heads_in(&folder);
+            let others = files.first().and_then(|file| file.parent()).map(heads_in).unwrap_or_default();
             let hint = if others.is_empty() {
                 String::new()
             } else {

@@ -70,7 +70,7 @@ const PAGES: [(Page, Endpoint); 13] = [
             methods: "GET, HEAD",
             path: "/-/readyz",
             access: Access::Everybody,
-            help: "`{\"status\":\"ready\"}` once the head has said what is served; 503 before, and while the process shuts down. For load balancers: which pipelines are ready is not asked here.",
+            help: "`{\"status\":\"ready\"}` once the head has said what is served, or a second without a head has passed and the last routes were read from disk; 503 before, and while the process shuts down. For load balancers: which pipelines are ready is not asked here.",
         },
     ),
     (
@@ -88,7 +88,7 @@ const PAGES: [(Page, Endpoint); 13] = [
             methods: "GET, HEAD",
             path: "/-/routes",
             access: Access::ApiKey,
-            help: "The pipelines that this ingress routes to, with their revisions, deployments and numbers of replicas.",
+            help: "The pipelines that this ingress routes to, with their revisions, deployments and numbers of replicas. `kept_s`, where it is there: no head has answered since the process was started, and the routes are those that it kept so many seconds ago.",
         },
     ),
     (Page::Models, MODELS),
@@ -315,6 +315,9 @@ struct RoutesPage {
     epoch: u64,
     /// The table's number within that term.
     version: u64,
+    /// How long ago the table was kept, where no head has answered since this process was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_s: Option<u64>,
     pipelines: Vec<PipelinePage>,
 }
 
@@ -349,7 +352,8 @@ impl RoutesPage {
         let shown = table.by_name.values().filter(|route| may_call(key, route));
         let pipelines = shown.map(|route| PipelinePage::of(route));
         let v1::TableVersion { epoch, number } = table.version;
-        Self { epoch, version: number, pipelines: pipelines.collect() }
+        let kept_s = table.kept_unix_ms.map(|kept| millstream_clock::unix_ms().saturating_sub(kept) / 1000);
+        Self { epoch, version: number, kept_s, pipelines: pipelines.collect() }
     }
 }
 

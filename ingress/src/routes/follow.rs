@@ -10,6 +10,7 @@ use millstream_proto::v1::route_service_client::RouteServiceClient;
 use tokio::sync::{mpsc, watch as cell};
 use tonic::transport::Channel;
 
+use super::last::LastRoutes;
 use super::revisions::Revisions;
 use super::table::Routes;
 use crate::random;
@@ -21,6 +22,7 @@ pub(super) type Newest = Option<Arc<v1::RouteTable>>;
 pub(super) struct Follower<'a> {
     pub(super) routes: &'a Routes,
     pub(super) revisions: &'a mut Revisions,
+    pub(super) last_routes: &'a LastRoutes,
     pub(super) head: RouteServiceClient<Channel>,
     pub(super) outbound: mpsc::Sender<ingress_message::Body>,
 }
@@ -35,6 +37,7 @@ impl Follower<'_> {
             }
             self.routes.apply(&table, self.revisions);
             self.revisions.retain_named_by(&table);
+            self.last_routes.keep(&table, self.revisions);
             let version = table.version;
             let v1::TableVersion { epoch, number } = version.unwrap_or_default();
             tracing::info!(epoch, number, "route table in force");

@@ -36,8 +36,14 @@ pub(super) struct FetchError {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Revisions {
+    known: BTreeMap<RevisionId, Revision>,
+}
+
+/// What is known of one.
+struct Revision {
+    source: v1::GetSourceResponse,
     /// `None`: the source does not compile here.
-    plans: BTreeMap<RevisionId, Option<Arc<Plan>>>,
+    plan: Option<Arc<Plan>>,
 }
 
 impl Revisions {
@@ -45,12 +51,34 @@ impl Revisions {
     #[cfg(test)]
     pub(crate) fn of(pipeline: &str, number: u64, plan: Arc<Plan>) -> Self {
         let id = RevisionId { pipeline: pipeline.parse().expect("a name"), number };
-        Self { plans: BTreeMap::from([(id, Some(plan))]) }
+        let revision = Revision { source: v1::GetSourceResponse::default(), plan: Some(plan) };
+        Self { known: BTreeMap::from([(id, revision)]) }
+    }
+
+    /// Those with these sources; what is not the name of a pipeline is left out.
+    pub(super) async fn compiled(sources: Vec<v1::KeptSource>) -> Self {
+        let mut known = BTreeMap::new();
+        for v1::KeptSource { pipeline, revision, file_name, source } in sources {
+            let Ok(pipeline) = pipeline.parse() else { continue };
+            let id = RevisionId { pipeline, number: revision };
+            let compiled = Revision::compile(&id, v1::GetSourceResponse { file_name, source }).await;
+            known.insert(id, compiled);
+        }
+        Self { known }
+    }
+
+    /// The sources of all, to be kept.
+    pub(super) fn sources(&self) -> Vec<v1::KeptSource> {
+        let kept = |(id, revision): (&RevisionId, &Revision)| {
+            let v1::GetSourceResponse { file_name, source } = revision.source.clone();
+            v1::KeptSource { pipeline: id.pipeline.to_string(), revision: id.number, file_name, source }
+        };
+        self.known.iter().map(kept).collect()
     }
 
     /// The plan of a revision that has been fetched and compiles.
     pub(super) fn plan(&self, id: &RevisionId) -> Option<&Arc<Plan>> {
-        self.plans.get(id)?.as_ref()
+        self.known.get(id)?.plan.as_ref()
     }
 
     /// Fetches and compiles what a table names and is not here. After an error, what has come is kept for the next try.
@@ -59,7 +87,7 @@ impl Revisions {
         table: &v1::RouteTable,
         head: &RouteServiceClient<Channel>,
     ) -> Result<(), FetchError> {
-        let missing = named_by(table).into_iter().filter(|id| !self.plans.contains_key(id));
+        let missing = named_by(table).into_iter().filter(|id| !self.known.contains_key(id));
         let missing: Vec<_> = missing.collect();
         let fetch = |id: RevisionId| async {
             let fetched = fetch(head.clone(), &id).await;
@@ -69,7 +97,7 @@ impl Revisions {
         let mut outcome = Ok(());
         while let Some((id, fetched)) = fetches.next().await {
             match fetched {
-                Ok(plan) => drop(self.plans.insert(id, plan)),
+                Ok(revision) => drop(self.known.insert(id, revision)),
                 Err(status) => outcome = Err(FetchError { id, status }),
             }
         }
@@ -79,7 +107,7 @@ impl Revisions {
     /// Drops what a table does not name.
     pub(super) fn retain_named_by(&mut self, table: &v1::RouteTable) {
         let named = named_by(table);
-        self.plans.retain(|id, _| named.contains(id));
+        self.known.retain(|id, _| named.contains(id));
     }
 }
 
@@ -92,17 +120,20 @@ fn named_by(table: &v1::RouteTable) -> BTreeSet<RevisionId> {
     table.pipelines.iter().filter_map(of_route).flatten().collect()
 }
 
-async fn fetch(mut head: RouteServiceClient<Channel>, id: &RevisionId) -> Result<Option<Arc<Plan>>, Status> {
+async fn fetch(mut head: RouteServiceClient<Channel>, id: &RevisionId) -> Result<Revision, Status> {
     let message = v1::GetSourceRequest { pipeline: id.pipeline.to_string(), revision: id.number };
     let answer = tokio::time::timeout(FETCH_TIMEOUT, head.get_source(Request::new(message)));
     let answer = answer.await.map_err(|_| Status::deadline_exceeded("no answer came in time"))??;
-    let v1::GetSourceResponse { file_name, source } = answer.into_inner();
-    match compile(file_name, source).await {
-        Ok(plan) => Ok(Some(Arc::new(plan))),
-        Err(reason) => {
+    Ok(Revision::compile(id, answer.into_inner()).await)
+}
+
+impl Revision {
+    async fn compile(id: &RevisionId, source: v1::GetSourceResponse) -> Self {
+        let plan = compile(source.file_name.clone(), source.source.clone()).await;
+        let log = |reason: &String| {
             tracing::error!(pipeline = %id.pipeline, revision = id.number, error = reason, "a plan does not compile, requests run on another revision");
-            Ok(None)
-        }
+        };
+        Self { source, plan: plan.inspect_err(log).ok().map(Arc::new) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
-use millstream_pipelines::{FullName, Name, Plan};
+use millstream_pipelines::{FullName, Name};
 use millstream_proto::v1;
 use millstream_proto::{NodeId, ReplicaId};
 use tokio::sync::Notify;
@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use super::aliases::{ByName, aliases_of};
 use super::load::{DeploymentLoads, Endings, loads_of};
 use super::pipeline::{Pipeline, Route};
-use super::revisions::{RevisionId, Revisions};
+use super::planned::{Planned, permille, plans_of};
+use super::revisions::Revisions;
 use crate::cache::StageCache;
 use crate::capture::Captures;
 use crate::dispatch::{Deployment, DeploymentSettings, NewRoute, NewTarget, StartFailure};
@@ -39,18 +40,6 @@ impl Route {
     }
 }
 
-impl Route {
-    /// The same revisions again, for a table whose own cannot be used.
-    fn kept(&self) -> impl Iterator<Item = Planned> {
-        self.variants.iter().zip(&self.shares).map(|(pipeline, share)| Planned {
-            plan: pipeline.plan.clone(),
-            revision: pipeline.revision,
-            permille: share.permille,
-            shadow_permille: 0,
-        })
-    }
-}
-
 /// A revision and its part of the requests.
 #[derive(Clone)]
 struct Variant {
@@ -63,6 +52,8 @@ struct Variant {
 pub(crate) struct RouteTable {
     /// Which one it is.
     pub version: v1::TableVersion,
+    /// When it was kept, in milliseconds since the Unix epoch, if it is one that was read from the data directory.
+    pub kept_unix_ms: Option<u64>,
     /// By HTTP path.
     pub by_path: HashMap<Box<str>, Arc<Route>>,
     /// By name.
@@ -126,7 +117,7 @@ impl Routes {
         }
     }
 
-    /// The table in force; `None` until the head has been heard once.
+    /// The table in force; `None` until the head has been heard once, or its last words were read.
     pub(crate) fn current(&self) -> arc_swap::Guard<Option<Arc<RouteTable>>> {
         self.current.load()
     }
@@ -173,8 +164,17 @@ impl Routes {
     /// Puts a table in force: when this returns, no call is bound to a replica that it does not name. `revisions` has
     /// been asked for all that it names.
     pub(crate) fn apply(&self, table: &v1::RouteTable, revisions: &Revisions) {
+        self.put_in_force(table, revisions, None);
+    }
+
+    /// The same with one that was kept at that time: there is no head.
+    pub(super) fn apply_kept(&self, table: &v1::RouteTable, revisions: &Revisions, kept_unix_ms: u64) {
+        self.put_in_force(table, revisions, Some(kept_unix_ms));
+    }
+
+    fn put_in_force(&self, table: &v1::RouteTable, revisions: &Revisions, kept_unix_ms: Option<u64>) {
         let old = self.current.load_full();
-        let plans = plans_of(table, revisions, old.as_deref());
+        let plans = plans_of(table, revisions, |name| old.as_ref()?.by_name.get(name));
         let mut deployments = self.deployments_of(table, &plans, old.as_deref());
         let mut by_name = BTreeMap::new();
         let mut callable = HashMap::new();
@@ -209,6 +209,7 @@ impl Routes {
         let keys = Keys::of(table, old.as_deref().map(|old| &old.keys), &self.book);
         self.current.store(Some(Arc::new(RouteTable {
             version,
+            kept_unix_ms,
             by_path,
             by_name,
             callable,
@@ -352,44 +353,4 @@ fn start_failure(route: &v1::DeploymentRoute) -> Option<StartFailure> {
         v1::StartFailure::Replicas => Some(StartFailure::Replicas),
         v1::StartFailure::Mismatch => Some(StartFailure::Mismatch),
     }
-}
-
-/// A revision with its plan and its part of the requests.
-struct Planned {
-    plan: Arc<Plan>,
-    revision: u64,
-    permille: u16,
-    shadow_permille: u16,
-}
-
-fn permille(part: u32) -> u16 {
-    u16::try_from(part).unwrap_or(1000).min(1000)
-}
-
-/// The revisions that each pipeline of the table runs on; where no source compiles, what there was before.
-fn plans_of(
-    table: &v1::RouteTable,
-    revisions: &Revisions,
-    old: Option<&RouteTable>,
-) -> BTreeMap<Name, Vec<Planned>> {
-    let mut plans = BTreeMap::new();
-    for route in &table.pipelines {
-        let Ok(name) = route.name.parse::<Name>() else {
-            tracing::warn!(pipeline = route.name, "a pipeline's name is not a name");
-            continue;
-        };
-        let planned = route.variants.iter().filter_map(|variant| {
-            let v1::Variant { revision, permille: part, shadow_permille } = *variant;
-            let plan = revisions.plan(&RevisionId { pipeline: name.clone(), number: revision })?.clone();
-            let (permille, shadow_permille) = (permille(part), permille(shadow_permille));
-            Some(Planned { plan, revision, permille, shadow_permille })
-        });
-        let mut planned: Vec<_> = planned.collect();
-        if planned.is_empty() {
-            let kept = old.and_then(|old| old.by_name.get(&name));
-            planned.extend(kept.into_iter().flat_map(|route| route.kept()));
-        }
-        plans.insert(name, planned);
-    }
-    plans
 }

@@ -1,5 +1,5 @@
 //! Learns routes from the head, for ever: dials, says hello, takes whole tables, reports loads. [`super::follow`] puts the
-//! tables in force meanwhile. While the head is away the last table stays in force.
+//! tables in force meanwhile. While the head is away the last table stays in force, also over a restart ([`super::last`]).
 //!
 //! ```text
 //! Ingress        the process restarts it
@@ -23,6 +23,7 @@ use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
 use super::follow::{Follower, Newest};
+use super::last::LastRoutes;
 use super::load::{DeploymentLoads, report};
 use super::revisions::Revisions;
 use super::table::Routes;
@@ -62,32 +63,34 @@ pub(crate) struct Outbox {
     pub kept: KeptTraces,
     /// Told when the head asks this ingress to leave.
     pub leave: cell::Sender<Option<Duration>>,
+    /// What is served where no head answers an ingress that starts.
+    pub last_routes: Arc<LastRoutes>,
 }
 
 /// See the module. Never returns.
 pub(crate) async fn watch(
-    mut heads: Heads,
+    heads: Heads,
     secret: Secret,
     hello: Hello,
     routes: Arc<Routes>,
-    Outbox { mut kept, leave }: Outbox,
+    mut outbox: Outbox,
 ) {
+    let last_routes = Arc::clone(&outbox.last_routes);
+    last_routes.find_cluster().await;
+    // One task: no table of a head comes between the look whether there is one and what stands in.
+    let dial = dial(heads, &secret, &hello, &routes, &mut outbox);
+    tokio::join!(dial, last_routes.stand_in(&routes));
+}
+
+async fn dial(mut heads: Heads, secret: &Secret, hello: &Hello, routes: &Routes, outbox: &mut Outbox) {
     let mut retries = Retries::new(Backoff::REDIAL, GOOD_SESSION);
-    let (mut epoch, mut cluster_id, mut is_away) = (0, None, false);
+    let (mut epoch, mut is_away) = (0, false);
     let mut revisions = Revisions::default();
     loop {
         let dialled = millstream_clock::now();
-        let session = Session {
-            hello: &hello,
-            routes: &routes,
-            leave: &leave,
-            epoch: &mut epoch,
-            cluster_id: &mut cluster_id,
-            is_away: &mut is_away,
-            kept: &mut kept,
-        };
+        let session = Session { hello, routes, outbox, epoch: &mut epoch, is_away: &mut is_away };
         let head = heads.current().to_owned();
-        let error = session.run(&head, &secret, &mut revisions).await.err();
+        let error = session.run(&head, secret, &mut revisions).await.err();
         routes.head_is_lost();
         let wait = retries.next_wait(millstream_clock::now().duration_since(dialled), &mut random::rng());
         if retries.is_first() {
@@ -115,15 +118,11 @@ pub(crate) async fn watch(
 struct Session<'a> {
     hello: &'a Hello,
     routes: &'a Routes,
-    leave: &'a cell::Sender<Option<Duration>>,
+    outbox: &'a mut Outbox,
     /// The highest term heard of; messages of an older one are ignored.
     epoch: &'a mut u64,
-    /// The cluster that this ingress serves, once a head has welcomed it.
-    cluster_id: &'a mut Option<String>,
     /// Whether it was told that the head is away.
     is_away: &'a mut bool,
-    /// Traces that people are to see.
-    kept: &'a mut KeptTraces,
 }
 
 impl Session<'_> {
@@ -143,7 +142,14 @@ impl Session<'_> {
         });
         let inbound = client.session(messages).await?.into_inner();
         let (newest, tables) = cell::channel(None);
-        let follower = Follower { routes: self.routes, revisions, head: client, outbound: outbound.clone() };
+        let last_routes = Arc::clone(&self.outbox.last_routes);
+        let follower = Follower {
+            routes: self.routes,
+            revisions,
+            last_routes: &last_routes,
+            head: client,
+            outbound: outbound.clone(),
+        };
         tokio::select! {
             end = self.exchange(inbound, outbound, newest) => end,
             () = follower.follow(tables) => Ok(()),
@@ -156,7 +162,7 @@ impl Session<'_> {
             name: self.hello.name.clone(),
             address: self.hello.address.to_string(),
             pid: std::process::id(),
-            cluster_id: self.cluster_id.clone().unwrap_or_default(),
+            cluster_id: self.outbox.last_routes.cluster_id().unwrap_or_default().to_owned(),
             admin: self.hello.admin.map(|admin| advertised(admin, head).to_string()).unwrap_or_default(),
         }
     }
@@ -175,14 +181,14 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 message = inbound.message() => match message? {
-                    Some(message) => self.receive(message, &newest)?,
+                    Some(message) => self.receive(message, &newest).await?,
                     None => return Ok(()),
                 },
                 _ = tick.tick() => self.report(&mut reported, &outbound).await?,
                 () = self.routes.queue_formed().notified() => self.report(&mut reported, &outbound).await?,
                 _ = usage.tick() => self.tell_usage(&outbound).await?,
                 () = self.routes.book().wanted().notified() => self.tell_usage(&outbound).await?,
-                Some(trace) = self.kept.recv() => {
+                Some(trace) = self.outbox.kept.recv() => {
                     let json = serde_json::to_string(&*trace)?;
                     outbound.send(ingress_message::Body::Trace(v1::KeptTrace { json })).await?;
                 }
@@ -210,15 +216,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn receive(&mut self, message: v1::RouteMessage, newest: &cell::Sender<Newest>) -> Result<(), Error> {
+    async fn receive(
+        &mut self,
+        message: v1::RouteMessage,
+        newest: &cell::Sender<Newest>,
+    ) -> Result<(), Error> {
         if let Some(route_message::Body::Welcome(welcome)) = &message.body {
-            let mine = self.cluster_id.get_or_insert_with(|| welcome.cluster_id.clone());
-            if *mine != welcome.cluster_id {
-                // Its epoch means nothing here.
-                return Err(
-                    "the head leads another cluster than this ingress serves; start the ingress again".into(),
-                );
-            }
+            // Of another cluster its epoch means nothing here.
+            self.outbox.last_routes.enter(&welcome.cluster_id).await?;
         }
         if message.epoch < *self.epoch {
             tracing::warn!(epoch = message.epoch, newest = *self.epoch, "message of an older term ignored");
@@ -231,7 +236,7 @@ impl Session<'_> {
             }
             Some(route_message::Body::UsageStored(stored)) => self.routes.book().stored(stored.sequence),
             Some(route_message::Body::Leave(leave)) => {
-                self.leave.send_replace(Some(Duration::from_millis(leave.drain_ms)));
+                self.outbox.leave.send_replace(Some(Duration::from_millis(leave.drain_ms)));
             }
             Some(route_message::Body::Welcome(_)) => {
                 self.routes.head_is_heard();

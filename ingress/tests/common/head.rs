@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use millstream_connect::{Authority, NotLeading, Secret, serve_grpc};
 use millstream_listen::ConnectionLimits;
 use millstream_proto::v1::route_service_server::{RouteService, RouteServiceServer};
@@ -134,7 +134,9 @@ impl RouteService for HeadService {
                 }
             }
         });
-        Ok(Response::new(WatchStream::new(self.messages.clone()).map(Ok).boxed()))
+        let welcome = v1::Welcome { cluster_id: "cluster-1".to_owned() };
+        let welcome = stream::once(std::future::ready(message(route_message::Body::Welcome(welcome))));
+        Ok(Response::new(welcome.chain(WatchStream::new(self.messages.clone())).map(Ok).boxed()))
     }
 
     async fn get_source(

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millstream_connect::{Authority, Secret, serve};
-use millstream_ingress::{Config, HttpLimits, Ingress, LocalWorker, TraceConfig, Visitors};
+use millstream_ingress::{Config, Folders, HttpLimits, Ingress, LocalWorker, TraceConfig, Visitors};
 use millstream_listen::ConnectionLimits;
 use millstream_proto::call::{self, CallContext, CallRequest, PendingCall, ReplicaClient, Reply};
 use millstream_proto::{CallError, ErrorClass, IngressId, ReplicaId, Started as HasStarted, Value};
@@ -271,20 +271,29 @@ pub(crate) async fn ingress(head: &FakeHead, local: Option<LocalWorker>, limits:
 }
 
 fn config(head: &FakeHead, local: Option<LocalWorker>, limits: HttpLimits) -> Config {
+    Config { local, limits, ..config_at(head.address) }
+}
+
+/// Settings of an ingress of the head at that address.
+pub(crate) fn config_at(head: SocketAddr) -> Config {
     Config {
         name: "test".to_owned(),
         id: IngressId::new("ingress-1"),
         listen: "127.0.0.1:0".parse().unwrap(),
         admin: None,
-        heads: head.address.to_string().parse().unwrap(),
+        heads: head.to_string().parse().unwrap(),
         join_token: JOIN_TOKEN.to_owned(),
-        local,
-        limits,
+        local: None,
+        limits: HttpLimits::default(),
         visitors: Visitors::default(),
         traces: TraceConfig::default(),
-        capture_dir: "captures".into(),
-        socket_dir: None,
+        folders: no_folders(),
     }
+}
+
+/// An ingress that keeps nothing.
+pub(crate) fn no_folders() -> Folders {
+    Folders { captures: "captures".into(), sockets: None, routes: None }
 }
 
 async fn started(head: &FakeHead, config: Config) -> Ingress {

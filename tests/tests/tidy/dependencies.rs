@@ -25,6 +25,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("status", &[]),
     ("listen", &["clock"]),
     ("connect", &["listen"]),
+    ("kept", &["clock"]),
     ("calls", &["values", "status"]),
     ("link", &["clock", "values", "calls"]),
     ("proto", &["values", "status", "calls"]),
@@ -49,12 +50,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("otlp", &["status"]),
     ("head", &["clock", "values", "listen", "connect", "proto", "pipelines", "core", "dashboard"]),
     ("etcd", &["head"]),
-    ("ingress", &["clock", "values", "listen", "connect", "link", "proto", "pipelines"]),
+    ("ingress", &["clock", "values", "kept", "listen", "connect", "link", "proto", "pipelines"]),
     (
         "worker",
         &[
             "clock",
             "values",
+            "kept",
             "listen",
             "connect",
             "link",
@@ -72,6 +74,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "millstream",
         &[
             "clock",
+            "kept",
             "listen",
             "connect",
             "proto",

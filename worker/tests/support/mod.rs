@@ -17,7 +17,7 @@ use millstream_proto::v1::node_service_server::{NodeService, NodeServiceServer};
 use millstream_proto::v1::{self, head_message, node_message};
 use millstream_test_support::{JOIN_TOKEN, LIMIT};
 use millstream_values::Value;
-use millstream_worker::{Config, DeclaredGpu, Listen, Worker};
+use millstream_worker::{Config, DeclaredGpu, HeadPlace, Listen, Worker};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -171,7 +171,7 @@ impl Head {
             node_name: "node-1".into(),
             heads: self.address.to_string().parse().unwrap(),
             join_token: JOIN_TOKEN.into(),
-            cluster_id: None,
+            head: HeadPlace::Elsewhere,
             listen: Listen { calls: "127.0.0.1:0".parse().unwrap(), admin: None },
             data_dir: data_dir.to_owned(),
             labels: BTreeMap::from([("zone".into(), "a".into())]),

@@ -5,6 +5,7 @@
 
 mod address;
 mod connection;
+mod heads;
 mod record;
 mod watch;
 
@@ -14,7 +15,6 @@ use millstream_connect::Heads;
 use millstream_proto::defrag::DefragPlan;
 use millstream_proto::deploy_plan::DeployPlan;
 use millstream_proto::event::Event;
-use millstream_proto::head::HeadStatus;
 use millstream_proto::key::KeyStatus;
 use millstream_proto::status::ClusterStatus;
 use millstream_proto::token::TokenStatus;
@@ -32,8 +32,6 @@ use crate::exit::Failure;
 use crate::global::{ClearText, Global};
 use crate::token;
 
-/// How long a head may take to read its whole store.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a head may take for what it only looks up or writes down.
 const SHORT: Duration = Duration::from_secs(5);
 /// How long it may take for what it compiles, or works out for the whole cluster.
@@ -160,28 +158,6 @@ impl Client {
         let request = v1::DeleteRequest { name: name.to_owned() };
         let answer = self.call(SHORT, request, async |service, request| service.delete(request).await);
         answer.await.map(drop)
-    }
-
-    /// The heads of the cluster.
-    pub(crate) async fn heads(&mut self) -> Result<Vec<HeadStatus>, Failure> {
-        let request = v1::ListHeadsRequest {};
-        let answer = self.call(SHORT, request, async |service, request| service.list_heads(request).await);
-        parse(&answer.await?.json)
-    }
-
-    /// All that people asked for, as the file of `cluster state`.
-    pub(crate) async fn export_state(&mut self) -> Result<String, Failure> {
-        let request = v1::ExportStateRequest {};
-        let answer =
-            self.call(EXPORT_TIMEOUT, request, async |service, request| service.export_state(request).await);
-        answer.await.map(|answer| answer.state)
-    }
-
-    /// Lets another head lead; returns the term that is over.
-    pub(crate) async fn step_down(&mut self) -> Result<u64, Failure> {
-        let request = v1::StepDownRequest {};
-        let answer = self.call(SHORT, request, async |service, request| service.step_down(request).await);
-        answer.await.map(|answer| answer.epoch)
     }
 
     /// Takes a node for gone; returns its id.

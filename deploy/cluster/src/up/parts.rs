@@ -7,10 +7,10 @@ use std::time::Duration;
 use millstream_connect::Heads;
 use millstream_head::store::Store;
 use millstream_head::{Head, MetricsPage};
-use millstream_ingress::{HttpLimits, Ingress, LocalWorker, TraceConfig, Visitors};
+use millstream_ingress::{Folders, HttpLimits, Ingress, LocalWorker, TraceConfig, Visitors};
 use millstream_otlp::Sending;
 use millstream_proto::IngressId;
-use millstream_worker::{DeclaredGpu, Listen, Worker};
+use millstream_worker::{DeclaredGpu, HeadPlace, Listen, Worker};
 
 use crate::data_dir::{DataDir, Endpoints};
 use crate::exit::Failure;
@@ -209,7 +209,10 @@ async fn start_worker(
         node_name: process.node_name.clone(),
         heads: heads.clone(),
         join_token: process.join_token.clone(),
-        cluster_id: own_head.and_then(Head::cluster_id),
+        head: match own_head {
+            Some(head) => HeadPlace::ThisProcess { cluster_id: head.cluster_id() },
+            None => HeadPlace::Elsewhere,
+        },
         listen: Listen { calls: process.args.listen.worker, admin: Some(admin) },
         data_dir: process.data_dir.path().to_owned(),
         labels: node.labels(),
@@ -242,8 +245,11 @@ async fn start_ingress(
             mcp_origins: process.args.edge.mcp_origin.clone(),
         },
         traces,
-        capture_dir: process.data_dir.captures(),
-        socket_dir: join_token::own_folder(&process.global.environment).ok(),
+        folders: Folders {
+            captures: process.data_dir.captures(),
+            sockets: join_token::own_folder(&process.global.environment).ok(),
+            routes: (!process.has(Role::Head)).then(|| process.data_dir.path().to_owned()),
+        },
         local: worker
             .map(|worker| LocalWorker { node_id: worker.node_id().clone(), client: worker.client() }),
     };

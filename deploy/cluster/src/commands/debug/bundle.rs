@@ -91,8 +91,8 @@ fn folder_name(now_ms: u64) -> String {
 /// The secrets of this machine, so that they go nowhere.
 fn secrets(global: &Global, data_dir: &DataDir) -> Redaction {
     let mut redaction = Redaction::default();
-    let files = [Some(data_dir.token_file()), Some(data_dir.join_token_file()), global.token_file.clone()];
-    for file in files.iter().flatten() {
+    let own = [data_dir.token_file(), data_dir.join_token_file(), data_dir.joined_token_file()];
+    for file in own.iter().chain(&global.token_file) {
         // One that is not there is in nothing.
         if let Ok(secret) = token::read("token", file) {
             redaction.learn(&secret);

@@ -6,15 +6,15 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// Writes a file that only its owner can read; a crash leaves the old text or the new one. Returns once it is on disk.
+/// Writes a file that only its owner can read; a crash leaves the old content or the new one. Returns once it is on disk.
 ///
 /// # Errors
 /// What the system says.
-pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_private(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     // Under a name of its own, and readable for nobody else from the start.
     let mut file = NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(content.as_ref())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     // The new name is on the disk only when the folder is.
