@@ -31,7 +31,9 @@ use std::time::Duration;
 use millstream_connect::{Authority, Heads, Secret};
 pub use millstream_listen::ConnectionLimits;
 use millstream_listen::Server;
+use millstream_listen::tls::ServerCertificate;
 use millstream_proto::IngressId;
+use millstream_proto::status::AcceptedRisk;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -90,8 +92,8 @@ pub struct Config {
     pub name: String,
     /// Id of this process; new at each start.
     pub id: IngressId,
-    /// Address of the HTTP listener; port 0 picks a free one.
-    pub listen: SocketAddr,
+    /// Where requests are taken.
+    pub listen: Listen,
     /// Where this process has its metrics, if anywhere.
     pub admin: Option<SocketAddr>,
     /// Control addresses of the cluster's heads.
@@ -110,6 +112,24 @@ pub struct Config {
     pub traces: TraceConfig,
     /// The folder for captures; made when a pipeline has some.
     pub capture_dir: PathBuf,
+}
+
+/// Where and how requests are taken.
+#[derive(Debug)]
+pub struct Listen {
+    /// Address of the HTTP listener; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// TLS is spoken with this; without it clear text.
+    pub certificate: Option<ServerCertificate>,
+    /// What the operator accepted, for people who look at the cluster.
+    pub accepted_risks: Vec<AcceptedRisk>,
+}
+
+/// In clear text.
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, certificate: None, accepted_risks: Vec::new() }
+    }
 }
 
 /// Why an ingress did not start.
@@ -144,8 +164,9 @@ impl Ingress {
     /// [`StartError::Bind`] when the address is taken or not ours.
     #[expect(clippy::unused_async, reason = "needs a runtime, and says so by its type")]
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let bind_error = |source| StartError::Bind { address: config.listen, source };
-        let listener = millstream_listen::bind(config.listen).map_err(bind_error)?;
+        let Listen { address, certificate, accepted_risks } = config.listen;
+        let bind_error = |source| StartError::Bind { address, source };
+        let listener = millstream_listen::bind(address).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let secret = Secret::new(Authority::Member, &config.join_token);
         let transports = Transports::new(config.local, secret.clone(), config.socket_dir);
@@ -153,7 +174,9 @@ impl Ingress {
         let routes = Arc::new(Routes::new(transports, captures.clone()));
         let (leave_sender, leave) = watch::channel(None);
         let (traces, kept) = Traces::new(config.traces, config.name.clone());
-        let hello = Hello { id: config.id, name: config.name, address, admin: config.admin };
+        let tls = certificate.is_some();
+        let hello =
+            Hello { id: config.id, name: config.name, address, tls, accepted_risks, admin: config.admin };
         let (heads, followed) = (config.heads, routes.clone());
         let outbox = routes::Outbox { kept, leave: leave_sender };
         let route_watch = tokio::spawn(routes::watch(heads, secret, hello, followed, outbox));
@@ -188,7 +211,7 @@ impl Ingress {
             unrouted,
         };
         let edge = Arc::new(edge);
-        let server = http::start(listener, edge.clone());
+        let server = http::start(listener, certificate, edge.clone());
         Ok(Self {
             address,
             server,

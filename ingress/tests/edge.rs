@@ -1,6 +1,7 @@
 //! What an HTTP client sees: statuses, ids, limits, streams. Replicas are scripted behind real gRPC servers.
 
 use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::common::{FakeHead, FakeWorker, GENERATE, Reaction, Setup, echo, eventually, problem, table};
@@ -151,7 +152,7 @@ async fn before_the_first_table_requests_are_told_to_come_back() {
     let config = millstream_ingress::Config {
         name: "test".to_owned(),
         id: "ingress-1".into(),
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
         admin: None,
         heads: address.to_string().parse().unwrap(),
         join_token: JOIN_TOKEN.to_owned(),
@@ -177,7 +178,7 @@ async fn routes_come_from_the_head_that_leads() {
     let config = millstream_ingress::Config {
         name: "test".to_owned(),
         id: "ingress-1".into(),
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
         admin: None,
         heads: format!("127.0.0.1:1,{}", follower.address).parse().unwrap(),
         join_token: JOIN_TOKEN.to_owned(),

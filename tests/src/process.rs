@@ -57,6 +57,13 @@ impl UpOptions {
         self
     }
 
+    /// Has it take requests at this address.
+    #[must_use]
+    pub fn ingress(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.ingress);
+        self
+    }
+
     /// Lets it open so many files and sockets at a time.
     #[must_use]
     pub fn max_descriptors(mut self, max: u32) -> Self {

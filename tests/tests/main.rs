@@ -44,6 +44,7 @@ mod sim;
 mod steps;
 mod terminal;
 mod text_calls;
+mod tls;
 mod top;
 mod traces;
 mod usage;

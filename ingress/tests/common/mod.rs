@@ -274,7 +274,7 @@ fn config(head: &FakeHead, local: Option<LocalWorker>, limits: HttpLimits) -> Co
     Config {
         name: "test".to_owned(),
         id: IngressId::new("ingress-1"),
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
         admin: None,
         heads: head.address.to_string().parse().unwrap(),
         join_token: JOIN_TOKEN.to_owned(),
