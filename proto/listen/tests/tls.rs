@@ -1,8 +1,5 @@
 //! TLS on real sockets: who is let in, what is told, and what a client that stalls costs others.
 
-#![allow(clippy::disallowed_methods, reason = "a test takes real time")]
-#![allow(clippy::unwrap_used, reason = "a test")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

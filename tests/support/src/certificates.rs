@@ -9,9 +9,10 @@ use rcgen::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+pub use tokio_rustls::rustls::client::{ClientConfig, Resumption};
 pub use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::{RootCertStore, crypto::ring};
 use tokio_rustls::{TlsConnector, rustls};
 
 /// An authority that signs certificates of servers.

@@ -10,7 +10,7 @@ mod wait;
 /// The join token of clusters of which a test plays a part.
 pub const JOIN_TOKEN: &str = "a-join-token";
 
-pub use certificates::{Authority, CertificateDer, Issued, connect_tls, shown};
+pub use certificates::{Authority, CertificateDer, ClientConfig, Issued, Resumption, connect_tls, shown};
 pub use echo::Echo;
 pub use etcd::Etcd;
 pub use wait::{LIMIT, eventually, until};

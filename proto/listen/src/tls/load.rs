@@ -74,24 +74,15 @@ pub enum Error {
     )]
     NoKey(PemFile),
     /// Key and certificate are of two pairs.
-    #[error(
-        "{key} does not belong to the first certificate of {certificates}; name the key that it was made with"
-    )]
-    OtherKey {
-        /// Where the key is.
-        key: PemFile,
-        /// Where the certificate is.
-        certificates: PemFile,
-    },
+    #[error("{} does not belong to the first certificate of {}; name the key that it was made with", .0.key, .0.certificates)]
+    OtherKey(Box<PemFiles>),
     /// A key or a certificate of a kind that is not supported, or damaged.
-    #[error("{certificates} with {key} cannot be used: {fault}")]
+    #[error("{} with {} cannot be used: {fault}", .files.certificates, .files.key)]
     Unusable {
-        /// Where the certificate is.
-        certificates: PemFile,
-        /// Where the key is.
-        key: PemFile,
+        /// Both.
+        files: Box<PemFiles>,
         /// What is wrong.
-        fault: rustls::Error,
+        fault: Box<rustls::Error>,
     },
 }
 
@@ -158,10 +149,8 @@ pub(super) fn load(files: &PemFiles, alpn: &[&[u8]], now: UnixTime) -> Result<Lo
         fault => not_pem(key, fault),
     })?;
     let unusable = |fault| match fault {
-        rustls::Error::InconsistentKeys(_) => {
-            Error::OtherKey { key: key.clone(), certificates: certificates.clone() }
-        }
-        fault => Error::Unusable { certificates: certificates.clone(), key: key.clone(), fault },
+        rustls::Error::InconsistentKeys(_) => Error::OtherKey(Box::new(files.clone())),
+        fault => Error::Unusable { files: Box::new(files.clone()), fault: Box::new(fault) },
     };
     let provider = Arc::new(ring::default_provider());
     let certified = CertifiedKey::from_der(chain, own, &provider).map_err(unusable)?;
