@@ -24,7 +24,8 @@ pub struct UpOptions {
     args: Vec<String>,
     files: Vec<PathBuf>,
     pipelines: Vec<String>,
-    ingress: String,
+    /// Where it takes requests: on this machine unless changed.
+    pub ingress: String,
     control: String,
     max_descriptors: Option<u32>,
 }
@@ -54,13 +55,6 @@ impl UpOptions {
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(ToString::to_string));
-        self
-    }
-
-    /// Has it take requests at this address.
-    #[must_use]
-    pub fn ingress(mut self, address: &str) -> Self {
-        address.clone_into(&mut self.ingress);
         self
     }
 

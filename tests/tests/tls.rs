@@ -302,8 +302,8 @@ fn an_ingress_that_other_machines_reach_asks_for_keys_unless_told_not_to() -> Re
     for (more, status, risks) in
         [(&[][..], "401", json!([])), (&["--anonymous"], "200", json!(["anonymous"]))]
     {
-        let options =
-            UpOptions::new().pipeline(&pipeline).ingress("0.0.0.0:0").args(&certificates.flags()).args(more);
+        let mut options = UpOptions::new().pipeline(&pipeline).args(&certificates.flags()).args(more);
+        "0.0.0.0:0".clone_into(&mut options.ingress);
         let mut cluster = Cluster::up(&options)?;
         cluster.wait_ready();
         let output = certificates.curl(cluster.ingress()?, &[]);
