@@ -9,7 +9,7 @@ use millstream_core::rollout::{Outcomes, Shadowed, Tally};
 use millstream_core::scheduler::Share;
 use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{Element, FullName, Name, NameError, PortType};
-use millstream_proto::status::ReplicaState;
+use millstream_proto::status::{AcceptedRisk, Entrance, ReplicaState, Scheme};
 use millstream_proto::{NodeId, ReplicaId, v1};
 
 /// Why a message makes no sense.
@@ -49,6 +49,8 @@ const MAX_NAME_BYTES: usize = 253;
 const MAX_TEXT_BYTES: usize = 4096;
 const MAX_LABELS: usize = 64;
 const MAX_DEVICES: usize = 256;
+/// More risks than there are.
+const MAX_RISKS: usize = 8;
 
 /// A name, an id or an address.
 pub(crate) fn name(field: &'static str, text: String) -> Result<String, Error> {
@@ -59,6 +61,23 @@ pub(crate) fn name(field: &'static str, text: String) -> Result<String, Error> {
         }
         text => Ok(text),
     }
+}
+
+/// Where an ingress takes requests. Risks that this version does not know are left out.
+pub(crate) fn entrance(hello: &v1::Hello) -> Result<Entrance, Error> {
+    let address = name("address", hello.address.clone())?;
+    let scheme = if hello.tls { Scheme::Https } else { Scheme::Http };
+    let mut accepted_risks: Vec<_> = hello
+        .accepted_risks()
+        .filter_map(|risk| match risk {
+            v1::AcceptedRisk::Unspecified => None,
+            v1::AcceptedRisk::ClearText => Some(AcceptedRisk::ClearText),
+            v1::AcceptedRisk::Anonymous => Some(AcceptedRisk::Anonymous),
+        })
+        .collect();
+    accepted_risks.dedup();
+    accepted_risks.truncate(MAX_RISKS);
+    Ok(Entrance { address, scheme, accepted_risks })
 }
 
 /// A text for people.

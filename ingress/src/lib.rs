@@ -31,7 +31,9 @@ use std::time::Duration;
 use millstream_connect::{Authority, Heads, Secret};
 pub use millstream_listen::ConnectionLimits;
 use millstream_listen::Server;
+use millstream_listen::tls::ServerCertificate;
 use millstream_proto::IngressId;
+use millstream_proto::status::AcceptedRisk;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -90,8 +92,8 @@ pub struct Config {
     pub name: String,
     /// Id of this process; new at each start.
     pub id: IngressId,
-    /// Address of the HTTP listener; port 0 picks a free one.
-    pub listen: SocketAddr,
+    /// Where requests are taken.
+    pub listen: Listen,
     /// Where this process has its metrics, if anywhere.
     pub admin: Option<SocketAddr>,
     /// Control addresses of the cluster's heads.
@@ -120,6 +122,24 @@ pub struct Folders {
     /// The process's data directory, where the last routes are kept for a start without a head; `None` where a head is in this
     /// process.
     pub routes: Option<PathBuf>,
+}
+
+/// Where and how requests are taken.
+#[derive(Debug)]
+pub struct Listen {
+    /// Address of the HTTP listener; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// TLS is spoken with this; without it clear text.
+    pub certificate: Option<ServerCertificate>,
+    /// What the operator accepted, for people who look at the cluster.
+    pub accepted_risks: Vec<AcceptedRisk>,
+}
+
+/// In clear text.
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, certificate: None, accepted_risks: Vec::new() }
+    }
 }
 
 /// Why an ingress did not start.
@@ -154,8 +174,9 @@ impl Ingress {
     /// [`StartError::Bind`] when the address is taken or not ours.
     #[expect(clippy::unused_async, reason = "needs a runtime, and says so by its type")]
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let bind_error = |source| StartError::Bind { address: config.listen, source };
-        let listener = millstream_listen::bind(config.listen).map_err(bind_error)?;
+        let Listen { address, certificate, accepted_risks } = config.listen;
+        let bind_error = |source| StartError::Bind { address, source };
+        let listener = millstream_listen::bind(address).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let secret = Secret::new(Authority::Member, &config.join_token);
         let transports = Transports::new(config.local, secret.clone(), config.folders.sockets);
@@ -163,7 +184,9 @@ impl Ingress {
         let routes = Arc::new(Routes::new(transports, captures.clone()));
         let (leave_sender, leave) = watch::channel(None);
         let (traces, kept) = Traces::new(config.traces, config.name.clone());
-        let hello = Hello { id: config.id, name: config.name, address, admin: config.admin };
+        let tls = certificate.is_some();
+        let hello =
+            Hello { id: config.id, name: config.name, address, tls, accepted_risks, admin: config.admin };
         let last_routes = Arc::new(LastRoutes::new(config.folders.routes));
         let outbox = routes::Outbox { kept, leave: leave_sender, last_routes };
         let route_watch = tokio::spawn(routes::watch(config.heads, secret, hello, routes.clone(), outbox));
@@ -198,7 +221,7 @@ impl Ingress {
             unrouted,
         };
         let edge = Arc::new(edge);
-        let server = http::start(listener, edge.clone());
+        let server = http::start(listener, certificate, edge.clone());
         Ok(Self {
             address,
             server,

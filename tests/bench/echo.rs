@@ -4,20 +4,25 @@
 //! It fails when a call costs more than [`MAX_RATIO`] times the bare server's: the one gate on speed, a ratio of one run.
 //!
 //! Both servers run in processes of their own (this program starts itself for the axum one) and answer the same 42
-//! floats. One keep-alive connection each, closed loop, rounds in turn, so that a machine that drifts drifts for both.
+//! floats. One keep-alive connection each, closed loop, rounds in turn, so that a machine that drifts drifts for both. A second cluster
+//! answers over TLS, and is asked on connections of one request as well.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use millstream_tests::echo_client::{call, connect, quantile, start_axum};
+use millstream_test_support::{Authority, ClientConfig, Resumption};
+use millstream_tests::echo_client::{call, connect, connect_over_tls, quantile, start_axum};
 use millstream_tests::{Cluster, UpOptions, axum_echo, echo_client};
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 10;
 const REQUESTS_PER_ROUND: usize = 2_000;
 const WARM_UP: usize = 2_000;
+/// Connections of one request.
+const CONNECTIONS: usize = 500;
 /// Most that the median call may take, in times of the bare server's. Measured: 1.05 to 1.4 (docs/benchmarks.md).
 const MAX_RATIO: f64 = 1.8;
 
@@ -27,27 +32,51 @@ fn main() -> Result<()> {
     }
     let start = Instant::now();
     let echo = millstream_tests::root().join("pipelines/examples/echo.toml");
-    let mut cluster = Cluster::up(&UpOptions::new().file(echo))?;
+    let mut cluster = Cluster::up(&UpOptions::new().file(&echo))?;
     cluster.wait_ready();
     let ready = start.elapsed();
     let idle = cluster.leader.pss_mib();
     let (axum, axum_address) = start_axum()?;
-    let ours_address = cluster.ingress()?;
+    let (authority, folder) = (Authority::new("bench"), tempfile::tempdir()?);
+    let (certificate, key) = authority.issue().write(folder.path())?;
+    let [certificate, key] = [certificate, key].map(|path| path.display().to_string());
+    let flags = ["--tls-cert", &certificate, "--tls-key", &key];
+    let mut secure = Cluster::up(&UpOptions::new().file(&echo).args(&flags))?;
+    secure.wait_ready();
+    let servers = Servers {
+        floor: axum_address,
+        ours: cluster.ingress()?,
+        secure: secure.ingress()?,
+        client: authority.client(&["http/1.1"]),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (floor, ours) = runtime.block_on(measure(axum_address, ours_address))?;
+    let [floor, ours, over_tls] = runtime.block_on(measure(&servers))?;
     let loaded = cluster.leader.pss_mib();
-    drop(axum);
     report(&floor, &ours, ready, idle, loaded);
+    let full = authority.client(&["http/1.1"]);
+    let connections = runtime.block_on(measure_connections(&servers, &full))?;
+    report_tls(&ours, &over_tls, &connections);
+    drop(axum);
     let ratio = quantile(&ours, 50) / quantile(&floor, 50);
     ensure!(ratio <= MAX_RATIO, "a call costs {ratio:.2} times the bare server's, more than {MAX_RATIO}");
     Ok(())
 }
 
-/// Latencies in seconds of both servers, measured in turn.
-async fn measure(floor: SocketAddr, ours: SocketAddr) -> Result<(Vec<f64>, Vec<f64>)> {
+/// What is measured.
+struct Servers {
+    floor: SocketAddr,
+    ours: SocketAddr,
+    secure: SocketAddr,
+    /// What is spoken to the last one.
+    client: Arc<ClientConfig>,
+}
+
+/// Latencies in seconds of all servers, measured in turn, sorted.
+async fn measure(servers: &Servers) -> Result<[Vec<f64>; 3]> {
     let body = echo_client::body();
-    let mut connections = [connect(floor).await?, connect(ours).await?];
-    let mut times = [Vec::new(), Vec::new()];
+    let secure = connect_over_tls(servers.secure, servers.client.clone()).await?;
+    let mut connections = [connect(servers.floor).await?, connect(servers.ours).await?, secure];
+    let mut times = [const { Vec::new() }; 3];
     for connection in &mut connections {
         for _ in 0..WARM_UP {
             call(connection, &body).await?;
@@ -60,10 +89,28 @@ async fn measure(floor: SocketAddr, ours: SocketAddr) -> Result<(Vec<f64>, Vec<f
             }
         }
     }
-    let [mut floor, mut ours] = times;
-    floor.sort_by(f64::total_cmp);
-    ours.sort_by(f64::total_cmp);
-    Ok((floor, ours))
+    times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
+    Ok(times)
+}
+
+/// Seconds of a connection with its only request, sorted: in clear text, over TLS with a session that is resumed, and with a new one.
+async fn measure_connections(servers: &Servers, fresh: &ClientConfig) -> Result<[Vec<f64>; 3]> {
+    let body = echo_client::body();
+    let mut times = [const { Vec::new() }; 3];
+    for _ in 0..CONNECTIONS {
+        let start = Instant::now();
+        call(&mut connect(servers.ours).await?, &body).await?;
+        times[0].push(start.elapsed().as_secs_f64());
+        let mut new = fresh.clone();
+        new.resumption = Resumption::disabled();
+        for (times, client) in times[1..].iter_mut().zip([servers.client.clone(), Arc::new(new)]) {
+            let start = Instant::now();
+            call(&mut connect_over_tls(servers.secure, client).await?, &body).await?;
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
+    Ok(times)
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints")]
@@ -87,4 +134,18 @@ fn report(floor: &[f64], ours: &[f64], ready: Duration, idle: f64, loaded: f64) 
         "ready_ms": ready.as_secs_f64() * 1e3, "idle_mib": idle,
     });
     println!("{}", serde_json::to_string::<Value>(&result).unwrap_or_default());
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
+fn report_tls(clear: &[f64], over_tls: &[f64], connections: &[Vec<f64>; 3]) {
+    let rate = |times: &[f64]| times.len() as f64 / times.iter().sum::<f64>();
+    println!("| the same over | requests/s | p50 µs | p99 µs |\n| --- | --- | --- | --- |");
+    for (name, times) in [("clear text", clear), ("TLS 1.3", over_tls)] {
+        println!("| {name} | {:.0} | {:.1} | {:.1} |", rate(times), quantile(times, 50), quantile(times, 99));
+    }
+    println!("p50 over TLS: {:.2} times clear text", quantile(over_tls, 50) / quantile(clear, 50));
+    println!("| connection and one request | p50 µs |\n| --- | --- |");
+    for (name, times) in ["clear text", "TLS, resumed", "TLS, new (EC key)"].iter().zip(connections) {
+        println!("| {name} | {:.0} |", quantile(times, 50));
+    }
 }

@@ -1,5 +1,8 @@
 // The JSON of the head's REST API: made from docs/openapi.json by `npm run types`, not to be edited.
 
+/** What can go wrong at an ingress that other machines reach, and was accepted. */
+export type AcceptedRisk = "clear_text" | "anonymous";
+
 /** Bounds on a deployment's replicas; one that is absent stays as it is. */
 export type BoundsBody = {
   /** Most. */
@@ -442,12 +445,16 @@ export type HealthState = "ok" | "degraded" | "failing";
 
 /** A process that takes HTTP requests. */
 export type IngressStatus = {
+  /** What its operator accepted by flags, where other machines can reach it. */
+  accepted_risks: AcceptedRisk[];
   /** HOST:PORT it listens on. */
   address: string;
   /** Name of its node. */
   name: string;
   /** Number of the route table that it has confirmed. Each term of a head counts its tables from 1; 0: none yet. */
   routes_version: number;
+  /** What is spoken there. */
+  scheme: Scheme;
 };
 
 /** A head that leads, from inside. */
@@ -965,6 +972,9 @@ export type ScaleInputs = {
   /** Replicas that the load asks for, within bounds. */
   wanted: number;
 };
+
+/** What an ingress speaks. */
+export type Scheme = "http" | "https";
 
 /** Series that begin at the same time, with the same step. */
 export type Series = {

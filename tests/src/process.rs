@@ -24,7 +24,8 @@ pub struct UpOptions {
     args: Vec<String>,
     files: Vec<PathBuf>,
     pipelines: Vec<String>,
-    ingress: String,
+    /// Where it takes requests: on this machine unless changed.
+    pub ingress: String,
     control: String,
     max_descriptors: Option<u32>,
 }

@@ -47,6 +47,7 @@ mod state;
 mod steps;
 mod terminal;
 mod text_calls;
+mod tls;
 mod top;
 mod traces;
 mod usage;

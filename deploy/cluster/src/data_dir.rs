@@ -8,6 +8,7 @@ use std::{fs, io};
 use anyhow::{Context as _, Result};
 use millstream_head::Tokens;
 use millstream_kept::cluster_id_file;
+use millstream_proto::status::Scheme;
 use serde::{Deserialize, Serialize};
 
 use crate::global::Global;
@@ -22,6 +23,9 @@ pub(crate) struct Endpoints {
     pub(crate) node_name: String,
     /// HTTP for requests, if this process has that role.
     pub(crate) ingress: Option<SocketAddr>,
+    /// What is spoken there; not there in a file of an older version.
+    #[serde(default)]
+    pub(crate) ingress_scheme: Scheme,
     /// gRPC of the head: this process's own, or the one it joined.
     pub(crate) control: String,
     /// Dashboard and REST, if this process has that role.
@@ -34,6 +38,11 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
+    /// The URL of the ingress without a path, if this process has that role.
+    pub(crate) fn ingress_url(&self) -> Option<String> {
+        self.ingress.map(|address| self.ingress_scheme.url(address, ""))
+    }
+
     /// Whether the process has the head.
     pub(crate) fn has_head(&self) -> bool {
         self.dashboard.is_some()
@@ -214,6 +223,7 @@ mod tests {
             pid: 7,
             node_name: "a".into(),
             ingress: Some(([127, 0, 0, 1], 8000).into()),
+            ingress_scheme: Scheme::Https,
             control: "127.0.0.1:7400".into(),
             dashboard: None,
             worker: None,
@@ -229,5 +239,12 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
         dir.remove_endpoints();
         assert_eq!(dir.endpoints().unwrap(), None);
+    }
+
+    #[test]
+    fn endpoints_of_an_older_version_are_read() {
+        let old = r#"{"pid": 7, "node_name": "a", "ingress": "127.0.0.1:8000", "control": "127.0.0.1:7400", "dashboard": null, "worker": null}"#;
+        let endpoints: Endpoints = serde_json::from_str(old).unwrap();
+        assert_eq!(endpoints.ingress_url().as_deref(), Some("http://127.0.0.1:8000"));
     }
 }

@@ -301,7 +301,7 @@ mod tests {
     fn what_serves_is_ready_once_every_ingress_answers_by_it() {
         let ingress = |routes_version| IngressStatus {
             name: "a".into(),
-            address: "127.0.0.1:1".into(),
+            entrance: "127.0.0.1:1".into(),
             routes_version,
         };
         let mut status = status(PipelineState::Ready, Some(2));

@@ -44,19 +44,19 @@ impl Served {
         self.route.as_deref()
     }
 
-    /// A line to paste, for the ingress at HOST:PORT.
+    /// A line to paste, for the ingress with that URL.
     pub(crate) fn call(&self, ingress: &str) -> String {
         let Self { name, route, example } = self;
         let (name, example) = (style::strong(name), example.replace('\'', r"'\''"));
         let Some(route) = route else {
             return format!(
                 "\n{name} has no route; clients call its deployments by their full names:\n\n  \
-                 curl -s http://{ingress}/v1/models\n"
+                 curl -s {ingress}/v1/models\n"
             );
         };
         format!(
             "\n{name} serves {route}. Try it:\n\n  \
-             curl -s http://{ingress}{route} -H 'content-type: application/json' -d '{example}'\n"
+             curl -s {ingress}{route} -H 'content-type: application/json' -d '{example}'\n"
         )
     }
 }

@@ -43,14 +43,30 @@ pub(crate) use state::{Edge, EntryRules};
 
 use std::sync::Arc;
 
+use millstream_listen::tls::{self, ServerCertificate};
 use millstream_listen::{Connection, Server};
 use tokio::net::TcpListener;
 
-/// Serves on a listener from now on.
-pub(crate) fn start(listener: TcpListener, edge: Arc<Edge>) -> Server {
+/// Serves on a listener from now on, over TLS where there is a certificate.
+pub(crate) fn start(
+    listener: TcpListener,
+    certificate: Option<ServerCertificate>,
+    edge: Arc<Edge>,
+) -> Server {
     let limits = edge.limits.connection.clone();
-    Server::start(listener, limits, move |connection: Connection| {
-        let edge = edge.clone();
-        millstream_listen::http::serve(connection, move |request| edge::answer(edge, request))
+    let Some(certificate) = certificate.map(Arc::new) else {
+        return Server::start(listener, limits, move |connection| serve(connection, edge.clone()));
+    };
+    Server::start(listener, limits, move |connection| {
+        let (edge, certificate) = (edge.clone(), certificate.clone());
+        async move {
+            if let Some(secured) = tls::accept(connection, &certificate).await {
+                serve(secured, edge).await;
+            }
+        }
     })
+}
+
+fn serve(connection: Connection, edge: Arc<Edge>) -> impl Future<Output = ()> + Send {
+    millstream_listen::http::serve(connection, move |request| edge::answer(edge, request))
 }

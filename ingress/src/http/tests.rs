@@ -268,7 +268,7 @@ fn serve_routes(routes: Routes, require_key: bool) -> (SocketAddr, Server) {
     };
     let listener = millstream_listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    (address, start(listener, Arc::new(edge)))
+    (address, start(listener, None, Arc::new(edge)))
 }
 
 /// The answer to a POST over HTTP/2.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use millstream_connect::{Backoff, Heads, NotLeading, Retries, Secret, advertised, chain, connect};
 use millstream_proto::IngressId;
+use millstream_proto::status::AcceptedRisk;
 use millstream_proto::v1;
 use millstream_proto::v1::route_service_client::RouteServiceClient;
 use millstream_proto::v1::{ingress_message, route_message};
@@ -53,6 +54,10 @@ pub(crate) struct Hello {
     pub name: String,
     /// Where it serves HTTP.
     pub address: SocketAddr,
+    /// Whether that is over TLS.
+    pub tls: bool,
+    /// What was accepted for that.
+    pub accepted_risks: Vec<AcceptedRisk>,
     /// Where this process has its metrics.
     pub admin: Option<SocketAddr>,
 }
@@ -157,12 +162,18 @@ impl Session<'_> {
     }
 
     fn hello_message(&self, head: &str) -> v1::Hello {
+        let risk = |risk: &AcceptedRisk| match risk {
+            AcceptedRisk::ClearText => v1::AcceptedRisk::ClearText.into(),
+            AcceptedRisk::Anonymous => v1::AcceptedRisk::Anonymous.into(),
+        };
         v1::Hello {
             ingress_id: self.hello.id.to_string(),
             name: self.hello.name.clone(),
             address: self.hello.address.to_string(),
             pid: std::process::id(),
             cluster_id: self.outbox.last_routes.cluster_id().unwrap_or_default().to_owned(),
+            tls: self.hello.tls,
+            accepted_risks: self.hello.accepted_risks.iter().map(risk).collect(),
             admin: self.hello.admin.map(|admin| advertised(admin, head).to_string()).unwrap_or_default(),
         }
     }

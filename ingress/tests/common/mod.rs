@@ -279,7 +279,7 @@ pub(crate) fn config_at(head: SocketAddr) -> Config {
     Config {
         name: "test".to_owned(),
         id: IngressId::new("ingress-1"),
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
         admin: None,
         heads: head.to_string().parse().unwrap(),
         join_token: JOIN_TOKEN.to_owned(),

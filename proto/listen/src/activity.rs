@@ -44,6 +44,8 @@ const MIN_RATE: u64 = 1024;
 enum Protocol {
     /// Nothing was read.
     Silent,
+    /// A TLS handshake is under way: what it reads is not noted here.
+    Handshake,
     Http1,
     Http2,
 }
@@ -99,6 +101,12 @@ impl Activity {
         self.taking = None;
     }
 
+    /// A TLS handshake begins.
+    pub(crate) fn securing(&mut self, now: Instant) {
+        *self =
+            Self { protocol: Protocol::Handshake, closing_since: self.closing_since, ..Self::opened(now) };
+    }
+
     /// What has been read was not what is spoken here, but came before it: the connection is as new.
     pub(crate) fn introduced(&mut self, now: Instant) {
         *self = Self { closing_since: self.closing_since, ..Self::opened(now) };
@@ -135,10 +143,12 @@ impl Activity {
             }
             self.taking = Some(Taking { since: now, num_bytes: 0 });
         }
-        if self.num_requests == 0
-            && self.protocol == Protocol::Silent
-            && longer(self.idle_since, limits.first_byte)
-        {
+        let begin = match self.protocol {
+            Protocol::Silent => Some(limits.first_byte),
+            Protocol::Handshake => Some(limits.handshake),
+            Protocol::Http1 | Protocol::Http2 => None,
+        };
+        if self.num_requests == 0 && begin.is_some_and(|limit| longer(self.idle_since, limit)) {
             return Verdict::Abort;
         }
         if self.head_since.is_some_and(|since| longer(since, limits.headers)) {
@@ -166,6 +176,7 @@ mod tests {
         Wrote(usize),
         Flushed,
         Judged,
+        Securing,
         Introduced,
         Started,
         Ended,
@@ -186,6 +197,7 @@ mod tests {
                 Event::Wrote(num_bytes) => activity.wrote(num_bytes),
                 Event::Flushed => activity.flushed(),
                 Event::Judged => drop(activity.verdict(&ConnectionLimits::default(), now)),
+                Event::Securing => activity.securing(now),
                 Event::Introduced => activity.introduced(now),
                 Event::Started => activity.request_started(),
                 Event::Ended => activity.request_ended(now),
@@ -197,13 +209,15 @@ mod tests {
 
     #[test]
     fn verdicts_follow_from_what_happened() {
-        use Event::{Blocked, Ended, Flushed, Introduced, Judged, Read, Started, ToldToClose, Wrote};
+        use Event::{
+            Blocked, Ended, Flushed, Introduced, Judged, Read, Securing, Started, ToldToClose, Wrote,
+        };
         use Verdict::{Abort, Close, Keep};
         let asked: [(u64, Event); 2] = [(1, Read(b"POST / HTTP/1.1\r\n\r\n")), (1, Started)];
         let served = [asked[0], asked[1], (2, Ended)];
         let http2 = [(1, Read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))];
         let told = [http2[0], (60, ToldToClose)];
-        let table: [Case; 21] = [
+        let table: [Case; 24] = [
             ("silent for a moment", &[], 4, Keep),
             ("silent too long", &[], 5, Abort),
             ("header block under way", &[(1, Read(b"POST"))], 10, Keep),
@@ -229,6 +243,9 @@ mod tests {
             ("answer taken", &[asked[0], asked[1], (3, Blocked), (20, Flushed)], 50, Keep),
             ("busy from the start", &[(1, Introduced), (1, Started)], 90, Keep),
             ("silent after a handshake", &[(1, Read(b"hello")), (2, Introduced)], 7, Abort),
+            ("a handshake under way", &[(4, Securing)], 8, Keep),
+            ("a handshake that stalls", &[(4, Securing)], 9, Abort),
+            ("silent after a TLS handshake", &[(1, Securing), (2, Introduced)], 7, Abort),
             ("a lone P could be either", &[(0, Read(b"P"))], 9, Keep),
         ];
         for (name, events, at_s, expected) in table {

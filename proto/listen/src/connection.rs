@@ -1,4 +1,5 @@
-//! A connection that was accepted: it reads and writes as its socket does, and what happens on it is noted.
+//! A connection that was accepted: it reads and writes as its socket does, or as TLS over its socket, and what happens on it is
+//! noted. What is noted is above TLS: requests and answers, not records.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,9 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use crate::ConnectionLimits;
@@ -17,10 +22,13 @@ use crate::activity::Activity;
 
 pub(crate) type Socket = Either<TcpStream, UnixStream>;
 
+/// Most bytes that are encrypted before the client has taken some: what is held back here is not known to be untaken.
+const MAX_TLS_BUFFER: usize = 32 << 10;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Connection {
-    socket: Socket,
+    stream: Either<Socket, Box<TlsStream<Socket>>>,
     peer: Option<SocketAddr>,
     activity: Arc<Mutex<Activity>>,
     limits: Arc<ConnectionLimits>,
@@ -36,7 +44,7 @@ impl Connection {
         limits: Arc<ConnectionLimits>,
         closing: oneshot::Receiver<()>,
     ) -> Self {
-        Self { socket, peer, activity, limits, closing: Some(closing) }
+        Self { stream: Either::Left(socket), peer, activity, limits, closing: Some(closing) }
     }
 
     /// Where it comes from; `None` for a Unix socket.
@@ -51,9 +59,37 @@ impl Connection {
     /// What the system says.
     pub async fn peek(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
-        match &self.socket {
-            Either::Left(tcp) => Ok((tcp.peek(&mut first).await? > 0).then_some(first[0])),
-            Either::Right(_) => Err(io::ErrorKind::Unsupported.into()),
+        match &self.stream {
+            Either::Left(Either::Left(tcp)) => Ok((tcp.peek(&mut first).await? > 0).then_some(first[0])),
+            Either::Left(Either::Right(_)) | Either::Right(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The same over TLS, once the handshake is done: it has [`ConnectionLimits::handshake`] for that, after which deadlines begin anew.
+    ///
+    /// # Errors
+    /// What the client or TLS says; the connection is over. It is one error to call this a second time.
+    pub async fn secure(self, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let Either::Left(socket) = self.stream else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "there is TLS on this connection already",
+            ));
+        };
+        self.activity.lock().securing(millstream_clock::now());
+        let limited = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(MAX_TLS_BUFFER));
+        let handshake = Box::pin(TlsAcceptor::from(config).accept_with(socket, limited));
+        let stream = Box::new(handshake.await?);
+        self.activity.lock().introduced(millstream_clock::now());
+        Ok(Self { stream: Either::Right(stream), ..self })
+    }
+
+    /// The certificates that the client has shown and that were checked, its own first; none without TLS, or where none is asked for.
+    #[must_use]
+    pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
+        match &self.stream {
+            Either::Left(_) => &[],
+            Either::Right(tls) => tls.get_ref().1.peer_certificates().unwrap_or_default(),
         }
     }
 
@@ -115,7 +151,7 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.activity.lock().read(&buf.filled()[before..], millstream_clock::now());
         Poll::Ready(Ok(()))
     }
@@ -123,7 +159,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.socket).poll_write(cx, buf);
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note_write(&result);
         result
     }
@@ -133,23 +169,28 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.note_write(&result);
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     /// Whoever writes flushes once all has been written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
-        self.activity.lock().flushed();
-        Poll::Ready(Ok(()))
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        match &result {
+            Poll::Ready(Ok(())) => self.activity.lock().flushed(),
+            Poll::Ready(Err(_)) => {}
+            // A socket is flushed at once; TLS has records that the client does not take.
+            Poll::Pending => self.activity.lock().blocked(millstream_clock::now()),
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -20,7 +20,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::body::{GuardedBody, Reading};
 use crate::connection::Busy;
-use crate::{Connection, ConnectionLimits, Listener, Server};
+use crate::{Connection, ConnectionLimits, H2Limits, Listener, Server};
 
 /// hyper's read buffer, and so the largest HTTP/1 header block that is read at all. Services may have smaller limits of their own;
 /// what does not fit here gets hyper's bare 431.
@@ -56,7 +56,7 @@ where
     let activity = connection.activity().clone();
     let (closing, limits) = (connection.take_closing(), connection.limits().clone());
     let streams = Streams { next: Arc::default(), limit: limits.write };
-    let builder = builder(&limits, streams.clone());
+    let builder = builder(&limits.h2, streams.clone());
     let service = service_fn(|request| {
         let busy = Busy::new(activity.clone());
         let reading = (request.version() == Version::HTTP_2).then(|| streams.begin());
@@ -87,7 +87,7 @@ where
     }
 }
 
-fn builder(limits: &ConnectionLimits, streams: Streams) -> auto::Builder<Streams> {
+fn builder(h2: &H2Limits, streams: Streams) -> auto::Builder<Streams> {
     let mut builder = auto::Builder::new(streams);
     builder
         .http1()
@@ -99,12 +99,12 @@ fn builder(limits: &ConnectionLimits, streams: Streams) -> auto::Builder<Streams
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.max_h2_streams)
-        .max_pending_accept_reset_streams(limits.max_h2_pending_resets)
-        .max_local_error_reset_streams(limits.max_h2_pending_resets)
-        .max_header_list_size(limits.max_h2_header_bytes)
-        .keep_alive_interval(limits.h2_ping_interval)
-        .keep_alive_timeout(limits.h2_ping_timeout);
+        .max_concurrent_streams(h2.max_streams)
+        .max_pending_accept_reset_streams(h2.max_pending_resets)
+        .max_local_error_reset_streams(h2.max_pending_resets)
+        .max_header_list_size(h2.max_header_bytes)
+        .keep_alive_interval(h2.ping_interval)
+        .keep_alive_timeout(h2.ping_timeout);
     builder
 }
 

@@ -211,7 +211,8 @@ async fn accept<F, Fut>(
 
 /// Looks at all connections again and again: one timer for all of them, and none on a request's path.
 async fn watch(connections: Arc<Connections>, limits: Arc<ConnectionLimits>) {
-    let shortest = limits.first_byte.min(limits.headers).min(limits.idle).min(limits.write);
+    let shortest =
+        limits.first_byte.min(limits.handshake).min(limits.headers).min(limits.idle).min(limits.write);
     let mut tick = tokio::time::interval((shortest / 4).clamp(Duration::from_millis(5), MAX_TICK));
     loop {
         tick.tick().await;

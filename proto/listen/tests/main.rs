@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test takes real time")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod tls;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::{NodeId, ReplicaId};
 
 mod deployment;
+mod ingress;
 
 pub use deployment::{
     AutoscalingStatus, BoundsStatus, DeploymentStatus, ReplicaCounts, ReplicaState, ReplicaStatus,
 };
+pub use ingress::{AcceptedRisk, Entrance, IngressStatus, Scheme};
 
 /// Everything that the head knows, as desired and as observed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -109,17 +111,6 @@ pub struct GpuHolder {
     /// How many replicas hold it together.
     #[serde(default)]
     pub replicas: u32,
-}
-
-/// A process that takes HTTP requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct IngressStatus {
-    /// Name of its node.
-    pub name: String,
-    /// HOST:PORT it listens on.
-    pub address: String,
-    /// Number of the route table that it has confirmed. Each term of a head counts its tables from 1; 0: none yet.
-    pub routes_version: u64,
 }
 
 /// A pipeline.

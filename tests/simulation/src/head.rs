@@ -284,8 +284,8 @@ impl Head {
         let session = self.session();
         let stream = IngressStream { id: id.clone(), session, process, sent: TableVersion::default() };
         self.ingress_streams.insert(conn, stream);
-        let (name, address) = (id.to_string(), String::new());
-        self.observe(Observation::IngressJoined { id, session, name, address, pid: 1 }, cx);
+        let (name, entrance) = (id.to_string(), String::new().into());
+        self.observe(Observation::IngressJoined { id, session, name, entrance, pid: 1 }, cx);
         self.feed(cx);
     }
 

@@ -99,6 +99,7 @@ const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
     ("engine-generator", &["calls"]),
     ("head", &["test-support"]),
     ("etcd", &["test-support"]),
+    ("listen", &["test-support"]),
     ("ingress", &["test-support"]),
     ("worker", &["test-support"]),
     ("millstream", &["test-support", "tests"]),

@@ -82,7 +82,7 @@ async fn calls(
     answers: &[DeployedPipeline],
     status: &ClusterStatus,
 ) -> Result<String, Failure> {
-    let Some(ingress) = status.ingresses.first().map(|ingress| ingress.address.clone()) else {
+    let Some(ingress) = status.ingresses.first().map(|ingress| ingress.entrance.url("")) else {
         return Ok(String::new());
     };
     let has_changed =

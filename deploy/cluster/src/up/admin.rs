@@ -170,7 +170,7 @@ mod tests {
             ),
             (
                 "HTTP/2 streams at a time on a connection",
-                connection.max_h2_streams.to_string(),
+                connection.h2.max_streams.to_string(),
                 "the client waits",
             ),
             (
@@ -178,6 +178,7 @@ mod tests {
                 time(connection.first_byte),
                 "the connection is closed",
             ),
+            ("time for a TLS handshake", time(connection.handshake), "the connection is closed"),
             ("time for the head of a request", time(connection.headers), "the connection is closed"),
             ("time without a request on a connection", time(connection.idle), "the connection is closed"),
             (

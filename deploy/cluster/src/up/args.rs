@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::up::entrance::EntranceArgs;
 use crate::up::store::StoreArgs;
 use crate::up::traces::TraceArgs;
 use bytesize::ByteSize;
@@ -49,6 +50,8 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
+    pub(crate) entrance: EntranceArgs,
+    #[command(flatten)]
     pub(crate) edge: EdgeArgs,
     #[command(flatten)]
     pub(crate) traces: TraceArgs,
@@ -57,9 +60,6 @@ pub(crate) struct UpArgs {
 /// How this process's ingress meets its callers.
 #[derive(Debug, Args)]
 pub(crate) struct EdgeArgs {
-    /// Refuse requests without an API key (`cluster key create`) at this process's ingress.
-    #[arg(long)]
-    pub(crate) require_api_key: bool,
     /// Origins such as `https://agent.example` whose pages may call the tools at /mcp of this process's ingress, beside pages of this
     /// machine and of the ingress's own address.
     #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',', value_parser = parse_origin)]

@@ -8,9 +8,10 @@ use crate::exit::Failure;
 use crate::output::{Output, note};
 use crate::served::Served;
 use crate::style;
+use crate::up::addresses::Exposure;
 
 /// Told as soon as everything listens. On stderr, so that stdout has only what scripts want.
-pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&Heads>) {
+pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&Heads>, exposure: &Exposure) {
     if output == Output::Json {
         return;
     }
@@ -19,7 +20,7 @@ pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&H
         None => note(format_args!("cluster on node `{}`", endpoints.node_name)),
     }
     let lines = [
-        ("requests", endpoints.ingress.map(|address| format!("http://{address}"))),
+        ("requests", endpoints.ingress_url()),
         ("control", joined.is_none().then(|| endpoints.control.clone())),
         ("dashboard", endpoints.dashboard.map(|address| format!("http://{address}"))),
         ("metrics", endpoints.admin.map(|address| format!("http://{address}/metrics"))),
@@ -29,6 +30,12 @@ pub(crate) fn listening(output: Output, endpoints: &Endpoints, joined: Option<&H
         if let Some(address) = address {
             note(format_args!("  {what:<16}{address}"));
         }
+    }
+    if exposure.require_api_key && endpoints.ingress.is_some() {
+        note(format_args!("  {:<16}asked for: `cluster key create NAME` makes one", "API keys"));
+    }
+    for accepted in &exposure.accepted {
+        note(format_args!("  {:<16}{accepted}", style::warn("accepted risk")));
     }
 }
 
@@ -73,8 +80,8 @@ pub(crate) fn ready(
         served.iter().map(|pipeline| json!({"name": pipeline.name(), "route": pipeline.route()})).collect();
     let ready = outcome == Outcome::Ready;
     output.show(&json!({"endpoints": endpoints, "pipelines": pipelines, "ready": ready}), || {
-        let Some(ingress) = endpoints.ingress else { return outcome.last_line() };
-        let calls: String = served.iter().map(|pipeline| pipeline.call(&ingress.to_string())).collect();
+        let Some(ingress) = endpoints.ingress_url() else { return outcome.last_line() };
+        let calls: String = served.iter().map(|pipeline| pipeline.call(&ingress)).collect();
         let nothing = "\nno pipeline is deployed; `cluster deploy FILE` deploys one\n";
         let calls = if calls.is_empty() && outcome == Outcome::Ready { nothing.to_owned() } else { calls };
         format!("{calls}\n{}", outcome.last_line())

@@ -9,6 +9,8 @@ mod addresses;
 mod admin;
 pub(crate) mod args;
 mod banner;
+mod door;
+mod entrance;
 mod openmetrics;
 mod parts;
 mod port_holder;
@@ -34,6 +36,7 @@ use crate::pipeline_file::PipelineFile;
 use crate::served::Served;
 use crate::up::args::{Role, UpArgs};
 use crate::up::banner::Outcome;
+use crate::up::door::Door;
 use crate::up::parts::{Parts, Process};
 use crate::up::signals::Signals;
 use crate::{bundled, join_token, progress, token};
@@ -54,7 +57,7 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
     raise_descriptors();
     let roles = args.roles();
     check_roles(&args, &roles)?;
-    addresses::check(global, &args.listen, &roles)?;
+    let door = Door::of(global, &args, &roles)?;
     let files = PipelineFile::read_all(&args.files)?;
     if let Some(head) = args.join.as_ref().filter(|_| !files.is_empty()) {
         check_addresses(head.addresses(), global.clear_text())?;
@@ -86,9 +89,9 @@ pub(crate) async fn run(global: &Global, args: Box<UpArgs>) -> Result<(), Failur
             () = signals.stop() => return Ok(()),
         },
     };
-    let process = Process { global, args: &args, roles, node_name, data_dir, token, join_token, store };
+    let process = Process { global, args: &args, roles, node_name, data_dir, token, join_token, store, door };
     let parts = Parts::start(&process).await?;
-    let endpoints = parts.endpoints(&process.node_name);
+    let endpoints = parts.endpoints(&process);
     process.data_dir.write_endpoints(&endpoints)?;
     let outcome = tokio::select! {
         // Somebody may ask it to stop while its pipelines are not ready, which some never are.
@@ -152,16 +155,16 @@ async fn serve(
     files: Vec<PipelineFile>,
 ) -> Result<(), Failure> {
     let output = Output::of(process.global);
-    let joined = process.args.join.as_ref();
+    let (joined, exposure) = (process.args.join.as_ref(), &process.door.exposure);
     let (served, outcome) = match &process.token {
         Some(token) => {
             let mut client =
                 Client::connect_to(parts.heads().clone(), token, process.global.clear_text()).await?;
-            banner::listening(output, endpoints, joined);
+            banner::listening(output, endpoints, joined, exposure);
             deploy(process, &mut client, files).await?
         }
         None => {
-            banner::listening(output, endpoints, joined);
+            banner::listening(output, endpoints, joined, exposure);
             progress::while_waiting("waiting for the head", parts.registered()).await;
             (Vec::new(), Outcome::Ready)
         }

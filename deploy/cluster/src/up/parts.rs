@@ -18,6 +18,7 @@ use crate::global::Global;
 use crate::join_token::{self, LeftToken};
 use crate::up::admin::Admin;
 use crate::up::args::{Role, UpArgs};
+use crate::up::door::Door;
 use crate::up::telemetry;
 use crate::{bundled, random};
 
@@ -45,6 +46,8 @@ pub(crate) struct Process<'a> {
     pub(crate) join_token: String,
     /// The store that the head shares with others; without it the head has its own in the data directory.
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// How others reach it.
+    pub(crate) door: Door,
 }
 
 impl Process<'_> {
@@ -97,11 +100,12 @@ impl Parts {
     }
 
     /// Where this process listens.
-    pub(crate) fn endpoints(&self, node_name: &str) -> Endpoints {
+    pub(crate) fn endpoints(&self, process: &Process<'_>) -> Endpoints {
         Endpoints {
             pid: std::process::id(),
-            node_name: node_name.to_owned(),
+            node_name: process.node_name.clone(),
             ingress: self.ingress.as_ref().map(Ingress::address),
+            ingress_scheme: process.door.scheme(),
             control: self.heads.to_string(),
             dashboard: self.head.as_ref().map(Head::dashboard_address),
             worker: self.worker.as_ref().map(Worker::address),
@@ -235,13 +239,13 @@ async fn start_ingress(
     let config = millstream_ingress::Config {
         name: process.node_name.clone(),
         id: IngressId::new(random::uuid().to_string()),
-        listen: process.args.listen.ingress,
+        listen: process.door.listen(process.args),
         admin: Some(admin),
         heads: heads.clone(),
         join_token: process.join_token.clone(),
         limits: http_limits(process.args),
         visitors: Visitors {
-            require_api_key: process.args.edge.require_api_key,
+            require_api_key: process.door.exposure.require_api_key,
             mcp_origins: process.args.edge.mcp_origin.clone(),
         },
         traces,

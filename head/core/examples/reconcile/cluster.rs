@@ -86,8 +86,8 @@ impl Cluster {
             cluster.join(index, gpus);
         }
         let id = IngressId::from("ingress");
-        let (name, address) = ("i".into(), "i:1".into());
-        cluster.see(Observation::IngressJoined { id, session: SESSION, name, address, pid: 1 });
+        let (name, entrance) = ("i".into(), "i:1".into());
+        cluster.see(Observation::IngressJoined { id, session: SESSION, name, entrance, pid: 1 });
         cluster.settle();
         let placed = cluster.num_replicas();
         ensure!(placed == replicas, "{placed} of {replicas} replicas were placed");
@@ -442,8 +442,8 @@ impl Cluster {
     pub(crate) fn begin_canary(&mut self) -> Result<()> {
         for index in 0..12 {
             let id = IngressId::from(format!("i{index}").as_str());
-            let (name, address) = (id.to_string(), format!("{id}:1"));
-            self.see(Observation::IngressJoined { id, session: SESSION, name, address, pid: 1 });
+            let (name, entrance) = (id.to_string(), format!("{id}:1").into());
+            self.see(Observation::IngressJoined { id, session: SESSION, name, entrance, pid: 1 });
         }
         self.deploy("p0", "cpus = 0.11\nautoscaling = { min_replicas = 10, max_replicas = 10 }")?;
         set_mode(&mut self.desired, &"p0".parse()?, Mode::Canary { permille: 100 })?;

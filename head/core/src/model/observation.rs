@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{FullName, Name};
-use millstream_status::status::ReplicaState;
+use millstream_status::status::{Entrance, ReplicaState};
 use millstream_status::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
@@ -101,8 +101,8 @@ pub enum Observation {
         session: SessionId,
         /// Name of its node.
         name: String,
-        /// HOST:PORT of its listener.
-        address: String,
+        /// Where it takes requests.
+        entrance: Entrance,
         /// Its process.
         pid: u32,
     },

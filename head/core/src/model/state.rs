@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_pipelines::types::ModelSignature;
 use millstream_pipelines::{FullName, Name};
-use millstream_status::status::ReplicaState;
+use millstream_status::status::{Entrance, ReplicaState};
 use millstream_status::{IngressId, NodeId, ReplicaId};
 use serde::Serialize;
 
@@ -297,8 +297,9 @@ pub enum Leaving {
 pub struct Ingress {
     /// Name of its node.
     pub name: String,
-    /// HOST:PORT of its listener.
-    pub address: String,
+    /// Where it takes requests.
+    #[serde(flatten)]
+    pub entrance: Entrance,
     /// Its process.
     pub pid: u32,
     /// Its stream; `None` when it broke.

@@ -37,11 +37,11 @@ pub fn status(
     let mut ingresses: Vec<_> = connected
         .map(|ingress| IngressStatus {
             name: ingress.name.clone(),
-            address: ingress.address.clone(),
+            entrance: ingress.entrance.clone(),
             routes_version: ingress.acked.number,
         })
         .collect();
-    ingresses.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
+    ingresses.sort_by(|a, b| (&a.name, &a.entrance.address).cmp(&(&b.name, &b.entrance.address)));
     let pipelines = desired.pipelines.iter().map(|(name, pipeline)| {
         let scope = Scope { desired, state, view: &view, name, pipeline, now };
         scope.pipeline_status()

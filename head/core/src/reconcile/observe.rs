@@ -103,10 +103,10 @@ pub(super) fn observe(
             }
             Change::Structure
         }
-        Observation::IngressJoined { id, session, name, address, pid } => {
+        Observation::IngressJoined { id, session, name, entrance, pid } => {
             state.forget_loads(&id, now);
             let (session, acked) = (Some(session), TableVersion::default());
-            let ingress = Ingress { name, address, pid, session, since: now, acked, loads: BTreeMap::new() };
+            let ingress = Ingress { name, entrance, pid, session, since: now, acked, loads: BTreeMap::new() };
             state.ingresses.insert(id, Arc::new(ingress));
             Change::Structure
         }

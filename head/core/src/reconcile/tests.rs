@@ -287,8 +287,8 @@ impl Cluster {
     fn join_ingress(&mut self) -> (IngressId, SessionId) {
         self.sessions += 1;
         let (id, session) = (IngressId::from("ingress"), SessionId(self.sessions));
-        let (name, address) = ("i".into(), "i:1".into());
-        self.see(Observation::IngressJoined { id: id.clone(), session, name, address, pid: 1 });
+        let (name, entrance) = ("i".into(), "i:1".into());
+        self.see(Observation::IngressJoined { id: id.clone(), session, name, entrance, pid: 1 });
         (id, session)
     }
 }
@@ -517,8 +517,8 @@ fn a_new_table_tells_of_keys_and_of_ingresses_that_come_and_go() {
     assert_eq!(published(&mut cluster), (first, 1, 0), "nobody is there yet, and whoever comes has it all");
     let (one, session) = cluster.join_ingress();
     assert_eq!(published(&mut cluster), (first, 1, 0));
-    let (id, name, address) = ("other".into(), "o".into(), "o:1".into());
-    cluster.see(Observation::IngressJoined { id, session: SessionId(90), name, address, pid: 2 });
+    let (id, name, entrance) = ("other".into(), "o".into(), "o:1".into());
+    cluster.see(Observation::IngressJoined { id, session: SessionId(90), name, entrance, pid: 2 });
     assert_eq!(published(&mut cluster), (first + 1, 2, 0));
     cluster.see(Observation::IngressLeft(one, session));
     assert_eq!(published(&mut cluster), (first + 2, 1, 0));

@@ -36,9 +36,9 @@ impl RouteService for RouteServer {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut inbound = request.into_inner();
         let hello = first(&mut inbound).await?;
+        let entrance = wire::entrance(&hello)?;
         let id = IngressId::new(wire::name("ingress_id", hello.ingress_id)?);
         let name = wire::name("name", hello.name)?;
-        let address = wire::name("address", hello.address)?;
         let term = self.leadership.term()?;
         if !hello.cluster_id.is_empty() && hello.cluster_id != term.cluster_id {
             return Err(Status::invalid_argument("this ingress serves another cluster; start it again"));
@@ -46,7 +46,7 @@ impl RouteService for RouteServer {
         let feed = term.feed.subscribe();
         let session = term.host.next_session();
         let listed = term.host.targets.list(&name, &hello.admin);
-        let joined = Observation::IngressJoined { id: id.clone(), session, name, address, pid: hello.pid };
+        let joined = Observation::IngressJoined { id: id.clone(), session, name, entrance, pid: hello.pid };
         // One that the term does not know would not be waited for.
         let joined = ReconcilerMsg::Observe(joined, term.host.clock.now());
         term.reconciler.cast(joined).map_err(|_| Status::unavailable(Restarting.to_string()))?;

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use millstream_pipelines::{Name, Plan};
-use millstream_proto::status::{ClusterStatus, PipelineStatus};
+use millstream_proto::status::{ClusterStatus, PipelineStatus, Scheme};
 
 use crate::client::{Client, check_addresses};
 use crate::data_dir::DataDir;
@@ -102,13 +102,22 @@ fn choose(pipeline: &PipelineStatus, asked: Option<u64>) -> Result<u64, Failure>
 /// The ingress of the process whose data directory this is, else one that the head knows.
 fn ingress_of(global: &Global, status: &ClusterStatus) -> Result<String, Failure> {
     let own = match &global.cluster {
-        None => DataDir::of(global)?.endpoints()?.and_then(|endpoints| endpoints.ingress),
+        None => DataDir::of(global)?.endpoints()?,
         Some(_) => None,
     };
-    let known = || status.ingresses.first().map(|ingress| ingress.address.clone());
-    own.map(|address| address.to_string()).or_else(known).ok_or_else(|| {
-        Failure::unreachable("the cluster has no ingress; name one with --ingress HOST:PORT".to_owned())
-    })
+    let own = own.and_then(|own| Some((own.ingress?.to_string(), own.ingress_scheme)));
+    let known =
+        || status.ingresses.first().map(|known| (known.entrance.address.clone(), known.entrance.scheme));
+    match own.or_else(known) {
+        None => Err(Failure::unreachable(
+            "the cluster has no ingress; name one with --ingress HOST:PORT".to_owned(),
+        )),
+        Some((address, Scheme::Http)) => Ok(address),
+        Some((address, Scheme::Https)) => Err(Failure::usage(format!(
+            "the ingress at `{address}` speaks HTTPS, and this command speaks clear text only; name one that does with \
+             --ingress HOST:PORT, such as another process with `--roles ingress` on this machine"
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ fn facts(title: &str, facts: &[(&str, String)]) -> String {
 
 fn describe_pipeline(pipeline: &PipelineStatus, status: &ClusterStatus, width: Option<usize>) -> String {
     let route = pipeline.route.as_ref().map(|route| {
-        let ingresses = status.ingresses.iter().map(|ingress| format!("http://{}{route}", ingress.address));
+        let ingresses = status.ingresses.iter().map(|ingress| ingress.entrance.url(route));
         ingresses.collect::<Vec<_>>().join("\n")
     });
     let deployed = format!(

@@ -236,7 +236,8 @@ pub(super) fn replicas<'a>(
 fn ingresses(ingresses: &[IngressStatus], width: Option<usize>) -> String {
     let mut table = Table::new([column("NAME", 0), column("ADDRESS", 0)]);
     for ingress in ingresses {
-        table.row([ingress.name.as_str().into(), format!("http://{}", ingress.address).into()], []);
+        let risks = ingress.entrance.accepted_risks.iter().map(|risk| format!("accepted risk: {risk}"));
+        table.row([ingress.name.as_str().into(), ingress.entrance.url("").into()], risks);
     }
     section("ingresses", &table, width)
 }

@@ -135,12 +135,12 @@ fn what_waits_in_front_of_one_stage_does_not_inflate_the_others() {
 fn loads_of_all_ingresses_count_and_those_of_one_that_left_do_not() {
     let (mut cluster, ingress, session) = Cluster::scaling(&[elastic("model", 1)]);
     let (other, other_session) = (IngressId::from("other"), SessionId(99));
-    let (name, address) = ("o".into(), "o:1".into());
+    let (name, entrance) = ("o".into(), "o:1".into());
     cluster.see(Observation::IngressJoined {
         id: other.clone(),
         session: other_session,
         name,
-        address,
+        entrance,
         pid: 2,
     });
     for _ in 0..40 {

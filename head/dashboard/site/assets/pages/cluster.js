@@ -233,7 +233,11 @@ function ingresses(summary) {
     "Ingresses",
     [
       { name: "ingress", cell: (/** @type {IngressStatus} */ one) => one.name },
-      { name: "address", cell: (one) => one.address },
+      { name: "address", cell: (one) => `${one.scheme ?? "http"}://${one.address}` },
+      {
+        name: "accepted risks",
+        cell: (one) => (one.accepted_risks ?? []).map((risk) => risk.replace("_", " ")).join(", ") || "none",
+      },
       {
         name: "route table confirmed",
         cell: (one) => (one.routes_version ? `number ${one.routes_version}` : "none yet"),
