@@ -140,13 +140,14 @@ impl Context<'_> {
         let target = self.wanted_target(deployment, spec);
         let missing = target.saturating_sub(current.len());
         let num_ready = current.iter().filter(|seen| seen.is_ready()).count();
-        // Those of a revision that was convicted leave at once: they do not help out.
+        // Those of a revision that was convicted leave at once: they do not help out, unless a good one has made do with them.
+        let is_bad = |revision: u64| is_convicted(self.state, self.name, self.pipeline, revision);
+        let good: Vec<_> =
+            draining.iter().copied().filter(|revision| !is_bad(revision.stored.number)).collect();
         let stands_in =
             |seen: &ReplicaView<'_>| self.spec_of(seen).is_some_and(|old| is_interchangeable(old, spec));
         let previous = |seen: &&ReplicaView<'_>| {
-            seen.is_ready()
-                && !is_convicted(self.state, self.name, self.pipeline, seen.replica.revision)
-                && stands_in(seen)
+            seen.is_ready() && stands_in(seen) && (!is_bad(seen.replica.revision) || serves_any(seen, &good))
         };
         let (able, mut unable): (Vec<&ReplicaView<'_>>, Vec<&ReplicaView<'_>>) =
             others.iter().copied().partition(previous);

@@ -114,6 +114,7 @@ fn route(pass: Pass<'_>, view: &View<'_>, name: &Name, pipeline: &Pipeline) -> O
     let fits = |variant: &&Variant| state.mismatch(name, variant.revision.stored.number).is_none();
     let able: Vec<_> = variants.iter().filter(fits).cloned().collect();
     let helps = |revision| may_answer_for(state, name, pipeline, revision);
+    let good: Vec<_> = draining.iter().copied().filter(|revision| helps(revision.stored.number)).collect();
     let deployments = names.union(&of_lingering).map(|&deployment| {
         let full_name = FullName { pipeline: name.clone(), deployment: deployment.clone() };
         if !names.contains(deployment) {
@@ -130,7 +131,10 @@ fn route(pass: Pass<'_>, view: &View<'_>, name: &Name, pipeline: &Pipeline) -> O
             };
             serves_any(seen, &draining) && !variants.iter().any(can)
         };
-        let may_answer = |seen: &ReplicaView<'_>| helps(seen.replica.revision) || finishes(seen);
+        // One that a good revision has made do with helps out whichever revision it was started for.
+        let stood_in = |seen: &ReplicaView<'_>| serves_any(seen, &good);
+        let may_answer =
+            |seen: &ReplicaView<'_>| helps(seen.replica.revision) || stood_in(seen) || finishes(seen);
         let mut replicas = replicas(view, &full_name, &able, may_answer);
         if let [serving, on_trial] = &*variants {
             let missing = missing(state, view, &full_name, &serving.revision);
