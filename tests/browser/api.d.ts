@@ -432,6 +432,18 @@ export type GraphStage = {
 /** How a stage works. */
 export type GraphStageKind = "call" | "operator";
 
+/** One of the heads of a cluster. */
+export type HeadStatus = {
+  /** HOST:PORT for workers, ingresses and the command. */
+  control: string;
+  /** HOST:PORT of its dashboard. */
+  dashboard: string;
+  /** Whether it leads. */
+  leads: boolean;
+  /** Name of its node. */
+  name: string;
+};
+
 /** Whether all is well, in one line. */
 export type Health = {
   /** What it is, for people. */
@@ -1238,6 +1250,10 @@ export type Calls = {
   "GET /api/events": { values: { target?: Value; since_ms?: Value; limit?: Value }; body: undefined; answer: Events };
   /** The head from inside: versions, alarm, routes. */
   "GET /api/head": { values: Record<string, never>; body: undefined; answer: Inspection };
+  /** The heads of the cluster, and which of them leads; any of them answers. */
+  "GET /api/heads": { values: Record<string, never>; body: undefined; answer: HeadStatus[] };
+  /** Lets another head lead; refused where there is no other. */
+  "POST /api/heads/step-down": { values: Record<string, never>; body: undefined; answer: Done };
   /** The API keys. */
   "GET /api/keys": { values: Record<string, never>; body: undefined; answer: KeyStatus[] };
   /** Makes an API key. */
@@ -1318,6 +1334,8 @@ export type Calls = {
   "POST /api/shutdown": { values: Record<string, never>; body: ShutdownBody; answer: Done };
   /** What the last hour of a deployment would have come to with other bounds; changes nothing. */
   "POST /api/simulate": { values: Record<string, never>; body: WhatIfRequest; answer: WhatIf };
+  /** All that people asked for, as the file that `cluster state import` takes; it has the hashes of API keys. */
+  "GET /api/state": { values: Record<string, never>; body: undefined; answer: unknown };
   /** Nodes, pipelines, deployments and replicas: the same JSON as `cluster status --json`. */
   "GET /api/status": { values: Record<string, never>; body: undefined; answer: ClusterStatus };
   /** The same without the single replicas, and whether all is well. */

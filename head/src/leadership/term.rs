@@ -212,10 +212,8 @@ async fn start_reconciler(
     };
     let TermContext { ref host, ref catalog, epoch, .. } = *context;
     let (desired, began_at) = (catalog.desired(), host.clock.now());
-    let settle = match desired.pipelines.is_empty() {
-        true => Duration::ZERO,
-        false => inherits.settle(host.timing.settle),
-    };
+    // Where nothing is deployed, something may still be asked that was, until whoever asks it has heard of this term.
+    let settle = inherits.settle(host.timing.settle);
     let settle_until = if settle.is_zero() { settle } else { began_at + settle };
     let start = Start { epoch, settle_until, began_at, members };
     let reconciler = Reconciler::new(start, desired, host.timing.clone());

@@ -88,7 +88,7 @@ impl Head {
         let epoch = cx.store.epoch;
         cx.checks.term_begins(epoch);
         let desired = Arc::clone(&cx.store.desired);
-        let waits = inherits && !desired.pipelines.is_empty();
+        let waits = inherits;
         let settle_until = if waits { cx.timing.settle } else { Duration::ZERO };
         let began_at = Duration::ZERO;
         let start = Start { epoch, settle_until, began_at, members: cx.store.members.clone() };
