@@ -11,9 +11,8 @@ use etcd_client::{Client, Permission};
 use millstream_etcd::{Access, Address, EtcdStore, Identity, OpenError};
 use millstream_head::store::conformance::{self, Excuse};
 use millstream_head::store::{Error, Expected, Store, WatchEvent, Write};
-use millstream_test_support::{Etcd, until};
+use millstream_test_support::{Authority, Etcd, until};
 use proxy::Proxy;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
 fn address(members: &str, prefix: &str) -> Address {
     format!("etcd://{members}/{prefix}").parse().unwrap()
@@ -179,54 +178,35 @@ async fn a_user_sees_the_keys_of_its_role() {
     }
 }
 
-/// A certificate authority, and certificates by it for this machine.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn pem(&self) -> Vec<u8> {
-        self.0.pem().into_bytes()
-    }
-
-    fn identity(&self) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        Identity { certificate: certificate.pem().into_bytes(), key: key.serialize_pem().into_bytes() }
-    }
+/// A certificate of an authority, as a client shows it.
+fn identity(authority: &Authority) -> Identity {
+    let issued = authority.issue();
+    Identity { certificate: issued.certificate.into_bytes(), key: issued.key.into_bytes() }
 }
 
 #[tokio::test]
 async fn certificates_go_both_ways() {
-    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
-    let server = authority.identity();
-    let file = |name: &str, text: &[u8]| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    };
-    let (ca, cert) = (file("ca.pem", &authority.pem()), file("cert.pem", &server.certificate));
-    let key = file("key.pem", &server.key);
+    let (authority, dir) = (Authority::new("etcd"), tempfile::tempdir().unwrap());
+    let (cert, key) = authority.issue().write(dir.path()).unwrap();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let [ca, cert, key] = [ca, cert, key].map(|path| path.display().to_string());
     let flags = ["--cert-file", &cert, "--key-file", &key, "--trusted-ca-file", &ca, "--client-cert-auth"];
     let etcd = Etcd::with_tls(&flags);
     let address = address(&etcd.members(), "p");
-    let access =
-        |trusted: &Authority, identity| Access { authority: Some(trusted.pem()), identity, user: None };
-    let store = EtcdStore::open(&address, &access(&authority, Some(authority.identity()))).await.unwrap();
+    let access = |trusted: &Authority, identity| Access {
+        authority: Some(trusted.pem().into_bytes()),
+        identity,
+        user: None,
+    };
+    let store = EtcdStore::open(&address, &access(&authority, Some(identity(&authority)))).await.unwrap();
     put(&store, "a").await.unwrap();
-    let other = Authority::new();
+    let other = Authority::new("other");
     for wrong in [
         Access::default(),
         access(&authority, None),
-        access(&authority, Some(other.identity())),
-        access(&other, Some(authority.identity())),
+        access(&authority, Some(identity(&other))),
+        access(&other, Some(identity(&authority))),
     ] {
         let opened = EtcdStore::open(&address, &wrong).await;
         assert!(matches!(opened, Err(OpenError::Unreachable { .. })), "{wrong:?} was let in");

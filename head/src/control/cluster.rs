@@ -33,12 +33,12 @@ pub(crate) async fn plan_defrag(term: &Term) -> Result<DefragPlan, Error> {
 
 /// The heads of the cluster.
 pub(crate) async fn heads(roll: &Roll) -> Result<Vec<HeadStatus>, Error> {
-    roll.list().await.map_err(|error| Error::Catalog(error.into()))
+    Ok(roll.list().await?)
 }
 
 /// All that people asked for, as a file.
 pub(crate) async fn export_state(term: &Term) -> Result<String, Error> {
-    let state = State::take(term.store.as_ref()).await.map_err(|error| Error::Catalog(error.into()))?;
+    let state = State::take(term.store.as_ref()).await?;
     Ok(state.to_text())
 }
 

@@ -53,6 +53,12 @@ pub(crate) enum Error {
     Internal(&'static str),
 }
 
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Catalog(error.into())
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Self::Catalog(refusal.into())
